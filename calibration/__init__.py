@@ -1,0 +1,1 @@
+"""Calibration: from public measurements to fitted parameters, and how good they are."""

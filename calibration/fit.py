@@ -1,0 +1,106 @@
+r"""Fit a family's parameters to measured times.
+
+Residuals in log time, made robust: $r = e/(e^2+\delta)^{1/4}$, so that $r^2 \approx |e|$.
+Parameters move between their bounds, in log space; a ridge holds those that no row
+speaks of at the prior. Levenberg-Marquardt (optimistix).
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.calibration.measurements import Measurements
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import parameters
+from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.units import Scalar, Values, as_values
+from perfmodel.workload.plan import Plan
+
+ROBUSTNESS = 1e-3
+"""Squared log error below which the loss is quadratic: 3 %."""
+
+RIDGE = 3e-3
+"""Weight of the prior: a parameter moved by one in its free space costs as much as
+an error of 0.003 in one residual of unit weight."""
+
+STEPS = 60
+"""Iterations at most."""
+
+
+def to_free(module: eqx.Module) -> Values:
+    """A module's parameters as free numbers, without bounds."""
+    return jnp.stack([_free(f.metadata, getattr(module, f.name)) for f in parameters(type(module))])
+
+
+def from_free(kind: type[eqx.Module], free: Values) -> Any:
+    """A module from free numbers."""
+    fields = list(parameters(kind))
+    return kind(**{f.name: _bounded(f.metadata, free[i]) for i, f in enumerate(fields)})
+
+
+def _ends(metadata: Any) -> tuple[float, float, bool]:
+    low, high = metadata["low"], metadata["high"]
+    return low, high, low > 0
+
+
+def _free(metadata: Any, value: Scalar) -> Scalar:
+    low, high, log = _ends(metadata)
+    share = jnp.log(value / low) / np.log(high / low) if log else (value - low) / (high - low)
+    return jax.scipy.special.logit(jnp.clip(share, 1e-3, 1 - 1e-3)) * _width(metadata)
+
+
+def _bounded(metadata: Any, free: Scalar) -> Scalar:
+    low, high, log = _ends(metadata)
+    share = jax.nn.sigmoid(free / _width(metadata))
+    return low * (high / low) ** share if log else low + (high - low) * share
+
+
+def _width(metadata: Any) -> float:
+    """Scales a free number so that one step of it is about a factor of e in the value."""
+    low, high, log = _ends(metadata)
+    return float(np.log(high / low)) if log else 1.0
+
+
+def with_family(chip: Chip, family: str, fitted: eqx.Module) -> Chip:
+    """`chip` with other parameters for one family of kernels."""
+    return eqx.tree_at(lambda c: getattr(c.efficiency, family), chip, fitted)
+
+
+@eqx.filter_jit
+def predict(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Values:
+    """Time of each row, in s."""
+    count = OPERATIONS[op].works
+    return jax.vmap(lambda row: cost(chip, count(chip, plan, row)).time)(columns)
+
+
+class Fit(NamedTuple):
+    """What came out: the parameters, the loss, and the iterations taken."""
+
+    fitted: Any
+    loss: float
+    steps: int
+
+
+def fit(chip: Chip, plan: Plan, rows: Measurements) -> Fit:
+    """Fit the parameters of the family of `rows`, from those that `chip` carries."""
+    import optimistix as optx
+
+    family = OPERATIONS[rows.key.op].family
+    prior = getattr(chip.efficiency, family)
+    start = to_free(prior)
+    arrays = jax.tree.map(as_values, rows.columns)
+    measured = as_values(rows.time)
+
+    def residuals(free: Values, _: None) -> Values:
+        candidate = with_family(chip, family, from_free(type(prior), free))
+        error = jnp.log(predict(rows.key.op, candidate, plan, arrays)) - jnp.log(measured)
+        robust = error / (error**2 + ROBUSTNESS) ** 0.25
+        return jnp.concatenate([robust / jnp.sqrt(1.0 * len(measured)), RIDGE * (free - start)])
+
+    solver = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-6)
+    found = optx.least_squares(residuals, solver, start, max_steps=STEPS, throw=False)
+    loss = float(jnp.sum(residuals(found.value, None) ** 2))
+    return Fit(from_free(type(prior), found.value), loss, int(found.stats["num_steps"]))

@@ -1,0 +1,60 @@
+"""Measured kernel times, in the columns of the kernel schema."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.rows import Key
+
+
+class Measurements(NamedTuple):
+    """Rows of one table.
+
+    - `columns`: the sizes, one array each.
+    - `time`: measured, in s.
+    - `source`: where they come from, with the version.
+    """
+
+    key: Key
+    columns: dict[str, np.ndarray]
+    time: np.ndarray
+    source: str
+
+    @property
+    def shape(self) -> list[np.ndarray]:
+        """The sizes by which rows are split; an option that only repeats another column is not a number."""
+        operation = OPERATIONS[self.key.op]
+        columns = [self.columns[name] for name in operation.sizes]
+        for name, instead in operation.options.items():
+            column = self.columns[name]
+            repeats = isinstance(instead, str) and column == self.columns[instead]
+            columns.append(np.where(repeats, np.nan, column))
+        return columns
+
+    def take(self, rows: np.ndarray) -> "Measurements":
+        """Some of the rows."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return self._replace(columns=columns, time=self.time[rows])
+
+
+def merged(table: Measurements, reduce=np.median) -> Measurements:
+    """One row for each shape: the median of its repeats, or whatever `reduce` says."""
+    values = np.stack(list(table.columns.values()), axis=1)
+    shapes, inverse = np.unique(values, axis=0, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    groups = np.split(table.time[order], np.cumsum(np.bincount(inverse.ravel()))[:-1])
+    columns = {name: shapes[:, i] for i, name in enumerate(table.columns)}
+    return table._replace(columns=columns, time=np.array([reduce(group) for group in groups]))
+
+
+def fastest(tables: list[Measurements]) -> Measurements:
+    """Of several frameworks' tables of one chip, the fastest time for each shape that all of them ran."""
+    key = tables[0].key._replace(framework="")
+    columns = {
+        name: np.concatenate([t.columns[name] for t in tables]) for name in tables[0].columns
+    }
+    time = np.concatenate([t.time for t in tables])
+    source = "the fastest of " + "; ".join(table.source for table in tables)
+    together = Measurements(key, columns, time, source)
+    return merged(together, np.min).take(merged(together, len).time == len(tables))

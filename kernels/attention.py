@@ -1,0 +1,338 @@
+r"""Attention over a cache: decode (one new token) and prefill (a whole prompt).
+
+One form serves MHA, GQA and MQA (`kv_heads` caches, each read by a group of query
+heads), MLA (one latent cache read by all heads) and sliding windows.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
+from perfmodel.kernels.dispatch import FOLDING, decode_cut
+from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work
+from perfmodel.smooth import whole
+from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up
+
+TILE = 128
+"""Tokens of the cache, and rows of queries, in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
+
+ROWS = 16
+"""Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
+
+GROUP = 64
+"""Query heads of one KV head that a decode block takes together, at most."""
+
+SPLITS = (0.0, 0.5, 1.0, 2.0)
+"""Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
+
+
+class Heads(NamedTuple):
+    """Shape of an attention layer on one chip.
+
+    - `query`, `kv`: heads.
+    - `key`, `value`: numbers per head and token that are multiplied.
+    - `stored`: numbers per KV head and token that are cached.
+    """
+
+    query: Scalar
+    kv: Scalar
+    key: Scalar
+    value: Scalar
+    stored: Scalar
+
+
+def grouped(heads: Scalar, kv_heads: Scalar, head_dim: Scalar) -> Heads:
+    """MHA, GQA or MQA: keys and values of `head_dim` numbers, both cached."""
+    return Heads(heads, kv_heads, head_dim, head_dim, 2 * head_dim)
+
+
+def latent(heads: Scalar, rank: Scalar, rope: Scalar) -> Heads:
+    """MLA in decode, absorbed: one cache of `rank + rope` numbers serves all heads."""
+    return Heads(heads, jnp.ones_like(heads), rank + rope, rank, rank + rope)
+
+
+def expanded(heads: Scalar, nope: Scalar, rope: Scalar, value: Scalar) -> Heads:
+    """MLA in prefill: each head has keys of `nope + rope` and values of `value` numbers."""
+    return Heads(heads, heads, nope + rope, value, nope + rope + value)
+
+
+def attention_decode(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    context: Scalar,
+    heads: Heads,
+    window: Scalar | float = jnp.inf,
+    home: Home | None = None,
+) -> Work:
+    """Count the work of one new token for each of `batch` sequences.
+
+    **Arguments:**
+
+    - `context`: tokens in each cache, the new one included.
+    - `window`: tokens that are seen at most.
+    - `home`: where the cache lives; the chip's native memory if not given.
+    """
+    home = native(chip) if home is None else home
+    seen = jnp.minimum(context, as_scalar(window))
+    if chip.execution == "launched":
+        return _split_decode(chip, plan, batch, context, seen, heads, home)
+    return _resident_decode(chip, plan, batch, seen, heads, home)
+
+
+def _cache(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
+    return batch * heads.kv * seen * heads.stored * look_up(plan.cache).weight
+
+
+def _shares(
+    fitted: DecodeEfficiency | PrefillEfficiency, useful: Values | float = 1.0
+) -> Resources:
+    """Shares of the peak rates; of what is multiplied, only `useful` is asked for."""
+    exponential = fitted.exponential if isinstance(fitted, PrefillEfficiency) else as_scalar(1.0)
+    return Resources(
+        matrix=fitted.sustained * useful,
+        exponential=exponential * useful,
+        private=fitted.private,
+        shared=fitted.feed,
+        main=fitted.streaming,
+    )
+
+
+def _split_decode(
+    chip: Chip, plan: Plan, batch: Scalar, context: Scalar, seen: Scalar, heads: Heads, home: Home
+) -> Work:
+    fitted = chip.efficiency.decode
+    cut = decode_cut(plan.backend, chip.cores, batch, context, heads.query, heads.kv, heads.key)
+    group = heads.query / heads.kv
+    shared_items = batch * heads.kv * whole(group / GROUP, plan.exact)
+    items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
+    tiles = whole(seen / TILE, plan.exact) + jnp.where(seen < context, 1.0, 0.0)
+    splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits))
+    rounds = items * splits / chip.cores
+    pairs = batch * heads.query * seen
+    multiplied = ROWS * whole(group / ROWS, plan.exact) * heads.kv * batch * tiles * TILE
+    cache = _cache(plan, batch, seen, heads)
+    reads = home.traffic(cache)
+    kept = _kept(chip, plan, fitted, cache)
+    feed = items * tiles * TILE * heads.stored * look_up(plan.cache).weight
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * pairs,
+            exponential=pairs,
+            private=reads["private"],
+            shared=feed,
+            main=reads["main"] * (1 - kept),
+            far=reads["far"],
+        ),
+        shares=_shares(fitted, pairs / multiplied),
+        occupancy=occupied(rounds, fitted.rounding, plan.exact),
+        latency=fitted.launch
+        + fitted.sequence * batch
+        + fitted.copy * cut.copies
+        + fitted.block * whole(rounds, plan.exact)
+        + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
+        choice=fitted.choice,
+    )
+
+
+def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar) -> Values:
+    filling = jnp.array(SPLITS, dtype=float) * chip.cores / items
+    return jnp.clip(jnp.floor(filling) if plan.exact else filling, 1.0, most)
+
+
+def _reduction(chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar) -> Values:
+    """Partial outputs in fp32 go through the shared tier and come back."""
+    extra = 1 - jnp.exp(-4 * (splits - 1))
+    return extra * (
+        fitted.reduction + 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    )
+
+
+def _kept(
+    chip: Chip, plan: Plan, fitted: DecodeEfficiency | PrefillEfficiency, size: Scalar
+) -> Scalar:
+    """Share of a replayed operand that stays in the shared tier; none in service."""
+    if not plan.replay:
+        return as_scalar(0.0)
+    return jax.nn.sigmoid(fitted.cliff * jnp.log(chip.shared.capacity * fitted.hold / size))
+
+
+def _resident_decode(
+    chip: Chip, plan: Plan, batch: Scalar, seen: Scalar, heads: Heads, home: Home
+) -> Work:
+    """The cache is read where it lives; queries go in, scores, sums and outputs cross: four times."""
+    fitted = chip.efficiency.decode
+    pairs = batch * heads.query * seen
+    reads = home.traffic(_cache(plan, batch, seen, heads))
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * pairs,
+            exponential=pairs,
+            private=reads["private"],
+            shared=reads["shared"],
+            main=reads["main"],
+            far=reads["far"],
+        ),
+        shares=_shares(fitted),
+        latency=fitted.launch + crossing_time(chip, 4.0),
+    )
+
+
+def attention_prefill(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    queries: Scalar,
+    context: Scalar,
+    heads: Heads,
+    window: Scalar | float = jnp.inf,
+    causal: Scalar | float = 1.0,
+    home: Home | None = None,
+) -> Work:
+    """Count the work of `queries` new tokens for each of `batch` sequences.
+
+    **Arguments:**
+
+    - `context`: tokens in each cache, the new ones included; `queries` if there is no prefix.
+    - `window`: tokens that are seen at most.
+    - `causal`: 0 where a token sees those after it.
+    - `home`: where the cache lives; the chip's native memory if not given.
+    """
+    home = native(chip) if home is None else home
+    seen = jnp.minimum(context, as_scalar(window))
+    pairs = causal * visible(queries, context, seen) + (1 - causal) * queries * seen
+    count = _tiled_prefill if chip.execution == "launched" else _resident_prefill
+    return count(chip, plan, batch, queries, context, seen, pairs, heads, home)
+
+
+def visible(queries: Scalar, context: Scalar, seen: Scalar) -> Scalar:
+    r"""Pairs of query and key under a causal mask with a window.
+
+    $\sum_{i=1}^{q} \min(p + i, w)$ for $p$ tokens of prefix and a window of $w$: a triangle,
+    then a band.
+    """
+    prefix = context - queries
+    growing = jnp.clip(seen - prefix, 0.0, queries)
+    return growing * prefix + growing * (growing + 1) / 2 + (queries - growing) * seen
+
+
+def _prefill_traffic(plan: Plan, batch: Scalar, queries: Scalar, context: Scalar, heads: Heads):
+    """Bytes of queries and outputs, and of keys and values."""
+    fresh = 2.0 * batch * queries * heads.query * (heads.key + heads.value)
+    cache = batch * context * heads.kv * heads.stored * look_up(plan.cache).weight
+    return fresh, cache
+
+
+def _tiled_prefill(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    queries: Scalar,
+    context: Scalar,
+    seen: Scalar,
+    pairs: Scalar,
+    heads: Heads,
+    home: Home,
+) -> Work:
+    fitted = chip.efficiency.prefill
+    fold = _folds(plan, heads, queries)
+    windowed = jnp.where(seen < context, 1.0, 0.0)
+    rows = queries * fold
+    blocks = whole(rows / TILE, plan.exact)
+    all_blocks = batch * heads.query / fold * blocks
+    area = pairs * fold * blocks * TILE / rows + blocks * TILE * TILE / 2 * (1 + windowed)
+    asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
+    longest = (seen + windowed * (TILE / fold + TILE)) * TILE
+    fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
+    reads = home.traffic(cache)
+    kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
+    start = fitted.block + fitted.windowed * windowed
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * asked,
+            exponential=asked,
+            private=reads["private"],
+            shared=multiplied / TILE * heads.stored * look_up(plan.cache).weight + fresh,
+            main=(fresh + reads["main"]) * (1 - kept),
+            far=reads["far"],
+        ),
+        shares=_shares(fitted, asked / multiplied),
+        occupancy=_balance(chip, plan, fitted, multiplied, all_blocks, longest),
+        latency=fitted.launch
+        + start * whole(all_blocks / chip.cores, plan.exact)
+        + fitted.token * batch * queries
+        + _append(chip, fitted, fresh, cache, kept),
+    )
+
+
+def _folds(plan: Plan, heads: Heads, queries: Scalar) -> Values:
+    """Query heads folded into rows: all of a group, none, or both tried in the smooth form."""
+    group = heads.query / heads.kv
+    if plan.backend == "smooth":
+        return jnp.stack([jnp.ones_like(group), group])
+    if plan.backend == "fa2":
+        return jnp.where(queries == 1, group, 1.0)
+    return group if FOLDING[plan.backend] else jnp.ones_like(group)
+
+
+def _balance(
+    chip: Chip,
+    plan: Plan,
+    fitted: PrefillEfficiency,
+    total: Values,
+    blocks: Values,
+    longest: Values,
+) -> Values:
+    """Share of the cores at work: mean work over that of the busiest core."""
+    mean = total / chip.cores
+    tail = mean + fitted.tail * longest * jnp.minimum(1.0, blocks / chip.cores)
+    waves = total / blocks * whole(blocks / chip.cores, plan.exact)
+    busiest = (1 - fitted.rounding) * tail + fitted.rounding * waves
+    return mean / jnp.maximum(busiest, jnp.minimum(longest, total))
+
+
+def _append(
+    chip: Chip, fitted: PrefillEfficiency, queries: Scalar, keys: Scalar, kept: Scalar
+) -> Scalar:
+    """Passes over queries, and over keys and values (rotary embedding, append to the cache)."""
+    slow = (1 - kept) / (chip.main.bandwidth * fitted.streaming + 1.0)
+    fast = kept / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return (fitted.rotate * queries + fitted.append * keys) * (slow + fast)
+
+
+def _resident_prefill(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    queries: Scalar,
+    context: Scalar,
+    seen: Scalar,
+    pairs: Scalar,
+    heads: Heads,
+    home: Home,
+) -> Work:
+    """Keys and values are read once where they live; four crossings, as in decode."""
+    fitted = chip.efficiency.prefill
+    multiplied = batch * heads.query * pairs
+    fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
+    reads, moved = home.traffic(cache), on_chip(chip, fresh)
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * multiplied,
+            exponential=multiplied,
+            private=reads["private"] + moved["private"],
+            shared=reads["shared"] + moved["shared"],
+            main=reads["main"],
+            far=reads["far"],
+        ),
+        shares=_shares(fitted),
+        latency=fitted.launch + crossing_time(chip, 4.0),
+    )

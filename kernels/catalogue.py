@@ -1,0 +1,189 @@
+"""Every operation of the kernel schema: the columns it reads, and the kernel that counts it.
+
+Commands, calibration and whole models read rows through this table, so that a row
+means one thing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, get_args
+
+import jax.numpy as jnp
+
+from perfmodel.breakdown import Breakdown, total
+from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
+from perfmodel.kernels.collective import Kind, collective
+from perfmodel.kernels.elementwise import KINDS, elementwise
+from perfmodel.kernels.feed_forward import mixture
+from perfmodel.kernels.matmul import matmul
+from perfmodel.kernels.recurrent import recurrent
+from perfmodel.roofline import Work, price
+from perfmodel.units import Scalar
+from perfmodel.workload.plan import Plan
+
+Row = Mapping[str, Any]
+"""Sizes by column; and `home`, where an operand lives elsewhere than in the chip's native memory."""
+
+Count = Callable[[Chip, Plan, Row], list[Work]]
+
+
+class Operation(NamedTuple):
+    """One operation.
+
+    - `family`: of its fitted parameters.
+    - `sizes`: columns of numbers greater than zero.
+    - `options`: columns that may be empty, and what an empty cell means: a number, or
+      the name of the column it then equals.
+    - `words`: columns that choose, with the choices; the first is meant by an empty cell.
+    - `works`: counts the kernels that one row runs, one after the other.
+    """
+
+    family: str
+    sizes: tuple[str, ...]
+    options: dict[str, float | str]
+    words: dict[str, tuple[str, ...]]
+    works: Count
+
+
+def cost(chip: Chip, works: list[Work]) -> Breakdown:
+    """What kernels cost one after the other."""
+    return total([price(chip, work) for work in works])
+
+
+def _gemm(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    work = [matmul(chip, plan, row["m"], row["n"], row["k"], row.get("home"))]
+    if not plan.format.quantises:
+        return work
+    return [elementwise(chip, plan, row["m"], row["k"], KINDS["quantise"]), *work]
+
+
+def _window(row: Row) -> Scalar:
+    return jnp.where(row["window"] > 0, row["window"], jnp.inf)
+
+
+def _grouped(row: Row) -> Heads:
+    """Keys and values of one size, both cached, unless a row says otherwise."""
+    key, value = row["head_dim"], row.get("value_dim", row["head_dim"])
+    return Heads(row["heads"], row["kv_heads"], key, value, row.get("stored_dim", key + value))
+
+
+def _decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    sizes = (row["batch"], row["ctx_len"])
+    return [attention_decode(chip, plan, *sizes, _grouped(row), _window(row), row.get("home"))]
+
+
+def _prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    sizes = (row["batch"], row["q_len"], row["ctx_len"])
+    causal = 1 - row["causal"]
+    return [
+        attention_prefill(chip, plan, *sizes, _grouped(row), _window(row), causal, row.get("home"))
+    ]
+
+
+DEEPSEEK = {"rank": 512.0, "rope": 64.0, "nope": 128.0, "value_dim": 128.0}
+"""Sizes of DeepSeek-V3's latent attention (arXiv 2412.19437, section 4.2), meant where a row gives none."""
+
+
+def _latent_size(row: Row, name: str) -> Scalar:
+    return row.get(name, DEEPSEEK[name] * jnp.ones_like(row["heads"]))
+
+
+def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    heads = latent(row["heads"], _latent_size(row, "rank"), _latent_size(row, "rope"))
+    home = row.get("home")
+    return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, home)]
+
+
+def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    sizes = [_latent_size(row, name) for name in ("nope", "rope", "value_dim")]
+    heads = expanded(row["heads"], *sizes)
+    batch, queries = row["batch"], row.get("q_len", row["ctx_len"])
+    return [
+        attention_prefill(chip, plan, batch, queries, row["ctx_len"], heads, home=row.get("home"))
+    ]
+
+
+ROUTING = {"balanced": 0.0, "power_law_1.01": 1.4, "power_law_1.2": 1.1}
+"""Coefficient of variation of the experts' loads, by the name of a routing.
+
+Loads drawn from a density x^-a between 1 and a large number, as AIConfigurator's
+collector draws them; the values are those of a ratio of 500 between largest and smallest.
+"""
+
+
+def _moe(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    skew = jnp.take(jnp.array(list(ROUTING.values()), dtype=float), row["routing"].astype(int))
+    return [
+        mixture(
+            chip,
+            plan,
+            row["tokens"],
+            row["hidden"],
+            row["inter"],
+            row["topk"],
+            row["experts"],
+            row["tp"],
+            row["ep"],
+            skew,
+            row.get("gated", jnp.ones_like(skew)),
+            row.get("home"),
+        )
+    ]
+
+
+def _elementwise(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    table = jnp.array(list(KINDS.values()), dtype=float)
+    traffic = jnp.take(table, row["kind"].astype(int), axis=0)
+    return [elementwise(chip, plan, row["tokens"], row["hidden"], traffic)]
+
+
+def _linear(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    value = row.get("value_dim", row["head_dim"])
+    sizes = (row["batch"], row["q_len"], row["heads"], row["head_dim"], value)
+    return [recurrent(chip, plan, *sizes, row.get("home"))]
+
+
+def _collective(kind: Kind) -> Count:
+    def count(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+        return [collective(chip, plan, kind, row["n_gpus"], row["n_nodes"], row["bytes"])]
+
+    return count
+
+
+_HEADS = ("heads", "kv_heads", "head_dim")
+
+OPERATIONS: dict[str, Operation] = {
+    "gemm": Operation("matmul", ("m", "n", "k"), {}, {}, _gemm),
+    "attention_decode": Operation(
+        "decode", ("batch", "ctx_len", *_HEADS), {"window": 0.0}, {}, _decode
+    ),
+    "attention_prefill": Operation(
+        "prefill",
+        ("batch", "q_len", *_HEADS),
+        {"ctx_len": "q_len", "window": 0.0},
+        {"causal": ("true", "false")},
+        _prefill,
+    ),
+    "mla_decode": Operation("decode", ("batch", "ctx_len", "heads"), {}, {}, _mla_decode),
+    "mla_prefill": Operation("prefill", ("batch", "ctx_len", "heads"), {}, {}, _mla_prefill),
+    "moe": Operation(
+        "mixture",
+        ("tokens", "hidden", "inter", "topk", "experts"),
+        {"tp": 1.0, "ep": 1.0},
+        {"routing": tuple(ROUTING)},
+        _moe,
+    ),
+    "elementwise": Operation(
+        "elementwise", ("tokens", "hidden"), {}, {"kind": tuple(KINDS)}, _elementwise
+    ),
+    "linear_attention": Operation(
+        "elementwise",
+        ("batch", "heads", "head_dim"),
+        {"q_len": 1.0, "ctx_len": 0.0, "hidden": 0.0},
+        {"kind": ("gdn", "kda", "mamba2"), "phase": ("decode", "prefill")},
+        _linear,
+    ),
+} | {
+    kind: Operation("collective", ("n_gpus", "bytes"), {"n_nodes": 1.0}, {}, _collective(kind))
+    for kind in get_args(Kind)
+}

@@ -1,0 +1,85 @@
+r"""Kernels that read, do little, and write: bound by launch and by memory."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.home import on_chip, spilled
+from perfmodel.kernels.launch import crossing_time
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work
+from perfmodel.smooth import soft_min
+from perfmodel.units import Scalar, Values
+from perfmodel.workload.plan import Plan
+
+
+class Traffic(NamedTuple):
+    """What one output element of a kind costs.
+
+    - `read`, `written`: bytes.
+    - `flops`, `exponentials`: operations.
+    - `crossings`: times that data cross the cores of a dataflow machine.
+    - `cold`: 1 where what is read was not just written, so that no SRAM holds it.
+    """
+
+    read: float
+    written: float
+    flops: float
+    exponentials: float
+    crossings: float
+    cold: float
+
+
+KINDS = {
+    "norm": Traffic(
+        4.0, 4.0, 6.0, 0.0, 1.0, 0.0
+    ),  # adds the residual, keeps the sum, and normalises it
+    "rope": Traffic(2.0, 2.0, 3.0, 0.0, 0.0, 0.0),
+    "activation": Traffic(4.0, 2.0, 4.0, 1.0, 0.0, 0.0),  # gate and value in, one product out
+    "add": Traffic(4.0, 2.0, 1.0, 0.0, 0.0, 0.0),
+    "softmax": Traffic(2.0, 2.0, 4.0, 1.0, 2.0, 0.0),
+    "quantise": Traffic(4.0, 1.0, 2.0, 0.0, 0.0, 0.0),  # once for the largest value, once to scale
+    "embedding": Traffic(2.0, 2.0, 0.0, 0.0, 0.0, 1.0),
+    "sample": Traffic(
+        8.0, 0.0, 6.0, 1.0, 1.0, 0.0
+    ),  # fp32 logits, read for the maximum and for the sum
+}
+
+BLOCK = 2048
+"""Elements that one core takes at a time: 256 threads with a vector of 8 each."""
+
+
+def elementwise(
+    chip: Chip, plan: Plan, tokens: Scalar, hidden: Scalar, traffic: Traffic | Values
+) -> Work:
+    """Count the work of one kernel over `tokens` rows of `hidden` outputs.
+
+    **Arguments:**
+
+    - `traffic`: an entry of `KINDS`, or its numbers as an array.
+
+    Only launched machines launch it; on others it is fused into its neighbours, and costs
+    what crosses the cores.
+    """
+    read, written, flops, exponentials, crossings, cold = traffic
+    fitted, launched = chip.efficiency.elementwise, chip.execution == "launched"
+    elements = tokens * hidden
+    size = elements * (read + written)
+    outside = size * spilled(chip, size) + elements * read * cold
+    inside = on_chip(chip, size)
+    return Work(
+        demand=Resources(
+            vector=flops * elements,
+            exponential=exponentials * elements,
+            private=None if launched else inside["private"],
+            shared=size if launched else inside["shared"],
+            main=outside if launched else None,
+        ),
+        shares=Resources(private=fitted.private, shared=fitted.feed, main=fitted.streaming),
+        occupancy=soft_min(elements / BLOCK / chip.cores, jnp.ones_like(elements))
+        if launched
+        else 1.0,
+        latency=fitted.launch if launched else crossing_time(chip, crossings),
+        dtype=plan.format.matrix,
+    )

@@ -1,0 +1,52 @@
+"""Where operands live: shares of the four memory tiers."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.resources import TIERS
+from perfmodel.smooth import soft_max
+from perfmodel.units import Scalar, Values, as_scalar
+
+
+class Home(eqx.Module):
+    """Share of an operand's bytes in each tier; they sum to one."""
+
+    private: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    shared: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    main: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    far: Scalar = eqx.field(converter=as_scalar, default=0.0)
+
+    @classmethod
+    def main_memory(cls) -> "Home":
+        """Everything in main memory."""
+        return cls(main=1.0)
+
+    def traffic(self, size: Values) -> dict[str, Values]:
+        """Bytes through each tier when an operand of `size` bytes is read once."""
+        return {tier: size * getattr(self, tier) for tier in TIERS}
+
+
+def native(chip: Chip) -> Home:
+    """Where a chip keeps operands that fit: its main memory, else the SRAM that it has."""
+    rooms = [tier.room for tier in chip.tiers]
+    in_main = jnp.where(rooms[2] > 0, 1.0, 0.0)
+    in_shared = jnp.where(rooms[1] > rooms[0], 1.0, 0.0) * (1 - in_main)
+    return Home(private=1 - in_main - in_shared, shared=in_shared, main=in_main)
+
+
+def spilled(chip: Chip, size: Values) -> Values:
+    r"""Share of fleeting data of `size` bytes that does not stay in SRAM.
+
+    $1 - \min(1, S/x)$, smoothly, for $S$ bytes of SRAM and $x$ bytes of data.
+    """
+    sram = chip.shared.capacity + chip.private.capacity
+    fits = sram / soft_max([sram * jnp.ones_like(size), size, jnp.ones_like(size)])
+    return 1 - fits
+
+
+def on_chip(chip: Chip, size: Values) -> dict[str, Values]:
+    """Bytes through each SRAM tier for data that stay on the chip, by their bandwidths."""
+    private, shared = chip.private.bandwidth, chip.shared.bandwidth
+    part = private / (private + shared + 1.0)
+    return {"private": size * part, "shared": size * (1 - part)}

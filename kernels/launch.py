@@ -1,0 +1,31 @@
+"""How blocks of work fill the cores, and what it costs to reach them."""
+
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.smooth import at_least_one, whole
+from perfmodel.units import Scalar, Values, as_scalar
+
+
+def occupied(rounds: Values, rounding: Scalar, exact: bool) -> Values:
+    r"""Share of the cores at work: $r / (\rho\lceil r\rceil + (1-\rho)\max(r, 1))$.
+
+    **Arguments:**
+
+    - `rounds`: blocks of work for each core, on average.
+    - `rounding`: weight $\rho$ of whole waves.
+    - `exact`: whether waves are counted in whole numbers; if not, there are at least one.
+    """
+    if not exact:
+        return rounds / at_least_one(rounds)
+    return rounds / (rounding * whole(rounds, exact) + (1 - rounding) * jnp.maximum(rounds, 1.0))
+
+
+def crossing_time(chip: Chip, times: Scalar | float) -> Scalar:
+    r"""Time for data to cross a square of cores: $n\,\kappa\sqrt{A}/f$, in s.
+
+    Zero on machines other than dataflow, whose launch time holds it.
+    """
+    if chip.execution != "dataflow":
+        return as_scalar(0.0)
+    return times * chip.efficiency.crossing * jnp.sqrt(chip.cores) / chip.clock

@@ -1,0 +1,138 @@
+r"""Matrix product $(m \times k)(k \times n)$: tiles, waves and split-K.
+
+Launched chips cut the output into tiles, one per core at a time, and may split k when
+there are few. Scheduled and dataflow chips keep the weights where they are and stream
+activations past them.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import MatmulEfficiency
+from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work
+from perfmodel.smooth import whole
+from perfmodel.units import Scalar, Values
+from perfmodel.workload.plan import Plan
+
+TILES = ((64, 16), (16, 64), (64, 32), (64, 64), (64, 128), (128, 128), (128, 256), (256, 128))
+"""Rows and columns of the output tiles tried, each with k whole and with k split."""
+
+SHORTEST = 128
+"""Steps of k below which splitting stops paying: about one trip to memory."""
+
+MOST_SPLITS = 64
+"""As many as any library measured here uses."""
+
+COPIES = 5
+"""Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
+
+
+def matmul(
+    chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home | None = None
+) -> Work:
+    """Count the work of one matrix product.
+
+    **Arguments:**
+
+    - `m`, `n`, `k`: rows of activations (tokens), columns and rows of weights.
+    - `home`: where the weights live; the chip's native memory if not given.
+
+    **Returns:**
+
+    FLOPs, bytes and latency, with an axis of alternatives on launched chips.
+    """
+    home = native(chip) if home is None else home
+    count = _tiled if chip.execution == "launched" else _resident
+    return count(chip, plan, m, n, k, home)
+
+
+def _shares(fitted: MatmulEfficiency, useful: Values | float = 1.0) -> Resources:
+    """Shares of the peak rates; of what the matrix units multiply, only `useful` is asked for."""
+    return Resources(
+        matrix=fitted.sustained * useful,
+        private=fitted.private,
+        shared=fitted.feed,
+        main=fitted.streaming,
+    )
+
+
+def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:
+    fitted = chip.efficiency.matmul
+    rows, columns, split = _alternatives()
+    activation = plan.format.activation
+    outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
+    splits = _splits(chip, plan, outputs, k) ** split
+    tiles = outputs * splits
+    filled = k / splits / (k / splits + fitted.prologue)
+    weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n
+    memory = _memory(chip, plan, home, weights, inputs + results)
+    feed = outputs * k * (rows * activation + columns * plan.format.weight)
+    return Work(
+        demand=Resources(
+            matrix=2.0 * m * n * k,
+            private=memory["private"],
+            shared=feed,
+            main=memory["main"],
+            far=memory["far"],
+        ),
+        shares=_shares(fitted, m * n / (outputs * rows * columns)),
+        occupancy=filled * occupied(tiles / chip.cores, fitted.rounding, plan.exact),
+        latency=fitted.launch + _fixup(chip, fitted, splits, m * n),
+        choice=fitted.choice,
+        dtype=plan.format.matrix,
+    )
+
+
+def _alternatives() -> tuple[Values, Values, Values]:
+    rows, columns = jnp.array(TILES, dtype=float).T
+    split = jnp.array([0.0, 1.0])
+    return jnp.repeat(rows, 2), jnp.repeat(columns, 2), jnp.tile(split, len(TILES))
+
+
+def _splits(chip: Chip, plan: Plan, outputs: Values, k: Scalar) -> Values:
+    """As many parts of k as leave no core idle, while each part is worth its start."""
+    most = jnp.clip(jnp.minimum(chip.cores / outputs, k / SHORTEST), 1.0, float(MOST_SPLITS))
+    return jnp.floor(most) if plan.exact else most
+
+
+def _fixup(chip: Chip, fitted: MatmulEfficiency, splits: Values, outputs: Scalar) -> Values:
+    """Partial sums in fp32 go through the shared tier and come back."""
+    extra = 1 - jnp.exp(-4 * (splits - 1))
+    traffic = 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return extra * (fitted.fixup + traffic)
+
+
+def _memory(
+    chip: Chip, plan: Plan, home: Home, weights: Scalar, fleeting: Scalar
+) -> dict[str, Scalar]:
+    """Bytes through each tier: weights from their home, what spills to main memory."""
+    traffic = home.traffic(weights)
+    if not plan.replay:
+        return traffic | {"main": traffic["main"] + fleeting * spilled(chip, fleeting)}
+    fitted = chip.efficiency.matmul
+    copies = jnp.minimum(float(COPIES), jnp.ceil(chip.shared.capacity / weights))
+    kept = jnp.log(chip.shared.capacity * fitted.hold / (copies * weights + fleeting))
+    return traffic | {"main": (traffic["main"] + fleeting) * jax.nn.sigmoid(-fitted.cliff * kept)}
+
+
+def _resident(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:
+    """Weights are read once where they live; inputs go in, sums come out: two crossings."""
+    fitted = chip.efficiency.matmul
+    moved = on_chip(chip, (m * k + m * n) * plan.format.activation)
+    memory = home.traffic(n * k * plan.format.weight)
+    return Work(
+        demand=Resources(
+            matrix=2.0 * m * n * k,
+            private=memory["private"] + moved["private"],
+            shared=memory["shared"] + moved["shared"],
+            main=memory["main"],
+            far=memory["far"],
+        ),
+        shares=_shares(fitted),
+        latency=fitted.launch + crossing_time(chip, 2.0),
+        dtype=plan.format.matrix,
+    )

@@ -1,0 +1,195 @@
+"""Rows of the kernel schema: from the cells of a table to sizes, with a sentence for each that is wrong.
+
+Rows that share an operation, a chip, a framework and formats form a group, which is
+priced in one `vmap`. A wrong row keeps its place and does not stop the others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.kernels.catalogue import OPERATIONS, Operation
+from perfmodel.library.chip import chip_names
+from perfmodel.library.files import fold, nearest, pick
+from perfmodel.workload.framework import FRAMEWORKS, UNMODELLED
+from perfmodel.workload.precision import FORMATS
+
+Cells = Mapping[str, list[str]]
+"""Columns of text; an empty cell means not given."""
+
+LARGEST = 1e15
+"""No size is larger; one that is, is a mistake."""
+
+
+class Key(NamedTuple):
+    """What the rows of a group share.
+
+    - `op`, `chip`, `framework`, `dtype`: as in the kernel schema; framework empty: the smooth form.
+    - `cache`: format of the KV cache, where there is one.
+    """
+
+    op: str
+    chip: str
+    framework: str
+    dtype: str
+    cache: str = ""
+
+
+class Group(NamedTuple):
+    """Rows that share a key: where they stand in the table, and their sizes by column."""
+
+    key: Key
+    places: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def groups_of(
+    cells: Cells, count: int, chips: Mapping[str, str] | None = None
+) -> tuple[list[Group], np.ndarray]:
+    """Sort the rows of a table into groups.
+
+    **Arguments:**
+
+    - `chips`: names of chips that the library does not have, and what they mean.
+
+    **Returns:**
+
+    The groups, and for each row what is wrong with it (empty where nothing is).
+
+    **Raises:**
+
+    - `InputError`: when a column that every row needs is missing.
+    """
+    for name in ("op", "chip", "dtype"):
+        if name not in cells:
+            raise InputError(
+                f"the table has no column {name!r}; it has {', '.join(cells) or 'none'}."
+            )
+    errors = np.full(count, "", dtype=object)
+    names = chip_names() | {fold(name): stem for name, stem in (chips or {}).items()}
+    keys = _keys(cells, count, errors, names)
+    groups = [_group(key, np.array(places), cells, errors) for key, places in keys.items()]
+    return [group for group in groups if len(group.places)], errors
+
+
+def _keys(
+    cells: Cells, count: int, errors: np.ndarray, chips: dict[str, str]
+) -> dict[Key, list[int]]:
+    """Places of the rows of each key; the same five words are looked up once."""
+    empty = [""] * count
+    words = zip(
+        *(cells.get(n, empty) for n in ("op", "chip", "framework", "dtype", "kv_dtype")),
+        strict=True,
+    )
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, raw in enumerate(words):
+        places.setdefault(raw, []).append(place)
+    keys: dict[Key, list[int]] = {}
+    for raw, rows in places.items():
+        try:
+            keys.setdefault(_key(raw, chips), []).extend(rows)
+        except InputError as error:
+            errors[rows] = str(error)
+    return keys
+
+
+def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
+    op, chip, framework, dtype, cache = words
+    operation = _word(op, list(OPERATIONS), "op")
+    attends = OPERATIONS[operation].family in ("decode", "prefill")
+    stem = pick(chip, chips, "chip", "perfmodel chips")
+    formats = [_word(word, list(FORMATS), "dtype") for word in (dtype, cache or dtype)]
+    return Key(operation, stem, framework_of(framework), formats[0], formats[1] if attends else "")
+
+
+def _word(given: str, allowed: Sequence[str], what: str) -> str:
+    folded = {fold(word): word for word in allowed}
+    if fold(given) in folded:
+        return folded[fold(given)]
+    close = nearest(given, allowed) or allowed
+    raise InputError(f"unknown {what} {given!r}; allowed are {', '.join(close)}.")
+
+
+def framework_of(given: str) -> str:
+    """The framework that a cell means; empty for the smooth form.
+
+    **Raises:**
+
+    - `InputError`: for an unknown one.
+    """
+    known = {fold(word): word for word in FRAMEWORKS}
+    if fold(given) in known:
+        return known[fold(given)]
+    if not given.strip() or fold(given) in {fold(word) for word in UNMODELLED}:
+        return ""
+    raise InputError(
+        f"unknown framework {given!r}; allowed are {', '.join(FRAMEWORKS)}, or empty for the smooth form."
+    )
+
+
+def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:
+    operation = OPERATIONS[key.op]
+    columns = {}
+    for name, values, wrong in _columns(operation, places, cells):
+        fresh = (errors[places] == "") & (wrong != "")
+        errors[places[fresh]] = wrong[fresh]
+        columns[name] = values
+    for name, instead in operation.options.items():
+        filler = columns[instead] if isinstance(instead, str) else instead
+        columns[name] = np.where(np.isnan(columns[name]), filler, columns[name])
+    good = errors[places] == ""
+    return Group(key, places[good], {name: values[good] for name, values in columns.items()})
+
+
+def _columns(
+    operation: Operation, places: np.ndarray, cells: Cells
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, numbers and faults of each column that the operation reads."""
+    for name in (*operation.sizes, *operation.options, *operation.words):
+        column = cells.get(name)
+        text = np.array(["" if column is None else column[i].strip() for i in places], dtype=object)
+        if name in operation.words:
+            yield name, *_choices(name, text, operation.words[name])
+        else:
+            yield name, *_numbers(name, text, needed=name in operation.sizes)
+
+
+def _choices(
+    name: str, text: np.ndarray, allowed: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    index = {fold(word): float(i) for i, word in enumerate(allowed)} | {"": 0.0}
+    values = np.array([index.get(fold(word), np.nan) for word in text])
+    sentence = f"unknown {name} {{}}; allowed are {', '.join(allowed)}."
+    return values, _faults(text, [(np.isnan(values), sentence)])
+
+
+def _numbers(name: str, text: np.ndarray, needed: bool) -> tuple[np.ndarray, np.ndarray]:
+    values, empty = np.array([_number(word) for word in text]), text == ""
+    low = values <= 0 if needed else values < 0
+    faults = [
+        (empty & needed, f"{name} is missing; give a number greater than zero."),
+        (np.isnan(values) & ~empty, f"{name} is {{}}, which is not a number."),
+        (
+            low | (values > LARGEST),
+            f"{name} is {{}}; allowed are numbers greater than zero up to 1e15.",
+        ),
+    ]
+    return values, _faults(text, faults)
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return float("nan")
+
+
+def _faults(text: np.ndarray, faults: list[tuple[np.ndarray, str]]) -> np.ndarray:
+    """The first fault of each cell, with the cell's text in it."""
+    sentences = np.full(len(text), "", dtype=object)
+    for wrong, sentence in faults:
+        for i in np.flatnonzero(wrong & (sentences == "")):
+            sentences[i] = sentence.format(repr(text[i][:40]))
+    return sentences

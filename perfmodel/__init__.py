@@ -1,0 +1,59 @@
+"""A differentiable, calibrated performance model of LLM inference that designs hardware.
+
+    import perfmodel as pm
+
+    plan = pm.Plan(tensor=8, weights="fp8", cache="fp8")
+    chip = pm.load_chip("h100-sxm", plan)
+    model = pm.traced(pm.load_model("llama-3.1-70b"))
+    cost = pm.decode_step(chip, plan, model, pm.as_scalar(32), pm.as_scalar(4096))
+
+Each name is imported when it is first used, so that `import perfmodel` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfmodel.breakdown import Breakdown as Breakdown
+    from perfmodel.errors import InputError as InputError
+    from perfmodel.hardware.chip import Chip as Chip
+    from perfmodel.inference.serving import serve as serve
+    from perfmodel.inference.step import decode_step as decode_step
+    from perfmodel.inference.step import prefill as prefill
+    from perfmodel.library.chip import load_chip as load_chip
+    from perfmodel.library.model import load_model as load_model
+    from perfmodel.roofline import Work as Work
+    from perfmodel.roofline import price as price
+    from perfmodel.units import as_scalar as as_scalar
+    from perfmodel.workload.plan import Plan as Plan
+    from perfmodel.workload.traffic import Traffic as Traffic
+    from perfmodel.workload.transformer import Transformer as Transformer
+    from perfmodel.workload.transformer import traced as traced
+
+_PLACES = {
+    "Breakdown": "breakdown",
+    "Chip": "hardware.chip",
+    "InputError": "errors",
+    "Plan": "workload.plan",
+    "Traffic": "workload.traffic",
+    "Transformer": "workload.transformer",
+    "Work": "roofline",
+    "as_scalar": "units",
+    "decode_step": "inference.step",
+    "load_chip": "library.chip",
+    "load_model": "library.model",
+    "prefill": "inference.step",
+    "price": "roofline",
+    "serve": "inference.serving",
+    "traced": "workload.transformer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"perfmodel has no {name!r}; it has {', '.join(_PLACES)}.")
+    return getattr(importlib.import_module(f"perfmodel.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])

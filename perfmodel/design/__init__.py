@@ -1,0 +1,1 @@
+"""Design: chips made of free parameters, and the search that its own gradient leads."""

@@ -1,0 +1,1 @@
+"""Hardware: memories, networks and chips, and how efficiently they are used."""

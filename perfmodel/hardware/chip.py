@@ -1,0 +1,144 @@
+"""A chip: cores, peak rates, four memory tiers, links, power, area, price."""
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import equinox as eqx
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.efficiency import Efficiency
+from perfmodel.hardware.memory import Memory
+from perfmodel.hardware.network import Network
+from perfmodel.label import Label
+from perfmodel.resources import Resources
+from perfmodel.roofline import AbstractMachine
+from perfmodel.units import Scalar, as_scalar
+
+Execution = Literal["launched", "scheduled", "dataflow"]
+EXECUTIONS = get_args(Execution)
+
+
+def _as_scalars(values: dict[str, float]) -> dict[str, Scalar]:
+    return {name: as_scalar(value) for name, value in values.items()}
+
+
+class Chip(AbstractMachine):
+    """One chip (or one wafer). The same form slides from H100 to LPU to WSE.
+
+    - `cores`: that share nothing but the tiers below their private one.
+    - `clock`: sustained, in 1/s.
+    - `matrix`: peak rate of the matrix units by dtype, dense, in FLOP/s.
+    - `vector`: peak rate of the vector units in fp32, in FLOP/s.
+    - `exponential`: peak rate of exponentials, in 1/s.
+    - `private`, `shared`, `main`, `far`: the memory tiers, fastest first.
+    - `scale_up`, `scale_out`: the network within a domain, and between domains.
+    - `matrix_energy`: of one FLOP by dtype, in J; `vector_energy`, `exponential_energy` likewise.
+    - `idle_power`, `peak_power`: in W; `nan` and infinite where unknown.
+    - `area`: of all compute dies, in m2; `price`: of one chip, in USD; `nan` where unknown.
+    - `efficiency`: what is fitted: shares of peak rates, and latencies.
+    - `execution`: `launched` (kernels and waves: GPU, TPU), `scheduled` (compiled in time and
+      space, deterministic: LPU), `dataflow` (layers laid out in space: WSE, IPU, SN40L).
+    """
+
+    cores: Scalar = eqx.field(converter=as_scalar)
+    clock: Scalar = eqx.field(converter=as_scalar)
+    matrix: dict[str, Scalar] = eqx.field(converter=_as_scalars)
+    vector: Scalar = eqx.field(converter=as_scalar)
+    exponential: Scalar = eqx.field(converter=as_scalar)
+    private: Memory
+    shared: Memory
+    main: Memory
+    far: Memory
+    scale_up: Network
+    scale_out: Network
+    matrix_energy: dict[str, Scalar] = eqx.field(converter=_as_scalars)
+    vector_energy: Scalar = eqx.field(converter=as_scalar)
+    exponential_energy: Scalar = eqx.field(converter=as_scalar)
+    idle_power: Scalar = eqx.field(converter=as_scalar)
+    peak_power: Scalar = eqx.field(converter=as_scalar)
+    area: Scalar = eqx.field(converter=as_scalar)
+    price: Scalar = eqx.field(converter=as_scalar)
+    efficiency: Efficiency
+    execution: Execution = eqx.field(static=True)
+    name: Label = eqx.field(static=True, converter=Label)
+
+    def rates(self, dtype: str) -> Resources:
+        """Peak rate of each resource.
+
+        **Raises:**
+
+        - `InputError`: when the chip has no matrix rate for `dtype`.
+        """
+        return Resources(
+            matrix=self._of(self.matrix, dtype),
+            vector=self.vector,
+            exponential=self.exponential,
+            private=self.private.bandwidth,
+            shared=self.shared.bandwidth,
+            main=self.main.bandwidth,
+            far=self.far.bandwidth,
+            network=self.scale_up.bandwidth,
+            fabric=self.scale_out.bandwidth,
+        )
+
+    def energies(self, dtype: str) -> Resources:
+        """Energy of one unit of each resource, in J."""
+        return Resources(
+            matrix=self._of(self.matrix_energy, dtype),
+            vector=self.vector_energy,
+            exponential=self.exponential_energy,
+            private=self.private.energy,
+            shared=self.shared.energy,
+            main=self.main.energy,
+            far=self.far.energy,
+            network=self.scale_up.energy,
+            fabric=self.scale_out.energy,
+        )
+
+    def _of(self, table: dict[str, Scalar], dtype: str) -> Scalar:
+        if dtype not in table:
+            raise InputError(
+                f"{self.name} lists no matrix rate for {dtype}; it has {', '.join(table) or 'none'}. "
+                f"Choose one of these, or add {dtype} with its source to the chip's file."
+            )
+        return table[dtype]
+
+    @property
+    def tiers(self) -> tuple[Memory, Memory, Memory, Memory]:
+        """The memory tiers, fastest first."""
+        return (self.private, self.shared, self.main, self.far)
+
+
+def restrict(chip: Chip, dtypes: Iterable[str]) -> Chip:
+    """`chip` with the matrix rates of `dtypes` alone, so that chips can be stacked and compared.
+
+    **Raises:**
+
+    - `InputError`: when the chip has no matrix rate for one of them.
+    """
+    wanted = sorted(set(dtypes))
+    matrix = {dtype: chip._of(chip.matrix, dtype) for dtype in wanted}
+    energy = {dtype: chip._of(chip.matrix_energy, dtype) for dtype in wanted}
+    return eqx.tree_at(lambda c: (c.matrix, c.matrix_energy), chip, (matrix, energy))
+
+
+def region(chip: Chip, share: Scalar) -> Chip:
+    """A part of the cores of `chip` with its private memory, as dataflow machines use it.
+
+    Shared, main and far memory and the links serve all regions and stay whole.
+
+    **Arguments:**
+
+    - `share`: of the cores, in (0, 1].
+    """
+    private = eqx.tree_at(
+        lambda m: (m.capacity, m.bandwidth), chip.private, replace_fn=lambda x: x * share
+    )
+    whole = (chip.cores, chip.vector, chip.exponential)
+    parts = tuple(x * share for x in whole)
+    matrix = {dtype: rate * share for dtype, rate in chip.matrix.items()}
+    return eqx.tree_at(
+        lambda c: (c.cores, c.vector, c.exponential, c.matrix, c.private),
+        chip,
+        (*parts, matrix, private),
+    )

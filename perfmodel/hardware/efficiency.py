@@ -1,0 +1,182 @@
+"""Fitted parameters: how much of its peak rates a chip reaches, and what it costs to start.
+
+Each field carries its unit and the bounds that keep it physical. They are facts
+that a chip carries; `perfmodel.calibration` fits them, nothing else changes them.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+
+from perfmodel.units import Scalar, as_scalar
+
+
+def parameter(low: float, high: float, unit: str = "1") -> Any:
+    """A field fitted between `low` and `high`, written in files in `unit`."""
+    return eqx.field(converter=as_scalar, metadata={"low": low, "high": high, "unit": unit})
+
+
+def parameters(kind: type) -> Iterator[dataclasses.Field]:
+    """The fitted fields of an efficiency class, in order."""
+    return (field for field in dataclasses.fields(kind) if "low" in field.metadata)
+
+
+class MatmulEfficiency(eqx.Module):
+    """Dense matrix product.
+
+    - `launch`: from the end of one kernel to the first work of the next.
+    - `sustained`: share of the matrix peak, power and issue limits included.
+    - `feed`: share of the shared tier's peak at which tiles reach the cores;
+      above 1 where one read serves several cores (multicast).
+    - `streaming`: share of main memory's peak.
+    - `private`: share of the private SRAM's peak, where weights live in it.
+    - `prologue`: time to fill and drain a tile's pipeline, in steps of k.
+    - `fixup`: added when k is split over cores, for the reduction.
+    - `rounding`: weight of whole waves against fractional ones.
+    - `choice`: how surely the library picks the fastest tile.
+    - `hold`, `cliff`: footprint at which half of replayed operands stay in the
+      shared tier, over its capacity, and how sharply that falls (a benchmark's effect).
+    """
+
+    launch: Scalar = parameter(1e-8, 1e-4, "us")
+    sustained: Scalar = parameter(0.2, 1.0)
+    feed: Scalar = parameter(0.05, 8.0)
+    streaming: Scalar = parameter(0.3, 1.0)
+    private: Scalar = parameter(0.01, 1.0)
+    prologue: Scalar = parameter(1.0, 2000.0)
+    fixup: Scalar = parameter(1e-8, 1e-4, "us")
+    rounding: Scalar = parameter(0.0, 1.0)
+    choice: Scalar = parameter(1.0, 200.0)
+    hold: Scalar = parameter(0.1, 4.0)
+    cliff: Scalar = parameter(0.5, 60.0)
+
+
+class DecodeEfficiency(eqx.Module):
+    """Attention of one new token per sequence over its cache.
+
+    - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `choice`,
+      `hold`, `cliff`: as for the matrix product.
+    - `block`: to start a thread block and to end it.
+    - `sequence`: added for each sequence of the batch (its page table, its append).
+    - `reduction`: added when the cache is split over cores.
+    - `copy`: of one extra pass that a framework's rule adds.
+    """
+
+    launch: Scalar = parameter(1e-8, 1e-4, "us")
+    sustained: Scalar = parameter(0.05, 1.0)
+    feed: Scalar = parameter(0.05, 8.0)
+    streaming: Scalar = parameter(0.3, 1.0)
+    private: Scalar = parameter(0.01, 1.0)
+    block: Scalar = parameter(1e-9, 2e-5, "us")
+    sequence: Scalar = parameter(1e-12, 1e-6, "us")
+    reduction: Scalar = parameter(1e-8, 1e-4, "us")
+    copy: Scalar = parameter(1e-8, 1e-4, "us")
+    rounding: Scalar = parameter(0.0, 1.0)
+    choice: Scalar = parameter(0.5, 200.0)
+    hold: Scalar = parameter(0.05, 4.0)
+    cliff: Scalar = parameter(0.5, 60.0)
+
+
+class PrefillEfficiency(eqx.Module):
+    """Causal attention of a whole prompt.
+
+    - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `hold`, `cliff`:
+      as for the matrix product.
+    - `exponential`: share of the peak rate of exponentials.
+    - `block`, `windowed`: to start a thread block, and more where a window cuts it.
+    - `tail`: share of the longest block that no other block hides.
+    - `rotate`, `append`: passes over queries, and over keys and values, before the product
+      itself (rotary embedding, append to the cache).
+    - `token`: added for each token (its append to a paged cache).
+    """
+
+    launch: Scalar = parameter(1e-8, 1e-4, "us")
+    sustained: Scalar = parameter(0.05, 1.0)
+    exponential: Scalar = parameter(0.1, 4.0)
+    feed: Scalar = parameter(0.05, 8.0)
+    streaming: Scalar = parameter(0.3, 1.0)
+    private: Scalar = parameter(0.01, 1.0)
+    block: Scalar = parameter(1e-9, 2e-5, "us")
+    windowed: Scalar = parameter(1e-9, 2e-5, "us")
+    tail: Scalar = parameter(0.0, 1.0)
+    rotate: Scalar = parameter(0.0, 20.0)
+    append: Scalar = parameter(0.0, 20.0)
+    token: Scalar = parameter(1e-13, 1e-7, "us")
+    rounding: Scalar = parameter(0.0, 1.0)
+    hold: Scalar = parameter(0.05, 4.0)
+    cliff: Scalar = parameter(0.5, 60.0)
+
+
+class ElementwiseEfficiency(eqx.Module):
+    """Kernels that read, do little, and write.
+
+    - `launch`, `streaming`, `private`: as for the matrix product.
+    - `feed`: share of the shared tier's peak.
+    """
+
+    launch: Scalar = parameter(1e-8, 1e-4, "us")
+    feed: Scalar = parameter(0.05, 8.0)
+    streaming: Scalar = parameter(0.3, 1.0)
+    private: Scalar = parameter(0.01, 1.0)
+
+
+class MixtureEfficiency(eqx.Module):
+    """Mixture of experts: one rank's routing, grouped products and combination.
+
+    - `launch`: of all its kernels together.
+    - `sustained`, `feed`, `streaming`, `private`, `prologue`, `rounding`, `choice`: as for
+      the matrix product.
+    - `route`: added for each (token, expert) pair.
+    """
+
+    launch: Scalar = parameter(1e-8, 2e-4, "us")
+    sustained: Scalar = parameter(0.05, 1.0)
+    feed: Scalar = parameter(0.05, 8.0)
+    streaming: Scalar = parameter(0.3, 1.0)
+    private: Scalar = parameter(0.01, 1.0)
+    prologue: Scalar = parameter(1.0, 2000.0)
+    route: Scalar = parameter(1e-13, 1e-7, "us")
+    rounding: Scalar = parameter(0.0, 1.0)
+    choice: Scalar = parameter(1.0, 200.0)
+
+
+class CollectiveEfficiency(eqx.Module):
+    """Communication between chips.
+
+    - `launch`: of the collective; `step`: added to the network's latency for each step.
+    - `sustained`: share of the links' peak.
+    - `choice`: how surely the fastest algorithm is taken.
+    """
+
+    launch: Scalar = parameter(1e-8, 1e-4, "us")
+    step: Scalar = parameter(1e-9, 1e-4, "us")
+    sustained: Scalar = parameter(0.2, 1.0)
+    choice: Scalar = parameter(1.0, 200.0)
+
+
+class HostEfficiency(eqx.Module):
+    """What the host adds to a step of launched chips: scheduling, sampling, gaps between graphs.
+
+    - `step`: added once; `sequence`: added for each sequence of the batch.
+    """
+
+    step: Scalar = parameter(0.0, 1e-2, "us")
+    sequence: Scalar = parameter(0.0, 1e-3, "us")
+
+
+class Efficiency(eqx.Module):
+    """The fitted parameters of each kernel family, and what a core crossed costs.
+
+    - `crossing`: cycles for data to cross one core of a dataflow machine, software included.
+    """
+
+    matmul: MatmulEfficiency
+    decode: DecodeEfficiency
+    prefill: PrefillEfficiency
+    elementwise: ElementwiseEfficiency
+    mixture: MixtureEfficiency
+    collective: CollectiveEfficiency
+    host: HostEfficiency
+    crossing: Scalar = parameter(0.0, 100.0)

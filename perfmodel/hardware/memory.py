@@ -1,0 +1,30 @@
+"""One level of the memory hierarchy."""
+
+import equinox as eqx
+
+from perfmodel.units import Scalar, as_scalar
+
+
+class Memory(eqx.Module):
+    """One of the four tiers of a chip; a tier that is not there has capacity zero.
+
+    - `capacity`: in bytes.
+    - `bandwidth`: peak, reads plus writes, in bytes/s.
+    - `energy`: of moving one byte, in J.
+    - `usable`: share of the capacity that may hold weights and KV cache, in [0, 1];
+      0 for a cache that the hardware manages, or for a tier one does not serve from.
+    """
+
+    capacity: Scalar = eqx.field(converter=as_scalar)
+    bandwidth: Scalar = eqx.field(converter=as_scalar)
+    energy: Scalar = eqx.field(converter=as_scalar)
+    usable: Scalar = eqx.field(converter=as_scalar)
+
+    @property
+    def room(self) -> Scalar:
+        """Bytes open to weights and KV cache."""
+        return self.capacity * self.usable
+
+
+ABSENT = (0.0, 0.0, 0.0, 0.0)
+"""Arguments of a tier that is not there."""

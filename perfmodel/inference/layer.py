@@ -1,0 +1,252 @@
+"""The kernels of one layer on one chip, one after the other."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from perfmodel.inference.placement import Placement
+from perfmodel.inference.tasks import Task
+from perfmodel.kernels.elementwise import KINDS
+from perfmodel.kernels.home import Home
+from perfmodel.smooth import soft_min
+from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import (
+    Compressed,
+    Dense,
+    Grouped,
+    Latent,
+    Layer,
+    Mixture,
+    Number,
+    Recurrent,
+    shard,
+)
+
+STREAM_BYTES = 2.0
+"""Bytes of a number in the residual stream: bf16."""
+
+
+class Batch(NamedTuple):
+    """What passes through a layer at once, on one data rank.
+
+    - `sequences`: of which each brings `queries` new tokens to a cache of `context`
+      tokens, the new ones included.
+    - `decoding`: whether each brings one token.
+    """
+
+    sequences: Scalar
+    queries: Scalar
+    context: Scalar
+    decoding: bool
+
+    @property
+    def tokens(self) -> Scalar:
+        """New tokens in all."""
+        return self.sequences * self.queries
+
+
+class Site(NamedTuple):
+    """Where kernels run: a plan, and where weights and cache live.
+
+    - `runs`: how often each kernel runs.
+    """
+
+    plan: Plan
+    placement: Placement
+    runs: Scalar
+
+    def task(self, label: str, op: str, dtype: str = "", **sizes: Any) -> Task:
+        """One kernel, in the plan's format if no other is named."""
+        arrays = {name: x if isinstance(x, Home) else as_scalar(x) for name, x in sizes.items()}
+        return Task(label, op, dtype or self.plan.weights, arrays, self.runs)
+
+    def product(
+        self, label: str, tokens: Scalar, rows: Scalar, columns: Scalar, dtype: str = ""
+    ) -> Task:
+        """A matrix product with weights."""
+        home = self.placement.weights
+        return self.task(label, "gemm", dtype, m=tokens, n=columns, k=rows, home=home)
+
+    def elementwise(self, kind: str, tokens: Scalar, hidden: Scalar) -> Task:
+        """A kernel that reads, does little, and writes."""
+        index = list(KINDS).index(kind)
+        return self.task(kind, "elementwise", tokens=tokens, hidden=hidden, kind=index)
+
+    def collective(self, label: str, op: str, ranks: Scalar, size: Scalar) -> Task:
+        """A collective over `ranks` chips."""
+        return self.task(label, op, n_gpus=ranks, n_nodes=1.0, bytes=size)
+
+
+def layer_tasks(site: Site, hidden: Number, layer: Layer, batch: Batch) -> list[Task]:
+    """One layer, its collectives included."""
+    tasks = []
+    if layer.attention is not None:
+        tasks += attention_tasks(site, hidden, layer.attention, batch)
+    if layer.feed_forward is not None:
+        tasks += feed_forward_tasks(site, hidden, layer.feed_forward, batch)
+    return tasks
+
+
+def attention_tasks(site: Site, hidden: Number, attention: Any, batch: Batch) -> list[Task]:
+    """Norm, projections, the mixing of tokens, projection back, all-reduce."""
+    ranks = site.plan.tensor
+    before = attention.inputs(hidden, ranks)
+    after = attention.outputs(hidden, ranks)
+    size = STREAM_BYTES * batch.tokens * hidden
+    return [
+        site.elementwise("norm", batch.tokens, hidden),
+        *[site.product("projection", batch.tokens, rows, columns) for rows, columns in before],
+        *_mixing(site, attention, batch),
+        *[site.product("output", batch.tokens, rows, columns) for rows, columns in after],
+        site.collective("all-reduce", "all_reduce", ranks, size),
+    ]
+
+
+def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:
+    for kind, tasks in MIXING.items():
+        if isinstance(attention, kind):
+            return tasks(site, attention, batch)
+    raise ValueError(
+        f"attention of kind {type(attention).__name__} has no kernel yet; "
+        f"modelled are {', '.join(kind.__name__ for kind in MIXING)}."
+    )
+
+
+def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) -> Task:
+    common = {"batch": batch.sequences, "ctx_len": batch.context, "home": site.placement.cache}
+    if batch.decoding:
+        return site.task(label, "attention_decode", **common, **sizes)
+    return site.task(label, "attention_prefill", q_len=batch.queries, causal=0, **common, **sizes)
+
+
+def _index(site: Site, attention: Grouped | Latent | Compressed, batch: Batch) -> list[Task]:
+    """Scores of all of the cache, by which an indexer picks what attention sees."""
+    if not attention.indexes:
+        return []
+    sizes: dict[str, Any] = {
+        "kv_heads": 1.0,
+        "head_dim": attention.index_key,
+        "value_dim": 0.0,
+        "window": jnp.inf,
+    }
+    return [_attend(site, batch, "indexer", heads=attention.index_heads, **sizes)]
+
+
+def _most(attention: Grouped | Latent | Compressed) -> Scalar:
+    """Tokens, or entries, that an indexer lets through; infinite where there is none."""
+    return jnp.where(attention.index_most > 0, attention.index_most, jnp.inf)
+
+
+def _grouped(site: Site, attention: Grouped, batch: Batch) -> list[Task]:
+    ranks = site.plan.tensor
+    query, kv = shard(attention.heads, ranks), shard(attention.kv_heads, ranks)
+    seen = jnp.minimum(attention.window, _most(attention))
+    sizes = {"head_dim": attention.key, "value_dim": attention.value, "window": seen}
+    return [
+        site.elementwise("rope", batch.tokens, (query + kv) * attention.key),
+        *_index(site, attention, batch),
+        _attend(site, batch, heads=query, kv_heads=kv, **sizes),
+    ]
+
+
+def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
+    heads = shard(attention.heads, site.plan.tensor)
+    attend = site.task(
+        "attention",
+        "mla_decode" if batch.decoding else "mla_prefill",
+        batch=batch.sequences,
+        q_len=batch.queries,
+        ctx_len=jnp.minimum(batch.context, _most(attention)) if batch.decoding else batch.context,
+        heads=heads,
+        rank=attention.rank,
+        rope=attention.rope,
+        nope=attention.nope,
+        value_dim=attention.value,
+        home=site.placement.cache,
+    )
+    rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
+    return [rope, *_index(site, attention, batch), attend]
+
+
+def _compressed(site: Site, attention: Compressed, batch: Batch) -> list[Task]:
+    """A window of tokens and the entries before it, one key for all heads."""
+    heads = shard(attention.heads, site.plan.tensor)
+    entries = jnp.minimum(batch.context / attention.ratio, _most(attention))
+    numbers = dict.fromkeys(("head_dim", "value_dim", "stored_dim"), attention.key)
+    sizes: dict[str, Any] = {"heads": heads, "kv_heads": 1.0} | numbers
+    return [
+        site.elementwise("rope", batch.tokens, heads * attention.key),
+        *_index(site, attention, batch),
+        _attend(site, batch, window=attention.window + entries, **sizes),
+    ]
+
+
+def _recurrent(site: Site, attention: Recurrent, batch: Batch) -> list[Task]:
+    return [
+        site.task(
+            "attention",
+            "linear_attention",
+            batch=batch.sequences,
+            q_len=batch.queries,
+            heads=shard(attention.heads, site.plan.tensor),
+            head_dim=attention.key,
+            value_dim=attention.value,
+            home=site.placement.cache,
+        )
+    ]
+
+
+MIXING = {Grouped: _grouped, Latent: _latent, Compressed: _compressed, Recurrent: _recurrent}
+"""How each kind of attention mixes tokens."""
+
+
+def feed_forward_tasks(site: Site, hidden: Number, feed_forward: Any, batch: Batch) -> list[Task]:
+    """Norm, products up and down, all-reduce; for a mixture, routing and the experts."""
+    inner = _mixture if isinstance(feed_forward, Mixture) else _dense
+    size = STREAM_BYTES * batch.tokens * hidden
+    return [
+        site.elementwise("norm", batch.tokens, hidden),
+        *inner(site, hidden, feed_forward, batch),
+        site.collective("all-reduce", "all_reduce", site.plan.tensor, size),
+    ]
+
+
+def _dense(site: Site, hidden: Number, feed_forward: Dense | Mixture, batch: Batch) -> list[Task]:
+    """The dense layer, or the shared experts of a mixture."""
+    inter = feed_forward.inter if isinstance(feed_forward, Dense) else feed_forward.shared
+    columns = inter / site.plan.tensor
+    return [
+        site.product("up", batch.tokens, hidden, (2 if feed_forward.gated else 1) * columns),
+        site.elementwise("activation", batch.tokens, columns),
+        site.product("down", batch.tokens, columns, hidden),
+    ]
+
+
+def _mixture(site: Site, hidden: Number, feed_forward: Mixture, batch: Batch) -> list[Task]:
+    """Router, dispatch where attention is spread over data ranks, experts, the way back, shared experts."""
+    plan = site.plan
+    spread = 1 + (plan.expert - 1) * soft_min(plan.data - 1, as_scalar(1.0))
+    sent = batch.tokens * feed_forward.active * hidden
+    width = jnp.where(feed_forward.width > 0, feed_forward.width, hidden)
+    experts = site.task(
+        "experts",
+        "moe",
+        tokens=batch.tokens * plan.data,
+        hidden=width,
+        inter=feed_forward.inter,
+        topk=feed_forward.active,
+        experts=feed_forward.experts,
+        tp=plan.tensor * plan.data / plan.expert,
+        ep=plan.expert,
+        routing=0,
+        gated=1.0 * feed_forward.gated,
+        home=site.placement.weights,
+    )
+    return [
+        site.product("router", batch.tokens, hidden, feed_forward.experts, "bf16"),
+        site.collective("dispatch", "all_to_all", spread, plan.format.activation * sent),
+        experts,
+        site.collective("combine", "all_to_all", spread, STREAM_BYTES * sent),
+        *(_dense(site, hidden, feed_forward, batch) if feed_forward.shares else []),
+    ]

@@ -1,0 +1,115 @@
+"""Where weights and cache live: the fastest memory first, and what then does not fit."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.home import Home
+from perfmodel.kernels.recurrent import STATE_BYTES
+from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up
+from perfmodel.workload.transformer import (
+    Grouped,
+    Layer,
+    Mixture,
+    Number,
+    Recurrent,
+    Transformer,
+    layer_parameters,
+    shard,
+)
+
+SMALLEST = 1.0
+"""Bytes added to what is placed, so that shares of nothing are no division by zero."""
+
+
+class Placement(eqx.Module):
+    """Where one chip keeps its part of a model and of the cache.
+
+    - `weights`, `cache`: shares of each tier.
+    - `size`: bytes of weights; `cache_size`: bytes of cache.
+    - `slack`: bytes free; negative: bytes short.
+    """
+
+    weights: Home
+    cache: Home
+    size: Scalar
+    cache_size: Scalar
+    slack: Scalar
+
+
+class Filled(NamedTuple):
+    """Shares of each tier that hold something, the room left in each, and bytes that found none."""
+
+    home: Home
+    left: list[Scalar]
+    short: Scalar
+
+
+def fill(rooms: list[Scalar], size: Scalar) -> Filled:
+    """Fill `rooms` in order with `size` bytes; what finds no room is priced like the rest."""
+    rest, taken, left = size, [], []
+    for room in rooms:
+        part = jnp.minimum(rest, room)
+        taken.append(part)
+        left.append(room - part)
+        rest = rest - part
+    placed = taken[0] + taken[1] + taken[2] + taken[3]
+    shares = [part / (placed + SMALLEST) for part in taken]
+    nowhere = jnp.where(placed > 0, 0.0, 1.0)
+    home = Home(shares[0], shares[1], shares[2] + nowhere, shares[3])
+    return Filled(home, left, rest)
+
+
+def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Placement:
+    """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan."""
+    size = weight_bytes(model, plan)
+    cache_size = cache_bytes(model, plan, batch, context)
+    rooms = [tier.room for tier in chip.tiers]
+    weights = fill(rooms, size)
+    cache = fill(weights.left, cache_size)
+    slack = sum(rooms, as_scalar(0.0)) - size - cache_size
+    return Placement(weights.home, cache.home, size, cache_size, slack)
+
+
+def weight_bytes(model: Transformer, plan: Plan) -> Scalar:
+    """Bytes of weights on one chip: an even share of the layers of its stage."""
+    layers = sum(
+        stack.count * _layer_bytes(stack.layer, model.hidden, plan) for stack in model.stacks
+    )
+    embeddings = model.hidden * model.vocabulary * look_up("bf16").weight * (1 if model.tied else 2)
+    return (layers + embeddings / plan.tensor) / plan.pipeline
+
+
+def _layer_bytes(layer: Layer, hidden: Number, plan: Plan) -> Scalar:
+    """Attention is cut over tensor ranks and copied for data ranks; experts are spread over all."""
+    weight = plan.format.weight
+    total = layer_parameters(layer, hidden)
+    if not isinstance(layer.feed_forward, Mixture):
+        return weight * total / plan.tensor
+    experts = layer.feed_forward.parameters(hidden)
+    return weight * ((total - experts) / plan.tensor + experts / (plan.tensor * plan.data))
+
+
+def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) -> Scalar:
+    """Bytes of cache and states on one chip: sequences of its data rank, layers of its stage."""
+    sequences = batch / plan.data / plan.pipeline
+    return sequences * sum(
+        stack.count * _cached(stack.layer, plan, context) for stack in model.stacks
+    )
+
+
+def _cached(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
+    """Heads of keys and values are cut over tensor ranks; latents are copied."""
+    attention = layer.attention
+    if attention is None:
+        return as_scalar(0.0)
+    if isinstance(attention, Recurrent):
+        return STATE_BYTES * attention.kept(context) / plan.tensor
+    size = look_up(plan.cache).weight * attention.kept(context)
+    if not isinstance(attention, Grouped):
+        return size
+    return size * shard(attention.kv_heads, plan.tensor) / attention.kv_heads

@@ -1,0 +1,197 @@
+"""What a decode step and a prompt cost on the chips of a plan."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.breakdown import JOULES, Breakdown
+from perfmodel.hardware.chip import Chip, region
+from perfmodel.inference.layer import STREAM_BYTES, Batch, Site, layer_tasks
+from perfmodel.inference.placement import Placement, place
+from perfmodel.inference.tasks import Task, price_tasks
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work, price
+from perfmodel.smooth import whole
+from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import Transformer
+
+
+class Pass(NamedTuple):
+    """One way through a model: its kernels, and how the batch is cut.
+
+    - `layers`: kernels of all layers; `ends`: of the embedding, the stages and the head.
+    - `sequences`: of one part of the batch, on one data rank.
+    - `parts`: of the batch, which follow one another through the stages.
+    - `waits`: passes that the last part waits for, of those before it.
+    - `placement`: where one chip keeps its part of the model and of the cache.
+    """
+
+    layers: list[Task]
+    ends: list[Task]
+    sequences: Scalar
+    parts: Scalar
+    waits: Scalar
+    placement: Placement
+
+
+class Cost(eqx.Module):
+    """What one pass through a model costs.
+
+    - `breakdown`: time by term, from the first layer to the last; energy of all chips;
+      FLOPs and bytes of one chain of chips.
+    - `placement`: where one chip keeps its part; its slack is negative where it does not fit.
+    - `kernels`, `labels`: each kernel's part of it, on a leading axis, and what it is.
+    """
+
+    breakdown: Breakdown
+    placement: Placement
+    kernels: Breakdown
+    labels: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def time(self) -> Scalar:
+        """In s."""
+        return self.breakdown.time
+
+    @property
+    def energy(self) -> Scalar:
+        """Of all chips, in J."""
+        return self.breakdown.energy
+
+
+def decode_step(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Cost:
+    """One new token for each of `batch` sequences, each with `context` tokens in its cache.
+
+    **Returns:**
+
+    Its `time` is the time per output token (TPOT) at this batch, in s.
+    """
+    return costs(chip, plan, model, [decode_pass(chip, plan, model, batch, context)])[0]
+
+
+def prefill(
+    chip: Chip, plan: Plan, model: Transformer, batch: Scalar, queries: Scalar, context: Scalar
+) -> Cost:
+    """`queries` new tokens for each of `batch` prompts; `context` counts a cached prefix too.
+
+    **Returns:**
+
+    Its `time` is the time to first token (TTFT) of prompts that start together, without
+    queueing, in s.
+    """
+    return costs(chip, plan, model, [prompt_pass(chip, plan, model, batch, queries, context)])[0]
+
+
+def decode_pass(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Pass:
+    """The pass of a decode step.
+
+    With pipeline stages the batch is cut into as many parts, which follow one another
+    through the chips; a token takes as long as one part takes through all of them. On a
+    dataflow machine every layer is such a stage.
+    """
+    placement = place(chip, plan, model, batch, context)
+    sequences = whole(batch / plan.data / _stages(chip, plan, model), plan.exact)
+    one = Batch(sequences, as_scalar(1.0), context, decoding=True)
+    parts = batch / plan.data / sequences
+    return _pass(plan, model, placement, one, parts, waits=as_scalar(0.0))
+
+
+def prompt_pass(
+    chip: Chip, plan: Plan, model: Transformer, batch: Scalar, queries: Scalar, context: Scalar
+) -> Pass:
+    """The pass of prompts, which follow one another through the stages.
+
+    On machines that are not launched a prompt is cut too: its tokens follow one another.
+    """
+    placement = place(chip, plan, model, batch, context)
+    prompts = batch / plan.data
+    pieces = prompts if chip.execution == "launched" else prompts * queries
+    stages = _stages(chip, plan, model)
+    parts = jnp.clip(pieces, 1.0, stages)
+    one = Batch(prompts / parts, queries, context, decoding=False)
+    return _pass(plan, model, placement, one, parts, waits=(parts - 1) / stages)
+
+
+def _stages(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
+    return as_scalar(model.layers) if chip.execution == "dataflow" else plan.pipeline
+
+
+def _pass(
+    plan: Plan, model: Transformer, placement: Placement, batch: Batch, parts: Scalar, waits: Scalar
+) -> Pass:
+    layers = [
+        task
+        for stack in model.stacks
+        for task in layer_tasks(
+            Site(plan, placement, as_scalar(stack.count)), model.hidden, stack.layer, batch
+        )
+    ]
+    ends = _ends(Site(plan, placement, as_scalar(1.0)), model, batch)
+    return Pass(layers, ends, batch.sequences, parts, waits, placement)
+
+
+def _ends(site: Site, model: Transformer, batch: Batch) -> list[Task]:
+    """Embedding, the way from stage to stage, the output head for the last token of each sequence."""
+    hops = site._replace(runs=site.plan.pipeline - 1)
+    size = STREAM_BYTES * batch.tokens * model.hidden
+    columns = model.vocabulary / site.plan.tensor
+    logits = STREAM_BYTES * batch.sequences * model.vocabulary
+    return [
+        site.elementwise("embedding", batch.tokens, model.hidden),
+        hops.collective("stage", "point_to_point", as_scalar(2.0), size),
+        site.elementwise("norm", batch.sequences, model.hidden),
+        site.product("head", batch.sequences, model.hidden, columns, "bf16"),
+        site.collective("logits", "all_gather", site.plan.tensor, logits),
+        site.elementwise("sample", batch.sequences, columns),
+    ]
+
+
+def costs(chip: Chip, plan: Plan, model: Transformer, passes: Sequence[Pass]) -> list[Cost]:
+    """Price several passes together, so that each kernel is compiled once for all of them.
+
+    Layers run on their part of a dataflow machine, the ends on the whole chip.
+    """
+    layers = [task for one in passes for task in one.layers]
+    ends = [task for one in passes for task in one.ends]
+    if chip.execution == "dataflow":
+        part = region(chip, plan.pipeline / model.layers)
+        priced = _join(price_tasks(part, plan, layers), price_tasks(chip, plan, ends))
+    else:
+        priced = price_tasks(chip, plan, layers + ends)
+    owner = [i for i, one in enumerate(passes) for _ in one.layers]
+    owner += [i for i, one in enumerate(passes) for _ in one.ends]
+    places = [np.flatnonzero(np.array(owner) == i) for i in range(len(passes))]
+    return [_cost(chip, plan, one, _at(priced, at)) for one, at in zip(passes, places, strict=True)]
+
+
+def _join(a: Breakdown, b: Breakdown) -> Breakdown:
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+
+
+def _at(priced: Breakdown, places: np.ndarray) -> Breakdown:
+    return jax.tree.map(lambda x: x[places], priced)
+
+
+def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
+    """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
+    labels = [task.label for task in one.layers + one.ends] + ["host"]
+    host = jax.tree.map(lambda x: x[None], _host(chip, one.sequences))
+    kernels = _join(priced, host)
+    waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + one.waits)
+    copies = plan.tensor * plan.data * one.parts
+    idle = chip.idle_power * plan.chips * waited.time
+    joules = (waited.joules / (1 + one.waits) * copies).at[JOULES.index("idle")].set(idle)
+    return Cost(dataclasses.replace(waited, joules=joules), one.placement, kernels, tuple(labels))
+
+
+def _host(chip: Chip, sequences: Scalar) -> Breakdown:
+    """What the host adds to a pass."""
+    fitted = chip.efficiency.host
+    latency = fitted.step + fitted.sequence * sequences
+    return price(chip, Work(demand=Resources(vector=as_scalar(0.0)), latency=latency, dtype="bf16"))

@@ -1,0 +1,48 @@
+"""Rows that share a compiled function: chips of one structure are stacked, and each row takes its own.
+
+Chips differ in numbers, not in form; so rows of many chips are priced in one `vmap`, in
+blocks of fixed sizes, and nothing is compiled twice.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BLOCKS = (64, 4096)
+"""Rows of a block: few rows take the small one."""
+
+T = TypeVar("T")
+
+
+def structure(tree: Any) -> Hashable:
+    """What a compiled function depends on: everything but the numbers."""
+    leaves, form = jax.tree.flatten(tree)
+    return form, tuple(jnp.shape(leaf) for leaf in leaves)
+
+
+def stack(trees: Sequence[T]) -> T:
+    """Trees of one structure as one tree with a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+
+
+def gather(stacked: T, which: np.ndarray) -> T:
+    """The tree of each row, from trees that are stacked."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[which], stacked)
+
+
+def in_blocks(function: Callable[..., Any], rows: Any) -> Any:
+    """Apply a compiled `function` of rows to a tree of arrays, block by block, and join what comes out."""
+    count = len(jax.tree.leaves(rows)[0])
+    size = BLOCKS[0] if count <= BLOCKS[0] else BLOCKS[1]
+    parts = []
+    for start in range(0, count, size):
+        places = np.minimum(np.arange(start, start + size), count - 1)
+        block = jax.tree.map(
+            lambda leaf, places=places: jnp.asarray(np.asarray(leaf)[places]), rows
+        )
+        kept = min(size, count - start)
+        parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], function(block)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

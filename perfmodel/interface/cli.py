@@ -1,0 +1,406 @@
+"""The command line. Commands import what they need when they run, so that help is instant."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from perfmodel.errors import InputError
+
+app = typer.Typer(
+    name="perfmodel",
+    help="A differentiable, calibrated performance model of LLM inference that designs hardware.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+predict = typer.Typer(help="Predict rows of a CSV file.", no_args_is_help=True)
+app.add_typer(predict, name="predict")
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Out = Annotated[Path, typer.Option("--out", help="File to write.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="Folder of fitted parameters; as shipped if not given."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run a command; a mistake of the user is one sentence and exit status 2."""
+    _cache_compiled()
+    try:
+        app()
+    except InputError as error:
+        errors.print(f"perfmodel: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("perfmodel: stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _cache_compiled() -> None:
+    """Keep compiled functions between runs, in the user's cache folder."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "perfmodel" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; the function it gives takes how many are done, of how many."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+
+        def update(done: int, of: int | None = None, description: str | None = None) -> None:
+            progress.update(
+                task, completed=done, total=of or total, description=description or what
+            )
+
+        yield update
+
+
+def _table(title: str, names: list[str], rows: list[tuple[str, ...]]) -> None:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=None
+    )
+    for i, name in enumerate(names):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _fitted(calibration: Path | None) -> Path:
+    from perfmodel.library.efficiency import FITTED
+
+    if calibration is not None and not calibration.is_dir():
+        raise InputError(
+            f"there is no folder {calibration}; give one that `perfmodel calibrate` wrote."
+        )
+    return calibration or FITTED
+
+
+@predict.command("kernels")
+def predict_kernels(
+    rows: Annotated[
+        Path, typer.Argument(help="CSV of the kernel schema: op, chip, dtype, and sizes by op.")
+    ],
+    out: Out,
+    calibration: Calibration = None,
+    cold: Annotated[
+        bool,
+        typer.Option(
+            "--cold",
+            help="Operands come from memory, as in service; not replayed, as in benchmarks.",
+        ),
+    ] = False,
+) -> None:
+    """Predict the time of kernels, with a 90 % interval and what binds.
+
+    Example: perfmodel predict kernels rows.csv --out predictions.csv
+    """
+    from perfmodel.interface.kernels import predict_kernels as run
+
+    with _bar("kernels") as update:
+        result = run(rows, out, _fitted(calibration), not cold, update)
+    _said(out, result.error)
+
+
+@predict.command("serving")
+def predict_serving(
+    rows: Annotated[
+        Path,
+        typer.Argument(help="CSV of the serving schema: chip, model, isl, osl, concurrency ..."),
+    ],
+    out: Out,
+    calibration: Calibration = None,
+) -> None:
+    """Predict TTFT, TPOT, throughput, energy and price of served models.
+
+    TTFT is the time of a prompt alone (of all prompts together in a static batch); TPOT the
+    time of one decode step with the whole batch in flight. Queues are not modelled yet.
+
+    Example: perfmodel predict serving rows.csv --out predictions.csv
+    """
+    from perfmodel.interface.serving import predict_serving as run
+
+    with _bar("rows alike") as update:
+        result = run(rows, out, _fitted(calibration), update)
+    _said(out, result["error"])
+
+
+def _said(out: Path, found: Any) -> None:
+    wrong = [str(error) for error in found if error]
+    console.print(f"{len(found)} rows in {out}, {len(wrong)} with an error.", soft_wrap=True)
+    if wrong:
+        console.print(f"The first: {wrong[0]}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def calibrate(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", help="aiconfigurator, the path of its wheel, or a CSV with latency_us."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    chips: Annotated[str, typer.Option(help="Only these chips, with commas.")] = "",
+    exclude_chips: Annotated[str, typer.Option(help="Not these chips, with commas.")] = "",
+    ops: Annotated[str, typer.Option(help="Only these operations, with commas.")] = "",
+    rows: Annotated[int, typer.Option(min=1, help="Training rows of each table, at most.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of training rows.")] = 0,
+    prior: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier fit to start from.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what OUT already holds.")] = False,
+    chip_file: Annotated[
+        Path | None, typer.Option(help="File of a chip that the library does not have.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Fit the model's parameters to measured kernel times.
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
+    """
+    from perfmodel.calibration.calibrate import Options
+    from perfmodel.calibration.calibrate import calibrate as run
+    from perfmodel.calibration.sources import read_source
+
+    options = Options(out, rows, seed, _fitted(prior), resume, chip_file)
+    wanted = (_list(chips), _list(exclude_chips), _list(ops))
+    tables = read_source(data, *wanted, chip_file)
+    with _bar("tables", len(tables)) as update:
+        count = iter(range(len(tables)))
+        found = run(tables, options, lambda table: update(next(count), description=table.key.op))
+    if json_:
+        _json([one.key._asdict() | one.report for one in found])
+        return
+    names = ["table", "train", "held out", "mean", "median", "p90", "bias", "coverage"]
+    _table("Error on held-out rows", names, [_fit_row(one) for one in found])
+    console.print(f"Parameters, residuals and versions are in {out}.", soft_wrap=True)
+
+
+def _fit_row(found: Any) -> tuple[str, ...]:
+    key, report = found.key, found.report
+    formats = key.dtype if key.cache in ("", key.dtype) else f"{key.dtype}, {key.cache} cache"
+    name = f"{key.op} {key.chip} {key.framework or 'smooth'} {formats}"
+    shares = [
+        f"{100 * report[field]:.1f} %" for field in ("mean", "median", "p90", "bias", "coverage")
+    ]
+    return (name, str(report["train_rows"]), str(report["rows"]), *shares)
+
+
+def _list(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+@app.command()
+def search(
+    study: Annotated[
+        Path,
+        typer.Argument(help="Study in TOML: objective, constraints, workload, space, optimiser."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    starts: Annotated[
+        int | None, typer.Option(min=1, help="Starts, instead of the study's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
+    json_: Json = False,
+) -> None:
+    """Search a chip by gradient descent, and compare it with a grid of the same model.
+
+    Example: perfmodel search study.toml --out found
+    """
+    from perfmodel.interface.search import run_search, summary
+
+    with _bar("stages of descent") as update:
+        report = run_search(study, out, resume, starts, seed, update)
+    if json_:
+        _json(report)
+        return
+    _table("The design found", *summary(report))
+    console.print(f"result.json, designs.csv and report.html are in {out}.", soft_wrap=True)
+
+
+@app.command()
+def explain(
+    row: Annotated[
+        list[str],
+        typer.Argument(help="FILE.csv:NUMBER, or words such as chip=h100 op=gemm m=32 ..."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Picture to write: .png, .svg or .html.")
+    ] = None,
+    calibration: Calibration = None,
+    json_: Json = False,
+) -> None:
+    """Explain a prediction: what binds, kernel by kernel and term by term.
+
+    Example: perfmodel explain chip=h100 op=gemm dtype=bf16 m=32 n=8192 k=8192
+
+    Example: perfmodel explain chip=h100 n_chips=8 model=llama-3.1-70b isl=4096 osl=256 concurrency=32
+    """
+    from perfmodel.interface.explain import as_dict, read_asked
+    from perfmodel.interface.explain import explain as run
+
+    with _bar("compiling"):
+        found = run(read_asked(row), _fitted(calibration))
+    if out is not None:
+        from perfmodel.interface.plots import breakdown, save
+
+        save(breakdown([(x.label, x.parts * 1e6) for x in found.lines], found.title, "us"), out)
+    if json_:
+        _json(as_dict(found))
+        return
+    lines = [
+        (x.label, f"{x.time * 1e6:,.4g}", f"{100 * x.share:.1f} %", x.bound) for x in found.lines
+    ]
+    _table(f"{found.title}: {found.time * 1e6:,.4g} us", ["kernel", "us", "share", "bound"], lines)
+    terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
+    _table(
+        "by term",
+        ["term", "us", "share"],
+        [(name, f"{s * 1e6:,.4g}", f"{100 * s / found.time:.1f} %") for name, s in terms],
+    )
+
+
+@app.command()
+def chips(
+    name: Annotated[
+        str, typer.Argument(help="A chip, or a chip file to check; all chips if not given.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """List chips, show one with the source of every number, or check a chip file.
+
+    Example: perfmodel chips h100
+
+    Example: perfmodel chips my_chip.toml
+    """
+    from perfmodel.interface.listing import chip_rows, facts, read_chip
+
+    if not name:
+        names = [
+            "chip",
+            "maker",
+            "year",
+            "execution",
+            "bf16",
+            "SRAM",
+            "main",
+            "bandwidth",
+            "parameters",
+        ]
+        rows = chip_rows()
+        _json([dict(zip(names, row, strict=True)) for row in rows]) if json_ else _table(
+            "Chips", names, rows
+        )
+        return
+    stem, file = read_chip(name)
+    found = facts(file)
+    if json_:
+        _json(
+            {
+                "chip": stem,
+                "name": file.name,
+                "note": file.note,
+                "facts": [fact._asdict() for fact in found],
+            }
+        )
+        return
+    _table(
+        f"{file.name} ({stem})",
+        ["fact", "value", "trust", "source"],
+        [tuple(fact) for fact in found],
+    )
+    if file.note:
+        console.print(file.note, soft_wrap=True, markup=False)
+
+
+@app.command()
+def models(
+    name: Annotated[
+        str, typer.Argument(help="A model, or the path of a config.json; all models if not given.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """List models, or show one: a library name, or a Hugging Face config.json.
+
+    Example: perfmodel models llama-3.1-70b
+
+    Example: perfmodel models path/to/config.json
+    """
+    from perfmodel.interface.listing import model_facts, model_rows, model_sources
+
+    names = ["model", "parameters", "active", "cache a token", "layers", "format"]
+    if not name:
+        rows = model_rows()
+        _json([dict(zip(names, row, strict=True)) for row in rows]) if json_ else _table(
+            "Models", names, rows
+        )
+        return
+    found = model_facts(name)
+    if json_:
+        _json(found._asdict() | {"sources": model_sources(name)})
+        return
+    counts = (f"{found.parameters:,}", f"{found.active:,}", f"{found.cache_bytes:,.0f} B in bf16")
+    _table(found.name, names, [(found.name, *counts, str(found.layers), found.native)])
+    for source in model_sources(name).values():
+        console.print(f"Source: {source}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
+        "quickstart"
+    ),
+) -> None:
+    """Answer a real question in two minutes: Llama-3.1-70B on H100, B200, WSE-3 and LPU.
+
+    How fast and how dear is it, what binds, and which split of SRAM and HBM would the
+    gradient choose for a chip of the same area?
+
+    Example: perfmodel quickstart
+    """
+    from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, run
+
+    with _bar("quickstart", STEPS) as update:
+        answer = run(out, update)
+    _table("Llama-3.1-70B, 4,096 tokens of context, decoding", NAMES, answer.machines)
+    console.print()
+    _table(
+        "A chip of the H100's area and power, eight of them, searched by gradient", *answer.designs
+    )
+    console.print()
+    for line in (
+        *answer.said,
+        *CAVEATS,
+        f"Pictures: {', '.join(str(path) for path in answer.pictures)}.",
+    ):
+        console.print(line, soft_wrap=True, markup=False)

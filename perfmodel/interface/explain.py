@@ -1,0 +1,186 @@
+"""`perfmodel explain`: what binds, kernel by kernel and term by term."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.step import Cost, decode_step
+from perfmodel.interface.kernels import site_of
+from perfmodel.interface.serving import PLAN, case_of, predict_cells
+from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.kernels.rows import groups_of
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+
+
+class Line(NamedTuple):
+    """One kernel, or all of a label: what it is, its time in s, its share, what binds, its parts by bound."""
+
+    label: str
+    time: float
+    share: float
+    bound: str
+    parts: np.ndarray
+
+
+class Explanation(NamedTuple):
+    """What was asked, and where its time goes.
+
+    - `title`: in a few words.
+    - `time`: in s.
+    - `lines`: kernels, the slowest first.
+    - `terms`: seconds of each of `SECONDS`.
+    """
+
+    title: str
+    time: float
+    lines: list[Line]
+    terms: dict[str, float]
+
+
+def read_asked(words: Sequence[str]) -> dict[str, str]:
+    """A row given as `FILE.csv:NUMBER`, or as `column=value` words.
+
+    **Raises:**
+
+    - `InputError`: for anything else.
+    """
+    if len(words) == 1 and "=" not in words[0]:
+        return _from_file(words[0])
+    cells = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(
+                f"{word!r} is not column=value; write for example chip=h100 op=gemm m=32."
+            )
+        cells[name.strip().lower()] = value
+    return cells
+
+
+def _from_file(word: str) -> dict[str, str]:
+    path, colon, number = word.rpartition(":")
+    if not colon or not number.isdigit():
+        raise InputError(
+            f"{word!r} names no row; write FILE.csv:NUMBER (1 is the first), or column=value ..."
+        )
+    table = read_csv(Path(path))
+    if not 1 <= int(number) <= len(table):
+        raise InputError(f"{path} has {len(table)} rows; there is no row {number}.")
+    return {name: column[int(number) - 1] for name, column in cells_of(table).items()}
+
+
+def explain(cells: dict[str, str], calibration: Path) -> Explanation:
+    """Explain a row of the kernel schema (with `op`), or of the serving schema (with `model`).
+
+    **Raises:**
+
+    - `InputError`: for a row that cannot be predicted.
+    """
+    if "op" in cells:
+        return _explain_kernel(cells, calibration)
+    if "model" in cells:
+        return _explain_step(cells, calibration)
+    raise InputError(
+        "the row has neither op nor model; give op for a kernel, or model for a decode step."
+    )
+
+
+@eqx.filter_jit
+def _kernel(op: str, chip: Chip, plan: Plan, row: dict) -> Breakdown:
+    return cost(chip, OPERATIONS[op].works(chip, plan, row))
+
+
+def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
+    groups, errors = groups_of({name: [value] for name, value in cells.items()}, 1)
+    if errors[0]:
+        raise InputError(str(errors[0]))
+    site = site_of(groups[0], calibration, replay=True)
+    row = {name: as_scalar(values[0]) for name, values in groups[0].columns.items()}
+    found = _kernel(groups[0].key.op, site.chip, site.plan, row)
+    title = f"{groups[0].key.op} on {groups[0].key.chip}, {groups[0].key.dtype}"
+    return _explanation(title, found, [_line(groups[0].key.op, found, float(found.time))])
+
+
+@eqx.filter_jit
+def step_of(chip: Chip, plan: Plan, model, batch, context) -> Cost:
+    """A decode step with every kernel."""
+    return decode_step(chip, plan, model, batch, context)
+
+
+def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
+    given = {name: [value] for name, value in cells.items()}
+    chosen = predict_cells(given, 1, calibration)
+    if not chosen["tpot_ms"][0]:
+        raise InputError(chosen["error"][0])
+    filled = cells | {name: chosen[name][0] for name in PLAN}
+    found, title = step_cost(filled, calibration)
+    return explain_step(title, found)
+
+
+def step_cost(cells: dict[str, str], calibration: Path) -> tuple[Cost, str]:
+    """The decode step of a serving row whose plan is given, and what it is in words."""
+    case = case_of(0, cells, calibration)
+    split, row = case.splits[0], case.row
+    ranks = {"tensor": split.tp, "pipeline": split.pp, "expert": split.ep, "data": split.dp}
+    plan = eqx.tree_at(
+        lambda p: tuple(getattr(p, name) for name in ranks),
+        case.setting.plan,
+        tuple(as_scalar(value) for value in ranks.values()),
+    )
+    context = (row.isl + row.osl / 2) * row.length_ratio
+    numbers = (as_scalar(row.concurrency), as_scalar(context))
+    found = step_of(case.setting.chip, plan, case.setting.model, *numbers)
+    chips = split.tp * split.pp * split.dp
+    where = f"{chips:.0f} x {case.setting.stem}, batch {row.concurrency:.0f}"
+    title = f"decode step of {cells['model']} on {where}"
+    return found, title
+
+
+def explain_step(title: str, found: Cost) -> Explanation:
+    """A decode step, kernels of one label together."""
+    labels = dict.fromkeys(found.labels)
+    sums = {label: _of_label(found, label) for label in labels}
+    time = float(found.time)
+    lines = sorted(
+        (_line(label, part, time) for label, part in sums.items()), key=lambda one: -one.time
+    )
+    return _explanation(title, found.breakdown, lines)
+
+
+def _of_label(found: Cost, label: str) -> Breakdown:
+    which = np.array([one == label for one in found.labels])
+    return jax.tree.map(lambda x: x[which].sum(axis=0), found.kernels)
+
+
+def _line(label: str, found: Breakdown, whole: float) -> Line:
+    parts, time = np.asarray(found.by_bound()), float(found.time)
+    return Line(label, time, time / whole, BOUNDS[int(parts.argmax())], parts)
+
+
+def _explanation(title: str, found: Breakdown, lines: list[Line]) -> Explanation:
+    terms = {name: float(value) for name, value in zip(SECONDS, found.seconds, strict=True)}
+    return Explanation(title, float(found.time), lines, terms)
+
+
+def as_dict(explanation: Explanation) -> dict[str, Any]:
+    """For JSON."""
+    lines = [
+        {"kernel": x.label, "time_us": x.time * 1e6, "share": x.share, "bound": x.bound}
+        for x in explanation.lines
+    ]
+    terms = {name: seconds * 1e6 for name, seconds in explanation.terms.items()}
+    return {
+        "title": explanation.title,
+        "time_us": explanation.time * 1e6,
+        "kernels": lines,
+        "terms_us": terms,
+    }

@@ -1,0 +1,167 @@
+"""`perfmodel predict kernels`: a time, an interval and what binds, for each row of a table."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, with_columns, write_csv
+from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.interface.alike import gather, in_blocks, stack, structure
+from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.kernels.rows import Group, groups_of
+from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.efficiency import load_interval
+from perfmodel.units import as_scalar
+from perfmodel.workload.framework import backend
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up, runnable
+
+
+class Site(NamedTuple):
+    """Where the rows of a group run, and the factors of their interval."""
+
+    group: Group
+    chip: Chip
+    plan: Plan
+    low: float
+    high: float
+
+
+class Predicted(NamedTuple):
+    """One number for each row of a table; `nan` where there is none, and why in `error`."""
+
+    time: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    bound: np.ndarray
+    error: np.ndarray
+
+
+def predict_kernels(
+    rows: Path, out: Path, calibration: Path, replay: bool, progress: Callable[[int, int], None]
+) -> Predicted:
+    """Predict every row of a CSV file and write the same rows with the predictions.
+
+    **Arguments:**
+
+    - `calibration`: folder of fitted parameters.
+    - `replay`: whether operands are replayed, as benchmarks do.
+    - `progress`: called with groups done and groups in all.
+    """
+    table = read_csv(rows)
+    predicted = predict_table(table, calibration, replay, progress)
+    write_csv(out, with_columns(table, _columns(predicted)))
+    return predicted
+
+
+def predict_table(
+    table: pa.Table,
+    calibration: Path,
+    replay: bool,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Predicted:
+    """Predict every row of a table."""
+    groups, error = groups_of(cells_of(table), len(table))
+    time, low, high = (np.full(len(table), np.nan) for _ in range(3))
+    result = Predicted(time, low, high, np.full(len(table), "", dtype=object), error)
+    sites = _sites(groups, calibration, replay, error)
+    for done, alike in enumerate(sites):
+        progress(done, len(sites))
+        _price(alike, result)
+    progress(len(sites), len(sites))
+    return result
+
+
+def _sites(
+    groups: list[Group], calibration: Path, replay: bool, error: np.ndarray
+) -> list[list[Site]]:
+    """Groups with their chips, those that share a compiled function together."""
+    alike: dict = {}
+    for group in groups:
+        try:
+            site = site_of(group, calibration, replay)
+        except InputError as wrong:
+            error[group.places] = str(wrong)
+            continue
+        form = (group.key.op, structure((site.chip, site.plan)))
+        alike.setdefault(form, []).append(site)
+    return list(alike.values())
+
+
+def site_of(group: Group, calibration: Path, replay: bool) -> Site:
+    """Where the rows of a group run.
+
+    **Raises:**
+
+    - `InputError`: when the chip lacks a fact, or cannot run the format.
+    """
+    key, file = group.key, chip_files()[group.key.chip]
+    plan = Plan(
+        weights=runnable(key.dtype, file.matrix, key.chip),
+        cache=key.cache or "bf16",
+        framework=key.framework or None,
+        backend=backend(key.framework, file.architecture),
+        replay=replay,
+    )
+    chip = restrict(load_chip(key.chip, plan, calibration), _kinds(key.op, plan))
+    family = OPERATIONS[key.op].family
+    return Site(
+        group, chip, plan, *load_interval(key.chip, file.execution, family, plan, calibration)
+    )
+
+
+def _kinds(op: str, plan: Plan) -> set[str]:
+    attends = OPERATIONS[op].family in ("decode", "prefill") or op == "linear_attention"
+    return {"bf16"} if attends else {look_up(plan.weights).matrix}
+
+
+@eqx.filter_jit
+def _priced(op: str, plan: Plan, block: tuple[Chip, dict]):
+    """Time of each row of a block, and its parts by what binds."""
+
+    def one(chip: Chip, row: dict):
+        breakdown = cost(chip, OPERATIONS[op].works(chip, plan, row))
+        return breakdown.time, breakdown.by_bound()
+
+    return jax.vmap(one)(*block)
+
+
+def _price(sites: list[Site], result: Predicted) -> None:
+    """Price the rows of sites that share a compiled function."""
+    key, plan = sites[0].group.key, sites[0].plan
+    which = np.repeat(np.arange(len(sites)), [len(site.group.places) for site in sites])
+    number = np.result_type(as_scalar(0.0))
+    rows = {
+        name: np.concatenate([site.group.columns[name] for site in sites]).astype(number)
+        for name in sites[0].group.columns
+    }
+    chips = gather(stack([site.chip for site in sites]), which)
+    time, parts = in_blocks(functools.partial(_priced, key.op, plan), (chips, rows))
+    places = np.concatenate([site.group.places for site in sites])
+    result.time[places] = time
+    result.low[places] = time * np.array([site.low for site in sites])[which]
+    result.high[places] = time * np.array([site.high for site in sites])[which]
+    result.bound[places] = np.array(BOUNDS)[np.argmax(parts, axis=1)]
+
+
+def _columns(predicted: Predicted) -> dict[str, list]:
+    return {
+        "predicted_us": as_text(predicted.time * 1e6),
+        "low_us": as_text(predicted.low * 1e6),
+        "high_us": as_text(predicted.high * 1e6),
+        "bound": list(predicted.bound),
+        "error": list(predicted.error),
+    }
+
+
+def as_text(values: np.ndarray, digits: int = 6) -> list[str]:
+    """Numbers as cells; a number that is not there is an empty cell."""
+    return ["" if not np.isfinite(value) else f"{value:.{digits}g}" for value in values]

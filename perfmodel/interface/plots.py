@@ -1,0 +1,155 @@
+"""Pictures (Altair): the same figure as PNG, SVG, or HTML that needs no network."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.errors import InputError
+
+COLOURS = {
+    "compute": "#4477AA",
+    "exponential": "#66CCEE",
+    "sram": "#228833",
+    "memory": "#CCBB44",
+    "latency": "#BBBBBB",
+    "network": "#AA3377",
+}
+"""One colour for each bound, told apart by the colour-blind (Paul Tol's bright scheme)."""
+
+CHIP_COLOURS = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377"]
+FORMATS = (".png", ".svg", ".html")
+WIDTH, HEIGHT = 560, 300
+
+
+def _altair() -> Any:
+    try:
+        import altair
+    except ImportError:
+        raise InputError(
+            "pictures need Altair; install `perfmodel[plots]`, or leave the picture out."
+        ) from None
+    return altair
+
+
+def save(chart: Any, path: Path) -> None:
+    """Write a chart in the format that the path's ending names.
+
+    **Raises:**
+
+    - `InputError`: for another ending.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path.name} ends in {path.suffix!r}; pictures are {', '.join(FORMATS)}.")
+    options = {"inline": True} if path.suffix == ".html" else {"scale_factor": 2}
+    chart.save(str(path), **options)
+
+
+def breakdown(rows: Sequence[tuple[str, Iterable[float]]], title: str, unit: str = "ms") -> Any:
+    """Stacked bars: for each name, its time by what binds.
+
+    **Arguments:**
+
+    - `rows`: names, and for each the times of `BOUNDS` in `unit`.
+    """
+    alt = _altair()
+    values = [
+        {"name": name, "bound": bound, "time": float(time), "order": order}
+        for name, times in rows
+        for order, (bound, time) in enumerate(zip(BOUNDS, times, strict=True))
+    ]
+    scale = alt.Scale(domain=list(COLOURS), range=list(COLOURS.values()))
+    return (
+        alt.Chart(alt.Data(values=values), title=title)
+        .mark_bar(stroke="white", strokeWidth=0.5)
+        .encode(
+            y=alt.Y("name:N", title=None, sort=[name for name, _ in rows]),
+            x=alt.X("time:Q", title=f"time per output token ({unit})"),
+            color=alt.Color("bound:N", scale=scale, title="bound by"),
+            order="order:Q",
+            tooltip=["name:N", "bound:N", alt.Tooltip("time:Q", format=".3g")],
+        )
+        .properties(width=WIDTH, height=44 * len(rows))
+    )
+
+
+def roofline(
+    roofs: Sequence[tuple[str, float, float]],
+    points: Sequence[tuple[str, str, float, float]],
+    title: str,
+) -> Any:
+    """Roofs of chips, and kernels under them.
+
+    **Arguments:**
+
+    - `roofs`: name, peak in FLOP/s, bandwidth of the memory the model lives in, in byte/s.
+    - `points`: name, kernel, FLOP for each byte of that memory, FLOP/s reached.
+    """
+    alt = _altair()
+    domain = [name for name, _, _ in roofs]
+    colour = alt.Color("name:N", scale=alt.Scale(domain=domain, range=CHIP_COLOURS), title="chip")
+    x = alt.X("intensity:Q", scale=alt.Scale(type="log"), title="FLOP for each byte of memory read")
+    y = alt.Y("rate:Q", scale=alt.Scale(type="log"), title="TFLOP/s of one chip")
+    lines = (
+        alt.Chart(alt.Data(values=_roofs(roofs)))
+        .mark_line(strokeWidth=2)
+        .encode(x=x, y=y, color=colour)
+    )
+    dots = (
+        alt.Chart(alt.Data(values=_points(points)))
+        .mark_point(size=70, filled=True, opacity=0.85)
+        .encode(x=x, y=y, color=colour, shape=alt.Shape("kernel:N", title="kernel"))
+    )
+    return alt.layer(lines, dots, title=title).properties(width=WIDTH, height=HEIGHT)
+
+
+def _roofs(roofs: Sequence[tuple[str, float, float]]) -> list[dict[str, Any]]:
+    intensities = np.logspace(-1, 4, 101)
+    return [
+        {"name": name, "intensity": float(i), "rate": float(min(peak, bandwidth * i)) / 1e12}
+        for name, peak, bandwidth in roofs
+        for i in intensities
+    ]
+
+
+def _points(points: Sequence[tuple[str, str, float, float]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "kernel": kernel, "intensity": float(i), "rate": float(rate) / 1e12}
+        for name, kernel, i, rate in points
+        if i > 0 and rate > 0
+    ]
+
+
+PARTS = {
+    "compute": "#4477AA",
+    "SRAM": "#228833",
+    "SRAM ports": "#66CCEE",
+    "HBM interface": "#CCBB44",
+    "links": "#AA3377",
+    "unused": "#DDDDDD",
+}
+
+
+def floorplans(rows: Sequence[tuple[str, dict[str, float]]], title: str) -> Any:
+    """Stacked bars: how each chip's die is spent, in mm2 by `PARTS`."""
+    alt = _altair()
+    values = [
+        {"name": name, "part": part, "area": float(areas.get(part, 0.0)), "order": order}
+        for name, areas in rows
+        for order, part in enumerate(PARTS)
+    ]
+    scale = alt.Scale(domain=list(PARTS), range=list(PARTS.values()))
+    return (
+        alt.Chart(alt.Data(values=values), title=title)
+        .mark_bar(stroke="white", strokeWidth=0.5)
+        .encode(
+            y=alt.Y("name:N", title=None, sort=[name for name, _ in rows]),
+            x=alt.X("area:Q", title="die area (mm2)"),
+            color=alt.Color("part:N", scale=scale, title="spent on"),
+            order="order:Q",
+            tooltip=["name:N", "part:N", alt.Tooltip("area:Q", format=".3g")],
+        )
+        .properties(width=WIDTH, height=44 * len(rows))
+    )

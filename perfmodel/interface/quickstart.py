@@ -1,0 +1,286 @@
+"""`perfmodel quickstart`: one question, answered with tables and pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.design.chip import area, from_logarithms
+from perfmodel.design.problem import Problem, pose
+from perfmodel.design.search import Result, grid, search
+from perfmodel.design.study import (
+    ConstraintsTable,
+    Objective,
+    ObjectiveTable,
+    OptimiserTable,
+    Study,
+    WorkloadTable,
+)
+from perfmodel.errors import InputError
+from perfmodel.inference.step import Cost
+from perfmodel.interface.explain import step_cost
+from perfmodel.interface.plots import breakdown, floorplans, roofline, save
+from perfmodel.interface.search import shown
+from perfmodel.interface.serving import PLAN, predict_cells
+from perfmodel.library.chip import chip_files
+from perfmodel.library.efficiency import FITTED
+from perfmodel.resources import NAMES as RESOURCES
+from perfmodel.units import as_values
+
+STEPS = 8
+
+
+class Machine(NamedTuple):
+    """A system that serves the model: what it is called, its chips and formats."""
+
+    name: str
+    cells: dict[str, str]
+
+
+COMMON = {"model": "llama-3.1-70b", "isl": "4096", "osl": "256"}
+
+MACHINES = [
+    Machine(
+        "8 x H100", {"chip": "h100-sxm", "n_chips": "8", "precision": "fp8", "kv_precision": "fp8"}
+    ),
+    Machine(
+        "8 x B200", {"chip": "b200-sxm", "n_chips": "8", "precision": "fp8", "kv_precision": "fp8"}
+    ),
+    Machine("4 x WSE-3", {"chip": "wse-3", "n_chips": "4", "precision": "bf16"}),
+    Machine("576 x LPU v1", {"chip": "lpu-v1", "n_chips": "576", "tp": "8", "precision": "int8"}),
+]
+"""Each in the format its vendor serves; as many wafers as hold eight users, and the LPUs of Groq's system."""
+
+BATCHES = ("1", "8")
+
+NAMES = [
+    "machine",
+    "users",
+    "tokens/s/user",
+    "90 % range",
+    "ms a token",
+    "bound by",
+    "USD/M tokens",
+    "J a token",
+]
+NAMES_OF_DESIGNS = ["goal", "SRAM", "SRAM rate", "HBM", "bf16", "die", "reached", "best of a grid"]
+
+CAVEATS = (
+    "Fitted: matrix products, attention and all-reduce of H100 and A100; B200 starts from their prior.",
+    "WSE-3 and LPU v1 rest on one published speed each; their ranges say so.",
+    "USD: the price of the chips over four years, busy all the time, and their electricity.",
+)
+
+
+class Answer(NamedTuple):
+    """Rows of both tables, sentences, and the pictures written."""
+
+    machines: list[tuple[str, ...]]
+    designs: tuple[list[str], list[tuple[str, ...]]]
+    said: list[str]
+    pictures: list[Path]
+
+
+def run(out: Path, progress: Callable[..., None]) -> Answer:
+    """Answer the question and draw it.
+
+    **Raises:**
+
+    - `InputError`: when pictures cannot be drawn or written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    progress(0, STEPS, "serving")
+    rows, cells = _serve()
+    steps = []
+    for i, machine in enumerate(MACHINES):
+        progress(1 + i, STEPS, f"kernels of {machine.name}")
+        steps.append(step_cost(machine.cells | COMMON | _plan(cells, 2 * i), FITTED)[0])
+    progress(5, STEPS, "searching")
+    problems, results = _search()
+    progress(7, STEPS, "drawing")
+    pictures = _draw(out, steps, problems[0], results)
+    designs = (
+        NAMES_OF_DESIGNS,
+        [_design_row(*one) for one in zip(GOALS, problems, results, strict=True)],
+    )
+    return Answer(rows, designs, _said(rows, results), pictures)
+
+
+def _serve() -> tuple[list[tuple[str, ...]], dict[str, list[str]]]:
+    """Every machine with every batch."""
+    cases = [(machine, batch) for machine in MACHINES for batch in BATCHES]
+    names = {name for machine in MACHINES for name in machine.cells}
+    cells = {name: [machine.cells.get(name, "") for machine, _ in cases] for name in names}
+    cells |= {name: [value] * len(cases) for name, value in COMMON.items()}
+    cells["concurrency"] = [batch for _, batch in cases]
+    found = predict_cells(cells, len(cases), FITTED)
+    return [
+        _machine_row(machine.name, batch, found, i) for i, (machine, batch) in enumerate(cases)
+    ], found
+
+
+def _machine_row(name: str, batch: str, found: dict[str, list[str]], i: int) -> tuple[str, ...]:
+    slow, fast = (1e3 / float(found[f"tpot_ms_{end}"][i]) for end in ("high", "low"))
+    numbers = {column: found[column][i] for column in found}
+    price, joules = numbers["usd_per_million_output_tokens"], numbers["joules_per_output_token"]
+    return (
+        name,
+        batch,
+        f"{float(numbers['output_tokens_per_s_per_user']):,.0f}",
+        f"{slow:,.0f} to {fast:,.0f}",
+        f"{float(numbers['tpot_ms']):.2f}",
+        numbers["bound"] if numbers["fits"] == "true" else "does not fit",
+        f"{float(price):,.2f}" if price else "not known",
+        f"{float(joules):,.2f}" if joules else "not known",
+    )
+
+
+def _plan(found: dict[str, list[str]], place: int) -> dict[str, str]:
+    return {name: found[name][place] for name in PLAN}
+
+
+class Goal(NamedTuple):
+    """What a searched chip is for: its name, the objective and its unit, the batch."""
+
+    name: str
+    objective: Objective
+    unit: str
+    batch: float
+
+
+GOALS = [
+    Goal("one user, fast", "tokens_per_s_per_user", "tokens/s/user", 1),
+    Goal("64 users, cheap", "tokens_per_s_per_mm2", "tokens/s/mm2", 64),
+]
+
+
+def _study(goal: Goal) -> Study:
+    return Study(
+        objective=ObjectiveTable(maximise=goal.objective),
+        constraints=ConstraintsTable(area_mm2=814, power_w=700),
+        workload=[WorkloadTable(model="llama-3.1-70b", batch=goal.batch, context=4096, chips=8)],
+        optimiser=OptimiserTable(starts=64, steps=300),
+    )
+
+
+def _search() -> tuple[list[Problem], list[Result]]:
+    studies = [_study(goal) for goal in GOALS]
+    problems = [pose(study) for study in studies]
+    results = [search(p, study.optimiser) for p, study in zip(problems, studies, strict=True)]
+    if not all(result.designs for result in results):
+        raise InputError("no design keeps every limit; please report this.")
+    return problems, results
+
+
+def _design_row(goal: Goal, problem: Problem, result: Result) -> tuple[str, ...]:
+    parts = shown(result.best.vector)
+    on_grid, _, _ = grid(problem)
+    die = (
+        float(area(from_logarithms(as_values(result.best.vector)), problem.base, problem.floor))
+        * 1e6
+    )
+    return (
+        goal.name,
+        f"{parts['sram_MB']:,.0f} MB",
+        f"{parts['sram_bandwidth_TB/s']:,.0f} TB/s",
+        f"{parts['stacks']:.0f} stacks",
+        f"{parts['compute_TFLOP/s']:,.0f} TFLOP/s",
+        f"{die:,.0f} mm2",
+        f"{np.exp(result.best.objective):,.4g} {goal.unit}",
+        f"{np.exp(on_grid[0].objective):,.4g}",
+    )
+
+
+def _said(rows: list[tuple[str, ...]], results: list[Result]) -> list[str]:
+    """The answer in sentences."""
+    alone = {row[0]: row for row in rows if row[1] == "1"}
+    fastest = max(alone.values(), key=lambda row: float(row[2].replace(",", "")))
+    priced = [row for row in alone.values() if row[6] != "not known"]
+    cheapest = min(priced, key=lambda row: float(row[6].replace(",", "")))
+    sram, stacks = (shown(results[0].best.vector)[name] for name in ("sram_MB", "stacks"))
+    return [
+        f"For one user {fastest[0]} is fastest ({fastest[2]} tokens/s, bound by {fastest[5]}), and "
+        f"{cheapest[0]} cheapest ({cheapest[6]} USD per million tokens).",
+        f"For one user the gradient puts {sram:,.0f} MB of SRAM beside {stacks:.0f} stacks of HBM on the "
+        "H100's area: the weights of eight chips do not fit in SRAM, so memory bandwidth pays best.",
+    ]
+
+
+def _draw(out: Path, steps: list[Cost], problem: Problem, results: list[Result]) -> list[Path]:
+    bars = [
+        (machine.name, _milliseconds(step)) for machine, step in zip(MACHINES, steps, strict=True)
+    ]
+    title = "Llama-3.1-70B, one user: where the time of a token goes"
+    charts = {
+        "breakdown.png": breakdown(bars, title),
+        "roofline.png": roofline(_roofs(), _points(steps), "Kernels of a decode step, one user"),
+        "design.png": floorplans(
+            _plans(problem, results), "The searched chips, on the H100's area"
+        ),
+    }
+    for name, chart in charts.items():
+        save(chart, out / name)
+    return [out / name for name in charts]
+
+
+def _milliseconds(step: Cost) -> list[float]:
+    return [float(seconds) * 1e3 for seconds in step.breakdown.by_bound()]
+
+
+def _home(chip: str) -> str:
+    """The tier that a machine serves from."""
+    file = chip_files()[chip]
+    return "main" if file.main is not None else ("shared" if file.shared is not None else "private")
+
+
+def _roofs() -> list[tuple[str, float, float]]:
+    """One chip of each machine: its peak in the format it serves in, and the memory it serves from."""
+    kinds = {"fp8": "fp8", "bf16": "bf16", "int8": "int8"}
+    roofs = []
+    for machine in MACHINES:
+        file, stem = chip_files()[machine.cells["chip"]], machine.cells["chip"]
+        peak = file.matrix[kinds[machine.cells["precision"]]].si("FLOP/s")
+        roofs.append((machine.name, peak, getattr(file, _home(stem)).bandwidth.si("byte/s")))
+    return roofs
+
+
+KERNELS = ("projection", "attention", "output", "up", "down", "head")
+
+
+def _points(steps: list[Cost]) -> list[tuple[str, str, float, float]]:
+    """Each kernel of a layer: FLOP for each byte that its memory gives, and the rate it reaches."""
+    points = []
+    for machine, step in zip(MACHINES, steps, strict=True):
+        tier = RESOURCES.index(_home(machine.cells["chip"]))
+        for kernel in KERNELS:
+            at = step.labels.index(kernel)
+            flops, size = float(step.kernels.demand[at, 0]), float(step.kernels.demand[at, tier])
+            points.append(
+                (machine.name, kernel, flops / max(size, 1.0), flops / float(step.kernels.time[at]))
+            )
+    return points
+
+
+def _plans(problem: Problem, results: list[Result]) -> list[tuple[str, dict[str, float]]]:
+    """How the dies of the H100 and of the searched chips are spent, in mm2."""
+    base = problem.base
+    h100 = np.array(
+        [float(base.shared.capacity), float(base.shared.bandwidth), 6.0, float(base.matrix["bf16"])]
+    )
+    dies = [("H100, as built", h100)]
+    dies += [(goal.name, np.exp(r.best.vector)) for goal, r in zip(GOALS, results, strict=True)]
+    return [(name, _areas(values, problem)) for name, values in dies]
+
+
+def _areas(values: np.ndarray, problem: Problem) -> dict[str, float]:
+    floor, (sram, rate, stacks, compute) = problem.floor, map(float, values)
+    parts = {
+        "compute": compute * float(floor.compute),
+        "SRAM": sram / float(floor.sram),
+        "SRAM ports": rate * float(floor.port),
+        "HBM interface": stacks * float(floor.stack),
+        "links": float(problem.base.scale_up.bandwidth * floor.link),
+    }
+    parts["unused"] = max(float(problem.area) - sum(parts.values()), 0.0)
+    return {name: part * 1e6 for name, part in parts.items()}

@@ -1,0 +1,125 @@
+"""Chips by name: from their files to the frozen modules that kernels use."""
+
+import functools
+from pathlib import Path
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.memory import ABSENT, Memory
+from perfmodel.hardware.network import Network
+from perfmodel.library.efficiency import FITTED, load_efficiency
+from perfmodel.library.files import fold, pick, read_as, stems
+from perfmodel.library.schema import ChipFile, NetworkFile, TierFile, si_or
+from perfmodel.library.technology import load_link, load_memory, load_node
+from perfmodel.workload.plan import Plan
+
+NEEDED = ("cores", "clock", "vector", "exponential", "scale_up", "scale_out")
+"""Facts without which no kernel can be priced."""
+
+NO_LINK = {"bandwidth": 0.0, "latency": 0.0, "size": 1.0, "energy": 0.0, "topology": "link"}
+
+
+@functools.cache
+def chip_files() -> dict[str, ChipFile]:
+    """Every chip of the library, by its name there."""
+    return {stem: read_as(ChipFile, path) for stem, path in stems("chips").items()}
+
+
+@functools.cache
+def chip_names() -> dict[str, str]:
+    """Every spelling of every chip, folded, with its name in the library."""
+    spellings = {fold(stem): stem for stem in chip_files()}
+    for stem, file in chip_files().items():
+        spellings |= {fold(alias): stem for alias in (file.name, *file.aliases)}
+    return spellings
+
+
+def find_chip(name: str) -> str:
+    """The library's name for a chip, from any spelling of it.
+
+    **Raises:**
+
+    - `InputError`: for an unknown chip, with the nearest names.
+    """
+    return pick(name, chip_names(), "chip", "perfmodel chips")
+
+
+def load_chip(name: str | Path, plan: Plan | None = None, calibration: Path = FITTED) -> Chip:
+    """A chip, with the fitted parameters that suit a plan.
+
+    **Arguments:**
+
+    - `name`: any spelling of a chip of the library, or the path of a chip file.
+    - `plan`: its framework and formats choose the parameters; the smooth form in bf16 if not given.
+    - `calibration`: folder of fitted parameters.
+
+    **Raises:**
+
+    - `InputError`: for an unknown chip, a wrong file, or a fact that is missing.
+    """
+    if isinstance(name, Path):
+        return build(name.stem, read_as(ChipFile, name), plan or Plan(), calibration)
+    stem = find_chip(name)
+    return build(stem, chip_files()[stem], plan or Plan(), calibration)
+
+
+def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
+    """A chip from its file."""
+    _check(stem, file)
+    node = load_node(file.node)
+    return Chip(
+        cores=si_or(file.cores, "1"),
+        clock=si_or(file.clock, "1/s"),
+        matrix={kind: rate.si("FLOP/s") for kind, rate in file.matrix.items()},
+        vector=si_or(file.vector, "FLOP/s"),
+        exponential=si_or(file.exponential, "exp/s"),
+        private=_tier(file.private),
+        shared=_tier(file.shared),
+        main=_tier(file.main),
+        far=_tier(file.far),
+        scale_up=_network(file.scale_up),
+        scale_out=_network(file.scale_out),
+        matrix_energy={kind: node.matrix_energy[kind].si("J/FLOP") for kind in file.matrix},
+        vector_energy=node.vector_energy.si("J/FLOP"),
+        exponential_energy=node.exponential_energy.si("J/exp"),
+        idle_power=si_or(file.power.idle, "W"),
+        peak_power=si_or(file.power.peak, "W", missing=float("inf")),
+        area=si_or(file.area, "m2"),
+        price=si_or(file.money.price, "USD"),
+        efficiency=load_efficiency(stem, file.execution, plan, calibration),
+        execution=file.execution,
+        name=stem,
+    )
+
+
+def _check(stem: str, file: ChipFile) -> None:
+    missing = [field for field in NEEDED if getattr(file, field) is None]
+    if missing:
+        raise InputError(
+            f"{stem} cannot be priced: its {', '.join(missing)} is not known; "
+            f"add it with its source to perfmodel/library/chips/{stem}.toml."
+        )
+
+
+def _tier(file: TierFile | None) -> Memory:
+    if file is None:
+        return Memory(*ABSENT)
+    return Memory(
+        capacity=file.capacity.si("byte"),
+        bandwidth=file.bandwidth.si("byte/s"),
+        energy=load_memory(file.technology),
+        usable=file.usable.si("1"),
+    )
+
+
+def _network(file: NetworkFile | None) -> Network:
+    if file is None:
+        return Network(**NO_LINK)
+    return Network(
+        bandwidth=file.bandwidth.si("byte/s"),
+        latency=file.latency.si("s"),
+        size=file.size.si("1"),
+        energy=load_link(file.technology),
+        topology=file.topology,
+        reduces=file.reduces,
+    )

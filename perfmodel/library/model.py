@@ -1,0 +1,137 @@
+"""Models by name: from their files, or from a config.json, to transformers."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from perfmodel.errors import InputError
+from perfmodel.library.files import fold, pick, read_as, stems
+from perfmodel.library.schema import Strict
+from perfmodel.workload.huggingface import from_config, read_config
+from perfmodel.workload.precision import FORMATS
+from perfmodel.workload.transformer import Transformer
+
+
+def ends(name: str) -> tuple[str, str]:
+    """A name, folded, with and without the organisation before it."""
+    return fold(name), fold(name.split("/")[-1])
+
+
+class Total(Strict):
+    """A count of parameters as published.
+
+    - `value`: the count.
+    - `tolerance`: how far, relative to it, a count made from the config may be off: how the
+      published one is rounded, and what else it counts.
+    - `embedding`: whether a count of active parameters has the whole embedding in it.
+    - `source`: a key of the file's `[sources]`.
+    """
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    tolerance: float = Field(default=0.0, ge=0, le=0.2)
+    embedding: bool = False
+    source: str
+
+
+class PublishedFile(Strict):
+    """What is published of a model's size: all parameters, and those that one token uses."""
+
+    parameters: Total | None = None
+    active: Total | None = None
+
+    def totals(self) -> list[Total]:
+        """Those that are known."""
+        return [total for total in (self.parameters, self.active) if total is not None]
+
+
+class ModelFile(Strict):
+    """A model.
+
+    - `name`: its Hugging Face id, or what its paper calls it.
+    - `aliases`: other names of it, in the same format.
+    - `variants`: names under which its weights are published in other formats, with these.
+    - `config`: the fields of its config.json that say what it costs; the rest is left out.
+    """
+
+    name: str
+    aliases: list[str] = []
+    variants: dict[str, Literal[tuple(FORMATS)]] = {}  # pyright: ignore[reportInvalidTypeForm]
+    sources: dict[str, str]
+    published: PublishedFile = PublishedFile()
+    config: dict[str, Any]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _sources_are_named(self) -> "ModelFile":
+        unknown = {total.source for total in self.published.totals()} - set(self.sources)
+        if unknown:
+            raise ValueError(
+                f"source {sorted(unknown)[0]!r} is not listed under [sources], which has "
+                f"{', '.join(self.sources) or 'nothing'}"
+            )
+        return self
+
+    def spellings(self) -> set[str]:
+        """Every name of the model, folded, with and without the organisation before it."""
+        names = [self.name, *self.aliases, *self.variants]
+        return {spelling for name in names for spelling in ends(name)}
+
+
+@functools.cache
+def model_files() -> dict[str, ModelFile]:
+    """Every model of the library, by its name there."""
+    return {stem: read_as(ModelFile, path) for stem, path in stems("models").items()}
+
+
+@functools.cache
+def model_names() -> dict[str, str]:
+    """Every spelling of every model, folded, with its name in the library."""
+    spellings = {fold(stem): stem for stem in model_files()}
+    for stem, file in model_files().items():
+        spellings |= dict.fromkeys(file.spellings(), stem)
+    return spellings
+
+
+def find_model(name: str) -> str:
+    """The library's name for a model, from any spelling of it.
+
+    **Raises:**
+
+    - `InputError`: for an unknown model, with the nearest names.
+    """
+    return pick(name, model_names(), "model", "perfmodel models")
+
+
+def load_model(name: str | Path) -> Transformer:
+    """A model of the library, or one from a config.json.
+
+    **Arguments:**
+
+    - `name`: any spelling of a model of the library, or the path of a config.json: a `Path`,
+      or a text that ends in `.json`.
+
+    **Raises:**
+
+    - `InputError`: for an unknown model or a wrong file.
+    """
+    if isinstance(name, Path) or name.endswith(".json"):
+        try:
+            return read_config(name)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    stem = find_model(name)
+    file = model_files()[stem]
+    model = build(stem, file)
+    formats = {end: word for variant, word in file.variants.items() for end in ends(variant)}
+    return dataclasses.replace(model, native=formats.get(fold(name), model.native))
+
+
+def build(stem: str, file: ModelFile) -> Transformer:
+    """A transformer from a model's file."""
+    try:
+        return from_config(file.config, stem)
+    except ValueError as error:
+        raise InputError(f"perfmodel/library/models/{stem}.toml: {error}") from None

@@ -1,0 +1,206 @@
+"""What a file of facts may say; the door where units become SI.
+
+Every number names its unit, its source and how far to trust it. What is unknown is
+absent. A number nobody published may be estimated, but then says so.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from perfmodel.hardware.chip import Execution
+from perfmodel.hardware.network import Topology
+from perfmodel.units import to_si
+from perfmodel.workload.precision import MATRIX_KINDS
+
+Confidence = Literal["datasheet", "vendor-claim", "third-party", "derived", "estimate"]
+"""How far to trust a number: `derived` follows from other facts, `estimate` is a guess with a reason."""
+
+
+class Strict(BaseModel):
+    """A table of a file: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Quantity(Strict):
+    """A number as published.
+
+    - `value`, `unit`: as in the source.
+    - `source`: a key of the file's `[sources]`.
+    - `confidence`: how far to trust it.
+    - `recalled`: whether it was written from memory and is still to be checked at its source.
+    - `note`: what a reader should know.
+    """
+
+    value: float = Field(ge=0, allow_inf_nan=False)
+    unit: str
+    source: str
+    confidence: Confidence
+    recalled: bool = False
+    note: str = ""
+
+    def si(self, dimension: str) -> float:
+        """The number in SI."""
+        return to_si(self.value, self.unit, dimension)
+
+
+def measures(dimension: str, positive: bool = False) -> AfterValidator:
+    def check(quantity: Quantity) -> Quantity:
+        value = quantity.si(dimension)
+        if positive and value <= 0:
+            raise ValueError("must be greater than zero")
+        return quantity
+
+    return AfterValidator(check)
+
+
+Bytes = Annotated[Quantity, measures("byte")]
+BytesPerSecond = Annotated[Quantity, measures("byte/s")]
+FlopsPerSecond = Annotated[Quantity, measures("FLOP/s", positive=True)]
+ExponentialsPerSecond = Annotated[Quantity, measures("exp/s", positive=True)]
+Hertz = Annotated[Quantity, measures("1/s", positive=True)]
+Seconds = Annotated[Quantity, measures("s")]
+Count = Annotated[Quantity, measures("1", positive=True)]
+Share = Annotated[Quantity, measures("1")]
+Watts = Annotated[Quantity, measures("W", positive=True)]
+Area = Annotated[Quantity, measures("m2", positive=True)]
+Dollars = Annotated[Quantity, measures("USD", positive=True)]
+DollarsPerSecond = Annotated[Quantity, measures("USD/s", positive=True)]
+JoulesPerByte = Annotated[Quantity, measures("J/byte")]
+JoulesPerFlop = Annotated[Quantity, measures("J/FLOP")]
+JoulesPerExponential = Annotated[Quantity, measures("J/exp")]
+
+
+class TierFile(Strict):
+    """One memory tier. `technology` names a file of `technologies`, which gives the energy of a byte."""
+
+    kind: str
+    technology: str
+    capacity: Bytes
+    bandwidth: BytesPerSecond
+    usable: Share
+
+
+class NetworkFile(Strict):
+    """A network of equal chips; `bandwidth` counts one direction of all links of one chip."""
+
+    kind: str
+    technology: str
+    topology: Topology
+    bandwidth: BytesPerSecond
+    latency: Seconds
+    size: Count
+    reduces: bool = False
+
+
+class PowerFile(Strict):
+    """Idle and peak power of one chip with its memory."""
+
+    idle: Watts | None = None
+    peak: Watts | None = None
+
+
+class MoneyFile(Strict):
+    """What one chip costs: `price` to buy, `rental` by the hour; `of` says what the price is for."""
+
+    price: Dollars | None = None
+    rental: DollarsPerSecond | None = None
+    of: str = "chip"
+
+
+class Sourced(Strict):
+    """A file whose numbers name their sources."""
+
+    sources: dict[str, str]
+
+    @model_validator(mode="after")
+    def _sources_are_named(self) -> "Sourced":
+        unknown = {quantity.source for quantity in quantities(self)} - set(self.sources)
+        if unknown:
+            raise ValueError(
+                f"source {sorted(unknown)[0]!r} is not listed under [sources], which has "
+                f"{', '.join(self.sources) or 'nothing'}"
+            )
+        return self
+
+
+class ChipFile(Sourced):
+    """A chip. See `docs/add-a-chip.md` for an example of each table."""
+
+    name: str
+    vendor: str
+    year: int
+    aliases: list[str] = []
+    execution: Execution
+    architecture: str
+    node: str
+    cores: Count | None = None
+    clock: Hertz | None = None
+    matrix: dict[Literal[MATRIX_KINDS], FlopsPerSecond]  # pyright: ignore[reportInvalidTypeForm]
+    vector: FlopsPerSecond | None = None
+    exponential: ExponentialsPerSecond | None = None
+    private: TierFile | None = None
+    shared: TierFile | None = None
+    main: TierFile | None = None
+    far: TierFile | None = None
+    scale_up: NetworkFile | None = None
+    scale_out: NetworkFile | None = None
+    power: PowerFile = PowerFile()
+    area: Area | None = None
+    money: MoneyFile = MoneyFile()
+    note: str = ""
+
+
+def quantities(table: Any) -> list[Quantity]:
+    """Every number of a file, with its source."""
+    if isinstance(table, Quantity):
+        return [table]
+    if isinstance(table, BaseModel):
+        return [q for name in type(table).model_fields for q in quantities(getattr(table, name))]
+    if isinstance(table, dict):
+        return [q for value in table.values() for q in quantities(value)]
+    return []
+
+
+class MemoryTechnology(Sourced):
+    """A memory technology: what one device of it holds, moves, costs and takes of a die."""
+
+    kind: Literal["memory"]
+    name: str
+    energy: JoulesPerByte
+    capacity: Bytes | None = None
+    bandwidth: BytesPerSecond | None = None
+    interface_area: Area | None = None
+    controller_transistors: Count | None = None
+    note: str = ""
+
+
+class LinkTechnology(Sourced):
+    """A link technology: what sending a byte costs."""
+
+    kind: Literal["link"]
+    name: str
+    energy: JoulesPerByte
+    area: Annotated[Quantity, measures("m2/(byte/s)")] | None = None
+    note: str = ""
+
+
+class NodeTechnology(Sourced):
+    """A process node: how dense its logic and SRAM are, and what they spend."""
+
+    kind: Literal["node"]
+    name: str
+    logic_density: Count
+    sram_density: Annotated[Quantity, measures("byte/m2", positive=True)]
+    sram_energy: JoulesPerByte
+    matrix_energy: dict[Literal[MATRIX_KINDS], JoulesPerFlop]  # pyright: ignore[reportInvalidTypeForm]
+    vector_energy: JoulesPerFlop
+    exponential_energy: JoulesPerExponential
+    note: str = ""
+
+
+def si_or(quantity: Quantity | None, dimension: str, missing: float = math.nan) -> float:
+    """The number in SI, or `missing` where it is absent."""
+    return missing if quantity is None else quantity.si(dimension)

@@ -1,0 +1,126 @@
+"""Units: SI inside, prefixes only at the door.
+
+Every quantity inside the program is a plain number in s, byte, byte/s, FLOP/s,
+J, W, m2 or USD. Files and screens use prefixes; they are turned into SI here,
+once, and GB means 1e9 bytes (GiB means 2**30).
+"""
+
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from perfmodel.errors import InputError
+
+Scalar: TypeAlias = Float[Array, ""]
+"""One traced number."""
+
+Values: TypeAlias = Float[Array, "..."]
+"""A traced number, or one for each alternative."""
+
+PREFIXES = {
+    "": 1.0,
+    "f": 1e-15,
+    "p": 1e-12,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "P": 1e15,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+}
+
+BASES = {
+    "B": "byte",
+    "B/s": "byte/s",
+    "FLOP": "FLOP",
+    "FLOP/s": "FLOP/s",
+    "exp/s": "exp/s",
+    "s": "s",
+    "Hz": "1/s",
+    "J": "J",
+    "J/B": "J/byte",
+    "J/FLOP": "J/FLOP",
+    "J/exp": "J/exp",
+    "W": "W",
+    "USD": "USD",
+}
+
+WHOLE = {
+    "1": (1.0, "1"),
+    "mm2": (1e-6, "m2"),
+    "m2": (1.0, "m2"),
+    "mm2/(GB/s)": (1e-15, "m2/(byte/s)"),
+    "mm2/(TFLOP/s)": (1e-18, "m2/(FLOP/s)"),
+    "MB/mm2": (1e12, "byte/m2"),
+    "Mb/mm2": (1e12 / 8, "byte/m2"),
+    "W/mm2": (1e6, "W/m2"),
+    "pJ/bit": (8e-12, "J/byte"),
+    "TB/s/GB": (1e3, "1/s"),
+    "USD/h": (1 / 3600, "USD/s"),
+    "USD/GB": (1e-9, "USD/byte"),
+    "USD/kWh": (1 / 3.6e6, "USD/J"),
+    "year": (365.25 * 86400, "s"),
+    "h": (3600.0, "s"),
+}
+
+
+def as_scalar(value: Any) -> Scalar:
+    """Turn `value` into a traced number of the default precision.
+
+    A plain Python float in a module gets no gradient, silently; so every traced
+    field has this converter.
+    """
+    return jnp.asarray(value, dtype=jnp.result_type(float))
+
+
+def as_values(value: Any) -> Values:
+    """Turn `value`, of any shape, into traced numbers of the default precision."""
+    return jnp.asarray(value, dtype=jnp.result_type(float))
+
+
+def parse(unit: str) -> tuple[float, str]:
+    """Read a unit: its size in SI, and the SI unit it measures.
+
+    `parse("GB/s")` is `(1e9, "byte/s")`.
+
+    **Raises:**
+
+    - `InputError`: for a unit not in the table.
+    """
+    if unit in WHOLE:
+        return WHOLE[unit]
+    for base, si in BASES.items():
+        prefix = unit.removesuffix(base)
+        if unit.endswith(base) and prefix in PREFIXES:
+            return PREFIXES[prefix], si
+    raise InputError(
+        f"unknown unit {unit!r}; allowed are {', '.join(BASES)} with a prefix "
+        f"({', '.join(filter(None, PREFIXES))}) and {', '.join(WHOLE)}."
+    )
+
+
+def to_si(value: float, unit: str, dimension: str) -> float:
+    """Convert `value` in `unit` to SI, and check that it measures `dimension`.
+
+    **Raises:**
+
+    - `InputError`: when the unit measures something else.
+    """
+    size, si = parse(unit)
+    if si != dimension:
+        raise InputError(f"{unit!r} measures {si}, but {dimension} is wanted.")
+    return value * size
+
+
+def show(value: float, unit: str, digits: int = 3) -> str:
+    """Write an SI value with the prefix that suits it: `show(3.35e12, "B/s")` is `3.35 TB/s`."""
+    steps = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
+    steps += [(1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f")]
+    size, prefix = next(((s, p) for s, p in steps if abs(value) >= s), (1.0, ""))
+    return f"{value / size:.{digits}g} {prefix}{unit}"

@@ -1,0 +1,1 @@
+"""Workload: model shapes, precision, traffic and parallel plan."""

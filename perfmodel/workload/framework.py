@@ -1,0 +1,46 @@
+"""Serving frameworks, and which attention backend each runs on which architecture.
+
+Facts read in the frameworks' sources (vLLM 0.14 to 0.24, SGLang 0.5, TensorRT-LLM 1.3).
+"""
+
+from typing import Literal, get_args
+
+Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
+FRAMEWORKS = get_args(Framework)
+
+Backend = Literal["smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "trtllm_gen"]
+
+BACKENDS: dict[tuple[str, str], Backend] = {
+    ("vllm", "ampere"): "fa2",
+    ("vllm", "ada"): "fa2",
+    ("vllm", "hopper"): "fa3",
+    ("vllm", "blackwell"): "trtllm_gen",
+    ("sglang", "ampere"): "flashinfer",
+    ("sglang", "ada"): "flashinfer",
+    ("sglang", "hopper"): "fa3_padded",
+    ("sglang", "blackwell"): "trtllm_gen",
+    ("trtllm", "ampere"): "xqa",
+    ("trtllm", "ada"): "xqa",
+    ("trtllm", "hopper"): "xqa",
+    ("trtllm", "blackwell"): "trtllm_gen",
+}
+
+UNMODELLED = (
+    "tensorrt-llm",
+    "deepspeed",
+    "deepspeed-mii",
+    "llama.cpp",
+    "sambaflow",
+    "vendor cloud",
+    "tensorrt",
+    "tgi",
+    "mlperf",
+    "jax",
+    "pytorch",
+)
+"""Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""
+
+
+def backend(framework: str | None, architecture: str) -> Backend:
+    """The attention backend of a framework on an architecture; `smooth` where none is known."""
+    return BACKENDS.get((framework or "", architecture), "smooth")

@@ -1,0 +1,4 @@
+"""Models from Hugging Face: what a config.json says of a transformer."""
+
+from perfmodel.workload.huggingface.read import from_config as from_config
+from perfmodel.workload.huggingface.read import read_config as read_config

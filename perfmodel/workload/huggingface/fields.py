@@ -1,0 +1,164 @@
+"""Fields of a Hugging Face config, read with one clear sentence where they are wrong."""
+
+import dataclasses
+import math
+from typing import Any, TypeVar
+
+MOST_SIZE = 100_000_000
+"""No size of a model is larger; a larger one is a mistake."""
+
+MOST_LAYERS = 10_000
+"""No model has more layers."""
+
+T = TypeVar("T")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: short, whatever it is."""
+    if isinstance(value, dict | list):
+        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    return "null" if value is None else repr(value)[:60]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """A table of a config, and what messages call it.
+
+    Null counts as missing, as it does in transformers. Where a method takes several
+    `keys`, they are spellings of one field, and the first that is there is read.
+    """
+
+    table: dict[str, Any]
+    name: str
+
+    def fault(self, problem: str) -> ValueError:
+        """The error that says what is wrong with this table."""
+        return ValueError(f"{self.name}: {problem}.")
+
+    def has(self, key: str) -> bool:
+        """Whether a field is there and not null."""
+        return self.table.get(key) is not None
+
+    def _find(self, keys: tuple[str, ...], default: Any) -> tuple[str, Any]:
+        for key in keys:
+            if self.has(key):
+                return key, self.table[key]
+        if default is None:
+            names = " or ".join(keys)
+            raise self.fault(
+                f"{names} is missing, but this architecture needs it; add it to the file"
+            )
+        return keys[0], default
+
+    def _wrong(self, key: str, value: Any, wanted: str) -> ValueError:
+        return self.fault(f"{key} is {shown(value)}, but must be {wanted}; correct it in the file")
+
+    def count(
+        self, *keys: str, default: int | None = None, least: int = 0, most: int = MOST_SIZE
+    ) -> int:
+        """A whole number, zero allowed."""
+        key, value = self._find(keys, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self._wrong(key, value, f"a whole number from {least} to {most:,}")
+        return value
+
+    def size(self, *keys: str, default: int | None = None, most: int = MOST_SIZE) -> int:
+        """A whole number greater than zero."""
+        return self.count(*keys, default=default, least=1, most=most)
+
+    def layers(self) -> int:
+        """Layers of the model."""
+        return self.size("num_hidden_layers", most=MOST_LAYERS)
+
+    def real(self, key: str) -> float:
+        """A finite number greater than zero."""
+        _, value = self._find((key,), None)
+        fine = isinstance(value, int | float) and not isinstance(value, bool)
+        if not fine or not 0 < value <= MOST_SIZE or not math.isfinite(value):
+            raise self._wrong(key, value, f"a number greater than 0 and up to {MOST_SIZE:,}")
+        return value
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """True or false."""
+        _, value = self._find((key,), default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
+    def text(self, *keys: str, default: str | None = None) -> str:
+        """A word."""
+        key, value = self._find(keys, default)
+        if not isinstance(value, str):
+            raise self._wrong(key, value, "a word in quotes")
+        return value
+
+    def part(self, key: str) -> "Fields":
+        """A table inside this one; empty where it is missing."""
+        _, value = self._find((key,), {})
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "a table in braces")
+        return Fields(value, f"{self.name}: {key}")
+
+    def items(self, key: str, length: int | None = None) -> list:
+        """A list, of `length` items at least where it is given."""
+        _, value = self._find((key,), None)
+        if not isinstance(value, list):
+            raise self._wrong(key, value, "a list")
+        if len(value) > MOST_LAYERS or len(value) < (length or 0):
+            raise self.fault(
+                f"{key} has {len(value)} items, but the model has {length or 'fewer'} layers; "
+                "correct the one or the other"
+            )
+        return value if length is None else value[:length]
+
+    def words(self, key: str, allowed: tuple[str, ...], length: int | None = None) -> list[str]:
+        """A list of words, each one of `allowed`."""
+        return self._checked(
+            key, length, lambda item: isinstance(item, str) and item in allowed, allowed
+        )
+
+    def numbers(self, key: str, length: int | None = None, least: int = 0) -> list[int]:
+        """A list of whole numbers; true and false count as 1 and 0."""
+        items = self._checked(
+            key,
+            length,
+            lambda item: isinstance(item, int) and least <= item <= MOST_SIZE,
+            (f"whole numbers from {least} to {MOST_SIZE:,}",),
+        )
+        return [int(item) for item in items]
+
+    def _checked(self, key: str, length: int | None, fine: Any, wanted: tuple[str, ...]) -> list:
+        items = self.items(key, length)
+        wrong = [item for item in items if not fine(item)]
+        if wrong:
+            raise self._wrong(key, wrong[0], f"a list of {' or '.join(wanted)}")
+        return items
+
+    def tables(self, key: str, length: int) -> list["Fields"]:
+        """A list of tables, one for each layer."""
+        items = self._checked(key, length, lambda item: isinstance(item, dict), ("tables",))
+        return [Fields(item, f"{self.name}: {key}[{i}]") for i, item in enumerate(items)]
+
+    def share(self, whole: int, parts: int, what: str) -> int:
+        """`whole` over `parts`, which must divide it."""
+        if whole % parts:
+            raise self.fault(
+                f"{what} is {whole} over {parts}, which does not divide; correct one of them"
+            )
+        return whole // parts
+
+    def known(self, what: str, word: Any, table: dict[Any, T]) -> T:
+        """What `table` says of a word, which must be in it."""
+        if word not in table:
+            allowed = " or ".join(str(key) for key in table)
+            raise self.fault(f"{what} {shown(word)} is not known; it may be {allowed}")
+        return table[word]
+
+    def renamed(self, names: dict[str, str]) -> "Fields":
+        """The table with the family's own names of fields as the usual ones."""
+        usual = {
+            names.get(key, key): value for key, value in self.table.items() if value is not None
+        }
+        return Fields(usual, self.name)

@@ -1,0 +1,147 @@
+"""Families with linear attention: Qwen 3-Next and 3.5, Kimi Linear and K3, Nemotron-H."""
+
+from perfmodel.workload.huggingface.fields import MOST_LAYERS, Fields
+from perfmodel.workload.huggingface.latent import latent
+from perfmodel.workload.huggingface.mixtures import qwen_feed_forward
+from perfmodel.workload.huggingface.parts import (
+    LINEAR,
+    gated,
+    grouped,
+    head_norms,
+    head_size,
+    marked_layers,
+    mixture,
+    norms,
+    shared_inter,
+    sparse_layers,
+    stepped_layers,
+)
+from perfmodel.workload.transformer import Dense, Grouped, Latent, Layer, Mixture, Recurrent
+
+
+def qwen_next(fields: Fields) -> list[Layer]:
+    """Qwen 3-Next and 3.5: gated delta nets, and gated attention in every fourth layer."""
+    every = fields.size("full_attention_interval", default=4)
+    default = [(layer + 1) % every != 0 for layer in range(fields.layers())]
+    linear = marked_layers(fields, LINEAR, default)
+    attentions = [_delta(fields) if delta else _gated(fields) for delta in linear]
+    sparse = stepped_layers(fields) if fields.has("num_experts") else [False] * len(linear)
+    feeds = [qwen_feed_forward(fields, experts) for experts in sparse]
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, norms(fields) + more + gate) for (a, more), (feed, gate) in both]
+
+
+def _gated(fields: Fields) -> tuple[Grouped, int]:
+    gates = fields.flag("attn_output_gate", default=True)
+    attention = grouped(fields, gate=gates * head_size(fields))
+    return attention, head_norms(attention)
+
+
+def _delta(fields: Fields) -> tuple[Recurrent, int]:
+    """A gated delta net; its step and decay add two columns and two parameters for each head."""
+    heads, key_heads = fields.size("linear_num_value_heads"), fields.size("linear_num_key_heads")
+    key, value = fields.size("linear_key_head_dim"), fields.size("linear_value_head_dim")
+    taps = fields.size("linear_conv_kernel_dim")
+    channels = 2 * key_heads * key + heads * value
+    attention = Recurrent(
+        heads, key, value, channels + heads * value + 2 * heads, channels, taps, kind="gdn"
+    )
+    return attention, taps * channels + 2 * heads + value
+
+
+def kimi_linear(fields: Fields) -> list[Layer]:
+    """Kimi Linear and Kimi K3: Kimi delta attention, and latent attention in every fourth layer."""
+    linear = fields.part("linear_attn_config")
+    full = set(linear.numbers("full_attn_layers"))
+    attentions = [
+        _kimi_latent(fields) if layer in full else _kimi_delta(linear)
+        for layer in range(1, fields.layers() + 1)
+    ]
+    feeds = [_kimi_feed(fields, sparse) for sparse in sparse_layers(fields)]
+    # Attention over the outputs of earlier layers has a norm and a query for each half.
+    extra = norms(fields, 6 if fields.has("attn_res_block_size") else 2)
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, extra + more + bias) for (a, more), (feed, bias) in both]
+
+
+def kimi_outside(fields: Fields) -> int:
+    """The last norm, and the norm and query of the attention over earlier layers."""
+    return norms(fields, 3 if fields.has("attn_res_block_size") else 1)
+
+
+def _kimi_latent(fields: Fields) -> tuple[Latent, int]:
+    gates = fields.flag("mla_use_output_gate")
+    return latent(fields, gate=gates * fields.size("v_head_dim"))
+
+
+def _kimi_delta(linear: Fields) -> tuple[Recurrent, int]:
+    """The decay has a bottleneck as wide as a head; the output gate too, unless of full rank."""
+    heads, head = linear.size("num_heads"), linear.size("head_dim")
+    taps, wide = linear.size("short_conv_kernel_size"), heads * head
+    low = 1 if linear.flag("use_full_rank_gate") else 2
+    columns = 3 * wide + (2 - low) * wide + low * head + heads
+    attention = Recurrent(heads, head, head, columns, 3 * wide, taps, head, low * wide, kind="kda")
+    # Filters, the decay's scale for each head and offset for each number, the last norm.
+    return attention, 3 * wide * taps + heads + wide + head
+
+
+def _kimi_feed(fields: Fields, sparse: bool) -> tuple[Dense | Mixture, int]:
+    if not sparse:
+        return gated(fields), 0
+    width = fields.count("routed_expert_hidden_size", default=0)
+    experts = mixture(fields, shared=shared_inter(fields), width=width)
+    return experts, experts.experts + width * fields.flag("latent_moe_use_norm")
+
+
+LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+"""What the letters of `hybrid_override_pattern` mean (`configuration_nemotron_h.py`)."""
+
+
+def nemotron_h(fields: Fields) -> list[Layer]:
+    """Nemotron-H and 3: each layer is attention, Mamba-2, feed-forward or experts alone."""
+    for key in ("attention_bias", "mlp_bias", "use_bias", "mamba_proj_bias"):
+        if fields.flag(key):
+            raise fields.fault(f"{key} must be false in this family; set it so")
+    readers = {"mamba": _mamba, "attention": _alone, "mlp": _mlp, "moe": _moe}
+    return [readers[kind](fields) for kind in _nemotron_kinds(fields)]
+
+
+def _nemotron_kinds(fields: Fields) -> list[str]:
+    if fields.has("layers_block_type"):
+        return fields.words("layers_block_type", tuple(LETTERS.values()))
+    letters = fields.text("hybrid_override_pattern")
+    if not 0 < len(letters) <= MOST_LAYERS or set(letters) - set(LETTERS):
+        raise fields.fault(
+            f"hybrid_override_pattern must have one of {' '.join(LETTERS)} for each layer"
+        )
+    return [LETTERS[letter] for letter in letters]
+
+
+def _mamba(fields: Fields) -> Layer:
+    heads, head = fields.size("mamba_num_heads"), fields.size("mamba_head_dim")
+    state, groups = fields.size("ssm_state_size"), fields.size("n_groups")
+    taps, wide = fields.size("conv_kernel"), heads * head
+    channels = wide + 2 * groups * state
+    attention = Recurrent(
+        heads, state, head, wide + channels + heads, channels, taps, kind="mamba2"
+    )
+    # Filters with biases, three parameters for each head, the norm before the way out.
+    extra = channels * (taps + fields.flag("use_conv_bias", default=True)) + 3 * heads + wide
+    return Layer(attention, None, norms(fields, 1) + extra)
+
+
+def _alone(fields: Fields) -> Layer:
+    head = fields.size("head_dim", "attention_head_dim")
+    return Layer(grouped(fields, head=head), None, norms(fields, 1))
+
+
+def _mlp(fields: Fields) -> Layer:
+    return Layer(None, Dense(fields.size("intermediate_size"), gated=False), norms(fields, 1))
+
+
+def _moe(fields: Fields) -> Layer:
+    shared = fields.size("moe_shared_expert_intermediate_size")
+    shared *= fields.size("n_shared_experts", default=1)
+    width = fields.count("moe_latent_size", default=0)
+    experts = mixture(fields, shared=shared, width=width, gated=False)
+    return Layer(None, experts, norms(fields, 1) + experts.experts)

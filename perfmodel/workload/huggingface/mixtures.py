@@ -1,0 +1,217 @@
+"""Families with grouped attention and mixtures of experts."""
+
+from perfmodel.workload.huggingface.dense import qwen3_attention
+from perfmodel.workload.huggingface.fields import Fields
+from perfmodel.workload.huggingface.parts import (
+    EVERYWHERE,
+    SLIDING,
+    gated,
+    grouped,
+    head_norms,
+    late_windows,
+    marked_layers,
+    mixture,
+    norms,
+    one_window,
+    query_biases,
+    shared_inter,
+    sparse_layers,
+    stepped_layers,
+    windows,
+)
+from perfmodel.workload.transformer import Dense, Grouped, Layer, Mixture
+
+
+def mixtral(fields: Fields) -> list[Layer]:
+    """Mixtral: Llama with experts."""
+    attention = grouped(fields, one_window(fields))
+    feed_forward = mixture(fields, "intermediate_size")
+    return [Layer(attention, feed_forward, norms(fields))] * fields.layers()
+
+
+def qwen_feed_forward(fields: Fields, sparse: bool) -> tuple[Dense | Mixture, int]:
+    """Experts of Qwen 2 to 3.5, with a gated shared one or none; the gate is in no product."""
+    if not sparse:
+        return gated(fields), 0
+    shared = fields.count("shared_expert_intermediate_size", default=0)
+    return mixture(fields, shared=shared), fields.size("hidden_size") if shared else 0
+
+
+def qwen2_moe(fields: Fields) -> list[Layer]:
+    """Qwen 1.5 and 2 with experts: biases on queries, keys and values."""
+    attentions = [grouped(fields, window) for window in late_windows(fields)]
+    feeds = [qwen_feed_forward(fields, sparse) for sparse in stepped_layers(fields)]
+    extra = norms(fields) + query_biases(attentions[0])
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(attention, feed, extra + gate) for attention, (feed, gate) in both]
+
+
+def qwen3_moe(fields: Fields) -> list[Layer]:
+    """Qwen 3 with experts."""
+    # Qwen's own code for this family has no shared expert, whatever the file says.
+    feeds = [mixture(fields) if sparse else gated(fields) for sparse in stepped_layers(fields)]
+    attentions = qwen3_attention(fields)
+    second = norms(fields, 1)
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, extra + second) for (a, extra), feed in both]
+
+
+def minimax_m2(fields: Fields) -> list[Layer]:
+    """MiniMax-M2: norms over all heads of queries and of keys together; a bias in routing."""
+    attention = grouped(fields)
+    feed_forward = mixture(fields, "intermediate_size")
+    extra = norms(fields)
+    if fields.flag("use_qk_norm"):
+        extra += (attention.heads + attention.kv_heads) * attention.key
+    if fields.flag("use_routing_bias"):
+        extra += feed_forward.experts
+    return [Layer(attention, feed_forward, extra)] * fields.layers()
+
+
+def minimax_m3(fields: Fields) -> list[Layer]:
+    """MiniMax-M3: dense layers, then experts; an indexer picks blocks of the cache."""
+    layers = fields.layers()
+    sparse = fields.part("sparse_attention_config")
+    indexed = sparse.numbers("sparse_attention_freq", layers) if sparse.table else [0] * layers
+    attentions = [_m3_attention(fields, sparse if index else None) for index in indexed]
+    feeds = [_m3_feed(fields, experts) for experts in sparse_layers(fields)]
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, norms(fields) + more + bias) for (a, more), (feed, bias) in both]
+
+
+def _m3_attention(fields: Fields, sparse: Fields | None) -> tuple[Grouped, int]:
+    if fields.flag("attention_output_gate"):
+        raise fields.fault(
+            "attention_output_gate must be false; MiniMax-M3 with it is not supported"
+        )
+    if sparse is None:
+        attention = grouped(fields)
+        return attention, head_norms(attention)
+    attention = grouped(
+        fields,
+        index_heads=sparse.size("sparse_num_index_heads"),
+        index_key=sparse.size("sparse_index_dim"),
+        index_most=sparse.size("sparse_topk_blocks") * sparse.size("sparse_block_size"),
+    )
+    return attention, head_norms(attention) + 2 * attention.index_key
+
+
+def _m3_feed(fields: Fields, sparse: bool) -> tuple[Dense | Mixture, int]:
+    if not sparse:
+        return Dense(fields.size("dense_intermediate_size")), 0
+    shared = fields.count("n_shared_experts", default=0) * fields.size("intermediate_size")
+    experts = mixture(fields, "intermediate_size", shared=shared)
+    return experts, experts.experts if fields.flag("use_routing_bias") else 0
+
+
+def gpt_oss(fields: Fields) -> list[Layer]:
+    """gpt-oss: biases on all products, a sink for each head, every second layer slides."""
+    hidden = fields.size("hidden_size")
+    slides = [layer % 2 == 0 for layer in range(fields.layers())]
+    attentions = [grouped(fields, window) for window in windows(fields, slides)]
+    inter = fields.size("intermediate_size")
+    feed_forward = mixture(fields, "intermediate_size", bias=2 * inter + hidden)
+    biases = query_biases(attentions[0]) + hidden + feed_forward.experts
+    extra = norms(fields) + biases + attentions[0].heads
+    return [Layer(attention, feed_forward, extra) for attention in attentions]
+
+
+def glm4_moe(fields: Fields) -> list[Layer]:
+    """GLM-4.5 to 4.7: biases on queries, keys and values; dense layers first."""
+    attention = grouped(fields)
+    extra = norms(fields)
+    extra += query_biases(attention) if fields.flag("attention_bias") else 0
+    extra += head_norms(attention) if fields.flag("use_qk_norm") else 0
+    experts = mixture(fields, shared=shared_inter(fields))
+    with_experts = Layer(attention, experts, extra + experts.experts)
+    without = Layer(attention, gated(fields), extra)
+    return [with_experts if sparse else without for sparse in sparse_layers(fields)]
+
+
+def mimo_v2(fields: Fields) -> list[Layer]:
+    """MiMo-V2: sliding layers with heads of their own and sinks; dense layers first."""
+    slides = fields.numbers("hybrid_layer_pattern", fields.layers())
+    attentions = [_mimo_attention(fields, "swa_" if slide else "") for slide in slides]
+    experts = mixture(fields, shared=shared_inter(fields))
+    feeds = [(experts, experts.experts) if s else (gated(fields), 0) for s in sparse_layers(fields)]
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, norms(fields) + more + bias) for (a, more), (feed, bias) in both]
+
+
+def _mimo_attention(fields: Fields, prefix: str) -> tuple[Grouped, int]:
+    key = fields.size(f"{prefix}head_dim")
+    attention = Grouped(
+        heads=fields.size(f"{prefix}num_attention_heads"),
+        kv_heads=fields.size(f"{prefix}num_key_value_heads"),
+        key=key,
+        value=fields.size(f"{prefix}v_head_dim", default=key),
+        window=fields.size("sliding_window_size", "sliding_window") if prefix else EVERYWHERE,
+    )
+    sinks = fields.flag(f"add_{'swa' if prefix else 'full'}_attention_sink_bias")
+    biases = fields.flag("attention_bias") * query_biases(attention)
+    return attention, sinks * attention.heads + biases
+
+
+def step3(fields: Fields) -> list[Layer]:
+    """Step-3.5 and 3.7 Flash: sliding layers with heads of their own; a gate for each head."""
+    fields.items("layer_types")
+    slides = marked_layers(fields, SLIDING, [])
+    attentions = [_step_attention(fields, slide) for slide in slides]
+    experts = mixture(fields, shared=fields.size("share_expert_dim"))
+    bias = experts.experts if fields.flag("use_moe_router_bias", default=True) else 0
+    feeds = [(experts, bias) if sparse else (gated(fields), 0) for sparse in _step_sparse(fields)]
+    both = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, norms(fields) + head_norms(a) + more) for a, (feed, more) in both]
+
+
+def _step_attention(fields: Fields, slides: bool) -> Grouped:
+    own = fields.part("attention_other_setting") if slides else fields
+    own = own if own.table else fields
+    return Grouped(
+        heads=own.size("num_attention_heads"),
+        kv_heads=own.size("num_attention_groups", "num_key_value_heads"),
+        key=own.size("head_dim"),
+        value=own.size("head_dim"),
+        window=fields.size("sliding_window") if slides else EVERYWHERE,
+        gate=int(fields.flag("use_head_wise_attn_gate")),
+    )
+
+
+def _step_sparse(fields: Fields) -> list[bool]:
+    if not fields.has("moe_layers_enum"):
+        return sparse_layers(fields)
+    listed = {number.strip() for number in fields.text("moe_layers_enum").split(",")}
+    return [str(layer) in listed for layer in range(fields.layers())]
+
+
+NO_ROPE = 4
+"""Every fourth layer of Llama 4 sees all tokens (`configuration_llama4.py` of transformers)."""
+
+
+def llama4(fields: Fields) -> list[Layer]:
+    """Llama 4: chunks of the text in three layers of four; experts in every layer or second.
+
+    A layer that sees its own chunk alone keeps half a chunk on average, and at most a
+    whole one: the chunk is taken as a window.
+    """
+    attentions = [grouped(fields, window) for window in _chunks(fields)]
+    # Norms of queries and keys have no weights in this family.
+    extra = norms(fields)
+    if fields.flag("attention_bias"):
+        extra += query_biases(attentions[0]) + fields.size("hidden_size")
+    experts = mixture(fields, "intermediate_size", shared=fields.size("intermediate_size"))
+    dense = Dense(fields.size("intermediate_size_mlp"))
+    every = fields.size("interleave_moe_layer_step", default=1)
+    sparse = [(layer + 1) % every == 0 for layer in range(len(attentions))]
+    both = zip(attentions, sparse, strict=True)
+    return [Layer(attention, experts if s else dense, extra) for attention, s in both]
+
+
+def _chunks(fields: Fields) -> list[float]:
+    layers = fields.layers()
+    ropes = [int((layer + 1) % NO_ROPE != 0) for layer in range(layers)]
+    if fields.table.get("no_rope_layers"):
+        ropes = fields.numbers("no_rope_layers", layers)
+    chunked = fields.has("attention_chunk_size")
+    chunk = fields.size("attention_chunk_size") if chunked else EVERYWHERE
+    return [chunk if rope else EVERYWHERE for rope in ropes]

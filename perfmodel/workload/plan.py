@@ -1,0 +1,48 @@
+"""How a model is spread over chips, in which formats, by which framework."""
+
+import equinox as eqx
+
+from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.framework import Backend
+from perfmodel.workload.precision import Format, look_up
+
+
+class Plan(eqx.Module):
+    """Parallelism, formats, and which kernels are meant.
+
+    - `tensor`, `pipeline`, `expert`, `data`: ranks of each kind; `data` replicates attention,
+      `expert` spreads the experts over the same chips. Chips: tensor x pipeline x data.
+    - `weights`, `cache`: formats of the weights (and with them of the product) and of the KV cache.
+    - `framework`: whose dispatch rules apply, in whole numbers; `None`: the smooth form,
+      the best schedule that the hardware allows.
+    - `backend`: the attention kernels that the framework runs on this chip.
+    - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
+    - `replay`: whether a benchmark runs a kernel again and again on the same operands,
+      so that they may stay in a cache; never so in service.
+    """
+
+    tensor: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    pipeline: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    expert: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    data: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    weights: str = eqx.field(static=True, default="bf16")
+    cache: str = eqx.field(static=True, default="bf16")
+    framework: str | None = eqx.field(static=True, default=None)
+    backend: Backend = eqx.field(static=True, default="smooth")
+    integer: bool = eqx.field(static=True, default=False)
+    replay: bool = eqx.field(static=True, default=False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles, waves and splits are whole numbers."""
+        return self.integer or self.framework is not None
+
+    @property
+    def format(self) -> Format:
+        """Of the matrix products."""
+        return look_up(self.weights)
+
+    @property
+    def chips(self) -> Scalar:
+        """In all."""
+        return self.tensor * self.pipeline * self.data

@@ -1,0 +1,91 @@
+"""Number formats: bytes of a weight, bytes of an activation, and the matrix unit used.
+
+Block formats carry their scales: nvfp4 one fp8 scale for 16 values, mxfp4 one byte for
+32 (OCP Microscaling Formats specification 1.0, 2023; NVIDIA Blackwell architecture brief).
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from perfmodel.errors import InputError
+
+
+class Format(NamedTuple):
+    """How a matrix product stores and computes.
+
+    - `weight`, `activation`: bytes of one element, scales included.
+    - `matrix`: the kind of matrix unit that multiplies them.
+    - `quantises`: whether activations are quantised on the fly, in a pass of their own.
+    """
+
+    weight: float
+    activation: float
+    matrix: str
+    quantises: bool
+
+
+_INT4 = 0.5 + 2 / 128  # one bf16 scale for a group of 128, as AWQ and GPTQ store them
+_NVFP4 = 0.5 + 1 / 16
+_MXFP4 = 0.5 + 1 / 32
+
+FORMATS = {
+    "fp32": Format(4, 4, "fp32", False),
+    "bf16": Format(2, 2, "bf16", False),
+    "fp16": Format(2, 2, "bf16", False),
+    "fp8": Format(1, 1, "fp8", True),
+    "fp8_block": Format(1, 1, "fp8", True),
+    "int8": Format(1, 1, "int8", True),
+    "int4": Format(_INT4, 2, "bf16", False),
+    "nvfp4": Format(_NVFP4, _NVFP4, "fp4", True),
+    "mxfp4": Format(_MXFP4, _MXFP4, "fp4", True),
+    "w8a16": Format(1, 2, "bf16", False),
+    "w4a16_nvfp4": Format(_NVFP4, 2, "bf16", False),
+    "w4a16_mxfp4": Format(_MXFP4, 2, "bf16", False),
+    "w4a8_mxfp4": Format(_MXFP4, 1, "fp8", True),
+    "w4afp8": Format(_INT4, 1, "fp8", True),
+}
+
+UNPACKED = {
+    "fp8": "w8a16",
+    "fp8_block": "w8a16",
+    "int8": "w8a16",
+    "nvfp4": "w4a16_nvfp4",
+    "mxfp4": "w4a16_mxfp4",
+    "w4a8_mxfp4": "w4a16_mxfp4",
+    "w4afp8": "int4",
+}
+"""What a format becomes where a chip has no matrix unit for it: weights as they are, unpacked to
+bf16 as they are multiplied (as Marlin does in vLLM and SGLang)."""
+
+MATRIX_KINDS = ("fp32", "bf16", "fp8", "int8", "fp4")
+"""Kinds of matrix unit that a chip's file may list; fp16 runs at the rate of bf16."""
+
+
+def look_up(dtype: str) -> Format:
+    """The format called `dtype`.
+
+    **Raises:**
+
+    - `InputError`: for an unknown name.
+    """
+    if dtype not in FORMATS:
+        raise InputError(f"unknown dtype {dtype!r}; allowed are {', '.join(FORMATS)}.")
+    return FORMATS[dtype]
+
+
+def runnable(dtype: str, kinds: Collection[str], chip: str) -> str:
+    """How `dtype` runs on a chip with matrix units of some `kinds`: as it is, or unpacked.
+
+    **Raises:**
+
+    - `InputError`: when it cannot run there, with the formats that can.
+    """
+    if look_up(dtype).matrix in kinds:
+        return dtype
+    unpacked = UNPACKED.get(dtype, "")
+    if unpacked and look_up(unpacked).matrix in kinds:
+        return unpacked
+    works = [name for name, format in FORMATS.items() if format.matrix in kinds]
+    raise InputError(
+        f"{chip} has no matrix unit for {dtype}; the nearest that work are {', '.join(works)}."
+    )

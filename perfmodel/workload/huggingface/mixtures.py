@@ -19,7 +19,7 @@ from perfmodel.workload.huggingface.parts import (
     stepped_layers,
     windows,
 )
-from perfmodel.workload.transformer import Dense, Grouped, Layer, Mixture
+from perfmodel.workload.transformer import Dense, Grouped, Layer, Mixture, Number
 
 
 def mixtral(fields: Fields) -> list[Layer]:
@@ -207,7 +207,7 @@ def llama4(fields: Fields) -> list[Layer]:
     return [Layer(attention, experts if s else dense, extra) for attention, s in both]
 
 
-def _chunks(fields: Fields) -> list[float]:
+def _chunks(fields: Fields) -> list[Number]:
     layers = fields.layers()
     ropes = [int((layer + 1) % NO_ROPE != 0) for layer in range(layers)]
     if fields.table.get("no_rope_layers"):

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -48,7 +47,7 @@ def varied(chip: Chip, count: int, seed: int = 0) -> Chip:
 def rate(function: Callable[[Chip], Any], chips: Chip, count: int) -> tuple[float, float]:
     """Evaluations a second, the median of repeats, and seconds to compile."""
     began = time.perf_counter()
-    compiled = eqx.filter_jit(function).lower(chips).compile()
+    compiled = jax.jit(function).lower(chips).compile()
     compile_seconds = time.perf_counter() - began
     jax.block_until_ready(compiled(chips))
     times: list[float] = []
@@ -60,8 +59,8 @@ def rate(function: Callable[[Chip], Any], chips: Chip, count: int) -> tuple[floa
 
 
 def import_seconds() -> float:
-    """Of `import perfmodel` in a fresh process, less the start of Python itself."""
-    return _process("import perfmodel") - _process("pass")
+    """Until a step can be priced, in a fresh process, less the start of Python itself."""
+    return _process("import perfmodel as pm; pm.load_chip, pm.decode_step") - _process("pass")
 
 
 def _process(code: str) -> float:

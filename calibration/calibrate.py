@@ -1,7 +1,7 @@
-"""Calibrate: fit every table of a source, and write what comes out, one section at a time.
+"""Calibrate: fit every table of a source, and write what comes out, one table at a time.
 
-A section is written, whole, as soon as it is fitted; a run that was stopped goes on
-from there.
+A table's parameters and residuals are written, whole, as soon as it is fitted; a run that
+was stopped goes on from there.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ import pyarrow as pa
 from perfmodel.calibration.errors import coverage, errors, interval
 from perfmodel.calibration.fit import fit, predict, with_family
 from perfmodel.calibration.measurements import Measurements, fastest
-from perfmodel.calibration.protocol import part_of, pick
+from perfmodel.calibration.protocol import DEVELOPMENT, TRAIN, part_of, pick
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import parameters
@@ -70,14 +70,15 @@ def section_of(key: Key) -> tuple[str, str, str]:
 
 
 def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
-    """The tables, and for each chip and format one more: the fastest of the frameworks."""
+    """The tables, and for each chip and format without a smooth one: the fastest of the frameworks."""
     groups: dict[tuple, list[Measurements]] = {}
     for table in tables:
         _, _, dtype = section_of(table.key)
         groups.setdefault((table.key.op, table.key.chip, dtype), []).append(table)
         yield table
     for group in groups.values():
-        yield fastest(group)
+        if all(table.key.framework for table in group):
+            yield fastest(group)
 
 
 class Outcome(NamedTuple):
@@ -91,29 +92,34 @@ class Outcome(NamedTuple):
 def calibrate(
     tables: Sequence[Measurements], options: Options, progress: Callable[[Measurements], None]
 ) -> list[Outcome]:
-    """Fit each table and write the folder: parameters, the split, residuals, versions.
+    """Fit each table and write the folder.
+
+    It holds the parameters (`CHIP.toml`, and `prior.toml`, where they started), each table's rows
+    with their part of the split and their predictions (`residuals/*.csv`), and how it was
+    run (`run.toml`).
 
     **Arguments:**
 
     - `progress`: called before each fit.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
-    outcomes, residuals = [], []
+    (options.out / "residuals").mkdir(parents=True, exist_ok=True)
+    _write_prior(options)
+    write_toml(options.out / "run.toml", _run(options))
+    outcomes = []
     for table in tables:
         progress(table)
         done = _already(table.key, options) if options.resume else None
         outcome, rows = (done, None) if done else _one(table, options)
         outcomes.append(outcome)
         if rows is not None:
+            write_csv(options.out / "residuals" / f"{_name(table.key)}.csv", rows)
             _merge(options.out / f"{table.key.chip}.toml", section_of(table.key), outcome.section)
-            residuals.append(rows)
-    _write_prior(options)
-    if residuals:
-        write_csv(
-            options.out / "residuals.csv", pa.concat_tables(residuals, promote_options="default")
-        )
-    write_toml(options.out / "run.toml", _run(options))
     return outcomes
+
+
+def _name(key: Key) -> str:
+    """Of the file that holds a table's residuals."""
+    return "-".join((key.op, key.chip, *section_of(key)[1:]))
 
 
 def _chip(key: Key, options: Options) -> tuple[Chip, Plan]:
@@ -208,4 +214,9 @@ def _run(options: Options) -> dict[str, Any]:
     versions = {
         n: importlib.metadata.version(n) for n in ("perfmodel", "jax", "optimistix", "numpy")
     }
-    return {"rows": options.rows, "seed": options.seed, "versions": versions}
+    split = {
+        "by": "hash of the operation and its sizes",
+        "train": TRAIN,
+        "development": DEVELOPMENT,
+    }
+    return {"rows": options.rows, "seed": options.seed, "split": split, "versions": versions}

@@ -51,7 +51,7 @@ def read_source(
     ]
     if not kept:
         raise InputError(f"{source} has no rows of the chips and operations that are wanted.")
-    return kept if source.endswith(".csv") else list(with_smooth(kept))
+    return list(with_smooth(kept))
 
 
 def _stem(name: str, chip_file: Path | None) -> str:

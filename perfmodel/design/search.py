@@ -71,8 +71,11 @@ class Result(NamedTuple):
 
 
 def to_vector(free: Values, low: Values, high: Values) -> Values:
-    """Logarithms between their bounds, from free numbers."""
+    """Logarithms between their bounds, from the free numbers of one start."""
     return low + (high - low) * jax.nn.sigmoid(free)
+
+
+to_vectors = jax.vmap(to_vector, (0, None, None))
 
 
 def start(count: int, seed: int) -> State:
@@ -113,15 +116,29 @@ def advance(problem: Problem, low: Values, high: Values, state: State, steps: in
     return State(free, memory, state.stage + 1)
 
 
-@eqx.filter_jit
-def assess(problem: Problem, vectors: Values, integer: bool = False) -> tuple[Values, Values]:
-    """Objective and slacks of many designs."""
+BATCH = 1024
+"""Designs assessed at a time: always as many, so that they are compiled once."""
 
+
+@eqx.filter_jit
+def _assess(problem: Problem, vectors: Values, integer: bool) -> tuple[Values, Values]:
     def one(vector: Values):
         verdict = judge(problem, vector, integer)
         return verdict.objective, verdict.slack
 
     return jax.vmap(one)(vectors)
+
+
+def assess(
+    problem: Problem, vectors: Values | np.ndarray, integer: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Objective and slacks of many designs."""
+    count = len(vectors)
+    padded = np.resize(np.asarray(vectors), (-(-count // BATCH) * BATCH, len(VARIABLES)))
+    batches = np.split(padded, len(padded) // BATCH)
+    found = [_assess(problem, as_values(batch), integer) for batch in batches]
+    objective, slack = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
+    return objective, slack
 
 
 def shrink(problem: Problem, vectors: Values) -> Values:
@@ -155,15 +172,15 @@ def descend(
     while int(state.stage) < STAGES:
         state = advance(problem, low, high, state, steps)
         progress(state)
-    vectors = shrink(problem, to_vector(state.free, low, high))
+    vectors = np.asarray(shrink(problem, to_vectors(state.free, low, high)))
     return kept(vectors, *assess(problem, vectors))
 
 
-def kept(vectors: Values, objective: Values, slack: Values) -> list[Found]:
+def kept(vectors: np.ndarray, objective: np.ndarray, slack: np.ndarray) -> list[Found]:
     """Designs that keep every limit, the best first."""
-    good = np.flatnonzero(np.all(np.asarray(slack) > -TOLERANCE, axis=1) & np.isfinite(objective))
-    order = good[np.argsort(-np.asarray(objective)[good], kind="stable")]
-    return [Found(np.asarray(vectors[i]), float(objective[i]), np.asarray(slack[i])) for i in order]
+    good = np.flatnonzero(np.all(slack > -TOLERANCE, axis=1) & np.isfinite(objective))
+    order = good[np.argsort(-objective[good], kind="stable")]
+    return [Found(vectors[i], float(objective[i]), slack[i]) for i in order]
 
 
 def whole_stacks(problem: Problem, best: Found, options: OptimiserTable) -> list[Found]:
@@ -229,7 +246,7 @@ def search(
         return Result(nothing, float("nan"), nothing, [], empty, empty, evaluations, 0.0)
     integers = whole_stacks(problem, designs[0], options) or designs
     best = integers[0]
-    exact, _ = assess(problem, as_values(best.vector)[None], integer=True)
+    exact, _ = assess(problem, best.vector[None], integer=True)
     elasticity, shadow = sensitivities(problem, best)
     seconds = time.perf_counter() - began
     evaluations += 2 * options.starts * options.steps
@@ -244,7 +261,6 @@ def grid(problem: Problem, points: int = 12) -> tuple[list[Found], int, float]:
     share = np.stack(np.meshgrid(*[np.linspace(0, 1, points)] * len(VARIABLES)), -1).reshape(
         -1, len(VARIABLES)
     )
-    vectors = problem.low + (problem.high - problem.low) * as_values(share)
-    objective, slack = assess(problem, vectors)
-    found = kept(vectors, objective, slack)
+    vectors = np.asarray(problem.low) * (1 - share) + np.asarray(problem.high) * share
+    found = kept(vectors, *assess(problem, vectors))
     return found, len(vectors), time.perf_counter() - began

@@ -1,7 +1,7 @@
 """A chip: cores, peak rates, four memory tiers, links, power, area, price."""
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 
@@ -18,7 +18,7 @@ Execution = Literal["launched", "scheduled", "dataflow"]
 EXECUTIONS = get_args(Execution)
 
 
-def _as_scalars(values: dict[str, float]) -> dict[str, Scalar]:
+def _as_scalars(values: dict[str, Any]) -> dict[str, Scalar]:
     return {name: as_scalar(value) for name, value in values.items()}
 
 

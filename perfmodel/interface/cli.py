@@ -25,7 +25,10 @@ app = typer.Typer(
 predict = typer.Typer(help="Predict rows of a CSV file.", no_args_is_help=True)
 app.add_typer(predict, name="predict")
 
-console = Console(highlight=False)
+PIPED = None if sys.stdout.isatty() else 400
+"""Width of what is printed, in characters: the terminal's, or wide enough to wrap nothing."""
+
+console = Console(highlight=False, width=PIPED)
 errors = Console(stderr=True, highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="File to write.")]
@@ -68,7 +71,9 @@ def _bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as progress:
+    with Progress(
+        *columns, console=errors, transient=True, disable=not errors.is_terminal
+    ) as progress:
         task = progress.add_task(what, total=total)
 
         def update(done: int, of: int | None = None, description: str | None = None) -> None:
@@ -202,7 +207,9 @@ def calibrate(
         return
     names = ["table", "train", "held out", "mean", "median", "p90", "bias", "coverage"]
     _table("Error on held-out rows", names, [_fit_row(one) for one in found])
-    console.print(f"Parameters, residuals and versions are in {out}.", soft_wrap=True)
+    console.print(
+        f"Parameters, the split with residuals, and versions are in {out}.", soft_wrap=True
+    )
 
 
 def _fit_row(found: Any) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """`perfmodel search`: run a study, compare it with a grid, and write what it found."""
 
+import io
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def run_search(
 
     def done(stage: State) -> None:
         progress(int(stage.stage), STAGES)
-        _save(checkpoint, stage)
+        _save(checkpoint, study, stage)
 
     result = search(problem, study.optimiser, state, done)
     if not result.designs:
@@ -81,20 +81,26 @@ def _clash(study: Study) -> str:
     )
 
 
-def _save(path: Path, state: State) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        fresh = Path(folder) / path.name
-        eqx.tree_serialise_leaves(fresh, state)
-        fresh.replace(path)
+def _save(path: Path, study: Study, state: State) -> None:
+    """The study in one line of JSON, then the numbers of the state."""
+    content = io.BytesIO(study.model_dump_json().encode() + b"\n")
+    content.seek(0, io.SEEK_END)
+    eqx.tree_serialise_leaves(content, state)
+    write_whole(path, content.getvalue())
 
 
 def _resumed(path: Path, study: Study) -> State:
+    first, _, rest = path.read_bytes().partition(b"\n")
+    if first != study.model_dump_json().encode():
+        raise InputError(
+            f"{path} belongs to another study; search without --resume, or into another folder."
+        )
     like = start(study.optimiser.starts, study.optimiser.seed)
     try:
-        return eqx.tree_deserialise_leaves(path, like)
+        return eqx.tree_deserialise_leaves(io.BytesIO(rest), like)
     except (RuntimeError, ValueError, OSError, EOFError) as error:
         raise InputError(
-            f"{path} is no checkpoint of this study: {str(error).splitlines()[0]}."
+            f"{path} is damaged ({str(error).splitlines()[0]}); search without --resume."
         ) from None
 
 

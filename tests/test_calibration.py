@@ -1,0 +1,277 @@
+"""The split, the fit, the tables, and the errors of the parameters that are shipped."""
+
+import importlib.util
+import tomllib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from perfmodel.calibration.aiconfigurator import SYSTEMS, TRUSTED, locate, tables
+from perfmodel.calibration.calibrate import Options, calibrate, plan_of, with_smooth
+from perfmodel.calibration.errors import coverage, errors, interval
+from perfmodel.calibration.fit import fit, from_free, predict, to_free, with_family
+from perfmodel.calibration.measurements import Measurements, fastest, merged
+from perfmodel.calibration.protocol import PARTS, hashed, part_of, pick
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, write_csv
+from perfmodel.hardware.efficiency import MatmulEfficiency
+from perfmodel.kernels.rows import Key
+from perfmodel.library.chip import load_chip
+from perfmodel.library.efficiency import FITTED
+from perfmodel.library.files import ROOT
+from perfmodel.units import as_values
+
+KEY = Key("gemm", "h100-sxm", "", "bf16")
+PLAN = plan_of(KEY, "hopper")
+
+
+def shapes(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Sizes of matrix products, spread over what is served."""
+    draw = np.random.default_rng(seed)
+    return {name: np.round(2 ** draw.uniform(4, 13, count)) for name in ("m", "n", "k")}
+
+
+def table(columns: dict[str, np.ndarray], time: np.ndarray, key: Key = KEY) -> Measurements:
+    return Measurements(key, columns, time, "made up")
+
+
+# The split
+
+
+def test_six_tenths_train_one_tenth_is_looked_at_and_three_are_held_out():
+    parts = part_of("gemm", list(shapes(20_000).values()))
+    shares = [float(np.mean(parts == part)) for part in PARTS]
+    # Three standard deviations of a share of 20,000 draws are 0.0104 at most.
+    assert shares == pytest.approx([0.6, 0.1, 0.3], abs=0.0104)
+
+
+def test_the_split_is_the_one_that_was_made_before_the_first_fit():
+    sizes = [np.array([float(x)]) for x in (32, 8192, 4096)]
+    assert float(hashed("gemm", sizes)[0]) == pytest.approx(PINNED, abs=1e-12)
+
+
+PINNED = 0.9861866763333632
+"""Of gemm 32 x 8192 x 4096: should it change, held-out rows have become training rows."""
+
+
+def test_the_side_of_a_shape_depends_on_nothing_but_the_shape():
+    columns = list(shapes(100).values())
+    backwards = [column[::-1] for column in columns]
+    assert (part_of("gemm", columns) == part_of("gemm", backwards)[::-1]).all()
+
+
+def test_a_size_that_is_not_given_does_not_enter_the_hash():
+    columns = list(shapes(10).values())
+    missing = np.full(10, np.nan)
+    assert (hashed("gemm", columns) == hashed("gemm", [*columns, missing])).all()
+
+
+def test_rows_are_picked_by_seed_and_never_more_than_asked():
+    columns = list(shapes(1000).values())
+    among = np.arange(1000) % 2 == 0
+    first, again, other = (pick("gemm", columns, among, 50, seed) for seed in (0, 0, 1))
+    assert len(first) == 50 and (first % 2 == 0).all()
+    assert (first == again).all() and (first != other).any()
+
+
+# Errors
+
+
+def test_errors_are_those_of_the_hand():
+    found = errors(np.array([1.1, 1.8, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0]))
+    # |1.1/1 - 1| = 0.1, |1.8/2 - 1| = 0.1, 0, 0.
+    assert (found.rows, found.mean, found.median) == (4, pytest.approx(0.05), pytest.approx(0.05))
+    assert found.bias == pytest.approx((np.log(1.1) + np.log(0.9)) / 4)
+    assert found.rank == pytest.approx(1.0)
+
+
+def test_an_interval_covers_nine_tenths_of_what_it_was_made_from():
+    measured = np.linspace(0.5, 1.5, 1001)
+    factors = interval(np.ones(1001), measured)
+    assert factors == (pytest.approx(0.55), pytest.approx(1.45))
+    assert coverage(np.ones(1001), measured, factors) == pytest.approx(0.9, abs=0.001)
+
+
+def test_no_rows_have_no_error():
+    assert errors(np.zeros(0), np.zeros(0)).rows == 0
+    assert coverage(np.zeros(0), np.zeros(0), (0.9, 1.1)) == 0.0
+
+
+# Tables
+
+
+def test_repeats_of_a_shape_become_their_median():
+    columns = {"m": np.array([1.0, 1, 1, 2]), "n": np.ones(4), "k": np.ones(4)}
+    found = merged(table(columns, np.array([1.0, 3.0, 2.0, 5.0])))
+    assert found.columns["m"].tolist() == [1, 2] and found.time.tolist() == [2.0, 5.0]
+
+
+def test_the_smooth_table_is_the_fastest_of_what_every_framework_ran():
+    one = table(
+        {"m": np.array([1.0, 2, 3])}, np.array([1.0, 9.0, 1.0]), KEY._replace(framework="vllm")
+    )
+    two = table({"m": np.array([1.0, 2])}, np.array([4.0, 2.0]), KEY._replace(framework="sglang"))
+    found = fastest([one, two])
+    assert found.key == KEY
+    assert found.columns["m"].tolist() == [1, 2] and found.time.tolist() == [1.0, 2.0]
+
+
+def test_a_table_without_a_framework_is_the_smooth_one_itself():
+    smooth = table(shapes(3), np.ones(3))
+    named = smooth._replace(key=KEY._replace(framework="vllm"))
+    assert [t.key.framework for t in with_smooth([named, smooth])] == ["vllm", ""]
+    assert [t.key.framework for t in with_smooth([named])] == ["vllm", ""]
+
+
+# The fit
+
+
+def test_parameters_survive_the_way_to_free_numbers_and_back(precision: str):
+    chip = load_chip("h100-sxm", PLAN)
+    there = chip.efficiency.matmul
+    back = from_free(MatmulEfficiency, to_free(there))
+    # In float32 the logit of a share near its end loses three digits.
+    limit = 2e-3 if precision == "float32" else 1e-9
+    for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(back), strict=True):
+        assert float(b) == pytest.approx(float(a), rel=limit)
+
+
+def test_a_fit_finds_the_parameters_that_made_the_times():
+    chip, columns = load_chip("h100-sxm", PLAN), shapes(300)
+    made = with_family(chip, "matmul", _changed(chip.efficiency.matmul))
+    time = np.asarray(predict("gemm", made, PLAN, jax.tree.map(as_values, columns)), float)
+    found = fit(chip, PLAN, table(columns, time))
+    other = jax.tree.map(as_values, shapes(200, seed=1))
+    again = predict("gemm", with_family(chip, "matmul", found.fitted), PLAN, other)
+    truth = predict("gemm", made, PLAN, other)
+    # The robust loss forgives 3 % of a row; unseen shapes come back closer than that.
+    assert float(jnp.mean(jnp.abs(again / truth - 1))) < 0.01
+
+
+def _changed(fitted: MatmulEfficiency) -> MatmulEfficiency:
+    """Slower than any chip of the library."""
+    from dataclasses import replace
+
+    return replace(
+        fitted, launch=fitted.launch * 3, sustained=0.4, streaming=0.5, feed=fitted.feed / 2
+    )
+
+
+@pytest.fixture(scope="module")
+def rows_of_a_new_chip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A chip file that the library does not have, and 200 rows that were measured on it."""
+    folder = tmp_path_factory.mktemp("new")
+    source = ROOT / "chips" / "l40s.toml"
+    chip = folder / "mine.toml"
+    chip.write_text(source.read_text())
+    columns = shapes(200)
+    time = 5e-6 + 2 * np.prod(list(columns.values()), axis=0) / 200e12
+    words = {"op": ["gemm"] * 200, "chip": ["mine"] * 200, "dtype": ["bf16"] * 200}
+    csv = folder / "rows.csv"
+    write_csv(csv, pa.table(words | columns | {"latency_us": time * 1e6}))
+    return chip, csv
+
+
+def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path: Path):
+    from perfmodel.calibration.sources import read_source
+
+    chip, csv = rows_of_a_new_chip
+    options = Options(tmp_path, rows=100, chip_file=chip)
+    found = read_source(str(csv), [], [], [], chip)
+    (outcome,) = calibrate(found, options, lambda table: None)
+    assert outcome.report["train_rows"] == 100
+    # The times were made by a law that is not the kernel's: 100 rows bring it within a quarter.
+    assert outcome.report["mean"] < 0.25
+    written = tomllib.loads((tmp_path / "mine.toml").read_text())["matmul"]["smooth"]["bf16"]
+    assert written == outcome.section
+    residuals = cells_of(read_csv(tmp_path / "residuals" / "gemm-mine-smooth-bf16.csv"))
+    assert set(residuals["part"]) == set(PARTS)
+    run = tomllib.loads((tmp_path / "run.toml").read_text())
+    assert run["rows"] == 100 and "jax" in run["versions"] and run["split"]["train"] == 0.6
+    # Taken up again, nothing is fitted anew and nothing changes.
+    before = (tmp_path / "mine.toml").read_bytes()
+    (again,) = calibrate(found, options._replace(resume=True), lambda table: None)
+    assert again.section == outcome.section and (tmp_path / "mine.toml").read_bytes() == before
+
+
+def test_a_table_of_one_framework_gives_two_sections(rows_of_a_new_chip):
+    from perfmodel.calibration.sources import read_source
+
+    chip, csv = rows_of_a_new_chip
+    named = csv.with_name("named.csv")
+    read = read_csv(csv)
+    write_csv(named, read.append_column("framework", pa.array(["vllm"] * len(read))))
+    found = read_source(str(named), [], [], [], chip)
+    assert [one.key.framework for one in found] == ["vllm", ""]
+
+
+# What is shipped
+
+MUST = {
+    ("h100-sxm", "matmul"): 0.065,
+    ("a100-sxm-80gb", "matmul"): 0.085,
+    ("h100-sxm", "decode"): 0.08,
+    ("a100-sxm-80gb", "decode"): 0.08,
+    ("h100-sxm", "prefill"): 0.09,
+    ("a100-sxm-80gb", "prefill"): 0.09,
+}
+"""Mean error on held-out rows of the best framework, bf16, at most."""
+
+
+@pytest.mark.parametrize("chip, family", MUST)
+def test_the_shipped_parameters_keep_the_error_that_is_promised(chip: str, family: str):
+    fitted = tomllib.loads((FITTED / f"{chip}.toml").read_text())[family]
+    means = [kinds["bf16"]["report"]["mean"] for kinds in fitted.values() if "bf16" in kinds]
+    assert min(means) <= MUST[chip, family]
+
+
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("aiconfigurator_core") is None,
+    reason="the measurements are not installed on this platform",
+)
+
+CHECKED = [
+    ("gemm", "h100_sxm", "vllm"),
+    ("gemm", "a100_sxm", "sglang"),
+    ("attention_decode", "h100_sxm", "sglang"),
+    ("attention_decode", "a100_sxm", "vllm"),
+    ("attention_prefill", "h100_sxm", "sglang"),
+    ("attention_prefill", "a100_sxm", "sglang"),
+]
+
+
+@installed
+@pytest.mark.parametrize("op, system, framework", CHECKED)
+def test_held_out_rows_are_predicted_as_well_as_reported(op: str, system: str, framework: str):
+    found = next(
+        one
+        for one in tables(locate("aiconfigurator"), op, system)
+        if one.key.framework == framework
+        and (one.key.dtype, one.key.cache or "bf16") == ("bf16", "bf16")
+    )
+    held = found.take(np.flatnonzero(part_of(op, found.shape) == "heldout")[::7])
+    plan = plan_of(found.key, "hopper" if system == "h100_sxm" else "ampere")
+    chip = load_chip(SYSTEMS[system], plan)
+    predicted = np.asarray(predict(op, chip, plan, jax.tree.map(as_values, held.columns)), float)
+    family = {"gemm": "matmul", "attention_decode": "decode", "attention_prefill": "prefill"}[op]
+    report = tomllib.loads((FITTED / f"{SYSTEMS[system]}.toml").read_text())
+    reported = report[family][framework]["bf16"]["report"]["mean"]
+    # A seventh of the held-out rows: their mean may be off by a percentage point.
+    assert errors(predicted, held.time).mean == pytest.approx(reported, abs=0.01)
+
+
+@installed
+def test_only_the_collections_that_are_sound_are_read():
+    for op, system in (("gemm", "h100_sxm"), ("gemm", "a100_sxm")):
+        wanted = {one.framework for one in TRUSTED["gemm", system]}
+        found = {one.key.framework for one in tables(locate("aiconfigurator"), op, system)}
+        assert found == wanted
+
+
+def test_a_source_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="nowhere"):
+        locate("nowhere")

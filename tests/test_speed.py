@@ -1,0 +1,36 @@
+"""The price of an evaluation, from the start: the benchmark runs, and importing is quick."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_speed_benchmark_writes_what_the_contract_names(tmp_path: Path):
+    out = tmp_path / "speed.json"
+    command = [sys.executable, "-m", "benchmarks.speed", "--batch", "64", "--json", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    names = {
+        "evaluations_per_s",
+        "gradients_per_s",
+        "compile_s",
+        "import_s",
+        "peak_mb",
+        "batch",
+        "peers",
+    }
+    assert names <= set(found)
+    assert found["batch"] == 64
+    assert found["evaluations_per_s"] > 1_000
+
+
+def test_help_needs_neither_jax_nor_the_library():
+    code = "import sys, perfmodel.interface.cli; print('jax' in sys.modules, 'pydantic' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]

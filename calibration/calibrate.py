@@ -181,9 +181,10 @@ def _written(fitted: Any) -> dict[str, float]:
 
 def _residuals(table: Measurements, part: str, rows: np.ndarray, predicted: np.ndarray) -> pa.Table:
     taken = table.take(rows)
-    key = {name: [value] * len(rows) for name, value in taken.key._asdict().items()}
+    words = taken.key._asdict() | {"part": part}
+    texts = {name: pa.array([word] * len(rows), pa.string()) for name, word in words.items()}
     times = {"latency_us": taken.time * 1e6, "predicted_us": predicted * 1e6}
-    return pa.table(key | {"part": [part] * len(rows)} | taken.columns | times)
+    return pa.table(texts | taken.columns | times)
 
 
 def _already(key: Key, options: Options) -> Outcome | None:

@@ -8,11 +8,12 @@ import numpy as np
 from perfmodel.calibration.aiconfigurator import SYSTEMS, TABLES, locate, tables
 from perfmodel.calibration.calibrate import with_smooth
 from perfmodel.calibration.measurements import Measurements, merged
+from perfmodel.calibration.protocol import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import groups_of
-from perfmodel.library.chip import find_chip
+from perfmodel.kernels.rows import groups_of, word_of
+from perfmodel.library.chip import find_chip, load_chip
 
 
 def read_source(
@@ -34,13 +35,19 @@ def read_source(
 
     - `InputError`: for an unknown name, or when nothing is left.
     """
-    unknown = [op for op in ops if op not in OPERATIONS]
-    if unknown:
-        raise InputError(f"unknown op {unknown[0]!r}; measured are {', '.join(TABLES)}.")
+    if not source.strip():
+        raise InputError(
+            "--data is empty; give aiconfigurator, the path of its wheel, or a CSV file with latency_us."
+        )
+    ops = [word_of(op, list(OPERATIONS), "op") for op in ops]
+    if chip_file is not None:
+        load_chip(chip_file)
     wanted = {_stem(name, chip_file) for name in chips}
     unwanted = {_stem(name, chip_file) for name in without}
     found = (
-        _csv(Path(source), chip_file) if source.endswith(".csv") else _packaged(source, ops, wanted)
+        _csv(Path(source), chip_file)
+        if source.lower().endswith(".csv")
+        else _packaged(source, ops, wanted)
     )
     kept = [
         table
@@ -50,8 +57,27 @@ def read_source(
         and (not ops or table.key.op in ops)
     ]
     if not kept:
-        raise InputError(f"{source} has no rows of the chips and operations that are wanted.")
-    return list(with_smooth(kept))
+        raise InputError(
+            f"{source} has no rows of the chips and operations that are wanted; "
+            "give others to --chips, --exclude-chips or --ops."
+        )
+    for table in kept:
+        _check(source, table)
+    return [table for table in with_smooth(kept) if _trains(table)]
+
+
+def _trains(table: Measurements) -> bool:
+    """Whether any row of a table falls into the training part of the split."""
+    return "train" in part_of(table.key.op, table.shape)
+
+
+def _check(source: str, table: Measurements) -> None:
+    key = table.key
+    if not _trains(table):
+        raise InputError(
+            f"{source} has {len(table.time)} different shapes of {key.op} on {key.chip} in {key.dtype}, "
+            "none of which falls into the training part of the split; measure 32 or more."
+        )
 
 
 def _stem(name: str, chip_file: Path | None) -> str:
@@ -81,7 +107,9 @@ def _csv(path: Path, chip_file: Path | None) -> list[Measurements]:
     groups, errors = groups_of(cells, len(table), own)
     time = np.array([_time(text) for text in cells["latency_us"]])
     errors = np.where(
-        (errors == "") & ~(time > 0), "latency_us is not a number greater than zero.", errors
+        (errors == "") & ~((time > 0) & np.isfinite(time)),
+        "latency_us is not a number greater than zero.",
+        errors,
     )
     wrong = np.flatnonzero(errors != "")
     if len(wrong):

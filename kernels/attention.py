@@ -254,6 +254,8 @@ def _tiled_prefill(
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
     reads = home.traffic(cache)
     kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
+    # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
+    recent = 1.0 if plan.replay else queries / context
     start = fitted.block + fitted.windowed * windowed
     return Work(
         demand=Resources(
@@ -261,7 +263,7 @@ def _tiled_prefill(
             exponential=asked,
             private=reads["private"],
             shared=multiplied / TILE * heads.stored * look_up(plan.cache).weight + fresh,
-            main=(fresh + reads["main"]) * (1 - kept),
+            main=fresh * (1 - kept) + reads["main"] * (1 - kept * recent),
             far=reads["far"],
         ),
         shares=_shares(fitted, asked / multiplied),
@@ -269,7 +271,7 @@ def _tiled_prefill(
         latency=fitted.launch
         + start * whole(all_blocks / chip.cores, plan.exact)
         + fitted.token * batch * queries
-        + _append(chip, fitted, fresh, cache, kept),
+        + _append(chip, fitted, fresh, cache * queries / context, kept),
     )
 
 

@@ -25,6 +25,9 @@ from perfmodel.workload.plan import Plan
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 
+UNSHARED = ("all_to_all", "point_to_point")
+"""Kinds whose bytes differ on every chip, so that those of a domain cannot share the way out."""
+
 
 def collective(
     chip: Chip, plan: Plan, kind: Kind, ranks: Scalar, nodes: Scalar, size: Scalar
@@ -36,13 +39,15 @@ def collective(
     - `nodes`: domains that the chips are in, at least; a domain holds no more than its network joins.
     - `size`: bytes of the whole vector; for a gather, of what is gathered.
 
-    Domains are joined by the outer network, each chip with its part of the vector.
+    Domains are joined by the outer network, each chip with its part of the vector, or with
+    all of it where nobody else has it.
     """
     fitted = chip.efficiency.collective
-    inner = jnp.minimum(ranks / nodes, chip.scale_up.size)
+    inner = jnp.clip(chip.scale_up.size, 1.0, ranks / nodes)
     outer = ranks / inner
     steps, sent = _within(chip.scale_up, kind, inner, size)
-    outer_steps, outer_sent = _within(chip.scale_out, kind, outer, size / inner)
+    part = size if kind in UNSHARED else size / inner
+    outer_steps, outer_sent = _within(chip.scale_out, kind, outer, part)
     active = jnp.minimum(ranks - 1, 1.0)
     latency = active * fitted.launch + steps * (chip.scale_up.latency + fitted.step)
     return Work(

@@ -12,7 +12,7 @@ from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import soft_min, whole
+from perfmodel.smooth import whole
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -66,7 +66,7 @@ def mixture(
     fitted, wide = chip.efficiency.mixture, as_scalar(1.0 + gated)
     columns = inter / tensor
     pairs = tokens * active / ranks * hottest(experts, ranks, skew)
-    local = soft_min(touched(tokens, experts, active) / ranks, pairs)
+    local = touched(tokens, experts, active) / ranks
     weights = local * (wide + 1) * hidden * columns * plan.format.weight
     moved = _moved(plan, tokens, pairs, hidden, columns, wide)
     reads = home.traffic(weights)

@@ -48,5 +48,10 @@ def spilled(chip: Chip, size: Values) -> Values:
 def on_chip(chip: Chip, size: Values) -> dict[str, Values]:
     """Bytes through each SRAM tier for data that stay on the chip, by their bandwidths."""
     private, shared = chip.private.bandwidth, chip.shared.bandwidth
-    part = private / (private + shared + 1.0)
-    return {"private": size * part, "shared": size * (1 - part)}
+    there = private + shared > 0
+    both = jnp.where(there, private + shared, 1.0)
+    # Nothing goes through a tier that is not there: at one byte/s even a rounding error takes long.
+    return {
+        "private": size * private / both,
+        "shared": size * jnp.where(there, shared / both, 1.0),
+    }

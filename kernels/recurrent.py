@@ -6,7 +6,7 @@ Delta Networks", arXiv 2412.06464, section 3.3).
 """
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.home import Home, native, on_chip
+from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
@@ -52,7 +52,7 @@ def recurrent(
             matrix=batch * queries * heads * (within + across),
             private=traffic["private"] + (0.0 if launched else inside["private"]),
             shared=traffic["shared"] + (traffic["main"] + moved if launched else inside["shared"]),
-            main=traffic["main"],
+            main=traffic["main"] + (moved * spilled(chip, moved) if launched else 0.0),
             far=traffic["far"],
         ),
         shares=Resources(private=fitted.private, shared=fitted.feed, main=fitted.streaming),

@@ -12,7 +12,7 @@ import numpy as np
 from perfmodel.errors import InputError
 from perfmodel.kernels.catalogue import OPERATIONS, Operation
 from perfmodel.library.chip import chip_names
-from perfmodel.library.files import fold, nearest, pick
+from perfmodel.library.files import LONGEST, fold, named, nearest, pick
 from perfmodel.workload.framework import FRAMEWORKS, UNMODELLED
 from perfmodel.workload.precision import FORMATS
 
@@ -64,9 +64,7 @@ def groups_of(
     """
     for name in ("op", "chip", "dtype"):
         if name not in cells:
-            raise InputError(
-                f"the table has no column {name!r}; it has {', '.join(cells) or 'none'}."
-            )
+            raise InputError(f"the table has no column {name!r}; it has {named(cells)}.")
     errors = np.full(count, "", dtype=object)
     names = chip_names() | {fold(name): stem for name, stem in (chips or {}).items()}
     keys = _keys(cells, count, errors, names)
@@ -97,19 +95,28 @@ def _keys(
 
 def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     op, chip, framework, dtype, cache = words
-    operation = _word(op, list(OPERATIONS), "op")
+    operation = word_of(op, list(OPERATIONS), "op")
     attends = OPERATIONS[operation].family in ("decode", "prefill")
     stem = pick(chip, chips, "chip", "perfmodel chips")
-    formats = [_word(word, list(FORMATS), "dtype") for word in (dtype, cache or dtype)]
-    return Key(operation, stem, framework_of(framework), formats[0], formats[1] if attends else "")
+    weights = word_of(dtype, list(FORMATS), "dtype")
+    stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights
+    return Key(operation, stem, framework_of(framework), weights, stored if attends else "")
 
 
-def _word(given: str, allowed: Sequence[str], what: str) -> str:
+def word_of(given: str, allowed: Sequence[str], what: str) -> str:
+    """The allowed word that a cell means; how it is spelled does not matter.
+
+    **Raises:**
+
+    - `InputError`: for another word, with the nearest that are allowed.
+    """
     folded = {fold(word): word for word in allowed}
     if fold(given) in folded:
         return folded[fold(given)]
-    close = nearest(given, allowed) or allowed
-    raise InputError(f"unknown {what} {given!r}; allowed are {', '.join(close)}.")
+    said = f"unknown {what} {given[:LONGEST]!r}" if fold(given) else f"{what} is missing"
+    close = nearest(given, allowed)
+    those = f"the nearest are {', '.join(close)}; " if close else ""
+    raise InputError(f"{said}; {those}allowed are {', '.join(allowed)}.")
 
 
 def framework_of(given: str) -> str:
@@ -119,14 +126,10 @@ def framework_of(given: str) -> str:
 
     - `InputError`: for an unknown one.
     """
-    known = {fold(word): word for word in FRAMEWORKS}
-    if fold(given) in known:
-        return known[fold(given)]
-    if not given.strip() or fold(given) in {fold(word) for word in UNMODELLED}:
+    if not given.strip():
         return ""
-    raise InputError(
-        f"unknown framework {given!r}; allowed are {', '.join(FRAMEWORKS)}, or empty for the smooth form."
-    )
+    word = word_of(given, [*FRAMEWORKS, *UNMODELLED], "framework")
+    return word if word in FRAMEWORKS else ""
 
 
 def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:
@@ -139,8 +142,40 @@ def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Gr
     for name, instead in operation.options.items():
         filler = columns[instead] if isinstance(instead, str) else instead
         columns[name] = np.where(np.isnan(columns[name]), filler, columns[name])
+    _compare(columns, places, errors)
+    _multiply([columns[name] for name in (*operation.sizes, *operation.options)], places, errors)
     good = errors[places] == ""
     return Group(key, places[good], {name: values[good] for name, values in columns.items()})
+
+
+NO_MORE = (
+    ("kv_heads", "heads"),
+    ("q_len", "ctx_len"),
+    ("topk", "experts"),
+    ("n_nodes", "n_gpus"),
+)
+"""Columns that may not exceed another, where that is given."""
+
+
+def _compare(columns: dict[str, np.ndarray], places: np.ndarray, errors: np.ndarray) -> None:
+    for small, large in NO_MORE:
+        if small in columns and large in columns:
+            less, more = columns[small], columns[large]
+            wrong = (errors[places] == "") & (less > more) & (more > 0)
+            for i in np.flatnonzero(wrong):
+                errors[places[i]] = (
+                    f"{small} is {less[i]:g}, but may not be more than {large}, which is {more[i]:g}."
+                )
+
+
+MOST = 1e36
+"""No product of all sizes is larger: single precision ends at 3e38."""
+
+
+def _multiply(sizes: list[np.ndarray], places: np.ndarray, errors: np.ndarray) -> None:
+    digits = sum(np.log10(np.maximum(size, 1.0)) for size in sizes)
+    wrong = (errors[places] == "") & (digits > np.log10(MOST))
+    errors[places[wrong]] = f"the sizes multiply to more than {MOST:g}; correct them."
 
 
 def _columns(
@@ -156,32 +191,38 @@ def _columns(
             yield name, *_numbers(name, text, needed=name in operation.sizes)
 
 
+ALSO = {"1": "true", "yes": "true", "0": "false", "no": "false"}
+"""Other spellings of true and false."""
+
+
 def _choices(
     name: str, text: np.ndarray, allowed: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     index = {fold(word): float(i) for i, word in enumerate(allowed)} | {"": 0.0}
+    index |= {also: index[word] for also, word in ALSO.items() if word in allowed}
     values = np.array([index.get(fold(word), np.nan) for word in text])
     sentence = f"unknown {name} {{}}; allowed are {', '.join(allowed)}."
     return values, _faults(text, [(np.isnan(values), sentence)])
 
 
 def _numbers(name: str, text: np.ndarray, needed: bool) -> tuple[np.ndarray, np.ndarray]:
-    values, empty = np.array([_number(word) for word in text]), text == ""
-    low = values <= 0 if needed else values < 0
+    values, empty = np.array([number_of(word) for word in text]), text == ""
+    low, least = (values <= 0, "greater than zero") if needed else (values < 0, "from zero")
     faults = [
         (empty & needed, f"{name} is missing; give a number greater than zero."),
         (np.isnan(values) & ~empty, f"{name} is {{}}, which is not a number."),
         (
             low | (values > LARGEST),
-            f"{name} is {{}}; allowed are numbers greater than zero up to 1e15.",
+            f"{name} is {{}}; allowed are numbers {least} up to 1e15.",
         ),
     ]
     return values, _faults(text, faults)
 
 
-def _number(word: str) -> float:
+def number_of(word: str) -> float:
+    """What a cell says; Python's own 1_000 and digits of other scripts are not numbers here."""
     try:
-        return float(word)
+        return float(word) if word.isascii() and "_" not in word else float("nan")
     except ValueError:
         return float("nan")
 

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,14 @@ def read_csv(path: Path) -> pa.Table:
 
     - `InputError`: when it cannot be read, is empty, or names a column twice.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file {path}; give the path of a CSV file with a header.")
     try:
-        with path.open("rb") as file:
-            header = file.readline()
-        names = pyarrow.csv.read_csv(pa.BufferReader(header)).column_names
+        with pyarrow.csv.open_csv(path, parse_options=_PARSE) as file:
+            names = file.schema.names
         table = pyarrow.csv.read_csv(path, parse_options=_PARSE, convert_options=_as_text(names))
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).splitlines() or ["it is empty"])[0][:200].rstrip(".")
         raise InputError(
             f"{path} is not a readable CSV file in UTF-8 with a header: {reason}."
         ) from None
@@ -48,31 +48,47 @@ def _as_text(names: list[str]) -> pyarrow.csv.ConvertOptions:
 
 
 def _check(path: Path, table: pa.Table) -> None:
-    names = table.column_names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(_plain(name) for name in table.column_names)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise InputError(f"{path} has the column {twice[0]!r} twice; name each column once.")
     if len(table) == 0:
         raise InputError(f"{path} has no rows; write at least one under the header.")
 
 
+def _plain(name: str) -> str:
+    """The name of a column as it is looked up: without surrounding space, in lower case."""
+    return name.strip().lower()
+
+
 def cells_of(table: pa.Table) -> dict[str, list[str]]:
     """Columns of a table as text, by name without surrounding space, in lower case."""
-    return {name.strip().lower(): table[name].to_pylist() for name in table.column_names}
+    return {_plain(name): table[name].to_pylist() for name in table.column_names}
 
 
 def with_columns(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
-    """The table with `columns` at its end; columns of the same name are replaced."""
-    kept = table.select([name for name in table.column_names if name not in columns])
+    """The table with `columns`: in the place of a column of the same name, else at the end."""
+    places = {_plain(name): i for i, name in enumerate(table.column_names)}
     for name, values in columns.items():
-        kept = kept.append_column(name, pa.array(values))
-    return kept
+        if name in places:
+            table = table.set_column(places[name], name, pa.array(values))
+        else:
+            table = table.append_column(name, pa.array(values))
+    return table
+
+
+class _Lines(io.StringIO):
+    """Text whose lines end in a line feed alone."""
+
+    def write(self, line: str, /) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
 
 
 def write_csv(path: Path, table: pa.Table) -> None:
     """Write a CSV file whole or not at all."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    text = _Lines(newline="")
+    # Python 3.11 quotes only what is in its line ends: with both, no cell can break a row.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(table.column_names)
     for batch in table.to_batches(max_chunksize=65_536):
         writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
@@ -87,14 +103,55 @@ def write_toml(path: Path, content: dict[str, Any]) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside it first, then in its place.
 
+    A pipe or a device is written into, never replaced.
+
     **Raises:**
 
-    - `InputError`: when its folder is not there or may not be written.
+    - `InputError`: when it is a folder, or its folder is not there or may not be written.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if os.path.exists(path) and not os.path.isfile(path):
+            path.write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from None
+        raise InputError(f"{path} cannot be written: {error.strerror}; {_ELSEWHERE}") from None
+
+
+_ELSEWHERE = "give --out a place in a folder that is there and may be written."
+
+
+def check_place(path: Path) -> None:
+    """Find out before any work whether a file may be written at `path`, as far as can be told.
+
+    **Raises:**
+
+    - `InputError`: when it is a folder, or its folder is not there.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder, not a file; {_ELSEWHERE}")
+    if not os.path.isdir(path.parent):
+        raise InputError(
+            f"{path} cannot be written: there is no folder {path.parent}; {_ELSEWHERE}"
+        )
+
+
+def check_folder(path: Path) -> None:
+    """Find out before any work whether `path` is, or can become, a folder.
+
+    **Raises:**
+
+    - `InputError`: when it, or what it would lie in, is something else.
+    """
+    there = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise InputError(f"{there} is not a folder that may be written; {_ELSEWHERE}")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -198,6 +198,16 @@ def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path
     assert again.section == outcome.section and (tmp_path / "mine.toml").read_bytes() == before
 
 
+def test_a_table_without_a_row_to_train_on_is_refused(tmp_path: Path):
+    from perfmodel.calibration.sources import read_source
+
+    # Its hash is 0.986: held out.
+    row = {"op": ["gemm"], "chip": ["h100"], "dtype": ["bf16"], "m": [32], "n": [8192], "k": [4096]}
+    write_csv(tmp_path / "one.csv", pa.table(row | {"latency_us": [10.0]}))
+    with pytest.raises(InputError, match="measure 32 or more"):
+        read_source(str(tmp_path / "one.csv"), [], [], [])
+
+
 def test_a_table_of_one_framework_gives_two_sections(rows_of_a_new_chip):
     from perfmodel.calibration.sources import read_source
 

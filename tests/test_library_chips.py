@@ -236,7 +236,7 @@ def test_every_technology_that_a_chip_names_is_there(stem):
 
 
 @pytest.mark.parametrize(("style", "chips"), [
-    ("scheduled", {"lpu-v1", "lp30"}),
+    ("scheduled", {"lpu-v1", "lp30", "corsair", "cloud-ai-100-ultra", "wormhole-n300", "blackhole-p150"}),
     ("dataflow", {"wse-2", "wse-3", "ipu-mk2", "ipu-bow", "sn40l"}),
 ])  # fmt: skip
 def test_machines_without_launches_are_these(style, chips):

@@ -8,7 +8,6 @@ from perfmodel.inference.placement import Placement
 from perfmodel.inference.tasks import Task
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.kernels.home import Home
-from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import (
@@ -226,7 +225,7 @@ def _dense(site: Site, hidden: Number, feed_forward: Dense | Mixture, batch: Bat
 def _mixture(site: Site, hidden: Number, feed_forward: Mixture, batch: Batch) -> list[Task]:
     """Router, dispatch where attention is spread over data ranks, experts, the way back, shared experts."""
     plan = site.plan
-    spread = 1 + (plan.expert - 1) * soft_min(plan.data - 1, as_scalar(1.0))
+    spread = 1 + (plan.expert - 1) * jnp.minimum(plan.data - 1, 1.0)
     sent = batch.tokens * feed_forward.active * hidden
     width = jnp.where(feed_forward.width > 0, feed_forward.width, hidden)
     experts = site.task(

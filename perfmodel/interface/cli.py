@@ -3,10 +3,13 @@
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -28,8 +31,9 @@ app.add_typer(predict, name="predict")
 PIPED = None if sys.stdout.isatty() else 400
 """Width of what is printed, in characters: the terminal's, or wide enough to wrap nothing."""
 
-console = Console(highlight=False, width=PIPED)
-errors = Console(stderr=True, highlight=False)
+# Names and sources may hold brackets and colons: they are no markup and no emoji.
+console = Console(highlight=False, markup=False, emoji=False, width=PIPED)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Out = Annotated[Path, typer.Option("--out", help="File to write.")]
 Calibration = Annotated[
@@ -42,17 +46,78 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def main() -> None:
     """Run a command; a mistake of the user is one sentence and exit status 2."""
     _cache_compiled()
+    sys.unraisablehook = _once_more
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     try:
-        app()
-    except InputError as error:
-        errors.print(f"perfmodel: {error}", soft_wrap=True, markup=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("perfmodel: stopped.")
-        sys.exit(130)
+        status = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except _NO_COMMAND:
+        status = 2
+    except (InputError, UsageError) as error:
+        status = _wrong(_words(error))
+    except (KeyboardInterrupt, typer.Abort):
+        status = STOPPED
     except BrokenPipeError:
+        status = _deaf(1)
+    except OSError as error:
+        what = f"{error.filename or 'the output'} cannot be used: {error.strerror or error}"
+        status = _deaf(_wrong(f"{what}; give a path that can be read and written."))
+    if status == STOPPED:
+        errors.print("perfmodel: stopped.")
+    sys.exit(status)
+
+
+def _once_more(lost: Any) -> None:
+    """A Ctrl-C that came where Python cannot raise it, as in JAX's callback on garbage, comes again."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+# Typer may carry a Click of its own, whose classes are reached through what Typer exports.
+UsageError = cast(type[Exception], typer.BadParameter.__base__)
+
+
+class _NeverRaisedError(Exception):
+    """What is never raised, where this Typer's Click has no such class."""
+
+
+_NO_COMMAND = getattr(sys.modules[UsageError.__module__], "NoArgsIsHelpError", _NeverRaisedError)
+"""A command group without a command: its help has been printed."""
+
+MOST_SAID = 2000
+"""Characters of a sentence, at most."""
+
+
+def _words(error: Exception) -> str:
+    """What an error says; a usage error does not say where to look."""
+    if not isinstance(error, UsageError):
+        return str(error)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "perfmodel"
+    said = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+    return f"{said.rstrip('.')}; `{command} --help` shows what is allowed."
+
+
+def _wrong(said: str) -> int:
+    """Say it on one line of stderr, whatever is in it; the exit status of bad input."""
+    plain = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in said)
+    line = " ".join(plain.split())
+    short = line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]} ..."
+    errors.print(f"perfmodel: {short}", soft_wrap=True)
+    return 2
+
+
+def _deaf(status: int) -> int:
+    """Write no more to stdout, which nobody reads or which is full: not even when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    return status
 
 
 def _cache_compiled() -> None:
@@ -100,12 +165,10 @@ def _json(value: Any) -> None:
 
 
 def _fitted(calibration: Path | None) -> Path:
-    from perfmodel.library.efficiency import FITTED
+    from perfmodel.library.efficiency import FITTED, check_fitted
 
-    if calibration is not None and not calibration.is_dir():
-        raise InputError(
-            f"there is no folder {calibration}; give one that `perfmodel calibrate` wrote."
-        )
+    if calibration is not None:
+        check_fitted(calibration)
     return calibration or FITTED
 
 
@@ -128,8 +191,10 @@ def predict_kernels(
 
     Example: perfmodel predict kernels rows.csv --out predictions.csv
     """
+    from perfmodel.files import check_place
     from perfmodel.interface.kernels import predict_kernels as run
 
+    check_place(out)
     with _bar("kernels") as update:
         result = run(rows, out, _fitted(calibration), not cold, update)
     _said(out, result.error)
@@ -151,8 +216,10 @@ def predict_serving(
 
     Example: perfmodel predict serving rows.csv --out predictions.csv
     """
+    from perfmodel.files import check_place
     from perfmodel.interface.serving import predict_serving as run
 
+    check_place(out)
     with _bar("rows alike") as update:
         result = run(rows, out, _fitted(calibration), update)
     _said(out, result["error"])
@@ -162,7 +229,7 @@ def _said(out: Path, found: Any) -> None:
     wrong = [str(error) for error in found if error]
     console.print(f"{len(found)} rows in {out}, {len(wrong)} with an error.", soft_wrap=True)
     if wrong:
-        console.print(f"The first: {wrong[0]}", soft_wrap=True, markup=False)
+        console.print(f"The first: {wrong[0]}", soft_wrap=True)
 
 
 @app.command()
@@ -195,7 +262,9 @@ def calibrate(
     from perfmodel.calibration.calibrate import Options
     from perfmodel.calibration.calibrate import calibrate as run
     from perfmodel.calibration.sources import read_source
+    from perfmodel.files import check_folder
 
+    check_folder(out)
     options = Options(out, rows, seed, _fitted(prior), resume, chip_file)
     wanted = (_list(chips), _list(exclude_chips), _list(ops))
     tables = read_source(data, *wanted, chip_file)
@@ -235,7 +304,7 @@ def search(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     starts: Annotated[
-        int | None, typer.Option(min=1, help="Starts, instead of the study's.")
+        int | None, typer.Option(min=1, max=100_000, help="Starts, instead of the study's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
     json_: Json = False,
@@ -244,8 +313,10 @@ def search(
 
     Example: perfmodel search study.toml --out found
     """
+    from perfmodel.files import check_folder
     from perfmodel.interface.search import run_search, summary
 
+    check_folder(out)
     with _bar("stages of descent") as update:
         report = run_search(study, out, resume, starts, seed, update)
     if json_:
@@ -275,12 +346,13 @@ def explain(
     """
     from perfmodel.interface.explain import as_dict, read_asked
     from perfmodel.interface.explain import explain as run
+    from perfmodel.interface.plots import breakdown, check_picture, save
 
+    if out is not None:
+        check_picture(out)
     with _bar("compiling"):
         found = run(read_asked(row), _fitted(calibration))
     if out is not None:
-        from perfmodel.interface.plots import breakdown, save
-
         save(breakdown([(x.label, x.parts * 1e6) for x in found.lines], found.title, "us"), out)
     if json_:
         _json(as_dict(found))
@@ -347,7 +419,7 @@ def chips(
         [tuple(fact) for fact in found],
     )
     if file.note:
-        console.print(file.note, soft_wrap=True, markup=False)
+        console.print(file.note, soft_wrap=True)
 
 
 @app.command()
@@ -379,7 +451,7 @@ def models(
     counts = (f"{found.parameters:,}", f"{found.active:,}", f"{found.cache_bytes:,.0f} B in bf16")
     _table(found.name, names, [(found.name, *counts, str(found.layers), found.native)])
     for source in model_sources(name).values():
-        console.print(f"Source: {source}", soft_wrap=True, markup=False)
+        console.print(f"Source: {source}", soft_wrap=True)
 
 
 @app.command()
@@ -410,4 +482,4 @@ def quickstart(
         *CAVEATS,
         f"Pictures: {', '.join(str(path) for path in answer.pictures)}.",
     ):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)

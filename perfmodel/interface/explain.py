@@ -1,5 +1,6 @@
 """`perfmodel explain`: what binds, kernel by kernel and term by term."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.step import Cost, decode_step
-from perfmodel.interface.kernels import site_of
+from perfmodel.interface.kernels import OVERFLOW, site_of
 from perfmodel.interface.serving import PLAN, case_of, predict_cells
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import groups_of
@@ -62,19 +63,23 @@ def read_asked(words: Sequence[str]) -> dict[str, str]:
             raise InputError(
                 f"{word!r} is not column=value; write for example chip=h100 op=gemm m=32."
             )
+        if name.strip().lower() in cells:
+            raise InputError(f"{name.strip()} is given twice; give it once.")
         cells[name.strip().lower()] = value
     return cells
 
 
 def _from_file(word: str) -> dict[str, str]:
     path, colon, number = word.rpartition(":")
-    if not colon or not number.isdigit():
+    if not colon or not re.fullmatch("[0-9]{1,9}", number):
         raise InputError(
-            f"{word!r} names no row; write FILE.csv:NUMBER (1 is the first), or column=value ..."
+            f"{word[:200]!r} names no row; write FILE.csv:NUMBER (1 is the first), or column=value ..."
         )
     table = read_csv(Path(path))
     if not 1 <= int(number) <= len(table):
-        raise InputError(f"{path} has {len(table)} rows; there is no row {number}.")
+        raise InputError(
+            f"{path} has {len(table)} rows; there is no row {number}, give one from 1 to {len(table)}."
+        )
     return {name: column[int(number) - 1] for name, column in cells_of(table).items()}
 
 
@@ -106,6 +111,8 @@ def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
     site = site_of(groups[0], calibration, replay=True)
     row = {name: as_scalar(values[0]) for name, values in groups[0].columns.items()}
     found = _kernel(groups[0].key.op, site.chip, site.plan, row)
+    if not np.isfinite(found.time):
+        raise InputError(OVERFLOW)
     title = f"{groups[0].key.op} on {groups[0].key.chip}, {groups[0].key.dtype}"
     return _explanation(title, found, [_line(groups[0].key.op, found, float(found.time))])
 
@@ -123,7 +130,8 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
         raise InputError(chosen["error"][0])
     filled = cells | {name: chosen[name][0] for name in PLAN}
     found, title = step_cost(filled, calibration)
-    return explain_step(title, found)
+    note = " (which does not fit)" if chosen["fits"][0] == "false" else ""
+    return explain_step(title + note, found)
 
 
 def step_cost(cells: dict[str, str], calibration: Path) -> tuple[Cost, str]:

@@ -77,7 +77,13 @@ def predict_table(
         progress(done, len(sites))
         _price(alike, result)
     progress(len(sites), len(sites))
+    lost = (error == "") & ~np.isfinite(time)
+    error[lost], result.bound[lost] = OVERFLOW, ""
     return result
+
+
+OVERFLOW = "the sizes are so large or so small that no time can be computed; correct them."
+"""What a row says whose time is not a number."""
 
 
 def _sites(
@@ -138,7 +144,7 @@ def _price(sites: list[Site], result: Predicted) -> None:
     """Price the rows of sites that share a compiled function."""
     key, plan = sites[0].group.key, sites[0].plan
     which = np.repeat(np.arange(len(sites)), [len(site.group.places) for site in sites])
-    number = np.result_type(as_scalar(0.0))
+    number = as_scalar(0.0).dtype
     rows = {
         name: np.concatenate([site.group.columns[name] for site in sites]).astype(number)
         for name in sites[0].group.columns

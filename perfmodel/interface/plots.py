@@ -8,6 +8,7 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
+from perfmodel.files import check_place
 
 COLOURS = {
     "compute": "#4477AA",
@@ -34,6 +35,18 @@ def _altair() -> Any:
     return altair
 
 
+def check_picture(path: Path) -> None:
+    """Find out before any work whether a picture may be written at `path`.
+
+    **Raises:**
+
+    - `InputError`: for an ending of no picture, or a place that cannot be written.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path.name} ends in {path.suffix!r}; pictures are {', '.join(FORMATS)}.")
+    check_place(path)
+
+
 def save(chart: Any, path: Path) -> None:
     """Write a chart in the format that the path's ending names.
 
@@ -41,8 +54,7 @@ def save(chart: Any, path: Path) -> None:
 
     - `InputError`: for another ending.
     """
-    if path.suffix not in FORMATS:
-        raise InputError(f"{path.name} ends in {path.suffix!r}; pictures are {', '.join(FORMATS)}.")
+    check_picture(path)
     options = {"inline": True} if path.suffix == ".html" else {"scale_factor": 2}
     chart.save(str(path), **options)
 

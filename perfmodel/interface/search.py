@@ -42,8 +42,8 @@ def run_search(
     - `InputError`: for a wrong study, a checkpoint of another one, or when no design keeps every limit.
     """
     study = _changed(read_study(path), starts, seed)
-    out.mkdir(parents=True, exist_ok=True)
     problem, checkpoint = pose(study), out / "checkpoint.eqx"
+    out.mkdir(parents=True, exist_ok=True)
     state = _resumed(checkpoint, study) if resume and checkpoint.exists() else None
 
     def done(stage: State) -> None:

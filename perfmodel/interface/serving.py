@@ -6,7 +6,7 @@ not in it yet. TPOT: the time of one decode step with the whole batch in flight.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,26 +21,37 @@ from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.serving import Service, largest_batch, serve
 from perfmodel.interface.alike import gather, in_blocks, stack, structure
-from perfmodel.interface.kernels import as_text
-from perfmodel.kernels.rows import framework_of
+from perfmodel.interface.kernels import OVERFLOW, as_text
+from perfmodel.kernels.rows import framework_of, number_of, word_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import load_interval
+from perfmodel.library.files import named
 from perfmodel.library.model import load_model
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.framework import backend
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import look_up, runnable
+from perfmodel.workload.precision import FORMATS, runnable
 from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Mixture, Transformer, traced
 
 MODES = ("serving", "offline", "static_batch", "single_stream")
+NOT_MODELLED = ("disaggregated",)
+"""Modes of the schema that cannot be predicted yet."""
+
 LARGEST_FREE_BATCH = 4096.0
 """Sequences of an offline run whose batch is not given, at most."""
 
 
 class Setting(NamedTuple):
-    """A chip, a model and formats, which rows share, and the words that chose them."""
+    """A chip, a model and formats, which rows share, and what is often asked of them.
+
+    - `stem`: the chip's name in the library.
+    - `low`, `high`: factors of the interval.
+    - `form`: what the compiled function depends on.
+    - `heads`, `experts`: the most query heads of any layer; the fewest experts, `nan` without any.
+    - `domain`: chips that fast links join.
+    """
 
     chip: Chip
     plan: Plan
@@ -48,9 +59,12 @@ class Setting(NamedTuple):
     stem: str
     low: float
     high: float
+    form: Hashable
+    heads: float
+    experts: float
+    domain: float
 
 
-@functools.cache
 def setting(
     chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
 ) -> Setting:
@@ -63,8 +77,8 @@ def setting(
     stem, software = find_chip(chip), framework_of(framework)
     shape = load_model(model)
     file = chip_files()[stem]
-    weights = runnable(_weights(precision, shape, file.matrix), file.matrix, stem)
-    stored = _cache(cache, shape)
+    weights = runnable(_weights(precision, shape), file.matrix, stem)
+    stored = _cache(cache)
     plan = Plan(
         weights=weights,
         cache=stored,
@@ -77,22 +91,37 @@ def setting(
         load_interval(stem, file.execution, f, plan, calibration) for f in ("matmul", "decode")
     ]
     low, high = min(f.low for f in families), max(f.high for f in families)
-    return Setting(loaded, plan, traced(shape), stem, low, high)
+    model_traced = traced(shape)
+    return Setting(
+        loaded,
+        plan,
+        model_traced,
+        stem,
+        low,
+        high,
+        structure((loaded, plan, model_traced)),
+        query_heads(model_traced),
+        fewest_experts(model_traced),
+        float(loaded.scale_up.size),
+    )
 
 
-def _weights(precision: str, model: Transformer, kinds: dict) -> str:
+def _weights(precision: str, model: Transformer) -> str:
     """The format of the weights: of mixes the second part, the model's own where none is given."""
-    word = precision.split("/")[-1].strip().lower() or model.native
-    if word == "fp4":
+    if not precision.strip():
+        return model.native
+    words = [word_of(word, [*FORMATS, "fp4"], "precision") for word in precision.split("/")]
+    if len(words) > 2:
+        raise InputError(
+            f"precision is {precision[:40]!r}; allowed are one format, or two as in fp16/int8."
+        )
+    if words[-1] == "fp4":
         return "mxfp4" if model.native == "mxfp4" else "nvfp4"
-    look_up(word)
-    return word
+    return words[-1]
 
 
-def _cache(word: str, model: Transformer) -> str:
-    given = word.strip().lower() or "bf16"
-    look_up(given)
-    return given
+def _cache(word: str) -> str:
+    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else "bf16"
 
 
 class Row(NamedTuple):
@@ -123,9 +152,7 @@ def read_row(cells: dict[str, str]) -> Row:
     - `InputError`: for a cell that is not a number greater than zero, or one that is missing.
     """
     numbers = {name: _number(name, cells.get(name, "").strip()) for name in Row._fields}
-    mode = cells.get("mode", "").strip().lower() or "serving"
-    if mode not in MODES:
-        raise InputError(f"mode is {mode!r}; modelled so far are {', '.join(MODES)}.")
+    mode = mode_of(cells.get("mode", ""))
     for name in ("isl", "osl"):
         if np.isnan(numbers[name]):
             raise InputError(f"{name} is missing; give a number of tokens greater than zero.")
@@ -142,13 +169,27 @@ def read_row(cells: dict[str, str]) -> Row:
     return Row(**numbers)
 
 
+def mode_of(given: str) -> str:
+    """The mode that a cell means; serving where it is empty.
+
+    **Raises:**
+
+    - `InputError`: for an unknown one, or one that is not modelled yet.
+    """
+    if not given.strip():
+        return MODES[0]
+    word = word_of(given, [*MODES, *NOT_MODELLED], "mode")
+    if word in NOT_MODELLED:
+        raise InputError(f"mode is {word}; modelled so far are {', '.join(MODES)}.")
+    return word
+
+
 def _number(name: str, text: str) -> float:
     if not text:
         return float("nan")
-    try:
-        number = float(text)
-    except ValueError:
-        raise InputError(f"{name} is {text[:40]!r}, which is not a number.") from None
+    number = number_of(text)
+    if np.isnan(number):
+        raise InputError(f"{name} is {text[:40]!r}, which is not a number.")
     lowest = 0.0 if name == "speculative_tokens" else np.nextafter(0.0, 1.0)
     if not lowest <= number <= 1e9:
         raise InputError(
@@ -179,25 +220,48 @@ def splits(row: Row, given: Setting) -> list[Split]:
 
     - `InputError`: when there is none.
     """
-    heads = query_heads(given.model)
+    heads = given.heads
     if not np.isnan(row.tp) and heads % row.tp:
         near = [size for size in SIZES if heads % size == 0]
         raise InputError(
             f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {row_name(given)}; "
             f"the nearest that does is {min(near, key=lambda size: abs(size - row.tp)):.0f}."
         )
+    if row.pp > given.model.layers:
+        raise InputError(
+            f"pp is {row.pp:.0f}, but may not be more than the {given.model.layers:.0f} layers "
+            f"of {row_name(given)}."
+        )
+    if row.ep > given.experts:
+        raise InputError(
+            f"ep is {row.ep:.0f}, but may not be more than the {given.experts:.0f} experts "
+            f"of {row_name(given)}."
+        )
     found = [
         Split(tp, pp, _experts(row, given, tp * dp), dp)
-        for count in (SIZES if np.isnan(row.n_chips) else (row.n_chips,))
+        for count in _counts(row)
         for dp in ((1.0,) if np.isnan(row.dp) else (row.dp,))
-        for tp, pp in _layouts(row, given, count / dp, heads)
+        for tp, pp in _layouts(row, given, count / dp)
     ]
     if not found:
         raise InputError(
-            f"n_chips {row.n_chips:.0f} is not tp {row.tp:.0f} x pp {row.pp:.0f} x dp {row.dp:.0f}; "
-            "leave one of them empty, or correct n_chips."
+            f"{_given(row)}: that cannot be, for n_chips is tp x pp x dp; leave one of them empty."
         )
     return list(dict.fromkeys(found))
+
+
+def _counts(row: Row) -> list[float]:
+    """Numbers of chips to try: multiples of what the row gives."""
+    if not np.isnan(row.n_chips):
+        return [row.n_chips]
+    step = np.nanprod([row.tp, row.pp, row.dp])
+    return [size * float(step) for size in SIZES]
+
+
+def _given(row: Row) -> str:
+    """The parallelism that a row gives, for a sentence."""
+    numbers = {name: getattr(row, name) for name in ("n_chips", "tp", "pp", "dp")}
+    return ", ".join(f"{name} is {n:.0f}" for name, n in numbers.items() if not np.isnan(n))
 
 
 def row_name(given: Setting) -> str:
@@ -213,33 +277,37 @@ def query_heads(model: Transformer) -> float:
     return max((float(attention.heads) for attention in attentions), default=1.0)
 
 
-def _layouts(row: Row, given: Setting, count: float, heads: float) -> list[tuple[float, float]]:
+def fewest_experts(model: Transformer) -> float:
+    """The fewest experts of any layer that has some; `nan` where none has."""
+    counts = [
+        float(stack.layer.feed_forward.experts)
+        for stack in model.stacks
+        if isinstance(stack.layer.feed_forward, Mixture)
+    ]
+    return min(counts, default=float("nan"))
+
+
+def _layouts(row: Row, given: Setting, count: float) -> list[tuple[float, float]]:
     """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a domain."""
     if given.chip.execution == "dataflow" and np.isnan(row.tp):
         ranks = [1.0]
     elif not np.isnan(row.tp):
         ranks = [row.tp]
     else:
-        domain = float(given.chip.scale_up.size)
-        ranks = [size for size in SIZES if size <= min(domain, count) and heads % size == 0]
+        most = min(given.domain, count if np.isnan(row.pp) else count / row.pp)
+        ranks = [n for n in SIZES if n <= most and given.heads % n == 0 and count % n == 0]
         ranks = ranks[-1:] if given.chip.execution == "launched" else ranks
-    return [
-        (tp, count / tp)
-        for tp in ranks
-        if count / tp == round(count / tp) and (np.isnan(row.pp) or row.pp == count / tp)
+    stages = [
+        (tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= given.model.layers
     ]
+    return [split for split in stages if np.isnan(row.pp) or row.pp == split[1]]
 
 
 def _experts(row: Row, given: Setting, ranks: float) -> float:
     """Experts are spread over all ranks of a stage, as far as there are experts."""
     if not np.isnan(row.ep):
         return row.ep
-    counts = [
-        float(stack.layer.feed_forward.experts)
-        for stack in given.model.stacks
-        if isinstance(stack.layer.feed_forward, Mixture)
-    ]
-    return min([ranks, *counts]) if counts else 1.0
+    return 1.0 if np.isnan(given.experts) else min(ranks, given.experts)
 
 
 @eqx.filter_jit
@@ -278,7 +346,7 @@ def predict_serving(
     cells = cells_of(table)
     for name in ("chip", "model"):
         if name not in cells:
-            raise InputError(f"{rows} has no column {name!r}; it has {', '.join(cells)}.")
+            raise InputError(f"{rows} has no column {name!r}; it has {named(cells)}.")
     columns = predict_cells(cells, len(table), calibration, progress)
     write_csv(out, with_columns(table, columns))
     return columns
@@ -293,16 +361,15 @@ def predict_cells(
     """The columns that a prediction adds to a table of `count` rows."""
     errors = [""] * count
     alike: dict = {}
+    read = {name: column for name, column in cells.items() if name in READ}
     for place in range(count):
         try:
-            case = case_of(
-                place, {name: column[place] for name, column in cells.items()}, calibration
-            )
+            row = {name: column[place] for name, column in read.items()}
+            case = case_of(place, row, calibration)
         except InputError as wrong:
             errors[place] = str(wrong)
             continue
-        form = structure((case.setting.chip, case.setting.plan, case.setting.model))
-        alike.setdefault(form, []).append(case)
+        alike.setdefault(case.setting.form, []).append(case)
     results: list[dict[str, str]] = [{} for _ in range(count)]
     for done, cases in enumerate(alike.values()):
         progress(done, len(alike))
@@ -325,14 +392,28 @@ def case_of(place: int, cells: dict[str, str], calibration: Path) -> Case:
 
     - `InputError`: for a row that cannot be predicted.
     """
-    words = [
-        cells.get(n, "").strip()
-        for n in ("chip", "model", "precision", "kv_precision", "framework")
-    ]
-    given, row = setting(*words, calibration), read_row(cells)
-    return Case(
-        place, given, row, cells.get("mode", "").strip().lower() or "serving", splits(row, given)
-    )
+    words = [cells.get(name, "").strip() for name in NAMES]
+    given = _known(*words, calibration)
+    if isinstance(given, str):
+        raise InputError(given)
+    row = read_row(cells)
+    return Case(place, given, row, mode_of(cells.get("mode", "")), splits(row, given))
+
+
+NAMES = ("chip", "model", "precision", "kv_precision", "framework")
+READ = (*NAMES, "mode", *Row._fields)
+"""Columns that are read; the others pass through."""
+
+
+@functools.cache
+def _known(
+    chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
+) -> Setting | str:
+    """The setting of a row, or what is wrong with its names: each is looked up once."""
+    try:
+        return setting(chip, model, precision, cache, framework, calibration)
+    except InputError as wrong:
+        return str(wrong)
 
 
 OUTPUTS = (
@@ -381,7 +462,7 @@ def _numbers(rows: list[tuple[Case, Split]]) -> dict[str, np.ndarray]:
             1.0 if case.mode in ("serving", "single_stream") else -1.0 for case, _ in rows
         ],
     } | {name: [getattr(split, name) for _, split in rows] for name in Split._fields}
-    number = np.result_type(as_scalar(0.0))
+    number = as_scalar(0.0).dtype
     return {name: np.asarray(values, number) for name, values in columns.items()}
 
 
@@ -403,6 +484,8 @@ def _outcome(case: Case, split: Split, served: Service, batch: float) -> dict[st
     fits = served.slack >= 0
     error = "" if fits else _short(given, split, served)
     bound = int(np.argmax(served.seconds))
+    if not np.isfinite([served.ttft, served.tpot, rate]).all():
+        return {"error": OVERFLOW}
     numbers = {
         "n_chips": chips,
         **split._asdict(),

@@ -14,7 +14,7 @@ from perfmodel.library.technology import load_link, load_memory, load_node
 from perfmodel.workload.plan import Plan
 
 NEEDED = ("cores", "clock", "vector", "exponential", "scale_up", "scale_out")
-"""Facts without which no kernel can be priced."""
+"""Facts without which no kernel can be priced; on launched chips tiles are also fed from a shared tier."""
 
 NO_LINK = {"bandwidth": 0.0, "latency": 0.0, "size": 1.0, "energy": 0.0, "topology": "link"}
 
@@ -93,11 +93,12 @@ def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
 
 
 def _check(stem: str, file: ChipFile) -> None:
-    missing = [field for field in NEEDED if getattr(file, field) is None]
+    needed = (*NEEDED, "shared") if file.execution == "launched" else NEEDED
+    missing = [field for field in needed if getattr(file, field) is None]
     if missing:
         raise InputError(
             f"{stem} cannot be priced: its {', '.join(missing)} is not known; "
-            f"add it with its source to perfmodel/library/chips/{stem}.toml."
+            f"add it with its source to {stem}.toml."
         )
 
 

@@ -7,12 +7,15 @@ family, framework and format; what it does not say, the next more general one do
 
 import dataclasses
 import functools
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
 
 from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Execution
 from perfmodel.hardware.efficiency import (
     CollectiveEfficiency,
     DecodeEfficiency,
@@ -26,7 +29,9 @@ from perfmodel.hardware.efficiency import (
 )
 from perfmodel.library.files import ROOT, read_toml
 from perfmodel.units import to_si
+from perfmodel.workload.framework import FRAMEWORKS
 from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import FORMATS
 
 FITTED = ROOT.parent / "calibration" / "fitted"
 
@@ -52,13 +57,118 @@ def key(field: dataclasses.Field) -> str:
 
 def from_file(kind: type[eqx.Module], section: dict[str, Any]) -> dict[str, float]:
     """The parameters that a section gives, in SI."""
-    found = {}
-    for field in parameters(kind):
-        if key(field) in section:
-            unit = field.metadata["unit"]
-            scale = 1.0 if unit == "1" else to_si(1.0, unit, "s")
-            found[field.name] = section[key(field)] * scale
-    return found
+    given = [field for field in parameters(kind) if key(field) in section]
+    return {field.name: section[key(field)] * _scale(field) for field in given}
+
+
+NOT_FITTED = "run"
+"""The file of a folder that says how it was made."""
+
+FACTORS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
+"""The interval of a section, and between what its factors may lie."""
+
+ROUNDED = 1e-3
+"""Parameters are written to four digits, so that one at its bound may lie beyond it by this share."""
+
+
+def check_fitted(folder: Path) -> None:
+    """Read every file of a folder of fitted parameters, so that a wrong one is said before any work.
+
+    **Raises:**
+
+    - `InputError`: when there is no folder, nothing in it, or a file of it is wrong.
+    """
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no folder {folder}; give one that `perfmodel calibrate` wrote.")
+    stems = [path.stem for path in sorted(folder.glob("*.toml")) if path.stem != NOT_FITTED]
+    if not stems:
+        raise InputError(
+            f"{folder} holds no fitted parameters (*.toml); give a folder that `perfmodel calibrate` wrote."
+        )
+    for stem in stems:
+        content, check = read_fitted(folder, stem), _check_prior if stem == "prior" else _check_chip
+        try:
+            check(content)
+        except InputError as error:
+            raise InputError(f"{folder / stem}.toml: {error}") from None
+
+
+def _check_prior(content: dict[str, Any]) -> None:
+    for execution, section in _tables(content, "", get_args(Execution)):
+        families = dict(section)
+        _check_number(f"{execution}.crossing", families.pop("crossing", None), *CROSSING)
+        known = {family: _bounds(kind) for family, kind in FAMILIES.items()} | {"interval": FACTORS}
+        _check_names(execution, families, known, needed=known)
+        for family, section in _tables(families, f"{execution}.", known):
+            _check_section(f"{execution}.{family}", section, known[family], known[family])
+
+
+def _check_chip(content: dict[str, Any]) -> None:
+    for family, frameworks in _tables(content, "", FAMILIES):
+        bounds = _bounds(FAMILIES[family]) | FACTORS
+        for framework, formats in _tables(frameworks, f"{family}.", (SMOOTH, *FRAMEWORKS)):
+            for dtype, section in _tables(formats, f"{family}.{framework}.", FORMATS):
+                numbers = {name: value for name, value in section.items() if name != "report"}
+                needed = FACTORS if FACTORS.keys() & numbers.keys() else ()
+                _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
+
+
+def _tables(
+    content: dict[str, Any], where: str, known: Collection[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables in a table, each of a name that is known."""
+    _check_names(where.rstrip(".") or "the file", content, known)
+    for name, table in content.items():
+        if not isinstance(table, dict):
+            raise InputError(f"{where}{name} is {str(table)[:40]!r}, but must be a table.")
+        yield name, table
+
+
+def _check_names(
+    where: str, given: Collection[str], known: Collection[str], needed: Collection[str] = ()
+) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(f"{where} has {unknown[0][:40]!r}; allowed are {', '.join(known)}.")
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise InputError(f"{where} lacks {missing[0]!r}; add it.")
+
+
+def _check_section(
+    where: str,
+    section: dict[str, Any],
+    bounds: dict[str, tuple[float, float]],
+    needed: Collection[str],
+) -> None:
+    _check_names(where, section, bounds, needed)
+    for name, value in section.items():
+        _check_number(f"{where}.{name}", value, *bounds[name])
+
+
+def _check_number(where: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low * (1 - ROUNDED) <= value <= high * (1 + ROUNDED):
+        given = "missing" if value is None else str(value)[:40]
+        raise InputError(f"{where} is {given}; allowed are numbers from {low:.4g} to {high:.4g}.")
+
+
+def _scale(field: dataclasses.Field) -> float:
+    """The unit in which a parameter is written in a file, in SI."""
+    unit = field.metadata["unit"]
+    return 1.0 if unit == "1" else to_si(1.0, unit, "s")
+
+
+def _bounds(kind: type[eqx.Module]) -> dict[str, tuple[float, float]]:
+    """Between what each parameter may lie, as it is written in a file."""
+    return {
+        key(f): (f.metadata["low"] / _scale(f), f.metadata["high"] / _scale(f))
+        for f in parameters(kind)
+    }
+
+
+CROSSING = _bounds(Efficiency)["crossing"]
+"""Between what the cycles to cross a core may lie."""
 
 
 @functools.cache

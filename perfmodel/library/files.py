@@ -16,6 +16,9 @@ ROOT = Path(__file__).parent
 MOST_BYTES = 1_000_000
 """No file of facts is longer; a longer one is not read."""
 
+LONGEST = 60
+"""Characters of a name that are looked at and shown when it is not known."""
+
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -27,7 +30,15 @@ def fold(name: str) -> str:
 def nearest(name: str, names: Iterable[str], most: int = 3) -> list[str]:
     """The names that look most like `name`."""
     folded = {fold(n): n for n in names}
-    return [folded[n] for n in difflib.get_close_matches(fold(name), folded, n=most, cutoff=0.5)]
+    given = fold(name)[:LONGEST]
+    return [folded[n] for n in difflib.get_close_matches(given, folded, n=most, cutoff=0.5)]
+
+
+def named(columns: Iterable[str], most: int = 20) -> str:
+    """Names for a sentence, the first of many."""
+    names = list(columns)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return (", ".join(name[:40] for name in names[:most]) or "none") + more
 
 
 def pick(name: str, names: dict[str, str], what: str, where: str) -> str:
@@ -44,17 +55,27 @@ def pick(name: str, names: dict[str, str], what: str, where: str) -> str:
     """
     if fold(name) in names:
         return names[fold(name)]
-    close = list(dict.fromkeys(nearest(name, names.values()) or sorted(set(names.values()))[:5]))
-    raise InputError(
-        f"unknown {what} {name!r}; the nearest are {', '.join(close)}; `{where}` lists all."
-    )
+    if not fold(name):
+        raise InputError(f"{what} is missing; `{where}` lists all that there are.")
+    close = nearest(name, names.values())
+    those = f"the nearest are {', '.join(close)}" if close else "nothing is named like it"
+    raise InputError(f"unknown {what} {name[:LONGEST]!r}; {those}; `{where}` lists all.")
+
+
+ADVICE = {
+    "missing": "it is missing; add it",
+    "extra_forbidden": "no such key is known here; correct its name, or take it out",
+}
+"""What to do about a fault, where pydantic's own words do not say it."""
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, in words."""
-    fault = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"]) or "the file"
-    return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+    """The first thing that pydantic found wrong, in words; an unknown key before what it leaves out."""
+    faults = error.errors(include_url=False)
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
+    place = ".".join(str(part)[:LONGEST] for part in fault["loc"]) or "the file"
+    words = ADVICE.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    return f"{place}: {words.rstrip('.')}"
 
 
 def read_toml(path: Path) -> dict:
@@ -65,11 +86,17 @@ def read_toml(path: Path) -> dict:
     - `InputError`: when it cannot be read, is too long, or is not TOML.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} is longer than {MOST_BYTES:,} bytes; a file of facts is not.")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable TOML file: {error}.") from None
+        too_long = path.stat().st_size > MOST_BYTES
+        # A number of thousands of digits is a plain ValueError.
+        content = {} if too_long else tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).rstrip(".")
+        raise InputError(f"{path} is not a readable TOML file: {reason}.") from None
+    if too_long:
+        raise InputError(f"{path} is longer than {MOST_BYTES:,} bytes; a file of facts is not.")
+    return content
 
 
 def read_as(kind: type[T], path: Path) -> T:

@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError("there is no such file")
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it is longer than {MOST_BYTES:,} bytes, which no config is")
-        table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        table = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
         problem = str(error).rstrip(".")[:300]
         raise ValueError(f"{path} cannot be read as JSON: {problem}.") from None

@@ -1,0 +1,184 @@
+"""Attention: pairs, bytes of the cache, splits, for every way to share keys and values."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+
+from perfmodel.kernels.attention import (
+    Heads,
+    attention_decode,
+    attention_prefill,
+    expanded,
+    grouped,
+    latent,
+    visible,
+)
+from perfmodel.kernels.home import Home
+from perfmodel.kernels.launch import crossing_time
+from perfmodel.library.chip import load_chip
+from perfmodel.roofline import Work
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+
+ROUNDING = 1e-5
+"""Relative: some hundred steps of float32's last digit."""
+
+EXACT = Plan(integer=True)
+
+
+def shape(query: float, kv: float, size: float = 128) -> Heads:
+    """MHA, GQA or MQA."""
+    return grouped(as_scalar(query), as_scalar(kv), as_scalar(size))
+
+
+MLA = tuple(map(as_scalar, (128, 512, 64)))
+MLA_EXPANDED = tuple(map(as_scalar, (128, 128, 64, 128)))
+
+
+def decode(heads: Heads, plan: Plan = EXACT, name: str = "h100-sxm", **more) -> Work:
+    """One token for each of two sequences of 1,024."""
+    return attention_decode(load_chip(name), plan, as_scalar(2), as_scalar(1024), heads, **more)
+
+
+def prefill(
+    heads: Heads, queries: float = 512, context: float = 512, plan: Plan = EXACT, **more
+) -> Work:
+    """Two prompts of 512 tokens."""
+    name = more.pop("name", "h100-sxm")
+    sizes = [as_scalar(x) for x in (2, queries, context)]
+    return attention_prefill(load_chip(name), plan, *sizes, heads=heads, **more)
+
+
+@pytest.mark.parametrize("kv", [8, 2, 1])
+def test_a_cache_is_read_once_for_each_head_that_it_has(kv: float):
+    # 2 sequences x kv heads x 1024 tokens x (128 + 128) numbers of 2 bytes; never x 8 query heads.
+    assert decode(shape(8, kv)).demand.main == 2 * kv * 1024 * 256 * 2
+
+
+def test_the_format_of_the_cache_sets_its_bytes():
+    half = decode(shape(8, 2), dataclasses.replace(EXACT, cache="fp8"))
+    assert half.demand.main == 2 * 2 * 1024 * 256
+
+
+@pytest.mark.parametrize("kv", [8, 2, 1])
+def test_every_query_head_multiplies_with_every_token(kv: float):
+    demand = decode(shape(8, kv)).demand
+    # 2 x 8 x 1024 pairs; key and value of 128, a product and a sum for each number.
+    assert demand.exponential == 16_384
+    assert demand.matrix == 16_384 * 2 * 256
+
+
+def test_a_block_for_each_query_head_feeds_the_cache_again_but_main_memory_reads_it_once():
+    # TensorRT-LLM falls back where 4 x batch x kv heads x context/128 blocks fill no chip:
+    # here 4 x 2 x 1 x 8 = 64 of 132 cores.
+    alone = decode(shape(8, 1), dataclasses.replace(EXACT, backend="xqa")).demand
+    together = decode(shape(8, 1)).demand
+    assert alone.shared is not None and together.shared is not None
+    assert jnp.all(alone.shared == 8 * together.shared)
+    assert alone.main == together.main
+
+
+def test_a_window_bounds_what_is_read_and_multiplied():
+    demand = decode(shape(8, 2), window=256.0).demand
+    assert demand.main == 2 * 2 * 256 * 256 * 2
+    assert demand.exponential == 2 * 8 * 256
+
+
+def test_a_window_longer_than_the_text_changes_nothing():
+    assert decode(shape(8, 2), window=5000.0).demand.main == decode(shape(8, 2)).demand.main
+
+
+def test_absorbed_latents_are_read_once_for_all_heads():
+    demand = decode(latent(*MLA)).demand
+    # 512 + 64 numbers for each token; 128 heads multiply with 576 and with 512 of them.
+    assert demand.main == 2 * 1024 * 576 * 2
+    assert demand.matrix == 2 * 128 * 1024 * 2 * (576 + 512)
+
+
+def test_a_cache_is_split_to_fill_the_cores():
+    # 4 blocks on 132 cores: 16, 33 or 66 parts would fill them half, once, twice; 8 tiles allow 8.
+    found = decode(shape(8, 2)).occupancy
+    assert found.tolist() == pytest.approx([4 / 132, *[32 / 132] * 3], rel=ROUNDING)
+
+
+def test_a_split_cache_pays_for_its_reduction():
+    chip, latency = load_chip("h100-sxm"), decode(shape(8, 2)).latency
+    fitted = chip.efficiency.decode
+    # 8 parts of 2 x 8 x 128 outputs, 4 bytes out and 4 back.
+    traffic = 8 * 8 * 2048 / (chip.shared.bandwidth * fitted.feed)
+    expected = float(fitted.reduction + traffic)
+    assert latency[1] - latency[0] == pytest.approx(expected, rel=1e-4)  # of a difference
+
+
+def test_a_cache_is_read_where_it_lives():
+    demand = decode(shape(8, 2), name="wse-3", home=Home(private=0.75, far=0.25)).demand
+    cache = 2 * 2 * 1024 * 256 * 2
+    assert (demand.private, demand.main, demand.far) == (0.75 * cache, 0, 0.25 * cache)
+
+
+def test_a_dataflow_machine_crosses_its_cores_four_times():
+    chip = load_chip("wse-3")
+    for work, fitted in (
+        (decode(shape(8, 2), name="wse-3"), chip.efficiency.decode),
+        (prefill(shape(8, 2), name="wse-3"), chip.efficiency.prefill),
+    ):
+        expected = float(fitted.launch + crossing_time(chip, 4.0))
+        assert work.latency == pytest.approx(expected, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 12])
+@pytest.mark.parametrize("prefix", [0, 3, 20])
+@pytest.mark.parametrize("window", [1, 4, 10, 100])
+def test_visible_pairs_are_those_of_a_mask(queries: int, prefix: int, window: int):
+    # Token i of the new ones sees itself, those before it and the prefix, at most `window` in all.
+    expected = sum(min(prefix + i, window) for i in range(1, queries + 1))
+    context = prefix + queries
+    sizes = [as_scalar(x) for x in (queries, context, min(context, window))]
+    assert visible(*sizes) == expected
+
+
+def test_a_causal_prompt_multiplies_half_of_its_square():
+    demand = prefill(shape(8, 2)).demand
+    # 512 x 513 / 2 pairs, of 2 prompts and 8 heads.
+    pairs = 2 * 8 * 131_328
+    assert demand.exponential == pairs
+    assert demand.matrix == pairs * 2 * 256
+
+
+def test_without_a_mask_a_prompt_multiplies_its_square():
+    assert prefill(shape(8, 2), causal=0.0).demand.exponential == 2 * 8 * 512 * 512
+
+
+def test_expanded_latents_have_keys_and_values_for_each_head():
+    demand = prefill(expanded(*MLA_EXPANDED)).demand
+    assert demand.matrix == pytest.approx(2 * 128 * 131_328 * 2 * (192 + 128), rel=ROUNDING)
+
+
+def test_a_short_prompt_stays_in_sram():
+    # Queries and outputs 2 x 512 x 8 x 256 x 2 = 4 MB, in 122 MB.
+    assert prefill(shape(8, 2)).demand.main == pytest.approx(0.0, abs=10.0)
+
+
+def test_a_cached_prefix_is_read_from_main_memory():
+    # 2 prompts x 2 heads x 100,000 tokens of prefix x 256 numbers of 2 bytes.
+    demand = prefill(shape(8, 2), context=100_512).demand
+    assert demand.main == pytest.approx(2 * 2 * 100_000 * 256 * 2, rel=1e-4)
+
+
+def test_padding_of_tiles_is_not_useful():
+    chip = load_chip("h100-sxm")
+    share = prefill(shape(8, 8)).shares.matrix
+    assert share is not None
+    # Four blocks of 128 rows: the triangle and half a tile of 128 x 128 on the diagonal of each.
+    expected = chip.efficiency.prefill.sustained * 131_328 / (131_328 + 4 * 128 * 128 / 2)
+    assert jnp.ravel(share)[0] == pytest.approx(float(expected), rel=ROUNDING)
+
+
+@pytest.mark.parametrize("kv", [8, 1])
+def test_a_resident_prompt_reads_each_key_head_once(kv: float):
+    demand = prefill(shape(8, kv), name="wse-3").demand
+    # Keys and values 2 x 512 x kv x 256; queries and outputs 2 x 512 x 8 x 256; 2 bytes each.
+    expected = 2 * 2 * 512 * 256 * (kv + 8)
+    assert demand.private == pytest.approx(expected, rel=ROUNDING)
+    assert demand.main == demand.far == 0

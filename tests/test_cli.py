@@ -1,0 +1,410 @@
+"""The command line keeps to its contract: columns, names, help, exit statuses."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from perfmodel.errors import InputError
+from perfmodel.interface.cli import main
+from perfmodel.interface.serving import OUTPUTS, Split, read_row, setting, splits
+from perfmodel.library.efficiency import FITTED
+
+COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command, with every warning an error."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["perfmodel", *map(str, words)]),
+        mock.patch.object(sys, "warnoptions", ["error"]),
+        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    status = ended.value.code
+    assert isinstance(status, int)
+    return status, out.getvalue(), err.getvalue()
+
+
+def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):
+    """The rows that come out of `perfmodel predict`, and their columns."""
+    with (folder / "in.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    status, _, err = run("predict", kind, folder / "in.csv", "--out", folder / "out.csv", *more)
+    assert (status, err) == (0, "")
+    with (folder / "out.csv").open(newline="") as file:
+        reader = csv.DictReader(file)
+        return list(reader), list(reader.fieldnames or [])
+
+
+GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
+PREDICTED = ["predicted_us", "low_us", "high_us", "bound", "error"]
+SERVED = {
+    "chip": "h100",
+    "model": "llama-3.2-1b",
+    "isl": "512",
+    "osl": "64",
+    "concurrency": "4",
+    "n_chips": "1",
+}
+PLAN = ["n_chips", "tp", "pp", "ep", "dp", "concurrency"]
+
+COMMANDS = [
+    "predict kernels",
+    "predict serving",
+    "calibrate",
+    "search",
+    "explain",
+    "chips",
+    "models",
+]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "quickstart"])
+def test_help_shows_an_example(command: str):
+    status, out, err = run(*command.split(), "--help")
+    assert (status, err) == (0, "")
+    assert f"Example: perfmodel {command}" in " ".join(out.split())
+
+
+def test_help_lists_every_command():
+    status, out, _ = run("--help")
+    assert status == 0
+    assert all(command.split()[0] in out for command in COMMANDS)
+
+
+def test_a_command_group_alone_prints_its_help():
+    status, out, err = run("predict")
+    assert (status, err) == (2, "")
+    assert "kernels" in out and "serving" in out
+
+
+def test_help_comes_within_a_second():
+    """Best of two, for other programs share the machine."""
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        subprocess.run([*COMMAND, "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
+
+
+def test_kernel_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path):
+    row = {"note": "a, b", **GEMM, "memo": 'two\nlines "quoted"', "empty": ""}
+    found, names = predict("kernels", tmp_path, [row])
+    assert names == [*row, *PREDICTED]
+    assert {name: found[0][name] for name in row} == row
+    assert 0 < float(found[0]["low_us"]) < float(found[0]["predicted_us"])
+    assert float(found[0]["predicted_us"]) < float(found[0]["high_us"])
+    assert found[0]["bound"] in ("compute", "exponential", "sram", "memory", "latency", "network")
+    assert found[0]["error"] == ""
+
+
+def test_an_input_column_that_is_also_an_output_is_replaced_in_its_place(tmp_path: Path):
+    found, names = predict("kernels", tmp_path, [{"Error": "old", **GEMM, "predicted_us": "1"}])
+    assert names == ["error", *GEMM, "predicted_us", "low_us", "high_us", "bound"]
+    assert found[0]["error"] == "" and float(found[0]["predicted_us"]) != 1
+
+
+def test_predicting_a_prediction_changes_nothing(tmp_path: Path):
+    predict("kernels", tmp_path, [GEMM])
+    once = (tmp_path / "out.csv").read_bytes()
+    status, *_ = run("predict", "kernels", tmp_path / "out.csv", "--out", tmp_path / "out.csv")
+    assert (status, (tmp_path / "out.csv").read_bytes()) == (0, once)
+
+
+def test_a_wrong_kernel_row_keeps_its_place_and_the_others_are_predicted(tmp_path: Path):
+    wrong = [{"op": "gem"}, {"m": "x"}, {"chip": "h1000"}, {"dtype": ""}, {"m": "-1"}, {"k": "nan"}]
+    rows = [one for fault in wrong for one in (GEMM | fault, GEMM)]
+    found, _ = predict("kernels", tmp_path, rows)
+    bad, good = found[::2], found[1::2]
+    assert [{name: row[name] for name in GEMM} for row in found] == rows
+    assert all(row["error"] and not row["predicted_us"] and not row["bound"] for row in bad)
+    assert all(not row["error"] and float(row["predicted_us"]) > 0 for row in good)
+
+
+def test_every_row_wrong_is_no_failure_of_the_run(tmp_path: Path):
+    found, _ = predict("kernels", tmp_path, [GEMM | {"m": "0"}])
+    assert found[0]["predicted_us"] == "" and "greater than zero" in found[0]["error"]
+
+
+def test_spellings_of_one_row_have_one_prediction(tmp_path: Path):
+    rows = [
+        GEMM | spelled
+        for spelled in (
+            {},
+            {"chip": "H100 SXM"},
+            {"chip": "h100_sxm"},
+            {"op": "GEMM", "dtype": "BF16"},
+            {"m": " 32 "},
+        )
+    ]
+    found, _ = predict("kernels", tmp_path, rows)
+    assert len({row["predicted_us"] for row in found}) == 1
+
+
+def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path):
+    rows = [
+        SERVED | {"memo": "kept", "mode": "", "tp": "", "speculative_tokens": ""} | change
+        for change in (
+            {},
+            {"chip": "H100_SXM", "model": "meta-llama/Llama-3.2-1B"},
+            {"n_chips": "8", "tp": "2"},
+            {"mode": "Static-Batch"},
+            {"mode": "single stream", "concurrency": ""},
+            {"mode": "offline", "concurrency": ""},
+            {"isl": "1000000", "concurrency": "1000"},
+            {"mode": "disaggregated"},
+            {"speculative_tokens": "3"},
+            {"concurrency": ""},
+            {"osl": "nan"},
+            {"model": "lama-3.2-1x"},
+        )
+    ]
+    found, names = predict("serving", tmp_path, rows)
+    assert names == [*rows[0], "pp", "ep", "dp", *OUTPUTS, "error"]
+    assert {"ttft_ms", "ttft_ms_low", "ttft_ms_high", "tpot_ms", "tpot_ms_low", "fits"} <= {*names}
+    assert all(row["memo"] == "kept" for row in found)
+    first, spelled, spread, batch, alone, offline, big = found[:7]
+    assert first["error"] == "" and first["fits"] == "true"
+    assert float(first["tpot_ms_low"]) < float(first["tpot_ms"]) < float(first["tpot_ms_high"])
+    assert [first[name] for name in PLAN] == ["1", "1", "1", "1", "1", "4"]
+    assert spelled["tpot_ms"] == first["tpot_ms"]
+    assert [spread[name] for name in ("tp", "pp", "dp", "n_chips")] == ["2", "4", "1", "8"]
+    assert float(batch["ttft_ms"]) > float(first["ttft_ms"])
+    assert alone["concurrency"] == "1" and float(offline["concurrency"]) > 4
+    assert big["fits"] == "false" and "bytes short" in big["error"] and big["tpot_ms"]
+    said = ["modelled so far are serving", "not modelled yet", "concurrency is missing"]
+    said += ["osl is 'nan', which is not a number", "the nearest are llama-3.2-1b"]
+    for row, sentence in zip(found[7:], said, strict=True):
+        assert sentence in row["error"]
+        assert not any(row[name] for name in OUTPUTS)
+
+
+def test_lengths_are_nominal_times_the_ratio(tmp_path: Path):
+    """1,000 and 100 tokens at a ratio of 0.5 are 500 and 50."""
+    full = SERVED | {"isl": "500", "osl": "50", "length_ratio": ""}
+    half = SERVED | {"isl": "1000", "osl": "100", "length_ratio": "0.5"}
+    found, _ = predict("serving", tmp_path, [full, half])
+    assert found[0]["ttft_ms"] == found[1]["ttft_ms"]
+    assert found[0]["tpot_ms"] == found[1]["tpot_ms"]
+
+
+def weights(precision: str, chip: str = "b200", model: str = "llama-3.1-8b") -> str:
+    return setting(chip, model, precision, "", "", FITTED).plan.weights
+
+
+@pytest.mark.parametrize(
+    ("precision", "format"),
+    [
+        ("", "bf16"),
+        ("FP8", "fp8"),
+        ("fp16", "fp16"),
+        ("fp16/int8", "int8"),
+        ("fp16 / FP8-block", "fp8_block"),
+        ("fp4", "nvfp4"),
+        ("mxfp4", "mxfp4"),
+    ],
+)
+def test_precision_is_of_the_weights(precision: str, format: str):
+    assert weights(precision) == format
+
+
+def test_no_precision_is_the_models_own():
+    assert weights("", model="gpt-oss-20b") == weights("fp4", model="gpt-oss-20b") == "mxfp4"
+    assert weights("", model="deepseek-v3").startswith("fp8")
+
+
+def test_a_format_that_the_chip_has_no_unit_for_is_unpacked():
+    assert weights("fp4", chip="h100") == "w4a16_nvfp4"
+
+
+@pytest.mark.parametrize("precision", ["fp9", "fp16/", "x/int8", "fp16/fp8/int8"])
+def test_another_precision_is_refused(precision: str):
+    with pytest.raises(InputError, match=r"precision.*allowed are"):
+        weights(precision)
+
+
+def test_the_cache_is_bf16_unless_it_says_another():
+    assert setting("h100", "llama-3.1-8b", "", "", "", FITTED).plan.cache == "bf16"
+    assert setting("h100", "llama-3.1-8b", "", "FP8", "", FITTED).plan.cache == "fp8"
+    with pytest.raises(InputError, match="unknown kv_precision 'f8'; the nearest are fp8"):
+        setting("h100", "llama-3.1-8b", "", "f8", "", FITTED)
+
+
+def spread(**given: object) -> list[Split]:
+    cells = {"isl": "1", "osl": "1", "concurrency": "1"} | {k: str(v) for k, v in given.items()}
+    return splits(read_row(cells), setting("h100", "llama-3.1-8b", "", "", "", FITTED))
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"n_chips": 8}, (8, 1, 1)),
+        ({"n_chips": 16}, (8, 2, 1)),
+        ({"n_chips": 6}, (2, 3, 1)),
+        ({"n_chips": 8, "pp": 2}, (4, 2, 1)),
+        ({"n_chips": 8, "dp": 2}, (4, 1, 2)),
+        ({"n_chips": 8, "tp": 2, "pp": 2, "dp": 2}, (2, 2, 2)),
+        ({"pp": 3}, (1, 3, 1)),
+        ({"dp": 3}, (1, 1, 3)),
+    ],
+)
+def test_chips_are_tensor_times_pipeline_times_data_ranks(given: dict, found: tuple):
+    first = spread(**given)[0]
+    assert (first.tp, first.pp, first.dp) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"n_chips": 4, "tp": 2, "pp": 2, "dp": 2}, "n_chips is tp x pp x dp"),
+        ({"n_chips": 8, "dp": 3}, "n_chips is 8, dp is 3: that cannot be"),
+        ({"tp": 3}, "does not divide the 32 heads"),
+        ({"pp": 1000}, "not be more than the 32 layers"),
+        ({"n_chips": 1.5}, "whole numbers"),
+        ({"n_chips": 0}, "greater than zero"),
+        ({"tp": -2}, "greater than zero"),
+        ({"length_ratio": 0}, "greater than zero"),
+        ({"speculative_tokens": "x"}, "not a number"),
+        ({"mode": "seving"}, "unknown mode 'seving'; the nearest are serving"),
+        ({"isl": ""}, "isl is missing"),
+        ({"osl": "1_000"}, "not a number"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(given: dict, said: str):
+    with pytest.raises(InputError, match=said):
+        spread(**given)
+
+
+def test_more_expert_ranks_than_experts_are_refused():
+    row = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
+    with pytest.raises(InputError, match="not be more than the 8 experts"):
+        splits(row, setting("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
+
+
+def test_chips_and_models_are_listed_and_shown():
+    for command, name, key in (("chips", "H100", "chip"), ("models", "llama-3.1-70b", "name")):
+        status, out, err = run(command, "--json")
+        assert (status, err) == (0, "") and len(json.loads(out)) > 30
+        status, out, err = run(command, name, "--json")
+        assert (status, err) == (0, "") and json.loads(out)[key]
+        assert run(command, name)[0] == 0
+
+
+def test_brackets_in_a_chip_file_are_no_markup(tmp_path: Path):
+    text = (Path(FITTED).parents[1] / "library" / "chips" / "l4.toml").read_text()
+    (tmp_path / "my.toml").write_text(text.replace('"L4"', '"[bold]L4[/x] :smile:"'))
+    status, out, _ = run("chips", tmp_path / "my.toml")
+    assert status == 0 and "[bold]L4[/x] :smile:" in out
+
+
+def test_explain_says_what_binds(tmp_path: Path):
+    status, out, _ = run("explain", *(f"{k}={v}" for k, v in GEMM.items()), "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert sum(found["terms_us"].values()) == pytest.approx(found["time_us"], rel=1e-4)
+    (tmp_path / "in.csv").write_text(",".join(GEMM) + "\n" + ",".join(GEMM.values()) + "\n")
+    assert run("explain", f"{tmp_path / 'in.csv'}:1", "--json")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x"], "No such command 'x'"),
+        (["--bogus"], "No such option: --bogus"),
+        (["predict", "kernels"], "Missing argument 'rows'"),
+        (["predict", "kernels", "a.csv"], "Missing option '--out'"),
+        (["predict", "kernels", "a.csv", "--out"], "--out"),
+        (["predict", "kernels", "a.csv", "b.csv", "--out", "o"], "unexpected extra argument"),
+        (["chips", "--jsn"], "No such option: --jsn"),
+        (["calibrate", "--data", "a", "--out", "b", "--rows", "x"], "'--rows'"),
+        (["calibrate", "--data", "a", "--out", "b", "--rows", "0"], "'--rows'"),
+        (["calibrate", "--data", "a", "--out", "b", "--seed", "-1"], "'--seed'"),
+        (["search", "s.toml", "--out", "o", "--starts", "1" + "0" * 30], "'--starts'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(words: list[str], said: str):
+    status, out, err = run(*words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("perfmodel: ") and said in err
+    assert err.endswith("--help` shows what is allowed.\n")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    for words in (["chips", "--json"], ["--help"]):
+        command = subprocess.Popen(
+            [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert command.stdout is not None and command.stderr is not None
+        command.stdout.close()
+        assert command.stderr.read() == b""
+        assert command.wait(30) in (0, 1)
+        command.stderr.close()
+
+
+def test_an_interrupt_ends_with_130_and_no_traceback(tmp_path: Path):
+    """After 1.5 s it reads, compiles or computes; many rows keep it from being done."""
+    rows = "".join(f"gemm,h100,bf16,{i},64,64\n" for i in range(1, 200_000))
+    (tmp_path / "in.csv").write_text("op,chip,dtype,m,n,k\n" + rows)
+    words = ["predict", "kernels", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")]
+    command = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE)
+    time.sleep(1.5)
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=60)
+    assert (command.returncode, err) == (130, b"perfmodel: stopped.\n")
+    assert os.listdir(tmp_path) == ["in.csv"]
+
+
+def test_an_interrupt_that_python_could_not_raise_comes_again():
+    """JAX's callback on garbage swallows a Ctrl-C; here a finaliser does."""
+    script = (
+        "import signal, time\n"
+        "import perfmodel.interface.cli as cli\n"
+        "class Deaf:\n"
+        "    def __del__(self):\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "def app(**_):\n"
+        "    one = Deaf()\n"
+        "    del one\n"
+        "    time.sleep(20)\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=15)
+    assert (done.returncode, done.stderr) == (130, b"perfmodel: stopped.\n")
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path):
+    """About 3 s alone on two cores; 30 s allow for other programs and for the compiler."""
+    rows = "".join(f"gemm,h100,bf16,{i % 8192 + 1},4096,{i % 999 + 1}\n" for i in range(100_000))
+    (tmp_path / "in.csv").write_text("op,chip,dtype,m,n,k\n" + rows)
+    start = time.perf_counter()
+    status, *_ = run("predict", "kernels", tmp_path / "in.csv", "--out", tmp_path / "out.csv")
+    assert status == 0 and time.perf_counter() - start < 30
+
+
+@pytest.mark.slow
+def test_five_thousand_served_rows_take_seconds(tmp_path: Path):
+    """About 2 s alone on two cores, and as long to compile."""
+    rows = "".join(f"h100,llama-3.2-1b,{i + 1},64,{i % 64 + 1},1\n" for i in range(5000))
+    (tmp_path / "in.csv").write_text("chip,model,isl,osl,concurrency,n_chips\n" + rows)
+    start = time.perf_counter()
+    status, *_ = run("predict", "serving", tmp_path / "in.csv", "--out", tmp_path / "out.csv")
+    assert status == 0 and time.perf_counter() - start < 60

@@ -1,0 +1,136 @@
+"""Collectives: steps and bytes of each algorithm and topology."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import pytest
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.network import Topology
+from perfmodel.kernels.collective import Kind, collective
+from perfmodel.library.chip import load_chip
+from perfmodel.roofline import Work
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+
+ROUNDING = 1e-5
+"""Relative: some hundred steps of float32's last digit."""
+
+SIZE = 1e6
+"""Bytes of the vector in these tests."""
+
+KINDS: tuple[Kind, ...] = (
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "point_to_point",
+)
+
+
+def machine(topology: Topology, reduces: bool = False) -> Chip:
+    """Eight chips to a domain; steps of 3 us within, 10 us between; 1 us to start."""
+    chip = load_chip("h100-sxm")
+    network = eqx.tree_at(lambda n: n.latency, chip.scale_up, as_scalar(2e-6))
+    network = type(network)(
+        network.bandwidth, network.latency, 8.0, network.energy, topology, reduces
+    )
+    times = (as_scalar(1e-6), as_scalar(1e-6), as_scalar(9e-6))
+    chip = eqx.tree_at(lambda c: c.scale_up, chip, network)
+    return eqx.tree_at(
+        lambda c: (
+            c.efficiency.collective.launch,
+            c.efficiency.collective.step,
+            c.scale_out.latency,
+        ),
+        chip,
+        times,
+    )
+
+
+def run(chip: Chip, kind: Kind, ranks: float, nodes: float = 1) -> Work:
+    """A collective over a vector of `SIZE` bytes."""
+    return collective(chip, Plan(), kind, as_scalar(ranks), as_scalar(nodes), as_scalar(SIZE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("topology", ["switch", "torus"])
+def test_one_rank_costs_nothing(kind: Kind, topology: Topology):
+    chip = machine(topology, reduces=topology == "switch")
+    found = run(chip, kind, 1)
+    assert found.demand.network is not None
+    assert not jnp.any(found.demand.network) and not jnp.any(found.latency)
+    assert found.demand.fabric == 0
+
+
+def test_a_switch_that_adds_has_three_ways_to_reduce():
+    found = run(machine("switch", reduces=True), "all_reduce", 8)
+    # In the switch S 9/8; one shot 7 S; two shots 2 S 7/8.
+    assert found.demand.network is not None
+    sent = [1.125 * SIZE, 7 * SIZE, 1.75 * SIZE]
+    assert found.demand.network.tolist() == pytest.approx(sent, rel=ROUNDING)
+    # 1 us to start, and 2, 1 and 2 steps of 3 us.
+    assert found.latency.tolist() == pytest.approx([7e-6, 4e-6, 7e-6], rel=ROUNDING)
+    assert found.demand.fabric == 0
+
+
+def test_a_plain_switch_has_two_ways_to_reduce():
+    found = run(machine("switch"), "all_reduce", 8).demand.network
+    assert found is not None
+    assert found.tolist() == pytest.approx([7 * SIZE, 1.75 * SIZE], rel=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("topology", "ranks", "steps"),
+    # A ring of 4: 2 x 3 steps. Two rings across 2 x 2: 4 x (2 - 1).
+    [("link", 4, 6), ("torus", 4, 4), ("mesh", 4, 4)],
+)
+def test_neighbours_take_more_steps(topology: Topology, ranks: float, steps: float):
+    found = run(machine(topology), "all_reduce", ranks)
+    assert found.demand.network is not None
+    assert found.demand.network.tolist() == pytest.approx([1.5 * SIZE], rel=ROUNDING)
+    assert found.latency.tolist() == pytest.approx([1e-6 + steps * 3e-6], rel=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", ["all_gather", "reduce_scatter"])
+def test_a_gather_or_a_scatter_is_half_of_an_all_reduce(kind: Kind):
+    chip = machine("link")
+    half, whole = run(chip, kind, 4), run(chip, "all_reduce", 4)
+    assert half.demand.network is not None and whole.demand.network is not None
+    assert 2 * half.demand.network[0] == pytest.approx(float(whole.demand.network[0]))
+    assert half.latency[0] - 1e-6 == pytest.approx(float(whole.latency[0] - 1e-6) / 2)
+
+
+def test_a_message_is_sent_whole_in_one_step():
+    found = run(machine("switch"), "point_to_point", 2)
+    assert found.demand.network is not None
+    assert found.demand.network.tolist() == [SIZE]
+    assert found.latency.tolist() == pytest.approx([4e-6], rel=ROUNDING)
+
+
+def test_two_domains_use_the_fabric_with_a_part_each():
+    found = run(machine("switch"), "all_reduce", 16)
+    # Within eight as before; between two, 2 x (S/8) / 2, and two steps of 10 us.
+    assert found.demand.fabric == pytest.approx(SIZE / 8, rel=ROUNDING)
+    assert found.demand.network is not None
+    assert found.demand.network[-1] == pytest.approx(1.75 * SIZE, rel=ROUNDING)
+    assert found.latency[-1] == pytest.approx(7e-6 + 20e-6, rel=ROUNDING)
+
+
+def test_domains_may_be_smaller_than_the_network_allows():
+    # Eight ranks in two nodes: four within, and (S/4) between.
+    found = run(machine("switch"), "all_reduce", 8, nodes=2).demand
+    assert found.fabric == pytest.approx(SIZE / 4, rel=ROUNDING)
+
+
+def test_half_of_what_all_send_to_all_leaves_a_domain_of_two():
+    # Nobody else can send it: S/2 of each chip is for the other domain.
+    found = run(machine("switch"), "all_to_all", 16)
+    assert found.demand.fabric == pytest.approx(SIZE / 2, rel=ROUNDING)
+    assert found.demand.network is not None
+    assert found.demand.network[-1] == pytest.approx(SIZE * 7 / 8, rel=ROUNDING)
+
+
+def test_a_message_between_domains_leaves_by_the_fabric():
+    demand = run(machine("switch"), "point_to_point", 2, nodes=2).demand
+    assert demand.fabric == SIZE
+    assert demand.network is not None and demand.network.tolist() == [0]

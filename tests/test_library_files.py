@@ -1,0 +1,214 @@
+"""Files of facts and of fitted parameters: names found, faults said in one sentence."""
+
+import functools
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from perfmodel.errors import InputError
+from perfmodel.library.chip import build, find_chip
+from perfmodel.library.efficiency import FITTED, check_fitted
+from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
+from perfmodel.library.model import find_model
+from perfmodel.library.schema import ChipFile
+from perfmodel.workload.plan import Plan
+
+L4 = stems("chips")["l4"].read_text()
+
+
+@pytest.mark.parametrize("name", ["H100-SXM", "h100_sxm", "h100 sxm", "h100.sxm", "H100/sxm"])
+def test_how_a_chip_is_spelled_does_not_matter(name: str):
+    assert find_chip(name) == "h100-sxm"
+
+
+@pytest.mark.parametrize(
+    "name", ["meta-llama/Llama-3.1-70B", "llama-3.1-70b", "LLAMA 3.1 70B", "llama_3_1_70b"]
+)
+def test_how_a_model_is_spelled_does_not_matter(name: str):
+    assert find_model(name) == "llama-3.1-70b"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match=r"unknown chip 'h1000'.*h100-sxm.*`perfmodel chips`"):
+        find_chip("h1000")
+    with pytest.raises(InputError, match=r"unknown model.*llama-3\.1-70b"):
+        find_model("lama-3.1-70x")
+
+
+def test_a_name_like_nothing_and_no_name_are_said_so():
+    with pytest.raises(InputError, match="nothing is named like it"):
+        find_chip("§§")
+    with pytest.raises(InputError, match="chip is missing"):
+        find_chip(" - ")
+
+
+def test_a_name_of_megabytes_is_not_repeated():
+    with pytest.raises(InputError) as caught:
+        pick("x" * 1_000_000, {"a": "a"}, "chip", "perfmodel chips")
+    assert len(str(caught.value)) < 200
+
+
+def test_folding_leaves_what_matters():
+    assert fold("A-b_c./ D") == "abcd"
+    assert nearest("gem", ["gemm", "moe"]) == ["gemm"]
+
+
+def test_many_names_are_cut_short():
+    assert named(["a", "b"]) == "a, b"
+    assert named([]) == "none"
+    assert named([str(i) for i in range(22)], most=2) == "0, 1 and 20 more"
+
+
+HOSTILE = {
+    "truncated": b'name = "x',
+    "binary": bytes(range(256)),
+    "UTF-16": 'name = "x"'.encode("utf-16"),
+    "deep": b"a=" + b"[" * 100_000,
+    "digits": b"a=" + b"9" * 5000,
+    "huge": b"#" * 2_000_000,
+    "duplicate": b"a=1\na=2\n",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_toml_is_one_sentence(tmp_path: Path, content: bytes):
+    path = tmp_path / "file.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"file\.toml") as caught:
+        read_toml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_toml_file_may_begin_with_a_bom(tmp_path: Path):
+    (tmp_path / "file.toml").write_bytes(b"\xef\xbb\xbfa = 1\n")
+    assert read_toml(tmp_path / "file.toml") == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["none.toml", "."])
+def test_a_toml_file_that_is_not_there_is_named(tmp_path: Path, name: str):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_toml(tmp_path / name)
+
+
+FAULTS = {
+    "unknown unit": ('unit = "GHz"', 'unit = "GHx"', "clock: unknown unit 'GHx'; allowed are"),
+    "wrong unit": ('unit = "GHz"', 'unit = "GB"', "clock: 'GB' measures byte, but 1/s is wanted"),
+    "unknown key": ("[cores]", "[corez]", "corez: no such key"),
+    "missing key": ('vendor = "NVIDIA"\n', "", "vendor: it is missing"),
+    "unknown source": ('source = "datasheet"', 'source = "x"', "source 'x' is not listed under"),
+    "missing source": ('source = "datasheet"\nconf', "conf", "source: it is missing"),
+    "negative": ("value = 58", "value = -58", "cores.value"),
+    "zero": ("value = 58", "value = 0", "cores: must be greater than zero"),
+    "not a number": ("value = 58", "value = nan", "cores.value"),
+    "a word": ("value = 58", 'value = "many"', "cores.value"),
+    "unknown execution": ('"launched"', '"x"', "'launched', 'scheduled' or 'dataflow'"),
+    "unknown node": ('node = "n5"', 'node = "../n5"', "unknown technology '../n5'; the library"),
+    "unknown memory": ('technology = "gddr6"', 'technology = "x"', "unknown technology 'x'"),
+    "unknown format": ("fp8 = {", "fp9 = {", "matrix.fp9"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_of_a_chip_file_is_named(tmp_path: Path, old: str, new: str, said: str):
+    assert old in L4
+    path = tmp_path / "my.toml"
+    path.write_text(L4.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        build("my", read_as(ChipFile, path), Plan(), FITTED)
+    assert said in str(caught.value)
+    assert not str(caught.value).endswith("..")
+
+
+GOOD = "[matmul.smooth.bf16]\nlaunch_us = 2.0\nlow = 0.9\nhigh = 1.1\n"
+PRIOR = (FITTED / "prior.toml").read_text()
+
+WRONG_FITS = {
+    "garbage": ("h100-sxm", "\0\1\2", "not a readable TOML"),
+    "a family that is a number": ("h100-sxm", "matmul = 3", "must be a table"),
+    "an unknown family": ("h100-sxm", "[matmull.smooth.bf16]", "has 'matmull'; allowed are matmul"),
+    "an unknown framework": ("h100-sxm", "[matmul.x.bf16]", "matmul has 'x'; allowed are smooth"),
+    "an unknown format": ("h100-sxm", "[matmul.smooth.b16]", "has 'b16'; allowed are fp32"),
+    "a format that is a number": ("h100-sxm", "[matmul.smooth]\nbf16 = 1", "must be a table"),
+    "an unknown parameter": ("h100-sxm", GOOD + "sustaned = 0.5", "'sustaned'; allowed are"),
+    "a word": ("h100-sxm", GOOD.replace("2.0", '"fast"'), "launch_us is fast; allowed are"),
+    "not a number": ("h100-sxm", GOOD.replace("2.0", "nan"), "launch_us is nan"),
+    "a truth": ("h100-sxm", GOOD.replace("2.0", "true"), "launch_us is True"),
+    "a list": ("h100-sxm", GOOD.replace("2.0", "[1]"), "launch_us is [1]"),
+    "out of bounds": ("h100-sxm", GOOD.replace("2.0", "-1"), "numbers from 0.01 to 100"),
+    "many digits": ("h100-sxm", GOOD.replace("2.0", "9" * 400), "launch_us is 999"),
+    "half an interval": ("h100-sxm", GOOD.replace("high = 1.1\n", ""), "lacks 'high'"),
+    "an empty way of execution": ("prior", "launched = 3", "must be a table"),
+    "an unknown way of execution": ("prior", "[x]", "has 'x'; allowed are launched"),
+    "no crossing": ("prior", "[launched]", "crossing is missing"),
+    "no family": ("prior", "[launched]\ncrossing = 0.0", "launched lacks 'matmul'"),
+    "no interval": ("prior", PRIOR.replace("[launched.interval]", "[launched.x]"), "has 'x'"),
+    "no parameter": ("prior", PRIOR.replace("launch_us", "lunch_us", 1), "has 'lunch_us'"),
+}
+
+
+@pytest.mark.parametrize(("stem", "content", "said"), WRONG_FITS.values(), ids=WRONG_FITS.keys())
+def test_a_fault_of_fitted_parameters_is_named(tmp_path: Path, stem: str, content: str, said: str):
+    (tmp_path / f"{stem}.toml").write_text(content)
+    with pytest.raises(InputError) as caught:
+        check_fitted(tmp_path)
+    assert f"{stem}.toml" in str(caught.value) and said in str(caught.value)
+
+
+def test_folders_of_fitted_parameters_that_are_sound_pass(tmp_path: Path):
+    check_fitted(FITTED)
+    (tmp_path / "my-chip.toml").write_text(GOOD + '[matmul.smooth.bf16.report]\nsource = "x"\n')
+    (tmp_path / "run.toml").write_text("anything = 1")
+    check_fitted(tmp_path)
+
+
+def test_a_folder_without_parameters_is_no_calibration(tmp_path: Path):
+    with pytest.raises(InputError, match="holds no fitted parameters"):
+        check_fitted(tmp_path)
+    with pytest.raises(InputError, match="there is no folder"):
+        check_fitted(tmp_path / "none")
+
+
+JUNK = st.one_of(
+    st.none().map(lambda _: {}),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(0, 3), max_size=2),
+)
+
+
+def places(table: dict[str, Any], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every key of a file, as the way to it."""
+    return [
+        place
+        for name, value in table.items()
+        for place in (
+            (*before, name),
+            *(places(value, (*before, name)) if isinstance(value, dict) else ()),
+        )
+    ]
+
+
+CHIP = tomllib.loads(L4)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(place=st.sampled_from(places(CHIP)), junk=JUNK)
+def test_any_value_in_a_chip_file_is_taken_or_refused_in_a_sentence(
+    tmp_path_factory, place: tuple[str, ...], junk: Any
+):
+    content = tomllib.loads(L4)
+    inner = functools.reduce(lambda table, name: table[name], place[:-1], content)
+    inner[place[-1]] = junk
+    path = tmp_path_factory.mktemp("fuzz") / "my.toml"
+    path.write_bytes(tomli_w.dumps(content).encode())
+    try:
+        build("my", read_as(ChipFile, path), Plan(), FITTED)
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1

@@ -7,7 +7,8 @@ tables are plain parquet files.
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,55 +19,165 @@ import pyarrow.parquet as pq
 
 from perfmodel.calibration.measurements import Measurements, merged
 from perfmodel.errors import InputError
+from perfmodel.kernels.catalogue import ROUTING
 from perfmodel.kernels.rows import Key
 
 PACKAGE = "aiconfigurator_core"
 VERSION = "0.12.0"
 Folder = Path | zipfile.Path
 
-
-class Collection(NamedTuple):
-    """One trusted collection: `framework`, `version`, and the kernels' source where a table mixes several."""
-
-    framework: str
-    version: str
-    kernels: str = ""
-
-
-TRUSTED: dict[tuple[str, str], tuple[Collection, ...]] = {
-    ("gemm", "a100_sxm"): (Collection("vllm", "0.14.0"), Collection("sglang", "0.5.10")),
-    ("gemm", "h100_sxm"): (
-        Collection("trtllm", "1.3.0rc20"),
-        Collection("vllm", "0.24.0"),
-        Collection("sglang", "0.5.14"),
-    ),
-    ("comm", "a100_sxm"): (
-        Collection("vllm", "0.14.0", "vLLM_custom_graph"),
-        Collection("sglang", "0.5.10", "SGLang_CustomAllReduce_graph"),
-    ),
-    ("comm", "h100_sxm"): (
-        Collection("trtllm", "1.3.0rc20"),
-        Collection("vllm", "0.24.0", "vLLM_custom_graph"),
-        Collection("sglang", "0.5.14", "SGLang_CustomAllReduce_graph"),
-    ),
-    ("attention", "a100_sxm"): (Collection("vllm", "0.14.0"), Collection("sglang", "0.5.10")),
-    ("attention", "h100_sxm"): (
-        Collection("trtllm", "1.3.0rc20"),
-        Collection("vllm", "0.24.0", "vllm_flash_attn_fa3"),
-        Collection("sglang", "0.5.14", "fa3"),
-    ),
+SYSTEMS = {
+    "a100_sxm": "a100-sxm-80gb",
+    "h100_sxm": "h100-sxm",
+    "h200_sxm": "h200-sxm",
+    "l40s": "l40s",
+    "b200_sxm": "b200-sxm",
+    "b300_sxm": "b300-sxm",
+    "gb200": "gb200",
+    "gb300": "gb300",
+    "rtx_pro_6000_server": "rtx-pro-6000",
+    "b60": "arc-pro-b60",
 }
-"""Collections that are sound: no launches that failed, no reused blocks, no copies of another chip's."""
+"""Systems that are read, and their names in the library."""
 
-FORMATS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4"}
+CURRENT = {"trtllm": "1.3.0rc20", "vllm": "0.24.0", "sglang": "0.5.14", "nccl": "2.29.2"}
+"""The version of each framework that is read where a chip has it."""
 
-TABLES = {
-    "gemm": ("gemm", "gemm_perf.parquet"),
-    "attention_decode": ("attention", "generation_attention_perf.parquet"),
-    "attention_prefill": ("attention", "context_attention_perf.parquet"),
-    "all_reduce": ("comm", "custom_allreduce_perf.parquet"),
+OTHERS: dict[str, dict[str, str]] = {
+    "a100_sxm": {"vllm": "0.14.0", "sglang": "0.5.10", "nccl": "2.27.3"},
+    "l40s": CURRENT | {"nccl": "2.27.3"},
+    "b60": {"vllm": "0.20.0"},
 }
-"""Folder and file of each operation."""
+"""Chips with other versions."""
+
+EXCLUDED = {
+    ("b300_sxm", "", "sglang", ""): "rows are those of GB300, not of this chip",
+    ("", "gemm", "vllm", "fp8_block"): "run without CUDA graphs, so that host time is measured",
+    ("h100_sxm", "attention_prefill", "trtllm", "bf16/fp8"): "labelled bf16, computed in fp8",
+    ("h200_sxm", "attention_prefill", "trtllm", "bf16/fp8"): "labelled bf16, computed in fp8",
+    ("", "attention_prefill", "sglang", "bf16/fp8"): "run by another backend, for few shapes",
+    ("l40s", "all_reduce", "trtllm", ""): "one file under several versions, ten times too slow",
+    ("l40s", "all_reduce", "vllm", ""): "one file under several versions, ten times too slow",
+    ("l40s", "all_reduce", "sglang", ""): "one file under several versions, ten times too slow",
+}
+"""System, operation, framework and format that are not read (empty: all of them), and why."""
+
+FORMATS = {
+    "bfloat16": "bf16",
+    "half": "fp16",
+    "fp8": "fp8",
+    "fp8_block": "fp8_block",
+    "nvfp4": "nvfp4",
+    "int4_wo": "int4",
+    "w4a16_mxfp4": "w4a16_mxfp4",
+    "w4a8_mxfp4_mxfp8": "w4a8_mxfp4",
+    "w4afp8": "w4afp8",
+}
+"""Names of formats in the tables, and here; rows in other formats are not read."""
+
+
+class Source(NamedTuple):
+    """Where an operation's rows are: `folder`, `file`, columns of their formats, and how to read sizes."""
+
+    folder: str
+    file: str
+    formats: tuple[str, ...]
+    columns: Callable[[pa.Table], dict[str, np.ndarray]]
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    if name not in table.column_names:
+        return np.zeros(len(table))
+    column = pc.fill_null(pc.cast(table[name], pa.float64()), 0.0)
+    return np.nan_to_num(column.to_numpy())
+
+
+def _renamed(**names: str) -> Callable[[pa.Table], dict[str, np.ndarray]]:
+    """Columns that only change their name."""
+    return lambda table: {new: _numbers(table, old) for new, old in names.items()}
+
+
+_HEADS = _renamed(
+    batch="batch_size",
+    heads="num_heads",
+    kv_heads="num_key_value_heads",
+    head_dim="head_dim",
+    window="window_size",
+)
+
+
+def _cached(table: pa.Table) -> np.ndarray:
+    """Tokens in the cache with the new one; `isl` is one in every decode row."""
+    return _numbers(table, "step") + 1
+
+
+def _decode(table: pa.Table) -> dict[str, np.ndarray]:
+    return _HEADS(table) | {"ctx_len": _cached(table)}
+
+
+def _prefill(table: pa.Table) -> dict[str, np.ndarray]:
+    queries = _numbers(table, "isl")
+    sizes = {"q_len": queries, "ctx_len": queries + _numbers(table, "step")}
+    return _HEADS(table) | sizes | {"causal": np.zeros(len(table))}
+
+
+_LATENT = _renamed(batch="batch_size", heads="num_heads")
+
+
+def _mla_decode(table: pa.Table) -> dict[str, np.ndarray]:
+    return _LATENT(table) | {"ctx_len": _cached(table)}
+
+
+def _mla_prefill(table: pa.Table) -> dict[str, np.ndarray]:
+    return _LATENT(table) | {"ctx_len": _numbers(table, "isl")}
+
+
+_MOE = _renamed(
+    tokens="num_tokens",
+    hidden="hidden_size",
+    inter="inter_size",
+    topk="topk",
+    experts="num_experts",
+    tp="moe_tp_size",
+    ep="moe_ep_size",
+)
+
+
+def _moe(table: pa.Table) -> dict[str, np.ndarray]:
+    order = {name: float(i) for i, name in enumerate(ROUTING)}
+    return _MOE(table) | {"routing": np.array([order[n] for n in _texts(table, "distribution")])}
+
+
+def _collective(table: pa.Table) -> dict[str, np.ndarray]:
+    """Message sizes are in elements of two bytes."""
+    ranks = _numbers(table, "num_gpus")
+    size = 2 * _numbers(table, "message_size")
+    return {"n_gpus": ranks, "bytes": size, "n_nodes": np.ones_like(ranks)}
+
+
+_NCCL = Source("comm", "nccl_perf.parquet", ("nccl_dtype",), _collective)
+_ATTENTION = ("attn_dtype", "kv_cache_dtype")
+_MLA = ("mla_dtype", "kv_cache_dtype")
+
+SOURCES = {
+    "gemm": Source("gemm", "gemm_perf.parquet", ("gemm_dtype",), _renamed(m="m", n="n", k="k")),
+    "attention_decode": Source(
+        "attention", "generation_attention_perf.parquet", _ATTENTION, _decode
+    ),
+    "attention_prefill": Source(
+        "attention", "context_attention_perf.parquet", _ATTENTION, _prefill
+    ),
+    "mla_decode": Source("mla", "generation_mla_perf.parquet", _MLA, _mla_decode),
+    "mla_prefill": Source("mla", "context_mla_perf.parquet", _MLA, _mla_prefill),
+    "moe": Source("moe", "moe_perf.parquet", ("moe_dtype",), _moe),
+    "all_reduce": Source(
+        "comm", "custom_allreduce_perf.parquet", ("allreduce_dtype",), _collective
+    ),
+    "all_gather": _NCCL,
+    "reduce_scatter": _NCCL,
+    "all_to_all": _NCCL,
+}
+"""Where each operation's rows are."""
 
 
 def locate(source: str) -> Folder:
@@ -102,111 +213,57 @@ def _in_wheel(path: Path) -> zipfile.Path:
         raise InputError(f"{path} is not a readable wheel: {error}.") from None
 
 
-SYSTEMS = {"a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm"}
-"""Systems that are read, and their names in the library."""
-
-
 def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
-    """The trusted tables of one operation on one chip, one for each framework and format."""
-    folder, file = TABLES[op]
-    for collection in TRUSTED.get((folder, system), ()):
-        path = root / system / folder / collection.framework / collection.version / file
-        if not path.exists():
-            raise InputError(f"{path} is missing; aiconfigurator-core {VERSION} is wanted.")
+    """The sound tables of one operation on one chip, one for each framework and format."""
+    for framework, version in OTHERS.get(system, CURRENT).items():
+        source = _NCCL if framework == "nccl" and SOURCES[op].folder == "comm" else SOURCES[op]
+        path = root / system / source.folder / framework / version / source.file
+        if _excluded(system, op, framework) or not path.exists():
+            continue
         table = pq.read_table(io.BytesIO(path.read_bytes()))
-        source = (
-            f"aiconfigurator-core {VERSION}, {system}, {collection.framework} {collection.version}"
-        )
-        yield from _split(
-            _sound(table, collection), Key(op, SYSTEMS[system], collection.framework, ""), source
-        )
+        key = Key(op, SYSTEMS[system], framework, "")
+        named = f"aiconfigurator-core {VERSION}, {system}, {framework} {version}"
+        for dtype, cache, rows in _split(_sound(table, op), source.formats):
+            if not _excluded(system, op, framework, dtype, cache):
+                part = key._replace(dtype=dtype, cache=cache)
+                time = _numbers(rows, "latency") * 1e-3
+                yield merged(Measurements(part, source.columns(rows), time, named))
 
 
-EXCLUDED = {
-    ("gemm", "vllm", "fp8_block"): "run without CUDA graphs, so that host time is measured",
-    ("attention_prefill", "trtllm", "bf16/fp8"): "labelled bf16 but computed in fp8 on Hopper",
-    ("attention_prefill", "sglang", "bf16/fp8"): "run by another backend, for a few shapes only",
-}
-"""Formats of otherwise sound tables that are not read, and why."""
+def _excluded(system: str, op: str, framework: str, dtype: str = "", cache: str = "") -> bool:
+    given = (system, op, framework, f"{dtype}/{cache}" if cache else dtype)
+    return any(
+        all(name in ("", one) for name, one in zip(rule, given, strict=True)) for rule in EXCLUDED
+    )
 
 
-def _sound(table: pa.Table, collection: Collection) -> pa.Table:
+def _sound(table: pa.Table, op: str) -> pa.Table:
+    """Rows that were run, of this operation, without the host in their time."""
     sound = table.filter(pc.field("latency") > 0.0)
-    if collection.kernels:
-        sound = sound.filter(pc.field("kernel_source") == collection.kernels)
+    if "op_name" in table.column_names and "nccl_dtype" in table.column_names:
+        name = "alltoall" if op == "all_to_all" else op
+        sound = sound.filter(pc.field("op_name") == name)
+    if "kernel_source" in table.column_names:
+        sound = sound.filter(
+            [not name.endswith("_eager") for name in _texts(sound, "kernel_source")]
+        )
     return sound
 
 
-def _split(table: pa.Table, key: Key, source: str) -> Iterator[Measurements]:
-    """One table for each format, in the columns of the kernel schema."""
-    names = [
-        n
-        for n in ("gemm_dtype", "attn_dtype", "kv_cache_dtype", "allreduce_dtype")
-        if n in table.column_names
-    ]
-    for formats in table.select(names).group_by(names).aggregate([]).to_pylist():
+def _texts(table: pa.Table, name: str) -> list[str]:
+    return [text or "" for text in table[name].to_pylist()]
+
+
+def _split(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[str, str, pa.Table]]:
+    """Rows of each format, of the kernel that ran most of them: other kernels are other tables."""
+    for formats in table.select(names).group_by(list(names)).aggregate([]).to_pylist():
         wanted = [FORMATS.get(formats[name], "") for name in names]
         if not all(wanted):
             continue
         rows = table
         for name in names:
             rows = rows.filter(pc.field(name) == formats[name])
-        part = key._replace(dtype=wanted[0], cache=wanted[-1] if len(wanted) > 1 else "")
-        if (key.op, key.framework, "/".join(wanted)) in EXCLUDED:
-            continue
-        yield merged(
-            Measurements(part, COLUMNS[key.op](rows), _numbers(rows, "latency") * 1e-3, source)
-        )
-
-
-def _numbers(table: pa.Table, name: str, missing: float = 0.0) -> np.ndarray:
-    if name not in table.column_names:
-        return np.full(len(table), missing)
-    column = pc.fill_null(pc.cast(table[name], pa.float64()), missing)
-    return np.nan_to_num(column.to_numpy(), nan=missing)
-
-
-def _gemm(table: pa.Table) -> dict[str, np.ndarray]:
-    return {name: _numbers(table, name) for name in ("m", "n", "k")}
-
-
-def _heads(table: pa.Table) -> dict[str, np.ndarray]:
-    return {
-        "batch": _numbers(table, "batch_size"),
-        "heads": _numbers(table, "num_heads"),
-        "kv_heads": _numbers(table, "num_key_value_heads"),
-        "head_dim": _numbers(table, "head_dim"),
-        "window": _numbers(table, "window_size"),
-    }
-
-
-def _decode(table: pa.Table) -> dict[str, np.ndarray]:
-    return _heads(table) | {"ctx_len": _numbers(table, "step") + 1}
-
-
-def _prefill(table: pa.Table) -> dict[str, np.ndarray]:
-    queries = _numbers(table, "isl")
-    causal = np.zeros(len(table))
-    return _heads(table) | {
-        "q_len": queries,
-        "ctx_len": queries + _numbers(table, "step"),
-        "causal": causal,
-    }
-
-
-def _all_reduce(table: pa.Table) -> dict[str, np.ndarray]:
-    """Message sizes are in elements of bf16."""
-    ranks = _numbers(table, "num_gpus")
-    return {
-        "n_gpus": ranks,
-        "bytes": 2 * _numbers(table, "message_size"),
-        "n_nodes": np.ones_like(ranks),
-    }
-
-
-COLUMNS = {
-    "gemm": _gemm,
-    "attention_decode": _decode,
-    "attention_prefill": _prefill,
-    "all_reduce": _all_reduce,
-}
+        if "kernel_source" in rows.column_names:
+            (most, _), *_ = Counter(_texts(rows, "kernel_source")).most_common(1)
+            rows = rows.filter(pc.field("kernel_source") == most)
+        yield wanted[0], wanted[-1] if len(wanted) > 1 else "", rows

@@ -11,18 +11,21 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
-from perfmodel.kernels.dispatch import FOLDING, decode_cut
+from perfmodel.kernels.dispatch import FOLDING, PADDING, WRITES_BACK, decode_cut
 from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import whole
+from perfmodel.smooth import soft_min, whole
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 
 TILE = 128
 """Tokens of the cache, and rows of queries, in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
+
+LIGHT = 16
+"""Tokens of the cache that a block of plain vector code takes at a time."""
 
 ROWS = 16
 """Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
@@ -84,7 +87,7 @@ def attention_decode(
     home = native(chip) if home is None else home
     seen = jnp.minimum(context, as_scalar(window))
     if chip.execution == "launched":
-        return _split_decode(chip, plan, batch, context, seen, heads, home)
+        return _split_decode(chip, plan, batch, context, as_scalar(window), heads, home)
     return _resident_decode(chip, plan, batch, seen, heads, home)
 
 
@@ -93,54 +96,75 @@ def _cache(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
 
 
 def _shares(
-    fitted: DecodeEfficiency | PrefillEfficiency, useful: Values | float = 1.0
+    fitted: DecodeEfficiency | PrefillEfficiency,
+    useful: Values | float = 1.0,
+    filled: Values | float = 1.0,
 ) -> Resources:
-    """Shares of the peak rates; of what is multiplied, only `useful` is asked for."""
+    """Shares of the peak rates: `useful` of what is multiplied, feeding for `filled` of the time."""
     exponential = fitted.exponential if isinstance(fitted, PrefillEfficiency) else as_scalar(1.0)
     return Resources(
         matrix=fitted.sustained * useful,
         exponential=exponential * useful,
         private=fitted.private,
-        shared=fitted.feed,
+        shared=fitted.feed * filled,
         main=fitted.streaming,
     )
 
 
 def _split_decode(
-    chip: Chip, plan: Plan, batch: Scalar, context: Scalar, seen: Scalar, heads: Heads, home: Home
+    chip: Chip, plan: Plan, batch: Scalar, context: Scalar, window: Scalar, heads: Heads, home: Home
 ) -> Work:
-    fitted = chip.efficiency.decode
-    cut = decode_cut(plan.backend, chip.cores, batch, context, heads.query, heads.kv, heads.key)
+    fitted, seen = chip.efficiency.decode, jnp.minimum(context, window)
+    cut = decode_cut(plan, chip.cores, batch, context, window, heads.query, heads.kv, heads.key)
     group = heads.query / heads.kv
     shared_items = batch * heads.kv * whole(group / GROUP, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
-    tiles = whole(seen / TILE, plan.exact) + jnp.where(seen < context, 1.0, 0.0)
+    grain = TILE + cut.light * (LIGHT - TILE)
+    tiles = whole(seen / grain, plan.exact) + jnp.where(seen < context, 1.0, 0.0)
     splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits))
-    rounds = items * splits / chip.cores
     pairs = batch * heads.query * seen
-    multiplied = ROWS * whole(group / ROWS, plan.exact) * heads.kv * batch * tiles * TILE
+    multiplied = ROWS * whole(group / ROWS, plan.exact) * heads.kv * batch * tiles * grain
     cache = _cache(plan, batch, seen, heads)
     reads = home.traffic(cache)
-    kept = _kept(chip, plan, fitted, cache)
-    feed = items * tiles * TILE * heads.stored * look_up(plan.cache).weight
+    feed = items * tiles * grain * heads.stored * look_up(plan.cache).weight
+    feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
+    filled = _filled(chip, fitted, feed / (items * splits), cut.light)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
             exponential=pairs,
             private=reads["private"],
             shared=feed,
-            main=reads["main"] * (1 - kept),
+            main=reads["main"] * _misses(chip, plan, fitted, cache * context / seen, cache),
             far=reads["far"],
         ),
-        shares=_shares(fitted, pairs / multiplied),
-        occupancy=occupied(rounds, fitted.rounding, plan.exact),
+        shares=_shares(fitted, pairs / multiplied, filled),
+        occupancy=occupied(items * splits / chip.cores, fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
         + fitted.copy * cut.copies
-        + fitted.block * whole(rounds, plan.exact)
         + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
         choice=fitted.choice,
     )
+
+
+def _filled(chip: Chip, fitted: DecodeEfficiency, part: Values, light: Scalar) -> Values:
+    """Share of a block's time in which its part of the cache streams; the rest starts and ends it."""
+    stream = part * chip.cores / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return stream / (stream + fitted.block + light * (fitted.light - fitted.block))
+
+
+def _misses(
+    chip: Chip, plan: Plan, fitted: DecodeEfficiency, pool: Scalar, cache: Scalar
+) -> Scalar:
+    """Traffic of main memory for each byte of the cache that is read; 1 in service.
+
+    Replays find part of a cache in the shared tier; or they find that tier full of
+    data that must be written back first, as much as the `pool` of all tokens holds.
+    """
+    if plan.replay and plan.backend in WRITES_BACK:
+        return 1 + soft_min(pool, chip.shared.capacity * fitted.hold) / cache
+    return 1 - _kept(chip, plan, fitted, cache)
 
 
 def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar) -> Values:

@@ -4,9 +4,11 @@ Commands, calibration and whole models read rows through this table, so that a r
 means one thing.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.breakdown import Breakdown, total
@@ -88,13 +90,22 @@ def _latent_size(row: Row, name: str) -> Scalar:
     return row.get(name, DEEPSEEK[name] * jnp.ones_like(row["heads"]))
 
 
+def _of_latents(chip: Chip, plan: Plan) -> tuple[Chip, Plan]:
+    """Latent attention: parameters of its own, and no rule of grouped attention."""
+    own = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
+    chip = eqx.tree_at(lambda c: (c.efficiency.decode, c.efficiency.prefill), chip, own)
+    return chip, dataclasses.replace(plan, backend="smooth")
+
+
 def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    chip, plan = _of_latents(chip, plan)
     heads = latent(row["heads"], _latent_size(row, "rank"), _latent_size(row, "rope"))
     home = row.get("home")
     return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, home)]
 
 
 def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    chip, plan = _of_latents(chip, plan)
     sizes = [_latent_size(row, name) for name in ("nope", "rope", "value_dim")]
     heads = expanded(row["heads"], *sizes)
     batch, queries = row["batch"], row.get("q_len", row["ctx_len"])
@@ -164,8 +175,8 @@ OPERATIONS: dict[str, Operation] = {
         {"causal": ("true", "false")},
         _prefill,
     ),
-    "mla_decode": Operation("decode", ("batch", "ctx_len", "heads"), {}, {}, _mla_decode),
-    "mla_prefill": Operation("prefill", ("batch", "ctx_len", "heads"), {}, {}, _mla_prefill),
+    "mla_decode": Operation("mla_decode", ("batch", "ctx_len", "heads"), {}, {}, _mla_decode),
+    "mla_prefill": Operation("mla_prefill", ("batch", "ctx_len", "heads"), {}, {}, _mla_prefill),
     "moe": Operation(
         "mixture",
         ("tokens", "hidden", "inter", "topk", "experts"),

@@ -2,20 +2,29 @@
 
 Read in their sources, and seen in their measured times:
 
-- FlashAttention 2 folds grouped queries into rows only for one new token
+- FlashAttention 2 folds grouped queries into rows only for one new token and no window
   (`seqlenq_ngroups_swapped`): two transposes, and only then is the cache split.
 - FlashAttention 3 folds grouped queries into rows always. vLLM splits a cache at most
   32 times; SGLang copies queries and outputs of head size 192.
-- TensorRT-LLM runs XQA where 4 x batch x kv_heads x max(1, context/128) fills the cores
-  and 1 < group <= 32, else one block for each query head.
+- FlashInfer decodes groups of fewer than four with plain vector code.
+- TensorRT-LLM runs XQA where 1 < group <= 32 and, for a bf16 cache, 4 x batch x kv_heads x
+  max(1, context/128) fills the cores; else a block of vector code for each query head, which
+  splits a cache into parts of 512 tokens. XQA keeps head sizes that are powers of two, does
+  not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
+- On Blackwell TensorRT-LLM's own kernels take groups up to 32.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from perfmodel.units import Scalar
 from perfmodel.workload.framework import Backend
+from perfmodel.workload.plan import Plan
+
+Flag = Bool[Array, ""]
 
 UNBOUND = 1e9
 
@@ -24,47 +33,137 @@ FOLDING: dict[Backend, bool] = {
     "fa3_padded": True,
     "flashinfer": True,
     "xqa": False,
+    "xqa_hopper": False,
     "trtllm_gen": False,
 }
 """Whether prefill folds the queries of a group into rows of one block; `fa2` does for one new token."""
+
+
+def _power_of_two(size: Scalar) -> Scalar:
+    return 2 ** jnp.ceil(jnp.log2(size)) / size
+
+
+PADDING: dict[Backend, Callable[[Scalar], Scalar]] = {
+    "xqa": _power_of_two,
+    "xqa_hopper": _power_of_two,
+}
+"""What a head size becomes on chip, over what it is, where a backend pads it."""
+
+WRITES_BACK: tuple[Backend, ...] = ("xqa_hopper",)
+"""Backends whose benchmark leaves the shared tier full of data that must be written back before
+it can be read into: seen as one more pass over as much of the cache as the tier holds."""
+
+
+class Case(NamedTuple):
+    """What a rule looks at.
+
+    - `windowed`: whether there is a window, however long the text.
+    - `group`: query heads of one KV head.
+    """
+
+    cache: str
+    cores: Scalar
+    batch: Scalar
+    context: Scalar
+    windowed: Flag
+    group: Scalar
+    kv_heads: Scalar
+    head_dim: Scalar
 
 
 class Cut(NamedTuple):
     """How decode attention cuts its work.
 
     - `splits`: the most parts of one sequence's cache.
-    - `copies`: extra passes over queries and outputs.
+    - `copies`: extra passes over queries and outputs, or other kernels before the main one.
     - `alone`: 1 where each query head has a block of its own and reads the cache itself.
+    - `light`: 1 where blocks are of plain vector code.
     """
 
     splits: Scalar
     copies: Scalar
     alone: Scalar
+    light: Scalar
+
+
+def _one_where(flag: Flag) -> Scalar:
+    return jnp.where(flag, 1.0, 0.0)
+
+
+def _fa2(case: Case, free: Cut) -> Cut:
+    together = (case.group > 1) & ~case.windowed
+    swapped = together & (case.batch > 1) & (case.kv_heads > 1)
+    apart = _one_where(~together)
+    return Cut(jnp.where(together, free.splits, 1.0), _one_where(swapped), apart, apart)
+
+
+def _fa3(case: Case, free: Cut) -> Cut:
+    return free._replace(splits=jnp.minimum(free.splits, 32.0))
+
+
+def _fa3_padded(case: Case, free: Cut) -> Cut:
+    return free._replace(copies=_one_where(case.head_dim == 192))
+
+
+def _flashinfer(case: Case, free: Cut) -> Cut:
+    return free._replace(light=_one_where(case.group < 4))
+
+
+def _trtllm_gen(case: Case, free: Cut) -> Cut:
+    apart = _one_where(case.group > 32)
+    return free._replace(alone=apart, light=apart)
+
+
+def _xqa(case: Case, free: Cut) -> Cut:
+    found = _grouped_xqa(case, free, _fills(case))
+    whole = 1.0 if case.cache == "fp8" else UNBOUND
+    return found._replace(splits=jnp.where(found.alone > 0, found.splits, whole))
+
+
+def _xqa_hopper(case: Case, free: Cut) -> Cut:
+    other = _one_where((case.head_dim == 64) & (case.cache == "fp8"))
+    found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
+    return found._replace(copies=jnp.maximum(found.copies, other))
+
+
+def _fills(case: Case) -> Flag:
+    tiles = jnp.maximum(1.0, jnp.floor(case.context / 128))
+    return 4 * case.batch * case.kv_heads * tiles >= case.cores
+
+
+def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
+    together = (case.group > 1) & (case.group <= 32) & fills
+    apart = _one_where(~together)
+    parts = jnp.maximum(jnp.floor(case.context / 512), 1.0)
+    return Cut(jnp.where(together, free.splits, parts), apart, apart, apart)
+
+
+RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
+    "fa2": _fa2,
+    "fa3": _fa3,
+    "fa3_padded": _fa3_padded,
+    "flashinfer": _flashinfer,
+    "trtllm_gen": _trtllm_gen,
+    "xqa": _xqa,
+    "xqa_hopper": _xqa_hopper,
+}
 
 
 def decode_cut(
-    backend: Backend,
+    plan: Plan,
     cores: Scalar,
     batch: Scalar,
     context: Scalar,
+    window: Scalar,
     heads: Scalar,
     kv_heads: Scalar,
     head_dim: Scalar,
 ) -> Cut:
-    """The rule of `backend`; the smooth form knows none."""
-    one, group = jnp.ones_like(batch), heads / kv_heads
-    free = Cut(UNBOUND * one, 0 * one, 0 * one)
-    if backend == "fa2":
-        folds = (group > 1) & (batch > 1) & (kv_heads > 1)
-        return free._replace(
-            splits=jnp.where(group > 1, UNBOUND, one), copies=jnp.where(folds, one, 0.0)
-        )
-    if backend == "fa3":
-        return free._replace(splits=32 * one)
-    if backend == "fa3_padded":
-        return free._replace(copies=jnp.where(head_dim == 192, one, 0.0))
-    if backend == "xqa":
-        fills = 4 * batch * kv_heads * jnp.maximum(1.0, jnp.floor(context / 128)) >= cores
-        together = (group > 1) & (group <= 32) & fills
-        return free._replace(alone=jnp.where(together, 0.0, one))
-    return free
+    """The rule of a plan's backend; the smooth form knows none."""
+    none = jnp.zeros_like(batch)
+    free = Cut(none + UNBOUND, none, none, none)
+    if plan.backend == "smooth":
+        return free
+    windowed, group = jnp.isfinite(window), heads / kv_heads
+    case = Case(plan.cache, cores, batch, context, windowed, group, kv_heads, head_dim)
+    return RULES[plan.backend](case, free)

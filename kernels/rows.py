@@ -12,6 +12,7 @@ import numpy as np
 from perfmodel.errors import InputError
 from perfmodel.kernels.catalogue import OPERATIONS, Operation
 from perfmodel.library.chip import chip_names
+from perfmodel.library.efficiency import CACHED
 from perfmodel.library.files import LONGEST, fold, named, nearest, pick
 from perfmodel.workload.framework import FRAMEWORKS, UNMODELLED
 from perfmodel.workload.precision import FORMATS
@@ -96,7 +97,7 @@ def _keys(
 def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     op, chip, framework, dtype, cache = words
     operation = word_of(op, list(OPERATIONS), "op")
-    attends = OPERATIONS[operation].family in ("decode", "prefill")
+    attends = OPERATIONS[operation].family in CACHED
     stem = pick(chip, chips, "chip", "perfmodel chips")
     weights = word_of(dtype, list(FORMATS), "dtype")
     stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights

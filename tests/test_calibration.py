@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perfmodel.calibration.aiconfigurator import SYSTEMS, TRUSTED, locate, tables
+from perfmodel.calibration.aiconfigurator import CURRENT, OTHERS, SYSTEMS, locate, tables
 from perfmodel.calibration.calibrate import Options, calibrate, plan_of, with_smooth
 from perfmodel.calibration.errors import coverage, errors, interval
 from perfmodel.calibration.fit import fit, from_free, predict, to_free, with_family
@@ -276,10 +276,12 @@ def test_held_out_rows_are_predicted_as_well_as_reported(op: str, system: str, f
 
 @installed
 def test_only_the_collections_that_are_sound_are_read():
-    for op, system in (("gemm", "h100_sxm"), ("gemm", "a100_sxm")):
-        wanted = {one.framework for one in TRUSTED["gemm", system]}
-        found = {one.key.framework for one in tables(locate("aiconfigurator"), op, system)}
-        assert found == wanted
+    root = locate("aiconfigurator")
+    assert [t.key.framework for t in tables(root, "gemm", "a100_sxm")] == ["vllm", "sglang"]
+    found = [(t.key.framework, t.key.dtype) for t in tables(root, "gemm", "b300_sxm")]
+    assert {framework for framework, _ in found} == {"trtllm", "vllm"}
+    assert ("vllm", "fp8_block") not in found
+    assert list(OTHERS) == ["a100_sxm", "l40s", "b60"] and set(CURRENT) == set(OTHERS["l40s"])
 
 
 def test_a_source_that_is_not_there_is_named():

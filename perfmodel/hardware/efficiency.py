@@ -58,7 +58,7 @@ class DecodeEfficiency(eqx.Module):
 
     - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `choice`,
       `hold`, `cliff`: as for the matrix product.
-    - `block`: to start a thread block and to end it.
+    - `block`: to start a thread block and to end it; `light`: the same for one of plain vector code.
     - `sequence`: added for each sequence of the batch (its page table, its append).
     - `reduction`: added when the cache is split over cores.
     - `copy`: of one extra pass that a framework's rule adds.
@@ -70,6 +70,7 @@ class DecodeEfficiency(eqx.Module):
     streaming: Scalar = parameter(0.3, 1.0)
     private: Scalar = parameter(0.01, 1.0)
     block: Scalar = parameter(1e-9, 2e-5, "us")
+    light: Scalar = parameter(1e-9, 2e-5, "us")
     sequence: Scalar = parameter(1e-12, 1e-6, "us")
     reduction: Scalar = parameter(1e-8, 1e-4, "us")
     copy: Scalar = parameter(1e-8, 1e-4, "us")
@@ -175,6 +176,8 @@ class Efficiency(eqx.Module):
     matmul: MatmulEfficiency
     decode: DecodeEfficiency
     prefill: PrefillEfficiency
+    mla_decode: DecodeEfficiency
+    mla_prefill: PrefillEfficiency
     elementwise: ElementwiseEfficiency
     mixture: MixtureEfficiency
     collective: CollectiveEfficiency

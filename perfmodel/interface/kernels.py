@@ -18,7 +18,7 @@ from perfmodel.interface.alike import gather, in_blocks, stack, structure
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import Group, groups_of
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.efficiency import load_interval
+from perfmodel.library.efficiency import CACHED, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import backend
 from perfmodel.workload.plan import Plan
@@ -125,7 +125,7 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
 
 
 def _kinds(op: str, plan: Plan) -> set[str]:
-    attends = OPERATIONS[op].family in ("decode", "prefill") or op == "linear_attention"
+    attends = OPERATIONS[op].family in CACHED or op == "linear_attention"
     return {"bf16"} if attends else {look_up(plan.weights).matrix}
 
 

@@ -39,11 +39,16 @@ FAMILIES: dict[str, type[eqx.Module]] = {
     "matmul": MatmulEfficiency,
     "decode": DecodeEfficiency,
     "prefill": PrefillEfficiency,
+    "mla_decode": DecodeEfficiency,
+    "mla_prefill": PrefillEfficiency,
     "elementwise": ElementwiseEfficiency,
     "mixture": MixtureEfficiency,
     "collective": CollectiveEfficiency,
     "host": HostEfficiency,
 }
+
+CACHED = ("decode", "prefill", "mla_decode", "mla_prefill")
+"""Families whose parameters are filed by the format of the cache, not of the weights."""
 
 SMOOTH = "smooth"
 """The framework section of the smooth form: the fastest kernel measured for each shape."""
@@ -180,7 +185,7 @@ def read_fitted(folder: Path, stem: str) -> dict[str, Any]:
 
 def formats_of(plan: Plan) -> dict[str, str]:
     """The format that each family's section is named by."""
-    return dict.fromkeys(FAMILIES, plan.weights) | {"decode": plan.cache, "prefill": plan.cache}
+    return dict.fromkeys(FAMILIES, plan.weights) | dict.fromkeys(CACHED, plan.cache)
 
 
 def sections(

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
 FRAMEWORKS = get_args(Framework)
 
-Backend = Literal["smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "trtllm_gen"]
+Backend = Literal[
+    "smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "xqa_hopper", "trtllm_gen"
+]
 
 BACKENDS: dict[tuple[str, str], Backend] = {
     ("vllm", "ampere"): "fa2",
@@ -21,8 +23,11 @@ BACKENDS: dict[tuple[str, str], Backend] = {
     ("sglang", "blackwell"): "trtllm_gen",
     ("trtllm", "ampere"): "xqa",
     ("trtllm", "ada"): "xqa",
-    ("trtllm", "hopper"): "xqa",
+    ("trtllm", "hopper"): "xqa_hopper",
     ("trtllm", "blackwell"): "trtllm_gen",
+    ("vllm", "blackwell-gddr"): "fa2",
+    ("sglang", "blackwell-gddr"): "flashinfer",
+    ("trtllm", "blackwell-gddr"): "xqa",
 }
 
 UNMODELLED = (

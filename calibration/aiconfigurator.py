@@ -64,7 +64,7 @@ EXCLUDED = {
 
 FORMATS = {
     "bfloat16": "bf16",
-    "half": "fp16",
+    "half": "bf16",
     "fp8": "fp8",
     "fp8_block": "fp8_block",
     "nvfp4": "nvfp4",

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.errors import coverage, errors, interval
-from perfmodel.calibration.fit import fit, predict, with_family
+from perfmodel.calibration.fit import Fit, Table, fit, predict, with_family
 from perfmodel.calibration.measurements import Measurements, fastest
-from perfmodel.calibration.protocol import DEVELOPMENT, TRAIN, part_of, pick
+from perfmodel.calibration.protocol import DEVELOPMENT, PARTS, TRAIN, part_of, pick
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import parameters
@@ -29,6 +29,9 @@ from perfmodel.library.efficiency import key as written
 from perfmodel.units import as_values, to_si
 from perfmodel.workload.framework import backend
 from perfmodel.workload.plan import Plan
+
+FEWEST_JUDGES = 20
+"""Development rows from which an interval can be read; with fewer the training rows give it."""
 
 MOST_REPORTED = 10_000
 """Held-out rows of a table that are predicted, at most."""
@@ -70,56 +73,63 @@ def section_of(key: Key) -> tuple[str, str, str]:
 
 
 def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
-    """The tables, and for each chip and format without a smooth one: the fastest of the frameworks."""
+    """The tables, and for each chip and format without a smooth one: the fastest of the frameworks.
+
+    What NCCL alone was measured at is no such choice.
+    """
     groups: dict[tuple, list[Measurements]] = {}
     for table in tables:
         _, _, dtype = section_of(table.key)
         groups.setdefault((table.key.op, table.key.chip, dtype), []).append(table)
         yield table
     for group in groups.values():
-        if all(table.key.framework for table in group):
+        names = {table.key.framework for table in group}
+        if "" not in names and names != {"nccl"}:
             yield fastest(group)
 
 
 class Outcome(NamedTuple):
-    """One section: whose it is, what was fitted, and rows with their predictions."""
+    """One table: whose it is, and how well its held-out rows are predicted."""
 
     key: Key
-    section: dict[str, Any]
     report: dict[str, Any]
 
 
 def calibrate(
     tables: Sequence[Measurements], options: Options, progress: Callable[[Measurements], None]
 ) -> list[Outcome]:
-    """Fit each table and write the folder.
+    """Fit the tables and write the folder.
 
     It holds the parameters (`CHIP.toml`, and `prior.toml`, where they started), each table's rows
     with their part of the split and their predictions (`residuals/*.csv`), and how it was
-    run (`run.toml`).
+    run (`run.toml`). Tables of one section, as the collectives of one library, are fitted together.
 
     **Arguments:**
 
-    - `progress`: called before each fit.
+    - `progress`: called before each fit, with its first table.
     """
     (options.out / "residuals").mkdir(parents=True, exist_ok=True)
     _write_prior(options)
     write_toml(options.out / "run.toml", _run(options))
     outcomes = []
-    for table in tables:
-        progress(table)
-        done = _already(table.key, options) if options.resume else None
-        outcome, rows = (done, None) if done else _one(table, options)
-        outcomes.append(outcome)
-        if rows is not None:
-            write_csv(options.out / "residuals" / f"{_name(table.key)}.csv", rows)
-            _merge(options.out / f"{table.key.chip}.toml", section_of(table.key), outcome.section)
+    for group in sections(tables):
+        progress(group[0])
+        done = _already(group, options) if options.resume else None
+        outcomes += done or _one(group, options)
     return outcomes
+
+
+def sections(tables: Sequence[Measurements]) -> list[list[Measurements]]:
+    """The tables of each section of parameters."""
+    groups: dict[tuple, list[Measurements]] = {}
+    for table in tables:
+        groups.setdefault((table.key.chip, *section_of(table.key)), []).append(table)
+    return list(groups.values())
 
 
 def _name(key: Key) -> str:
     """Of the file that holds a table's residuals."""
-    return "-".join((key.op, key.chip, *section_of(key)[1:]))
+    return "-".join((key.op, key.chip, key.framework or SMOOTH, key.dtype, key.cache)).rstrip("-")
 
 
 def _chip(key: Key, options: Options) -> tuple[Chip, Plan]:
@@ -129,37 +139,81 @@ def _chip(key: Key, options: Options) -> tuple[Chip, Plan]:
     return load_chip(name, plan, options.prior), plan
 
 
-def _one(table: Measurements, options: Options) -> tuple[Outcome, pa.Table]:
+class Trial(NamedTuple):
+    """A table, its plan, the rows taken of each part of the split, and their predictions."""
+
+    table: Measurements
+    plan: Plan
+    chosen: dict[str, np.ndarray]
+    predicted: dict[str, np.ndarray]
+
+    def ratios(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and measured times of a part."""
+        return self.predicted[part], self.table.time[self.chosen[part]]
+
+
+def _one(group: Sequence[Measurements], options: Options) -> list[Outcome]:
     """Fit on training rows; take the interval from development rows; report held-out rows."""
-    chip, plan = _chip(table.key, options)
-    op, parts = table.key.op, part_of(table.key.op, table.shape)
-    chosen = {
-        "train": pick(op, table.shape, parts == "train", options.rows, options.seed),
-        "development": pick(op, table.shape, parts == "development", MOST_REPORTED, options.seed),
-        "heldout": pick(op, table.shape, parts == "heldout", MOST_REPORTED, options.seed),
+    chip, _ = _chip(group[0].key, options)
+    plans = [_chip(table.key, options)[1] for table in group]
+    chosen = [_chosen(table, options) for table in group]
+    several = zip(plans, group, chosen, strict=True)
+    result = fit(chip, [Table(plan, t.take(rows["train"])) for plan, t, rows in several])
+    fitted = with_family(chip, OPERATIONS[group[0].key.op].family, result.fitted)
+    trials = [_tried(fitted, *one) for one in zip(group, plans, chosen, strict=True)]
+    section = _section(result, trials)
+    for trial in trials:
+        rows = pa.concat_tables(_residuals(trial, part) for part in trial.chosen)
+        write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
+    _merge(options.out / f"{group[0].key.chip}.toml", section_of(group[0].key), section)
+    return _outcomes(group, section)
+
+
+def _chosen(table: Measurements, options: Options) -> dict[str, np.ndarray]:
+    op, shape = table.key.op, table.shape
+    parts = part_of(op, shape)
+    most = {"train": options.rows, "development": MOST_REPORTED, "heldout": MOST_REPORTED}
+    return {part: pick(op, shape, parts == part, most[part], options.seed) for part in PARTS}
+
+
+def _tried(chip: Chip, table: Measurements, plan: Plan, chosen: dict[str, np.ndarray]) -> Trial:
+    predicted = {part: _predicted(chip, plan, table.take(rows)) for part, rows in chosen.items()}
+    return Trial(table, plan, chosen, predicted)
+
+
+def _section(result: Fit, trials: Sequence[Trial]) -> dict[str, Any]:
+    """What is written of a fit: parameters, the interval, and a report for each table."""
+    seen = sum(len(trial.chosen["development"]) for trial in trials)
+    judge = "development" if seen >= FEWEST_JUDGES else "train"
+    both = [np.concatenate(x) for x in zip(*(t.ratios(judge) for t in trials), strict=True)]
+    low, high = interval(*both)
+    reports = {_label(t.table.key): _report(t, result.steps, (low, high)) for t in trials}
+    return _written(result.fitted) | {
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "report": reports,
     }
-    result = fit(chip, plan, table.take(chosen["train"]))
-    fitted = with_family(chip, OPERATIONS[op].family, result.fitted)
-    predicted = {part: _predicted(fitted, plan, table.take(rows)) for part, rows in chosen.items()}
-    measured = {part: table.time[rows] for part, rows in chosen.items()}
-    judge = "development" if len(chosen["development"]) >= 20 else "train"
-    factors = interval(predicted[judge], measured[judge])
+
+
+def _label(key: Key) -> str:
+    """A table's name within its section."""
+    return f"{key.op}-{key.dtype}"
+
+
+def _report(trial: Trial, steps: int, factors: tuple[float, float]) -> dict[str, Any]:
+    predicted, measured = trial.ratios("heldout")
     report = {
-        "source": table.source,
-        "train_rows": len(chosen["train"]),
-        "steps": result.steps,
-        **errors(predicted["heldout"], measured["heldout"])._asdict(),
-        "coverage": coverage(predicted["heldout"], measured["heldout"], factors),
+        "source": trial.table.source,
+        "train_rows": len(trial.chosen["train"]),
+        "steps": steps,
+        **errors(predicted, measured)._asdict(),
+        "coverage": coverage(predicted, measured, factors),
     }
-    section: dict[str, Any] = _written(result.fitted) | {
-        "low": round(factors[0], 4),
-        "high": round(factors[1], 4),
-    }
-    section["report"] = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
-    rows = pa.concat_tables(
-        _residuals(table, part, chosen[part], predicted[part]) for part in chosen
-    )
-    return Outcome(table.key, section, section["report"]), rows
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
+
+
+def _outcomes(group: Sequence[Measurements], section: dict[str, Any]) -> list[Outcome]:
+    return [Outcome(table.key, section["report"][_label(table.key)]) for table in group]
 
 
 def _predicted(chip: Chip, plan: Plan, rows: Measurements) -> np.ndarray:
@@ -179,21 +233,22 @@ def _written(fitted: Any) -> dict[str, float]:
     return values
 
 
-def _residuals(table: Measurements, part: str, rows: np.ndarray, predicted: np.ndarray) -> pa.Table:
-    taken = table.take(rows)
+def _residuals(trial: Trial, part: str) -> pa.Table:
+    taken = trial.table.take(trial.chosen[part])
     words = taken.key._asdict() | {"part": part}
-    texts = {name: pa.array([word] * len(rows), pa.string()) for name, word in words.items()}
-    times = {"latency_us": taken.time * 1e6, "predicted_us": predicted * 1e6}
+    texts = {name: pa.array([word] * len(taken.time), pa.string()) for name, word in words.items()}
+    times = {"latency_us": taken.time * 1e6, "predicted_us": trial.predicted[part] * 1e6}
     return pa.table(texts | taken.columns | times)
 
 
-def _already(key: Key, options: Options) -> Outcome | None:
-    """The section of an earlier run into the same folder, if it is there."""
-    path = options.out / f"{key.chip}.toml"
+def _already(group: Sequence[Measurements], options: Options) -> list[Outcome] | None:
+    """What an earlier run into the same folder found, if it fitted all these tables."""
+    path = options.out / f"{group[0].key.chip}.toml"
     found = tomllib.loads(path.read_text()) if path.exists() else {}
-    for name in section_of(key):
+    for name in section_of(group[0].key):
         found = found.get(name, {})
-    return Outcome(key, found, found["report"]) if "report" in found else None
+    done = found.get("report", {})
+    return _outcomes(group, found) if all(_label(t.key) in done for t in group) else None
 
 
 def _merge(path: Path, names: tuple[str, str, str], section: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Parameters move between their bounds, in log space; a ridge holds those that no 
 speaks of at the prior. Levenberg-Marquardt (optimistix).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -84,19 +85,30 @@ class Fit(NamedTuple):
     steps: int
 
 
-def fit(chip: Chip, plan: Plan, rows: Measurements) -> Fit:
-    """Fit the parameters of the family of `rows`, from those that `chip` carries."""
+class Table(NamedTuple):
+    """Rows, and the plan that they were run under."""
+
+    plan: Plan
+    rows: Measurements
+
+
+def fit(chip: Chip, tables: Sequence[Table]) -> Fit:
+    """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries."""
     import optimistix as optx
 
-    family = OPERATIONS[rows.key.op].family
+    family = OPERATIONS[tables[0].rows.key.op].family
     prior = getattr(chip.efficiency, family)
     start = to_free(prior)
-    arrays = jax.tree.map(as_values, rows.columns)
-    measured = as_values(rows.time)
+    sizes = [jax.tree.map(as_values, table.rows.columns) for table in tables]
+    measured = as_values(np.log(np.concatenate([table.rows.time for table in tables])))
 
     def residuals(free: Values, _: None) -> Values:
         candidate = with_family(chip, family, from_free(type(prior), free))
-        error = jnp.log(predict(rows.key.op, candidate, plan, arrays)) - jnp.log(measured)
+        times = [
+            predict(table.rows.key.op, candidate, table.plan, columns)
+            for table, columns in zip(tables, sizes, strict=True)
+        ]
+        error = jnp.log(jnp.concatenate(times)) - measured
         robust = error / (error**2 + ROBUSTNESS) ** 0.25
         return jnp.concatenate([robust / jnp.sqrt(1.0 * len(measured)), RIDGE * (free - start)])
 

@@ -45,11 +45,18 @@ def collective(
     fitted = chip.efficiency.collective
     inner = jnp.clip(chip.scale_up.size, 1.0, ranks / nodes)
     outer = ranks / inner
-    steps, sent = _within(chip.scale_up, kind, inner, size)
+    by_nccl = plan.framework == "nccl"
+    ways = _rings_and_trees if by_nccl and kind != "point_to_point" else _within
+    steps, sent = ways(chip.scale_up, kind, inner, size)
+    starts = steps * (chip.scale_up.latency + fitted.step)
+    if by_nccl:
+        # With a flag beside each word a receiver needs no word from the sender, at half the rate.
+        starts = jnp.concatenate([starts, starts + steps * fitted.handshake])
+        sent = jnp.concatenate([2 * sent, sent])
     part = size if kind in UNSHARED else size / inner
     outer_steps, outer_sent = _within(chip.scale_out, kind, outer, part)
     active = jnp.minimum(ranks - 1, 1.0)
-    latency = active * fitted.launch + steps * (chip.scale_up.latency + fitted.step)
+    latency = active * fitted.launch + starts
     return Work(
         demand=Resources(network=sent, fabric=outer_sent[-1]),
         shares=Resources(network=fitted.sustained, fabric=fitted.sustained),
@@ -77,4 +84,18 @@ def _within(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Valu
         ways.insert(0, (several, size * (n - 1)))
         if network.reduces:
             ways.insert(0, (2 * several, several * size * (n + 1) / n))
+    return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
+
+
+def _rings_and_trees(
+    network: Network, kind: Kind, n: Scalar, size: Scalar
+) -> tuple[Values, Values]:
+    """What NCCL tries: rings; for an all-reduce also trees, and the switch where it adds up."""
+    halves = 2.0 if kind == "all_reduce" else 1.0
+    several = jnp.minimum(n - 1, 1.0)
+    ways = [(halves * (n - 1), halves * size * (n - 1) / n)]
+    if kind == "all_reduce":
+        ways.append((2 * jnp.log2(n), 2 * several * size))
+        if network.reduces:
+            ways.append((2 * several, several * size * (n + 1) / n))
     return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])

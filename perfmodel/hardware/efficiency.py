@@ -147,12 +147,14 @@ class CollectiveEfficiency(eqx.Module):
     """Communication between chips.
 
     - `launch`: of the collective; `step`: added to the network's latency for each step.
+    - `handshake`: added for each step that sends at full rate, in NCCL's protocols.
     - `sustained`: share of the links' peak.
     - `choice`: how surely the fastest algorithm is taken.
     """
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
     step: Scalar = parameter(1e-9, 1e-4, "us")
+    handshake: Scalar = parameter(1e-9, 1e-4, "us")
     sustained: Scalar = parameter(0.2, 1.0)
     choice: Scalar = parameter(1.0, 200.0)
 

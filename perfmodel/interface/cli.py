@@ -259,7 +259,7 @@ def calibrate(
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
     """
-    from perfmodel.calibration.calibrate import Options
+    from perfmodel.calibration.calibrate import Options, sections
     from perfmodel.calibration.calibrate import calibrate as run
     from perfmodel.calibration.sources import read_source
     from perfmodel.files import check_folder
@@ -268,7 +268,7 @@ def calibrate(
     options = Options(out, rows, seed, _fitted(prior), resume, chip_file)
     wanted = (_list(chips), _list(exclude_chips), _list(ops))
     tables = read_source(data, *wanted, chip_file)
-    with _bar("tables", len(tables)) as update:
+    with _bar("fits", len(sections(tables))) as update:
         count = iter(range(len(tables)))
         found = run(tables, options, lambda table: update(next(count), description=table.key.op))
     if json_:

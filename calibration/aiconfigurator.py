@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from perfmodel.calibration.measurements import Measurements, merged
 from perfmodel.errors import InputError
-from perfmodel.kernels.catalogue import ROUTING
+from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.rows import Key
 
 PACKAGE = "aiconfigurator_core"
@@ -61,6 +61,23 @@ EXCLUDED = {
     ("l40s", "all_reduce", "sglang", ""): "one file under several versions, ten times too slow",
 }
 """System, operation, framework and format that are not read (empty: all of them), and why."""
+
+UNTUNED = {
+    (
+        "moe",
+        "trtllm",
+        "bf16",
+    ): "tuning failed for a tenth of the groups on Hopper: 2 to 5 times too slow",
+    (
+        "moe",
+        "trtllm",
+        "fp8",
+    ): "tuning failed for a tenth of the groups on Hopper: 2 to 5 times too slow",
+}
+"""Operation, framework and format whose slow groups are left out, and why."""
+
+TOO_SLOW = 1.25
+"""A rank with no more of the work than another may take this much longer, and no more."""
 
 FORMATS = {
     "bfloat16": "bf16",
@@ -144,7 +161,7 @@ _MOE = _renamed(
 
 
 def _moe(table: pa.Table) -> dict[str, np.ndarray]:
-    order = {name: float(i) for i, name in enumerate(ROUTING)}
+    order = {name: float(i) for i, name in enumerate(ROUTINGS)}
     return _MOE(table) | {"routing": np.array([order[n] for n in _texts(table, "distribution")])}
 
 
@@ -227,7 +244,36 @@ def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
             if not _excluded(system, op, framework, dtype, cache):
                 part = key._replace(dtype=dtype, cache=cache)
                 time = _numbers(rows, "latency") * 1e-3
-                yield merged(Measurements(part, source.columns(rows), time, named))
+                found = merged(Measurements(part, source.columns(rows), time, named))
+                yield _tuned(found) if (op, framework, dtype) in UNTUNED else found
+
+
+def _tuned(table: Measurements) -> Measurements:
+    """Without groups of one model and one split that are slower than a rank with more of the work."""
+    columns = table.columns
+    models = np.stack([columns[n] for n in ("hidden", "inter", "topk", "experts", "routing")], 1)
+    _, model = np.unique(models, axis=0, return_inverse=True)
+    tokens, place = np.unique(columns["tokens"], return_inverse=True)
+    kept = np.ones(len(table.time), bool)
+    for which in range(model.max() + 1):
+        rows = np.flatnonzero(model.ravel() == which)
+        splits, group = np.unique(
+            np.stack([columns["tp"][rows], columns["ep"][rows]], 1), axis=0, return_inverse=True
+        )
+        times = np.full((len(splits), len(tokens)), np.nan)
+        times[group.ravel(), place.ravel()[rows]] = table.time[rows]
+        kept[rows] = ~_slow(splits, times)[group.ravel()]
+    return table.take(np.flatnonzero(kept))
+
+
+def _slow(splits: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Which splits are too slow beside one with no more ranks of either kind, on the tokens of both."""
+    more = np.all(splits[:, None] >= splits, axis=2) & ~np.eye(len(splits), dtype=bool)
+    slow = np.zeros(len(splits), bool)
+    for a, b in zip(*np.nonzero(more), strict=True):
+        both = np.isfinite(times[a]) & np.isfinite(times[b])
+        slow[a] |= both.any() and np.median(times[a][both] / times[b][both]) > TOO_SLOW
+    return slow
 
 
 def _excluded(system: str, op: str, framework: str, dtype: str = "", cache: str = "") -> bool:

@@ -19,6 +19,7 @@ from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.matmul import matmul
 from perfmodel.kernels.recurrent import recurrent
+from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
@@ -114,16 +115,7 @@ def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     ]
 
 
-ROUTING = {"balanced": 0.0, "power_law_1.01": 1.4, "power_law_1.2": 1.1}
-"""Coefficient of variation of the experts' loads, by the name of a routing.
-
-Loads drawn from a density x^-a between 1 and a large number, as AIConfigurator's
-collector draws them; the values are those of a ratio of 500 between largest and smallest.
-"""
-
-
 def _moe(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    skew = jnp.take(jnp.array(list(ROUTING.values()), dtype=float), row["routing"].astype(int))
     return [
         mixture(
             chip,
@@ -135,8 +127,8 @@ def _moe(chip: Chip, plan: Plan, row: Row) -> list[Work]:
             row["experts"],
             row["tp"],
             row["ep"],
-            skew,
-            row.get("gated", jnp.ones_like(skew)),
+            row["routing"],
+            row.get("gated", jnp.ones_like(row["tokens"])),
             row.get("home"),
         )
     ]
@@ -181,7 +173,7 @@ OPERATIONS: dict[str, Operation] = {
         "mixture",
         ("tokens", "hidden", "inter", "topk", "experts"),
         {"tp": 1.0, "ep": 1.0},
-        {"routing": tuple(ROUTING)},
+        {"routing": ROUTINGS},
         _moe,
     ),
     "elementwise": Operation(

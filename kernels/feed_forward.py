@@ -10,6 +10,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MixtureEfficiency
 from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.kernels.routing import ROUTINGS, loads
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import whole
@@ -22,22 +23,6 @@ ROWS = (16.0, 32.0, 64.0, 128.0)
 COLUMNS = 128.0
 
 
-def touched(tokens: Scalar, experts: Scalar, active: Scalar) -> Scalar:
-    r"""Experts that get at least one of `tokens`: $E\,(1 - (1 - k/E)^T)$, if routing is even and random."""
-    missed = jnp.log1p(-active / experts * (1 - 1e-6)) * tokens
-    return -experts * jnp.expm1(missed)
-
-
-def hottest(experts: Scalar, ranks: Scalar, skew: Scalar) -> Scalar:
-    r"""Load of the busiest of `ranks`, over the mean: $1 + c\sqrt{2 \ln n / E_n}$.
-
-    The largest of $n$ sums of $E_n = E/n$ loads, each with coefficient of variation $c$
-    (`skew`); the asymptote of the maximum of normal numbers.
-    """
-    local = jnp.maximum(experts / ranks, 1.0)
-    return 1 + skew * jnp.sqrt(2 * jnp.log(ranks) / local + 1e-12)
-
-
 def mixture(
     chip: Chip,
     plan: Plan,
@@ -48,7 +33,7 @@ def mixture(
     experts: Scalar,
     tensor: Scalar,
     ranks: Scalar,
-    skew: Scalar,
+    routing: Scalar,
     gated: Scalar | float = 1.0,
     home: Home | None = None,
 ) -> Work:
@@ -58,19 +43,20 @@ def mixture(
 
     - `tokens`: of all ranks together; each goes through `active` of `experts`.
     - `tensor`, `ranks`: chips that share an expert; groups of experts.
+    - `routing`: a place in `ROUTINGS`.
     - `gated`: 1 where an expert has a gate, else 0.
-    - `skew`: coefficient of variation of the experts' loads; 0 where they are even.
     - `home`: where the experts live; the chip's native memory if not given.
     """
     home = native(chip) if home is None else home
     fitted, wide = chip.efficiency.mixture, as_scalar(1.0 + gated)
     columns = inter / tensor
-    pairs = tokens * active / ranks * hottest(experts, ranks, skew)
-    local = touched(tokens, experts, active) / ranks
+    pairs, local = loads(routing, tokens, active, experts, ranks)
     weights = local * (wide + 1) * hidden * columns * plan.format.weight
     moved = _moved(plan, tokens, pairs, hidden, columns, wide)
     reads = home.traffic(weights)
-    useful, occupancy, feed = _grouped(chip, plan, fitted, pairs, local, hidden, columns, wide)
+    even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
+    heights = _heights(plan, pairs, local, even)
+    useful, occupancy, feed = _grouped(chip, plan, fitted, pairs, heights, hidden, columns, wide)
     launched, inside = chip.execution == "launched", on_chip(chip, moved)
     return Work(
         demand=Resources(
@@ -78,8 +64,8 @@ def mixture(
             vector=4.0 * pairs * columns,
             exponential=pairs * columns,
             private=reads["private"] + (0.0 if launched else inside["private"]),
-            shared=feed + moved if launched else reads["shared"] + inside["shared"],
-            main=reads["main"] + (moved * spilled(chip, moved) if launched else 0.0),
+            shared=feed if launched else reads["shared"] + inside["shared"],
+            main=reads["main"],
             far=reads["far"],
         ),
         shares=Resources(
@@ -89,7 +75,11 @@ def mixture(
             main=fitted.streaming,
         ),
         occupancy=occupancy,
-        latency=fitted.launch + fitted.route * tokens * active + crossing_time(chip, 6.0),
+        latency=fitted.launch
+        + fitted.route * tokens * active
+        + fitted.local * local
+        + _passes(chip, fitted, moved)
+        + crossing_time(chip, 6.0),
         choice=fitted.choice,
         dtype=plan.format.matrix,
     )
@@ -100,10 +90,27 @@ def _moved(
 ) -> Scalar:
     """Bytes of activations: permuted in, between the products, weighed and summed out."""
     activation = plan.format.activation
-    permuted = 2.0 * tokens * hidden + 2 * activation * pairs * hidden
+    permuted = (2.0 + 2 * activation) * pairs * hidden
     between = (2 * 2.0 * wide + 2 * activation) * pairs * columns
     returned = 2 * 2.0 * pairs * hidden + 2.0 * tokens * hidden
     return permuted + between + returned
+
+
+def _passes(chip: Chip, fitted: MixtureEfficiency, moved: Scalar) -> Scalar:
+    """Time of the passes between the products, kernels of their own on launched chips."""
+    if chip.execution != "launched":
+        return as_scalar(0.0)
+    out = spilled(chip, moved)
+    slow = out / (chip.main.bandwidth * fitted.streaming + 1.0)
+    return fitted.passes * moved * (slow + (1 - out) / (chip.shared.bandwidth + 1.0))
+
+
+def _heights(plan: Plan, pairs: Scalar, local: Scalar, even: Scalar) -> Values:
+    """Tiles that the rows of all experts fill: each expert pads its last one, half of it on average."""
+    rows = jnp.array(ROWS)
+    alike = local * whole(pairs / local / rows, plan.exact)
+    uneven = jnp.maximum(local, pairs / rows + local / 2)
+    return even * alike + (1 - even) * uneven
 
 
 def _grouped(
@@ -111,7 +118,7 @@ def _grouped(
     plan: Plan,
     fitted: MixtureEfficiency,
     pairs: Scalar,
-    local: Scalar,
+    heights: Values,
     hidden: Scalar,
     columns: Scalar,
     wide: Scalar,
@@ -120,7 +127,6 @@ def _grouped(
     if chip.execution != "launched":
         return jnp.ones(()), jnp.ones(()), jnp.zeros(())
     rows = jnp.array(ROWS)
-    heights = local * whole(pairs / local / rows, plan.exact)
     tiles_up = heights * whole(wide * columns / COLUMNS, plan.exact)
     tiles_down = heights * whole(hidden / COLUMNS, plan.exact)
     steps = tiles_up * hidden + tiles_down * columns

@@ -1,17 +1,13 @@
 """Whatever is wrong with what is handed in: exit status 2, one sentence, nothing written."""
 
-import contextlib
-import io
 import json
-import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
+from command import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perfmodel.interface.cli import main
 from perfmodel.library.files import stems
 
 KERNELS = b"op,chip,dtype,m,n,k\ngemm,h100,bf16,32,4096,4096\n"
@@ -39,23 +35,6 @@ CONFIG = {
     "vocab_size": 100,
 }
 L4 = stems("chips")["l4"].read_text()
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command, with every warning an error."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["perfmodel", *map(str, words)]),
-        mock.patch.object(sys, "warnoptions", ["error"]),
-        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    status = ended.value.code
-    assert isinstance(status, int)
-    return status, out.getvalue(), err.getvalue()
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perfmodel.calibration.aiconfigurator import CURRENT, OTHERS, SYSTEMS, locate, tables
+from perfmodel.calibration.aiconfigurator import CURRENT, OTHERS, SYSTEMS, _slow, locate, tables
 from perfmodel.calibration.calibrate import Options, calibrate, plan_of, with_smooth
 from perfmodel.calibration.errors import coverage, errors, interval
 from perfmodel.calibration.fit import Table, fit, from_free, predict, to_free, with_family
@@ -282,6 +282,14 @@ def test_only_the_collections_that_are_sound_are_read():
     assert {framework for framework, _ in found} == {"trtllm", "vllm"}
     assert ("vllm", "fp8_block") not in found
     assert list(OTHERS) == ["a100_sxm", "l40s", "b60"] and set(CURRENT) == set(OTHERS["l40s"])
+
+
+def test_a_rank_with_less_of_the_work_that_is_slower_was_not_tuned():
+    # Splits (tensor, expert): one rank, two, four; the second takes twice as long as the first.
+    splits = np.array([[1.0, 1], [2, 1], [4, 1], [1, 8]])
+    times = np.array([[10.0, 20], [20, 40], [9, np.nan], [np.nan, 24]])
+    # The last is slower on the one size that both have, but by less than a quarter.
+    assert _slow(splits, times).tolist() == [False, True, False, False]
 
 
 def test_a_source_that_is_not_there_is_named():

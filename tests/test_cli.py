@@ -1,8 +1,6 @@
 """The command line keeps to its contract: columns, names, help, exit statuses."""
 
-import contextlib
 import csv
-import io
 import json
 import os
 import signal
@@ -10,33 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
+from command import run
 
 from perfmodel.errors import InputError
-from perfmodel.interface.cli import main
 from perfmodel.interface.serving import OUTPUTS, Split, read_row, setting, splits
 from perfmodel.library.efficiency import FITTED
 
 COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command, with every warning an error."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["perfmodel", *map(str, words)]),
-        mock.patch.object(sys, "warnoptions", ["error"]),
-        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    status = ended.value.code
-    assert isinstance(status, int)
-    return status, out.getvalue(), err.getvalue()
 
 
 def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):

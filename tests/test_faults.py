@@ -13,7 +13,7 @@ from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.step import decode_step
 from perfmodel.kernels.attention import attention_decode, grouped
 from perfmodel.kernels.catalogue import OPERATIONS, cost
-from perfmodel.kernels.feed_forward import touched
+from perfmodel.kernels.routing import random
 from perfmodel.library.chip import NEEDED, chip_files, load_chip
 from perfmodel.library.model import load_model
 from perfmodel.resources import NAMES
@@ -102,12 +102,13 @@ def test_what_is_not_listed_is_refused():
 
 def test_a_mixture_reads_the_experts_touched_and_multiplies_the_active_ones():
     sizes = {"tokens": 4.0, "hidden": 4096.0, "inter": 1536.0, "topk": 8.0, "experts": 128.0}
-    row = {k: as_scalar(v) for k, v in (sizes | {"tp": 1.0, "ep": 1.0, "routing": 0.0}).items()}
+    row = {k: as_scalar(v) for k, v in (sizes | {"tp": 1.0, "ep": 1.0, "routing": 3.0}).items()}
     (work,) = OPERATIONS["moe"].works(load_chip("h100-sxm"), Plan(), row)
     expert = 3 * 4096 * 1536
     # 4 tokens x 8 experts x 2 FLOP a weight; of 128 experts 128 (1 - (15/16)^4) = 29.1 are touched.
     assert work.demand.matrix == pytest.approx(2 * 32 * expert, rel=1e-3)
-    assert touched(as_scalar(4.0), as_scalar(128.0), as_scalar(8.0)) == pytest.approx(29.1, abs=0.1)
+    found = random(*map(as_scalar, (4.0, 8.0, 128.0, 1.0)))
+    assert found.experts == pytest.approx(29.1, abs=0.1)
     assert work.demand.main is not None
     assert float(jnp.max(work.demand.main)) < 0.3 * 128 * expert * 2
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
-from perfmodel.library.chip import build, find_chip
-from perfmodel.library.efficiency import FITTED, check_fitted
+from perfmodel.library.chip import build, find_chip, load_chip
+from perfmodel.library.efficiency import FITTED, Origin, check_fitted, load_interval, read_prior
 from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
 from perfmodel.library.model import find_model
 from perfmodel.library.schema import ChipFile
@@ -212,3 +212,19 @@ def test_any_value_in_a_chip_file_is_taken_or_refused_in_a_sentence(
         build("my", read_as(ChipFile, path), Plan(), FITTED)
     except InputError as error:
         assert len(str(error).splitlines()) == 1
+
+
+def test_a_chip_that_was_not_fitted_takes_the_parameters_of_its_sibling():
+    plan = Plan(framework="vllm", backend="fa3")
+    h100, h200 = (load_chip(name, plan).efficiency.decode for name in ("h100-sxm", "h200-sxm"))
+    assert h100.launch == h200.launch and h100.block == h200.block
+    gaudi, prior = load_chip("gaudi3").efficiency.decode, read_prior("launched")["decode"]
+    assert float(gaudi.launch) == pytest.approx(prior["launch_us"] * 1e-6)
+
+
+def test_the_interval_of_a_sibling_is_wider():
+    narrow, wide = (
+        load_interval(Origin(stem, "launched", "hopper"), "decode", Plan())
+        for stem in ("h100-sxm", "h200-sxm")
+    )
+    assert wide.low < narrow.low < narrow.high < wide.high

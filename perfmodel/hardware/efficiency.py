@@ -129,7 +129,8 @@ class MixtureEfficiency(eqx.Module):
     - `launch`: of all its kernels together.
     - `sustained`, `feed`, `streaming`, `private`, `prologue`, `rounding`, `choice`: as for
       the matrix product.
-    - `route`: added for each (token, expert) pair.
+    - `route`: added for each (token, expert) pair; `local`: for each expert touched on the rank.
+    - `passes`: over activations between the products, times what they need at full rate.
     """
 
     launch: Scalar = parameter(1e-8, 2e-4, "us")
@@ -139,6 +140,8 @@ class MixtureEfficiency(eqx.Module):
     private: Scalar = parameter(0.01, 1.0)
     prologue: Scalar = parameter(1.0, 2000.0)
     route: Scalar = parameter(1e-13, 1e-7, "us")
+    local: Scalar = parameter(1e-12, 1e-5, "us")
+    passes: Scalar = parameter(0.05, 20.0)
     rounding: Scalar = parameter(0.0, 1.0)
     choice: Scalar = parameter(1.0, 200.0)
 

@@ -8,6 +8,7 @@ from perfmodel.inference.placement import Placement
 from perfmodel.inference.tasks import Task
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.kernels.home import Home
+from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import (
@@ -238,7 +239,7 @@ def _mixture(site: Site, hidden: Number, feed_forward: Mixture, batch: Batch) ->
         experts=feed_forward.experts,
         tp=plan.tensor * plan.data / plan.expert,
         ep=plan.expert,
-        routing=0,
+        routing=ROUTINGS.index("random"),
         gated=1.0 * feed_forward.gated,
         home=site.placement.weights,
     )

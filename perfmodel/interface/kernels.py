@@ -17,7 +17,7 @@ from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.interface.alike import gather, in_blocks, stack, structure
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import Group, groups_of
-from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.efficiency import CACHED, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import backend
@@ -120,7 +120,7 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
     chip = restrict(load_chip(key.chip, plan, calibration), _kinds(key.op, plan))
     family = OPERATIONS[key.op].family
     return Site(
-        group, chip, plan, *load_interval(key.chip, file.execution, family, plan, calibration)
+        group, chip, plan, *load_interval(origin(key.chip, file), family, plan, calibration)
     )
 
 

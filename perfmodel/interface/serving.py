@@ -23,7 +23,7 @@ from perfmodel.inference.serving import Service, largest_batch, serve
 from perfmodel.interface.alike import gather, in_blocks, stack, structure
 from perfmodel.interface.kernels import OVERFLOW, as_text
 from perfmodel.kernels.rows import framework_of, number_of, word_of
-from perfmodel.library.chip import chip_files, find_chip, load_chip
+from perfmodel.library.chip import chip_files, find_chip, load_chip, origin
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import load_interval
 from perfmodel.library.files import named
@@ -88,7 +88,7 @@ def setting(
     kinds = {"bf16", plan.format.matrix}
     loaded = restrict(load_chip(stem, plan, calibration), kinds)
     families = [
-        load_interval(stem, file.execution, f, plan, calibration) for f in ("matmul", "decode")
+        load_interval(origin(stem, file), f, plan, calibration) for f in ("matmul", "decode")
     ]
     low, high = min(f.low for f in families), max(f.high for f in families)
     model_traced = traced(shape)

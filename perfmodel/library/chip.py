@@ -7,7 +7,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.memory import ABSENT, Memory
 from perfmodel.hardware.network import Network
-from perfmodel.library.efficiency import FITTED, load_efficiency
+from perfmodel.library.efficiency import FITTED, Origin, load_efficiency
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.schema import ChipFile, NetworkFile, TierFile, si_or
 from perfmodel.library.technology import load_link, load_memory, load_node
@@ -86,10 +86,15 @@ def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
         peak_power=si_or(file.power.peak, "W", missing=float("inf")),
         area=si_or(file.area, "m2"),
         price=si_or(file.money.price, "USD"),
-        efficiency=load_efficiency(stem, file.execution, plan, calibration),
+        efficiency=load_efficiency(origin(stem, file), plan, calibration),
         execution=file.execution,
         name=stem,
     )
+
+
+def origin(stem: str, file: ChipFile) -> Origin:
+    """Whose fitted parameters a chip takes."""
+    return Origin(stem, file.execution, file.architecture)
 
 
 def _check(stem: str, file: ChipFile) -> None:

@@ -47,6 +47,12 @@ FAMILIES: dict[str, type[eqx.Module]] = {
     "host": HostEfficiency,
 }
 
+SIBLINGS = "siblings"
+"""The table of the prior that names, for an architecture, the measured chip that speaks for it."""
+
+WIDER = 1.15
+"""How much wider the interval of a sibling's parameters is, at both ends: assumed."""
+
 CACHED = ("decode", "prefill", "mla_decode", "mla_prefill")
 """Families whose parameters are filed by the format of the cache, not of the weights."""
 
@@ -99,7 +105,8 @@ def check_fitted(folder: Path) -> None:
 
 
 def _check_prior(content: dict[str, Any]) -> None:
-    for execution, section in _tables(content, "", get_args(Execution)):
+    ways = {name: table for name, table in content.items() if name != SIBLINGS}
+    for execution, section in _tables(ways, "", get_args(Execution)):
         families = dict(section)
         _check_number(f"{execution}.crossing", families.pop("crossing", None), *CROSSING)
         known = {family: _bounds(kind) for family, kind in FAMILIES.items()} | {"interval": FACTORS}
@@ -188,21 +195,35 @@ def formats_of(plan: Plan) -> dict[str, str]:
     return dict.fromkeys(FAMILIES, plan.weights) | dict.fromkeys(CACHED, plan.cache)
 
 
+class Origin(NamedTuple):
+    """Whose parameters are wanted: the chip's name, its way of execution, its architecture."""
+
+    stem: str
+    execution: str
+    architecture: str
+
+
+def sibling(origin: Origin, folder: Path) -> str:
+    """The measured chip that speaks for one of the same architecture; empty where none does."""
+    return read_fitted(folder, "prior").get(SIBLINGS, {}).get(origin.architecture, "")
+
+
 def sections(
-    stem: str, family: str, framework: str, dtype: str, folder: Path
+    origin: Origin, family: str, framework: str, dtype: str, folder: Path
 ) -> list[dict[str, Any]]:
-    """Sections of a chip's file that speak of a family, the most general first."""
-    table = read_fitted(folder, stem).get(family, {})
+    """Sections that speak of a family, the most general first: of the chip's file, or of its sibling's."""
+    own = read_fitted(folder, origin.stem).get(family)
+    table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
     frameworks = dict.fromkeys([SMOOTH, framework])
     return [table.get(f, {}).get(d, {}) for f in frameworks for d in dict.fromkeys(["bf16", dtype])]
 
 
-def load_efficiency(stem: str, execution: str, plan: Plan, folder: Path = FITTED) -> Efficiency:
+def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Efficiency:
     """The fitted parameters of a chip for a plan: prior, smooth form, framework, format."""
-    prior = read_prior(execution, folder)
+    prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
     families = {
-        family: _family(family, prior, sections(stem, family, framework, dtype, folder))
+        family: _family(family, prior, sections(origin, family, framework, dtype, folder))
         for family, dtype in formats_of(plan).items()
     }
     return Efficiency(**families, crossing=prior["crossing"])
@@ -228,15 +249,18 @@ class Interval(NamedTuple):
     high: float
 
 
-def load_interval(
-    stem: str, execution: str, family: str, plan: Plan, folder: Path = FITTED
-) -> Interval:
-    """The interval of a family's predictions: of the most specific fit, else the prior's."""
+def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED) -> Interval:
+    """The interval of a family's predictions: of the most specific fit, else the prior's.
+
+    A sibling's is widened.
+    """
     dtype = formats_of(plan)[family]
-    found = [read_prior(execution, folder)["interval"]]
-    found += sections(stem, family, plan.framework or SMOOTH, dtype, folder)
+    found = [read_prior(origin.execution, folder)["interval"]]
+    found += sections(origin, family, plan.framework or SMOOTH, dtype, folder)
     given = [section for section in found if "low" in section][-1]
-    return Interval(given["low"], given["high"])
+    own = given is found[0] or family in read_fitted(folder, origin.stem)
+    wider = 1.0 if own else WIDER
+    return Interval(given["low"] / wider, given["high"] * wider)
 
 
 def _family(family: str, prior: dict[str, Any], found: list[dict[str, Any]]) -> Any:

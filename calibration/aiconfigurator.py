@@ -56,6 +56,7 @@ EXCLUDED = {
     ("h100_sxm", "attention_prefill", "trtllm", "bf16/fp8"): "labelled bf16, computed in fp8",
     ("h200_sxm", "attention_prefill", "trtllm", "bf16/fp8"): "labelled bf16, computed in fp8",
     ("", "attention_prefill", "sglang", "bf16/fp8"): "run by another backend, for few shapes",
+    ("b60", "gemm", "vllm", "fp8"): "no unit for it: computed in bf16",
     ("l40s", "all_reduce", "trtllm", ""): "one file under several versions, ten times too slow",
     ("l40s", "all_reduce", "vllm", ""): "one file under several versions, ten times too slow",
     ("l40s", "all_reduce", "sglang", ""): "one file under several versions, ten times too slow",

@@ -107,7 +107,14 @@ def calibrate(
     **Arguments:**
 
     - `progress`: called before each fit, with its first table.
+
+    **Raises:**
+
+    - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format.
     """
+    for table in tables:
+        chip, plan = _chip(table.key, options)
+        chip.rates(plan.format.matrix)
     (options.out / "residuals").mkdir(parents=True, exist_ok=True)
     _write_prior(options)
     write_toml(options.out / "run.toml", _run(options))

@@ -50,9 +50,11 @@ def collective(
     steps, sent = ways(chip.scale_up, kind, inner, size)
     starts = steps * (chip.scale_up.latency + fitted.step)
     if by_nccl:
-        # With a flag beside each word a receiver needs no word from the sender, at half the rate.
-        starts = jnp.concatenate([starts, starts + steps * fitted.handshake])
-        sent = jnp.concatenate([2 * sent, sent])
+        # With a flag beside each word a receiver needs no word from the sender, at half the rate;
+        # the switch, which adds up whole blocks, can send none.
+        flagged = 2 if kind == "all_reduce" else 1
+        starts = jnp.concatenate([starts[:flagged], starts + steps * fitted.handshake])
+        sent = jnp.concatenate([2 * sent[:flagged], sent])
     part = size if kind in UNSHARED else size / inner
     outer_steps, outer_sent = _within(chip.scale_out, kind, outer, part)
     active = jnp.minimum(ranks - 1, 1.0)

@@ -67,7 +67,7 @@ NAMES = [
 NAMES_OF_DESIGNS = ["goal", "SRAM", "SRAM rate", "HBM", "bf16", "die", "reached", "best of a grid"]
 
 CAVEATS = (
-    "Fitted: the kernels of H100 and A100; B200 starts from their prior.",
+    "Fitted: the kernels of H100 and B200.",
     "WSE-3 and LPU v1 rest on one published speed each; their ranges say so.",
     "USD: the price of the chips over four years, busy all the time, and their electricity.",
 )

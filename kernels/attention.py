@@ -11,7 +11,14 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
-from perfmodel.kernels.dispatch import FOLDING, PADDING, WRITES_BACK, decode_cut
+from perfmodel.kernels.dispatch import (
+    FOLDING,
+    KEYS,
+    MASKS_WINDOWS,
+    PADDING,
+    WRITES_BACK,
+    decode_cut,
+)
 from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
@@ -272,7 +279,9 @@ def _tiled_prefill(
     rows = queries * fold
     blocks = whole(rows / TILE, plan.exact)
     all_blocks = batch * heads.query / fold * blocks
-    area = pairs * fold * blocks * TILE / rows + blocks * TILE * TILE / 2 * (1 + windowed)
+    through = visible(queries, context, context) if plan.backend in MASKS_WINDOWS else pairs
+    edge = blocks * TILE * KEYS.get(plan.backend, TILE) / 2 * (1 + windowed)
+    area = through * fold * blocks * TILE / rows + edge
     asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
     longest = (seen + windowed * (TILE / fold + TILE)) * TILE
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)

@@ -12,6 +12,7 @@ Read in their sources, and seen in their measured times:
   splits a cache into parts of 512 tokens. XQA keeps head sizes that are powers of two, does
   not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
 - On Blackwell TensorRT-LLM's own kernels take groups up to 32.
+- Intel's kernels mask a window in prefill; they skip nothing.
 """
 
 from collections.abc import Callable
@@ -35,6 +36,7 @@ FOLDING: dict[Backend, bool] = {
     "xqa": False,
     "xqa_hopper": False,
     "trtllm_gen": False,
+    "xpu": False,
 }
 """Whether prefill folds the queries of a group into rows of one block; `fa2` does for one new token."""
 
@@ -52,6 +54,13 @@ PADDING: dict[Backend, Callable[[Scalar], Scalar]] = {
 WRITES_BACK: tuple[Backend, ...] = ("xqa_hopper",)
 """Backends whose benchmark leaves the shared tier full of data that must be written back before
 it can be read into: seen as one more pass over as much of the cache as the tier holds."""
+
+
+KEYS: dict[Backend, float] = {"xqa": 64.0}
+"""Keys of a prefill tile where they are not as many as its rows: what is masked is cut so finely."""
+
+MASKS_WINDOWS: tuple[Backend, ...] = ("xpu",)
+"""Backends whose prefill multiplies what a window hides, and masks it."""
 
 
 class Case(NamedTuple):
@@ -138,6 +147,10 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
     return Cut(jnp.where(together, free.splits, parts), apart, apart, apart)
 
 
+def _free(case: Case, free: Cut) -> Cut:
+    return free
+
+
 RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "fa2": _fa2,
     "fa3": _fa3,
@@ -146,6 +159,7 @@ RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "trtllm_gen": _trtllm_gen,
     "xqa": _xqa,
     "xqa_hopper": _xqa_hopper,
+    "xpu": _free,
 }
 
 

@@ -182,3 +182,27 @@ def test_a_resident_prompt_reads_each_key_head_once(kv: float):
     expected = 2 * 2 * 512 * 256 * (kv + 8)
     assert demand.private == pytest.approx(expected, rel=ROUNDING)
     assert demand.main == demand.far == 0
+
+
+def test_a_backend_that_masks_windows_multiplies_what_they_hide():
+    full, cut = (
+        prefill(shape(8, 8), 4096, 4096, dataclasses.replace(EXACT, backend=backend), window=256.0)
+        for backend in ("xpu", "trtllm_gen")
+    )
+    assert full.demand.matrix == cut.demand.matrix
+    assert full.shares.matrix is not None and cut.shares.matrix is not None
+    # 4096 x 4097 / 2 pairs in place of 256 x 257 / 2 + 3840 x 256, both with the same edge of
+    # 32 tiles of 128 x 128.
+    ratio = (8_390_656 + 524_288) / (1_015_936 + 524_288)
+    assert float(cut.shares.matrix / full.shares.matrix) == pytest.approx(ratio, rel=1e-4)
+
+
+def test_what_is_masked_is_cut_as_finely_as_the_tiles_of_keys():
+    fine, coarse = (
+        prefill(shape(8, 8), 128, 128, dataclasses.replace(EXACT, backend=backend))
+        for backend in ("xqa", "trtllm_gen")
+    )
+    assert fine.shares.matrix is not None and coarse.shares.matrix is not None
+    # One tile of rows: 128 x 129 / 2 pairs, and half a tile of 64 or of 128 keys.
+    ratio = (8256 + 128 * 128 / 2) / (8256 + 128 * 64 / 2)
+    assert float(fine.shares.matrix / coarse.shares.matrix) == pytest.approx(ratio, rel=1e-4)

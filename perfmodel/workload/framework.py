@@ -9,7 +9,7 @@ Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
 FRAMEWORKS = get_args(Framework)
 
 Backend = Literal[
-    "smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "xqa_hopper", "trtllm_gen"
+    "smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "xqa_hopper", "trtllm_gen", "xpu"
 ]
 
 BACKENDS: dict[tuple[str, str], Backend] = {
@@ -25,6 +25,7 @@ BACKENDS: dict[tuple[str, str], Backend] = {
     ("trtllm", "ada"): "xqa",
     ("trtllm", "hopper"): "xqa_hopper",
     ("trtllm", "blackwell"): "trtllm_gen",
+    ("vllm", "xe"): "xpu",
     ("vllm", "blackwell-gddr"): "fa2",
     ("sglang", "blackwell-gddr"): "flashinfer",
     ("trtllm", "blackwell-gddr"): "xqa",

@@ -54,10 +54,19 @@ def cost(chip: Chip, works: list[Work]) -> Breakdown:
 
 
 def _gemm(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    work = [matmul(chip, plan, row["m"], row["n"], row["k"], row.get("home"))]
-    if not plan.format.quantises:
-        return work
-    return [elementwise(chip, plan, row["m"], row["k"], KINDS["quantise"]), *work]
+    work = matmul(chip, plan, row["m"], row["n"], row["k"], row.get("home"))
+    if not plan.format.passes:
+        return [work]
+    return [_quantised(chip, plan, row["m"], row["k"]), work]
+
+
+def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar) -> Work:
+    """The pass that quantises activations: it reads them in bf16 and writes them in their format."""
+    traffic = KINDS["quantise"]._replace(
+        read=2.0 * plan.format.passes, written=plan.format.activation
+    )
+    work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.matmul.quantise
+    return eqx.tree_at(lambda w: w.shares.shared, work, rate)
 
 
 def _window(row: Row) -> Scalar:

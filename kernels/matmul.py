@@ -14,7 +14,7 @@ from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import whole
+from perfmodel.smooth import soft_max, whole
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
 
@@ -26,6 +26,10 @@ SHORTEST = 128
 
 MOST_SPLITS = 64
 """As many as any library measured here uses."""
+
+ONSET = 7e-4
+"""Matrix work, in s, half of which runs before a power limit holds: fits lie between 0.3 and 1.1 ms.
+In service the limit has long been reached."""
 
 COPIES = 5
 """Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
@@ -50,12 +54,12 @@ def matmul(
     return count(chip, plan, m, n, k, home)
 
 
-def _shares(fitted: MatmulEfficiency, useful: Values | float = 1.0) -> Resources:
-    """Shares of the peak rates; of what the matrix units multiply, only `useful` is asked for."""
+def _shares(fitted: MatmulEfficiency, matrix: Values, carried: Values | float = 1.0) -> Resources:
+    """Shares of the peak rates; feeding a tile carries `carried` bytes for each one read."""
     return Resources(
-        matrix=fitted.sustained * useful,
+        matrix=matrix,
         private=fitted.private,
-        shared=fitted.feed,
+        shared=fitted.feed * carried,
         main=fitted.streaming,
     )
 
@@ -70,21 +74,32 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
     filled = k / splits / (k / splits + fitted.prologue)
     weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n
     memory = _memory(chip, plan, home, weights, inputs + results)
-    feed = outputs * k * (rows * activation + columns * plan.format.weight)
+    fed = rows * activation + columns * plan.format.weight
+    matrix = _useful(chip, plan, m * n * k, outputs * rows * columns * k)
     return Work(
         demand=Resources(
             matrix=2.0 * m * n * k,
             private=memory["private"],
-            shared=feed,
+            shared=outputs * k * fed,
             main=memory["main"],
             far=memory["far"],
         ),
-        shares=_shares(fitted, m * n / (outputs * rows * columns)),
+        shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step)),
         occupancy=filled * occupied(tiles / chip.cores, fitted.rounding, plan.exact),
         latency=fitted.launch + _fixup(chip, fitted, splits, m * n),
         choice=fitted.choice,
         dtype=plan.format.matrix,
     )
+
+
+def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
+    """Share of the matrix peak left by padding, by issue, and by power in work that lasts."""
+    fitted, format = chip.efficiency.matmul, plan.format.matrix
+    peak = chip.rates(format).matrix
+    drawn = fitted.draw * chip.energies(format).matrix * peak / chip.headroom
+    limited = 1 / soft_max([1 / fitted.sustained, drawn])
+    lasting = 2.0 * products / (2.0 * products + peak * ONSET) if plan.replay else 1.0
+    return (fitted.sustained + lasting * (limited - fitted.sustained)) * products / padded
 
 
 def _alternatives() -> tuple[Values, Values, Values]:
@@ -102,7 +117,7 @@ def _splits(chip: Chip, plan: Plan, outputs: Values, k: Scalar) -> Values:
 def _fixup(chip: Chip, fitted: MatmulEfficiency, splits: Values, outputs: Scalar) -> Values:
     """Partial sums in fp32 go through the shared tier and come back."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
-    traffic = 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    traffic = 8.0 * outputs * splits / (chip.shared.bandwidth + 1.0)
     return extra * (fitted.fixup + traffic)
 
 
@@ -115,8 +130,11 @@ def _memory(
         return traffic | {"main": traffic["main"] + fleeting * spilled(chip, fleeting)}
     fitted = chip.efficiency.matmul
     copies = jnp.minimum(float(COPIES), jnp.ceil(chip.shared.capacity / weights))
-    kept = jnp.log(chip.shared.capacity * fitted.hold / (copies * weights + fleeting))
-    return traffic | {"main": (traffic["main"] + fleeting) * jax.nn.sigmoid(-fitted.cliff * kept)}
+    room = chip.shared.capacity / chip.shared.parts
+    kept = jnp.log(room * fitted.hold / (copies * weights + fleeting))
+    miss = jax.nn.sigmoid(-fitted.cliff * kept)
+    ratio = chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.cached + 1.0)
+    return traffic | {"main": (traffic["main"] + fleeting) * (miss + (1 - miss) * ratio)}
 
 
 def _resident(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:
@@ -132,7 +150,7 @@ def _resident(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Hom
             main=memory["main"],
             far=memory["far"],
         ),
-        shares=_shares(fitted),
+        shares=_shares(fitted, fitted.sustained),
         latency=fitted.launch + crossing_time(chip, 2.0),
         dtype=plan.format.matrix,
     )

@@ -81,10 +81,17 @@ def test_a_split_pays_for_its_reduction():
     fitted = chip.efficiency.matmul
     found = product(chip, 256, 512, 1024)
     # 8 partial sums of 256 x 512, 4 bytes out and 4 back.
-    traffic = 8 * 8 * 256 * 512 / (chip.shared.bandwidth * fitted.feed)
+    traffic = 8 * 8 * 256 * 512 / chip.shared.bandwidth
     assert found.latency[WHOLE] == fitted.launch
     expected = float(fitted.launch + fitted.fixup + traffic)
     assert found.latency[WHOLE + 1] == pytest.approx(expected, rel=ROUNDING)
+
+
+def issued(chip: Chip) -> float:
+    """Share of the matrix peak that issue and power leave to work that lasts."""
+    fitted = chip.efficiency.matmul
+    drawn = fitted.draw * chip.energies("bf16").matrix * chip.rates("bf16").matrix / chip.headroom
+    return float((fitted.sustained**-4 + drawn**4) ** -0.25)
 
 
 def test_rows_that_a_tile_pads_are_not_useful():
@@ -92,7 +99,30 @@ def test_rows_that_a_tile_pads_are_not_useful():
     share = product(chip, 1, 512, 1024).shares.matrix
     assert share is not None
     # One row of 128.
-    expected = float(chip.efficiency.matmul.sustained / 128)
+    assert share[WHOLE] == pytest.approx(issued(chip) / 128, rel=ROUNDING)
+
+
+def test_a_chip_of_more_power_multiplies_faster():
+    chip = h100()
+    rich = eqx.tree_at(lambda c: c.peak_power, chip, 2 * chip.peak_power)
+    assert issued(chip) < issued(rich) < float(chip.efficiency.matmul.sustained)
+
+
+def test_short_kernels_of_a_benchmark_end_before_the_power_limit_holds():
+    chip, sizes = h100(), (256, 512, 1024)
+    short = product(chip, *sizes, plan=Plan(replay=True)).shares.matrix
+    lasting = product(chip, *sizes).shares.matrix
+    assert short is not None and lasting is not None
+    assert short[WHOLE] > lasting[WHOLE]
+
+
+def test_operands_wait_for_each_step_of_k():
+    chip = h100()
+    fitted = chip.efficiency.matmul
+    share = product(chip, 256, 512, 1024).shares.shared
+    assert share is not None
+    # A tile of 128 x 128 in bf16 takes 512 bytes for each step; one read serves two cores.
+    expected = float(2 * fitted.feed * 512 / (512 + fitted.step))
     assert share[WHOLE] == pytest.approx(expected, rel=ROUNDING)
 
 

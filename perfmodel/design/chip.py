@@ -65,7 +65,13 @@ def build(design: Design, base: Chip, floor: Floorplan, power: Scalar) -> Chip:
     private = eqx.tree_at(
         lambda m: (m.capacity, m.bandwidth), base.private, replace_fn=lambda x: x * scale
     )
-    shared = Memory(design.sram, design.sram_bandwidth, base.shared.energy, SRAM_USABLE)
+    shared = Memory(
+        design.sram,
+        design.sram_bandwidth,
+        base.shared.energy,
+        SRAM_USABLE,
+        base.shared.multicast,
+    )
     main = Memory(
         design.stacks * floor.stack_capacity,
         design.stacks * floor.stack_bandwidth,

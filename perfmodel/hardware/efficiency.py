@@ -27,14 +27,19 @@ class MatmulEfficiency(eqx.Module):
     """Dense matrix product.
 
     - `launch`: from the end of one kernel to the first work of the next.
-    - `sustained`: share of the matrix peak, power and issue limits included.
-    - `feed`: share of the shared tier's peak at which tiles reach the cores;
-      above 1 where one read serves several cores (multicast).
+    - `sustained`: share of the matrix peak at which multiplications issue.
+    - `draw`: energy of a product over that of its multiplications alone: operands, clocks, leakage.
+    - `feed`: share of the shared tier's peak at which tiles reach the cores; above 1 where cores
+      find a neighbour's read on its way.
+    - `cached`: share of the shared tier's peak at which what stays there is read: partial sums,
+      and a benchmark's operands.
     - `streaming`: share of main memory's peak.
     - `private`: share of the private SRAM's peak, where weights live in it.
     - `prologue`: time to fill and drain a tile's pipeline, in steps of k.
+    - `step`: what each step of k costs a tile besides its operands, in bytes that would have come.
     - `fixup`: added when k is split over cores, for the reduction.
     - `rounding`: weight of whole waves against fractional ones.
+    - `quantise`: share of the shared tier's peak at which activations are quantised.
     - `choice`: how surely the library picks the fastest tile.
     - `hold`, `cliff`: footprint at which half of replayed operands stay in the
       shared tier, over its capacity, and how sharply that falls (a benchmark's effect).
@@ -42,11 +47,15 @@ class MatmulEfficiency(eqx.Module):
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
     sustained: Scalar = parameter(0.2, 1.0)
+    draw: Scalar = parameter(1.0, 30.0)
     feed: Scalar = parameter(0.05, 8.0)
+    cached: Scalar = parameter(0.02, 4.0)
     streaming: Scalar = parameter(0.3, 1.0)
     private: Scalar = parameter(0.01, 1.0)
     prologue: Scalar = parameter(1.0, 2000.0)
+    step: Scalar = parameter(1.0, 3000.0)
     fixup: Scalar = parameter(1e-8, 1e-4, "us")
+    quantise: Scalar = parameter(0.01, 4.0)
     rounding: Scalar = parameter(0.0, 1.0)
     choice: Scalar = parameter(1.0, 200.0)
     hold: Scalar = parameter(0.1, 4.0)

@@ -13,12 +13,16 @@ class Memory(eqx.Module):
     - `energy`: of moving one byte, in J.
     - `usable`: share of the capacity that may hold weights and KV cache, in [0, 1];
       0 for a cache that the hardware manages, or for a tier one does not serve from.
+    - `multicast`: cores that one read serves at once.
+    - `parts`: of a cache that keep copies of their own of what all cores read.
     """
 
     capacity: Scalar = eqx.field(converter=as_scalar)
     bandwidth: Scalar = eqx.field(converter=as_scalar)
     energy: Scalar = eqx.field(converter=as_scalar)
     usable: Scalar = eqx.field(converter=as_scalar)
+    multicast: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    parts: Scalar = eqx.field(converter=as_scalar, default=1.0)
 
     @property
     def room(self) -> Scalar:

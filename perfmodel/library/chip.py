@@ -115,6 +115,8 @@ def _tier(file: TierFile | None) -> Memory:
         bandwidth=file.bandwidth.si("byte/s"),
         energy=load_memory(file.technology),
         usable=file.usable.si("1"),
+        multicast=si_or(file.multicast, "1", missing=1.0),
+        parts=si_or(file.parts, "1", missing=1.0),
     )
 
 

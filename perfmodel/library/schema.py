@@ -74,13 +74,19 @@ JoulesPerExponential = Annotated[Quantity, measures("J/exp")]
 
 
 class TierFile(Strict):
-    """One memory tier. `technology` names a file of `technologies`, which gives the energy of a byte."""
+    """One memory tier. `technology` names a file of `technologies`, which gives the energy of a byte.
+
+    - `multicast`: cores that one read serves; `parts`: that keep copies of their own of what
+      all cores read. One where absent.
+    """
 
     kind: str
     technology: str
     capacity: Bytes
     bandwidth: BytesPerSecond
     usable: Share
+    multicast: Count | None = None
+    parts: Count | None = None
 
 
 class NetworkFile(Strict):

@@ -15,13 +15,14 @@ class Format(NamedTuple):
 
     - `weight`, `activation`: bytes of one element, scales included.
     - `matrix`: the kind of matrix unit that multiplies them.
-    - `quantises`: whether activations are quantised on the fly, in a pass of their own.
+    - `passes`: over activations that are quantised on the fly: two where a scale is of the whole
+      tensor, whose largest value must be known first; one where it is of a block or a row.
     """
 
     weight: float
     activation: float
     matrix: str
-    quantises: bool
+    passes: int
 
 
 _INT4 = 0.5 + 2 / 128  # one bf16 scale for a group of 128, as AWQ and GPTQ store them
@@ -29,20 +30,20 @@ _NVFP4 = 0.5 + 1 / 16
 _MXFP4 = 0.5 + 1 / 32
 
 FORMATS = {
-    "fp32": Format(4, 4, "fp32", False),
-    "bf16": Format(2, 2, "bf16", False),
-    "fp16": Format(2, 2, "bf16", False),
-    "fp8": Format(1, 1, "fp8", True),
-    "fp8_block": Format(1, 1, "fp8", True),
-    "int8": Format(1, 1, "int8", True),
-    "int4": Format(_INT4, 2, "bf16", False),
-    "nvfp4": Format(_NVFP4, _NVFP4, "fp4", True),
-    "mxfp4": Format(_MXFP4, _MXFP4, "fp4", True),
-    "w8a16": Format(1, 2, "bf16", False),
-    "w4a16_nvfp4": Format(_NVFP4, 2, "bf16", False),
-    "w4a16_mxfp4": Format(_MXFP4, 2, "bf16", False),
-    "w4a8_mxfp4": Format(_MXFP4, 1, "fp8", True),
-    "w4afp8": Format(_INT4, 1, "fp8", True),
+    "fp32": Format(4, 4, "fp32", 0),
+    "bf16": Format(2, 2, "bf16", 0),
+    "fp16": Format(2, 2, "bf16", 0),
+    "fp8": Format(1, 1, "fp8", 2),
+    "fp8_block": Format(1, 1, "fp8", 1),
+    "int8": Format(1, 1, "int8", 1),
+    "int4": Format(_INT4, 2, "bf16", 0),
+    "nvfp4": Format(_NVFP4, _NVFP4, "fp4", 1),
+    "mxfp4": Format(_MXFP4, _MXFP4, "fp4", 1),
+    "w8a16": Format(1, 2, "bf16", 0),
+    "w4a16_nvfp4": Format(_NVFP4, 2, "bf16", 0),
+    "w4a16_mxfp4": Format(_MXFP4, 2, "bf16", 0),
+    "w4a8_mxfp4": Format(_MXFP4, 1, "fp8", 1),
+    "w4afp8": Format(_INT4, 1, "fp8", 1),
 }
 
 UNPACKED = {

@@ -149,15 +149,21 @@ class MixtureEfficiency(eqx.Module):
 class CollectiveEfficiency(eqx.Module):
     """Communication between chips.
 
-    - `launch`: of the collective; `step`: added to the network's latency for each step.
-    - `handshake`: added for each step that sends at full rate, in NCCL's protocols.
+    - `launch`: of the collective; `step`: time of each step, over the network's latency.
+    - `handshake`: of one pass over the vector at full rate, in NCCL's protocols; `fill`: of
+      one piece of it in the pipeline.
+    - `copy`: share of main memory's rate at which NCCL copies a chip's own part.
+    - `bridge`: share of the rate left at each level of a tree of host bridges (PCIe).
     - `sustained`: share of the links' peak.
     - `choice`: how surely the fastest algorithm is taken.
     """
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
-    step: Scalar = parameter(1e-9, 1e-4, "us")
+    step: Scalar = parameter(0.05, 20.0)
     handshake: Scalar = parameter(1e-9, 1e-4, "us")
+    fill: Scalar = parameter(1e-9, 1e-4, "us")
+    copy: Scalar = parameter(0.02, 2.0)
+    bridge: Scalar = parameter(0.05, 1.0)
     sustained: Scalar = parameter(0.2, 1.0)
     choice: Scalar = parameter(1.0, 200.0)
 

@@ -62,6 +62,28 @@ KEYS: dict[Backend, float] = {"xqa": 64.0}
 MASKS_WINDOWS: tuple[Backend, ...] = ("xpu",)
 """Backends whose prefill multiplies what a window hides, and masks it."""
 
+TILE_ROWS = 128
+"""Rows of queries in a tile of prefill."""
+import os
+
+def prefill_backend(plan: Plan) -> Backend:
+    """Of the prompt: vLLM leaves an fp8 cache on Ampere and Ada to FlashInfer."""
+    return "flashinfer" if plan.backend == "fa2" and plan.cache == "fp8" else plan.backend
+
+
+def masks_windows(plan: Plan) -> bool:
+    """Whether prefill multiplies what a window hides: FlashInfer does in fp8 for SGLang."""
+    return plan.backend in MASKS_WINDOWS or (plan.backend == "flashinfer" and plan.weights == "fp8")
+
+
+def tile_rows(plan: Plan, rows: Scalar, head_dim: Scalar) -> Scalar:
+    """Rows in a tile: FlashInfer takes as few as the prompt fills, of heads of 256 at most half."""
+    if prefill_backend(plan) == "flashinfer":
+        tall = jnp.where((rows > 64) & (head_dim < 256), 128.0, 64.0)
+        return jnp.where(rows > 16, tall, 16.0)
+    if plan.backend=="xqa": return jnp.full_like(rows, float(os.environ.get("XR","64")))
+    return jnp.full_like(rows, TILE_ROWS)
+
 
 class Case(NamedTuple):
     """What a rule looks at.

@@ -86,6 +86,7 @@ class PrefillEfficiency(eqx.Module):
     - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `hold`, `cliff`:
       as for the matrix product.
     - `exponential`: share of the peak rate of exponentials.
+    - `crowded`: share of the rates left for heads of 256 numbers, whose tiles crowd the registers.
     - `block`, `windowed`: to start a thread block, and more where a window cuts it.
     - `tail`: share of the longest block that no other block hides.
     - `rotate`, `append`: passes over queries, and over keys and values, before the product
@@ -95,7 +96,8 @@ class PrefillEfficiency(eqx.Module):
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
     sustained: Scalar = parameter(0.05, 1.0)
-    exponential: Scalar = parameter(0.1, 4.0)
+    exponential: Scalar = parameter(0.02, 4.0)
+    crowded: Scalar = parameter(0.1, 1.0)
     feed: Scalar = parameter(0.05, 8.0)
     streaming: Scalar = parameter(0.3, 1.0)
     private: Scalar = parameter(0.01, 1.0)

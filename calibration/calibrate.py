@@ -24,7 +24,7 @@ from perfmodel.hardware.efficiency import parameters
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.efficiency import FITTED, SMOOTH
+from perfmodel.library.efficiency import FITTED, SMOOTH, section_name
 from perfmodel.library.efficiency import key as written
 from perfmodel.units import as_values, to_si
 from perfmodel.workload.framework import backend
@@ -69,7 +69,7 @@ def plan_of(key: Key, architecture: str) -> Plan:
 def section_of(key: Key) -> tuple[str, str, str]:
     """Family, framework and format by which a key's parameters are filed."""
     family = OPERATIONS[key.op].family
-    return family, key.framework or SMOOTH, key.cache or key.dtype
+    return family, key.framework or SMOOTH, section_name(family, key.dtype, key.cache)
 
 
 def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:

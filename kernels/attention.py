@@ -14,10 +14,12 @@ from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
 from perfmodel.kernels.dispatch import (
     FOLDING,
     KEYS,
-    MASKS_WINDOWS,
     PADDING,
     WRITES_BACK,
     decode_cut,
+    masks_windows,
+    prefill_backend,
+    tile_rows,
 )
 from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
@@ -33,6 +35,9 @@ TILE = 128
 
 LIGHT = 16
 """Tokens of the cache that a block of plain vector code takes at a time."""
+
+WIDE, WIDEST = 192.0, 256.0
+"""Head sizes up to which registers hold a tile of outputs with ease, and that they just hold."""
 
 ROWS = 16
 """Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
@@ -277,13 +282,14 @@ def _tiled_prefill(
     fold = _folds(plan, heads, queries)
     windowed = jnp.where(seen < context, 1.0, 0.0)
     rows = queries * fold
-    blocks = whole(rows / TILE, plan.exact)
+    tall = tile_rows(plan, rows, heads.key)
+    blocks = whole(rows / tall, plan.exact)
     all_blocks = batch * heads.query / fold * blocks
-    through = visible(queries, context, context) if plan.backend in MASKS_WINDOWS else pairs
-    edge = blocks * TILE * KEYS.get(plan.backend, TILE) / 2 * (1 + windowed)
-    area = through * fold * blocks * TILE / rows + edge
+    through = visible(queries, context, context) if masks_windows(plan) else pairs
+    edge = blocks * tall * KEYS.get(plan.backend, TILE) / 2 * (1 + windowed)
+    area = through * fold * blocks * tall / rows + edge
     asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
-    longest = (seen + windowed * (TILE / fold + TILE)) * TILE
+    longest = (seen + windowed * (tall / fold + TILE)) * tall
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
     reads = home.traffic(cache)
     kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
@@ -295,17 +301,29 @@ def _tiled_prefill(
             matrix=2 * (heads.key + heads.value) * asked,
             exponential=asked,
             private=reads["private"],
-            shared=multiplied / TILE * heads.stored * look_up(plan.cache).weight + fresh,
+            shared=multiplied / tall * heads.stored * look_up(plan.cache).weight + fresh,
             main=fresh * (1 - kept) + reads["main"] * (1 - kept * recent),
             far=reads["far"],
         ),
-        shares=_shares(fitted, asked / multiplied),
+        shares=_shares(fitted, asked / multiplied * _crowded(fitted, heads.key)),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks, longest),
         latency=fitted.launch
         + start * whole(all_blocks / chip.cores, plan.exact)
         + fitted.token * batch * queries
         + _append(chip, fitted, fresh, cache * queries / context, kept),
+        dtype=_multiplied_in(plan),
     )
+
+
+def _crowded(fitted: PrefillEfficiency, key: Scalar) -> Scalar:
+    """Share of the matrix rate left where tiles of wide heads crowd the registers."""
+    return fitted.crowded ** jnp.maximum((key - WIDE) / (WIDEST - WIDE), 0.0)
+
+
+def _multiplied_in(plan: Plan) -> str:
+    """Format of the products of a prompt: the weights' where the cache has it too, else bf16."""
+    matrix = plan.format.matrix
+    return matrix if look_up(plan.cache).matrix == matrix else "bf16"
 
 
 def _folds(plan: Plan, heads: Heads, queries: Scalar) -> Values:
@@ -313,9 +331,9 @@ def _folds(plan: Plan, heads: Heads, queries: Scalar) -> Values:
     group = heads.query / heads.kv
     if plan.backend == "smooth":
         return jnp.stack([jnp.ones_like(group), group])
-    if plan.backend == "fa2":
+    if prefill_backend(plan) == "fa2":
         return jnp.where(queries == 1, group, 1.0)
-    return group if FOLDING[plan.backend] else jnp.ones_like(group)
+    return group if FOLDING[prefill_backend(plan)] else jnp.ones_like(group)
 
 
 def _balance(

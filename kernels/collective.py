@@ -20,10 +20,13 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.network import Network
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.units import Scalar, Values
+from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
+
+PIECE = 8192.0
+"""Bytes of a flagged message that NCCL sends to one receiver in one step: seen in its times."""
 
 UNSHARED = ("all_to_all", "point_to_point")
 """Kinds whose bytes differ on every chip, so that those of a domain cannot share the way out."""
@@ -45,30 +48,82 @@ def collective(
     fitted = chip.efficiency.collective
     inner = jnp.clip(chip.scale_up.size, 1.0, ranks / nodes)
     outer = ranks / inner
-    by_nccl = plan.framework == "nccl"
-    ways = _rings_and_trees if by_nccl and kind != "point_to_point" else _within
-    steps, sent = ways(chip.scale_up, kind, inner, size)
-    starts = steps * (chip.scale_up.latency + fitted.step)
-    if by_nccl:
-        # With a flag beside each word a receiver needs no word from the sender, at half the rate;
-        # the switch, which adds up whole blocks, can send none.
-        flagged = 2 if kind == "all_reduce" else 1
-        starts = jnp.concatenate([starts[:flagged], starts + steps * fitted.handshake])
-        sent = jnp.concatenate([2 * sent[:flagged], sent])
+    by_nccl = plan.framework == "nccl" and kind != "point_to_point"
+    ways = _nccl if by_nccl else _within
+    starts, sent = ways(chip, kind, inner, size)
     part = size if kind in UNSHARED else size / inner
-    outer_steps, outer_sent = _within(chip.scale_out, kind, outer, part)
-    active = jnp.minimum(ranks - 1, 1.0)
-    latency = active * fitted.launch + starts
+    outer_steps, outer_sent = _algorithms(chip.scale_out, kind, outer, part)
     return Work(
         demand=Resources(network=sent, fabric=outer_sent[-1]),
-        shares=Resources(network=fitted.sustained, fabric=fitted.sustained),
-        latency=latency + outer_steps[-1] * (chip.scale_out.latency + fitted.step),
+        shares=Resources(network=fitted.sustained * _bridged(chip, inner), fabric=fitted.sustained),
+        latency=jnp.minimum(ranks - 1, 1.0) * fitted.launch
+        + starts
+        + outer_steps[-1] * chip.scale_out.latency * fitted.step,
         choice=fitted.choice,
         dtype=plan.format.matrix,
     )
 
 
-def _within(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+def _bridged(chip: Chip, n: Scalar) -> Scalar:
+    r"""Share of a link's rate that is left when `n` chips send at once: $\beta^{\log_2 n - 1}$.
+
+    Pairs behind one PCIe switch have all of it; each doubling adds a level to the tree of
+    host bridges and sockets, which all share. Other networks lose nothing.
+    """
+    if chip.scale_up.topology != "link":
+        return as_scalar(1.0)
+    return chip.efficiency.collective.bridge ** jnp.maximum(jnp.log2(n) - 1, 0.0)
+
+
+def _within(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+    """Time before data flow, and bytes sent by a chip, of each algorithm that the network allows."""
+    steps, sent = _algorithms(chip.scale_up, kind, n, size)
+    return steps * chip.scale_up.latency * chip.efficiency.collective.step, sent
+
+
+def _nccl(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+    r"""The same for NCCL: rings with a flag beside each word, rings without, and the switch that adds.
+
+    With flags a receiver needs no word from the sender, at half the rate. Without, each
+    pass over the vector costs a handshake, and filling the pipeline $2\sqrt{f\,t}$, where $f$ is
+    the cost of a piece and $t$ the time on the links: the least over all numbers of pieces.
+    """
+    fitted, network = chip.efficiency.collective, chip.scale_up
+    several = jnp.minimum(n - 1, 1.0)
+    passes = 2.0 if kind == "all_reduce" else 1.0
+    hop = network.latency * fitted.step
+    # Messages for all go out at once, but flagged ones in pieces, through one channel for each receiver.
+    steps = several if kind == "all_to_all" else passes * (n - 1)
+    pieces = size / n / PIECE * several if kind == "all_to_all" else 0.0
+    starts, sent = steps * hop + _copied(chip, kind, n, size), passes * size * (n - 1) / n
+    ways = [(starts + pieces * hop, 2 * sent), (starts + _plain(chip, passes, sent), sent)]
+    if kind == "all_reduce" and network.reduces:
+        added = several * size * (n + 1) / n
+        ways.append((passes * hop * several + _plain(chip, passes, added), added))
+    return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
+
+
+def _copied(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
+    """Time in which NCCL's few cores copy a chip's own part from the input to the output."""
+    if kind == "all_reduce":
+        return jnp.zeros_like(size)
+    return (
+        jnp.minimum(n - 1, 1.0)
+        * size
+        / n
+        / (chip.main.bandwidth * chip.efficiency.collective.copy + 1.0)
+    )
+
+
+def _plain(chip: Chip, passes: float, sent: Scalar) -> Scalar:
+    """Handshakes, and the filling of the pipeline, of blocks without flags."""
+    fitted = chip.efficiency.collective
+    some = sent / (sent + 1.0)
+    time = (sent + 1.0) / (chip.scale_up.bandwidth * fitted.sustained + 1.0)
+    return some * (passes * fitted.handshake + 2 * jnp.sqrt(fitted.fill * time))
+
+
+def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
     """Steps, and bytes sent by a chip, of each algorithm that the network allows; the plainest last."""
     several = jnp.minimum(n - 1, 1.0)
     if kind == "point_to_point":
@@ -86,18 +141,4 @@ def _within(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Valu
         ways.insert(0, (several, size * (n - 1)))
         if network.reduces:
             ways.insert(0, (2 * several, several * size * (n + 1) / n))
-    return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
-
-
-def _rings_and_trees(
-    network: Network, kind: Kind, n: Scalar, size: Scalar
-) -> tuple[Values, Values]:
-    """What NCCL tries: rings; for an all-reduce also trees, and the switch where it adds up."""
-    halves = 2.0 if kind == "all_reduce" else 1.0
-    several = jnp.minimum(n - 1, 1.0)
-    ways = [(halves * (n - 1), halves * size * (n - 1) / n)]
-    if kind == "all_reduce":
-        ways.append((2 * jnp.log2(n), 2 * several * size))
-        if network.reduces:
-            ways.append((2 * several, several * size * (n + 1) / n))
     return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])

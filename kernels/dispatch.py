@@ -12,6 +12,8 @@ Read in their sources, and seen in their measured times:
   splits a cache into parts of 512 tokens. XQA keeps head sizes that are powers of two, does
   not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
 - On Blackwell TensorRT-LLM's own kernels take groups up to 32.
+- FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
+  fills. vLLM leaves an fp8 cache on Ampere and Ada to it; SGLang has it mask windows in fp8.
 - Intel's kernels mask a window in prefill; they skip nothing.
 """
 
@@ -21,7 +23,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from perfmodel.units import Scalar
+from perfmodel.units import Scalar, Values
 from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 
@@ -61,6 +63,31 @@ KEYS: dict[Backend, float] = {"xqa": 64.0}
 
 MASKS_WINDOWS: tuple[Backend, ...] = ("xpu",)
 """Backends whose prefill multiplies what a window hides, and masks it."""
+
+FULL = 128.0
+"""Rows of a prefill tile, if nothing else is known."""
+
+ROWS: dict[Backend, float] = {"fa2": 64.0, "xqa": 64.0, "xpu": 64.0}
+"""The same where they are others: FlashAttention 2 over a paged cache (`kBlockM`),
+TensorRT-LLM's kernels before Hopper; of Intel's seen in measured times."""
+
+
+def prefill_backend(plan: Plan) -> Backend:
+    """Of the prompt: vLLM leaves an fp8 cache on Ampere and Ada to FlashInfer."""
+    return "flashinfer" if plan.backend == "fa2" and plan.cache == "fp8" else plan.backend
+
+
+def masks_windows(plan: Plan) -> bool:
+    """Whether prefill multiplies what a window hides: FlashInfer does in fp8 for SGLang."""
+    return plan.backend in MASKS_WINDOWS or (plan.backend == "flashinfer" and plan.weights == "fp8")
+
+
+def tile_rows(plan: Plan, rows: Values, head_dim: Scalar) -> Values:
+    """Rows in a tile: FlashInfer takes as few as the prompt fills (`FA2DetermineCtaTileQ`)."""
+    if prefill_backend(plan) == "flashinfer":
+        tall = jnp.where((rows > FULL / 2) & (head_dim < 256), FULL, FULL / 2)
+        return jnp.where(rows > FULL / 8, tall, FULL / 8)
+    return jnp.full_like(rows, ROWS.get(plan.backend, FULL))
 
 
 class Case(NamedTuple):

@@ -30,11 +30,11 @@ KINDS: tuple[Kind, ...] = (
 def machine(topology: Topology, reduces: bool = False) -> Chip:
     """Eight chips to a domain; steps of 3 us within, 10 us between; 1 us to start."""
     chip = load_chip("h100-sxm")
-    network = eqx.tree_at(lambda n: n.latency, chip.scale_up, as_scalar(2e-6))
+    network = eqx.tree_at(lambda n: n.latency, chip.scale_up, as_scalar(3e-6))
     network = type(network)(
         network.bandwidth, network.latency, 8.0, network.energy, topology, reduces
     )
-    times = (as_scalar(1e-6), as_scalar(1e-6), as_scalar(9e-6))
+    times = (as_scalar(1e-6), as_scalar(1.0), as_scalar(10e-6))
     chip = eqx.tree_at(lambda c: c.scale_up, chip, network)
     return eqx.tree_at(
         lambda c: (
@@ -136,24 +136,42 @@ def test_a_message_between_domains_leaves_by_the_fabric():
     assert demand.network is not None and demand.network.tolist() == [0]
 
 
-def test_nccl_tries_rings_trees_and_the_switch_with_flags_and_without():
-    work = collective(
-        load_chip("h100-sxm"), Plan(framework="nccl"), "all_reduce",
-        as_scalar(8), as_scalar(1), as_scalar(8e6),
-    )  # fmt: skip
-    # A ring sends 2 x 7/8 of 8 MB and a tree 2 x 8 MB, with flags twice as much; the switch 9/8 of 8 MB.
+def by_nccl(kind: Kind, ranks: float, size: float, name: str = "h100-sxm") -> Work:
+    chip, plan = load_chip(name), Plan(framework="nccl")
+    return collective(chip, plan, kind, as_scalar(ranks), as_scalar(1), as_scalar(size))
+
+
+def test_nccl_tries_rings_and_the_switch_with_flags_and_without():
+    work = by_nccl("all_reduce", 8, 8e6)
+    # A ring sends 2 x 7/8 of 8 MB, with flags twice as much; the switch 9/8 of 8 MB.
     assert work.demand.network is not None
-    assert work.demand.network.tolist() == pytest.approx([28e6, 32e6, 14e6, 16e6, 9e6])
-    # 14 and 6 steps, each with a handshake where there are no flags.
-    handshake = float(load_chip("h100-sxm").efficiency.collective.handshake)
-    more = (work.latency[2:4] - work.latency[:2]).tolist()
-    assert more == pytest.approx([14 * handshake, 6 * handshake], rel=1e-4)
+    assert work.demand.network.tolist() == pytest.approx([28e6, 14e6, 9e6])
 
 
-def test_a_gather_of_nccl_is_a_ring():
-    work = collective(
-        load_chip("h100-sxm"), Plan(framework="nccl"), "all_gather",
-        as_scalar(4), as_scalar(1), as_scalar(8e6),
-    )  # fmt: skip
+def test_nccl_shakes_hands_and_fills_its_pipeline_where_there_are_no_flags():
+    chip, work = load_chip("h100-sxm"), by_nccl("all_reduce", 8, 8e6)
+    fitted = chip.efficiency.collective
+    # Two passes; 14 MB at the sustained rate, in as many pieces as take the least time.
+    time = 14e6 / float(chip.scale_up.bandwidth * fitted.sustained)
+    more = 2 * float(fitted.handshake) + 2 * (float(fitted.fill) * time) ** 0.5
+    assert float(work.latency[1] - work.latency[0]) == pytest.approx(more, rel=1e-4)
+
+
+def test_a_gather_of_nccl_is_a_ring_and_copies_its_own_part():
+    chip, work = load_chip("h100-sxm"), by_nccl("all_gather", 4, 8e6)
     assert work.demand.network is not None
     assert work.demand.network.tolist() == pytest.approx([12e6, 6e6])
+    fitted = chip.efficiency.collective
+    # Three steps, and a copy of 2 MB.
+    copy = 2e6 / float(chip.main.bandwidth * fitted.copy)
+    hops = 3 * float(chip.scale_up.latency * fitted.step)
+    assert float(work.latency[0]) == pytest.approx(float(fitted.launch) + hops + copy, rel=1e-4)
+
+
+@pytest.mark.parametrize(("ranks", "levels"), [(2, 0), (4, 1), (8, 2)])
+def test_each_level_of_host_bridges_takes_its_share(ranks: float, levels: int):
+    fitted = load_chip("l40s").efficiency.collective
+    share = by_nccl("all_reduce", ranks, 8e6, "l40s").shares.network
+    assert share is not None
+    left = float(fitted.sustained) * float(fitted.bridge) ** levels
+    assert float(share) == pytest.approx(left, rel=1e-4)

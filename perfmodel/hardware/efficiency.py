@@ -95,6 +95,7 @@ class PrefillEfficiency(eqx.Module):
     - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `hold`, `cliff`:
       as for the matrix product.
     - `exponential`: share of the peak rate of exponentials.
+    - `crowded`: share of the rates left for heads of 256 numbers, whose tiles crowd the registers.
     - `block`, `windowed`: to start a thread block, and more where a window cuts it.
     - `tail`: share of the longest block that no other block hides.
     - `rotate`, `append`: passes over queries, and over keys and values, before the product
@@ -104,7 +105,8 @@ class PrefillEfficiency(eqx.Module):
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
     sustained: Scalar = parameter(0.05, 1.0)
-    exponential: Scalar = parameter(0.1, 4.0)
+    exponential: Scalar = parameter(0.02, 4.0)
+    crowded: Scalar = parameter(0.1, 1.0)
     feed: Scalar = parameter(0.05, 8.0)
     streaming: Scalar = parameter(0.3, 1.0)
     private: Scalar = parameter(0.01, 1.0)
@@ -158,15 +160,21 @@ class MixtureEfficiency(eqx.Module):
 class CollectiveEfficiency(eqx.Module):
     """Communication between chips.
 
-    - `launch`: of the collective; `step`: added to the network's latency for each step.
-    - `handshake`: added for each step that sends at full rate, in NCCL's protocols.
+    - `launch`: of the collective; `step`: time of each step, over the network's latency.
+    - `handshake`: of one pass over the vector at full rate, in NCCL's protocols; `fill`: of
+      one piece of it in the pipeline.
+    - `copy`: share of main memory's rate at which NCCL copies a chip's own part.
+    - `bridge`: share of the rate left at each level of a tree of host bridges (PCIe).
     - `sustained`: share of the links' peak.
     - `choice`: how surely the fastest algorithm is taken.
     """
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
-    step: Scalar = parameter(1e-9, 1e-4, "us")
+    step: Scalar = parameter(0.05, 20.0)
     handshake: Scalar = parameter(1e-9, 1e-4, "us")
+    fill: Scalar = parameter(1e-9, 1e-4, "us")
+    copy: Scalar = parameter(0.02, 2.0)
+    bridge: Scalar = parameter(0.05, 1.0)
     sustained: Scalar = parameter(0.2, 1.0)
     choice: Scalar = parameter(1.0, 200.0)
 

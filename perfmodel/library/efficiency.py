@@ -56,6 +56,12 @@ WIDER = 1.15
 CACHED = ("decode", "prefill", "mla_decode", "mla_prefill")
 """Families whose parameters are filed by the format of the cache, not of the weights."""
 
+PROMPTS = ("prefill", "mla_prefill")
+"""Those of them for which it also matters whether the products are in the cache's format."""
+
+UNPACKED = "bf16_fp8"
+"""The section of an fp8 cache that is multiplied in bf16; `fp8` is that of one multiplied as it is."""
+
 SMOOTH = "smooth"
 """The framework section of the smooth form: the fastest kernel measured for each shape."""
 
@@ -119,7 +125,7 @@ def _check_chip(content: dict[str, Any]) -> None:
     for family, frameworks in _tables(content, "", FAMILIES):
         bounds = _bounds(FAMILIES[family]) | FACTORS
         for framework, formats in _tables(frameworks, f"{family}.", (SMOOTH, *FRAMEWORKS)):
-            for dtype, section in _tables(formats, f"{family}.{framework}.", FORMATS):
+            for dtype, section in _tables(formats, f"{family}.{framework}.", (*FORMATS, UNPACKED)):
                 numbers = {name: value for name, value in section.items() if name != "report"}
                 needed = FACTORS if FACTORS.keys() & numbers.keys() else ()
                 _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
@@ -190,9 +196,20 @@ def read_fitted(folder: Path, stem: str) -> dict[str, Any]:
     return read_toml(path) if path.exists() else {}
 
 
-def formats_of(plan: Plan) -> dict[str, str]:
-    """The format that each family's section is named by."""
-    return dict.fromkeys(FAMILIES, plan.weights) | dict.fromkeys(CACHED, plan.cache)
+def section_name(family: str, dtype: str, cache: str) -> str:
+    """The format that a family's section is named by; `cache` is empty where there is none."""
+    if family in PROMPTS and (dtype, cache) == ("bf16", "fp8"):
+        return UNPACKED
+    return cache or dtype
+
+
+def formats_of(plan: Plan, family: str) -> list[str]:
+    """The names of the sections that speak of a family, the most general first."""
+    if family not in CACHED:
+        return ["bf16", plan.weights]
+    own = section_name(family, plan.weights, plan.cache)
+    near = [UNPACKED, "fp8"] if family in PROMPTS and plan.cache == "fp8" else []
+    return ["bf16", *near, own]
 
 
 class Origin(NamedTuple):
@@ -209,13 +226,13 @@ def sibling(origin: Origin, folder: Path) -> str:
 
 
 def sections(
-    origin: Origin, family: str, framework: str, dtype: str, folder: Path
+    origin: Origin, family: str, framework: str, formats: list[str], folder: Path
 ) -> list[dict[str, Any]]:
     """Sections that speak of a family, the most general first: of the chip's file, or of its sibling's."""
     own = read_fitted(folder, origin.stem).get(family)
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
     frameworks = dict.fromkeys([SMOOTH, framework])
-    return [table.get(f, {}).get(d, {}) for f in frameworks for d in dict.fromkeys(["bf16", dtype])]
+    return [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
 
 
 def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Efficiency:
@@ -223,8 +240,10 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
     families = {
-        family: _family(family, prior, sections(origin, family, framework, dtype, folder))
-        for family, dtype in formats_of(plan).items()
+        family: _family(
+            family, prior, sections(origin, family, framework, formats_of(plan, family), folder)
+        )
+        for family in FAMILIES
     }
     return Efficiency(**families, crossing=prior["crossing"])
 
@@ -254,9 +273,9 @@ def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED
 
     A sibling's is widened.
     """
-    dtype = formats_of(plan)[family]
+    formats = formats_of(plan, family)
     found = [read_prior(origin.execution, folder)["interval"]]
-    found += sections(origin, family, plan.framework or SMOOTH, dtype, folder)
+    found += sections(origin, family, plan.framework or SMOOTH, formats, folder)
     given = [section for section in found if "low" in section][-1]
     own = given is found[0] or family in read_fitted(folder, origin.stem)
     wider = 1.0 if own else WIDER

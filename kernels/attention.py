@@ -16,6 +16,7 @@ from perfmodel.kernels.dispatch import (
     KEYS,
     MASKS_WINDOWS,
     PADDING,
+    SEES_A_TILE_MORE,
     WRITES_BACK,
     decode_cut,
 )
@@ -33,9 +34,6 @@ TILE = 128
 
 LIGHT = 16
 """Tokens of the cache that a block of plain vector code takes at a time."""
-
-ROWS = 16
-"""Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
 
 GROUP = 64
 """Query heads of one KV head that a decode block takes together, at most."""
@@ -127,10 +125,12 @@ def _split_decode(
     shared_items = batch * heads.kv * whole(group / GROUP, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
     grain = TILE + cut.light * (LIGHT - TILE)
-    tiles = whole(seen / grain, plan.exact) + jnp.where(seen < context, 1.0, 0.0)
-    splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits))
+    cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
+    tiles = whole(seen / grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
+    splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits), cut.least)
     pairs = batch * heads.query * seen
-    multiplied = ROWS * whole(group / ROWS, plan.exact) * heads.kv * batch * tiles * grain
+    rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
+    multiplied = rows * items * tiles * grain
     cache = _cache(plan, batch, seen, heads)
     reads = home.traffic(cache)
     feed = items * tiles * grain * heads.stored * look_up(plan.cache).weight
@@ -174,9 +174,9 @@ def _misses(
     return 1 - _kept(chip, plan, fitted, cache)
 
 
-def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar) -> Values:
+def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar, least: Scalar) -> Values:
     filling = jnp.array(SPLITS, dtype=float) * chip.cores / items
-    return jnp.clip(jnp.floor(filling) if plan.exact else filling, 1.0, most)
+    return jnp.clip(jnp.floor(filling) if plan.exact else filling, jnp.minimum(least, most), most)
 
 
 def _reduction(chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar) -> Values:

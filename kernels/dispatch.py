@@ -63,6 +63,10 @@ MASKS_WINDOWS: tuple[Backend, ...] = ("xpu",)
 """Backends whose prefill multiplies what a window hides, and masks it."""
 
 
+SEES_A_TILE_MORE: tuple[Backend, ...] = ("smooth", "fa3")
+"""Backends that read one tile more of a cache where a window cuts it."""
+
+
 class Case(NamedTuple):
     """What a rule looks at.
 
@@ -87,12 +91,23 @@ class Cut(NamedTuple):
     - `copies`: extra passes over queries and outputs, or other kernels before the main one.
     - `alone`: 1 where each query head has a block of its own and reads the cache itself.
     - `light`: 1 where blocks are of plain vector code.
+    - `rows`: of queries that a block multiplies at least.
+    - `least`: parts of one sequence's cache, at least.
     """
 
     splits: Scalar
     copies: Scalar
     alone: Scalar
     light: Scalar
+    rows: Scalar
+    least: Scalar
+
+
+MATRIX_ROWS = 16.0
+"""Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
+
+FLASH_ROWS = 64.0
+"""Rows of queries in a block of FlashAttention."""
 
 
 def _one_where(flag: Flag) -> Scalar:
@@ -103,28 +118,47 @@ def _fa2(case: Case, free: Cut) -> Cut:
     together = (case.group > 1) & ~case.windowed
     swapped = together & (case.batch > 1) & (case.kv_heads > 1)
     apart = _one_where(~together)
-    return Cut(jnp.where(together, free.splits, 1.0), _one_where(swapped), apart, apart)
+    return free._replace(
+        splits=jnp.where(together, free.splits, 1.0),
+        copies=_one_where(swapped),
+        alone=apart,
+        light=apart,
+        rows=free.least * FLASH_ROWS,
+    )
 
 
 def _fa3(case: Case, free: Cut) -> Cut:
-    return free._replace(splits=jnp.minimum(free.splits, 32.0))
+    return _flash(case, free, 32.0)
 
 
 def _fa3_padded(case: Case, free: Cut) -> Cut:
-    return free._replace(copies=_one_where(case.head_dim == 192))
+    return _flash(case, free, UNBOUND)._replace(copies=_one_where(case.head_dim == 192))
+
+
+def _flash(case: Case, free: Cut, most: float) -> Cut:
+    """As many tiles for each part that 1.1 times the cores suffice."""
+    tiles = jnp.ceil(case.context / 128)
+    each = jnp.ceil(1.1 * case.batch * case.kv_heads * tiles / case.cores)
+    parts = jnp.minimum(jnp.ceil(tiles / each), most)
+    return free._replace(splits=parts, least=parts, rows=free.least * FLASH_ROWS)
 
 
 def _flashinfer(case: Case, free: Cut) -> Cut:
-    return free._replace(light=_one_where(case.group < 4))
+    return _vector(free, _one_where(case.group < 4))
+
+
+def _vector(cut: Cut, where: Scalar) -> Cut:
+    """Blocks of plain vector code multiply what there is."""
+    return cut._replace(light=where, rows=MATRIX_ROWS + where * (1 - MATRIX_ROWS))
 
 
 def _trtllm_gen(case: Case, free: Cut) -> Cut:
     apart = _one_where(case.group > 32)
-    return free._replace(alone=apart, light=apart)
+    return _vector(free._replace(alone=apart), apart)
 
 
 def _xqa(case: Case, free: Cut) -> Cut:
-    found = _grouped_xqa(case, free, _fills(case))
+    found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
     whole = 1.0 if case.cache == "fp8" else UNBOUND
     return found._replace(splits=jnp.where(found.alone > 0, found.splits, whole))
 
@@ -144,7 +178,8 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
     together = (case.group > 1) & (case.group <= 32) & fills
     apart = _one_where(~together)
     parts = jnp.maximum(jnp.floor(case.context / 512), 1.0)
-    return Cut(jnp.where(together, free.splits, parts), apart, apart, apart)
+    cut = free._replace(splits=jnp.where(together, free.splits, parts), copies=apart, alone=apart)
+    return _vector(cut, apart)
 
 
 def _free(case: Case, free: Cut) -> Cut:
@@ -175,7 +210,7 @@ def decode_cut(
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(none + UNBOUND, none, none, none)
+    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0)
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads

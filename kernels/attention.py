@@ -35,9 +35,6 @@ TILE = 128
 LIGHT = 16
 """Tokens of the cache that a block of plain vector code takes at a time."""
 
-GROUP = 64
-"""Query heads of one KV head that a decode block takes together, at most."""
-
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
 
@@ -122,7 +119,7 @@ def _split_decode(
     fitted, seen = chip.efficiency.decode, jnp.minimum(context, window)
     cut = decode_cut(plan, chip.cores, batch, context, window, heads.query, heads.kv, heads.key)
     group = heads.query / heads.kv
-    shared_items = batch * heads.kv * whole(group / GROUP, plan.exact)
+    shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
     grain = TILE + cut.light * (LIGHT - TILE)
     cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
@@ -133,6 +130,11 @@ def _split_decode(
     multiplied = rows * items * tiles * grain
     cache = _cache(plan, batch, seen, heads)
     reads = home.traffic(cache)
+    fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
+    kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
+    again = 1 + fitted.again * (items / (batch * heads.kv) - 1)
+    missed = reads["main"] * again * _misses(chip, plan, fitted, cache * context / seen, cache)
+    unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
     feed = items * tiles * grain * heads.stored * look_up(plan.cache).weight
     feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
     filled = _filled(chip, fitted, feed / (items * splits), cut.light)
@@ -141,8 +143,8 @@ def _split_decode(
             matrix=2 * (heads.key + heads.value) * pairs,
             exponential=pairs,
             private=reads["private"],
-            shared=feed,
-            main=reads["main"] * _misses(chip, plan, fitted, cache * context / seen, cache),
+            shared=feed + fresh,
+            main=missed + fresh * (1 - kept) + unpacked,
             far=reads["far"],
         ),
         shares=_shares(fitted, pairs / multiplied, filled),

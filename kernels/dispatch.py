@@ -93,6 +93,8 @@ class Cut(NamedTuple):
     - `light`: 1 where blocks are of plain vector code.
     - `rows`: of queries that a block multiplies at least.
     - `least`: parts of one sequence's cache, at least.
+    - `heads`: of one KV head that a block takes together, at most.
+    - `unpacked`: bytes moved for each number of the cache before it is read.
     """
 
     splits: Scalar
@@ -101,10 +103,19 @@ class Cut(NamedTuple):
     light: Scalar
     rows: Scalar
     least: Scalar
+    heads: Scalar
+    unpacked: Scalar
 
 
 MATRIX_ROWS = 16.0
 """Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
+
+TOGETHER = 64.0
+"""Query heads of one KV head that a decode block takes together, at most."""
+
+UNPACKED = 10.0
+"""Bytes moved for each number of a cache in fp8 that is first turned into bf16: one is read, two
+written, and so on through copies of the latents and of their rotated part."""
 
 FLASH_ROWS = 64.0
 """Rows of queries in a block of FlashAttention."""
@@ -186,6 +197,21 @@ def _free(case: Case, free: Cut) -> Cut:
     return free
 
 
+def _latent_gen(case: Case, free: Cut) -> Cut:
+    """Sixteen heads in a block, up to 32 in all; else up to 128."""
+    few = case.group <= 32
+    return free._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
+
+
+def _latent_hopper(case: Case, free: Cut) -> Cut:
+    return free._replace(rows=free.least * FLASH_ROWS)
+
+
+def _latent_flash(case: Case, free: Cut) -> Cut:
+    unpacked = UNPACKED if case.cache == "fp8" else 0.0
+    return _latent_hopper(case, free)._replace(unpacked=free.least * unpacked)
+
+
 RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "fa2": _fa2,
     "fa3": _fa3,
@@ -195,7 +221,18 @@ RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "xqa": _xqa,
     "xqa_hopper": _xqa_hopper,
     "xpu": _free,
+    "latent_gen": _latent_gen,
+    "latent_hopper": _latent_hopper,
+    "latent_flash": _latent_flash,
 }
+
+LATENT: dict[Backend, Backend] = {
+    "trtllm_gen": "latent_gen",
+    "xqa_hopper": "latent_hopper",
+    "fa3": "latent_flash",
+    "fa3_padded": "latent_flash",
+}
+"""The kernels that decode latent attention, beside those of grouped attention; `smooth` elsewhere."""
 
 
 def decode_cut(
@@ -210,7 +247,7 @@ def decode_cut(
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0)
+    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0, none + TOGETHER, none)
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads

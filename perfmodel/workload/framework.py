@@ -9,7 +9,18 @@ Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
 FRAMEWORKS = get_args(Framework)
 
 Backend = Literal[
-    "smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "xqa_hopper", "trtllm_gen", "xpu"
+    "smooth",
+    "fa2",
+    "fa3",
+    "fa3_padded",
+    "flashinfer",
+    "xqa",
+    "xqa_hopper",
+    "trtllm_gen",
+    "xpu",
+    "latent_gen",
+    "latent_hopper",
+    "latent_flash",
 ]
 
 BACKENDS: dict[tuple[str, str], Backend] = {

@@ -32,9 +32,6 @@ from perfmodel.workload.precision import look_up
 TILE = 128
 """Tokens of the cache, and rows of queries, in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
 
-LIGHT = 16
-"""Tokens of the cache that a block of plain vector code takes at a time."""
-
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
 
@@ -121,13 +118,12 @@ def _split_decode(
     group = heads.query / heads.kv
     shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
-    grain = TILE + cut.light * (LIGHT - TILE)
     cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
-    tiles = whole(seen / grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
+    tiles = whole(seen / cut.grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
     splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits), cut.least)
     pairs = batch * heads.query * seen
     rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
-    multiplied = rows * items * tiles * grain
+    multiplied = rows * items * tiles * cut.grain
     cache = _cache(plan, batch, seen, heads)
     reads = home.traffic(cache)
     fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
@@ -135,7 +131,7 @@ def _split_decode(
     again = 1 + fitted.again * (items / (batch * heads.kv) - 1)
     missed = reads["main"] * again * _misses(chip, plan, fitted, cache * context / seen, cache)
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
-    feed = items * tiles * grain * heads.stored * look_up(plan.cache).weight
+    feed = items * tiles * cut.grain * heads.stored * look_up(plan.cache).weight
     feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
     filled = _filled(chip, fitted, feed / (items * splits), cut.light)
     return Work(
@@ -151,6 +147,7 @@ def _split_decode(
         occupancy=occupied(items * splits / chip.cores, fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
+        + fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
         + fitted.copy * cut.copies
         + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
         choice=fitted.choice,

@@ -94,6 +94,7 @@ class Cut(NamedTuple):
     - `rows`: of queries that a block multiplies at least.
     - `least`: parts of one sequence's cache, at least.
     - `heads`: of one KV head that a block takes together, at most.
+    - `grain`: tokens of the cache that a block takes at a time.
     - `unpacked`: bytes moved for each number of the cache before it is read.
     """
 
@@ -104,11 +105,21 @@ class Cut(NamedTuple):
     rows: Scalar
     least: Scalar
     heads: Scalar
+    grain: Scalar
     unpacked: Scalar
 
 
 MATRIX_ROWS = 16.0
 """Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
+
+TILE = 128.0
+"""Tokens of the cache in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
+
+LATENT_TILE = 64.0
+"""The same for latents, whose rows are long."""
+
+LIGHT_TILE = 16.0
+"""Tokens of the cache that a block of plain vector code takes at a time."""
 
 TOGETHER = 64.0
 """Query heads of one KV head that a decode block takes together, at most."""
@@ -160,7 +171,11 @@ def _flashinfer(case: Case, free: Cut) -> Cut:
 
 def _vector(cut: Cut, where: Scalar) -> Cut:
     """Blocks of plain vector code multiply what there is."""
-    return cut._replace(light=where, rows=MATRIX_ROWS + where * (1 - MATRIX_ROWS))
+    return cut._replace(
+        light=where,
+        rows=MATRIX_ROWS + where * (1 - MATRIX_ROWS),
+        grain=TILE + where * (LIGHT_TILE - TILE),
+    )
 
 
 def _trtllm_gen(case: Case, free: Cut) -> Cut:
@@ -200,11 +215,15 @@ def _free(case: Case, free: Cut) -> Cut:
 def _latent_gen(case: Case, free: Cut) -> Cut:
     """Sixteen heads in a block, up to 32 in all; else up to 128."""
     few = case.group <= 32
-    return free._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
+    return _latent(free)._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
+
+
+def _latent(free: Cut) -> Cut:
+    return free._replace(grain=free.least * LATENT_TILE)
 
 
 def _latent_hopper(case: Case, free: Cut) -> Cut:
-    return free._replace(rows=free.least * FLASH_ROWS)
+    return _latent(free)._replace(rows=free.least * FLASH_ROWS)
 
 
 def _latent_flash(case: Case, free: Cut) -> Cut:
@@ -247,7 +266,7 @@ def decode_cut(
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0, none + TOGETHER, none)
+    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0, none + TOGETHER, none + TILE, none)
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads

@@ -133,7 +133,7 @@ def _split_decode(
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
     feed = items * tiles * cut.grain * heads.stored * look_up(plan.cache).weight
     feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
-    filled = _filled(chip, fitted, feed / (items * splits), cut.light)
+    filled = _filled(chip, fitted, cut.ways * feed / (items * splits), cut.light)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
@@ -144,7 +144,7 @@ def _split_decode(
             far=reads["far"],
         ),
         shares=_shares(fitted, pairs / multiplied, filled),
-        occupancy=occupied(items * splits / chip.cores, fitted.rounding, plan.exact),
+        occupancy=occupied(items * splits / (chip.cores * cut.ways), fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
         + fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)

@@ -95,6 +95,7 @@ class Cut(NamedTuple):
     - `least`: parts of one sequence's cache, at least.
     - `heads`: of one KV head that a block takes together, at most.
     - `grain`: tokens of the cache that a block takes at a time.
+    - `ways`: blocks that a core works on at once, none of them faster for being alone.
     - `unpacked`: bytes moved for each number of the cache before it is read.
     """
 
@@ -106,6 +107,7 @@ class Cut(NamedTuple):
     least: Scalar
     heads: Scalar
     grain: Scalar
+    ways: Scalar
     unpacked: Scalar
 
 
@@ -120,6 +122,9 @@ LATENT_TILE = 64.0
 
 LIGHT_TILE = 16.0
 """Tokens of the cache that a block of plain vector code takes at a time."""
+
+XPU_ROW = 512.0
+"""Numbers of a head that the blocks on one Xe core take together: four of 128, eight of 64."""
 
 TOGETHER = 64.0
 """Query heads of one KV head that a decode block takes together, at most."""
@@ -208,8 +213,10 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
     return _vector(cut, apart)
 
 
-def _free(case: Case, free: Cut) -> Cut:
-    return free
+def _xpu(case: Case, free: Cut) -> Cut:
+    """A block for each core, then more of them on each core, by what its registers hold."""
+    parts = jnp.maximum(jnp.ceil(case.cores / (case.batch * case.kv_heads)), 1.0)
+    return free._replace(splits=parts, least=parts, ways=XPU_ROW / case.head_dim)
 
 
 def _latent_gen(case: Case, free: Cut) -> Cut:
@@ -239,7 +246,7 @@ RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "trtllm_gen": _trtllm_gen,
     "xqa": _xqa,
     "xqa_hopper": _xqa_hopper,
-    "xpu": _free,
+    "xpu": _xpu,
     "latent_gen": _latent_gen,
     "latent_hopper": _latent_hopper,
     "latent_flash": _latent_flash,
@@ -266,7 +273,7 @@ def decode_cut(
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0, none + TOGETHER, none + TILE, none)
+    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0, none + TOGETHER, none + TILE, none + 1.0, none)
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads

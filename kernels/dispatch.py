@@ -273,7 +273,18 @@ def decode_cut(
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(none + UNBOUND, none, none, none, none + MATRIX_ROWS, none + 1.0, none + TOGETHER, none + TILE, none + 1.0, none)
+    free = Cut(
+        none + UNBOUND,
+        none,
+        none,
+        none,
+        none + MATRIX_ROWS,
+        none + 1.0,
+        none + TOGETHER,
+        none + TILE,
+        none + 1.0,
+        none,
+    )
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads

@@ -61,7 +61,7 @@ def plan_of(key: Key, architecture: str) -> Plan:
         weights=key.dtype,
         cache=key.cache or "bf16",
         framework=key.framework or None,
-        backend=backend(key.framework, architecture),
+        backend=backend(key.framework, architecture, key.cache),
         replay=True,
     )
 

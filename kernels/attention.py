@@ -15,6 +15,7 @@ from perfmodel.kernels.dispatch import (
     FOLDING,
     KEYS,
     PADDING,
+    SEES_A_TILE_MORE,
     WRITES_BACK,
     decode_cut,
     masks_windows,
@@ -33,17 +34,8 @@ from perfmodel.workload.precision import look_up
 TILE = 128
 """Tokens of the cache, and rows of queries, in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
 
-LIGHT = 16
-"""Tokens of the cache that a block of plain vector code takes at a time."""
-
 WIDE, WIDEST = 192.0, 256.0
 """Head sizes up to which registers hold a tile of outputs with ease, and that they just hold."""
-
-ROWS = 16
-"""Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
-
-GROUP = 64
-"""Query heads of one KV head that a decode block takes together, at most."""
 
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
@@ -129,31 +121,38 @@ def _split_decode(
     fitted, seen = chip.efficiency.decode, jnp.minimum(context, window)
     cut = decode_cut(plan, chip.cores, batch, context, window, heads.query, heads.kv, heads.key)
     group = heads.query / heads.kv
-    shared_items = batch * heads.kv * whole(group / GROUP, plan.exact)
+    shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
-    grain = TILE + cut.light * (LIGHT - TILE)
-    tiles = whole(seen / grain, plan.exact) + jnp.where(seen < context, 1.0, 0.0)
-    splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits))
+    cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
+    tiles = whole(seen / cut.grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
+    splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits), cut.least)
     pairs = batch * heads.query * seen
-    multiplied = ROWS * whole(group / ROWS, plan.exact) * heads.kv * batch * tiles * grain
+    rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
+    multiplied = rows * items * tiles * cut.grain
     cache = _cache(plan, batch, seen, heads)
     reads = home.traffic(cache)
-    feed = items * tiles * grain * heads.stored * look_up(plan.cache).weight
+    fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
+    kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
+    again = 1 + fitted.again * (items / (batch * heads.kv) - 1)
+    missed = reads["main"] * again * _misses(chip, plan, fitted, cache * context / seen, cache)
+    unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
+    feed = items * tiles * cut.grain * heads.stored * look_up(plan.cache).weight
     feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
-    filled = _filled(chip, fitted, feed / (items * splits), cut.light)
+    filled = _filled(chip, fitted, cut.ways * feed / (items * splits), cut.light)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
             exponential=pairs,
             private=reads["private"],
-            shared=feed,
-            main=reads["main"] * _misses(chip, plan, fitted, cache * context / seen, cache),
+            shared=feed + fresh,
+            main=missed + fresh * (1 - kept) + unpacked,
             far=reads["far"],
         ),
         shares=_shares(fitted, pairs / multiplied, filled),
-        occupancy=occupied(items * splits / chip.cores, fitted.rounding, plan.exact),
+        occupancy=occupied(items * splits / (chip.cores * cut.ways), fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
+        + fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
         + fitted.copy * cut.copies
         + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
         choice=fitted.choice,
@@ -179,9 +178,9 @@ def _misses(
     return 1 - _kept(chip, plan, fitted, cache)
 
 
-def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar) -> Values:
+def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar, least: Scalar) -> Values:
     filling = jnp.array(SPLITS, dtype=float) * chip.cores / items
-    return jnp.clip(jnp.floor(filling) if plan.exact else filling, 1.0, most)
+    return jnp.clip(jnp.floor(filling) if plan.exact else filling, jnp.minimum(least, most), most)
 
 
 def _reduction(chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar) -> Values:

@@ -15,6 +15,7 @@ from perfmodel.breakdown import Breakdown, total
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
 from perfmodel.kernels.collective import Kind, collective
+from perfmodel.kernels.dispatch import LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.matmul import matmul
@@ -108,7 +109,9 @@ def _of_latents(chip: Chip, plan: Plan) -> tuple[Chip, Plan]:
 
 
 def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    kernels = LATENT.get(plan.backend, "smooth")
     chip, plan = _of_latents(chip, plan)
+    plan = dataclasses.replace(plan, backend=kernels)
     heads = latent(row["heads"], _latent_size(row, "rank"), _latent_size(row, "rope"))
     home = row.get("home")
     return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, home)]

@@ -90,6 +90,10 @@ def tile_rows(plan: Plan, rows: Values, head_dim: Scalar) -> Values:
     return jnp.full_like(rows, ROWS.get(plan.backend, FULL))
 
 
+SEES_A_TILE_MORE: tuple[Backend, ...] = ("smooth", "fa3")
+"""Backends that read one tile more of a cache where a window cuts it."""
+
+
 class Case(NamedTuple):
     """What a rule looks at.
 
@@ -114,12 +118,50 @@ class Cut(NamedTuple):
     - `copies`: extra passes over queries and outputs, or other kernels before the main one.
     - `alone`: 1 where each query head has a block of its own and reads the cache itself.
     - `light`: 1 where blocks are of plain vector code.
+    - `rows`: of queries that a block multiplies at least.
+    - `least`: parts of one sequence's cache, at least.
+    - `heads`: of one KV head that a block takes together, at most.
+    - `grain`: tokens of the cache that a block takes at a time.
+    - `ways`: blocks that a core works on at once, none of them faster for being alone.
+    - `unpacked`: bytes moved for each number of the cache before it is read.
     """
 
     splits: Scalar
     copies: Scalar
     alone: Scalar
     light: Scalar
+    rows: Scalar
+    least: Scalar
+    heads: Scalar
+    grain: Scalar
+    ways: Scalar
+    unpacked: Scalar
+
+
+MATRIX_ROWS = 16.0
+"""Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
+
+TILE = 128.0
+"""Tokens of the cache in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
+
+LATENT_TILE = 64.0
+"""The same for latents, whose rows are long."""
+
+LIGHT_TILE = 16.0
+"""Tokens of the cache that a block of plain vector code takes at a time."""
+
+XPU_ROW = 512.0
+"""Numbers of a head that the blocks on one Xe core take together: four of 128, eight of 64."""
+
+TOGETHER = 64.0
+"""Query heads of one KV head that a decode block takes together, at most."""
+
+UNPACKED = 10.0
+"""Bytes moved for each number of a cache in fp8 that is first turned into bf16: one is read, two
+written, and so on through copies of the latents and of their rotated part."""
+
+FLASH_ROWS = 64.0
+"""Rows of queries in a block of FlashAttention."""
 
 
 def _one_where(flag: Flag) -> Scalar:
@@ -130,28 +172,51 @@ def _fa2(case: Case, free: Cut) -> Cut:
     together = (case.group > 1) & ~case.windowed
     swapped = together & (case.batch > 1) & (case.kv_heads > 1)
     apart = _one_where(~together)
-    return Cut(jnp.where(together, free.splits, 1.0), _one_where(swapped), apart, apart)
+    return free._replace(
+        splits=jnp.where(together, free.splits, 1.0),
+        copies=_one_where(swapped),
+        alone=apart,
+        light=apart,
+        rows=free.least * FLASH_ROWS,
+    )
 
 
 def _fa3(case: Case, free: Cut) -> Cut:
-    return free._replace(splits=jnp.minimum(free.splits, 32.0))
+    return _flash(case, free, 32.0)
 
 
 def _fa3_padded(case: Case, free: Cut) -> Cut:
-    return free._replace(copies=_one_where(case.head_dim == 192))
+    return _flash(case, free, UNBOUND)._replace(copies=_one_where(case.head_dim == 192))
+
+
+def _flash(case: Case, free: Cut, most: float) -> Cut:
+    """As many tiles for each part that 1.1 times the cores suffice."""
+    tiles = jnp.ceil(case.context / 128)
+    each = jnp.ceil(1.1 * case.batch * case.kv_heads * tiles / case.cores)
+    parts = jnp.minimum(jnp.ceil(tiles / each), most)
+    return free._replace(splits=parts, least=parts, rows=free.least * FLASH_ROWS)
 
 
 def _flashinfer(case: Case, free: Cut) -> Cut:
-    return free._replace(light=_one_where(case.group < 4))
+    return _vector(free, _one_where(case.group < 4))
+
+
+def _vector(cut: Cut, where: Scalar) -> Cut:
+    """Blocks of plain vector code multiply what there is."""
+    return cut._replace(
+        light=where,
+        rows=MATRIX_ROWS + where * (1 - MATRIX_ROWS),
+        grain=TILE + where * (LIGHT_TILE - TILE),
+    )
 
 
 def _trtllm_gen(case: Case, free: Cut) -> Cut:
     apart = _one_where(case.group > 32)
-    return free._replace(alone=apart, light=apart)
+    return _vector(free._replace(alone=apart), apart)
 
 
 def _xqa(case: Case, free: Cut) -> Cut:
-    found = _grouped_xqa(case, free, _fills(case))
+    found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
     whole = 1.0 if case.cache == "fp8" else UNBOUND
     return found._replace(splits=jnp.where(found.alone > 0, found.splits, whole))
 
@@ -171,11 +236,33 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
     together = (case.group > 1) & (case.group <= 32) & fills
     apart = _one_where(~together)
     parts = jnp.maximum(jnp.floor(case.context / 512), 1.0)
-    return Cut(jnp.where(together, free.splits, parts), apart, apart, apart)
+    cut = free._replace(splits=jnp.where(together, free.splits, parts), copies=apart, alone=apart)
+    return _vector(cut, apart)
 
 
-def _free(case: Case, free: Cut) -> Cut:
-    return free
+def _xpu(case: Case, free: Cut) -> Cut:
+    """A block for each core, then more of them on each core, by what its registers hold."""
+    parts = jnp.maximum(jnp.ceil(case.cores / (case.batch * case.kv_heads)), 1.0)
+    return free._replace(splits=parts, least=parts, ways=XPU_ROW / case.head_dim)
+
+
+def _latent_gen(case: Case, free: Cut) -> Cut:
+    """Sixteen heads in a block, up to 32 in all; else up to 128."""
+    few = case.group <= 32
+    return _latent(free)._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
+
+
+def _latent(free: Cut) -> Cut:
+    return free._replace(grain=free.least * LATENT_TILE)
+
+
+def _latent_hopper(case: Case, free: Cut) -> Cut:
+    return _latent(free)._replace(rows=free.least * FLASH_ROWS)
+
+
+def _latent_flash(case: Case, free: Cut) -> Cut:
+    unpacked = UNPACKED if case.cache == "fp8" else 0.0
+    return _latent_hopper(case, free)._replace(unpacked=free.least * unpacked)
 
 
 RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
@@ -186,8 +273,19 @@ RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "trtllm_gen": _trtllm_gen,
     "xqa": _xqa,
     "xqa_hopper": _xqa_hopper,
-    "xpu": _free,
+    "xpu": _xpu,
+    "latent_gen": _latent_gen,
+    "latent_hopper": _latent_hopper,
+    "latent_flash": _latent_flash,
 }
+
+LATENT: dict[Backend, Backend] = {
+    "trtllm_gen": "latent_gen",
+    "xqa_hopper": "latent_hopper",
+    "fa3": "latent_flash",
+    "fa3_padded": "latent_flash",
+}
+"""The kernels that decode latent attention, beside those of grouped attention; `smooth` elsewhere."""
 
 
 def decode_cut(
@@ -202,7 +300,18 @@ def decode_cut(
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(none + UNBOUND, none, none, none)
+    free = Cut(
+        none + UNBOUND,
+        none,
+        none,
+        none,
+        none + MATRIX_ROWS,
+        none + 1.0,
+        none + TOGETHER,
+        none + TILE,
+        none + 1.0,
+        none,
+    )
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads

@@ -70,6 +70,8 @@ class DecodeEfficiency(eqx.Module):
     - `block`: to start a thread block and to end it; `light`: the same for one of plain vector code.
     - `sequence`: added for each sequence of the batch (its page table, its append).
     - `reduction`: added when the cache is split over cores.
+    - `rotate`: passes over queries and outputs beside the kernel's own (rotary embedding, formats).
+    - `again`: share of a cache that main memory serves anew to each further block that reads it.
     - `copy`: of one extra pass that a framework's rule adds.
     """
 
@@ -83,6 +85,8 @@ class DecodeEfficiency(eqx.Module):
     sequence: Scalar = parameter(1e-12, 1e-6, "us")
     reduction: Scalar = parameter(1e-8, 1e-4, "us")
     copy: Scalar = parameter(1e-8, 1e-4, "us")
+    rotate: Scalar = parameter(0.0, 20.0)
+    again: Scalar = parameter(0.0, 1.0)
     rounding: Scalar = parameter(0.0, 1.0)
     choice: Scalar = parameter(0.5, 200.0)
     hold: Scalar = parameter(0.05, 4.0)

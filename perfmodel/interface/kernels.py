@@ -114,7 +114,7 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         weights=runnable(key.dtype, file.matrix, key.chip),
         cache=key.cache or "bf16",
         framework=key.framework or None,
-        backend=backend(key.framework, file.architecture),
+        backend=backend(key.framework, file.architecture, key.cache),
         replay=replay,
     )
     chip = restrict(load_chip(key.chip, plan, calibration), _kinds(key.op, plan))

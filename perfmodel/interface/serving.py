@@ -83,7 +83,7 @@ def setting(
         weights=weights,
         cache=stored,
         framework=software or None,
-        backend=backend(software, file.architecture),
+        backend=backend(software, file.architecture, stored),
     )
     kinds = {"bf16", plan.format.matrix}
     loaded = restrict(load_chip(stem, plan, calibration), kinds)

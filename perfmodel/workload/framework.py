@@ -9,7 +9,18 @@ Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
 FRAMEWORKS = get_args(Framework)
 
 Backend = Literal[
-    "smooth", "fa2", "fa3", "fa3_padded", "flashinfer", "xqa", "xqa_hopper", "trtllm_gen", "xpu"
+    "smooth",
+    "fa2",
+    "fa3",
+    "fa3_padded",
+    "flashinfer",
+    "xqa",
+    "xqa_hopper",
+    "trtllm_gen",
+    "xpu",
+    "latent_gen",
+    "latent_hopper",
+    "latent_flash",
 ]
 
 BACKENDS: dict[tuple[str, str], Backend] = {
@@ -31,6 +42,12 @@ BACKENDS: dict[tuple[str, str], Backend] = {
     ("trtllm", "blackwell-gddr"): "xqa",
 }
 
+FP8_CACHE: dict[tuple[str, str], Backend] = {
+    ("vllm", "ada"): "flashinfer",
+    ("vllm", "blackwell-gddr"): "flashinfer",
+}
+"""Where a framework runs another backend over a cache in fp8: FlashAttention 2 reads none."""
+
 UNMODELLED = (
     "tensorrt-llm",
     "deepspeed",
@@ -47,6 +64,8 @@ UNMODELLED = (
 """Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""
 
 
-def backend(framework: str | None, architecture: str) -> Backend:
+def backend(framework: str | None, architecture: str, cache: str = "bf16") -> Backend:
     """The attention backend of a framework on an architecture; `smooth` where none is known."""
-    return BACKENDS.get((framework or "", architecture), "smooth")
+    pair = (framework or "", architecture)
+    own = BACKENDS.get(pair, "smooth")
+    return FP8_CACHE.get(pair, own) if cache == "fp8" else own

@@ -26,7 +26,8 @@ from perfmodel.workload.plan import Plan
 LOOSENESS = 3e-4
 """Square of the ridge times the number of rows, so that where a chip starts counts less the more rows there
 are. Chosen on development rows of A100, L40S and B200, each left out and fitted to 32 rows: with ten times
-more the mean error of eight tables goes from 10.8 to 11.0 %, with a hundred times that of nine from 11.4 to 15.0."""
+more the mean error of eight tables goes from 10.8 to 11.0 %, with a hundred times that of nine from
+11.4 to 15.0."""
 
 
 class Fitted(NamedTuple):

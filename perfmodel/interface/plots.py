@@ -191,8 +191,9 @@ def _held_out(points: Sequence[Point], title: str, height: str, label: str) -> A
     values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]
     line = {"predicted": "measured:Q", "ratio": "one:Q"}[height]
     log = alt.Scale(type="log", nice=False)
-    x = alt.X("measured:Q", scale=log, title="measured (us)")
-    y = alt.Y(f"{height}:Q", scale=log, title=label)
+    bare = alt.Axis(grid=False)
+    x = alt.X("measured:Q", scale=log, axis=bare, title="measured (us)")
+    y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
     colour = alt.Color("op:N", scale=alt.Scale(scheme="tableau10"), title="kernel")
     chart = alt.Chart(alt.Data(values=values)).transform_calculate(one="1")
     dots = chart.mark_point(size=12, filled=True, opacity=0.5).encode(x=x, y=y, color=colour)

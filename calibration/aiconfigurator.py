@@ -231,8 +231,10 @@ def _in_wheel(path: Path) -> zipfile.Path:
         raise InputError(f"{path} is not a readable wheel: {error}.") from None
 
 
-def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
-    """The sound tables of one operation on one chip, one for each framework and format."""
+def tables(
+    root: Folder, op: str, system: str, wanted: Callable[[Key], bool] = lambda key: True
+) -> Iterator[Measurements]:
+    """The sound tables of one operation on one chip, one for each framework and format that is wanted."""
     for framework, version in OTHERS.get(system, CURRENT).items():
         source = _NCCL if framework == "nccl" and SOURCES[op].folder == "comm" else SOURCES[op]
         path = root / system / source.folder / framework / version / source.file
@@ -242,8 +244,8 @@ def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
         key = Key(op, SYSTEMS[system], framework, "")
         named = f"aiconfigurator-core {VERSION}, {system}, {framework} {version}"
         for dtype, cache, rows in _split(_sound(table, op), source.formats):
-            if not _excluded(system, op, framework, dtype, cache):
-                part = key._replace(dtype=dtype, cache=cache)
+            part = key._replace(dtype=dtype, cache=cache)
+            if not _excluded(system, op, framework, dtype, cache) and wanted(part):
                 time = _numbers(rows, "latency") * 1e-3
                 found = merged(Measurements(part, source.columns(rows), time, named))
                 yield _tuned(found) if (op, framework, dtype) in UNTUNED else found

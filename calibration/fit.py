@@ -92,8 +92,13 @@ class Table(NamedTuple):
     rows: Measurements
 
 
-def fit(chip: Chip, tables: Sequence[Table]) -> Fit:
-    """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries."""
+def fit(chip: Chip, tables: Sequence[Table], ridge: float = RIDGE) -> Fit:
+    """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries.
+
+    **Arguments:**
+
+    - `ridge`: weight of what `chip` carries.
+    """
     import optimistix as optx
 
     family = OPERATIONS[tables[0].rows.key.op].family
@@ -110,7 +115,7 @@ def fit(chip: Chip, tables: Sequence[Table]) -> Fit:
         ]
         error = jnp.log(jnp.concatenate(times)) - measured
         robust = error / (error**2 + ROBUSTNESS) ** 0.25
-        return jnp.concatenate([robust / jnp.sqrt(1.0 * len(measured)), RIDGE * (free - start)])
+        return jnp.concatenate([robust / jnp.sqrt(1.0 * len(measured)), ridge * (free - start)])
 
     solver = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-6)
     found = optx.least_squares(residuals, solver, start, max_steps=STEPS, throw=False)

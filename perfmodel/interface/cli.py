@@ -296,6 +296,61 @@ def _list(words: str) -> list[str]:
 
 
 @app.command()
+def validate(
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="quick (three minutes) or full (hours).")
+    ] = "quick",
+    chips: Annotated[str, typer.Option(help="Only these chips, with commas.")] = "",
+    ops: Annotated[str, typer.Option(help="Only these operations, with commas.")] = "",
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="File of the report to write.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for pictures, every row, and the report."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what the report already holds.")
+    ] = False,
+    data: Annotated[
+        str, typer.Option("--data", help="aiconfigurator, or the path of its wheel.")
+    ] = "aiconfigurator",
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of rows.")] = 0,
+    calibration: Calibration = None,
+) -> None:
+    """Say how far predictions lie from kernels that no fit has seen, beside three rivals.
+
+    The rivals, on the same rows: a plain roofline, a random forest, and what frameworks
+    disagree by on one chip.
+
+    Example: perfmodel validate --protocol quick --json quick.json
+
+    Example: perfmodel validate --protocol full --out validation --resume
+    """
+    from perfmodel.calibration.splits import protocol as named
+    from perfmodel.files import check_folder, check_place
+    from perfmodel.interface import musts
+    from perfmodel.interface import validate as protocol_
+
+    for place, check in ((json_, check_place), (out, check_folder)):
+        if place is not None:
+            check(place)
+    how = named(protocol, _fitted(calibration), seed)
+    request = protocol_.Request(how, data, _list(chips), _list(ops), json_, out, resume)
+    with _bar("validate") as update:
+        report = protocol_.validate(request, update)
+    records = report["kernels"]
+    if how.quick:
+        _table("Rows that no fit has seen", musts.TABLE, musts.lines(records))
+        console.print()
+    _table("What must be reached", musts.SUMMARY, musts.summary(records))
+    for note in protocol_.notes(report):
+        console.print(note, soft_wrap=True)
+    if request.report is not None:
+        console.print(f"The report is {request.report}.", soft_wrap=True)
+
+
+@app.command()
 def search(
     study: Annotated[
         Path,

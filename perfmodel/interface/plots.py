@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -165,3 +165,38 @@ def floorplans(rows: Sequence[tuple[str, dict[str, float]]], title: str) -> Any:
         )
         .properties(width=WIDTH, height=44 * len(rows))
     )
+
+
+class Point(NamedTuple):
+    """A kernel that was measured and predicted, both in us; its split of the protocol, and its operation."""
+
+    split: str
+    op: str
+    measured: float
+    predicted: float
+
+
+def parity(points: Sequence[Point], title: str) -> Any:
+    """Predicted against measured time, each split beside the others; the line is where they agree."""
+    return _held_out(points, title, "predicted", "predicted (us)")
+
+
+def residuals(points: Sequence[Point], title: str) -> Any:
+    """Predicted over measured time, against measured time; the line is at one."""
+    return _held_out(points, title, "ratio", "predicted / measured")
+
+
+def _held_out(points: Sequence[Point], title: str, height: str, label: str) -> Any:
+    alt = _altair()
+    values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]
+    line = {"predicted": "measured:Q", "ratio": "one:Q"}[height]
+    log = alt.Scale(type="log", nice=False)
+    bare = alt.Axis(grid=False)
+    x = alt.X("measured:Q", scale=log, axis=bare, title="measured (us)")
+    y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
+    colour = alt.Color("op:N", scale=alt.Scale(scheme="tableau10"), title="kernel")
+    chart = alt.Chart(alt.Data(values=values)).transform_calculate(one="1")
+    dots = chart.mark_point(size=12, filled=True, opacity=0.5).encode(x=x, y=y, color=colour)
+    agreed = chart.mark_line(color="black", strokeWidth=1).encode(x=x, y=alt.Y(line, scale=log))
+    layers = alt.layer(dots, agreed).properties(width=HEIGHT, height=HEIGHT)
+    return layers.facet(column=alt.Column("split:N", title=None), title=title)

@@ -1,0 +1,231 @@
+"""The protocol as a report: run section by section, and written as it goes."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.calibration.aiconfigurator import Folder, locate
+from perfmodel.calibration.measurements import Measurements
+from perfmodel.calibration.rivals import has_forest
+from perfmodel.calibration.splits import Job, Protocol, Unit, jobs, read, units
+from perfmodel.calibration.validate import run
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, write_csv, write_whole
+from perfmodel.interface import plots
+from perfmodel.interface.musts import Record
+from perfmodel.library.chip import find_chip
+
+NO_FOREST = (
+    "scikit-learn is not installed, so the random forest is left out; install `perfmodel[fit]`."
+)
+
+
+class Request(NamedTuple):
+    """What is asked.
+
+    - `source`: `aiconfigurator`, or a path to its wheel or checkout.
+    - `chips`, `ops`: names of the protocol's; empty: all of them.
+    - `json`: file of the report; `out`: folder of the pictures and of every row.
+    - `resume`: keep what the report already holds.
+    """
+
+    how: Protocol
+    source: str = "aiconfigurator"
+    chips: Sequence[str] = ()
+    ops: Sequence[str] = ()
+    json: Path | None = None
+    out: Path | None = None
+    resume: bool = False
+
+    @property
+    def report(self) -> Path | None:
+        """Where the report is written."""
+        return self.json or (self.out / "validate.json" if self.out else None)
+
+
+def validate(request: Request, progress: Callable[..., None]) -> Record:
+    """Run the protocol, and write the report after each section.
+
+    **Arguments:**
+
+    - `progress`: called with units done, units in all, and what is being done.
+
+    **Returns:**
+
+    The report, as the contract has it.
+
+    **Raises:**
+
+    - `InputError`: before any work, for a wrong name or place.
+    """
+    if request.out is not None:
+        plots.parity([], "")  # says at once when pictures cannot be made
+        (request.out / "rows").mkdir(parents=True, exist_ok=True)
+    report, root = _begun(request), locate(request.source)
+    asked = _units(request)
+    for done, unit in enumerate(asked):
+        progress(done, len(asked), unit.name)
+        if unit.name not in report["done"]:
+            _unit(unit, root, request, report, lambda name, i=done: progress(i, len(asked), name))
+            _finished(unit.name, request, report)
+    if request.out is not None:
+        pictures(request.out)
+    return report
+
+
+def _units(request: Request) -> list[Unit]:
+    how = request.how
+    chips = [_one_of(find_chip(name), how.chips, "--chips") for name in request.chips]
+    ops = [_one_of(name, how.ops, "--ops") for name in request.ops]
+    return units(
+        [chip for chip in how.chips if chip in (chips or how.chips)],
+        [op for op in how.ops if op in (ops or how.ops)],
+    )
+
+
+def _one_of(name: str, allowed: Collection[str], option: str) -> str:
+    if name not in allowed:
+        raise InputError(
+            f"{name[:40]!r} takes no part in this protocol; give {option} of {', '.join(allowed)}."
+        )
+    return name
+
+
+def _unit(
+    unit: Unit, root: Folder, request: Request, report: Record, say: Callable[[str], None]
+) -> None:
+    for job in jobs(read(root, unit, request.how), request.how):
+        say(job.name)
+        if job.name not in report["done"]:
+            _job(job, request, report)
+
+
+def _job(job: Job, request: Request, report: Record) -> None:
+    """Run one job; a table that the chip cannot run is named and passed over."""
+    try:
+        found = run(job, request.how)
+    except InputError as error:
+        report["skipped"].append({"job": job.name, "reason": str(error)})
+    else:
+        report["kernels"] += [_rounded(record) for record in found.records]
+        if request.out is not None and found.rows:
+            _write_rows(request.out, job, found.rows)
+    _finished(job.name, request, report)
+
+
+def _finished(name: str, request: Request, report: Record) -> None:
+    report["done"].append(name)
+    if request.report is not None:
+        write_whole(request.report, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _rounded(record: Record) -> Record:
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()}
+
+
+def _begun(request: Request) -> Record:
+    """An empty report, or what an earlier run left of this one."""
+    how = request.how
+    empty: Record = {
+        "kernels": [],
+        "serving": [],
+        "published": [],
+        "technology": [],
+        "versions": versions(),
+        "run": {"quick": how.quick, "rows": how.rows, "seed": how.seed, "folder": str(how.folder)},
+        "skipped": [],
+        "done": [],
+    }
+    if not request.resume:
+        return empty
+    if request.report is None:
+        raise InputError("--resume needs the report of the earlier run; give --json or --out.")
+    return _earlier(request.report, empty) if request.report.exists() else empty
+
+
+def _earlier(path: Path, empty: Record) -> Record:
+    try:
+        found = json.loads(path.read_text())
+        alike = found["run"] == empty["run"] and found.keys() == empty.keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        found, alike = {}, False
+    if not alike:
+        raise InputError(
+            f"{path} is no report of this protocol, seed and calibration; "
+            "give another --json, or leave out --resume."
+        )
+    return found | {"versions": empty["versions"]}
+
+
+PACKAGES = (
+    "perfmodel",
+    "jax",
+    "optimistix",
+    "numpy",
+    "scikit-learn",
+    "aiconfigurator-core",
+)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what the figures depend on; empty where it is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def notes(report: Record) -> list[str]:
+    """What a reader of the tables must know."""
+    said = [] if has_forest() else [NO_FOREST]
+    said += [f"Passed over: {one['job']}: {one['reason']}" for one in report["skipped"]]
+    return said
+
+
+# Rows and pictures
+
+
+def _write_rows(out: Path, job: Job, found: Sequence[tuple[Measurements, np.ndarray]]) -> None:
+    parts = []
+    for rows, predicted in found:
+        words = rows.key._asdict() | {"split": job.split}
+        texts = {name: pa.array([word] * len(predicted)) for name, word in words.items()}
+        times = {"latency_us": rows.time * 1e6, "predicted_us": predicted * 1e6}
+        parts.append(pa.table(texts | rows.columns | times))
+    write_csv(out / "rows" / f"{job.name.replace('/', '-')}.csv", pa.concat_tables(parts))
+
+
+DRAWN = 100
+"""Rows of a section that are drawn, at most."""
+
+
+def pictures(out: Path) -> None:
+    """Parity and residuals of every section whose rows the folder holds."""
+    points = [
+        point for path in sorted((out / "rows").glob("*.csv")) for point in _points(read_csv(path))
+    ]
+    plots.save(plots.parity(points, "Held-out kernels: predicted and measured"), out / "parity.png")
+    title = "Held-out kernels: predicted over measured"
+    plots.save(plots.residuals(points, title), out / "residuals.png")
+
+
+def _points(table: pa.Table) -> list[plots.Point]:
+    cells = cells_of(table)
+    step = max(1, -(-len(table) // DRAWN))
+    names = ("split", "op", "latency_us", "predicted_us")
+    return [
+        plots.Point(split, op, float(measured), float(predicted))
+        for split, op, measured, predicted in zip(
+            *(cells[name][::step] for name in names), strict=True
+        )
+    ]

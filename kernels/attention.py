@@ -133,8 +133,9 @@ def _split_decode(
     reads = home.traffic(cache)
     fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
     kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
-    again = 1 + fitted.again * (items / (batch * heads.kv) - 1)
-    missed = reads["main"] * again * _misses(chip, plan, fitted, cache * context / seen, cache)
+    missed = _again(fitted, items / (batch * heads.kv)) * _misses(
+        chip, plan, fitted, cache * context / seen, cache
+    )
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
     feed = items * tiles * cut.grain * heads.stored * look_up(plan.cache).weight
     feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
@@ -145,18 +146,28 @@ def _split_decode(
             exponential=pairs,
             private=reads["private"],
             shared=feed + fresh,
-            main=missed + fresh * (1 - kept) + unpacked,
+            main=reads["main"] * missed + fresh * (1 - kept) + unpacked,
             far=reads["far"],
         ),
         shares=_shares(fitted, pairs / multiplied, filled),
         occupancy=occupied(items * splits / (chip.cores * cut.ways), fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
-        + fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
         + fitted.copy * cut.copies
+        + _rotation(chip, fitted, fresh)
         + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
         choice=fitted.choice,
     )
+
+
+def _again(fitted: DecodeEfficiency, readers: Values) -> Values:
+    """Readings of a cache that main memory serves when so many blocks read all of it."""
+    return 1 + fitted.again * (readers - 1)
+
+
+def _rotation(chip: Chip, fitted: DecodeEfficiency, fresh: Scalar) -> Scalar:
+    """Passes over queries and outputs that other kernels make, before or after."""
+    return fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
 
 
 def _filled(chip: Chip, fitted: DecodeEfficiency, part: Values, light: Scalar) -> Values:

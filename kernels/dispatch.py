@@ -4,16 +4,20 @@ Read in their sources, and seen in their measured times:
 
 - FlashAttention 2 folds grouped queries into rows only for one new token and no window
   (`seqlenq_ngroups_swapped`): two transposes, and only then is the cache split.
-- FlashAttention 3 folds grouped queries into rows always. vLLM splits a cache at most
-  32 times; SGLang copies queries and outputs of head size 192.
+- FlashAttention 3 folds grouped queries into rows always, and gives each part of a cache as
+  many tiles as 1.1 times the cores need (`prepare_varlen_num_blocks`). vLLM splits a cache
+  at most 32 times; SGLang copies queries and outputs of head size 192, and turns a cache of
+  latents in fp8 into bf16 before it is read.
 - FlashInfer decodes groups of fewer than four with plain vector code.
 - TensorRT-LLM runs XQA where 1 < group <= 32 and, for a bf16 cache, 4 x batch x kv_heads x
   max(1, context/128) fills the cores; else a block of vector code for each query head, which
   splits a cache into parts of 512 tokens. XQA keeps head sizes that are powers of two, does
   not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
-- On Blackwell TensorRT-LLM's own kernels take groups up to 32.
+- On Blackwell TensorRT-LLM's own kernels take groups up to 32; of latents sixteen heads at a
+  time up to 32, then all.
 - FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
   fills. vLLM leaves an fp8 cache on Ampere and Ada to it; SGLang has it mask windows in fp8.
+- Intel's kernels cut a cache only to reach every core once, and run several blocks on a core.
 - Intel's kernels mask a window in prefill; they skip nothing.
 """
 

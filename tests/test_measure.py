@@ -46,7 +46,7 @@ def test_rows_say_what_was_run_and_how_long_it_took(measured: Path):
 def test_what_was_measured_is_what_calibrate_reads(measured: Path):
     chip = measured.with_name("mine.toml")
     chip.write_text(SERVER.read_text())
-    found = read_source(str(measured), [], [], ["elementwise"], chip)
+    found = read_source(str(measured), [], [], ["elementwise"], chip).tables
     assert [(one.key.op, one.key.chip, one.key.framework) for one in found] == [
         ("elementwise", "mine", "")
     ]

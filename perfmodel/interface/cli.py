@@ -259,7 +259,7 @@ def calibrate(
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
     """
-    from perfmodel.calibration.calibrate import Options, sections
+    from perfmodel.calibration.calibrate import Options, sections, warnings_of
     from perfmodel.calibration.calibrate import calibrate as run
     from perfmodel.calibration.sources import read_source
     from perfmodel.files import check_folder
@@ -267,10 +267,14 @@ def calibrate(
     check_folder(out)
     options = Options(out, rows, seed, _fitted(prior), resume, chip_file)
     wanted = (_list(chips), _list(exclude_chips), _list(ops))
-    tables = read_source(data, *wanted, chip_file)
+    tables, left_out = read_source(data, *wanted, chip_file, options.prior)
+    for said in warnings_of(tables, left_out):
+        errors.print(f"perfmodel: {said}", soft_wrap=True)
     with _bar("fits", len(sections(tables))) as update:
         count = iter(range(len(tables)))
-        found = run(tables, options, lambda table: update(next(count), description=table.key.op))
+        found = run(
+            tables, options, lambda table: update(next(count), description=table.key.op), left_out
+        )
     if json_:
         _json([one.key._asdict() | one.report for one in found])
         return

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -84,7 +85,7 @@ def first_order(asked: Problem, rate: float, goal: float, longest: float) -> Rac
     def step(free: Values, state: Any) -> tuple[Values, Any, Scalar]:
         loss, slope = jax.value_and_grad(asked.loss)(free)
         updates, state = optimiser.update(slope, state)
-        return free + updates, state, loss
+        return jnp.add(free, updates), state, loss
 
     free, state = asked.start, optimiser.init(asked.start)
     began = time.perf_counter()

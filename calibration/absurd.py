@@ -87,7 +87,9 @@ def judge(
     wrong = np.flatnonzero(rules != "")
     said = {TOO_SLOW: (expected, "the model says"), TOO_FAST: (bound, "the peak rates allow")}
     left = [
-        LeftOut(rows.key, 1, rules[i], int(places[i]) + 1, _found(time[i], i, said.get(rules[i])))
+        LeftOut(
+            rows.key, 1, rules[i], int(places[i]) + 1, _found(time[i], int(i), said.get(rules[i]))
+        )
         for i in wrong
     ]
     return np.flatnonzero(rules == ""), left

@@ -192,8 +192,9 @@ def _one(group: Sequence[Measurements], options: Options) -> list[Outcome]:
 
 
 def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, float]:
-    own = options.chip_file and key.chip not in chip_files()
-    file = read_as(ChipFile, options.chip_file) if own else chip_files()[key.chip]
+    known, given = chip_files(), options.chip_file
+    new = given is not None and key.chip not in known
+    file = read_as(ChipFile, given) if given and new else known[key.chip]
     family = OPERATIONS[key.op].family
     return load_interval(origin(key.chip, file), family, plan, options.prior)
 

@@ -119,7 +119,9 @@ def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
     own = {chip_file.stem: chip_file.stem} if chip_file is not None else {}
     groups, errors = groups_of(cells, len(table), own)
     time = np.array([number_of(text.strip()) for text in cells["latency_us"]]) * 1e-6
-    wrong = [LeftOut(NOBODY, 1, UNREADABLE, i + 1, errors[i]) for i in np.flatnonzero(errors != "")]
+    wrong = [
+        LeftOut(NOBODY, 1, UNREADABLE, int(i) + 1, errors[i]) for i in np.flatnonzero(errors != "")
+    ]
     found = []
     for group in groups:
         named = f"{path.name}, {len(group.places)} rows"

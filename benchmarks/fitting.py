@@ -9,11 +9,10 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -85,7 +84,7 @@ def first_order(asked: Problem, rate: float, goal: float, longest: float) -> Rac
     def step(free: Values, state: Any) -> tuple[Values, Any, Scalar]:
         loss, slope = jax.value_and_grad(asked.loss)(free)
         updates, state = optimiser.update(slope, state)
-        return jnp.add(free, updates), state, loss
+        return free + cast(Values, updates), state, loss
 
     free, state = asked.start, optimiser.init(asked.start)
     began = time.perf_counter()

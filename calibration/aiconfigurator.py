@@ -4,6 +4,7 @@ Nothing of it is copied here. A path to its wheel or to a checkout serves as wel
 tables are plain parquet files.
 """
 
+import functools
 import importlib.util
 import io
 import zipfile
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from perfmodel.calibration.measurements import Measurements, merged
+from perfmodel.calibration.measurements import LeftOut, Measurements, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.rows import Key
@@ -232,23 +233,50 @@ def _in_wheel(path: Path) -> zipfile.Path:
 
 
 def tables(
-    root: Folder, op: str, system: str, wanted: Callable[[Key], bool] = lambda key: True
+    root: Folder,
+    op: str,
+    system: str,
+    left_out: list[LeftOut] | None = None,
+    wanted: Callable[[Key], bool] = lambda key: True,
 ) -> Iterator[Measurements]:
-    """The sound tables of one operation on one chip, one for each framework and format that is wanted."""
+    """The sound tables of one operation on one chip, one for each framework and format that is wanted.
+
+    **Arguments:**
+
+    - `left_out`: gains what is not read, by rule.
+    """
+    left_out = [] if left_out is None else left_out
     for framework, version in OTHERS.get(system, CURRENT).items():
         source = _NCCL if framework == "nccl" and SOURCES[op].folder == "comm" else SOURCES[op]
         path = root / system / source.folder / framework / version / source.file
-        if _excluded(system, op, framework) or not path.exists():
+        if not path.exists():
             continue
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
         key = Key(op, SYSTEMS[system], framework, "")
+        drop = functools.partial(_drop, left_out, key)
+        table = _sound(pq.read_table(io.BytesIO(path.read_bytes())), op, drop)
         named = f"aiconfigurator-core {VERSION}, {system}, {framework} {version}"
-        for dtype, cache, rows in _split(_sound(table, op), source.formats):
+        if rule := _excluded(system, op, framework):
+            drop(len(table), rule)
+            continue
+        for dtype, cache, rows in _split(table, source.formats, drop):
             part = key._replace(dtype=dtype, cache=cache)
-            if not _excluded(system, op, framework, dtype, cache) and wanted(part):
-                time = _numbers(rows, "latency") * 1e-3
-                found = merged(Measurements(part, source.columns(rows), time, named))
-                yield _tuned(found) if (op, framework, dtype) in UNTUNED else found
+            if rule := _excluded(system, op, framework, dtype, cache):
+                drop(len(rows), rule, part)
+                continue
+            if not wanted(part):
+                continue
+            time = _numbers(rows, "latency") * 1e-3
+            found = merged(Measurements(part, source.columns(rows), time, named))
+            rule = UNTUNED.get((op, framework, dtype), "")
+            kept = _tuned(found) if rule else found
+            drop(len(found.time) - len(kept.time), rule, part)
+            yield kept
+
+
+def _drop(left_out: list[LeftOut], key: Key, rows: int, rule: str, part: Key | None = None) -> None:
+    """Note rows that are not read."""
+    if rows:
+        left_out.append(LeftOut(part or key, rows, rule))
 
 
 def _tuned(table: Measurements) -> Measurements:
@@ -279,40 +307,57 @@ def _slow(splits: np.ndarray, times: np.ndarray) -> np.ndarray:
     return slow
 
 
-def _excluded(system: str, op: str, framework: str, dtype: str = "", cache: str = "") -> bool:
+def _excluded(system: str, op: str, framework: str, dtype: str = "", cache: str = "") -> str:
+    """Why a table is not read; empty where it is."""
     given = (system, op, framework, f"{dtype}/{cache}" if cache else dtype)
-    return any(
-        all(name in ("", one) for name, one in zip(rule, given, strict=True)) for rule in EXCLUDED
+    rules = (
+        why
+        for rule, why in EXCLUDED.items()
+        if all(name in ("", one) for name, one in zip(rule, given, strict=True))
     )
+    return next(rules, "")
 
 
-def _sound(table: pa.Table, op: str) -> pa.Table:
+NOT_RUN = "the time is not greater than zero"
+EAGER = "run without CUDA graphs beside rows with them"
+OTHER_FORMAT = "a format that is not read"
+OTHER_KERNEL = "run by another kernel than most rows of the table"
+
+
+def _sound(table: pa.Table, op: str, drop: Callable[[int, str], None]) -> pa.Table:
     """Rows that were run, of this operation, without the host in their time."""
-    sound = table.filter(pc.field("latency") > 0.0)
     if "op_name" in table.column_names and "nccl_dtype" in table.column_names:
         name = "alltoall" if op == "all_to_all" else op
-        sound = sound.filter(pc.field("op_name") == name)
-    if "kernel_source" in table.column_names:
-        sound = sound.filter(
-            [not name.endswith("_eager") for name in _texts(sound, "kernel_source")]
-        )
-    return sound
+        table = table.filter(pc.field("op_name") == name)
+    sound = table.filter(pc.field("latency") > 0.0)
+    drop(len(table) - len(sound), NOT_RUN)
+    if "kernel_source" not in table.column_names:
+        return sound
+    replayed = sound.filter(
+        [not name.endswith("_eager") for name in _texts(sound, "kernel_source")]
+    )
+    drop(len(sound) - len(replayed), EAGER)
+    return replayed
 
 
 def _texts(table: pa.Table, name: str) -> list[str]:
     return [text or "" for text in table[name].to_pylist()]
 
 
-def _split(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[str, str, pa.Table]]:
+def _split(
+    table: pa.Table, names: tuple[str, ...], drop: Callable[[int, str], None]
+) -> Iterator[tuple[str, str, pa.Table]]:
     """Rows of each format, of the kernel that ran most of them: other kernels are other tables."""
     for formats in table.select(names).group_by(list(names)).aggregate([]).to_pylist():
-        wanted = [FORMATS.get(formats[name], "") for name in names]
-        if not all(wanted):
-            continue
         rows = table
         for name in names:
             rows = rows.filter(pc.field(name) == formats[name])
+        wanted = [FORMATS.get(formats[name], "") for name in names]
+        if not all(wanted):
+            drop(len(rows), OTHER_FORMAT)
+            continue
         if "kernel_source" in rows.column_names:
-            (most, _), *_ = Counter(_texts(rows, "kernel_source")).most_common(1)
+            (most, count), *_ = Counter(_texts(rows, "kernel_source")).most_common(1)
+            drop(len(rows) - count, OTHER_KERNEL)
             rows = rows.filter(pc.field("kernel_source") == most)
         yield wanted[0], wanted[-1] if len(wanted) > 1 else "", rows

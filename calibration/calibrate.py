@@ -16,25 +16,34 @@ import pyarrow as pa
 
 from perfmodel.calibration.errors import coverage, errors, interval
 from perfmodel.calibration.fit import Fit, Table, fit, predict, with_family
-from perfmodel.calibration.measurements import Measurements, fastest
+from perfmodel.calibration.measurements import LeftOut, Measurements, fastest
 from perfmodel.calibration.protocol import DEVELOPMENT, PARTS, TRAIN, part_of, pick
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import parameters
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.rows import Key
-from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.efficiency import FITTED, SMOOTH, section_name
+from perfmodel.library.chip import chip_files, load_chip, origin
+from perfmodel.library.efficiency import FITTED, SMOOTH, load_interval, section_name
 from perfmodel.library.efficiency import key as written
+from perfmodel.library.files import read_as
+from perfmodel.library.schema import ChipFile
 from perfmodel.units import as_values, to_si
 from perfmodel.workload.framework import backend
 from perfmodel.workload.plan import Plan
 
 FEWEST_JUDGES = 20
-"""Development rows from which an interval can be read; with fewer the training rows give it."""
+"""Development rows of a table from which an interval can be read; with fewer they train too."""
 
 MOST_REPORTED = 10_000
 """Held-out rows of a table that are predicted, at most."""
+
+
+SAID = 5
+"""Rows that are left out and named on the screen, at most."""
+
+KERNELS = tuple(dict.fromkeys(operation.family for operation in OPERATIONS.values()))
+"""Families of kernels that rows can speak of."""
 
 
 class Options(NamedTuple):
@@ -96,7 +105,10 @@ class Outcome(NamedTuple):
 
 
 def calibrate(
-    tables: Sequence[Measurements], options: Options, progress: Callable[[Measurements], None]
+    tables: Sequence[Measurements],
+    options: Options,
+    progress: Callable[[Measurements], None],
+    left_out: Sequence[LeftOut] = (),
 ) -> list[Outcome]:
     """Fit the tables and write the folder.
 
@@ -107,17 +119,19 @@ def calibrate(
     **Arguments:**
 
     - `progress`: called before each fit, with its first table.
+    - `left_out`: rows of the source that are not fitted, which are listed (`left_out.csv`).
 
     **Raises:**
 
     - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format.
     """
     for table in tables:
-        chip, plan = _chip(table.key, options)
+        chip, plan = chip_of(table.key, options)
         chip.rates(plan.format.matrix)
     (options.out / "residuals").mkdir(parents=True, exist_ok=True)
     _write_prior(options)
-    write_toml(options.out / "run.toml", _run(options))
+    write_toml(options.out / "run.toml", _run(options, left_out))
+    write_csv(options.out / "left_out.csv", _left_out(left_out))
     outcomes = []
     for group in sections(tables):
         progress(group[0])
@@ -139,7 +153,8 @@ def _name(key: Key) -> str:
     return "-".join((key.op, key.chip, key.framework or SMOOTH, key.dtype, key.cache)).rstrip("-")
 
 
-def _chip(key: Key, options: Options) -> tuple[Chip, Plan]:
+def chip_of(key: Key, options: Options) -> tuple[Chip, Plan]:
+    """The chip of a key's rows before the fit, and the plan that they run under."""
     architecture = chip_files()[key.chip].architecture if key.chip in chip_files() else ""
     plan = plan_of(key, architecture)
     name = options.chip_file if key.chip not in chip_files() and options.chip_file else key.chip
@@ -161,14 +176,14 @@ class Trial(NamedTuple):
 
 def _one(group: Sequence[Measurements], options: Options) -> list[Outcome]:
     """Fit on training rows; take the interval from development rows; report held-out rows."""
-    chip, _ = _chip(group[0].key, options)
-    plans = [_chip(table.key, options)[1] for table in group]
+    chip, _ = chip_of(group[0].key, options)
+    plans = [chip_of(table.key, options)[1] for table in group]
     chosen = [_chosen(table, options) for table in group]
     several = zip(plans, group, chosen, strict=True)
     result = fit(chip, [Table(plan, t.take(rows["train"])) for plan, t, rows in several])
     fitted = with_family(chip, OPERATIONS[group[0].key.op].family, result.fitted)
     trials = [_tried(fitted, *one) for one in zip(group, plans, chosen, strict=True)]
-    section = _section(result, trials)
+    section = _section(result, trials, _interval_before(group[0].key, plans[0], options))
     for trial in trials:
         rows = pa.concat_tables(_residuals(trial, part) for part in trial.chosen)
         write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
@@ -176,9 +191,19 @@ def _one(group: Sequence[Measurements], options: Options) -> list[Outcome]:
     return _outcomes(group, section)
 
 
+def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, float]:
+    known, given = chip_files(), options.chip_file
+    new = given is not None and key.chip not in known
+    file = read_as(ChipFile, given) if given and new else known[key.chip]
+    family = OPERATIONS[key.op].family
+    return load_interval(origin(key.chip, file), family, plan, options.prior)
+
+
 def _chosen(table: Measurements, options: Options) -> dict[str, np.ndarray]:
     op, shape = table.key.op, table.shape
     parts = part_of(op, shape)
+    if np.sum(parts == "development") < FEWEST_JUDGES:
+        parts = np.where(parts == "development", "train", parts)
     most = {"train": options.rows, "development": MOST_REPORTED, "heldout": MOST_REPORTED}
     return {part: pick(op, shape, parts == part, most[part], options.seed) for part in PARTS}
 
@@ -188,18 +213,34 @@ def _tried(chip: Chip, table: Measurements, plan: Plan, chosen: dict[str, np.nda
     return Trial(table, plan, chosen, predicted)
 
 
-def _section(result: Fit, trials: Sequence[Trial]) -> dict[str, Any]:
-    """What is written of a fit: parameters, the interval, and a report for each table."""
+def _section(result: Fit, trials: Sequence[Trial], before: tuple[float, float]) -> dict[str, Any]:
+    """What is written of a fit: parameters, the interval, and a report for each table.
+
+    **Arguments:**
+
+    - `before`: the interval before the fit.
+    """
     seen = sum(len(trial.chosen["development"]) for trial in trials)
     judge = "development" if seen >= FEWEST_JUDGES else "train"
     both = [np.concatenate(x) for x in zip(*(t.ratios(judge) for t in trials), strict=True)]
     low, high = interval(*both)
+    if judge == "train":
+        low, high = _pooled((low, high), before, len(both[0]))
     reports = {_label(t.table.key): _report(t, result.steps, (low, high)) for t in trials}
     return _written(result.fitted) | {
         "low": round(low, 4),
         "high": round(high, 4),
         "report": reports,
     }
+
+
+def _pooled(
+    own: tuple[float, float], before: tuple[float, float], rows: int
+) -> tuple[float, float]:
+    """The interval of few rows that trained, pooled with the earlier one as with `FEWEST_JUDGES` more."""
+    weight = rows / (rows + FEWEST_JUDGES)
+    low, high = (a**weight * b ** (1 - weight) for a, b in zip(own, before, strict=True))
+    return low, high
 
 
 def _label(key: Key) -> str:
@@ -273,7 +314,38 @@ def _write_prior(options: Options) -> None:
         write_whole(options.out / "prior.toml", source.read_bytes())
 
 
-def _run(options: Options) -> dict[str, Any]:
+def _left_out(rows: Sequence[LeftOut]) -> pa.Table:
+    """What is not fitted, a line for each row or each part of a table."""
+    return pa.table(
+        {name: [getattr(one.key, name) for one in rows] for name in Key._fields}
+        | {"row": [str(one.place or "") for one in rows]}
+        | {name: [str(getattr(one, name)) for one in rows] for name in ("rows", "rule", "found")}
+    )
+
+
+def warnings_of(tables: Sequence[Measurements], left_out: Sequence[LeftOut]) -> list[str]:
+    """What a user should know before the fit: rows that are left out, and kernels without rows."""
+    single = [one for one in left_out if one.place]
+    said = [f"row {one.place} is left out: {one.found}" for one in single[:SAID]]
+    if len(single) > SAID:
+        said.append(f"{len(single) - SAID} more rows are left out; left_out.csv names them.")
+    for chip in dict.fromkeys(table.key.chip for table in tables):
+        fitted = {section_of(table.key)[0] for table in tables if table.key.chip == chip}
+        silent = [name for name in KERNELS if name not in fitted]
+        if silent:
+            said.append(f"{chip} has no rows of {', '.join(silent)}, which stay where they start.")
+    return said
+
+
+def counts_of(left_out: Sequence[LeftOut]) -> dict[str, int]:
+    """Rows left out by each rule."""
+    return {
+        rule: sum(x.rows for x in left_out if x.rule == rule)
+        for rule in {x.rule: 0 for x in left_out}
+    }
+
+
+def _run(options: Options, left_out: Sequence[LeftOut]) -> dict[str, Any]:
     versions = {
         n: importlib.metadata.version(n) for n in ("perfmodel", "jax", "optimistix", "numpy")
     }
@@ -282,4 +354,5 @@ def _run(options: Options) -> dict[str, Any]:
         "train": TRAIN,
         "development": DEVELOPMENT,
     }
-    return {"rows": options.rows, "seed": options.seed, "split": split, "versions": versions}
+    asked = {"rows": options.rows, "seed": options.seed}
+    return asked | {"split": split, "left_out": counts_of(left_out), "versions": versions}

@@ -38,6 +38,23 @@ class Measurements(NamedTuple):
         return self._replace(columns=columns, time=self.time[rows])
 
 
+class LeftOut(NamedTuple):
+    """Rows that are not fitted.
+
+    - `key`: whose they are; empty where it does not matter.
+    - `rows`: how many.
+    - `rule`: why, the same words for the same reason.
+    - `place`: of a single row in its file, from 1; 0 for several.
+    - `found`: what is wrong with a single row, in numbers.
+    """
+
+    key: Key
+    rows: int
+    rule: str
+    place: int = 0
+    found: str = ""
+
+
 def merged(table: Measurements, reduce=np.median) -> Measurements:
     """One row for each shape: the median of its repeats, or whatever `reduce` says."""
     values = np.stack(list(table.columns.values()), axis=1)

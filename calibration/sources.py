@@ -2,18 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel.calibration.absurd import judge
 from perfmodel.calibration.aiconfigurator import SOURCES, SYSTEMS, locate, tables
 from perfmodel.calibration.calibrate import with_smooth
-from perfmodel.calibration.measurements import Measurements, merged
+from perfmodel.calibration.measurements import LeftOut, Measurements, merged
 from perfmodel.calibration.protocol import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import groups_of, word_of
+from perfmodel.kernels.rows import Key, groups_of, number_of, word_of
 from perfmodel.library.chip import find_chip, load_chip
+from perfmodel.library.efficiency import FITTED
+
+
+class Source(NamedTuple):
+    """Tables to fit, and rows that are left out."""
+
+    tables: list[Measurements]
+    left_out: list[LeftOut]
 
 
 def read_source(
@@ -22,7 +32,8 @@ def read_source(
     without: Sequence[str],
     ops: Sequence[str],
     chip_file: Path | None = None,
-) -> list[Measurements]:
+    prior: Path = FITTED,
+) -> Source:
     """Read the tables of a source that are wanted.
 
     **Arguments:**
@@ -30,10 +41,11 @@ def read_source(
     - `source`: `aiconfigurator`, a path to its wheel or checkout, or a CSV file.
     - `chips`, `without`, `ops`: names; empty: all.
     - `chip_file`: of a chip that the library does not have.
+    - `prior`: folder of the parameters that say which times of a CSV file cannot be.
 
     **Raises:**
 
-    - `InputError`: for an unknown name, or when nothing is left.
+    - `InputError`: for an unknown name, times in another unit, or when nothing is left.
     """
     if not source.strip():
         raise InputError(
@@ -44,8 +56,8 @@ def read_source(
         load_chip(chip_file)
     wanted = {_stem(name, chip_file) for name in chips}
     unwanted = {_stem(name, chip_file) for name in without}
-    found = (
-        _csv(Path(source), chip_file)
+    found, left_out = (
+        _csv(Path(source), chip_file, prior)
         if source.lower().endswith(".csv")
         else _packaged(source, ops, wanted)
     )
@@ -63,7 +75,7 @@ def read_source(
         )
     for table in kept:
         _check(source, table)
-    return [table for table in with_smooth(kept) if _trains(table)]
+    return Source([table for table in with_smooth(kept) if _trains(table)], left_out)
 
 
 def _trains(table: Measurements) -> bool:
@@ -84,19 +96,20 @@ def _stem(name: str, chip_file: Path | None) -> str:
     return chip_file.stem if chip_file is not None and name == chip_file.stem else find_chip(name)
 
 
-def _packaged(source: str, ops: Sequence[str], wanted: set[str]) -> list[Measurements]:
-    root = locate(source)
-    return [
+def _packaged(source: str, ops: Sequence[str], wanted: set[str]) -> Source:
+    root, left_out = locate(source), []
+    found = [
         table
         for op in SOURCES
         for system, chip in SYSTEMS.items()
         if (not ops or op in ops) and (not wanted or chip in wanted)
-        for table in tables(root, op, system)
+        for table in tables(root, op, system, left_out)
     ]
+    return Source(found, left_out)
 
 
-def _csv(path: Path, chip_file: Path | None) -> list[Measurements]:
-    """Rows of the kernel schema with `latency_us`."""
+def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
+    """Rows of the kernel schema with `latency_us`, but for those that are wrong."""
     table = read_csv(path)
     cells = cells_of(table)
     if "latency_us" not in cells:
@@ -105,23 +118,32 @@ def _csv(path: Path, chip_file: Path | None) -> list[Measurements]:
         )
     own = {chip_file.stem: chip_file.stem} if chip_file is not None else {}
     groups, errors = groups_of(cells, len(table), own)
-    time = np.array([_time(text) for text in cells["latency_us"]])
-    errors = np.where(
-        (errors == "") & ~((time > 0) & np.isfinite(time)),
-        "latency_us is not a number greater than zero.",
-        errors,
-    )
-    wrong = np.flatnonzero(errors != "")
-    if len(wrong):
-        raise InputError(f"{path}, row {wrong[0] + 1} of {len(errors)}: {errors[wrong[0]]}")
-    return [
-        merged(Measurements(g.key, g.columns, time[g.places], f"{path.name}, {len(g.places)} rows"))
-        for g in groups
+    time = np.array([number_of(text.strip()) for text in cells["latency_us"]]) * 1e-6
+    wrong = [
+        LeftOut(NOBODY, 1, UNREADABLE, int(i) + 1, errors[i]) for i in np.flatnonzero(errors != "")
     ]
+    found = []
+    for group in groups:
+        named = f"{path.name}, {len(group.places)} rows"
+        rows = Measurements(group.key, group.columns, time[group.places], named)
+        sound, absurd = judge(path, rows, group.places, chip_file, prior)
+        found += [merged(rows.take(sound))] if len(sound) else []
+        wrong += absurd
+    _check_most(path, wrong, len(table))
+    return Source(found, sorted(wrong, key=lambda one: one.place))
 
 
-def _time(text: str) -> float:
-    try:
-        return float(text) * 1e-6
-    except ValueError:
-        return float("nan")
+NOBODY = Key("", "", "", "")
+UNREADABLE = "a cell is missing or wrong"
+
+MOST_WRONG = 0.5
+"""Share of the rows of a file that may be left out; with more, something is wrong with the file."""
+
+
+def _check_most(path: Path, wrong: list[LeftOut], count: int) -> None:
+    if len(wrong) > MOST_WRONG * count:
+        first = min(wrong, key=lambda one: one.place)
+        raise InputError(
+            f"{path}: {len(wrong)} of {count} rows are wrong; "
+            f"the first is row {first.place}: {first.found}"
+        )

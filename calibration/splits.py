@@ -113,7 +113,7 @@ def read(root: Folder, unit: Unit, how: Protocol) -> list[Measurements]:
     """The tables of a unit; of the quick protocol those in bf16."""
     (system,) = (name for name, chip in SYSTEMS.items() if chip == unit.chip)
     wanted = _plain if how.quick else _any
-    return [table for op in unit.ops for table in read_tables(root, op, system, wanted)]
+    return [table for op in unit.ops for table in read_tables(root, op, system, wanted=wanted)]
 
 
 def _plain(key: Key) -> bool:

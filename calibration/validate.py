@@ -23,12 +23,6 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import WIDER
 from perfmodel.workload.plan import Plan
 
-LOOSENESS = 3e-4
-"""Square of the ridge times the number of rows, so that where a chip starts counts less the more rows there
-are. Chosen on development rows of A100, L40S and B200, each left out and fitted to 32 rows: with ten times
-more the mean error of eight tables goes from 10.8 to 11.0 %, with a hundred times that of nine from
-11.4 to 15.0."""
-
 
 class Fitted(NamedTuple):
     """A chip with the parameters that predict, and the factors of the 90 % interval."""
@@ -74,8 +68,7 @@ def fitted_for(job: Job, taken: Sequence[Rows], how: Protocol) -> Fitted:
     chip = with_family(chip, family, begin.fitted)
     if job.split != "fewshot" or not tables:
         return Fitted(chip, begin.low, begin.high)
-    ridge = (LOOSENESS / sum(len(table.rows.time) for table in tables)) ** 0.5
-    chip = with_family(chip, family, fit(chip, tables, ridge).fitted)
+    chip = with_family(chip, family, fit(chip, tables).fitted)
     low, high = _interval(chip, job.group, taken)
     return Fitted(chip, low / WIDER, high * WIDER)
 

@@ -19,7 +19,6 @@ from perfmodel.kernels.dispatch import (
     WRITES_BACK,
     decode_cut,
     masks_windows,
-    prefill_backend,
     tile_rows,
 )
 from perfmodel.kernels.home import Home, native, on_chip, spilled
@@ -341,9 +340,9 @@ def _folds(plan: Plan, heads: Heads, queries: Scalar) -> Values:
     group = heads.query / heads.kv
     if plan.backend == "smooth":
         return jnp.stack([jnp.ones_like(group), group])
-    if prefill_backend(plan) == "fa2":
+    if plan.backend == "fa2":
         return jnp.where(queries == 1, group, 1.0)
-    return group if FOLDING[prefill_backend(plan)] else jnp.ones_like(group)
+    return group if FOLDING[plan.backend] else jnp.ones_like(group)
 
 
 def _balance(

@@ -76,19 +76,15 @@ ROWS: dict[Backend, float] = {"fa2": 64.0, "xqa": 64.0, "xpu": 64.0}
 TensorRT-LLM's kernels before Hopper; of Intel's seen in measured times."""
 
 
-def prefill_backend(plan: Plan) -> Backend:
-    """Of the prompt: vLLM leaves an fp8 cache on Ampere and Ada to FlashInfer."""
-    return "flashinfer" if plan.backend == "fa2" and plan.cache == "fp8" else plan.backend
-
-
 def masks_windows(plan: Plan) -> bool:
     """Whether prefill multiplies what a window hides: FlashInfer does in fp8 for SGLang."""
-    return plan.backend in MASKS_WINDOWS or (plan.backend == "flashinfer" and plan.weights == "fp8")
+    own = plan.framework == "sglang" and plan.weights == "fp8"
+    return plan.backend in MASKS_WINDOWS or (plan.backend == "flashinfer" and own)
 
 
 def tile_rows(plan: Plan, rows: Values, head_dim: Scalar) -> Values:
     """Rows in a tile: FlashInfer takes as few as the prompt fills (`FA2DetermineCtaTileQ`)."""
-    if prefill_backend(plan) == "flashinfer":
+    if plan.backend == "flashinfer":
         tall = jnp.where((rows > FULL / 2) & (head_dim < 256), FULL, FULL / 2)
         return jnp.where(rows > FULL / 8, tall, FULL / 8)
     return jnp.full_like(rows, ROWS.get(plan.backend, FULL))

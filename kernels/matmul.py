@@ -15,7 +15,7 @@ from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_max, whole
-from perfmodel.units import Scalar, Values
+from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
 TILES = ((64, 16), (16, 64), (64, 32), (64, 64), (64, 128), (128, 128), (128, 256), (256, 128))
@@ -94,9 +94,9 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
 
 def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
     """Share of the matrix peak left by padding, by issue, and by power in work that lasts."""
-    fitted, format = chip.efficiency.matmul, plan.format.matrix
-    peak = chip.rates(format).matrix
-    drawn = fitted.draw * chip.energies(format).matrix * peak / chip.headroom
+    fitted, kind = chip.efficiency.matmul, plan.format.matrix
+    peak, energy = (as_scalar(of(kind).matrix) for of in (chip.rates, chip.energies))
+    drawn = fitted.draw * energy * peak / chip.headroom
     limited = 1 / soft_max([1 / fitted.sustained, drawn])
     lasting = 2.0 * products / (2.0 * products + peak * ONSET) if plan.replay else 1.0
     return (fitted.sustained + lasting * (limited - fitted.sustained)) * products / padded

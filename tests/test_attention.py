@@ -75,6 +75,7 @@ def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serve
     alone = decode(shape(8, 1), dataclasses.replace(EXACT, backend="xqa")).demand
     together = decode(shape(8, 1)).demand
     assert alone.shared is not None and together.shared is not None
+    assert alone.main is not None and together.main is not None
     # 2 sequences x 8 heads x (128 + 128) numbers of 2 bytes go in and out, whoever reads the cache.
     fresh = 2 * 8 * 256 * 2
     assert jnp.all(alone.shared - fresh == 8 * (together.shared - fresh))

@@ -220,9 +220,9 @@ def test_a_row_number_beyond_the_table_is_refused(tmp_path: Path):
         (["--data", "rows.csv", "--chip-file", "none.toml"], "none.toml cannot be read"),
         (["--data", "rows.csv", "--chip-file", "bad.toml"], "bad.toml is not a readable TOML"),
         (["--data", "no-time.csv"], "no column 'latency_us'"),
-        (["--data", "nan.csv"], "row 1 of 1: latency_us"),
-        (["--data", "inf.csv"], "row 1 of 1: latency_us"),
-        (["--data", "size.csv"], "row 1 of 1: m is 'x'"),
+        (["--data", "nan.csv"], "the first is row 1: latency_us"),
+        (["--data", "inf.csv"], "the first is row 1: latency_us"),
+        (["--data", "size.csv"], "the first is row 1: m is 'x'"),
         (["--data", "."], "holds no systems/data"),
     ],
 )

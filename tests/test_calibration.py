@@ -181,7 +181,7 @@ def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path
 
     chip, csv = rows_of_a_new_chip
     options = Options(tmp_path, rows=100, chip_file=chip)
-    found = read_source(str(csv), [], [], [], chip)
+    found = read_source(str(csv), [], [], [], chip).tables
     (outcome,) = calibrate(found, options, lambda table: None)
     assert outcome.report["train_rows"] == 100
     # The times were made by a law that is not the kernel's: 100 rows bring it within a quarter.
@@ -215,7 +215,7 @@ def test_a_table_of_one_framework_gives_two_sections(rows_of_a_new_chip):
     named = csv.with_name("named.csv")
     read = read_csv(csv)
     write_csv(named, read.append_column("framework", pa.array(["vllm"] * len(read))))
-    found = read_source(str(named), [], [], [], chip)
+    found = read_source(str(named), [], [], [], chip).tables
     assert [one.key.framework for one in found] == ["vllm", ""]
 
 

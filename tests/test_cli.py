@@ -48,6 +48,7 @@ COMMANDS = [
     "predict kernels",
     "predict serving",
     "calibrate",
+    "measure",
     "validate",
     "search",
     "explain",

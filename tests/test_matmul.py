@@ -89,8 +89,8 @@ def test_a_split_pays_for_its_reduction():
 
 def issued(chip: Chip) -> float:
     """Share of the matrix peak that issue and power leave to work that lasts."""
-    fitted = chip.efficiency.matmul
-    drawn = fitted.draw * chip.energies("bf16").matrix * chip.rates("bf16").matrix / chip.headroom
+    fitted, energy, peak = chip.efficiency.matmul, chip.matrix_energy["bf16"], chip.matrix["bf16"]
+    drawn = fitted.draw * energy * peak / chip.headroom
     return float((fitted.sustained**-4 + drawn**4) ** -0.25)
 
 

@@ -259,7 +259,7 @@ def calibrate(
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
     """
-    from perfmodel.calibration.calibrate import Options, sections
+    from perfmodel.calibration.calibrate import Options, sections, warnings_of
     from perfmodel.calibration.calibrate import calibrate as run
     from perfmodel.calibration.sources import read_source
     from perfmodel.files import check_folder
@@ -267,10 +267,14 @@ def calibrate(
     check_folder(out)
     options = Options(out, rows, seed, _fitted(prior), resume, chip_file)
     wanted = (_list(chips), _list(exclude_chips), _list(ops))
-    tables = read_source(data, *wanted, chip_file)
+    tables, left_out = read_source(data, *wanted, chip_file, options.prior)
+    for said in warnings_of(tables, left_out):
+        errors.print(f"perfmodel: {said}", soft_wrap=True)
     with _bar("fits", len(sections(tables))) as update:
         count = iter(range(len(tables)))
-        found = run(tables, options, lambda table: update(next(count), description=table.key.op))
+        found = run(
+            tables, options, lambda table: update(next(count), description=table.key.op), left_out
+        )
     if json_:
         _json([one.key._asdict() | one.report for one in found])
         return
@@ -279,6 +283,43 @@ def calibrate(
     console.print(
         f"Parameters, the split with residuals, and versions are in {out}.", soft_wrap=True
     )
+
+
+@app.command()
+def measure(
+    out: Out,
+    ops: Annotated[
+        str, typer.Option(help="Operations, with commas.")
+    ] = "gemm,attention_prefill,attention_decode,elementwise",
+    dtype: Annotated[
+        str, typer.Option(help="Formats, with commas: bf16, fp16, fp32, fp8, int8.")
+    ] = "bf16",
+    chip: Annotated[
+        str, typer.Option(help="Name to write for this machine's chip; JAX's if not given.")
+    ] = "",
+    rows: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Of each operation and format, at most.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="For all of it, about.")] = 180,
+    seed: Annotated[int, typer.Option(min=0, help="Of the shapes.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the rows OUT holds.")] = False,
+) -> None:
+    """Time this machine's own kernels with JAX, and write the rows that `calibrate` reads.
+
+    Example: perfmodel measure --out rows.csv --ops gemm,attention_decode --seconds 120
+    """
+    from perfmodel.files import check_place
+
+    check_place(out)
+    from perfmodel.calibration.measure import Asked, advice
+    from perfmodel.calibration.measure import measure as run
+
+    asked = Asked(_list(ops), _list(dtype), chip.strip(), rows, seconds, seed)
+    with _bar("kernels") as update:
+        found = run(asked, out, resume, update)
+    console.print(f"{found.rows} rows in {out}, {found.new} of them new.", soft_wrap=True)
+    for said in (*found.failed[:3], advice(found, out)):
+        console.print(said, soft_wrap=True)
 
 
 def _fit_row(found: Any) -> tuple[str, ...]:

@@ -1,0 +1,308 @@
+"""Time this machine's own kernels with JAX, and write them as rows of the kernel schema.
+
+What is timed is one call of a compiled function from Python until its result is there, on operands
+that stay where they are from call to call, as a benchmark replays them.
+"""
+
+import importlib.metadata
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.calibration.shapes import COLUMNS, RECIPES, Task, build, sizes_of, smallest
+from perfmodel.errors import InputError
+from perfmodel.files import read_csv, write_csv
+from perfmodel.kernels.rows import word_of
+from perfmodel.library.chip import chip_names
+from perfmodel.library.files import fold
+
+FEWEST, MOST = 5, 100
+"""Calls of a kernel that are timed, at least and at most."""
+
+SPAN = 0.1
+"""For which a kernel is called again, unless it was called often enough before, in s."""
+
+WARM = 2
+"""Calls before the first that is timed, after the one that compiles."""
+
+CALLS = 8
+"""Calls of the longest kernel that its share of the time must hold: warm ones and the fewest timed."""
+
+MEMORY_SHARE = 0.25
+"""Of the memory, for the operands and results of one kernel."""
+
+PROBE = 1024
+"""Side of the product, and square root of the elements of the sum, that tell how fast a machine is."""
+
+PAUSE = 2.0
+"""Between two writings of the file, in s."""
+
+TIMED = ("latency_us", "repeats", "spread", "overhead_us", "measured_with")
+"""Columns of what was found: the median, how many calls, their interquartile range over it, what an
+empty call takes, and with what it was measured."""
+
+
+EMPTY = Task(lambda x: x + 1, (lambda: np.zeros((), np.float32),), flops=1.0, size=8.0)
+"""A kernel that does next to nothing."""
+
+
+class Asked(NamedTuple):
+    """What is to be measured.
+
+    - `rows`: of each operation and format, at most.
+    - `seconds`: for all of it.
+    - `seed`: of the shapes.
+    """
+
+    ops: Sequence[str]
+    dtypes: Sequence[str]
+    chip: str
+    rows: int
+    seconds: float
+    seed: int
+
+
+class Measured(NamedTuple):
+    """The chip's name, rows in the file, rows that are new, and what could not be run, with why."""
+
+    chip: str
+    rows: int
+    new: int
+    failed: list[str]
+
+
+Row = dict[str, str]
+
+
+def measure(
+    asked: Asked, out: Path, resume: bool, progress: Callable[[int, int], None]
+) -> Measured:
+    """Measure kernels and write them to `out`, whole, every few seconds and at the end.
+
+    **Arguments:**
+
+    - `resume`: keep the rows that `out` holds, and measure those that it lacks.
+    - `progress`: called with rows done and rows in all.
+
+    **Raises:**
+
+    - `InputError`: for an unknown operation or format, or one that JAX cannot run here.
+    """
+    streams = _streams(asked)
+    rows = _earlier(out) if resume and out.exists() else []
+    earlier, failed, chip = len(rows), [], asked.chip or this_chip()
+    done = {_identity(row) for row in rows}
+    written = time.monotonic()
+    try:
+        for count, row in _run(asked, chip, streams, done, failed):
+            progress(count, asked.rows * len(streams))
+            rows += [row] if row else []
+            if time.monotonic() - written > PAUSE:
+                write_csv(out, _table(rows))
+                written = time.monotonic()
+    finally:
+        if len(rows) > earlier:
+            write_csv(out, _table(rows))
+    return Measured(chip, len(rows), len(rows) - earlier, failed)
+
+
+def _run(
+    asked: Asked, chip: str, streams: list[tuple[str, str]], done: set, failed: list[str]
+) -> Iterator[tuple[int, Row | None]]:
+    """One row of each operation and format after the other, until the time is up.
+
+    A row that is there, or cannot be run, is none.
+    """
+    end = time.monotonic() + asked.seconds
+    longest = asked.seconds / (asked.rows * len(streams)) / CALLS
+    machine = {dtype: _machine(dtype) for dtype in {dtype: op for op, dtype in streams}}
+    paces = {(op, dtype): Pace(machine[dtype], longest) for op, dtype in streams}
+    shapes = [sizes_of(*stream, asked.seed, paces[stream].fits) for stream in streams]
+    overhead = float(np.median(seconds_of(call(EMPTY))))
+    turns = itertools.islice(
+        itertools.cycle(zip(streams, shapes, strict=True)), asked.rows * len(streams)
+    )
+    for count, (stream, following) in enumerate(turns, 1):
+        sizes, task = next(following, ({}, None))
+        if time.monotonic() > end:
+            return
+        row = _named(*stream, chip, sizes)
+        if task is None or _identity(row) in done:
+            yield count, None
+            continue
+        times = _times(task, f"{stream[0]} {sizes}", failed)
+        paces[stream].learn(task, times)
+        yield count, row | _found(times, overhead) if len(times) else None
+
+
+def _streams(asked: Asked) -> list[tuple[str, str]]:
+    """Each operation with each format that it can be run in."""
+    ops = [word_of(op, list(RECIPES), "op to measure") for op in asked.ops]
+    known = list(dict.fromkeys(d for recipe in RECIPES.values() for d in recipe.dtypes))
+    dtypes = [word_of(dtype, known, "dtype to measure") for dtype in asked.dtypes]
+    for given, option in ((ops, "--ops"), (dtypes, "--dtype")):
+        if not given:
+            raise InputError(f"nothing to measure; give {option} a name.")
+    pairs = [(op, d) for op in ops for d in dtypes if d in RECIPES[op].dtypes]
+    streams = list(dict.fromkeys(pairs))
+    if not streams:
+        able = "; ".join(f"{op} in {', '.join(RECIPES[op].dtypes)}" for op in ops)
+        raise InputError(f"nothing to measure in {', '.join(dtypes)}; give --dtype for {able}.")
+    for op, dtype in streams:
+        _check_runs(op, dtype)
+    return streams
+
+
+def _check_runs(op: str, dtype: str) -> None:
+    """Run the smallest shape, to find out whether JAX can."""
+    try:
+        call(build(op, dtype, smallest(op)))
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0][:200].rstrip(".")
+        raise InputError(
+            f"JAX cannot run {op} in {dtype} on {jax.devices()[0].device_kind}: {reason}; "
+            "give other formats to --dtype."
+        ) from None
+
+
+def this_chip() -> str:
+    """The name of this machine's chip: the library's where it has one, else JAX's in its spelling."""
+    kind = jax.devices()[0].device_kind
+    plain = "-".join("".join(c if c.isalnum() else " " for c in kind.lower()).split())
+    return chip_names().get(fold(kind), plain or "mine")
+
+
+def call(task: Task) -> Callable[[], Any]:
+    """A compiled and warm function of no arguments, whose result is there when it returns."""
+    operands = [jax.device_put(operand()) for operand in task.operands]
+    function = jax.jit(task.function)
+
+    def run() -> Any:
+        return jax.block_until_ready(function(*operands))
+
+    run()
+    return run
+
+
+def seconds_of(run: Callable[[], Any]) -> np.ndarray:
+    """Times of repeated calls, in s."""
+    for _ in range(WARM):
+        run()
+    times: list[float] = []
+    while len(times) < FEWEST or (sum(times) < SPAN and len(times) < MOST):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return np.array(times)
+
+
+class Machine(NamedTuple):
+    """About how fast a machine is, in FLOP/s and bytes/s."""
+
+    flops: float
+    bandwidth: float
+
+    def seconds(self, task: Task) -> float:
+        """What a task takes at least, about."""
+        return task.flops / self.flops + task.size / self.bandwidth
+
+
+def _machine(dtype: str) -> Machine:
+    """By one product and one sum."""
+    side = float(PROBE)
+    product = build("gemm", dtype, {"m": side, "n": side, "k": side})
+    add = build("elementwise", "bf16", {"kind": "add", "tokens": side, "hidden": side})
+    fastest = [float(np.min(seconds_of(call(task)))) for task in (product, add)]
+    return Machine(product.flops / fastest[0], add.size / fastest[1])
+
+
+class Pace:
+    """Which shapes of an operation keep within its share of time and memory: learnt on the way."""
+
+    def __init__(self, machine: Machine, longest: float):
+        self.machine, self.longest = machine, longest
+        self.memory, self.slower = MEMORY_SHARE * _memory(), 1.0
+
+    def fits(self, task: Task) -> bool:
+        """Whether a task is small enough."""
+        expected = self.slower * self.machine.seconds(task)
+        return task.size < self.memory and expected < self.longest
+
+    def learn(self, task: Task, times: np.ndarray) -> None:
+        """Remember how much slower than the machine a task was that took too long."""
+        if len(times) and np.median(times) > self.longest:
+            self.slower = float(np.median(times)) / self.machine.seconds(task)
+
+
+def _memory() -> float:
+    """Bytes of the device's memory, or of the host's."""
+    stats = jax.devices()[0].memory_stats() or {}
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float(stats.get("bytes_limit", host))
+
+
+def _named(op: str, dtype: str, chip: str, sizes: dict) -> Row:
+    """A row of the kernel schema, without its time."""
+    words = {"op": op, "chip": chip, "dtype": dtype}
+    given = {n: v if isinstance(v, str) else f"{v:.0f}" for n, v in sizes.items()}
+    return dict.fromkeys((*COLUMNS, *TIMED), "") | words | given
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in COLUMNS)
+
+
+def _times(task: Task, name: str, failed: list[str]) -> np.ndarray:
+    """Times of a task; none where it cannot be run, with the reason in `failed`."""
+    try:
+        return seconds_of(call(task))
+    except (RuntimeError, MemoryError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0][:100]
+        failed.append(f"{name} could not be run: {reason}")
+        return np.zeros(0)
+
+
+def _found(times: np.ndarray, overhead: float) -> Row:
+    """The columns of what was found."""
+    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
+    return {
+        "latency_us": f"{middle * 1e6:.6g}",
+        "repeats": str(len(times)),
+        "spread": f"{(high - low) / middle:.4g}",
+        "overhead_us": f"{overhead * 1e6:.4g}",
+        "measured_with": f"jax {importlib.metadata.version('jax')} on {jax.default_backend()}",
+    }
+
+
+def _earlier(out: Path) -> list[Row]:
+    """Rows that an earlier run wrote."""
+    table = read_csv(out)
+    if table.column_names != [*COLUMNS, *TIMED]:
+        raise InputError(
+            f"{out} was not written by `perfmodel measure`; give another --out, or leave out --resume."
+        )
+    return table.to_pylist()
+
+
+def _table(rows: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(
+        rows, pa.schema([(name, pa.string()) for name in (*COLUMNS, *TIMED)])
+    )
+
+
+def advice(found: Measured, out: Path) -> str:
+    """How to go on with what was measured."""
+    begun = f"perfmodel calibrate --data {out} --out fitted"
+    if fold(found.chip) in chip_names():
+        return f"Fit the model to them: {begun}"
+    return (
+        f"The library has no chip {found.chip}: write {found.chip}.toml as docs/add-a-chip.md says, "
+        f"then fit the model to them: {begun} --chip-file {found.chip}.toml"
+    )

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from perfmodel.calibration import recurrences
 from perfmodel.calibration.measurements import Measurements, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.routing import ROUTINGS
@@ -177,6 +178,9 @@ _NCCL = Source("comm", "nccl_perf.parquet", ("nccl_dtype",), _collective)
 _ATTENTION = ("attn_dtype", "kv_cache_dtype")
 _MLA = ("mla_dtype", "kv_cache_dtype")
 
+LINEAR = "linear_attention"
+"""Read by `recurrences`."""
+
 SOURCES = {
     "gemm": Source("gemm", "gemm_perf.parquet", ("gemm_dtype",), _renamed(m="m", n="n", k="k")),
     "attention_decode": Source(
@@ -234,6 +238,9 @@ def _in_wheel(path: Path) -> zipfile.Path:
 def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
     """The sound tables of one operation on one chip, one for each framework and format."""
     for framework, version in OTHERS.get(system, CURRENT).items():
+        if op == LINEAR:
+            yield from _linear(root, system, framework, version)
+            continue
         source = _NCCL if framework == "nccl" and SOURCES[op].folder == "comm" else SOURCES[op]
         path = root / system / source.folder / framework / version / source.file
         if _excluded(system, op, framework) or not path.exists():
@@ -247,6 +254,26 @@ def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
                 time = _numbers(rows, "latency") * 1e-3
                 found = merged(Measurements(part, source.columns(rows), time, named))
                 yield _tuned(found) if (op, framework, dtype) in UNTUNED else found
+
+
+def _linear(
+    root: Folder, system: str, framework: str, version: str
+) -> Iterator[Measurements]:
+    """Linear attention of all kinds, its kernels added."""
+    parts, versions = [], []
+    for kind, folder in recurrences.TABLES.items():
+        there = recurrences.VERSIONS.get(kind, {framework: version}).get(framework, version)
+        path = root / system / folder / framework / there / f"{kind}_perf.parquet"
+        if not _excluded(system, LINEAR, framework) and path.exists():
+            table = pq.read_table(io.BytesIO(path.read_bytes()))
+            parts += recurrences.summed(table, framework, kind)
+            versions.append(there)
+    if parts:
+        columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}
+        time = np.concatenate([time for _, time in parts])
+        key = Key(LINEAR, SYSTEMS[system], framework, "bf16")
+        source = f"aiconfigurator-core {VERSION}, {system}, {framework} {' and '.join(versions)}"
+        yield merged(Measurements(key, columns, time, source))
 
 
 def _tuned(table: Measurements) -> Measurements:

@@ -256,9 +256,7 @@ def tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
                 yield _tuned(found) if (op, framework, dtype) in UNTUNED else found
 
 
-def _linear(
-    root: Folder, system: str, framework: str, version: str
-) -> Iterator[Measurements]:
+def _linear(root: Folder, system: str, framework: str, version: str) -> Iterator[Measurements]:
     """Linear attention of all kinds, its kernels added."""
     parts, versions = [], []
     for kind, folder in recurrences.TABLES.items():

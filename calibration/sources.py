@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perfmodel.calibration.aiconfigurator import SOURCES, SYSTEMS, locate, tables
+from perfmodel.calibration.aiconfigurator import LINEAR, SOURCES, SYSTEMS, locate, tables
 from perfmodel.calibration.calibrate import with_smooth
 from perfmodel.calibration.measurements import Measurements, merged
 from perfmodel.calibration.protocol import part_of
@@ -88,7 +88,7 @@ def _packaged(source: str, ops: Sequence[str], wanted: set[str]) -> list[Measure
     root = locate(source)
     return [
         table
-        for op in SOURCES
+        for op in (*SOURCES, LINEAR)
         for system, chip in SYSTEMS.items()
         if (not ops or op in ops) and (not wanted or chip in wanted)
         for table in tables(root, op, system)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import RecurrentEfficiency
-from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.kernels.home import Home, native, on_chip
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
@@ -78,6 +78,16 @@ class States(NamedTuple):
         numbers = NUMBER_BYTES * 2 * (self.key + self.value)
         return self.heads * (numbers + STATE_BYTES * self.gated_keys)
 
+    @property
+    def live(self) -> Scalar:
+        """Bytes that a token holds between a prompt's kernels.
+
+        What it brings; keys and values as the delta rule changes them (of a chunk alone, and
+        after the chain); its share of the state before each chunk.
+        """
+        changed = self.key + 2 * self.value + self.key * self.value / CHUNK
+        return self.inputs + self.token + NUMBER_BYTES * self.heads * changed
+
 
 def recurrent(
     chip: Chip,
@@ -102,8 +112,8 @@ def recurrent(
     fleeting = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
     reads = home.traffic(batch * states.size * (2 + fitted.copies * prompt))
     inside = on_chip(chip, fleeting)
-    live = tokens * (states.inputs + states.token)
-    outside = fleeting * spilled(chip, live) + reads["main"] * (1 - _kept(chip, plan, batch, states))
+    away = _away(chip, tokens * states.live)
+    outside = fleeting * away + reads["main"] * (1 - _kept(chip, plan, batch * states.size))
     return Work(
         demand=Resources(
             matrix=tokens * states.heads * _products(chunk, states),
@@ -119,7 +129,7 @@ def recurrent(
             main=fitted.streaming,
         ),
         occupancy=_filled(chip, batch * queries / chunk, states) if launched else 1.0,
-        latency=_latency(fitted, batch, queries, chunk, prompt) + crossing_time(chip, 2.0),
+        latency=_latency(fitted, batch, queries, chunk, prompt, states) + crossing_time(chip, 2.0),
         dtype="bf16",
     )
 
@@ -147,19 +157,32 @@ def _filled(chip: Chip, chunks: Scalar, states: States) -> Scalar:
     return soft_min(blocks / chip.cores, jnp.ones_like(blocks))
 
 
-def _kept(chip: Chip, plan: Plan, batch: Scalar, states: States) -> Scalar:
+def _away(chip: Chip, live: Scalar) -> Scalar:
+    """Share of what passes between kernels that the shared tier does not hold."""
+    # One byte more: a tier that is not there holds nothing.
+    room = chip.shared.capacity * chip.efficiency.recurrent.keep + 1
+    return 1 - soft_min(room, live) / live
+
+
+def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
     """Share of replayed states that stay in the shared tier; none in service."""
     if not plan.replay:
         return as_scalar(0.0)
     fitted = chip.efficiency.recurrent
-    room = chip.shared.capacity * fitted.hold
-    return jax.nn.sigmoid(fitted.cliff * jnp.log(room / (batch * states.size)))
+    room = chip.shared.capacity * fitted.hold + 1
+    return jax.nn.sigmoid(fitted.cliff * jnp.log(room / size))
 
 
 def _latency(
-    fitted: RecurrentEfficiency, batch: Scalar, queries: Scalar, chunk: Scalar, prompt: Scalar
+    fitted: RecurrentEfficiency,
+    batch: Scalar,
+    queries: Scalar,
+    chunk: Scalar,
+    prompt: Scalar,
+    states: States,
 ) -> Scalar:
     """What nothing hides: launches; in prompts the rows of a chunk, the chain, the sequences."""
+    apart = jnp.where(states.gated_keys > 0, fitted.apart, 0.0)
     serial = fitted.row * chunk + fitted.chain * (at_least_one(queries / CHUNK) - 1)
-    whole = fitted.kernels + serial + fitted.sequence * batch
+    whole = apart + fitted.kernels + serial + fitted.sequence * batch
     return fitted.launch + whole * prompt

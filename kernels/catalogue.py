@@ -21,6 +21,8 @@ from perfmodel.kernels.matmul import matmul
 from perfmodel.kernels.recurrent import KINDS as STATES
 from perfmodel.kernels.recurrent import States, recurrent
 from perfmodel.kernels.routing import ROUTINGS
+from perfmodel.kernels.sparse import KINDS as SPARSE
+from perfmodel.kernels.sparse import Text, form_of, sparse
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
@@ -151,6 +153,14 @@ def _linear(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     return [recurrent(chip, plan, row["batch"], row["q_len"], states, prompt, row.get("home"))]
 
 
+def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    """A row of several new tokens is a prompt, whatever its phase says."""
+    prompt = jnp.where((row["phase"] > 0) | (row["q_len"] > 1), 1.0, 0.0)
+    text = Text(row["batch"], row["q_len"], row["ctx_len"], prompt)
+    form = form_of(row["kind"])
+    return sparse(chip, plan, text, row["heads"], row["topk"], form, row.get("home"))
+
+
 def _collective(kind: Kind) -> Count:
     def count(chip: Chip, plan: Plan, row: Row) -> list[Work]:
         return [collective(chip, plan, kind, row["n_gpus"], row["n_nodes"], row["bytes"])]
@@ -191,6 +201,13 @@ OPERATIONS: dict[str, Operation] = {
         | {"key_heads": "heads", "value_dim": "head_dim"},
         {"kind": STATES, "phase": ("decode", "prefill")},
         _linear,
+    ),
+    "sparse_attention": Operation(
+        "mla_decode",
+        ("batch", "ctx_len", "heads"),
+        {"q_len": 1.0, "topk": 0.0},
+        {"kind": SPARSE, "phase": ("decode", "prefill")},
+        _sparse,
     ),
 } | {
     kind: Operation("collective", ("n_gpus", "bytes"), {"n_nodes": 1.0}, {}, _collective(kind))

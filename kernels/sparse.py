@@ -5,7 +5,8 @@ r"""Sparse attention: an indexer scores the cache, the best entries are picked, 
 - `csa`, `hca`: of DeepSeek-V4: entries that stand for 4 tokens, of which an indexer picks; and
   for 128 tokens, all seen (technical report, section 2.3). Both see a window of tokens besides.
 
-Kernels of prompts compute all the entries that may be picked, also where the text is shorter.
+Kernels compute all the entries that may be picked, also where the text is shorter
+(`flash_mla_sparse_fwd`: its time does not depend on the context).
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import DecodeEfficiency, MatmulEfficiency
 from perfmodel.kernels.elementwise import Traffic, elementwise
 from perfmodel.kernels.home import Home, native, spilled
 from perfmodel.kernels.launch import crossing_time
@@ -106,7 +108,8 @@ def sparse(
     entries = text.context / form.ratio
     most = jnp.where(topk > 0, topk, form.most)
     indexed = jnp.where(form.index_heads > 0, 1.0, 0.0)
-    choice = elementwise(chip, plan, text.tokens, entries, TOPK)
+    # What is picked is read and written as the scores are, with its place in the cache.
+    choice = elementwise(chip, plan, text.tokens, entries + most * indexed, TOPK)
     return [
         _only(_indexer(chip, text, form, entries, home), indexed),
         _only(choice, indexed),
@@ -127,21 +130,19 @@ def _only(work: Work, on: Scalar) -> Work:
 
 
 def _seen(text: Text, form: Form, entries: Scalar, most: Scalar) -> Scalar:
-    """Entries that one query is multiplied with: in prompts those that may be picked, as padded."""
-    padded = (form.index_heads > 0) & (text.prompt > 0)
-    picked = jnp.where(padded, most, jnp.minimum(entries, most))
+    """Entries that one query is multiplied with: where an indexer picks, padded to the most it may."""
+    picked = jnp.where(form.index_heads > 0, most, jnp.minimum(entries, most))
     return picked + jnp.minimum(text.context, form.window)
 
 
-def _pair(chip: Chip, text: Text, name: str) -> Scalar:
-    """A parameter of latent attention, of prompts or of decoding."""
-    before, after = chip.efficiency.mla_prefill, chip.efficiency.mla_decode
-    return jnp.where(text.prompt > 0, getattr(before, name), getattr(after, name))
-
-
-def _shares(chip: Chip, text: Text) -> Resources:
-    names = {"matrix": "sustained", "private": "private", "shared": "feed", "main": "streaming"}
-    return Resources(**{unit: _pair(chip, text, name) for unit, name in names.items()})
+def _shares(fitted: MatmulEfficiency | DecodeEfficiency) -> Resources:
+    """Of a plain product for the indexer; of absorbed latents, which are the same, for attention."""
+    return Resources(
+        matrix=fitted.sustained,
+        private=fitted.private,
+        shared=fitted.feed,
+        main=fitted.streaming,
+    )
 
 
 def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, home: Home) -> Work:
@@ -158,7 +159,7 @@ def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, home: Home) ->
             main=reads["main"] + (scores * spilled(chip, scores) if launched else 0.0),
             far=reads["far"],
         ),
-        shares=_shares(chip, text),
+        shares=_shares(chip.efficiency.matmul),
         latency=chip.efficiency.elementwise.launch + crossing_time(chip, 2.0),
     )
 
@@ -185,7 +186,7 @@ def _attention(
             main=reads["main"],
             far=reads["far"],
         ),
-        shares=_shares(chip, text),
+        shares=_shares(chip.efficiency.mla_decode),
         occupancy=soft_min(blocks / chip.cores, jnp.ones_like(blocks)) if launched else 1.0,
-        latency=_pair(chip, text, "launch") + crossing_time(chip, 4.0),
+        latency=chip.efficiency.mla_decode.launch + crossing_time(chip, 4.0),
     )

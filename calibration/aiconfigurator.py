@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from perfmodel.calibration import recurrences
 from perfmodel.calibration.measurements import LeftOut, Measurements, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.routing import ROUTINGS
@@ -178,6 +179,9 @@ _NCCL = Source("comm", "nccl_perf.parquet", ("nccl_dtype",), _collective)
 _ATTENTION = ("attn_dtype", "kv_cache_dtype")
 _MLA = ("mla_dtype", "kv_cache_dtype")
 
+LINEAR = "linear_attention"
+"""Read by `recurrences`."""
+
 SOURCES = {
     "gemm": Source("gemm", "gemm_perf.parquet", ("gemm_dtype",), _renamed(m="m", n="n", k="k")),
     "attention_decode": Source(
@@ -247,6 +251,9 @@ def tables(
     """
     left_out = [] if left_out is None else left_out
     for framework, version in OTHERS.get(system, CURRENT).items():
+        if op == LINEAR:
+            yield from _linear(root, system, framework, version, left_out)
+            continue
         source = _NCCL if framework == "nccl" and SOURCES[op].folder == "comm" else SOURCES[op]
         path = root / system / source.folder / framework / version / source.file
         if not path.exists():
@@ -277,6 +284,31 @@ def _drop(left_out: list[LeftOut], key: Key, rows: int, rule: str, part: Key | N
     """Note rows that are not read."""
     if rows:
         left_out.append(LeftOut(part or key, rows, rule))
+
+
+def _linear(
+    root: Folder, system: str, framework: str, version: str, left_out: list[LeftOut]
+) -> Iterator[Measurements]:
+    """Linear attention of all kinds, its kernels added."""
+    key = Key(LINEAR, SYSTEMS[system], framework, "bf16")
+    rule = _excluded(system, LINEAR, framework)
+    parts, versions = [], []
+    for kind, folder in recurrences.TABLES.items():
+        there = recurrences.VERSIONS.get(kind, {framework: version}).get(framework, version)
+        path = root / system / folder / framework / there / f"{kind}_perf.parquet"
+        if not path.exists():
+            continue
+        table = pq.read_table(io.BytesIO(path.read_bytes()))
+        if rule:
+            _drop(left_out, key, len(table), rule)
+            continue
+        parts += recurrences.summed(table, framework, kind)
+        versions.append(there)
+    if parts:
+        columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}
+        time = np.concatenate([time for _, time in parts])
+        source = f"aiconfigurator-core {VERSION}, {system}, {framework} {' and '.join(versions)}"
+        yield merged(Measurements(key, columns, time, source))
 
 
 def _tuned(table: Measurements) -> Measurements:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.calibration.absurd import judge
-from perfmodel.calibration.aiconfigurator import SOURCES, SYSTEMS, locate, tables
+from perfmodel.calibration.aiconfigurator import LINEAR, SOURCES, SYSTEMS, locate, tables
 from perfmodel.calibration.calibrate import with_smooth
 from perfmodel.calibration.measurements import LeftOut, Measurements, merged
 from perfmodel.calibration.protocol import part_of
@@ -100,7 +100,7 @@ def _packaged(source: str, ops: Sequence[str], wanted: set[str]) -> Source:
     root, left_out = locate(source), []
     found = [
         table
-        for op in SOURCES
+        for op in (*SOURCES, LINEAR)
         for system, chip in SYSTEMS.items()
         if (not ops or op in ops) and (not wanted or chip in wanted)
         for table in tables(root, op, system, left_out)

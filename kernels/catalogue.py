@@ -19,8 +19,11 @@ from perfmodel.kernels.dispatch import LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.matmul import matmul
-from perfmodel.kernels.recurrent import recurrent
+from perfmodel.kernels.recurrent import KINDS as STATES
+from perfmodel.kernels.recurrent import States, recurrent
 from perfmodel.kernels.routing import ROUTINGS
+from perfmodel.kernels.sparse import KINDS as SPARSE
+from perfmodel.kernels.sparse import Text, form_of, sparse
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
@@ -153,9 +156,21 @@ def _elementwise(chip: Chip, plan: Plan, row: Row) -> list[Work]:
 
 
 def _linear(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    value = row.get("value_dim", row["head_dim"])
-    sizes = (row["batch"], row["q_len"], row["heads"], row["head_dim"], value)
-    return [recurrent(chip, plan, *sizes, row.get("home"))]
+    """A row of several tokens is a prompt, whatever its phase says."""
+    heads, key = row["heads"], row["head_dim"]
+    value, key_heads = row.get("value_dim", key), row.get("key_heads", heads)
+    kind, phase = (row.get(name, jnp.zeros_like(heads)) for name in ("kind", "phase"))
+    states = States(heads, key, value, key_heads, kind)
+    prompt = jnp.where((phase > 0) | (row["q_len"] > 1), 1.0, 0.0)
+    return [recurrent(chip, plan, row["batch"], row["q_len"], states, prompt, row.get("home"))]
+
+
+def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    """A row of several new tokens is a prompt, whatever its phase says."""
+    prompt = jnp.where((row["phase"] > 0) | (row["q_len"] > 1), 1.0, 0.0)
+    text = Text(row["batch"], row["q_len"], row["ctx_len"], prompt)
+    form = form_of(row["kind"])
+    return sparse(chip, plan, text, row["heads"], row["topk"], form, row.get("home"))
 
 
 def _collective(kind: Kind) -> Count:
@@ -192,11 +207,19 @@ OPERATIONS: dict[str, Operation] = {
         "elementwise", ("tokens", "hidden"), {}, {"kind": tuple(KINDS)}, _elementwise
     ),
     "linear_attention": Operation(
-        "elementwise",
+        "recurrent",
         ("batch", "heads", "head_dim"),
-        {"q_len": 1.0, "ctx_len": 0.0, "hidden": 0.0},
-        {"kind": ("gdn", "kda", "mamba2"), "phase": ("decode", "prefill")},
+        {"q_len": 1.0, "ctx_len": 0.0, "hidden": 0.0}
+        | {"key_heads": "heads", "value_dim": "head_dim"},
+        {"kind": STATES, "phase": ("decode", "prefill")},
         _linear,
+    ),
+    "sparse_attention": Operation(
+        "mla_decode",
+        ("batch", "ctx_len", "heads"),
+        {"q_len": 1.0, "topk": 0.0},
+        {"kind": SPARSE, "phase": ("decode", "prefill")},
+        _sparse,
     ),
 } | {
     kind: Operation("collective", ("n_gpus", "bytes"), {"n_nodes": 1.0}, {}, _collective(kind))

@@ -1,24 +1,92 @@
 r"""Linear attention: a state of fixed size, updated token by token or chunk by chunk.
 
 Gated delta net, Kimi delta attention and Mamba-2 all read and write a state of
-`key x value` numbers for each head; prompts are taken in chunks (Yang et al., "Gated
-Delta Networks", arXiv 2412.06464, section 3.3).
+`key x value` numbers for each head. A decoded token updates the state in place. Prompts
+are taken in chunks: a short convolution, products within all chunks at once, a chain from
+the state of one chunk to that of the next, and outputs (Yang et al., "Gated Delta
+Networks", arXiv 2412.06464, section 3.3; flash-linear-attention, `chunk.py`).
 """
 
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.hardware.efficiency import RecurrentEfficiency
+from perfmodel.kernels.home import Home, native, on_chip
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import at_least_one, soft_min
-from perfmodel.units import Scalar
+from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
+
+KINDS = ("gdn", "kda", "mamba2")
+"""Kinds of linear attention, by their index in a row."""
 
 CHUNK = 64.0
 """Tokens of a chunk (flash-linear-attention)."""
 
+TILE = 32.0
+"""Columns of a state's values that one thread block takes (flash-linear-attention)."""
+
 STATE_BYTES = 4.0
-"""A state is kept in fp32."""
+"""A state is kept in fp32, and so are the gates."""
+
+NUMBER_BYTES = 2.0
+"""Queries, keys, values and outputs are in bf16."""
+
+
+class States(NamedTuple):
+    """What one sequence keeps.
+
+    - `heads`, `key`, `value`: of the state: a matrix of `key x value` for each head.
+    - `key_heads`: heads of queries and keys, which may serve several heads of values.
+    - `kind`: index in `KINDS`.
+    """
+
+    heads: Scalar
+    key: Scalar
+    value: Scalar
+    key_heads: Scalar
+    kind: Scalar
+
+    @property
+    def delta(self) -> Scalar:
+        """Whether a state forgets what it predicts of a value (the delta rule): all but Mamba-2."""
+        return jnp.where(self.kind < KINDS.index("mamba2"), 1.0, 0.0)
+
+    @property
+    def gated_keys(self) -> Scalar:
+        """Gates of one head and token beyond one: Kimi's has one for each number of a key."""
+        return jnp.where(self.kind == KINDS.index("kda"), self.key, 0.0)
+
+    @property
+    def size(self) -> Scalar:
+        """Bytes of one sequence's state."""
+        return STATE_BYTES * self.heads * self.key * self.value
+
+    @property
+    def inputs(self) -> Scalar:
+        """Bytes of one token's queries, keys and values as they are convolved."""
+        return NUMBER_BYTES * (2 * self.key_heads * self.key + self.heads * self.value)
+
+    @property
+    def token(self) -> Scalar:
+        """Bytes of one token's queries, keys, values, outputs and gates, for each head of the state."""
+        numbers = NUMBER_BYTES * 2 * (self.key + self.value)
+        return self.heads * (numbers + STATE_BYTES * self.gated_keys)
+
+    @property
+    def live(self) -> Scalar:
+        """Bytes that a token holds between a prompt's kernels.
+
+        What it brings; keys and values as the delta rule changes them (of a chunk alone, and
+        after the chain); its share of the state before each chunk.
+        """
+        changed = self.key + 2 * self.value + self.key * self.value / CHUNK
+        return self.inputs + self.token + NUMBER_BYTES * self.heads * changed
 
 
 def recurrent(
@@ -26,37 +94,95 @@ def recurrent(
     plan: Plan,
     batch: Scalar,
     queries: Scalar,
-    heads: Scalar,
-    key: Scalar,
-    value: Scalar,
+    states: States,
+    prompt: Scalar,
     home: Home | None = None,
 ) -> Work:
     """Count the work of `queries` new tokens for each of `batch` sequences.
 
     **Arguments:**
 
-    - `heads`, `key`, `value`: of the state.
+    - `prompt`: one where tokens are taken in chunks, zero where one by one.
     - `home`: where the states live; the chip's native memory if not given.
     """
     home = native(chip) if home is None else home
-    fitted, launched = chip.efficiency.elementwise, chip.execution == "launched"
-    chunk = soft_min(queries, CHUNK * queries / queries)
-    state = batch * heads * key * value
-    moved = 2.0 * batch * queries * heads * (2 * key + 2 * value)
-    traffic = home.traffic(2 * STATE_BYTES * state)
-    inside = on_chip(chip, moved)
-    within = 2 * chunk * (key + value)
-    across = 4 * key * value
+    fitted, launched = chip.efficiency.recurrent, chip.execution == "launched"
+    tokens = batch * queries
+    chunk = soft_min(queries, CHUNK * jnp.ones_like(queries))
+    fleeting = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
+    reads = home.traffic(batch * states.size * (2 + fitted.copies * prompt))
+    inside = on_chip(chip, fleeting)
+    away = _away(chip, tokens * states.live)
+    outside = fleeting * away + reads["main"] * (1 - _kept(chip, plan, batch * states.size))
     return Work(
         demand=Resources(
-            matrix=batch * queries * heads * (within + across),
-            private=traffic["private"] + (0.0 if launched else inside["private"]),
-            shared=traffic["shared"] + (traffic["main"] + moved if launched else inside["shared"]),
-            main=traffic["main"] + (moved * spilled(chip, moved) if launched else 0.0),
-            far=traffic["far"],
+            matrix=tokens * states.heads * _products(chunk, states),
+            private=reads["private"] + (0.0 if launched else inside["private"]),
+            shared=reads["shared"] + (reads["main"] + fleeting if launched else inside["shared"]),
+            main=outside if launched else reads["main"],
+            far=reads["far"],
         ),
-        shares=Resources(private=fitted.private, shared=fitted.feed, main=fitted.streaming),
-        occupancy=soft_min(batch * heads / chip.cores, 1.0 * heads / heads) if launched else 1.0,
-        latency=fitted.launch * at_least_one(queries / CHUNK / 64) + crossing_time(chip, 2.0),
+        shares=Resources(
+            matrix=fitted.sustained,
+            private=fitted.private,
+            shared=fitted.feed,
+            main=fitted.streaming,
+        ),
+        occupancy=_filled(chip, batch * queries / chunk, states) if launched else 1.0,
+        latency=_latency(fitted, batch, queries, chunk, prompt, states) + crossing_time(chip, 2.0),
         dtype="bf16",
     )
+
+
+def _passes(fitted: RecurrentEfficiency, prompt: Scalar) -> Scalar:
+    """How often what a token brings is moved: once where it is decoded."""
+    return 1 + (fitted.passes - 1) * prompt
+
+
+def _products(chunk: Scalar, states: States) -> Scalar:
+    """FLOPs of one token and head.
+
+    Within a chunk: queries with keys, and scores with values; the delta rule adds keys with
+    keys and the inverse of that with keys and values. Across: the state is read and updated;
+    the delta rule also asks it for what it predicts.
+    """
+    key, value = states.key, states.value
+    within = 2 * chunk * (key + value + states.delta * (2 * key + value))
+    return within + 2 * key * value * (2 + states.delta)
+
+
+def _filled(chip: Chip, chunks: Scalar, states: States) -> Scalar:
+    """Share of the cores at work: a block for each chunk, head and tile of its values."""
+    blocks = chunks * states.heads * states.value / TILE
+    return soft_min(blocks / chip.cores, jnp.ones_like(blocks))
+
+
+def _away(chip: Chip, live: Scalar) -> Scalar:
+    """Share of what passes between kernels that the shared tier does not hold."""
+    # One byte more: a tier that is not there holds nothing.
+    room = chip.shared.capacity * chip.efficiency.recurrent.keep + 1
+    return 1 - soft_min(room, live) / live
+
+
+def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
+    """Share of replayed states that stay in the shared tier; none in service."""
+    if not plan.replay:
+        return as_scalar(0.0)
+    fitted = chip.efficiency.recurrent
+    room = chip.shared.capacity * fitted.hold + 1
+    return jax.nn.sigmoid(fitted.cliff * jnp.log(room / size))
+
+
+def _latency(
+    fitted: RecurrentEfficiency,
+    batch: Scalar,
+    queries: Scalar,
+    chunk: Scalar,
+    prompt: Scalar,
+    states: States,
+) -> Scalar:
+    """What nothing hides: launches; in prompts the rows of a chunk, the chain, the sequences."""
+    apart = jnp.where(states.gated_keys > 0, fitted.apart, 0.0)
+    serial = fitted.row * chunk + fitted.chain * (at_least_one(queries / CHUNK) - 1)
+    whole = apart + fitted.kernels + serial + fitted.sequence * batch
+    return fitted.launch + whole * prompt

@@ -50,7 +50,21 @@ KERNELS: dict[str, tuple[str, dict[str, float]]] = {
     "embedding": ("elementwise", {"tokens": 701.0, "hidden": 5003.0, "kind": 6.0}),
     "linear_attention": (
         "linear_attention",
-        {"batch": 7.0, "q_len": 11.0, "heads": 13.0, "head_dim": 120.0},
+        {"batch": 7.0, "q_len": 311.0, "heads": 13.0, "head_dim": 120.0},
+    ),
+    "linear_decode": (
+        "linear_attention",
+        {"batch": 7.0, "q_len": 1.0, "heads": 13.0, "head_dim": 120.0, "kind": 1.0},
+    ),
+    "sparse_decode": (
+        "sparse_attention",
+        {"batch": 7.0, "q_len": 1.0, "ctx_len": 3301.0, "heads": 19.0, "topk": 0.0}
+        | {"kind": 0.0, "phase": 0.0},
+    ),
+    "sparse_prefill": (
+        "sparse_attention",
+        {"batch": 2.0, "q_len": 301.0, "ctx_len": 3301.0, "heads": 19.0, "topk": 0.0}
+        | {"kind": 2.0, "phase": 1.0},
     ),
     "all_reduce": ("all_reduce", {"n_gpus": 6.0, "n_nodes": 1.0, "bytes": 3e6}),
     "all_reduce_of_domains": ("all_reduce", {"n_gpus": 12.0, "n_nodes": 3.0, "bytes": 3e6}),

@@ -81,7 +81,7 @@ def test_how_a_word_is_spelled_does_not_matter(column: str, word: str, means: st
     [
         ("op", "gem", "unknown op 'gem'; the nearest are gemm; allowed are gemm, "),
         ("op", "", "op is missing; allowed are gemm, "),
-        ("op", "sparse_attention", "unknown op 'sparse_attention'"),
+        ("op", "quantum_attention", "unknown op 'quantum_attention'"),
         ("chip", "h1000", "unknown chip 'h1000'; the nearest are h100-sxm"),
         ("chip", "", "chip is missing"),
         ("dtype", "bf61", "unknown dtype 'bf61'; the nearest are bf16"),

@@ -138,6 +138,38 @@ class ElementwiseEfficiency(eqx.Module):
     private: Scalar = parameter(0.01, 1.0)
 
 
+class RecurrentEfficiency(eqx.Module):
+    """Linear attention: a state updated token by token, or chunk by chunk.
+
+    - `launch`: of the convolution and the update; `kernels`: of those that a prompt has besides.
+    - `apart`: of those that Kimi's prompts have besides (three convolutions, gates of keys).
+    - `sustained`, `feed`, `streaming`, `private`, `hold`, `cliff`: as for the matrix product.
+    - `keep`: of the shared tier's capacity, what holds data between a prompt's kernels.
+    - `passes`: how often a prompt's kernels move what each token brings (queries, keys, values,
+      gates, outputs).
+    - `copies`: how often a prompt moves the states beyond once in and once out.
+    - `row`: added for each token of a chunk, whose rows are eliminated one by one.
+    - `chain`: added for each chunk after the first, which waits for the state before it.
+    - `sequence`: added for each sequence of a prompt's batch, where a kernel takes one by one.
+    """
+
+    launch: Scalar = parameter(1e-8, 1e-4, "us")
+    kernels: Scalar = parameter(1e-9, 1e-3, "us")
+    apart: Scalar = parameter(1e-9, 1e-3, "us")
+    sustained: Scalar = parameter(0.005, 1.0)
+    feed: Scalar = parameter(0.05, 8.0)
+    streaming: Scalar = parameter(0.3, 1.0)
+    private: Scalar = parameter(0.01, 1.0)
+    keep: Scalar = parameter(0.05, 4.0)
+    passes: Scalar = parameter(1.0, 40.0)
+    copies: Scalar = parameter(0.0, 20.0)
+    row: Scalar = parameter(1e-11, 1e-5, "us")
+    chain: Scalar = parameter(1e-11, 1e-4, "us")
+    sequence: Scalar = parameter(1e-11, 1e-4, "us")
+    hold: Scalar = parameter(0.05, 4.0)
+    cliff: Scalar = parameter(0.5, 60.0)
+
+
 class MixtureEfficiency(eqx.Module):
     """Mixture of experts: one rank's routing, grouped products and combination.
 
@@ -205,6 +237,7 @@ class Efficiency(eqx.Module):
     mla_decode: DecodeEfficiency
     mla_prefill: PrefillEfficiency
     elementwise: ElementwiseEfficiency
+    recurrent: RecurrentEfficiency
     mixture: MixtureEfficiency
     collective: CollectiveEfficiency
     host: HostEfficiency

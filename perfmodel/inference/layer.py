@@ -8,6 +8,7 @@ from perfmodel.inference.placement import Placement
 from perfmodel.inference.tasks import Task
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.kernels.home import Home
+from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
@@ -183,15 +184,20 @@ def _compressed(site: Site, attention: Compressed, batch: Batch) -> list[Task]:
 
 
 def _recurrent(site: Site, attention: Recurrent, batch: Batch) -> list[Task]:
+    ranks = site.plan.tensor
+    keys = (attention.channels - attention.heads * attention.value) / (2 * attention.key)
     return [
         site.task(
             "attention",
             "linear_attention",
             batch=batch.sequences,
             q_len=batch.queries,
-            heads=shard(attention.heads, site.plan.tensor),
+            heads=shard(attention.heads, ranks),
+            key_heads=shard(keys, ranks),
             head_dim=attention.key,
             value_dim=attention.value,
+            kind=KINDS_OF_STATE.index(attention.kind),
+            phase=0.0 if batch.decoding else 1.0,
             home=site.placement.cache,
         )
     ]

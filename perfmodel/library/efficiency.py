@@ -25,6 +25,7 @@ from perfmodel.hardware.efficiency import (
     MatmulEfficiency,
     MixtureEfficiency,
     PrefillEfficiency,
+    RecurrentEfficiency,
     parameters,
 )
 from perfmodel.library.files import ROOT, read_toml
@@ -42,6 +43,7 @@ FAMILIES: dict[str, type[eqx.Module]] = {
     "mla_decode": DecodeEfficiency,
     "mla_prefill": PrefillEfficiency,
     "elementwise": ElementwiseEfficiency,
+    "recurrent": RecurrentEfficiency,
     "mixture": MixtureEfficiency,
     "collective": CollectiveEfficiency,
     "host": HostEfficiency,

@@ -4,11 +4,13 @@ The dense and the gated layer are two matrix products and an activation; see
 `perfmodel.inference.layer`.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MixtureEfficiency
-from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.kernels.routing import ROUTINGS, loads
 from perfmodel.resources import Resources
@@ -56,28 +58,30 @@ def mixture(
     reads = home.traffic(weights)
     even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
     heights = _heights(plan, pairs, local, even)
-    useful, occupancy, feed = _grouped(chip, plan, fitted, pairs, heights, hidden, columns, wide)
-    launched, inside = chip.execution == "launched", on_chip(chip, moved)
+    tiles = _tiles(chip, plan, heights, pairs, hidden, columns, wide)
+    launched, inside = chip.execution == "launched", on_chip(chip, moved.total)
     return Work(
         demand=Resources(
             matrix=2 * (wide + 1) * pairs * hidden * columns,
             vector=4.0 * pairs * columns,
             exponential=pairs * columns,
             private=reads["private"] + (0.0 if launched else inside["private"]),
-            shared=feed if launched else reads["shared"] + inside["shared"],
-            main=reads["main"],
+            shared=tiles.fed if launched else reads["shared"] + inside["shared"],
+            main=reads["main"] * (replayed(chip, fitted, weights) if plan.replay else 1.0),
             far=reads["far"],
         ),
         shares=Resources(
-            matrix=fitted.sustained * useful,
+            matrix=fitted.sustained * tiles.useful,
             private=fitted.private,
             shared=fitted.feed,
             main=fitted.streaming,
         ),
-        occupancy=occupancy,
+        occupancy=occupied(tiles.rounds / 2, fitted.rounding, plan.exact) if launched else 1.0,
         latency=fitted.launch
         + fitted.route * tokens * active
-        + fitted.local * local
+        + fitted.serial * (hidden + columns)
+        + fitted.local * experts / ranks
+        + fitted.prologue * tiles.rounds
         + _passes(chip, fitted, moved)
         + crossing_time(chip, 6.0),
         choice=fitted.choice,
@@ -85,24 +89,39 @@ def mixture(
     )
 
 
+class Moved(NamedTuple):
+    """Bytes of activations: permuted to and from the experts, between their products, summed."""
+
+    permuted: Scalar
+    between: Scalar
+    summed: Scalar
+
+    @property
+    def total(self) -> Scalar:
+        """Of all passes."""
+        return self.permuted + self.between + self.summed
+
+
 def _moved(
     plan: Plan, tokens: Scalar, pairs: Scalar, hidden: Scalar, columns: Scalar, wide: Scalar
-) -> Scalar:
-    """Bytes of activations: permuted in, between the products, weighed and summed out."""
+) -> Moved:
+    """Written and read: in the format of activations on the way in, in bf16 on the way back."""
     activation = plan.format.activation
-    permuted = (2.0 + 2 * activation) * pairs * hidden
-    between = (2 * 2.0 * wide + 2 * activation) * pairs * columns
-    returned = 2 * 2.0 * pairs * hidden + 2.0 * tokens * hidden
-    return permuted + between + returned
+    return Moved(
+        permuted=(2.0 + 2 * activation + 2 * 2.0) * pairs * hidden,
+        between=(2 * 2.0 * wide + 2 * activation) * pairs * columns,
+        summed=2.0 * tokens * hidden,
+    )
 
 
-def _passes(chip: Chip, fitted: MixtureEfficiency, moved: Scalar) -> Scalar:
-    """Time of the passes between the products, kernels of their own on launched chips."""
+def _passes(chip: Chip, fitted: MixtureEfficiency, moved: Moved) -> Scalar:
+    """Time of the passes around the products, kernels of their own on launched chips."""
     if chip.execution != "launched":
         return as_scalar(0.0)
-    out = spilled(chip, moved)
+    traffic = fitted.passes * moved.permuted + fitted.between * moved.between + moved.summed
+    out = spilled(chip, moved.total)
     slow = out / (chip.main.bandwidth * fitted.streaming + 1.0)
-    return fitted.passes * moved * (slow + (1 - out) / (chip.shared.bandwidth + 1.0))
+    return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.cached + 1.0))
 
 
 def _heights(plan: Plan, pairs: Scalar, local: Scalar, even: Scalar) -> Values:
@@ -113,25 +132,36 @@ def _heights(plan: Plan, pairs: Scalar, local: Scalar, even: Scalar) -> Values:
     return even * alike + (1 - even) * uneven
 
 
-def _grouped(
+class Tiles(NamedTuple):
+    """Of both products, for each height of tile.
+
+    - `useful`: share of what is multiplied that is not padding.
+    - `fed`: bytes read into tiles.
+    - `rounds`: of tiles on each core.
+    """
+
+    useful: Values
+    fed: Values
+    rounds: Values
+
+
+def _tiles(
     chip: Chip,
     plan: Plan,
-    fitted: MixtureEfficiency,
-    pairs: Scalar,
     heights: Values,
+    pairs: Scalar,
     hidden: Scalar,
     columns: Scalar,
     wide: Scalar,
-) -> tuple[Values, Values, Values]:
-    """Useful share of what is multiplied, occupancy, and fed bytes, for each height of tile."""
+) -> Tiles:
     if chip.execution != "launched":
-        return jnp.ones(()), jnp.ones(()), jnp.zeros(())
+        return Tiles(jnp.ones(()), jnp.zeros(()), jnp.zeros(()))
     rows = jnp.array(ROWS)
-    tiles_up = heights * whole(wide * columns / COLUMNS, plan.exact)
-    tiles_down = heights * whole(hidden / COLUMNS, plan.exact)
-    steps = tiles_up * hidden + tiles_down * columns
-    filled = steps / (steps + (tiles_up + tiles_down) * fitted.prologue)
-    rounds = (tiles_up + tiles_down) / 2 / chip.cores
-    feed = steps * (rows * plan.format.activation + COLUMNS * plan.format.weight)
-    useful = (wide + 1) * pairs * hidden * columns / (rows * COLUMNS * steps)
-    return useful, filled * occupied(rounds, fitted.rounding, plan.exact), feed
+    up = heights * whole(wide * columns / COLUMNS, plan.exact)
+    down = heights * whole(hidden / COLUMNS, plan.exact)
+    steps = up * hidden + down * columns
+    return Tiles(
+        useful=(wide + 1) * pairs * hidden * columns / (rows * COLUMNS * steps),
+        fed=steps * (rows * plan.format.activation + COLUMNS * plan.format.weight),
+        rounds=(up + down) / chip.cores,
+    )

@@ -1,9 +1,11 @@
 """Where operands live: shares of the four memory tiers."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import MatmulEfficiency, MixtureEfficiency
 from perfmodel.resources import TIERS
 from perfmodel.smooth import soft_max
 from perfmodel.units import Scalar, Values, as_scalar
@@ -43,6 +45,17 @@ def spilled(chip: Chip, size: Values) -> Values:
     sram = chip.shared.capacity + chip.private.capacity
     fits = sram / soft_max([sram * jnp.ones_like(size), size, jnp.ones_like(size)])
     return 1 - fits
+
+
+def replayed(chip: Chip, fitted: MatmulEfficiency | MixtureEfficiency, size: Values) -> Values:
+    """Time to read operands that a benchmark replays, as a share of reading main memory.
+
+    The shared tier holds them from the replay before, if `size` bytes fit a part of it.
+    """
+    room = chip.shared.capacity / chip.shared.parts + 1.0
+    miss = jax.nn.sigmoid(fitted.cliff * jnp.log(size / (room * fitted.hold)))
+    rate = chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.cached + 1.0)
+    return miss + (1 - miss) * rate
 
 
 def on_chip(chip: Chip, size: Values) -> dict[str, Values]:

@@ -5,12 +5,11 @@ there are few. Scheduled and dataflow chips keep the weights where they are and 
 activations past them.
 """
 
-import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MatmulEfficiency
-from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
@@ -130,11 +129,8 @@ def _memory(
         return traffic | {"main": traffic["main"] + fleeting * spilled(chip, fleeting)}
     fitted = chip.efficiency.matmul
     copies = jnp.minimum(float(COPIES), jnp.ceil(chip.shared.capacity / weights))
-    room = chip.shared.capacity / chip.shared.parts
-    kept = jnp.log(room * fitted.hold / (copies * weights + fleeting))
-    miss = jax.nn.sigmoid(-fitted.cliff * kept)
-    ratio = chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.cached + 1.0)
-    return traffic | {"main": (traffic["main"] + fleeting) * (miss + (1 - miss) * ratio)}
+    again = replayed(chip, fitted, copies * weights + fleeting)
+    return traffic | {"main": (traffic["main"] + fleeting) * again}
 
 
 def _resident(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:

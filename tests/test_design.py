@@ -32,7 +32,7 @@ context = 4096
 chips = 2
 [optimiser]
 starts = 8
-steps = 100
+steps = 300
 """
 
 H100 = Design(50e6, 5.5e12, 5.0, 989e12)

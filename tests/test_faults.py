@@ -30,7 +30,7 @@ ROUNDING = 1e-5
 def test_grouped_queries_read_the_cache_once():
     heads = grouped(as_scalar(32.0), as_scalar(4.0), as_scalar(128.0))
     sizes = (as_scalar(16.0), as_scalar(2048.0))
-    demand = attention_decode(load_chip("h100-sxm"), Plan(), *sizes, heads).demand
+    demand = attention_decode(load_chip("h100-sxm"), Plan(integer=True), *sizes, heads).demand
     # 16 sequences x 4 heads of the cache x 2,048 tokens x 2 x 128 numbers x 2 bytes; not 32 heads.
     assert demand.main == pytest.approx(16 * 4 * 2048 * 2 * 128 * 2, rel=ROUNDING)
 

@@ -2,13 +2,14 @@
 
 import pytest
 
+from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.feed_forward import ROWS, mixture
-from perfmodel.kernels.home import Home
+from perfmodel.kernels.home import Home, replayed
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.kernels.routing import Load, balanced, loads, power_law, random
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
-from perfmodel.units import as_scalar
+from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -26,10 +27,11 @@ def run(
     name: str = "h100-sxm",
     gated: float = 1,
     home: Home | None = None,
+    replay: bool = False,
 ) -> Work:
     """Two of eight experts of 1024 x 512 for each token; 64 tokens touch all."""
     sizes = [as_scalar(x) for x in (tokens, 1024, 512, 2, 8, tensor, ranks, routing, gated)]
-    return mixture(load_chip(name), Plan(integer=True), *sizes, home=home)
+    return mixture(load_chip(name), Plan(integer=True, replay=replay), *sizes, home=home)
 
 
 def load(way, tokens: float, active: float, experts: float, ranks: float = 1) -> Load:
@@ -125,17 +127,33 @@ def test_tiles_are_fed():
     assert feed[0] == pytest.approx(98_304 * 144 * 2, rel=ROUNDING)
 
 
-MOVED = 786_432 + 786_432 + 655_360
-"""Permuted 6 x 128 x 1024; between 12 x 128 x 512; returned 4 x 128 x 1024 + 2 x 64 x 1024."""
+PERMUTED, BETWEEN, SUMMED = 1_310_720, 786_432, 131_072
+"""Permuted 10 x 128 x 1024; between 12 x 128 x 512; summed 2 x 64 x 1024."""
+
+
+def waits(chip: Chip) -> Scalar:
+    """Of 128 pairs, 8 experts, dot products of 1024 and 512 numbers."""
+    fitted = chip.efficiency.mixture
+    return fitted.launch + 128 * fitted.route + 8 * fitted.local + (1024 + 512) * fitted.serial
 
 
 def test_passes_between_the_products_take_their_own_time():
     chip = load_chip("h100-sxm")
     fitted = chip.efficiency.mixture
-    passes = fitted.passes * MOVED / chip.shared.bandwidth
-    expected = fitted.launch + 128 * fitted.route + 8 * fitted.local + passes
-    # What spills of 2 MB from 50 MB of cache is below a millionth.
-    assert run().latency == pytest.approx(float(expected), rel=1e-4)
+    traffic = fitted.passes * PERMUTED + fitted.between * BETWEEN + SUMMED
+    passes = traffic / (chip.shared.bandwidth * fitted.cached)
+    expected = waits(chip) + passes + fitted.prologue * 8 * 16 / chip.cores
+    # What spills of 2 MB from 50 MB of cache is below a millionth. Each expert fills one tile.
+    assert run().latency[0] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_experts_that_fit_the_cache_are_read_from_it_when_replayed():
+    chip, weights = load_chip("l40s"), 8 * EXPERT * 2
+    again = run(name="l40s", replay=True).demand.main
+    share = replayed(chip, chip.efficiency.mixture, as_scalar(weights))
+    assert again == pytest.approx(weights * float(share), rel=ROUNDING)
+    # 25 MB in a cache of 96 MB.
+    assert again is not None and again < weights / 2
 
 
 @pytest.mark.parametrize("name", ["lpu-v1", "wse-3"])
@@ -143,7 +161,7 @@ def test_resident_experts_are_read_where_they_live(name: str):
     demand = run(name=name).demand
     assert demand.main == demand.far == 0
     assert demand.private is not None and demand.shared is not None
-    expected = 8 * EXPERT * 2 + MOVED
+    expected = 8 * EXPERT * 2 + PERMUTED + BETWEEN + SUMMED
     assert demand.private + demand.shared == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -154,6 +172,5 @@ def test_experts_that_overflow_come_from_far_memory():
 
 def test_latency_counts_routing_and_crossings():
     chip = load_chip("wse-3")
-    fitted = chip.efficiency.mixture
-    expected = fitted.launch + 128 * fitted.route + 8 * fitted.local + crossing_time(chip, 6.0)
+    expected = waits(chip) + crossing_time(chip, 6.0)
     assert run(name="wse-3").latency == pytest.approx(float(expected), rel=ROUNDING)

@@ -43,9 +43,9 @@ def test_a_state_is_read_and_written_once():
 
 
 def test_a_prompt_copies_its_states_besides():
-    # 4,096 bytes, in, out, and as often as fitted; nothing else leaves 50 MB of cache.
+    # 4,096 bytes, in, out, and as often as fitted; of 3 MB a rounding error leaves the cache.
     copies = load_chip("h100-sxm").efficiency.recurrent.copies
-    assert run(640).demand.main == pytest.approx(4096 * (2 + float(copies)), rel=TWINS)
+    assert run(640).demand.main == pytest.approx(4096 * (2 + float(copies)), rel=0.01)
 
 
 def test_a_token_passes_through_sram():

@@ -174,10 +174,13 @@ class MixtureEfficiency(eqx.Module):
     """Mixture of experts: one rank's routing, grouped products and combination.
 
     - `launch`: of all its kernels together.
-    - `sustained`, `feed`, `streaming`, `private`, `prologue`, `rounding`, `choice`: as for
-      the matrix product.
-    - `route`: added for each (token, expert) pair; `local`: for each expert touched on the rank.
-    - `passes`: over activations between the products, times what they need at full rate.
+    - `sustained`, `feed`, `streaming`, `private`, `rounding`, `choice`, `hold`, `cached`,
+      `cliff`: as for the matrix product.
+    - `prologue`: added for each round of tiles, to fill and drain their pipelines.
+    - `serial`: added for each number of the two dot products, which a tile goes through in turn.
+    - `route`: added for each (token, expert) pair; `local`: for each expert of the rank.
+    - `passes`, `between`: over activations to and from the experts, and between their products,
+      times what they need at full rate.
     """
 
     launch: Scalar = parameter(1e-8, 2e-4, "us")
@@ -185,12 +188,17 @@ class MixtureEfficiency(eqx.Module):
     feed: Scalar = parameter(0.05, 8.0)
     streaming: Scalar = parameter(0.3, 1.0)
     private: Scalar = parameter(0.01, 1.0)
-    prologue: Scalar = parameter(1.0, 2000.0)
+    prologue: Scalar = parameter(1e-10, 1e-4, "us")
+    serial: Scalar = parameter(1e-12, 1e-8, "us")
     route: Scalar = parameter(1e-13, 1e-7, "us")
     local: Scalar = parameter(1e-12, 1e-5, "us")
     passes: Scalar = parameter(0.05, 20.0)
+    between: Scalar = parameter(0.05, 20.0)
     rounding: Scalar = parameter(0.0, 1.0)
     choice: Scalar = parameter(1.0, 200.0)
+    hold: Scalar = parameter(0.1, 4.0)
+    cached: Scalar = parameter(0.02, 4.0)
+    cliff: Scalar = parameter(0.5, 60.0)
 
 
 class CollectiveEfficiency(eqx.Module):

@@ -15,6 +15,7 @@ from perfmodel.calibration.fit import Table, fit, predict, with_family
 from perfmodel.calibration.measurements import Measurements
 from perfmodel.calibration.splits import MEASURED, Job, Protocol, Rows, rows_of
 from perfmodel.calibration.unseen import bare, start
+from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.routing import ROUTINGS
@@ -62,6 +63,8 @@ def fitted_for(job: Job, taken: Sequence[Rows], how: Protocol) -> Fitted:
     train = [(t, rows.train) for t, rows in zip(job.group, taken, strict=True) if len(rows.train)]
     tables = [Table(_plan(table), table.take(rows)) for table, rows in train]
     if job.split in ("shape", "size", "model"):
+        if not tables:
+            raise InputError(f"{job.name} leaves no rows to fit: all are held out.")
         chip = with_family(chip, family, fit(chip, tables).fitted)
         return Fitted(chip, *_interval(chip, job.group, taken))
     begin = start(key, MEASURED, how.folder)

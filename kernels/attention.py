@@ -19,6 +19,7 @@ from perfmodel.kernels.dispatch import (
     WRITES_BACK,
     decode_cut,
     masks_windows,
+    prompt_parts,
     tile_rows,
 )
 from perfmodel.kernels.home import Home, native, on_chip, spilled
@@ -124,7 +125,8 @@ def _split_decode(
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
     cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
     tiles = whole(seen / cut.grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
-    splits = _cache_splits(chip, plan, items, jnp.minimum(tiles, cut.splits), cut.least)
+    cuttable = tiles + cut.empty * (whole(context / cut.grain, plan.exact) - tiles)
+    splits = _cache_splits(chip, plan, items, jnp.minimum(cuttable, cut.splits), cut.least)
     pairs = batch * heads.query * seen
     rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
     multiplied = rows * items * tiles * cut.grain
@@ -207,7 +209,8 @@ def _kept(
     """Share of a replayed operand that stays in the shared tier; none in service."""
     if not plan.replay:
         return as_scalar(0.0)
-    return jax.nn.sigmoid(fitted.cliff * jnp.log(chip.shared.capacity * fitted.hold / size))
+    room = chip.shared.capacity / chip.shared.parts * fitted.hold
+    return jax.nn.sigmoid(fitted.cliff * jnp.log(room / size))
 
 
 def _resident_decode(
@@ -298,7 +301,8 @@ def _tiled_prefill(
     edge = blocks * tall * KEYS.get(plan.backend, TILE) / 2 * (1 + windowed)
     area = through * fold * blocks * tall / rows + edge
     asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
-    longest = (seen + windowed * (tall / fold + TILE)) * tall
+    parts = prompt_parts(plan, chip.cores, all_blocks, seen)
+    longest = (seen + windowed * (tall / fold + TILE)) * tall / parts
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
     reads = home.traffic(cache)
     kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
@@ -315,7 +319,7 @@ def _tiled_prefill(
             far=reads["far"],
         ),
         shares=_shares(fitted, asked / multiplied * _crowded(fitted, heads.key)),
-        occupancy=_balance(chip, plan, fitted, multiplied, all_blocks, longest),
+        occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
         latency=fitted.launch
         + start * whole(all_blocks / chip.cores, plan.exact)
         + fitted.token * batch * queries

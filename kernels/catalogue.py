@@ -15,7 +15,7 @@ from perfmodel.breakdown import Breakdown, total
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
 from perfmodel.kernels.collective import Kind, collective
-from perfmodel.kernels.dispatch import LATENT
+from perfmodel.kernels.dispatch import ABSORBS, LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.matmul import matmul
@@ -104,6 +104,10 @@ def _latent_size(row: Row, name: str) -> Scalar:
     return row.get(name, DEEPSEEK[name] * jnp.ones_like(row["heads"]))
 
 
+def _latents(row: Row) -> Heads:
+    return latent(row["heads"], _latent_size(row, "rank"), _latent_size(row, "rope"))
+
+
 def _of_latents(chip: Chip, plan: Plan) -> tuple[Chip, Plan]:
     """Latent attention: parameters of its own, and no rule of grouped attention."""
     own = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
@@ -115,15 +119,17 @@ def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     kernels = LATENT.get(plan.backend, "smooth")
     chip, plan = _of_latents(chip, plan)
     plan = dataclasses.replace(plan, backend=kernels)
-    heads = latent(row["heads"], _latent_size(row, "rank"), _latent_size(row, "rope"))
-    home = row.get("home")
+    heads, home = _latents(row), row.get("home")
     return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, home)]
 
 
 def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
+    absorbed, kernels = plan.backend in ABSORBS, plan.backend
     chip, plan = _of_latents(chip, plan)
     sizes = [_latent_size(row, name) for name in ("nope", "rope", "value_dim")]
     heads = expanded(row["heads"], *sizes)
+    if absorbed:
+        heads, plan = _latents(row), dataclasses.replace(plan, backend=kernels)
     batch, queries = row["batch"], row.get("q_len", row["ctx_len"])
     return [
         attention_prefill(chip, plan, batch, queries, row["ctx_len"], heads, home=row.get("home"))

@@ -13,8 +13,10 @@ Read in their sources, and seen in their measured times:
   max(1, context/128) fills the cores; else a block of vector code for each query head, which
   splits a cache into parts of 512 tokens. XQA keeps head sizes that are powers of two, does
   not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
-- On Blackwell TensorRT-LLM's own kernels take groups up to 32; of latents sixteen heads at a
+- On Blackwell TensorRT-LLM's own kernels take groups up to 32, and any for SGLang and vLLM, where few
+  and short texts with large groups run another kernel; of latents sixteen heads at a
   time up to 32, then all.
+- SGLang before Blackwell multiplies prompts of latent attention with the latents themselves.
 - FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
   fills. vLLM leaves an fp8 cache on Ampere and Ada to it; SGLang has it mask windows in fp8.
 - Intel's kernels cut a cache only to reach every core once, and run several blocks on a core.
@@ -90,6 +92,17 @@ def tile_rows(plan: Plan, rows: Values, head_dim: Scalar) -> Values:
     return jnp.full_like(rows, ROWS.get(plan.backend, FULL))
 
 
+CUTS_PROMPTS: tuple[Backend, ...] = ("fa3_padded",)
+"""Backends that cut the keys of a prompt, too, where its blocks leave cores idle."""
+
+
+def prompt_parts(plan: Plan, cores: Scalar, blocks: Values, seen: Scalar) -> Values:
+    """Parts of the keys that a prompt's queries see: as many as the idle cores can take."""
+    if plan.backend not in CUTS_PROMPTS:
+        return jnp.ones_like(blocks)
+    return jnp.maximum(jnp.minimum(cores / blocks, seen / TILE), 1.0)
+
+
 SEES_A_TILE_MORE: tuple[Backend, ...] = ("smooth", "fa3")
 """Backends that read one tile more of a cache where a window cuts it."""
 
@@ -97,10 +110,12 @@ SEES_A_TILE_MORE: tuple[Backend, ...] = ("smooth", "fa3")
 class Case(NamedTuple):
     """What a rule looks at.
 
+    - `framework`: `None` where kernels alone are meant.
     - `windowed`: whether there is a window, however long the text.
     - `group`: query heads of one KV head.
     """
 
+    framework: str | None
     cache: str
     cores: Scalar
     batch: Scalar
@@ -124,6 +139,7 @@ class Cut(NamedTuple):
     - `grain`: tokens of the cache that a block takes at a time.
     - `ways`: blocks that a core works on at once, none of them faster for being alone.
     - `unpacked`: bytes moved for each number of the cache before it is read.
+    - `empty`: 1 where parts that a window hides are started too.
     """
 
     splits: Scalar
@@ -136,6 +152,7 @@ class Cut(NamedTuple):
     grain: Scalar
     ways: Scalar
     unpacked: Scalar
+    empty: Scalar
 
 
 MATRIX_ROWS = 16.0
@@ -159,6 +176,9 @@ TOGETHER = 64.0
 UNPACKED = 10.0
 """Bytes moved for each number of a cache in fp8 that is first turned into bf16: one is read, two
 written, and so on through copies of the latents and of their rotated part."""
+
+LARGE_GROUP = 8192.0
+"""Numbers of a group's queries that cost the kernel for large groups as much as its start."""
 
 FLASH_ROWS = 64.0
 """Rows of queries in a block of FlashAttention."""
@@ -206,19 +226,25 @@ def _vector(cut: Cut, where: Scalar) -> Cut:
     return cut._replace(
         light=where,
         rows=MATRIX_ROWS + where * (1 - MATRIX_ROWS),
-        grain=TILE + where * (LIGHT_TILE - TILE),
+        grain=cut.grain + where * (LIGHT_TILE - cut.grain),
     )
 
 
 def _trtllm_gen(case: Case, free: Cut) -> Cut:
-    apart = _one_where(case.group > 32)
-    return _vector(free._replace(alone=apart), apart)
+    large = _one_where(case.group > 32)
+    if case.framework == "trtllm":
+        return _vector(free._replace(alone=large), large)
+    short = _one_where((case.batch * case.kv_heads < case.cores / 2) & (case.context <= 256))
+    passes = 1 + case.group * case.head_dim / LARGE_GROUP
+    return free._replace(heads=jnp.maximum(free.heads, case.group), copies=large * short * passes)
 
 
 def _xqa(case: Case, free: Cut) -> Cut:
     found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
-    whole = 1.0 if case.cache == "fp8" else UNBOUND
-    return found._replace(splits=jnp.where(found.alone > 0, found.splits, whole))
+    if case.cache != "fp8":
+        return found
+    alone = found.alone > 0
+    return found._replace(splits=jnp.where(alone, found.splits, 1.0), least=free.least)
 
 
 def _xqa_hopper(case: Case, free: Cut) -> Cut:
@@ -235,8 +261,18 @@ def _fills(case: Case) -> Flag:
 def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
     together = (case.group > 1) & (case.group <= 32) & fills
     apart = _one_where(~together)
-    parts = jnp.maximum(jnp.floor(case.context / 512), 1.0)
-    cut = free._replace(splits=jnp.where(together, free.splits, parts), copies=apart, alone=apart)
+    vector = jnp.maximum(jnp.floor(case.context / 512), 1.0)
+    most = jnp.minimum(
+        jnp.floor(8 * case.cores / (case.batch * case.kv_heads)), case.context // 128
+    )
+    matrix = jnp.maximum(most, 1.0)
+    cut = free._replace(
+        splits=jnp.where(together, matrix, vector),
+        least=jnp.where(together, matrix, 1.0),
+        copies=apart,
+        alone=apart,
+        empty=1 - apart,
+    )
     return _vector(cut, apart)
 
 
@@ -254,6 +290,11 @@ def _latent_gen(case: Case, free: Cut) -> Cut:
 
 def _latent(free: Cut) -> Cut:
     return free._replace(grain=free.least * LATENT_TILE)
+
+
+def _latent_triton(case: Case, free: Cut) -> Cut:
+    """Sixteen heads in a block, however many there are (SGLang's `_decode_grouped_att_m_fwd`)."""
+    return _latent(free)._replace(heads=free.least * MATRIX_ROWS)
 
 
 def _latent_hopper(case: Case, free: Cut) -> Cut:
@@ -275,6 +316,7 @@ RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
     "xqa_hopper": _xqa_hopper,
     "xpu": _xpu,
     "latent_gen": _latent_gen,
+    "latent_triton": _latent_triton,
     "latent_hopper": _latent_hopper,
     "latent_flash": _latent_flash,
 }
@@ -283,9 +325,14 @@ LATENT: dict[Backend, Backend] = {
     "trtllm_gen": "latent_gen",
     "xqa_hopper": "latent_hopper",
     "fa3": "latent_flash",
+    "flashinfer": "latent_triton",
     "fa3_padded": "latent_flash",
 }
 """The kernels that decode latent attention, beside those of grouped attention; `smooth` elsewhere."""
+
+
+ABSORBS: tuple[Backend, ...] = ("fa3_padded", "flashinfer")
+"""Backends that multiply prompts, too, with the latents themselves, the queries of all heads folded."""
 
 
 def decode_cut(
@@ -311,9 +358,12 @@ def decode_cut(
         none + TILE,
         none + 1.0,
         none,
+        none,
     )
     if plan.backend == "smooth":
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads
-    case = Case(plan.cache, cores, batch, context, windowed, group, kv_heads, head_dim)
+    case = Case(
+        plan.framework, plan.cache, cores, batch, context, windowed, group, kv_heads, head_dim
+    )
     return RULES[plan.backend](case, free)

@@ -19,6 +19,7 @@ Backend = Literal[
     "trtllm_gen",
     "xpu",
     "latent_gen",
+    "latent_triton",
     "latent_hopper",
     "latent_flash",
 ]

@@ -213,6 +213,13 @@ def test_a_split_by_shape_is_reported_beside_its_rivals():
     assert {"cache", "framework", "rank", "p90", "bias", "median"} < record.keys()
 
 
+def test_a_split_that_leaves_nothing_to_fit_is_named():
+    table = made(key("h100-sxm"))
+    large = table.take(np.flatnonzero(np.maximum(table.columns["n"], table.columns["k"]) > SMALL))
+    with pytest.raises(InputError, match="leaves no rows to fit"):
+        run(Job("size", [large], []), HOW)
+
+
 def record_rows(table: Measurements) -> int:
     return int(np.sum(part_of("gemm", table.shape) == "heldout"))
 

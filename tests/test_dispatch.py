@@ -1,0 +1,88 @@
+"""Rules of frameworks: parts of a cache, blocks of heads, parts of a prompt."""
+
+import jax.numpy as jnp
+import pytest
+
+from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.dispatch import Cut, decode_cut, prompt_parts
+from perfmodel.library.chip import load_chip
+from perfmodel.roofline import Work
+from perfmodel.units import as_scalar
+from perfmodel.workload.framework import Backend, Framework
+from perfmodel.workload.plan import Plan
+
+H100, B200, L40S = 132, 148, 142
+"""Cores."""
+
+
+def cut(
+    framework: Framework,
+    backend: Backend,
+    cores: float,
+    batch: float,
+    context: float,
+    heads: float,
+    kv_heads: float,
+    window: float = jnp.inf,
+) -> Cut:
+    """With heads of 128 numbers."""
+    sizes = map(as_scalar, (cores, batch, context, window, heads, kv_heads, 128))
+    return decode_cut(Plan(framework=framework, backend=backend), *sizes)
+
+
+@pytest.mark.parametrize(
+    ("batch", "context", "parts"), [(64, 1024, 8), (64, 65536, 17), (1, 64, 1)]
+)
+def test_xqa_cuts_a_cache_into_tiles_until_each_core_has_eight(
+    batch: float, context: float, parts: float
+):
+    # 1024 / 128 = 8 tiles; 8 x 142 blocks / 64 sequences = 17; a text of half a tile is whole.
+    found = cut("trtllm", "xqa", L40S, batch, context, 8, 1)
+    assert found.alone == (1 if context == 64 else 0)
+    assert found.splits == parts
+
+
+def test_xqa_starts_the_parts_that_a_window_hides():
+    found = cut("trtllm", "xqa", L40S, 64, 65536, 8, 1, window=128)
+    assert found.splits == found.least == 17 and found.empty == 1
+
+
+def test_large_groups_on_blackwell_are_cut_by_head_in_tensorrt_llm_alone():
+    for framework, alone in (("trtllm", 1), ("sglang", 0), ("vllm", 0)):
+        found = cut(framework, "trtllm_gen", B200, 128, 4096, 64, 1)
+        assert found.alone == alone
+        assert alone or found.heads == 64
+
+
+def test_few_short_texts_with_large_groups_pass_over_their_queries_besides():
+    # 64 heads of 128 numbers are 8192: one pass for the start and one for them.
+    assert cut("sglang", "trtllm_gen", B200, 16, 128, 64, 1).copies == 2
+    assert cut("sglang", "trtllm_gen", B200, 16, 4096, 64, 1).copies == 0
+    assert cut("sglang", "trtllm_gen", B200, 16, 128, 8, 1).copies == 0
+
+
+def test_triton_reads_latents_for_sixteen_heads_at_a_time():
+    found = cut("sglang", "latent_triton", L40S, 16, 4096, 128, 1)
+    assert found.heads == 16 and found.grain == 64
+
+
+@pytest.mark.parametrize(("blocks", "parts"), [(12, 11), (2, 32), (200, 1)])
+def test_sglang_on_hopper_cuts_prompts_for_idle_cores(blocks: float, parts: float):
+    # 132 / 12 = 11; 4,096 keys are 32 tiles.
+    plan = Plan(framework="sglang", backend="fa3_padded")
+    found = prompt_parts(plan, as_scalar(H100), as_scalar(blocks), as_scalar(4096))
+    assert found == parts
+
+
+def mla_prefill(framework: Framework, backend: Backend) -> Work:
+    row = {name: as_scalar(x) for name, x in (("batch", 2), ("heads", 16), ("ctx_len", 512))}
+    plan = Plan(framework=framework, backend=backend)
+    return OPERATIONS["mla_prefill"].works(load_chip("h100-sxm"), plan, row)[0]
+
+
+def test_sglang_before_blackwell_multiplies_prompts_with_latents():
+    pairs = 2 * 16 * 512 * 513 / 2
+    expanded = mla_prefill("trtllm", "xqa_hopper").demand.matrix
+    absorbed = mla_prefill("sglang", "fa3_padded").demand.matrix
+    assert expanded == pytest.approx(pairs * 2 * (192 + 128), rel=1e-5)
+    assert absorbed == pytest.approx(pairs * 2 * (576 + 512), rel=1e-5)

@@ -132,8 +132,11 @@ def calibrate(
     _write_prior(options)
     write_toml(options.out / "run.toml", _run(options, left_out))
     write_csv(options.out / "left_out.csv", _left_out(left_out))
-    outcomes = []
+    outcomes, last = [], ""
     for group in sections(tables):
+        if group[0].key.chip != last:
+            jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
+        last = group[0].key.chip
         progress(group[0])
         done = _already(group, options) if options.resume else None
         outcomes += done or _one(group, options)

@@ -75,7 +75,7 @@ MUSTS = (
     ),
     Must("  from 32 rows", 0.12, 0.08, ("attention_decode",), "fewshot", (), _THREE),
 )
-"""The lines of issue 3's table, in its order."""
+"""The lines that the protocol must reach."""
 
 
 def _counted(record: Record) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pyarrow as pa
 
@@ -74,6 +75,7 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
         if unit.name not in report["done"]:
             _unit(unit, root, request, report, lambda name, i=done: progress(i, len(asked), name))
             _finished(unit.name, request, report)
+            jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
     if request.out is not None:
         pictures(request.out)
     return report

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.network import Network
+from perfmodel.kernels.dispatch import reduces_itself
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.units import Scalar, Values, as_scalar
@@ -48,9 +49,7 @@ def collective(
     fitted = chip.efficiency.collective
     inner = jnp.clip(chip.scale_up.size, 1.0, ranks / nodes)
     outer = ranks / inner
-    by_nccl = plan.framework == "nccl" and kind != "point_to_point"
-    ways = _nccl if by_nccl else _within
-    starts, sent = ways(chip, kind, inner, size)
+    starts, sent = _ways(chip, plan, kind, inner, size)
     part = size if kind in UNSHARED else size / inner
     outer_steps, outer_sent = _algorithms(chip.scale_out, kind, outer, part)
     return Work(
@@ -75,8 +74,22 @@ def _bridged(chip: Chip, n: Scalar) -> Scalar:
     return chip.efficiency.collective.bridge ** jnp.maximum(jnp.log2(n) - 1, 0.0)
 
 
+def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+    """Time before data flow, and bytes sent by a chip, of each algorithm of whoever communicates."""
+    if plan.framework == "nccl" and kind != "point_to_point":
+        return _nccl(chip, kind, n, size)
+    own = _within(chip, kind, n, size)
+    if kind != "all_reduce" or plan.framework is None or chip.scale_up.topology != "switch":
+        return own
+    itself = reduces_itself(plan, n, size)
+    starts, sent = (
+        jnp.where(itself, a, b) for a, b in zip(own, _nccl(chip, kind, n, size), strict=True)
+    )
+    return starts, sent
+
+
 def _within(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
-    """Time before data flow, and bytes sent by a chip, of each algorithm that the network allows."""
+    """The same for a framework's own kernels: each algorithm that the network allows."""
     steps, sent = _algorithms(chip.scale_up, kind, n, size)
     return steps * chip.scale_up.latency * chip.efficiency.collective.step, sent
 

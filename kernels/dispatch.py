@@ -19,6 +19,7 @@ Read in their sources, and seen in their measured times:
 - SGLang before Blackwell multiplies prompts of latent attention with the latents themselves.
 - FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
   fills. vLLM leaves an fp8 cache on Ampere and Ada to it; SGLang has it mask windows in fp8.
+- Frameworks all-reduce vectors with kernels of their own up to some size, and with NCCL beyond.
 - Intel's kernels cut a cache only to reach every core once, and run several blocks on a core.
 - Intel's kernels mask a window in prefill; they skip nothing.
 """
@@ -329,6 +330,32 @@ LATENT: dict[Backend, Backend] = {
     "fa3_padded": "latent_flash",
 }
 """The kernels that decode latent attention, beside those of grouped attention; `smooth` elsewhere."""
+
+
+class Reach(NamedTuple):
+    """Vectors that a framework's own kernels all-reduce: below `most` bytes over $n^{power}$ chips."""
+
+    most: float
+    power: float
+
+
+OWN_REDUCTIONS: dict[str, Reach] = {
+    "sglang": Reach(32 * 2.0**20, 0.0),
+    "vllm": Reach(16 * 2.0**20, 0.0),
+    "vllm trtllm_gen": Reach(128 * 2.0**20, 2.0),
+    "trtllm": Reach(32 * 2.0**20, 2.0),
+    "trtllm trtllm_gen": Reach(2 * 2.0**20, 1.0),
+}
+"""By framework, and apart where Blackwell differs; seen in measured times, which are NCCL's beyond."""
+
+
+def reduces_itself(plan: Plan, ranks: Scalar, size: Scalar) -> Flag:
+    """Whether a framework's own kernels all-reduce a vector of `size` bytes, rather than NCCL's."""
+    name = plan.framework or ""
+    reach = OWN_REDUCTIONS.get(f"{name} {plan.backend}", OWN_REDUCTIONS.get(name))
+    if reach is None:
+        return jnp.ones_like(size, dtype=bool)
+    return size < reach.most / ranks**reach.power
 
 
 ABSORBS: tuple[Backend, ...] = ("fa3_padded", "flashinfer")

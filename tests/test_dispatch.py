@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.dispatch import Cut, decode_cut, prompt_parts
+from perfmodel.kernels.collective import collective
+from perfmodel.kernels.dispatch import Cut, decode_cut, prompt_parts, reduces_itself
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
@@ -47,11 +48,13 @@ def test_xqa_starts_the_parts_that_a_window_hides():
     assert found.splits == found.least == 17 and found.empty == 1
 
 
-def test_large_groups_on_blackwell_are_cut_by_head_in_tensorrt_llm_alone():
-    for framework, alone in (("trtllm", 1), ("sglang", 0), ("vllm", 0)):
-        found = cut(framework, "trtllm_gen", B200, 128, 4096, 64, 1)
-        assert found.alone == alone
-        assert alone or found.heads == 64
+@pytest.mark.parametrize(("framework", "alone"), [("trtllm", 1), ("sglang", 0), ("vllm", 0)])
+def test_large_groups_on_blackwell_are_cut_by_head_in_tensorrt_llm_alone(
+    framework: Framework, alone: int
+):
+    found = cut(framework, "trtllm_gen", B200, 128, 4096, 64, 1)
+    assert found.alone == alone
+    assert alone or found.heads == 64
 
 
 def test_few_short_texts_with_large_groups_pass_over_their_queries_besides():
@@ -86,3 +89,34 @@ def test_sglang_before_blackwell_multiplies_prompts_with_latents():
     absorbed = mla_prefill("sglang", "fa3_padded").demand.matrix
     assert expanded == pytest.approx(pairs * 2 * (192 + 128), rel=1e-5)
     assert absorbed == pytest.approx(pairs * 2 * (576 + 512), rel=1e-5)
+
+
+MIB = 2.0**20
+
+
+@pytest.mark.parametrize(
+    ("framework", "backend", "ranks", "most"),
+    [
+        ("trtllm", "xqa_hopper", 8, 0.5),
+        ("trtllm", "xqa_hopper", 4, 2),
+        ("trtllm", "trtllm_gen", 4, 0.5),
+        ("vllm", "fa3", 8, 16),
+        ("vllm", "trtllm_gen", 8, 2),
+        ("sglang", "fa3_padded", 2, 32),
+    ],
+)
+def test_frameworks_reduce_up_to_a_size(
+    framework: Framework, backend: Backend, ranks: float, most: float
+):
+    plan = Plan(framework=framework, backend=backend)
+    for size, itself in ((0.99 * most * MIB, True), (most * MIB, False)):
+        assert bool(reduces_itself(plan, as_scalar(ranks), as_scalar(size))) == itself
+
+
+def test_beyond_that_size_frameworks_reduce_as_nccl_does():
+    chip, sizes = load_chip("h100-sxm"), [as_scalar(x) for x in (8, 1, 64 * MIB)]
+    plans = [Plan(framework="trtllm", backend="xqa_hopper"), Plan(framework="nccl")]
+    one, other = (collective(chip, plan, "all_reduce", *sizes) for plan in plans)
+    assert one.demand.network is not None and other.demand.network is not None
+    assert one.demand.network.tolist() == other.demand.network.tolist()
+    assert one.latency.tolist() == other.latency.tolist()

@@ -77,12 +77,14 @@ def test_a_command_group_alone_prints_its_help():
 
 
 def test_help_comes_within_a_second():
-    """Best of two, for other programs share the machine."""
+    """Processor time, best of two, for other programs share the machine."""
     seconds = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = os.times()
         subprocess.run([*COMMAND, "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
+        end = os.times()
+        user, system = (end[i] - start[i] for i in (2, 3))  # of children
+        seconds.append(user + system)
     assert min(seconds) < 1.0
 
 

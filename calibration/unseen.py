@@ -2,7 +2,8 @@
 
 From the chip that speaks for its architecture, if it was measured; else from all measured
 chips with the same framework and format; else with the same framework; else from the smooth forms;
-else the prior. Several speak together by their geometric mean: the mean in free space.
+else the prior. A sibling speaks alone. Fits of other architectures speak together with the
+prior by the median of each parameter: one odd fit carries nothing over.
 """
 
 from collections.abc import Collection, Iterator
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 
 from perfmodel.calibration.calibrate import plan_of, section_of
 from perfmodel.calibration.fit import from_free, to_free
@@ -66,17 +66,14 @@ def start(key: Key, sources: Collection[str], folder: Path) -> Start:
     speaker = sibling(origin(key.chip, file), folder)
     found = _speakers(key, sorted(set(sources) - {key.chip}), speaker, folder)
     kind, sections = FAMILIES[family], [section for _, section in found]
-    values = [from_file(kind, prior[family] | section) for section in sections or [{}]]
-    free = jnp.stack([to_free(kind(**value)) for value in values])
-    fitted = from_free(kind, jnp.mean(free, axis=0))
     chips = tuple(dict.fromkeys(chip for chip, _ in found))
-    if chips != (speaker,):
+    alone = chips == (speaker,)
+    values = [from_file(kind, prior[family] | section) for section in sections + [{}] * (not alone)]
+    free = jnp.stack([to_free(kind(**value)) for value in values])
+    fitted = from_free(kind, jnp.median(free, axis=0))
+    if not alone:
         return Start(fitted, prior["interval"]["low"], prior["interval"]["high"], chips)
-    low, high = (float(np.exp(np.mean([np.log(s[end]) for s in sections]))) for end in _ENDS)
-    return Start(fitted, low / WIDER, high * WIDER, chips)
-
-
-_ENDS = ("low", "high")
+    return Start(fitted, sections[0]["low"] / WIDER, sections[0]["high"] * WIDER, chips)
 
 
 def _speakers(

@@ -5,6 +5,7 @@ J, W, m2 or USD. Files and screens use prefixes; they are turned into SI here,
 once, and GB means 1e9 bytes (GiB means 2**30).
 """
 
+import math
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -17,6 +18,9 @@ Scalar: TypeAlias = Float[Array, ""]
 
 Values: TypeAlias = Float[Array, "..."]
 """A traced number, or one for each alternative."""
+
+MOST = 1e30
+"""No quantity in a file is larger, in SI units: single precision holds its products."""
 
 PREFIXES = {
     "": 1.0,
@@ -110,11 +114,15 @@ def to_si(value: float, unit: str, dimension: str) -> float:
 
     **Raises:**
 
-    - `InputError`: when the unit measures something else.
+    - `InputError`: when the unit measures something else, or the value is beyond any machine.
     """
     size, si = parse(unit)
     if si != dimension:
         raise InputError(f"{unit!r} measures {si}, but {dimension} is wanted.")
+    if math.isfinite(value) and abs(value * size) > MOST:
+        raise InputError(
+            f"{value:g} {unit} is too much; at most {MOST / size:g} {unit} is possible."
+        )
     return value * size
 
 

@@ -236,10 +236,12 @@ class HostEfficiency(eqx.Module):
 class Efficiency(eqx.Module):
     """The fitted parameters of each kernel family, and what a core crossed costs.
 
+    - `kept`: of the products in the format that a plan keeps beside that of its weights.
     - `crossing`: cycles for data to cross one core of a dataflow machine, software included.
     """
 
     matmul: MatmulEfficiency
+    kept: MatmulEfficiency
     decode: DecodeEfficiency
     prefill: PrefillEfficiency
     mla_decode: DecodeEfficiency

@@ -1,5 +1,6 @@
 """The kernels of one layer on one chip, one after the other."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.transformer import (
     Compressed,
     Dense,
@@ -47,15 +49,30 @@ class Batch(NamedTuple):
         return self.sequences * self.queries
 
 
+Batches = Sequence[Batch]
+"""What passes together: texts that decode, and prompts among them."""
+
+
+def tokens_of(batches: Batches) -> Scalar:
+    """New tokens of all batches."""
+    return sum((batch.tokens for batch in batches), as_scalar(0.0))
+
+
 class Site(NamedTuple):
     """Where kernels run: a plan, and where weights and cache live.
 
     - `runs`: how often each kernel runs.
+    - `narrow`: which matrices are in four bits, where the plan's weights are.
     """
 
     plan: Plan
     placement: Placement
     runs: Scalar
+    narrow: Scope
+
+    def format(self, part: str) -> str:
+        """The format of a part of a layer."""
+        return format_of(part, self.narrow, self.plan.weights, self.plan.kept)
 
     def task(self, label: str, op: str, dtype: str = "", **sizes: Any) -> Task:
         """One kernel, in the plan's format if no other is named."""
@@ -79,28 +96,27 @@ class Site(NamedTuple):
         return self.task(label, op, n_gpus=ranks, n_nodes=1.0, bytes=size)
 
 
-def layer_tasks(site: Site, hidden: Number, layer: Layer, batch: Batch) -> list[Task]:
+def layer_tasks(site: Site, hidden: Number, layer: Layer, batches: Batches) -> list[Task]:
     """One layer, its collectives included."""
     tasks = []
     if layer.attention is not None:
-        tasks += attention_tasks(site, hidden, layer.attention, batch)
+        tasks += attention_tasks(site, hidden, layer.attention, batches)
     if layer.feed_forward is not None:
-        tasks += feed_forward_tasks(site, hidden, layer.feed_forward, batch)
+        tasks += feed_forward_tasks(site, hidden, layer.feed_forward, tokens_of(batches))
     return tasks
 
 
-def attention_tasks(site: Site, hidden: Number, attention: Any, batch: Batch) -> list[Task]:
-    """Norm, projections, the mixing of tokens, projection back, all-reduce."""
-    ranks = site.plan.tensor
-    before = attention.inputs(hidden, ranks)
-    after = attention.outputs(hidden, ranks)
-    size = STREAM_BYTES * batch.tokens * hidden
+def attention_tasks(site: Site, hidden: Number, attention: Any, batches: Batches) -> list[Task]:
+    """Norm, projections, the mixing of tokens of each batch, projection back, all-reduce."""
+    ranks, dtype, tokens = site.plan.tensor, site.format("attention"), tokens_of(batches)
+    before = [("projection", *matrix) for matrix in attention.inputs(hidden, ranks)]
+    after = [("output", *matrix) for matrix in attention.outputs(hidden, ranks)]
     return [
-        site.elementwise("norm", batch.tokens, hidden),
-        *[site.product("projection", batch.tokens, rows, columns) for rows, columns in before],
-        *_mixing(site, attention, batch),
-        *[site.product("output", batch.tokens, rows, columns) for rows, columns in after],
-        site.collective("all-reduce", "all_reduce", ranks, size),
+        site.elementwise("norm", tokens, hidden),
+        *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in before],
+        *[task for batch in batches for task in _mixing(site, attention, batch)],
+        *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in after],
+        site.collective("all-reduce", "all_reduce", ranks, STREAM_BYTES * tokens * hidden),
     ]
 
 
@@ -207,38 +223,40 @@ MIXING = {Grouped: _grouped, Latent: _latent, Compressed: _compressed, Recurrent
 """How each kind of attention mixes tokens."""
 
 
-def feed_forward_tasks(site: Site, hidden: Number, feed_forward: Any, batch: Batch) -> list[Task]:
+def feed_forward_tasks(
+    site: Site, hidden: Number, feed_forward: Any, tokens: Scalar
+) -> list[Task]:
     """Norm, products up and down, all-reduce; for a mixture, routing and the experts."""
     inner = _mixture if isinstance(feed_forward, Mixture) else _dense
-    size = STREAM_BYTES * batch.tokens * hidden
+    size = STREAM_BYTES * tokens * hidden
     return [
-        site.elementwise("norm", batch.tokens, hidden),
-        *inner(site, hidden, feed_forward, batch),
+        site.elementwise("norm", tokens, hidden),
+        *inner(site, hidden, feed_forward, tokens),
         site.collective("all-reduce", "all_reduce", site.plan.tensor, size),
     ]
 
 
-def _dense(site: Site, hidden: Number, feed_forward: Dense | Mixture, batch: Batch) -> list[Task]:
+def _dense(site: Site, hidden: Number, feed_forward: Dense | Mixture, tokens: Scalar) -> list[Task]:
     """The dense layer, or the shared experts of a mixture."""
     inter = feed_forward.inter if isinstance(feed_forward, Dense) else feed_forward.shared
-    columns = inter / site.plan.tensor
+    columns, dtype = inter / site.plan.tensor, site.format("feed_forward")
     return [
-        site.product("up", batch.tokens, hidden, (2 if feed_forward.gated else 1) * columns),
-        site.elementwise("activation", batch.tokens, columns),
-        site.product("down", batch.tokens, columns, hidden),
+        site.product("up", tokens, hidden, (2 if feed_forward.gated else 1) * columns, dtype),
+        site.elementwise("activation", tokens, columns),
+        site.product("down", tokens, columns, hidden, dtype),
     ]
 
 
-def _mixture(site: Site, hidden: Number, feed_forward: Mixture, batch: Batch) -> list[Task]:
+def _mixture(site: Site, hidden: Number, feed_forward: Mixture, tokens: Scalar) -> list[Task]:
     """Router, dispatch where attention is spread over data ranks, experts, the way back, shared experts."""
     plan = site.plan
     spread = 1 + (plan.expert - 1) * jnp.minimum(plan.data - 1, 1.0)
-    sent = batch.tokens * feed_forward.active * hidden
+    sent = tokens * feed_forward.active * hidden
     width = jnp.where(feed_forward.width > 0, feed_forward.width, hidden)
     experts = site.task(
         "experts",
         "moe",
-        tokens=batch.tokens * plan.data,
+        tokens=tokens * plan.data,
         hidden=width,
         inter=feed_forward.inter,
         topk=feed_forward.active,
@@ -250,9 +268,9 @@ def _mixture(site: Site, hidden: Number, feed_forward: Mixture, batch: Batch) ->
         home=site.placement.weights,
     )
     return [
-        site.product("router", batch.tokens, hidden, feed_forward.experts, "bf16"),
+        site.product("router", tokens, hidden, feed_forward.experts, plan.kept),
         site.collective("dispatch", "all_to_all", spread, plan.format.activation * sent),
         experts,
         site.collective("combine", "all_to_all", spread, STREAM_BYTES * sent),
-        *(_dense(site, hidden, feed_forward, batch) if feed_forward.shares else []),
+        *(_dense(site, hidden, feed_forward, tokens) if feed_forward.shares else []),
     ]

@@ -10,12 +10,11 @@ from perfmodel.kernels.home import Home
 from perfmodel.kernels.recurrent import STATE_BYTES
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import look_up
+from perfmodel.workload.precision import COVERED, format_of, look_up
 from perfmodel.workload.transformer import (
     Grouped,
     Layer,
     Mixture,
-    Number,
     Recurrent,
     Transformer,
     layer_parameters,
@@ -78,20 +77,27 @@ def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
 def weight_bytes(model: Transformer, plan: Plan) -> Scalar:
     """Bytes of weights on one chip: an even share of the layers of its stage."""
     layers = sum(
-        stack.count * _layer_bytes(stack.layer, model.hidden, plan) for stack in model.stacks
+        stack.count * _layer_bytes(stack.layer, model, plan) for stack in model.stacks
     )
-    embeddings = model.hidden * model.vocabulary * look_up("bf16").weight * (1 if model.tied else 2)
+    embeddings = model.hidden * model.vocabulary * look_up(plan.kept).weight
+    embeddings *= 1 if model.tied else 2
     return (layers + embeddings / plan.tensor) / plan.pipeline
 
 
-def _layer_bytes(layer: Layer, hidden: Number, plan: Plan) -> Scalar:
+def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
     """Attention is cut over tensor ranks and copied for data ranks; experts are spread over all."""
-    weight = plan.format.weight
-    total = layer_parameters(layer, hidden)
-    if not isinstance(layer.feed_forward, Mixture):
-        return weight * total / plan.tensor
-    experts = layer.feed_forward.parameters(hidden)
-    return weight * ((total - experts) / plan.tensor + experts / (plan.tensor * plan.data))
+    hidden, feed_forward = model.hidden, layer.feed_forward
+    size = {
+        part: look_up(format_of(part, model.narrow, plan.weights, plan.kept)).weight
+        for part in COVERED["all"]
+    }
+    rest = layer_parameters(Layer(layer.attention, None, layer.extra), hidden)
+    if not isinstance(feed_forward, Mixture):
+        dense = layer_parameters(Layer(None, feed_forward), hidden)
+        return (size["attention"] * rest + size["feed_forward"] * dense) / plan.tensor
+    experts = feed_forward.parameters(hidden)
+    spread = size["experts"] * experts / (plan.tensor * plan.data)
+    return size["attention"] * rest / plan.tensor + spread
 
 
 def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) -> Scalar:

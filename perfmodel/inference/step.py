@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel.breakdown import JOULES, Breakdown
 from perfmodel.hardware.chip import Chip, region
-from perfmodel.inference.layer import STREAM_BYTES, Batch, Site, layer_tasks
+from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_tasks, tokens_of
 from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import Task, price_tasks
 from perfmodel.resources import Resources
@@ -26,7 +26,7 @@ class Pass(NamedTuple):
     """One way through a model: its kernels, and how the batch is cut.
 
     - `layers`: kernels of all layers; `ends`: of the embedding, the stages and the head.
-    - `sequences`: of one part of the batch, on one data rank.
+    - `sequences`: of one part of the batch, on one data rank, its prompts among them.
     - `parts`: of the batch, which follow one another through the stages.
     - `waits`: passes that the last part waits for, of those before it.
     - `placement`: where one chip keeps its part of the model and of the cache.
@@ -99,7 +99,7 @@ def decode_pass(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, conte
     sequences = whole(batch / plan.data / _stages(chip, plan, model), plan.exact)
     one = Batch(sequences, as_scalar(1.0), context, decoding=True)
     parts = batch / plan.data / sequences
-    return _pass(plan, model, placement, one, parts, waits=as_scalar(0.0))
+    return _pass(plan, model, placement, [one], parts, waits=as_scalar(0.0))
 
 
 def prompt_pass(
@@ -115,7 +115,28 @@ def prompt_pass(
     stages = _stages(chip, plan, model)
     parts = jnp.clip(pieces, 1.0, stages)
     one = Batch(prompts / parts, queries, context, decoding=False)
-    return _pass(plan, model, placement, one, parts, waits=(parts - 1) / stages)
+    return _pass(plan, model, placement, [one], parts, waits=(parts - 1) / stages)
+
+
+def mixed_pass(
+    chip: Chip,
+    plan: Plan,
+    model: Transformer,
+    decoding: tuple[Scalar, Scalar],
+    prompts: tuple[Scalar, Scalar, Scalar],
+) -> Pass:
+    """A decode step that carries prompts along, on each data rank some (chunked prefill).
+
+    **Arguments:**
+
+    - `decoding`: sequences, and tokens in the cache of each.
+    - `prompts`: sequences, their new tokens, and tokens in the cache of each with these.
+    """
+    step = decode_pass(chip, plan, model, *decoding)
+    old = Batch(step.sequences, as_scalar(1.0), decoding[1], decoding=True)
+    count, queries, context = prompts
+    new = Batch(count / plan.data / step.parts, queries, context, decoding=False)
+    return _pass(plan, model, step.placement, [old, new], step.parts, waits=step.waits)
 
 
 def _stages(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
@@ -123,32 +144,39 @@ def _stages(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
 
 
 def _pass(
-    plan: Plan, model: Transformer, placement: Placement, batch: Batch, parts: Scalar, waits: Scalar
+    plan: Plan,
+    model: Transformer,
+    placement: Placement,
+    batches: Batches,
+    parts: Scalar,
+    waits: Scalar,
 ) -> Pass:
+    end = Site(plan, placement, as_scalar(1.0), model.narrow)
     layers = [
         task
         for stack in model.stacks
         for task in layer_tasks(
-            Site(plan, placement, as_scalar(stack.count)), model.hidden, stack.layer, batch
+            end._replace(runs=as_scalar(stack.count)), model.hidden, stack.layer, batches
         )
     ]
-    ends = _ends(Site(plan, placement, as_scalar(1.0)), model, batch)
-    return Pass(layers, ends, batch.sequences, parts, waits, placement)
+    sequences = sum((batch.sequences for batch in batches), as_scalar(0.0))
+    ends = _ends(end, model, tokens_of(batches), sequences)
+    return Pass(layers, ends, sequences, parts, waits, placement)
 
 
-def _ends(site: Site, model: Transformer, batch: Batch) -> list[Task]:
+def _ends(site: Site, model: Transformer, tokens: Scalar, sequences: Scalar) -> list[Task]:
     """Embedding, the way from stage to stage, the output head for the last token of each sequence."""
     hops = site._replace(runs=site.plan.pipeline - 1)
-    size = STREAM_BYTES * batch.tokens * model.hidden
+    size = STREAM_BYTES * tokens * model.hidden
     columns = model.vocabulary / site.plan.tensor
-    logits = STREAM_BYTES * batch.sequences * model.vocabulary
+    logits = STREAM_BYTES * sequences * model.vocabulary
     return [
-        site.elementwise("embedding", batch.tokens, model.hidden),
+        site.elementwise("embedding", tokens, model.hidden),
         hops.collective("stage", "point_to_point", as_scalar(2.0), size),
-        site.elementwise("norm", batch.sequences, model.hidden),
-        site.product("head", batch.sequences, model.hidden, columns, "bf16"),
+        site.elementwise("norm", sequences, model.hidden),
+        site.product("head", sequences, model.hidden, columns, site.plan.kept),
         site.collective("logits", "all_gather", site.plan.tensor, logits),
-        site.elementwise("sample", batch.sequences, columns),
+        site.elementwise("sample", sequences, columns),
     ]
 
 

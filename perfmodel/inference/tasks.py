@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +50,8 @@ def price_tasks(chip: Chip, plan: Plan, tasks: Sequence[Task]) -> Breakdown:
 def _price_alike(chip: Chip, plan: Plan, tasks: Sequence[Task]) -> Breakdown:
     first = tasks[0]
     in_format = dataclasses.replace(plan, weights=first.dtype)
+    if first.dtype == plan.kept:
+        chip = eqx.tree_at(lambda c: c.efficiency.matmul, chip, chip.efficiency.kept)
     rows = jax.tree.map(lambda *x: jnp.stack(x), *[task.sizes for task in tasks])
     counts = jnp.stack([task.runs for task in tasks])
     count = OPERATIONS[first.op].works

@@ -247,6 +247,9 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
         )
         for family in FAMILIES
     }
+    formats = formats_of(dataclasses.replace(plan, weights=plan.kept), "matmul")
+    kept = sections(origin, "matmul", framework, formats, folder)
+    families["kept"] = _family("matmul", prior, kept)
     return Efficiency(**families, crossing=prior["crossing"])
 
 

@@ -11,7 +11,7 @@ from perfmodel.errors import InputError
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.schema import Strict
 from perfmodel.workload.huggingface import from_config, read_config
-from perfmodel.workload.precision import FORMATS
+from perfmodel.workload.precision import FORMATS, Scope
 from perfmodel.workload.transformer import Transformer
 
 
@@ -52,12 +52,15 @@ class ModelFile(Strict):
 
     - `name`: its Hugging Face id, or what its paper calls it.
     - `aliases`: other names of it, in the same format.
+    - `narrow`: which of its matrices checkpoints in four bits have in them, where its config
+      does not say; from the lists of what they leave out, in the variants' hf_quant_config.json.
     - `variants`: names under which its weights are published in other formats, with these.
     - `config`: the fields of its config.json that say what it costs; the rest is left out.
     """
 
     name: str
     aliases: list[str] = []
+    narrow: Scope | None = None
     variants: dict[str, Literal[tuple(FORMATS)]] = {}  # pyright: ignore[reportInvalidTypeForm]
     sources: dict[str, str]
     published: PublishedFile = PublishedFile()
@@ -132,6 +135,7 @@ def load_model(name: str | Path) -> Transformer:
 def build(stem: str, file: ModelFile) -> Transformer:
     """A transformer from a model's file."""
     try:
-        return from_config(file.config, stem)
+        model = from_config(file.config, stem)
     except ValueError as error:
         raise InputError(f"perfmodel/library/models/{stem}.toml: {error}") from None
+    return dataclasses.replace(model, narrow=file.narrow or model.narrow)

@@ -13,6 +13,7 @@ class Plan(eqx.Module):
     - `tensor`, `pipeline`, `expert`, `data`: ranks of each kind; `data` replicates attention,
       `expert` spreads the experts over the same chips. Chips: tensor x pipeline x data.
     - `weights`, `cache`: formats of the weights (and with them of the product) and of the KV cache.
+    - `kept`: format of the products that a checkpoint in four bits leaves as they were.
     - `framework`: whose dispatch rules apply, in whole numbers; `None`: the smooth form,
       the best schedule that the hardware allows.
     - `backend`: the attention kernels that the framework runs on this chip.
@@ -27,6 +28,7 @@ class Plan(eqx.Module):
     data: Scalar = eqx.field(converter=as_scalar, default=1.0)
     weights: str = eqx.field(static=True, default="bf16")
     cache: str = eqx.field(static=True, default="bf16")
+    kept: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
     backend: Backend = eqx.field(static=True, default="smooth")
     integer: bool = eqx.field(static=True, default=False)

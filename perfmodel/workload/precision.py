@@ -5,7 +5,7 @@ Block formats carry their scales: nvfp4 one fp8 scale for 16 values, mxfp4 one b
 """
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from perfmodel.errors import InputError
 
@@ -58,6 +58,19 @@ UNPACKED = {
 """What a format becomes where a chip has no matrix unit for it: weights as they are, unpacked to
 bf16 as they are multiplied (as Marlin does in vLLM and SGLang)."""
 
+NARROW = 1.0
+"""Bytes of a weight below which checkpoints leave some matrices as they were."""
+
+Scope = Literal["all", "feed_forward", "experts"]
+"""Which matrices a checkpoint in four bits has in them: all, those of feed-forward layers, or of
+experts."""
+
+COVERED: dict[Scope, tuple[str, ...]] = {
+    "all": ("attention", "feed_forward", "experts"),
+    "feed_forward": ("feed_forward", "experts"),
+    "experts": ("experts",),
+}
+
 MATRIX_KINDS = ("fp32", "bf16", "fp8", "int8", "fp4")
 """Kinds of matrix unit that a chip's file may list; fp16 runs at the rate of bf16."""
 
@@ -72,6 +85,12 @@ def look_up(dtype: str) -> Format:
     if dtype not in FORMATS:
         raise InputError(f"unknown dtype {dtype!r}; allowed are {', '.join(FORMATS)}.")
     return FORMATS[dtype]
+
+
+def format_of(part: str, scope: Scope, weights: str, kept: str) -> str:
+    """The format of a part of a model, a word of `COVERED`, whose checkpoint is in `weights`."""
+    narrow = look_up(weights).weight < NARROW
+    return kept if narrow and part not in COVERED[scope] else weights
 
 
 def runnable(dtype: str, kinds: Collection[str], chip: str) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from perfmodel.label import Label
 from perfmodel.units import as_scalar
+from perfmodel.workload.precision import Scope
 
 Number = Any
 """A whole number, or a traced one after `traced`."""
@@ -325,6 +326,7 @@ class Transformer(eqx.Module):
     - `tied`: whether the output head is the embedding.
     - `extra`: parameters outside the layers that are in no matrix product.
     - `native`: format its weights are published in.
+    - `narrow`: which of its matrices a checkpoint in four bits has in them.
     """
 
     hidden: Number
@@ -333,6 +335,7 @@ class Transformer(eqx.Module):
     extra: Number = 0
     tied: bool = eqx.field(static=True, default=False)
     native: str = eqx.field(static=True, default="bf16")
+    narrow: Scope = eqx.field(static=True, default="all")
     name: Label = eqx.field(static=True, converter=Label, default=Label(""))
 
     @property

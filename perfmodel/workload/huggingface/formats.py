@@ -1,7 +1,7 @@
 """The format that a model's weights are published in."""
 
 from perfmodel.workload.huggingface.fields import Fields
-from perfmodel.workload.precision import FORMATS
+from perfmodel.workload.precision import FORMATS, Scope
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float8_e4m3fn": "fp8"}
 """Words of `dtype`."""
@@ -37,13 +37,31 @@ def native(config: Fields, model: Fields) -> str:
     - `model`: the language model's part of it, which may be the same.
     """
     for place in (config, model):
-        for key in ("quantization_config", "quantization"):
+        for key in _PARTS:
             quantised = place.part(key)
             if quantised.table:
                 return _quantised(quantised, model)
     outer = config.text("dtype", "torch_dtype", default="bfloat16")
     dtype = model.text("dtype", "torch_dtype", default=outer)
     return config.known("dtype", dtype.removeprefix("torch."), DTYPES)
+
+
+def narrow(config: Fields, model: Fields) -> Scope:
+    """Which matrices a checkpoint in four bits has in them, from the list of what it leaves out.
+
+    The mxfp4 of gpt-oss holds experts only, whatever its list says (model card, section 2.1).
+    """
+    found = [p.part(key) for p in (config, model) for key in _PARTS if p.part(key).table]
+    left_out = [str(name) for part in found for key in _LISTS for name in part.table.get(key) or []]
+    if any(part.text("quant_method", default="") == "mxfp4" for part in found):
+        return "experts"
+    if any("shared_expert" in name for name in left_out):
+        return "experts"
+    return "feed_forward" if any("attn" in name for name in left_out) else "all"
+
+
+_PARTS = ("quantization_config", "quantization")
+_LISTS = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules")
 
 
 def _quantised(fields: Fields, model: Fields) -> str:

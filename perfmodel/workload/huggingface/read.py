@@ -8,7 +8,7 @@ from typing import Any
 from perfmodel.label import Label
 from perfmodel.workload.huggingface.families import family
 from perfmodel.workload.huggingface.fields import Fields
-from perfmodel.workload.huggingface.formats import native
+from perfmodel.workload.huggingface.formats import narrow, native
 from perfmodel.workload.huggingface.parts import stacks
 from perfmodel.workload.transformer import Transformer
 
@@ -45,6 +45,7 @@ def from_config(config: dict[str, Any], name: str = "config") -> Transformer:
         extra=how.outside(model),
         tied=whole.flag("tie_word_embeddings", model.flag("tie_word_embeddings", how.tied)),
         native=native(whole, model),
+        narrow=narrow(whole, model),
         name=Label(name),
     )
 

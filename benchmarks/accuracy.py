@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.files import write_whole
 from perfmodel.hardware.efficiency import parameters
-from perfmodel.library.efficiency import FAMILIES, FITTED, SMOOTH, key
+from perfmodel.library.efficiency import FAMILIES, FITTED, SERVING, SMOOTH, key
 
 HEAD = """# Accuracy
 
@@ -51,9 +51,12 @@ class Report(NamedTuple):
     found: dict[str, Any]
 
 
+_NOT_CHIPS = ("prior", "run", SERVING)
+
+
 def fitted() -> dict[str, dict[str, Any]]:
     """The shipped files, by chip."""
-    paths = sorted(path for path in FITTED.glob("*.toml") if path.stem not in ("prior", "run"))
+    paths = sorted(path for path in FITTED.glob("*.toml") if path.stem not in _NOT_CHIPS)
     return {path.stem: tomllib.loads(path.read_text()) for path in paths}
 
 

@@ -230,7 +230,7 @@ def _section(result: Fit, trials: Sequence[Trial], before: tuple[float, float]) 
     if judge == "train":
         low, high = _pooled((low, high), before, len(both[0]))
     reports = {_label(t.table.key): _report(t, result.steps, (low, high)) for t in trials}
-    return _written(result.fitted) | {
+    return in_units(result.fitted) | {
         "low": round(low, 4),
         "high": round(high, 4),
         "report": reports,
@@ -274,7 +274,7 @@ def _predicted(chip: Chip, plan: Plan, rows: Measurements) -> np.ndarray:
     return np.asarray(predict(rows.key.op, chip, plan, columns), float)
 
 
-def _written(fitted: Any) -> dict[str, float]:
+def in_units(fitted: Any) -> dict[str, float]:
     """Parameters in their units, to four digits."""
     values = {}
     for field in parameters(type(fitted)):

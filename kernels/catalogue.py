@@ -26,6 +26,7 @@ from perfmodel.kernels.sparse import KINDS as SPARSE
 from perfmodel.kernels.sparse import Text, form_of, sparse
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
+from perfmodel.workload.framework import QUANTISES_AS_IT_WRITES
 from perfmodel.workload.plan import Plan
 
 Row = Mapping[str, Any]
@@ -59,16 +60,31 @@ def cost(chip: Chip, works: list[Work]) -> Breakdown:
 
 def _gemm(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     work = matmul(chip, plan, row["m"], row["n"], row["k"], row.get("home"))
-    if not plan.format.passes:
+    passes = _passes(plan)
+    if not passes:
         return [work]
-    return [_quantised(chip, plan, row["m"], row["k"]), work]
+    return [_quantised(chip, plan, row["m"], row["k"], passes), work]
 
 
-def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar) -> Work:
+def _passes(plan: Plan) -> int:
+    """Over activations that are quantised, in kernels of their own.
+
+    A benchmark finds the scale of a tensor anew. In service a checkpoint brings it along, so that
+    one pass is left, or none where a framework quantises as it writes.
+    """
+    most = plan.format.passes
+    if most < TENSOR_WIDE or plan.replay:
+        return most
+    return 0 if plan.framework in (None, *QUANTISES_AS_IT_WRITES) else 1
+
+
+TENSOR_WIDE = 2
+"""Passes of a format whose scale is of the whole tensor."""
+
+
+def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar, passes: int) -> Work:
     """The pass that quantises activations: it reads them in bf16 and writes them in their format."""
-    traffic = KINDS["quantise"]._replace(
-        read=2.0 * plan.format.passes, written=plan.format.activation
-    )
+    traffic = KINDS["quantise"]._replace(read=2.0 * passes, written=plan.format.activation)
     work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.matmul.quantise
     return eqx.tree_at(lambda w: w.shares.shared, work, rate)
 

@@ -13,7 +13,10 @@ import pytest
 from command import run
 
 from perfmodel.errors import InputError
-from perfmodel.interface.serving import OUTPUTS, Split, read_row, setting, splits
+from perfmodel.inference.rows import read_row
+from perfmodel.inference.setting import setting
+from perfmodel.inference.splits import Split, splits
+from perfmodel.interface.serving import OUTPUTS
 from perfmodel.library.efficiency import FITTED
 
 COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
@@ -152,9 +155,9 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
             {"mode": "Static-Batch"},
             {"mode": "single stream", "concurrency": ""},
             {"mode": "offline", "concurrency": ""},
-            {"isl": "1000000", "concurrency": "1000"},
+            {"isl": "1000000", "concurrency": "1000", "mode": "static_batch"},
             {"mode": "disaggregated"},
-            {"speculative_tokens": "3"},
+            {"speculative_tokens": "17"},
             {"concurrency": ""},
             {"osl": "nan"},
             {"model": "lama-3.2-1x"},
@@ -173,7 +176,7 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
     assert float(batch["ttft_ms"]) > float(first["ttft_ms"])
     assert alone["concurrency"] == "1" and float(offline["concurrency"]) > 4
     assert big["fits"] == "false" and "bytes short" in big["error"] and big["tpot_ms"]
-    said = ["modelled so far are serving", "not modelled yet", "concurrency is missing"]
+    said = ["modelled so far are serving", "speculative_tokens is 17", "concurrency is missing"]
     said += ["osl is 'nan', which is not a number", "the nearest are llama-3.2-1b"]
     for row, sentence in zip(found[7:], said, strict=True):
         assert sentence in row["error"]

@@ -20,7 +20,7 @@ from perfmodel.resources import NAMES
 from perfmodel.units import as_scalar, to_si
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, look_up
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.traffic import static_batch
 from perfmodel.workload.transformer import parameters, traced
 
 ROUNDING = 1e-5
@@ -160,7 +160,7 @@ def _served(chip, plan, model, traffic) -> Service:
 def test_time_per_output_token_is_a_decode_step():
     chip, plan = load_chip("h100-sxm"), Plan()
     model = traced(load_model("llama-3.2-1b"))
-    served = _served(chip, plan, model, Traffic(8.0, 1000.0, 201.0, 1.0))
+    served = _served(chip, plan, model, static_batch(as_scalar(8.0), 1000.0, 201.0))
     step = _decoded(chip, plan, model, 8.0, 1000.0 + 201.0 / 2)
     assert served.tpot == pytest.approx(float(step.time), rel=ROUNDING)
     total = float(served.ttft) + 200 * float(served.tpot)

@@ -227,10 +227,16 @@ class HostEfficiency(eqx.Module):
     """What the host adds to a step of launched chips: scheduling, sampling, gaps between graphs.
 
     - `step`: added once; `sequence`: added for each sequence of the batch.
+    - `kernel`: added for each kernel beside what it takes when a benchmark repeats it.
+    - `first`: added to the first token: the way to the server and back, tokens and templates.
+    - `burst`: how much longer a prompt takes in a burst than it makes a decode step.
     """
 
     step: Scalar = parameter(0.0, 1e-2, "us")
     sequence: Scalar = parameter(0.0, 1e-3, "us")
+    kernel: Scalar = parameter(-2e-6, 5e-5, "us")
+    first: Scalar = parameter(0.0, 2.0, "us")
+    burst: Scalar = parameter(0.0, 5.0)
 
 
 class Efficiency(eqx.Module):

@@ -13,7 +13,7 @@ from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import Scope, format_of
+from perfmodel.workload.precision import Scope, format_of, look_up
 from perfmodel.workload.transformer import (
     Compressed,
     Dense,
@@ -79,6 +79,12 @@ class Site(NamedTuple):
         arrays = {name: x if isinstance(x, Home) else as_scalar(x) for name, x in sizes.items()}
         return Task(label, op, dtype or self.plan.weights, arrays, self.runs)
 
+    @property
+    def attended(self) -> str:
+        """The format that attention multiplies in: of the cache, where products are in four bits."""
+        narrow = look_up(self.plan.weights).matrix == "fp4"
+        return self.plan.cache if narrow else self.plan.weights
+
     def product(
         self, label: str, tokens: Scalar, rows: Scalar, columns: Scalar, dtype: str = ""
     ) -> Task:
@@ -133,8 +139,11 @@ def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:
 def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) -> Task:
     common = {"batch": batch.sequences, "ctx_len": batch.context, "home": site.placement.cache}
     if batch.decoding:
-        return site.task(label, "attention_decode", **common, **sizes)
-    return site.task(label, "attention_prefill", q_len=batch.queries, causal=0, **common, **sizes)
+        # Tokens that are checked together share the cache, as the heads of a group do.
+        sizes = sizes | {"heads": sizes["heads"] * batch.queries}
+        return site.task(label, "attention_decode", site.attended, **common, **sizes)
+    common = common | {"q_len": batch.queries, "causal": 0}
+    return site.task(label, "attention_prefill", site.attended, **common, **sizes)
 
 
 def _index(site: Site, attention: Grouped | Latent | Compressed, batch: Batch) -> list[Task]:
@@ -169,13 +178,15 @@ def _grouped(site: Site, attention: Grouped, batch: Batch) -> list[Task]:
 
 def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
     heads = shard(attention.heads, site.plan.tensor)
+    checked = batch.queries if batch.decoding else 1.0
     attend = site.task(
         "attention",
         "mla_decode" if batch.decoding else "mla_prefill",
+        site.attended,
         batch=batch.sequences,
         q_len=batch.queries,
         ctx_len=jnp.minimum(batch.context, _most(attention)) if batch.decoding else batch.context,
-        heads=heads,
+        heads=heads * checked,
         rank=attention.rank,
         rope=attention.rope,
         nope=attention.nope,
@@ -223,9 +234,7 @@ MIXING = {Grouped: _grouped, Latent: _latent, Compressed: _compressed, Recurrent
 """How each kind of attention mixes tokens."""
 
 
-def feed_forward_tasks(
-    site: Site, hidden: Number, feed_forward: Any, tokens: Scalar
-) -> list[Task]:
+def feed_forward_tasks(site: Site, hidden: Number, feed_forward: Any, tokens: Scalar) -> list[Task]:
     """Norm, products up and down, all-reduce; for a mixture, routing and the experts."""
     inner = _mixture if isinstance(feed_forward, Mixture) else _dense
     size = STREAM_BYTES * tokens * hidden

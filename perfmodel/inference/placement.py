@@ -76,9 +76,7 @@ def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
 
 def weight_bytes(model: Transformer, plan: Plan) -> Scalar:
     """Bytes of weights on one chip: an even share of the layers of its stage."""
-    layers = sum(
-        stack.count * _layer_bytes(stack.layer, model, plan) for stack in model.stacks
-    )
+    layers = sum(stack.count * _layer_bytes(stack.layer, model, plan) for stack in model.stacks)
     embeddings = model.hidden * model.vocabulary * look_up(plan.kept).weight
     embeddings *= 1 if model.tied else 2
     return (layers + embeddings / plan.tensor) / plan.pipeline

@@ -1,17 +1,31 @@
 r"""What a user of a machine sees: time to first token, time per output token, energy.
 
-TTFT is the time of a prompt, or of all prompts of a static batch; there is no queue yet.
-TPOT is the time of one decode step with the whole batch in flight, at the mean length of
-the text, $\text{prompt} + \text{output}/2$. A user waits TTFT + (output - 1) x TPOT.
+With $C$ users in a closed loop, $B = \min(C, \text{room})$ sequences decode at once. Each brings
+one prompt in the $R$ steps of its output, and a prompt makes a step longer by $P$, so
+
+$$\text{TPOT} = \frac{\text{step}(B)}{\text{tokens}} + P\,\frac{B-1}{R}$$
+
+A step gives one token, or with $k$ drafted ones of which a share $a$ is accepted,
+$\text{tokens} = 1 + a + \dots + a^k$ (Leviathan et al., arXiv 2211.17192, equation 1).
+
+TPOT is (total - TTFT) / (R - 1). TTFT is a mean: a prompt waits for half a step, rides on one,
+waits behind the burst with which a run of few rounds begins, and for room where there is none:
+
+$$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,\text{rounds}}
+  + \Bigl(\frac{C}{B}-1\Bigr) R\,\text{TPOT}$$
 """
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.placement import place
-from perfmodel.inference.step import costs, decode_pass, prompt_pass
-from perfmodel.units import Scalar, Values
+from perfmodel.inference.step import Pass, costs, decode_pass, mixed_pass, prompt_pass
+from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.framework import RESERVED, SEPARATE
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Transformer
@@ -20,8 +34,9 @@ from perfmodel.workload.transformer import Transformer
 class Service(eqx.Module):
     """What a user sees, and what the machine spends.
 
-    - `ttft`, `tpot`: time to first token, and per output token, in s.
-    - `total`: seconds from a prompt to its last token.
+    - `ttft`, `tpot`: time to first token, and per output token, means over requests, in s.
+    - `total`: seconds from a request to its last token, without the burst at the beginning.
+    - `users`: who have a request open; `batch`: sequences that decode at once.
     - `energy`: of all chips for one output token, the prompt's share included, in J.
     - `slack`: bytes free on a chip when every text has its full length; negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
@@ -30,32 +45,100 @@ class Service(eqx.Module):
     ttft: Scalar
     tpot: Scalar
     total: Scalar
+    users: Scalar
+    batch: Scalar
     energy: Scalar
     slack: Scalar
     seconds: Values
 
 
+class Steps(NamedTuple):
+    """Seconds that a closed loop is made of, the host's included.
+
+    - `step`: of a decode step with `batch` sequences.
+    - `prompt`: of the prompts that start together, with nothing beside them.
+    - `longer`: by which one prompt makes a decode step longer.
+    """
+
+    batch: Scalar
+    step: Scalar
+    prompt: Scalar
+    longer: Scalar
+
+
+class Waits(NamedTuple):
+    """TTFT, TPOT, and seconds from a request to its last token after the first burst."""
+
+    ttft: Scalar
+    tpot: Scalar
+    total: Scalar
+
+
+def closed_loop(steps: Steps, host: HostEfficiency, traffic: Traffic) -> Waits:
+    """What users wait for, from the seconds of a step and of a prompt."""
+    others = traffic.steady * jnp.maximum(steps.batch - 1, 0.0)
+    tpot = steps.step / traffic.tokens + steps.longer * others / traffic.output
+    busy = others / jnp.maximum(steps.batch, 1.0)
+    burst = host.burst * steps.longer * others / 2 / traffic.rounds
+    prompt = host.first + steps.prompt + busy * tpot / 2
+    queue = (traffic.users / steps.batch - 1) * traffic.output * tpot
+    total = prompt + queue + jnp.maximum(traffic.output - 1, 0.0) * tpot
+    return Waits(prompt + burst + queue, tpot, total)
+
+
 def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Service:
     """Serve `traffic` with a model on the chips of a plan."""
-    middle = traffic.prompt + traffic.output / 2
-    tokens = decode_pass(chip, plan, model, traffic.batch, middle)
-    prompts = prompt_pass(chip, plan, model, traffic.together, traffic.prompt, traffic.prompt)
-    step, first = costs(chip, plan, model, [tokens, prompts])
-    full = place(chip, plan, model, traffic.batch, traffic.prompt + traffic.output)
+    batch = in_flight(chip, plan, model, traffic)
+    passes = loop_passes(chip, plan, model, traffic, batch)
+    step, prompt, mixed = costs(chip, plan, model, passes)
+    steps = Steps(batch, step.time, prompt.time, longer(plan, step.time, prompt.time, mixed.time))
+    waits = closed_loop(steps, chip.efficiency.host, traffic)
+    full = place(chip, plan, model, batch, traffic.prompt + traffic.output)
     later = jnp.maximum(traffic.output - 1, 0.0)
+    joules = prompt.energy / traffic.together + later * step.energy / batch / traffic.tokens
     return Service(
-        ttft=first.time,
-        tpot=step.time,
-        total=first.time + later * step.time,
-        energy=(first.energy / traffic.together + later * step.energy / traffic.batch)
-        / traffic.output,
+        ttft=waits.ttft,
+        tpot=waits.tpot,
+        total=waits.total,
+        users=traffic.users,
+        batch=batch,
+        energy=joules / traffic.output,
         slack=full.slack,
         seconds=step.breakdown.by_bound(),
     )
+
+
+def loop_passes(
+    chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch: Scalar
+) -> list[Pass]:
+    """A decode step in the middle of the outputs, prompts alone, and a step with a prompt on each rank."""
+    middle = traffic.prompt + traffic.output / 2
+    new = traffic.prompt - traffic.cached
+    return [
+        decode_pass(chip, plan, model, batch, middle, traffic.drafted),
+        prompt_pass(chip, plan, model, traffic.together, new, traffic.prompt),
+        mixed_pass(
+            chip, plan, model, (batch, middle, traffic.drafted), (plan.data, new, traffic.prompt)
+        ),
+    ]
+
+
+def longer(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
+    """By which one prompt makes a decode step longer: data ranks take prompts at the same time."""
+    if plan.framework in SEPARATE:
+        return prompt / plan.data
+    return jnp.maximum(mixed - step, 0.0) / plan.data
+
+
+def in_flight(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
+    """Sequences that decode at once: all that there is room for, of a static batch simply all."""
+    reserved = traffic.prompt + RESERVED.get(plan.framework or "", 1.0) * traffic.output
+    room = largest_batch(chip, plan, model, reserved)
+    return jnp.where(traffic.steady > 0, jnp.minimum(traffic.users, room), traffic.users)
 
 
 def largest_batch(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
     """Sequences of `length` tokens that fit beside the weights; at least one."""
     one = place(chip, plan, model, plan.data * plan.pipeline, length)
     room = one.slack + one.cache_size
-    return jnp.maximum(jnp.floor(room / one.cache_size) * plan.data * plan.pipeline, 1.0)
+    return jnp.maximum(jnp.floor(room / one.cache_size) * plan.data * plan.pipeline, as_scalar(1.0))

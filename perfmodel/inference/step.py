@@ -11,6 +11,7 @@ import numpy as np
 
 from perfmodel.breakdown import JOULES, Breakdown
 from perfmodel.hardware.chip import Chip, region
+from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_tasks, tokens_of
 from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import Task, price_tasks
@@ -19,7 +20,7 @@ from perfmodel.roofline import Work, price
 from perfmodel.smooth import whole
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Transformer
+from perfmodel.workload.transformer import Number, Transformer
 
 
 class Pass(NamedTuple):
@@ -38,6 +39,11 @@ class Pass(NamedTuple):
     parts: Scalar
     waits: Scalar
     placement: Placement
+
+    @property
+    def runs(self) -> Scalar:
+        """Kernels that run, one after the other."""
+        return sum((task.runs for task in self.layers + self.ends), as_scalar(0.0))
 
 
 class Cost(eqx.Module):
@@ -88,8 +94,10 @@ def prefill(
     return costs(chip, plan, model, [prompt_pass(chip, plan, model, batch, queries, context)])[0]
 
 
-def decode_pass(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Pass:
-    """The pass of a decode step.
+def decode_pass(
+    chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar, drafted: Number = 0
+) -> Pass:
+    """The pass of a decode step, which checks `drafted` tokens of each sequence beside the next.
 
     With pipeline stages the batch is cut into as many parts, which follow one another
     through the chips; a token takes as long as one part takes through all of them. On a
@@ -97,9 +105,20 @@ def decode_pass(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, conte
     """
     placement = place(chip, plan, model, batch, context)
     sequences = whole(batch / plan.data / _stages(chip, plan, model), plan.exact)
-    one = Batch(sequences, as_scalar(1.0), context, decoding=True)
+    one = Batch(sequences, as_scalar(1.0) + drafted, context, decoding=True)
     parts = batch / plan.data / sequences
-    return _pass(plan, model, placement, [one], parts, waits=as_scalar(0.0))
+    found = _pass(plan, model, placement, [one], parts, waits=as_scalar(0.0))
+    return found if not plan.speculates else _drafting(plan, model, found, context, drafted)
+
+
+def _drafting(plan: Plan, model: Transformer, one: Pass, context: Scalar, drafted: Number) -> Pass:
+    """With the drafts before it: each takes a layer like the last, and the head."""
+    site = Site(plan, one.placement, as_scalar(drafted), model.narrow)
+    batch = Batch(one.sequences, as_scalar(1.0), context, decoding=True)
+    layers = layer_tasks(site, model.hidden, model.stacks[-1].layer, [batch])
+    ends = _ends(site, model, batch.tokens, batch.sequences)
+    drafts = [task for task in ends if task.label != "stage"]
+    return one._replace(layers=one.layers + layers, ends=one.ends + drafts)
 
 
 def prompt_pass(
@@ -122,21 +141,23 @@ def mixed_pass(
     chip: Chip,
     plan: Plan,
     model: Transformer,
-    decoding: tuple[Scalar, Scalar],
+    decoding: tuple[Scalar, Scalar, Scalar],
     prompts: tuple[Scalar, Scalar, Scalar],
 ) -> Pass:
     """A decode step that carries prompts along, on each data rank some (chunked prefill).
 
     **Arguments:**
 
-    - `decoding`: sequences, and tokens in the cache of each.
+    - `decoding`: sequences, tokens in the cache of each, and drafted tokens.
     - `prompts`: sequences, their new tokens, and tokens in the cache of each with these.
     """
     step = decode_pass(chip, plan, model, *decoding)
-    old = Batch(step.sequences, as_scalar(1.0), decoding[1], decoding=True)
+    _, texts, drafted = decoding
+    old = Batch(step.sequences, 1.0 + drafted, texts, decoding=True)
     count, queries, context = prompts
     new = Batch(count / plan.data / step.parts, queries, context, decoding=False)
-    return _pass(plan, model, step.placement, [old, new], step.parts, waits=step.waits)
+    found = _pass(plan, model, step.placement, [old, new], step.parts, waits=step.waits)
+    return found if not plan.speculates else _drafting(plan, model, found, texts, drafted)
 
 
 def _stages(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
@@ -209,7 +230,7 @@ def _at(priced: Breakdown, places: np.ndarray) -> Breakdown:
 def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
     """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
     labels = [task.label for task in one.layers + one.ends] + ["host"]
-    host = jax.tree.map(lambda x: x[None], _host(chip, one.sequences))
+    host = jax.tree.map(lambda x: x[None], _host(chip, one))
     kernels = _join(priced, host)
     waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + one.waits)
     copies = plan.tensor * plan.data * one.parts
@@ -218,8 +239,12 @@ def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
     return Cost(dataclasses.replace(waited, joules=joules), one.placement, kernels, tuple(labels))
 
 
-def _host(chip: Chip, sequences: Scalar) -> Breakdown:
+def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scalar:
+    """Seconds that the host adds to a pass of some kernels and sequences."""
+    return host.step + host.sequence * sequences + host.kernel * kernels
+
+
+def _host(chip: Chip, one: Pass) -> Breakdown:
     """What the host adds to a pass."""
-    fitted = chip.efficiency.host
-    latency = fitted.step + fitted.sequence * sequences
+    latency = host_time(chip.efficiency.host, one.runs, one.sequences)
     return price(chip, Work(demand=Resources(vector=as_scalar(0.0)), latency=latency, dtype="bf16"))

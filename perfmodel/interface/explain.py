@@ -13,9 +13,10 @@ from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.cases import case_of
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.interface.kernels import OVERFLOW, site_of
-from perfmodel.interface.serving import PLAN, case_of, predict_cells
+from perfmodel.interface.serving import PLAN, predict_cells
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import groups_of
 from perfmodel.units import as_scalar

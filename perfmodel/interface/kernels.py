@@ -14,7 +14,7 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.interface.alike import gather, in_blocks, stack, structure
+from perfmodel.inference.alike import gather, in_blocks, stack, structure
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import Group, groups_of
 from perfmodel.library.chip import chip_files, load_chip, origin

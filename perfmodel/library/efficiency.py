@@ -86,6 +86,9 @@ NOT_FITTED = "run"
 FACTORS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
 """The interval of a section, and between what its factors may lie."""
 
+FIRST_FACTORS = {"first_low": (1e-3, 1e3), "first_high": (1e-3, 1e3)}
+"""The same for TTFT, in sections of the host."""
+
 ROUNDED = 1e-3
 """Parameters are written to four digits, so that one at its bound may lie beyond it by this share."""
 
@@ -125,11 +128,12 @@ def _check_prior(content: dict[str, Any]) -> None:
 
 def _check_chip(content: dict[str, Any]) -> None:
     for family, frameworks in _tables(content, "", FAMILIES):
-        bounds = _bounds(FAMILIES[family]) | FACTORS
+        factors = FACTORS | (FIRST_FACTORS if family == "host" else {})
+        bounds = _bounds(FAMILIES[family]) | factors
         for framework, formats in _tables(frameworks, f"{family}.", (SMOOTH, *FRAMEWORKS)):
             for dtype, section in _tables(formats, f"{family}.{framework}.", (*FORMATS, UNPACKED)):
                 numbers = {name: value for name, value in section.items() if name != "report"}
-                needed = FACTORS if FACTORS.keys() & numbers.keys() else ()
+                needed = factors if factors.keys() & numbers.keys() else ()
                 _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
 
 
@@ -250,7 +254,21 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     formats = formats_of(dataclasses.replace(plan, weights=plan.kept), "matmul")
     kept = sections(origin, "matmul", framework, formats, folder)
     families["kept"] = _family("matmul", prior, kept)
+    families["host"] = _family("host", prior, host_sections(origin, plan, folder))
     return Efficiency(**families, crossing=prior["crossing"])
+
+
+SERVING = "serving"
+"""The file of what serving runs say: the host's parameters, by framework, for all launched chips."""
+
+
+def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, Any]]:
+    """Sections that speak of the host of launched chips: of the folder, or as shipped."""
+    if origin.execution != "launched":
+        return []
+    table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})
+    frameworks = dict.fromkeys([SMOOTH, plan.framework or SMOOTH])
+    return [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
 
 
 def read_prior(execution: str, folder: Path = FITTED) -> dict[str, Any]:
@@ -285,6 +303,25 @@ def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED
     own = given is found[0] or family in read_fitted(folder, origin.stem)
     wider = 1.0 if own else WIDER
     return Interval(given["low"] / wider, given["high"] * wider)
+
+
+class ServingIntervals(NamedTuple):
+    """Factors on TPOT and on TTFT between which 90 % of measurements are expected."""
+
+    tpot: Interval
+    ttft: Interval
+
+
+def load_serving_intervals(origin: Origin, plan: Plan, folder: Path = FITTED) -> ServingIntervals:
+    """From serving runs for launched chips; else the widest of its products and its attention."""
+    found = [s for s in host_sections(origin, plan, folder) if "low" in s]
+    if found:
+        last = found[-1]
+        first = Interval(last["first_low"], last["first_high"])
+        return ServingIntervals(Interval(last["low"], last["high"]), first)
+    families = [load_interval(origin, family, plan, folder) for family in ("matmul", "decode")]
+    widest = Interval(min(f.low for f in families), max(f.high for f in families))
+    return ServingIntervals(widest, widest)
 
 
 def _family(family: str, prior: dict[str, Any], found: list[dict[str, Any]]) -> Any:

@@ -132,6 +132,13 @@ def load_model(name: str | Path) -> Transformer:
     return dataclasses.replace(model, native=formats.get(fold(name), model.native))
 
 
+def published(name: str) -> set[str]:
+    """The formats in which a model's weights are published, as far as is known here."""
+    model = load_model(name)
+    file = model_files().get(model_names().get(fold(name), ""))
+    return {model.native, *(file.variants.values() if file else ())}
+
+
 def build(stem: str, file: ModelFile) -> Transformer:
     """A transformer from a model's file."""
     try:

@@ -49,6 +49,17 @@ FP8_CACHE: dict[tuple[str, str], Backend] = {
 }
 """Where a framework runs another backend over a cache in fp8: FlashAttention 2 reads none."""
 
+QUANTISES_AS_IT_WRITES = ("trtllm",)
+"""Frameworks whose norms and activations write fp8 themselves, where the scale is known before."""
+
+SEPARATE = ("sglang",)
+"""Frameworks that give prompts a step of their own; the others let them ride on decode steps."""
+
+RESERVED = {"trtllm": 1.0, "vllm": 0.75, "sglang": 0.75}
+"""Share of the output that must have room in the cache before a request is let in. TensorRT-LLM
+promises that no request is put out again; the others let in what fits now, and in a steady state
+texts are of all lengths: between one half and one."""
+
 UNMODELLED = (
     "tensorrt-llm",
     "deepspeed",

@@ -18,6 +18,7 @@ class Plan(eqx.Module):
       the best schedule that the hardware allows.
     - `backend`: the attention kernels that the framework runs on this chip.
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
+    - `speculates`: whether a step drafts tokens, by a layer like the model's last (MTP).
     - `replay`: whether a benchmark runs a kernel again and again on the same operands,
       so that they may stay in a cache; never so in service.
     """
@@ -32,6 +33,7 @@ class Plan(eqx.Module):
     framework: str | None = eqx.field(static=True, default=None)
     backend: Backend = eqx.field(static=True, default="smooth")
     integer: bool = eqx.field(static=True, default=False)
+    speculates: bool = eqx.field(static=True, default=False)
     replay: bool = eqx.field(static=True, default=False)
 
     @property

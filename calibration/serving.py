@@ -1,0 +1,189 @@
+"""What the host adds in service, fitted to measured runs: gaps, steps, sequences, the first token.
+
+The kernels' times come from their own fits and stay as they are; five numbers for each framework
+are fitted, for all chips together, to TPOT and to TTFT where no request waits for room.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.calibration.calibrate import in_units
+from perfmodel.calibration.fit import Problem, from_free, solve, to_free
+from perfmodel.calibration.runs import Run
+from perfmodel.errors import InputError
+from perfmodel.files import write_toml
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.inference.cases import Case, case_of, of_rows
+from perfmodel.inference.serving import (
+    Steps,
+    Waits,
+    closed_loop,
+    in_flight,
+    longer,
+    loop_passes,
+)
+from perfmodel.inference.step import costs, host_time
+from perfmodel.units import Scalar, Values, as_values
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import Transformer
+
+TTFT_WEIGHT = 0.3
+"""Of a residual of TTFT beside one of TPOT: its repetitions differ three times as much (27 to 9 %)."""
+
+ROBUSTNESS = 1e-2
+"""Squared log error below which the loss is quadratic: 10 %."""
+
+RIDGE = 1e-2
+"""Weight of the prior."""
+
+
+class Loop(NamedTuple):
+    """What a closed loop is made of, without the host: for each of a step, a prompt, a mixed step.
+
+    - `times`: of the kernels, in s; `kernels`, `sequences`: how many.
+    """
+
+    plan: Plan
+    traffic: Traffic
+    batch: Scalar
+    times: Values
+    kernels: Values
+    sequences: Values
+
+
+def loop_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Loop:
+    """The kernels of a closed loop."""
+    idle = jax.tree.map(jnp.zeros_like, chip.efficiency.host)
+    chip = eqx.tree_at(lambda c: c.efficiency.host, chip, idle)
+    batch = in_flight(chip, plan, model, traffic)
+    passes = loop_passes(chip, plan, model, traffic, batch)
+    times = jnp.stack([cost.time for cost in costs(chip, plan, model, passes)])
+    kernels = jnp.stack([one.runs for one in passes])
+    sequences = jnp.stack([one.sequences for one in passes])
+    return Loop(plan, traffic, batch, times, kernels, sequences)
+
+
+def waits_of(loop: Loop, host: HostEfficiency) -> Waits:
+    """TTFT and TPOT with a host."""
+    step, prompt, mixed = loop.times + host_time(host, loop.kernels, loop.sequences)
+    steps = Steps(loop.batch, step, prompt, longer(loop.plan, step, prompt, mixed))
+    return closed_loop(steps, host, loop.traffic)
+
+
+class Group(NamedTuple):
+    """Runs of one form, and their loops on a leading axis."""
+
+    loops: Loop
+    runs: list[Run]
+
+
+def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[Group]:
+    """Runs with their loops; with `smooth`, as if no framework had been named."""
+    alike: dict[Any, list[tuple[Case, Run]]] = {}
+    for run in runs:
+        cells = run.cells | ({"framework": ""} if smooth else {})
+        try:
+            case = case_of(0, cells, folder)
+        except InputError:
+            continue
+        alike.setdefault(case.setting.form, []).append((case, run))
+    return [
+        Group(
+            of_rows(loop_of, [(case, case.splits[0]) for case, _ in pairs]), [r for _, r in pairs]
+        )
+        for pairs in alike.values()
+    ]
+
+
+def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
+    """Log errors of TPOT and TTFT; the latter zero where requests wait for room."""
+    waits = jax.vmap(waits_of, (0, None))(jax.tree.map(as_values, group.loops), host)
+    tpot, ttft = (
+        jnp.array([getattr(run, name) for run in group.runs]) for name in ("tpot", "ttft")
+    )
+    room = jnp.asarray(group.loops.batch) >= jnp.asarray(group.loops.traffic.users)
+    return jnp.log(waits.tpot / tpot), jnp.where(room, jnp.log(waits.ttft / ttft), 0.0)
+
+
+def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
+    """The host of one framework against its runs."""
+    count = sum(len(group.runs) for group in groups)
+    free_start = to_free(start)
+
+    def all_residuals(free: Values) -> Values:
+        host = from_free(HostEfficiency, free)
+        pairs = [residuals(group, host) for group in groups]
+        tpot, ttft = (jnp.concatenate(errors) for errors in zip(*pairs, strict=True))
+        error = jnp.concatenate([tpot, TTFT_WEIGHT * ttft])
+        robust = error / (error**2 + ROBUSTNESS) ** 0.25
+        return jnp.concatenate([robust / np.sqrt(count), RIDGE * (free - free_start)])
+
+    return Problem(HostEfficiency, free_start, all_residuals)
+
+
+class Hosted(NamedTuple):
+    """A fitted host, and the factors of the 90 % intervals of TPOT and TTFT."""
+
+    host: HostEfficiency
+    tpot: tuple[float, float]
+    ttft: tuple[float, float]
+    runs: int
+
+
+def fit_host(groups: Sequence[Group], start: HostEfficiency) -> Hosted:
+    """The host's parameters, and how far the runs lie from what they predict."""
+    asked = problem(groups, start)
+    free, _ = solve(asked)
+    host = from_free(HostEfficiency, free)
+    pairs = [residuals(group, host) for group in groups]
+    tpot, ttft = (np.concatenate(errors) for errors in zip(*pairs, strict=True))
+    return Hosted(host, _factors(tpot), _factors(ttft[ttft != 0]), len(tpot))
+
+
+def _factors(errors: np.ndarray) -> tuple[float, float]:
+    """Between which 90 % of measured over predicted lie."""
+    low, high = np.exp(-np.quantile(errors, [0.95, 0.05]))
+    return float(low), float(high)
+
+
+def fit_hosts(
+    runs: Sequence[Run], start: HostEfficiency, folder: Path, progress: Callable[[str], None]
+) -> dict[str, Hosted]:
+    """The host of each framework, and of the smooth form against all of them."""
+    found = {}
+    for framework in sorted({run.cells["framework"] for run in runs}):
+        progress(framework)
+        own = [run for run in runs if run.cells["framework"] == framework]
+        found[framework] = fit_host(groups_of(own, folder), start)
+    progress("smooth")
+    return found | {"smooth": fit_host(groups_of(runs, folder, smooth=True), start)}
+
+
+def write_hosts(path: Path, found: dict[str, Hosted], source: str) -> None:
+    """One section for each framework, as the files of chips have them."""
+    ends = ("low", "high")
+    write_toml(
+        path,
+        {
+            "host": {
+                framework: {
+                    "bf16": in_units(one.host)
+                    | {end: float(f"{x:.4g}") for end, x in zip(ends, one.tpot, strict=True)}
+                    | {
+                        f"first_{end}": float(f"{x:.4g}")
+                        for end, x in zip(ends, one.ttft, strict=True)
+                    }
+                    | {"report": {"source": source, "runs": one.runs}}
+                }
+                for framework, one in found.items()
+            }
+        },
+    )

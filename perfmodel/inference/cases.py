@@ -1,0 +1,111 @@
+"""Rows of the serving schema that can be predicted, and their service, all of one form at once."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.alike import gather, in_blocks, stack
+from perfmodel.inference.rows import Row, mode_of, read_row
+from perfmodel.inference.serving import largest_batch
+from perfmodel.inference.setting import Setting, known
+from perfmodel.inference.splits import Split, splits
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import Transformer
+
+
+class Case(NamedTuple):
+    """A row that can be predicted: its place, what it names, its numbers, and the ways to spread it."""
+
+    place: int
+    setting: Setting
+    row: Row
+    mode: str
+    splits: list[Split]
+
+
+NAMES = ("chip", "model", "precision", "kv_precision", "framework")
+
+READ = (*NAMES, "mode", "burst", *Row._fields)
+"""Columns that are read; the others pass through."""
+
+
+def case_of(place: int, cells: dict[str, str], calibration: Path) -> Case:
+    """A row of the serving schema.
+
+    **Raises:**
+
+    - `InputError`: for a row that cannot be predicted.
+    """
+    words = [cells.get(name, "").strip() for name in NAMES]
+    given = known(*words, calibration)
+    if isinstance(given, str):
+        raise InputError(given)
+    row, mode = read_row(cells), mode_of(cells.get("mode", ""))
+    copies = mode == "offline" and not np.isnan(row.n_chips)
+    return Case(place, given, row, mode, splits(row, given, copies))
+
+
+LARGEST_FREE_BATCH = 4096.0
+"""Sequences of an offline run whose batch is not given, at most."""
+
+
+Asked = tuple[Chip, Plan, Transformer, Traffic]
+"""Of one row."""
+
+T = TypeVar("T")
+
+
+def of_rows(function: Callable[..., T], rows: Sequence[tuple[Case, Split]]) -> T:
+    """A function of chip, plan, model and traffic, for rows of one form: compiled once, a leading axis."""
+    settings = list({id(case.setting): case.setting for case, _ in rows}.values())
+    where = {id(one): i for i, one in enumerate(settings)}
+    which = np.array([where[id(case.setting)] for case, _ in rows])
+    trees = gather(stack([(one.chip, one.model) for one in settings]), which)
+    drafts = any(case.row.speculative_tokens > 0 for case, _ in rows)
+    plan = dataclasses.replace(settings[0].plan, speculates=drafts)
+    return in_blocks(functools.partial(_mapped, function, plan), (*trees, _numbers(rows)))
+
+
+@eqx.filter_jit
+def _mapped(function: Callable[..., Any], plan: Plan, block: tuple[Chip, Transformer, dict]) -> Any:
+    return jax.vmap(lambda chip, model, row: function(*_asked(chip, plan, model, row)))(*block)
+
+
+def _asked(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
+    """The plan and the traffic of a row; where users are free, as many as there is room for."""
+    split = dataclasses.replace(
+        plan, tensor=row["tp"], pipeline=row["pp"], expert=row["ep"], data=row["dp"]
+    )
+    length = row["prompt"] + row["output"]
+    free = jnp.minimum(largest_batch(chip, split, model, length), LARGEST_FREE_BATCH)
+    users = jnp.where(row["users"] > 0, row["users"], free)
+    together = jnp.where(row["steady"] > 0, 1.0, users)
+    rest = {name: row[name] for name in ("steady", "rounds", "drafted", "acceptance", "cached")}
+    return chip, split, model, Traffic(users, row["prompt"], row["output"], together, **rest)
+
+
+def _numbers(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:
+    """What the rows of a block are, by column; -1 where the number of users is free."""
+    columns = {
+        "prompt": [case.row.isl * case.row.length_ratio for case, _ in rows],
+        "output": [case.row.osl * case.row.length_ratio for case, _ in rows],
+        "users": [np.nan_to_num(case.row.concurrency, nan=-1.0) for case, _ in rows],
+        "steady": [0.0 if case.mode == "static_batch" else 1.0 for case, _ in rows],
+        "rounds": [case.row.requests_per_user for case, _ in rows],
+        "drafted": [case.row.speculative_tokens for case, _ in rows],
+        "acceptance": [case.row.acceptance for case, _ in rows],
+        "cached": [case.row.prefix_tokens * case.row.length_ratio for case, _ in rows],
+    } | {name: [getattr(split, name) for _, split in rows] for name in Split._fields}
+    number = as_scalar(0.0).dtype
+    return {name: np.asarray(values, number) for name, values in columns.items()}

@@ -1,0 +1,123 @@
+"""The numbers of a row of the serving schema."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.kernels.rows import number_of, word_of
+from perfmodel.workload.traffic import MOST_DRAFTED
+
+MODES = ("serving", "offline", "static_batch", "single_stream")
+
+NOT_MODELLED = ("disaggregated",)
+"""Modes of the schema that cannot be predicted yet."""
+
+
+class Row(NamedTuple):
+    """Numbers of a row; `nan` where a cell is empty."""
+
+    n_chips: float
+    tp: float
+    pp: float
+    ep: float
+    dp: float
+    isl: float
+    osl: float
+    concurrency: float
+    length_ratio: float
+    requests_per_user: float
+    speculative_tokens: float
+    acceptance: float
+    prefix_tokens: float
+
+
+WHOLE = ("n_chips", "tp", "pp", "ep", "dp")
+
+
+def read_row(cells: dict[str, str]) -> Row:
+    """The numbers of a row.
+
+    **Raises:**
+
+    - `InputError`: for a cell that is not a number greater than zero, or one that is missing.
+    """
+    numbers = {name: _number(name, cells.get(name, "").strip()) for name in Row._fields}
+    mode = mode_of(cells.get("mode", ""))
+    for name in ("isl", "osl"):
+        if np.isnan(numbers[name]):
+            raise InputError(f"{name} is missing; give a number of tokens greater than zero.")
+    if mode == "single_stream":
+        numbers["concurrency"] = 1.0
+    if np.isnan(numbers["concurrency"]) and mode != "offline":
+        raise InputError("concurrency is missing; give the number of sequences in flight.")
+    for name, meant in MEANT.items():
+        numbers[name] = meant if np.isnan(numbers[name]) else numbers[name]
+    if numbers["speculative_tokens"] > MOST_DRAFTED:
+        raise InputError(
+            f"speculative_tokens is {numbers['speculative_tokens']:.0f}; allowed are at most "
+            f"{MOST_DRAFTED}."
+        )
+    if numbers["acceptance"] > 1:
+        raise InputError(f"acceptance is {numbers['acceptance']:g}; allowed is a share up to 1.")
+    if numbers["prefix_tokens"] >= numbers["isl"]:
+        raise InputError(
+            f"prefix_tokens is {numbers['prefix_tokens']:.0f}, but must be less than "
+            f"the {numbers['isl']:.0f} tokens of isl."
+        )
+    if not burst_of(cells.get("burst", "")):
+        numbers["requests_per_user"] = np.inf
+    return Row(**numbers)
+
+
+MEANT = {
+    "length_ratio": 1.0,
+    "requests_per_user": 10.0,
+    "speculative_tokens": 0.0,
+    "acceptance": 0.85,
+    "prefix_tokens": 0.0,
+}
+"""What an empty cell means. Of drafted second tokens 85 to 90 % are accepted (DeepSeek-V3 Technical
+Report, arXiv 2412.19437, section 5.4.3)."""
+
+
+def mode_of(given: str) -> str:
+    """The mode that a cell means; serving where it is empty.
+
+    **Raises:**
+
+    - `InputError`: for an unknown one, or one that is not modelled yet.
+    """
+    if not given.strip():
+        return MODES[0]
+    word = word_of(given, [*MODES, *NOT_MODELLED], "mode")
+    if word in NOT_MODELLED:
+        raise InputError(f"mode is {word}; modelled so far are {', '.join(MODES)}.")
+    return word
+
+
+def burst_of(given: str) -> bool:
+    """Whether all users send their first request at once; true where the cell is empty.
+
+    **Raises:**
+
+    - `InputError`: for another word than true or false.
+    """
+    return not given.strip() or word_of(given, ["true", "false"], "burst") == "true"
+
+
+def _number(name: str, text: str) -> float:
+    if not text:
+        return float("nan")
+    number = number_of(text)
+    if np.isnan(number):
+        raise InputError(f"{name} is {text[:40]!r}, which is not a number.")
+    may_be_zero = ("speculative_tokens", "acceptance", "prefix_tokens")
+    lowest = 0.0 if name in may_be_zero else np.nextafter(0.0, 1.0)
+    if not lowest <= number <= 1e9:
+        raise InputError(
+            f"{name} is {text[:40]!r}; allowed are numbers greater than zero up to 1e9."
+        )
+    if name in WHOLE and number != round(number):
+        raise InputError(f"{name} is {text[:40]!r}; allowed are whole numbers.")
+    return number

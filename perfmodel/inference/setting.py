@@ -1,0 +1,132 @@
+"""What a row of the serving schema names: a chip, a model, formats and a framework, looked up once."""
+
+import functools
+from collections.abc import Collection, Hashable
+from pathlib import Path
+from typing import NamedTuple
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.inference.alike import structure
+from perfmodel.kernels.rows import framework_of, word_of
+from perfmodel.library.chip import chip_files, find_chip, load_chip, origin
+from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
+from perfmodel.library.model import load_model, published
+from perfmodel.workload.framework import backend
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import FORMATS, look_up, runnable
+from perfmodel.workload.transformer import Mixture, Transformer, traced
+
+
+class Setting(NamedTuple):
+    """A chip, a model and formats, which rows share, and what is often asked of them.
+
+    - `stem`: the chip's name in the library.
+    - `intervals`: factors of those of TPOT and TTFT.
+    - `form`: what the compiled function depends on.
+    - `heads`, `experts`: the most query heads of any layer; the fewest experts, `nan` without any.
+    - `domain`: chips that fast links join.
+    """
+
+    chip: Chip
+    plan: Plan
+    model: Transformer
+    stem: str
+    intervals: ServingIntervals
+    form: Hashable
+    heads: float
+    experts: float
+    domain: float
+
+
+def setting(
+    chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
+) -> Setting:
+    """Look up what a row names.
+
+    **Raises:**
+
+    - `InputError`: for a name that is not known, or a format that the chip cannot run.
+    """
+    stem, software = find_chip(chip), framework_of(framework)
+    shape = load_model(model)
+    file = chip_files()[stem]
+    weights = runnable(_weights(precision, shape, published(model)), file.matrix, stem)
+    stored = _cache(cache)
+    plan = Plan(
+        weights=weights,
+        cache=stored,
+        framework=software or None,
+        backend=backend(software, file.architecture, stored),
+    )
+    kinds = {"bf16", plan.format.matrix, look_up(stored).matrix} & set(file.matrix)
+    loaded = restrict(load_chip(stem, plan, calibration), kinds)
+    model_traced = traced(shape)
+    return Setting(
+        loaded,
+        plan,
+        model_traced,
+        stem,
+        load_serving_intervals(origin(stem, file), plan, calibration),
+        structure((loaded, plan, model_traced)),
+        query_heads(model_traced),
+        fewest_experts(model_traced),
+        float(loaded.scale_up.size),
+    )
+
+
+def _weights(precision: str, model: Transformer, formats: Collection[str]) -> str:
+    """The format of the weights: of mixes the second part, the model's own where none is given.
+
+    Where a model's checkpoint in eight bits has a scale for each block, fp8 means that one.
+    """
+    if not precision.strip():
+        return model.native
+    words = [word_of(word, [*FORMATS, "fp4"], "precision") for word in precision.split("/")]
+    if len(words) > 2:
+        raise InputError(
+            f"precision is {precision[:40]!r}; allowed are one format, or two as in fp16/int8."
+        )
+    if words[-1] == "fp4":
+        return "mxfp4" if model.native == "mxfp4" else "nvfp4"
+    if words[-1] == "fp8" and "fp8_block" in formats and "fp8" not in formats:
+        return "fp8_block"
+    return words[-1]
+
+
+def _cache(word: str) -> str:
+    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else "bf16"
+
+
+def row_name(given: Setting) -> str:
+    """The model's name, for a sentence."""
+    return str.__str__(given.model.name)
+
+
+def query_heads(model: Transformer) -> float:
+    """The most query heads of any layer."""
+    attentions = [
+        stack.layer.attention for stack in model.stacks if stack.layer.attention is not None
+    ]
+    return max((float(attention.heads) for attention in attentions), default=1.0)
+
+
+def fewest_experts(model: Transformer) -> float:
+    """The fewest experts of any layer that has some; `nan` where none has."""
+    counts = [
+        float(stack.layer.feed_forward.experts)
+        for stack in model.stacks
+        if isinstance(stack.layer.feed_forward, Mixture)
+    ]
+    return min(counts, default=float("nan"))
+
+
+@functools.cache
+def known(
+    chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
+) -> Setting | str:
+    """The setting of a row, or what is wrong with its names: each is looked up once."""
+    try:
+        return setting(chip, model, precision, cache, framework, calibration)
+    except InputError as wrong:
+        return str(wrong)

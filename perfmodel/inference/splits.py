@@ -1,0 +1,108 @@
+"""Every way to spread a model over chips that agrees with what a row gives."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.inference.rows import Row
+from perfmodel.inference.setting import Setting, row_name
+
+
+class Split(NamedTuple):
+    """A way to spread a model over chips."""
+
+    tp: float
+    pp: float
+    ep: float
+    dp: float
+
+
+SIZES = tuple(2.0**i for i in range(11))
+"""Numbers of chips tried where none is given: the smallest on which the model fits is taken."""
+
+
+def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
+    """Every way to spread a row's model that agrees with what the row gives.
+
+    **Arguments:**
+
+    - `copies`: whether several copies of the model, on fewer chips each, are ways too.
+
+    **Raises:**
+
+    - `InputError`: when there is none.
+    """
+    heads = given.heads
+    if not np.isnan(row.tp) and heads % row.tp:
+        near = [size for size in SIZES if heads % size == 0]
+        raise InputError(
+            f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {row_name(given)}; "
+            f"the nearest that does is {min(near, key=lambda size: abs(size - row.tp)):.0f}."
+        )
+    if row.pp > given.model.layers:
+        raise InputError(
+            f"pp is {row.pp:.0f}, but may not be more than the {given.model.layers:.0f} layers "
+            f"of {row_name(given)}."
+        )
+    if row.ep > given.experts:
+        raise InputError(
+            f"ep is {row.ep:.0f}, but may not be more than the {given.experts:.0f} experts "
+            f"of {row_name(given)}."
+        )
+    found = [
+        Split(tp, pp, _experts(row, given, tp * dp), dp)
+        for count in _counts(row)
+        for dp in _copies(row, count, copies)
+        for tp, pp in _layouts(row, given, count / dp, copies)
+    ]
+    if not found:
+        raise InputError(
+            f"{_given(row)}: that cannot be, for n_chips is tp x pp x dp; leave one of them empty."
+        )
+    return list(dict.fromkeys(found))
+
+
+def _copies(row: Row, count: float, copies: bool) -> list[float]:
+    """Data ranks to try."""
+    if not np.isnan(row.dp):
+        return [row.dp]
+    return [n for n in range(1, int(count) + 1) if count % n == 0] if copies else [1.0]
+
+
+def _counts(row: Row) -> list[float]:
+    """Numbers of chips to try: multiples of what the row gives."""
+    if not np.isnan(row.n_chips):
+        return [row.n_chips]
+    step = np.nanprod([row.tp, row.pp, row.dp])
+    return [size * float(step) for size in SIZES]
+
+
+def _given(row: Row) -> str:
+    """The parallelism that a row gives, for a sentence."""
+    numbers = {name: getattr(row, name) for name in ("n_chips", "tp", "pp", "dp")}
+    return ", ".join(f"{name} is {n:.0f}" for name, n in numbers.items() if not np.isnan(n))
+
+
+def _layouts(row: Row, given: Setting, count: float, copies: bool) -> list[tuple[float, float]]:
+    """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a domain."""
+    if given.chip.execution == "dataflow" and np.isnan(row.tp):
+        ranks = [1.0]
+    elif not np.isnan(row.tp):
+        ranks = [row.tp]
+    else:
+        most = min(given.domain, count if np.isnan(row.pp) else count / row.pp)
+        ranks = [n for n in SIZES if n <= most and given.heads % n == 0 and count % n == 0]
+        most_only = given.chip.execution == "launched" and not copies
+        ranks = ranks[-1:] if most_only else ranks
+    stages = [
+        (tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= given.model.layers
+    ]
+    return [split for split in stages if np.isnan(row.pp) or row.pp == split[1]]
+
+
+def _experts(row: Row, given: Setting, ranks: float) -> float:
+    """Experts are spread over all ranks of a stage, as far as there are experts."""
+    if not np.isnan(row.ep):
+        return row.ep
+    return 1.0 if np.isnan(given.experts) else min(ranks, given.experts)

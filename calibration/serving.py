@@ -19,7 +19,7 @@ from perfmodel.calibration.runs import Run
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.hardware.efficiency import HostEfficiency, parameters
 from perfmodel.inference.cases import Case, case_of, of_rows
 from perfmodel.inference.serving import (
     Steps,
@@ -42,7 +42,11 @@ ROBUSTNESS = 1e-2
 """Squared log error below which the loss is quadratic: 10 %."""
 
 RIDGE = 1e-2
-"""Weight of the prior."""
+"""Weight of the prior, beside a residual of unit weight."""
+
+STEP_HELD = 10.0
+"""How much more firmly the prior holds what a step adds. Frameworks overlap the host with the device,
+so that little of a step is left, which runs of models of two depths hardly tell from gaps of kernels."""
 
 
 class Loop(NamedTuple):
@@ -117,6 +121,7 @@ def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
     """The host of one framework against its runs."""
     count = sum(len(group.runs) for group in groups)
     free_start = to_free(start)
+    held = np.array([STEP_HELD if f.name == "step" else 1.0 for f in parameters(HostEfficiency)])
 
     def all_residuals(free: Values) -> Values:
         host = from_free(HostEfficiency, free)
@@ -124,7 +129,7 @@ def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
         tpot, ttft = (jnp.concatenate(errors) for errors in zip(*pairs, strict=True))
         error = jnp.concatenate([tpot, TTFT_WEIGHT * ttft])
         robust = error / (error**2 + ROBUSTNESS) ** 0.25
-        return jnp.concatenate([robust / np.sqrt(count), RIDGE * (free - free_start)])
+        return jnp.concatenate([robust / np.sqrt(count), RIDGE * held * (free - free_start)])
 
     return Problem(HostEfficiency, free_start, all_residuals)
 

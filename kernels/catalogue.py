@@ -192,6 +192,7 @@ def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     prompt = jnp.where((row["phase"] > 0) | (row["q_len"] > 1), 1.0, 0.0)
     text = Text(row["batch"], row["q_len"], row["ctx_len"], prompt)
     form = form_of(row["kind"])
+    form = form._replace(index_heads=row.get("index_heads", form.index_heads))
     return sparse(chip, plan, text, row["heads"], row["topk"], form, row.get("home"))
 
 

@@ -53,6 +53,7 @@ COMMANDS = [
     "calibrate",
     "measure",
     "validate",
+    "reproduce",
     "search",
     "explain",
     "chips",

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-BLOCKS = (64, 4096)
-"""Rows of a block: few rows take the small one."""
+BLOCKS = (64, 512, 4096)
+"""Rows of a block: the smallest that holds all rows is taken, else the largest again and again."""
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def gather(stacked: T, which: np.ndarray) -> T:
 def in_blocks(function: Callable[..., Any], rows: Any) -> Any:
     """Apply a compiled `function` of rows to a tree of arrays, block by block, and join what comes out."""
     count = len(jax.tree.leaves(rows)[0])
-    size = BLOCKS[0] if count <= BLOCKS[0] else BLOCKS[1]
+    size = next((size for size in BLOCKS if count <= size), BLOCKS[-1])
     parts = []
     for start in range(0, count, size):
         places = np.minimum(np.arange(start, start + size), count - 1)

@@ -11,6 +11,7 @@ from perfmodel.kernels.elementwise import KINDS
 from perfmodel.kernels.home import Home
 from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.routing import ROUTINGS
+from perfmodel.kernels.sparse import KINDS as KINDS_OF_SPARSE
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of, look_up
@@ -146,7 +147,7 @@ def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) ->
     return site.task(label, "attention_prefill", site.attended, **common, **sizes)
 
 
-def _index(site: Site, attention: Grouped | Latent | Compressed, batch: Batch) -> list[Task]:
+def _index(site: Site, attention: Grouped | Compressed, batch: Batch) -> list[Task]:
     """Scores of all of the cache, by which an indexer picks what attention sees."""
     if not attention.indexes:
         return []
@@ -178,6 +179,11 @@ def _grouped(site: Site, attention: Grouped, batch: Batch) -> list[Task]:
 
 def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
     heads = shard(attention.heads, site.plan.tensor)
+    if attention.indexes:
+        return [
+            site.elementwise("rope", batch.tokens, heads * attention.rope),
+            _picked(site, attention, batch),
+        ]
     checked = batch.queries if batch.decoding else 1.0
     attend = site.task(
         "attention",
@@ -194,7 +200,25 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
         home=site.placement.cache,
     )
     rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
-    return [rope, *_index(site, attention, batch), attend]
+    return [rope, attend]
+
+
+def _picked(site: Site, attention: Latent, batch: Batch) -> Task:
+    """Sparse attention over latents: the indexer, its choice, and attention to what it picks."""
+    return site.task(
+        "attention",
+        "sparse_attention",
+        site.attended,
+        batch=batch.sequences,
+        q_len=batch.queries,
+        ctx_len=batch.context,
+        heads=shard(attention.heads, site.plan.tensor),
+        topk=attention.index_most,
+        index_heads=attention.index_heads,
+        kind=KINDS_OF_SPARSE.index("dsa"),
+        phase=0.0 if batch.decoding else 1.0,
+        home=site.placement.cache,
+    )
 
 
 def _compressed(site: Site, attention: Compressed, batch: Batch) -> list[Task]:

@@ -85,8 +85,10 @@ def _given(row: Row) -> str:
 
 
 def _layouts(row: Row, given: Setting, count: float, copies: bool) -> list[tuple[float, float]]:
-    """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a domain."""
-    if given.chip.execution == "dataflow" and np.isnan(row.tp):
+    """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a
+    domain, wafers follow one another."""
+    wafer = given.chip.execution == "dataflow" and not float(given.chip.main.capacity)
+    if wafer and np.isnan(row.tp):
         ranks = [1.0]
     elif not np.isnan(row.tp):
         ranks = [row.tp]

@@ -211,8 +211,9 @@ def predict_serving(
 ) -> None:
     """Predict TTFT, TPOT, throughput, energy and price of served models.
 
-    TTFT is the time of a prompt alone (of all prompts together in a static batch); TPOT the
-    time of one decode step with the whole batch in flight. Queues are not modelled yet.
+    TTFT is the mean from sending a request to its first token, with the wait for room and the
+    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1). concurrency users
+    send their next request when one is answered (mode serving), or start together (static_batch).
 
     Example: perfmodel predict serving rows.csv --out predictions.csv
     """
@@ -389,6 +390,56 @@ def validate(
         console.print(note, soft_wrap=True)
     if request.report is not None:
         console.print(f"The report is {request.report}.", soft_wrap=True)
+
+
+@app.command()
+def reproduce(
+    sets: Annotated[
+        str,
+        typer.Option(help="throughput, single-stream, serving (needs the data extra), or closed."),
+    ] = "throughput,single-stream,serving",
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="File of the report to write.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for pictures, every row, and the report.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--data", help="aiconfigurator, or the path of its wheel.")
+    ] = "aiconfigurator",
+    calibration: Calibration = None,
+) -> None:
+    """Put published and measured results beside predictions.
+
+    TTFT is the mean from sending a request to its first token, with the wait for room and the
+    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1). Throughput counts
+    output tokens, or input and output where the published value does.
+
+    Example: perfmodel reproduce --sets single-stream
+
+    Example: perfmodel reproduce --out reproduced
+    """
+    from perfmodel.calibration.aiconfigurator import locate
+    from perfmodel.files import check_folder, check_place
+    from perfmodel.interface import reproduce as made
+
+    for place, check in ((json_, check_place), (out, check_folder)):
+        if place is not None:
+            check(place)
+    asked = _list(sets)
+    made.check_sets(asked)
+    if {"serving", made.CLOSED} & set(asked):
+        locate(data)
+    with _bar("rows alike") as update:
+        report, rows, tables = made.reproduce(asked, data, _fitted(calibration), update)
+    if report["published"]:
+        _table("Published", made.PUBLISHED_TABLE, made.published_lines(report))
+    if report["serving"]:
+        _table("Serving", made.SERVING_TABLE, made.serving_lines(report))
+    if out is not None:
+        made.write(report, rows, tables, out)
+    if json_ is not None:
+        made.write_json(report, json_)
 
 
 @app.command()

@@ -85,6 +85,7 @@ OUTPUTS = (
     "total_tokens_per_s",
     "joules_per_output_token",
     "usd_per_million_output_tokens",
+    "sequences",
     "fits",
     "bound",
 )
@@ -141,6 +142,7 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
         "total_tokens_per_s": rate * (1 + row.isl / row.osl),
         "joules_per_output_token": served.energy,
         "usd_per_million_output_tokens": 1e6 * dollars,
+        "sequences": served.batch,
     }
     cells = dict(zip(numbers, as_text(np.array(list(numbers.values()))), strict=True))
     return cells | {"fits": "true" if fits else "false", "bound": BOUNDS[bound], "error": error}

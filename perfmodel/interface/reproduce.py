@@ -1,0 +1,255 @@
+"""`perfmodel reproduce`: published and measured results beside predictions, and how far they are apart.
+
+Three sets: published throughput and published single-stream speeds ship with the program; measured serving
+runs come with the `data` extra. Rows that a fit has seen, that are held out, and that are
+known to measure something else are told apart.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.calibration.grades import Graded, anchored, errors, record
+from perfmodel.calibration.runs import columns, read_runs
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, with_columns, write_csv, write_whole
+from perfmodel.interface import plots
+from perfmodel.interface.serving import predict_cells
+from perfmodel.library.files import ROOT
+
+PUBLISHED = {"throughput": "throughput.csv", "single-stream": "speeds.csv"}
+SETS = (*PUBLISHED, "serving")
+CLOSED = "closed"
+"""Runs that no choice was made with; asked for by name, since each look spends them."""
+
+METRICS: dict[str, Callable[[dict[str, float]], float]] = {
+    "output_tokens_per_s": lambda row: row["output_tokens_per_s_per_chip"] * row["n_chips"],
+    "total_tokens_per_s": lambda row: row["total_tokens_per_s"],
+    "output_tokens_per_s_per_user": lambda row: row["output_tokens_per_s_per_user"],
+}
+"""What a published value is of, from the columns of a prediction."""
+
+
+def check_sets(sets: Sequence[str]) -> None:
+    """Refuse what is no set.
+
+    **Raises:**
+
+    - `InputError`: naming those that there are.
+    """
+    wrong = [name for name in sets if name not in (*SETS, CLOSED)]
+    if wrong or not sets:
+        given = wrong[0] if wrong else ""
+        raise InputError(f"there is no set {given!r}; choose from {', '.join((*SETS, CLOSED))}.")
+
+
+WORDS = ("chip", "model", "framework", "mode")
+"""What a row is of."""
+
+
+class Row(NamedTuple):
+    """A published value, of `WORDS`, beside its prediction; `nan` where there is none, and why in `error`."""
+
+    set: str
+    group: str
+    words: tuple[str, ...]
+    published: float
+    predicted: float
+    error: str
+
+
+def reproduce(
+    sets: Sequence[str], source: str, calibration: Path, progress: Callable[..., None]
+) -> tuple[dict[str, Any], list[Row], dict[str, pa.Table]]:
+    """Predict every row of some sets.
+
+    **Arguments:**
+
+    - `sets`: of `SETS`, and `closed`.
+    - `source`: of the serving runs: `aiconfigurator`, or a path to its wheel or checkout.
+
+    **Returns:**
+
+    The report, its rows, and a table of every row by set.
+
+    **Raises:**
+
+    - `InputError`: when the runs are not there.
+    """
+    report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
+    found: list[Row] = []
+    tables: dict[str, pa.Table] = {}
+    for name in sets:
+        if name in PUBLISHED:
+            rows, tables[name] = _published(name, calibration, progress)
+            report["published"] += _groups(rows)
+        else:
+            graded, rows = _served(name, source, calibration, progress)
+            report["serving"] += _grades(graded, name)
+        found += rows
+    return report, found, tables
+
+
+def _published(
+    name: str, calibration: Path, progress: Callable[..., None]
+) -> tuple[list[Row], pa.Table]:
+    table = read_csv(ROOT / "published" / PUBLISHED[name])
+    cells = cells_of(table)
+    predicted = predict_cells(cells, len(table), calibration, progress)
+    rows = [
+        _row(name, *(_at(columns, i) for columns in (cells, predicted))) for i in range(len(table))
+    ]
+    return rows, with_columns(table, predicted)
+
+
+def _at(columns: dict[str, list[str]], place: int) -> dict[str, str]:
+    return {name: column[place] for name, column in columns.items()}
+
+
+def _row(name: str, cells: dict[str, str], predicted: dict[str, str]) -> Row:
+    """A row that does not fit, or cannot be predicted, has no prediction."""
+    value = float("nan")
+    if predicted["fits"] == "true":
+        numbers = {key: float(text) for key, text in predicted.items() if _is_number(text)}
+        value = METRICS[cells["metric"]](numbers)
+    words = tuple(cells[key] for key in WORDS)
+    return Row(name, cells["group"], words, float(cells["value"]), value, predicted["error"])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _groups(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Errors by group, by chip of a group, and of a set together."""
+    keys: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        for key in ((row.set,), (row.set, row.group), (row.set, row.group, row.words[0])):
+            keys.setdefault(key, []).append(row)
+    return [_group(key, found) for key, found in sorted(keys.items())]
+
+
+def _group(key: tuple[str, ...], rows: Sequence[Row]) -> dict[str, Any]:
+    known = [row for row in rows if np.isfinite(row.predicted)]
+    off = errors([row.predicted for row in known], [row.published for row in known])
+    ratio = np.log([row.predicted / row.published for row in known])
+    figures = (np.median(off), np.mean(off), np.median(ratio)) if known else (None, None, None)
+    names = ("median", "mape", "bias")
+    shares = {
+        n: None if x is None else round(float(x), 4) for n, x in zip(names, figures, strict=True)
+    }
+    return {
+        "group": " / ".join(key),
+        "n": len(known),
+        "unpredicted": len(rows) - len(known),
+    } | shares
+
+
+def _served(
+    name: str, source: str, calibration: Path, progress: Callable[..., None]
+) -> tuple[list[Graded], list[Row]]:
+    runs = [run for run in read_runs(source, closed=name == CLOSED) if run.cells]
+    predicted = predict_cells(columns(runs), len(runs), calibration, progress)
+    graded = []
+    for i, run in enumerate(runs):
+        cells = _at(predicted, i)
+        if cells["fits"] == "true":
+            ttft, tpot = (float(cells[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
+            room = float(cells["sequences"]) >= float(cells["concurrency"])
+            graded.append(Graded(run, ttft, tpot, room))
+    rows = [_run_row(name, one) for one in graded]
+    return graded, rows
+
+
+def _run_row(name: str, one: Graded) -> Row:
+    cells = one.run.cells
+    part = "known to measure something else" if one.run.spoiled else one.run.part
+    words = tuple(cells[key] for key in WORDS)
+    return Row(name, f"TPOT, {part}", words, one.run.tpot, one.tpot, "")
+
+
+def _grades(graded: Sequence[Graded], name: str) -> list[dict[str, Any]]:
+    """Of the best grade: by part, then by model, chip and framework; and with one measured point each."""
+    best = [one for one in graded if one.run.best or name == CLOSED]
+    sound = [one for one in best if not one.run.spoiled]
+    found = [record(f"{name}, with what measures something else", best)]
+    for part in dict.fromkeys(one.run.part for one in sound):
+        own = [one for one in sound if one.run.part == part]
+        found.append(record(part, own))
+        found.append(record(f"{part}, one measured point per configuration", anchored(own)))
+        groups: dict[str, list[Graded]] = {}
+        for one in own:
+            words = (one.run.cells[key] for key in ("model", "chip", "framework"))
+            groups.setdefault(f"{part} / {' / '.join(words)}", []).append(one)
+        found += [record(key, group) for key, group in sorted(groups.items())]
+    return found
+
+
+PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "mean", "bias"]
+SERVING_TABLE = ["measured runs", "rows", "TPOT median", "each once", "mean", "bias"]
+SERVING_TABLE += ["TTFT median", "rows", "tau", "tau, same traffic"]
+
+
+def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One line for each group."""
+    return [
+        (
+            r["group"],
+            str(r["n"]),
+            str(r["unpredicted"]),
+            *map(_percent, (r["median"], r["mape"], r["bias"])),
+        )
+        for r in report["published"]
+    ]
+
+
+def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One line for each group."""
+    first = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias", "ttft_median")
+    return [
+        (
+            r["group"],
+            str(r["n"]),
+            *(_percent(r[name]) for name in first),
+            str(r["ttft_n"]),
+            *(
+                "-" if r[name] is None else f"{r[name]:.2f}"
+                for name in ("kendall_tau", "kendall_tau_fixed")
+            ),
+        )
+        for r in report["serving"]
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def write(
+    report: dict[str, Any], rows: Sequence[Row], tables: dict[str, pa.Table], out: Path
+) -> None:
+    """The report, every row, and a picture of predicted against published for each set."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(report, out / "reproduce.json")
+    table = {name: [row.words[i] for row in rows] for i, name in enumerate(WORDS)}
+    rest = [name for name in Row._fields if name != "words"]
+    write_csv(out / "rows.csv", pa.table(table | {n: [getattr(r, n) for r in rows] for n in rest}))
+    for name, full in tables.items():
+        write_csv(out / f"{name}.csv", full)
+    for name in dict.fromkeys(row.set for row in rows):
+        known = [row for row in rows if row.set == name and np.isfinite(row.predicted)]
+        unit = "s a token" if name in ("serving", CLOSED) else "tokens/s"
+        points = [plots.Point(r.group, r.words[0], r.published, r.predicted) for r in known]
+        plots.save(plots.parity(points, name, "chip", unit), out / f"{name}.png")
+
+
+def write_json(report: dict[str, Any], path: Path) -> None:
+    """The report as the contract has it."""
+    write_whole(path, (json.dumps(report, indent=1) + "\n").encode())

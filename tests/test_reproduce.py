@@ -1,0 +1,147 @@
+"""Published and measured results beside predictions: what is graded how, and what is reported."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+
+from perfmodel.calibration.grades import Graded, anchored, tau, tau_within, weighted_median
+from perfmodel.calibration.runs import TABLE, Run, once, read_runs
+from perfmodel.errors import InputError
+from perfmodel.interface.reproduce import METRICS, PUBLISHED, check_sets
+from perfmodel.library.chip import find_chip
+from perfmodel.library.files import ROOT
+from perfmodel.library.model import find_model
+
+PLAIN = {
+    "id": "1",
+    "silicon_data_source": "s; silicon_concurrency=16; x",
+    "backend": "vllm",
+    "backend_version": "0.1",
+    "model_path": "meta-llama/Llama-3.1-70B",
+    "system": "h200_sxm",
+    "precision": "fp8",
+    "mode": "agg",
+    "isl": "1024",
+    "osl": "1024",
+    "tp_size": "4",
+    "pp_size": "1",
+    "attention_dp_size": "1",
+    "moe_tp_size": "4",
+    "moe_ep_size": "1",
+    "silicon_ttft_ms": "100",
+    "silicon_tpot_ms": "10",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Callable[..., str]:
+    """A checkout of the package with some runs, as changes to a plain one."""
+
+    def write(*changes: dict[str, str]) -> str:
+        folder = tmp_path / "systems"
+        (folder / "data").mkdir(parents=True)
+        with (folder / TABLE).open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(PLAIN))
+            writer.writeheader()
+            writer.writerows(PLAIN | change for change in changes)
+        return str(tmp_path)
+
+    return write
+
+
+def test_a_run_becomes_a_row_of_the_serving_schema(package: Callable[..., str]):
+    (found,) = read_runs(package({}))
+    assert (found.ttft, found.tpot) == (0.1, 0.01)
+    assert (found.part, found.best, found.spoiled) == ("fit", True, "")
+    wanted = {"chip": "h200_sxm", "n_chips": "4", "tp": "4", "dp": "1", "concurrency": "16"}
+    assert wanted.items() <= found.cells.items()
+    assert found.cells["length_ratio"] == "0.9"
+
+
+def test_data_ranks_are_counted_once(package: Callable[..., str]):
+    ranks = {"tp_size": "1", "attention_dp_size": "64", "moe_tp_size": "8", "moe_ep_size": "8"}
+    (found,) = read_runs(package(ranks | {"model_path": "deepseek-ai/DeepSeek-R1"}))
+    wanted = {"n_chips": "8", "tp": "1", "dp": "8", "ep": "8"}
+    assert wanted.items() <= found.cells.items()
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"model_path": "openai/gpt-oss-120b"}, "heldout"),
+        ({"system": "b300_sxm"}, "heldout"),
+        ({"model_path": "Qwen/Qwen3-32B"}, "closed"),
+        ({"system": "gb300"}, "closed"),
+        ({"mode": "disagg"}, "closed"),
+    ],
+)
+def test_what_is_held_out_and_what_stays_closed(
+    package: Callable[..., str], change: dict[str, str], part: str
+):
+    source = package(change)
+    assert [run.part for run in read_runs(source, closed=part == "closed")] == [part]
+    assert not read_runs(source, closed=part != "closed")
+
+
+def test_runs_that_differ_although_their_settings_do_not_are_not_of_the_best_grade(
+    package: Callable[..., str],
+):
+    other, users = {"silicon_tpot_ms": "14"}, "s; silicon_concurrency=32"
+    source = package({}, other, {"silicon_data_source": users}, {"silicon_data_source": "Users/a"})
+    assert [one.best for one in read_runs(source)] == [False, False, True, False]
+
+
+def test_copies_of_a_measurement_weigh_as_one(package: Callable[..., str]):
+    runs = read_runs(package({}, {}, {"silicon_tpot_ms": "11"}))
+    assert once(runs).tolist() == [0.5, 0.5, 1.0]
+    assert weighted_median(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 5.0])) == 3.0
+
+
+def _graded(config: str, tpot: float, predicted: float, users: str = "16") -> Graded:
+    cells = {"model": "m", "chip": "c", "isl": "1024", "osl": "1024", "concurrency": users}
+    return Graded(Run(cells, 1.0, tpot, "fit", True, "", (config,)), 1.0, predicted, True)
+
+
+def test_kendall_s_tau_counts_pairs_in_order():
+    right = [_graded(name, x, 2 * x) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)]
+    assert tau(right) == pytest.approx(1.0)
+    assert tau([right[0], right[1]._replace(tpot=9.0), right[2]]) == pytest.approx(1 / 3)
+    assert tau_within(right[:2], lambda run: run.cells["model"]) is None
+
+
+def test_one_measured_point_scales_its_configuration_and_is_left_out():
+    group = [_graded("a", 2.0, 1.0), _graded("a", 4.0, 3.0, users="64")]
+    (other,) = anchored(group)
+    assert other.run.tpot == 4.0 and other.tpot == pytest.approx(6.0)
+
+
+def test_published_rows_name_what_the_library_has_and_where_they_are_from():
+    for name in PUBLISHED.values():
+        with (ROOT / "published" / name).open(newline="") as file:
+            for row in csv.DictReader(file):
+                assert find_chip(row["chip"]) == row["chip"]
+                assert find_model(row["model"]) == row["model"]
+                assert row["metric"] in METRICS and float(row["value"]) > 0
+                assert row["source"] and row["address"], row["id"]
+
+
+def test_an_unknown_set_is_refused():
+    with pytest.raises(InputError, match="choose from throughput, single-stream, serving, closed"):
+        check_sets(["speeds"])
+
+
+@pytest.mark.slow
+def test_single_stream_speeds_come_out_beside_what_is_published(tmp_path: Path):
+    out = tmp_path / "out"
+    status, text, err = run("reproduce", "--sets", "single-stream", "--out", out)
+    assert (status, err) == (0, "") and "lpu-v1" in text
+    report = json.loads((out / "reproduce.json").read_text())
+    groups = {one["group"].split(" / ")[-1]: one for one in report["published"]}
+    assert groups["lpu-v1"]["median"] < 0.15
+    assert abs(groups["wse-3"]["bias"]) < np.log(2)
+    assert (out / "single-stream.png").exists() and (out / "rows.csv").exists()

@@ -1,0 +1,117 @@
+"""A closed loop: prompts among decode steps, room, bursts, speculation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.inference.cases import case_of, of_rows
+from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
+from perfmodel.library.chip import load_chip
+from perfmodel.library.efficiency import FITTED
+from perfmodel.library.model import load_model
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import MOST_DRAFTED, Traffic, static_batch
+from perfmodel.workload.transformer import traced
+
+HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5)))
+STEPS = Steps(as_scalar(16.0), as_scalar(0.01), as_scalar(0.2), as_scalar(0.15))
+USERS = Traffic(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), rounds=as_scalar(10.0))
+
+
+def test_times_of_a_closed_loop_are_those_worked_by_hand():
+    waits = closed_loop(STEPS, HOST, USERS)
+    tpot = 0.01 + 0.15 * 15 / 500
+    alone = 0.05 + 0.2 + 15 / 16 * tpot / 2
+    assert float(waits.tpot) == pytest.approx(tpot)
+    assert float(waits.ttft) == pytest.approx(alone + 1.5 * 0.15 * 15 / 2 / 10)
+    assert float(waits.total) == pytest.approx(alone + 499 * tpot)
+
+
+def test_requests_without_room_wait_as_little_s_law_has_it():
+    crowd = dataclasses.replace(USERS, users=as_scalar(48.0))
+    waits, roomy = closed_loop(STEPS, HOST, crowd), closed_loop(STEPS, HOST, USERS)
+    assert float(waits.tpot) == pytest.approx(float(roomy.tpot))
+    assert float(waits.ttft - roomy.ttft) == pytest.approx(2 * 500 * float(waits.tpot))
+
+
+def test_a_static_batch_has_no_prompts_among_its_steps():
+    waits = closed_loop(STEPS, HOST, static_batch(16.0, 1000.0, 500.0))
+    assert float(waits.tpot) == pytest.approx(0.01)
+    assert float(waits.ttft) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("drafted", "acceptance", "tokens"),
+    [(0, 0.9, 1.0), (1, 0.85, 1.85), (3, 0.5, 1.875), (3, 1.0, 4.0), (MOST_DRAFTED, 0.0, 1.0)],
+)
+def test_tokens_of_a_step_are_a_geometric_series(drafted: int, acceptance: float, tokens: float):
+    traffic = dataclasses.replace(
+        USERS, drafted=as_scalar(drafted), acceptance=as_scalar(acceptance)
+    )
+    assert float(traffic.tokens) == pytest.approx(tokens)
+
+
+MODEL = traced(load_model("llama-3.2-1b"))
+CHIP, PLAN = load_chip("h100-sxm"), Plan()
+
+
+@jax.jit
+def _served(traffic: Traffic) -> Service:
+    return serve(CHIP, PLAN, MODEL, traffic)
+
+
+def test_more_users_make_tokens_slower_and_the_machine_faster():
+    users = [1.0, 4.0, 16.0, 64.0]
+    found = [_served(dataclasses.replace(USERS, users=as_scalar(n))) for n in users]
+    assert np.all(np.diff([float(one.tpot) for one in found]) > 0)
+    rates = [n / float(one.total) for n, one in zip(users, found, strict=True)]
+    assert np.all(np.diff(rates) > 0)
+
+
+def test_what_is_in_the_cache_already_makes_the_first_token_faster():
+    cached = dataclasses.replace(USERS, cached=as_scalar(900.0))
+    assert float(_served(cached).ttft) < float(_served(USERS).ttft)
+
+
+def test_only_as_many_decode_as_there_is_room_for():
+    crowd = dataclasses.replace(USERS, users=as_scalar(1e6))
+    batch = float(in_flight(CHIP, PLAN, MODEL, crowd))
+    assert 100 < batch < 1e5
+    assert float(_served(crowd).slack) >= 0
+
+
+def test_every_input_of_a_service_has_a_slope():
+    def time(traffic: Traffic):
+        served = serve(CHIP, PLAN, MODEL, traffic)
+        return jnp.log(served.ttft) + jnp.log(served.tpot)
+
+    slope = jax.grad(time)(dataclasses.replace(USERS, cached=as_scalar(100.0)))
+    for name in ("users", "prompt", "output", "cached", "rounds"):
+        value = float(getattr(slope, name))
+        assert np.isfinite(value) and value != 0, name
+
+
+CELLS = {"chip": "h100", "model": "llama-3.2-1b", "isl": "1000", "osl": "500", "concurrency": "4"}
+
+
+def _cells(**change: str) -> Service:
+    case = case_of(0, CELLS | change, FITTED)
+    return of_rows(serve, [(case, case.splits[0])])
+
+
+def test_speculation_pays_when_guesses_hold_and_costs_when_they_do_not():
+    plain = _cells(framework="vllm")
+    good = _cells(framework="vllm", speculative_tokens="3", acceptance="0.9")
+    bad = _cells(framework="vllm", speculative_tokens="3", acceptance="0")
+    assert good.tpot[0] < plain.tpot[0] < bad.tpot[0]
+
+
+def test_sglang_gives_prompts_steps_of_their_own():
+    many = {"concurrency": "64", "isl": "4000"}
+    ride, own = _cells(framework="vllm", **many), _cells(framework="sglang", **many)
+    assert own.tpot[0] != ride.tpot[0]

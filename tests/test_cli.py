@@ -157,7 +157,7 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
             {"mode": "single stream", "concurrency": ""},
             {"mode": "offline", "concurrency": ""},
             {"isl": "1000000", "concurrency": "1000", "mode": "static_batch"},
-            {"mode": "disaggregated"},
+            {"mode": "disagregated"},
             {"speculative_tokens": "17"},
             {"concurrency": ""},
             {"osl": "nan"},
@@ -177,7 +177,7 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
     assert float(batch["ttft_ms"]) > float(first["ttft_ms"])
     assert alone["concurrency"] == "1" and float(offline["concurrency"]) > 4
     assert big["fits"] == "false" and "bytes short" in big["error"] and big["tpot_ms"]
-    said = ["modelled so far are serving", "speculative_tokens is 17", "concurrency is missing"]
+    said = ["unknown mode 'disagregated'", "speculative_tokens is 17", "concurrency is missing"]
     said += ["osl is 'nan', which is not a number", "the nearest are llama-3.2-1b"]
     for row, sentence in zip(found[7:], said, strict=True):
         assert sentence in row["error"]

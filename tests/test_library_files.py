@@ -216,8 +216,8 @@ def test_any_value_in_a_chip_file_is_taken_or_refused_in_a_sentence(
 
 def test_a_chip_that_was_not_fitted_takes_the_parameters_of_its_sibling():
     plan = Plan(framework="vllm", backend="fa3")
-    h100, h200 = (load_chip(name, plan).efficiency.decode for name in ("h100-sxm", "h200-sxm"))
-    assert h100.launch == h200.launch and h100.block == h200.block
+    h100, nvl = (load_chip(name, plan).efficiency.decode for name in ("h100-sxm", "h200-nvl"))
+    assert h100.launch == nvl.launch and h100.block == nvl.block
     gaudi, prior = load_chip("gaudi3").efficiency.decode, read_prior("launched")["decode"]
     assert float(gaudi.launch) == pytest.approx(prior["launch_us"] * 1e-6)
 
@@ -225,6 +225,6 @@ def test_a_chip_that_was_not_fitted_takes_the_parameters_of_its_sibling():
 def test_the_interval_of_a_sibling_is_wider():
     narrow, wide = (
         load_interval(Origin(stem, "launched", "hopper"), "decode", Plan())
-        for stem in ("h100-sxm", "h200-sxm")
+        for stem in ("h100-sxm", "h200-nvl")
     )
     assert wide.low < narrow.low < narrow.high < wide.high

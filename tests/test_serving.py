@@ -10,6 +10,7 @@ import pytest
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
+from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import load_chip
 from perfmodel.library.efficiency import FITTED
 from perfmodel.library.model import load_model
@@ -115,3 +116,30 @@ def test_sglang_gives_prompts_steps_of_their_own():
     many = {"concurrency": "64", "isl": "4000"}
     ride, own = _cells(framework="vllm", **many), _cells(framework="sglang", **many)
     assert own.tpot[0] != ride.tpot[0]
+
+
+def _apart(**change: str) -> dict[str, str]:
+    cells = CELLS | {"mode": "disaggregated", "osl": "200", "concurrency": "64"} | change
+    found = predict_cells({name: [cell] for name, cell in cells.items()}, 1, FITTED)
+    return {name: column[0] for name, column in found.items()}
+
+
+def test_pools_of_their_own_keep_prompts_out_of_steps():
+    apart = _apart(framework="vllm", isl="4000", prefill_workers="4", prefill_tp="1", decode_tp="1")
+    mixed = _apart(framework="vllm", isl="4000", mode="serving", n_chips="1")
+    assert float(apart["tpot_ms"]) < float(mixed["tpot_ms"])
+    assert apart["n_chips"] == "5" and apart["error"] == ""
+
+
+def test_a_pool_that_is_too_small_makes_requests_wait():
+    few, many = (_apart(isl="8000", prefill_workers=n, prefill_tp="1") for n in ("1", "8"))
+    assert float(few["ttft_ms"]) > 4 * float(many["ttft_ms"])
+    # The pool of prompts then sets the pace: 64 users wait for one worker.
+    assert float(few["output_tokens_per_s_per_user"]) > float(many["output_tokens_per_s_per_user"])
+
+
+def test_pools_may_be_of_different_chips():
+    hybrid = _apart(prefill_chip="h100", decode_chip="b200", prefill_tp="1", decode_tp="1")
+    assert hybrid["n_chips"] == "2" and hybrid["error"] == ""
+    wrong = _apart(decode_chip="b2000")
+    assert wrong["error"].startswith("decode workers: ") and "b200" in wrong["error"]

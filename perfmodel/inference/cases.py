@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,6 +32,11 @@ class Case(NamedTuple):
     row: Row
     mode: str
     splits: list[Split]
+
+    @property
+    def form(self) -> Hashable:
+        """What the compiled function depends on."""
+        return self.setting.form
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
@@ -74,7 +79,7 @@ def of_rows(function: Callable[..., T], rows: Sequence[tuple[Case, Split]]) -> T
     trees = gather(stack([(one.chip, one.model) for one in settings]), which)
     drafts = any(case.row.speculative_tokens > 0 for case, _ in rows)
     plan = dataclasses.replace(settings[0].plan, speculates=drafts)
-    return in_blocks(functools.partial(_mapped, function, plan), (*trees, _numbers(rows)))
+    return in_blocks(functools.partial(_mapped, function, plan), (*trees, numbers_of(rows)))
 
 
 @eqx.filter_jit
@@ -95,7 +100,7 @@ def _asked(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     return chip, split, model, Traffic(users, row["prompt"], row["output"], together, **rest)
 
 
-def _numbers(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:
+def numbers_of(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:
     """What the rows of a block are, by column; -1 where the number of users is free."""
     columns = {
         "prompt": [case.row.isl * case.row.length_ratio for case, _ in rows],

@@ -8,10 +8,9 @@ from perfmodel.errors import InputError
 from perfmodel.kernels.rows import number_of, word_of
 from perfmodel.workload.traffic import MOST_DRAFTED
 
-MODES = ("serving", "offline", "static_batch", "single_stream")
+DISAGGREGATED = "disaggregated"
 
-NOT_MODELLED = ("disaggregated",)
-"""Modes of the schema that cannot be predicted yet."""
+MODES = ("serving", "offline", "static_batch", "single_stream", DISAGGREGATED)
 
 
 class Row(NamedTuple):
@@ -42,7 +41,7 @@ def read_row(cells: dict[str, str]) -> Row:
 
     - `InputError`: for a cell that is not a number greater than zero, or one that is missing.
     """
-    numbers = {name: _number(name, cells.get(name, "").strip()) for name in Row._fields}
+    numbers = {name: number(name, cells.get(name, "").strip()) for name in Row._fields}
     mode = mode_of(cells.get("mode", ""))
     for name in ("isl", "osl"):
         if np.isnan(numbers[name]):
@@ -86,14 +85,9 @@ def mode_of(given: str) -> str:
 
     **Raises:**
 
-    - `InputError`: for an unknown one, or one that is not modelled yet.
+    - `InputError`: for an unknown one.
     """
-    if not given.strip():
-        return MODES[0]
-    word = word_of(given, [*MODES, *NOT_MODELLED], "mode")
-    if word in NOT_MODELLED:
-        raise InputError(f"mode is {word}; modelled so far are {', '.join(MODES)}.")
-    return word
+    return word_of(given, list(MODES), "mode") if given.strip() else MODES[0]
 
 
 def burst_of(given: str) -> bool:
@@ -106,18 +100,24 @@ def burst_of(given: str) -> bool:
     return not given.strip() or word_of(given, ["true", "false"], "burst") == "true"
 
 
-def _number(name: str, text: str) -> float:
+def number(name: str, text: str) -> float:
+    """The number in a cell; `nan` where it is empty.
+
+    **Raises:**
+
+    - `InputError`: for what is no number, or none that is allowed in this column.
+    """
     if not text:
         return float("nan")
-    number = number_of(text)
-    if np.isnan(number):
+    value = number_of(text)
+    if np.isnan(value):
         raise InputError(f"{name} is {text[:40]!r}, which is not a number.")
     may_be_zero = ("speculative_tokens", "acceptance", "prefix_tokens")
     lowest = 0.0 if name in may_be_zero else np.nextafter(0.0, 1.0)
-    if not lowest <= number <= 1e9:
+    if not lowest <= value <= 1e9:
         raise InputError(
             f"{name} is {text[:40]!r}; allowed are numbers greater than zero up to 1e9."
         )
-    if name in WHOLE and number != round(number):
+    if name in WHOLE and value != round(value):
         raise InputError(f"{name} is {text[:40]!r}; allowed are whole numbers.")
-    return number
+    return value

@@ -6,6 +6,7 @@ for room and the burst at the beginning. TPOT is (total - TTFT) / (output - 1).
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
+from perfmodel.inference import pairs
 from perfmodel.inference.cases import READ, Case, case_of, of_rows
-from perfmodel.inference.rows import WHOLE
+from perfmodel.inference.pairs import Pair, pair_of
+from perfmodel.inference.rows import DISAGGREGATED, WHOLE, mode_of
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.setting import Setting, row_name
 from perfmodel.inference.splits import Split
@@ -32,9 +35,9 @@ def predict_serving(
     """Predict every row of a CSV file and write the same rows with the predictions."""
     table = read_csv(rows)
     cells = cells_of(table)
-    for name in ("chip", "model"):
-        if name not in cells:
-            raise InputError(f"{rows} has no column {name!r}; it has {named(cells)}.")
+    for names in (("chip", "decode_chip"), ("model",)):
+        if not set(names) & set(cells):
+            raise InputError(f"{rows} has no column {names[0]!r}; it has {named(cells)}.")
     columns = predict_cells(cells, len(table), calibration, progress)
     write_csv(out, with_columns(table, columns))
     return columns
@@ -49,15 +52,15 @@ def predict_cells(
     """The columns that a prediction adds to a table of `count` rows."""
     errors = [""] * count
     alike: dict = {}
-    read = {name: column for name, column in cells.items() if name in READ}
+    read = {name: column for name, column in cells.items() if name in (*READ, *pairs.READ)}
     for place in range(count):
         try:
             row = {name: column[place] for name, column in read.items()}
-            case = case_of(place, row, calibration)
+            case = _case(place, row, calibration)
         except InputError as wrong:
             errors[place] = str(wrong)
             continue
-        alike.setdefault(case.setting.form, []).append(case)
+        alike.setdefault(case.form, []).append(case)
     results: list[dict[str, str]] = [{} for _ in range(count)]
     for done, cases in enumerate(alike.values()):
         progress(done, len(alike))
@@ -91,7 +94,49 @@ OUTPUTS = (
 )
 
 
-def _outcomes(cases: list[Case]) -> list[dict[str, str]]:
+def _case(place: int, row: dict[str, str], calibration: Path) -> Case | Pair:
+    apart = mode_of(row.get("mode", "")) == DISAGGREGATED
+    return (pair_of if apart else case_of)(place, row, calibration)
+
+
+def _outcomes(cases: list[Any]) -> list[dict[str, str]]:
+    """Of rows of one form."""
+    return _of_pairs(cases) if isinstance(cases[0], Pair) else _of_cases(cases)
+
+
+def _of_pairs(found: list[Pair]) -> list[dict[str, str]]:
+    """Serve all pairs of pools in every way, and take the best way of each."""
+    rows, served = pairs.serve_pairs(found)
+    ends, results = np.cumsum([len(pair.splits) for pair in found]), []
+    for pair, end in zip(found, ends, strict=True):
+        among = slice(end - len(pair.splits), end)
+        chips = [_chips(pair, ways) for _, ways in rows[among]]
+        best = among.start + _least(np.array(chips), served, among, served.tpot[among])
+        one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
+        results.append(_pair_outcome(pair, rows[best][1], one))
+    return results
+
+
+def _chips(pair: Pair, ways: tuple[Split, Split]) -> float:
+    sizes = (split.tp * split.pp * split.dp for split in ways)
+    return sum(side.workers * n for side, n in zip(pair.sides, sizes, strict=True))
+
+
+def _pair_outcome(pair: Pair, ways: tuple[Split, Split], served: Service) -> dict[str, str]:
+    """The cells of a row with pools; its parallelism stays as given, for each pool has its own."""
+    decode, output = pair.sides[1].case, pair.sides[1].case.row
+    rate = float(served.users * output.osl * output.length_ratio / served.total)
+    dollars = sum(
+        price_of(side.case.setting.stem, side.workers * split.tp * split.dp, 0.0, 1 / rate)
+        for side, split in zip(pair.sides, ways, strict=True)
+    ) + price_of(decode.setting.stem, 0.0, float(served.energy), 0.0)
+    cells = _cells(decode, _chips(pair, ways), served, rate, dollars)
+    if served.slack < 0:
+        cells["error"] = f"a pool is {-served.slack:.4g} bytes short on each chip; use more chips."
+    return cells
+
+
+def _of_cases(cases: list[Case]) -> list[dict[str, str]]:
     """Serve all cases in every way, and take the best way of each."""
     rows = [(case, split) for case in cases for split in case.splits]
     served = of_rows(serve, rows)
@@ -107,29 +152,39 @@ def _outcomes(cases: list[Case]) -> list[dict[str, str]]:
 def _best(case: Case, served: Service, among: slice) -> int:
     """The fewest chips on which it fits, then the fastest: of an offline run, all users together."""
     chips = np.array([split.tp * split.pp * split.dp for split in case.splits])
-    short = np.maximum(-served.slack[among], 0.0)
-    chips = np.where(short > 0, np.inf, chips)
     slow = served.total[among] / served.users[among]
     slow = slow if case.mode == "offline" else served.tpot[among]
-    return among.start + int(np.lexsort((slow, short, chips))[0])
+    return among.start + _least(chips, served, among, slow)
+
+
+def _least(chips: np.ndarray, served: Service, among: slice, slow: Any) -> int:
+    """The place of the fewest chips on which it fits, then of the least time."""
+    short = np.maximum(-served.slack[among], 0.0)
+    return int(np.lexsort((slow, short, np.where(short > 0, np.inf, chips)))[0])
 
 
 def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
     """The cells of one row."""
-    given, row = case.setting, case.row
-    chips = split.tp * split.pp * split.dp
-    output = row.osl * row.length_ratio
-    rate = served.users * output / served.total
-    dollars = price_of(given.stem, chips, float(served.energy), float(1 / rate))
-    fits = served.slack >= 0
-    error = "" if fits else _short(given, split, served)
-    bound = int(np.argmax(served.seconds))
-    if not np.isfinite([served.ttft, served.tpot, rate]).all():
+    given, chips = case.setting, split.tp * split.pp * split.dp
+    rate = float(served.users * case.row.osl * case.row.length_ratio / served.total)
+    dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
+    cells = _cells(case, chips, served, rate, dollars)
+    if cells.get("fits") == "false":
+        cells["error"] = _short(given, split, served)
+    ranks = as_text(np.array(list(split)))
+    return cells | dict(zip(Split._fields, ranks, strict=True))
+
+
+def _cells(
+    case: Case, chips: float, served: Service, rate: float, dollars: float
+) -> dict[str, str]:
+    """What a service on `chips` is for a user, a chip and a purse, at `rate` output tokens a second."""
+    row, bound = case.row, int(np.argmax(served.seconds))
+    if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
-    first, later = given.intervals.ttft, given.intervals.tpot
+    first, later = case.setting.intervals.ttft, case.setting.intervals.tpot
     numbers = {
         "n_chips": chips,
-        **split._asdict(),
         "concurrency": served.users,
         "ttft_ms": served.ttft * 1e3,
         "ttft_ms_low": served.ttft * 1e3 * first.low,
@@ -145,7 +200,8 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
         "sequences": served.batch,
     }
     cells = dict(zip(numbers, as_text(np.array(list(numbers.values()))), strict=True))
-    return cells | {"fits": "true" if fits else "false", "bound": BOUNDS[bound], "error": error}
+    fits = "true" if served.slack >= 0 else "false"
+    return cells | {"fits": fits, "bound": BOUNDS[bound], "error": ""}
 
 
 def price_of(stem: str, chips: float, joules: float, seconds: float) -> float:

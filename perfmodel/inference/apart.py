@@ -1,0 +1,119 @@
+r"""Prompts and decode steps on pools of machines of their own (disaggregation).
+
+Each of some workers of a pool is a deployment of the whole model. A prompt is computed by a prefill
+worker, its keys and values cross the network, and a decode worker goes on. Of $C$ users, as many decode as
+the time spent there is of the whole: with $\lambda$ prompts a second from the prefill pool at most,
+
+$$\text{total} \ge \max\Bigl(\text{alone} + R\,\text{TPOT},\; \frac{C}{\lambda}\Bigr), \quad
+  B = C\,\frac{R\,\text{TPOT}}{\text{total}}$$
+
+the asymptotic bounds of a closed network (Denning and Buzen, Computing Surveys 10(3), 1978), which
+meet smoothly: requests wait a little before a pool is full.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.placement import cache_bytes, place
+from perfmodel.inference.serving import Service, in_flight
+from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
+from perfmodel.units import Scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import Transformer
+
+SHARPNESS = 4.0
+"""Exponent with which the two bounds meet: assumed."""
+
+ROUNDS = 8
+"""Of the fixed point between the batch and the time of a step, which each other closes in on."""
+
+
+class Pool(NamedTuple):
+    """Equal workers.
+
+    - `chip`, `plan`: of one worker; `workers`: how many.
+    """
+
+    chip: Chip
+    plan: Plan
+    workers: Scalar
+
+
+def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffic) -> Service:
+    """Serve `traffic` with prompts on one pool and decode steps on another."""
+    prompt = _prompt(prefill, model, traffic)
+    each = traffic.users / decode.workers
+    own = Traffic(each, traffic.prompt, traffic.output, traffic.together)
+    most = in_flight(decode.chip, decode.plan, model, own)
+    full, one = _steps(decode, model, traffic, most)
+    host = decode.chip.efficiency.host
+    alone = host.first + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
+    spacing = prompt.time / prefill.plan.data / prefill.workers
+    tpot, total = _balance(full.time, one.time, most, each, alone, traffic, spacing)
+    later = jnp.maximum(traffic.output - 1, 0.0)
+    burst = host.burst * spacing * traffic.users / 2 / traffic.rounds
+    queue = (each / most - 1) * traffic.output * tpot
+    place_full = place(decode.chip, decode.plan, model, most, traffic.prompt + traffic.output)
+    place_prompt = place(
+        prefill.chip, prefill.plan, model, prefill.plan.data * prefill.plan.pipeline, traffic.prompt
+    )
+    joules = prompt.energy / prefill.plan.data + later * full.energy / most / traffic.tokens
+    return Service(
+        ttft=total - later * tpot + burst + queue,
+        tpot=tpot,
+        total=total + queue,
+        users=traffic.users,
+        batch=most * decode.workers,
+        energy=joules / traffic.output,
+        slack=jnp.minimum(place_full.slack, place_prompt.slack),
+        seconds=full.breakdown.by_bound(),
+    )
+
+
+def _prompt(pool: Pool, model: Transformer, traffic: Traffic) -> Cost:
+    """One prompt on each data rank."""
+    new = traffic.prompt - traffic.cached
+    one = prompt_pass(pool.chip, pool.plan, model, pool.plan.data, new, traffic.prompt)
+    return costs(pool.chip, pool.plan, model, [one])[0]
+
+
+def _steps(pool: Pool, model: Transformer, traffic: Traffic, most: Scalar) -> list[Cost]:
+    """A decode step with as many sequences as there may be, and with one on each data rank."""
+    middle = traffic.prompt + traffic.output / 2
+    passes = [
+        decode_pass(pool.chip, pool.plan, model, batch, middle, traffic.drafted)
+        for batch in (most, pool.plan.data)
+    ]
+    return costs(pool.chip, pool.plan, model, passes)
+
+
+def _transfer(decode: Pool, prefill: Pool, model: Transformer, prompt: Scalar) -> Scalar:
+    """Each chip of a prefill worker sends its share of keys and values over its own port."""
+    plan = prefill.plan
+    size = cache_bytes(model, plan, plan.data * plan.pipeline, prompt)
+    port = jnp.minimum(prefill.chip.scale_out.bandwidth, decode.chip.scale_out.bandwidth)
+    return size / port + prefill.chip.scale_out.latency
+
+
+def _balance(
+    full: Scalar,
+    one: Scalar,
+    most: Scalar,
+    users: Scalar,
+    alone: Scalar,
+    traffic: Traffic,
+    spacing: Scalar,
+) -> tuple[Scalar, Scalar]:
+    """TPOT, and seconds from a request to its last token, of a decode worker with `users`."""
+    batch, later = most, jnp.maximum(traffic.output - 1, 1e-3)
+    tpot = total = full
+    for _ in range(ROUNDS):
+        share = jnp.clip((batch - 1) / jnp.maximum(most - 1, 1.0), 0.0, 1.0)
+        tpot = (one + (full - one) * share) / traffic.tokens
+        free, bound = alone + later * tpot, traffic.users * spacing
+        total = free * (1 + (bound / free) ** SHARPNESS) ** (1 / SHARPNESS)
+        batch = jnp.minimum(most, users * later * tpot / total)
+    return tpot, total

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from perfmodel.calibration.aiconfigurator import locate
+from perfmodel.library.model import load_model
+from perfmodel.workload.transformer import Mixture
 
 TABLE = "silicon_sample.csv"
 
@@ -163,7 +165,7 @@ def _cells(row: dict[str, str]) -> dict[str, str]:
     """The row as the schema has it: how the chips are counted is `_chips`."""
     chips = _chips(row)
     spread = _number(row, "tp_size") == 1 and chips > 1
-    experts = _number(row, "moe_ep_size") > 1
+    experts = _number(row, "moe_ep_size") > 1 or _cannot_cut(row, chips)
     return {
         "chip": row["system"],
         "n_chips": str(chips),
@@ -181,6 +183,17 @@ def _cells(row: dict[str, str]) -> dict[str, str]:
         "framework": row["backend"],
         "length_ratio": str(LENGTH_RATIO),
     }
+
+
+SCALED = 128
+"""Columns that share a scale in fp8 checkpoints of mixtures."""
+
+
+def _cannot_cut(row: dict[str, str], ranks: int) -> bool:
+    """Whether tensor ranks would cut through the blocks that share a scale, which vLLM and SGLang refuse."""
+    stacks = load_model(row["model_path"].removeprefix("zhipuai/")).stacks
+    inner = [s.layer.feed_forward for s in stacks if isinstance(s.layer.feed_forward, Mixture)]
+    return row["precision"] == "fp8" and any(one.inter % (SCALED * ranks) for one in inner)
 
 
 def _chips(row: dict[str, str]) -> int:

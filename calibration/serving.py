@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.calibration.aiconfigurator import VERSION
 from perfmodel.calibration.calibrate import in_units
 from perfmodel.calibration.fit import Problem, from_free, solve, to_free
-from perfmodel.calibration.runs import Run
+from perfmodel.calibration.runs import TABLE, Run, read_runs
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip
@@ -30,7 +31,9 @@ from perfmodel.inference.serving import (
     loop_passes,
 )
 from perfmodel.inference.step import costs, host_time
-from perfmodel.units import Scalar, Values, as_values
+from perfmodel.library.efficiency import SERVING
+from perfmodel.library.model import find_model
+from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Transformer
@@ -44,9 +47,13 @@ ROBUSTNESS = 1e-2
 RIDGE = 1e-2
 """Weight of the prior, beside a residual of unit weight."""
 
-STEP_HELD = 10.0
-"""How much more firmly the prior holds what a step adds. Frameworks overlap the host with the device,
-so that little of a step is left, which runs of models of two depths hardly tell from gaps of kernels."""
+HELD = 10.0
+"""How much more firmly the prior holds what runs hardly tell: what a step adds, for frameworks overlap
+the host with the device; and where all runs are of one model (DeepSeek-R1 has the shape of V3), gaps of
+kernels, which would take up what is wrong with the kernels of that model."""
+
+SAME = {"deepseek-r1": "deepseek-v3"}
+"""Models of one shape."""
 
 
 class Loop(NamedTuple):
@@ -120,8 +127,8 @@ def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
 def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
     """The host of one framework against its runs."""
     count = sum(len(group.runs) for group in groups)
-    free_start = to_free(start)
-    held = np.array([STEP_HELD if f.name == "step" else 1.0 for f in parameters(HostEfficiency)])
+    free_start, firm = to_free(start), _held(groups)
+    held = np.array([HELD if f.name in firm else 1.0 for f in parameters(HostEfficiency)])
 
     def all_residuals(free: Values) -> Values:
         host = from_free(HostEfficiency, free)
@@ -132,6 +139,12 @@ def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
         return jnp.concatenate([robust / np.sqrt(count), RIDGE * held * (free - free_start)])
 
     return Problem(HostEfficiency, free_start, all_residuals)
+
+
+def _held(groups: Sequence[Group]) -> tuple[str, ...]:
+    names = {find_model(run.cells["model"]) for group in groups for run in group.runs}
+    shapes = {SAME.get(name, name) for name in names}
+    return ("step", "kernel") if len(shapes) == 1 else ("step",)
 
 
 class Hosted(NamedTuple):
@@ -162,33 +175,55 @@ def _factors(errors: np.ndarray) -> tuple[float, float]:
 def fit_hosts(
     runs: Sequence[Run], start: HostEfficiency, folder: Path, progress: Callable[[str], None]
 ) -> dict[str, Hosted]:
-    """The host of each framework, and of the smooth form against all of them."""
-    found = {}
-    for framework in sorted({run.cells["framework"] for run in runs}):
+    """The host of each framework, and of the smooth form against all of them.
+
+    The framework with the most runs comes first; where it ended, the others start.
+    """
+    found: dict[str, Hosted] = {}
+    own = {
+        framework: [run for run in runs if run.cells["framework"] == framework]
+        for framework in {run.cells["framework"] for run in runs}
+    }
+    for framework, some in sorted(own.items(), key=lambda pair: -len(pair[1])):
         progress(framework)
-        own = [run for run in runs if run.cells["framework"] == framework]
-        found[framework] = fit_host(groups_of(own, folder), start)
+        found[framework] = fit_host(groups_of(some, folder), start)
+        start = next(iter(found.values())).host
     progress("smooth")
     return found | {"smooth": fit_host(groups_of(runs, folder, smooth=True), start)}
 
 
-def write_hosts(path: Path, found: dict[str, Hosted], source: str) -> None:
-    """One section for each framework, as the files of chips have them."""
-    ends = ("low", "high")
-    write_toml(
-        path,
-        {
-            "host": {
-                framework: {
-                    "bf16": in_units(one.host)
-                    | {end: float(f"{x:.4g}") for end, x in zip(ends, one.tpot, strict=True)}
-                    | {
-                        f"first_{end}": float(f"{x:.4g}")
-                        for end, x in zip(ends, one.ttft, strict=True)
-                    }
-                    | {"report": {"source": source, "runs": one.runs}}
-                }
-                for framework, one in found.items()
-            }
-        },
-    )
+START = {"step": 3e-4, "sequence": 1e-5, "kernel": 5e-7, "first": 5e-2, "burst": 1.5}
+"""Where the first fit starts: assumed."""
+
+
+def calibrate_hosts(
+    source: str, out: Path, folder: Path, progress: Callable[[str], None]
+) -> dict[str, Hosted]:
+    """Fit the hosts of all frameworks to the sound runs of a package, and write them to `out`.
+
+    **Arguments:**
+
+    - `source`: `aiconfigurator`, or a path to its wheel or checkout.
+    - `folder`: of the kernels' parameters.
+
+    **Raises:**
+
+    - `InputError`: when the runs are not there.
+    """
+    runs = [run for run in read_runs(source) if run.part == "fit" and run.best and not run.spoiled]
+    start = HostEfficiency(**{name: as_scalar(value) for name, value in START.items()})
+    found = fit_hosts(runs, start, folder, progress)
+    sections = {framework: {"bf16": _section(one)} for framework, one in found.items()}
+    write_toml(out / f"{SERVING}.toml", {"host": sections})
+    return found
+
+
+def _section(one: Hosted) -> dict[str, Any]:
+    """A host as the files of chips have their parameters."""
+    ends = {"low": one.tpot[0], "high": one.tpot[1]}
+    ends |= {"first_low": one.ttft[0], "first_high": one.ttft[1]}
+    rounded = {name: float(f"{value:.4g}") for name, value in ends.items()}
+    return in_units(one.host) | rounded | {"report": {"source": SOURCE, "runs": one.runs}}
+
+
+SOURCE = f"aiconfigurator-core {VERSION}, {TABLE}"

@@ -363,3 +363,17 @@ def test_numbers_that_are_not_read_may_be_anything(tmp_path):
     # Nemotron-H writes Infinity as its longest time step.
     file = written(tmp_path, json.dumps(LLAMA | {"time_step_limit": [0.0, float("inf")]}))
     assert parameters(read_config(file)) == 8_030_261_248
+
+
+@pytest.mark.parametrize(
+    ("quantised", "scope"),
+    [
+        ({"quant_method": "mxfp4"}, "experts"),
+        ({"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}, "all"),
+        ({"quant_algo": "NVFP4", "exclude_modules": ["model.layers.0.self_attn*"]}, "feed_forward"),
+        ({"quant_algo": "NVFP4", "exclude_modules": ["*.mlp.shared_experts*"]}, "experts"),
+        ({"quant_method": "fp8", "modules_to_not_convert": None}, "all"),
+    ],
+)
+def test_what_a_checkpoint_leaves_out_is_read_from_its_list(quantised, scope):
+    assert from_config(LLAMA | {"quantization_config": quantised}, "m").narrow == scope

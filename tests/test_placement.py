@@ -200,3 +200,22 @@ def test_data_on_chip_use_both_kinds_of_sram_by_their_bandwidths():
 def test_without_sram_nothing_is_undefined():
     found = on_chip(chip_of(0, 0, 1e9, 0), as_scalar(100))
     assert jnp.isfinite(found["private"]) and jnp.isfinite(found["shared"])
+
+
+def test_checkpoints_in_four_bits_keep_what_they_leave_out():
+    attention = Grouped(heads=8, kv_heads=8, key=16, value=16)
+    layer = Layer(attention, Dense(1000))
+    sizes = {
+        scope: float(weight_bytes(_one(layer, scope), Plan(weights="nvfp4")))
+        for scope in ("all", "feed_forward", "experts")
+    }
+    kept = 4 * 8 * 16 * 128  # four products of attention
+    wide = {"all": 0, "feed_forward": kept, "experts": kept + 3 * 128 * 1000}
+    for scope, numbers in wide.items():
+        assert sizes[scope] - sizes["all"] == pytest.approx((2 - 0.5625) * numbers)
+    eight = [weight_bytes(_one(layer, scope), Plan(weights="fp8")) for scope in wide]
+    assert eight[0] == eight[1] == eight[2]
+
+
+def _one(layer: Layer, scope) -> Transformer:
+    return Transformer(128, 1, (Stack(layer, 1),), narrow=scope)

@@ -145,3 +145,11 @@ def test_single_stream_speeds_come_out_beside_what_is_published(tmp_path: Path):
     assert groups["lpu-v1"]["median"] < 0.15
     assert abs(groups["wse-3"]["bias"]) < np.log(2)
     assert (out / "single-stream.png").exists() and (out / "rows.csv").exists()
+
+
+def test_blocks_that_share_a_scale_are_not_cut(package: Callable[..., str]):
+    ranks = {"model_path": "MiniMaxAI/MiniMax-M2.5", "tp_size": "8", "moe_tp_size": "8"}
+    eight, four = read_runs(
+        package(ranks, {**ranks, "tp_size": "4", "moe_tp_size": "4"})
+    )  # 1,536 columns of an expert are 12 blocks
+    assert (eight.cells["ep"], four.cells["ep"]) == ("8", "1")

@@ -73,13 +73,23 @@ T = TypeVar("T")
 
 def of_rows(function: Callable[..., T], rows: Sequence[tuple[Case, Split]]) -> T:
     """A function of chip, plan, model and traffic, for rows of one form: compiled once, a leading axis."""
+    plan = plan_of([case for case, _ in rows])
+    return in_blocks(functools.partial(_mapped, function, plan), block_of(rows))
+
+
+def plan_of(cases: Sequence[Case]) -> Plan:
+    """The plan of cases of one form, without its ranks."""
+    drafts = any(case.row.speculative_tokens > 0 for case in cases)
+    return dataclasses.replace(cases[0].setting.plan, speculates=drafts)
+
+
+def block_of(rows: Sequence[tuple[Case, Split]]) -> tuple[Chip, Transformer, dict]:
+    """Chips, models and numbers of rows of one form, on a leading axis."""
     settings = list({id(case.setting): case.setting for case, _ in rows}.values())
     where = {id(one): i for i, one in enumerate(settings)}
     which = np.array([where[id(case.setting)] for case, _ in rows])
     trees = gather(stack([(one.chip, one.model) for one in settings]), which)
-    drafts = any(case.row.speculative_tokens > 0 for case, _ in rows)
-    plan = dataclasses.replace(settings[0].plan, speculates=drafts)
-    return in_blocks(functools.partial(_mapped, function, plan), (*trees, numbers_of(rows)))
+    return *trees, numbers_of(rows)
 
 
 @eqx.filter_jit
@@ -89,15 +99,19 @@ def _mapped(function: Callable[..., Any], plan: Plan, block: tuple[Chip, Transfo
 
 def _asked(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     """The plan and the traffic of a row; where users are free, as many as there is room for."""
-    split = dataclasses.replace(
-        plan, tensor=row["tp"], pipeline=row["pp"], expert=row["ep"], data=row["dp"]
-    )
+    split = with_ranks(plan, row)
     length = row["prompt"] + row["output"]
     free = jnp.minimum(largest_batch(chip, split, model, length), LARGEST_FREE_BATCH)
     users = jnp.where(row["users"] > 0, row["users"], free)
     together = jnp.where(row["steady"] > 0, 1.0, users)
     rest = {name: row[name] for name in ("steady", "rounds", "drafted", "acceptance", "cached")}
     return chip, split, model, Traffic(users, row["prompt"], row["output"], together, **rest)
+
+
+def with_ranks(plan: Plan, row: dict) -> Plan:
+    """The plan with the ranks of a row."""
+    ranks = {"tensor": row["tp"], "pipeline": row["pp"], "expert": row["ep"], "data": row["dp"]}
+    return dataclasses.replace(plan, **ranks)
 
 
 def numbers_of(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """Rows of the serving schema with pools of their own for prompts and decode steps."""
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.alike import gather, in_blocks, stack
+from perfmodel.inference.alike import in_blocks
 from perfmodel.inference.apart import Pool, serve_apart
-from perfmodel.inference.cases import Case, case_of, numbers_of
+from perfmodel.inference.cases import Case, block_of, case_of, plan_of, with_ranks
 from perfmodel.inference.rows import number
 from perfmodel.inference.serving import Service
 from perfmodel.inference.splits import Split
@@ -84,38 +83,26 @@ def serve_pairs(pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, tuple[Split, Sp
     """Serve rows of one form in every way; the ways in the order of the leading axis."""
     rows = [(pair, ways) for pair in pairs for ways in pair.splits]
     blocks = [_block([(pair.sides[i], ways[i]) for pair, ways in rows]) for i in (0, 1)]
-    plans = tuple(side.case.setting.plan for side in pairs[0].sides)
-    drafts = any(pair.sides[1].case.row.speculative_tokens > 0 for pair in pairs)
-    plans = (plans[0], dataclasses.replace(plans[1], speculates=drafts))
-    return rows, in_blocks(functools.partial(_served, plans), tuple(blocks))
+    first, second = (plan_of([pair.sides[i].case for pair in pairs]) for i in (0, 1))
+    return rows, in_blocks(functools.partial(_served, (first, second)), tuple(blocks))
 
 
-def _block(rows: Sequence[tuple[Side, Split]]) -> tuple:
-    """Chips, models and numbers of one pool, on a leading axis."""
-    settings = list({id(side.case.setting): side.case.setting for side, _ in rows}.values())
-    where = {id(one): i for i, one in enumerate(settings)}
-    which = np.array([where[id(side.case.setting)] for side, _ in rows])
-    trees = gather(stack([(one.chip, one.model) for one in settings]), which)
-    numbers = numbers_of([(side.case, split) for side, split in rows])
+def _block(rows: Sequence[tuple[Side, Split]]) -> tuple[Chip, Transformer, dict]:
+    chips, models, numbers = block_of([(side.case, split) for side, split in rows])
     workers = np.asarray([side.workers for side, _ in rows], as_scalar(0.0).dtype)
-    return (*trees, numbers | {"workers": workers})
+    return chips, models, numbers | {"workers": workers}
 
 
 @eqx.filter_jit
 def _served(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     def one(prefill: tuple, decode: tuple) -> Service:
-        pools = [_pool(plan, *side) for plan, side in zip(plans, (prefill, decode), strict=True)]
-        row, model = decode[2], decode[1]
-        names = ("rounds", "drafted", "acceptance", "cached")
-        rest = {name: row[name] for name in names}
+        first, second = (
+            Pool(chip, with_ranks(plan, row), row["workers"])
+            for plan, (chip, _, row) in zip(plans, (prefill, decode), strict=True)
+        )
+        _, model, row = decode
+        rest = {name: row[name] for name in ("rounds", "drafted", "acceptance", "cached")}
         traffic = Traffic(row["users"], row["prompt"], row["output"], as_scalar(1.0), **rest)
-        return serve_apart(pools[0], pools[1], model, traffic)
+        return serve_apart(first, second, model, traffic)
 
     return jax.vmap(one)(*blocks)
-
-
-def _pool(plan: Plan, chip: Chip, _: Transformer, row: dict) -> Pool:
-    split = dataclasses.replace(
-        plan, tensor=row["tp"], pipeline=row["pp"], expert=row["ep"], data=row["dp"]
-    )
-    return Pool(chip, split, row["workers"])

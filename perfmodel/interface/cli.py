@@ -258,7 +258,11 @@ def calibrate(
 ) -> None:
     """Fit the model's parameters to measured kernel times.
 
+    With --ops serving, fit instead what the host adds in service, to the measured serving runs.
+
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
     """
     from perfmodel.calibration.calibrate import Options, sections, warnings_of
     from perfmodel.calibration.calibrate import calibrate as run
@@ -266,6 +270,9 @@ def calibrate(
     from perfmodel.files import check_folder
 
     check_folder(out)
+    if _list(ops) == [SERVING]:
+        _hosts(data, out, _fitted(prior), json_)
+        return
     options = Options(out, rows, seed, _fitted(prior), resume, chip_file)
     wanted = (_list(chips), _list(exclude_chips), _list(ops))
     tables, left_out = read_source(data, *wanted, chip_file, options.prior)
@@ -284,6 +291,28 @@ def calibrate(
     console.print(
         f"Parameters, the split with residuals, and versions are in {out}.", soft_wrap=True
     )
+
+
+SERVING = "serving"
+"""The operation that stands for the host."""
+
+
+def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
+    from perfmodel.calibration.calibrate import in_units
+    from perfmodel.calibration.serving import calibrate_hosts
+
+    with _bar("hosts", 4) as update:
+        count = iter(range(4))
+        found = calibrate_hosts(
+            data, out, prior, lambda name: update(next(count), description=name)
+        )
+    rows = [(name, {"runs": one.runs} | in_units(one.host)) for name, one in found.items()]
+    if json_:
+        _json([{"framework": name} | values for name, values in rows])
+        return
+    names = ["framework", *rows[0][1]]
+    _table("What the host adds", names, [(name, *map(str, row.values())) for name, row in rows])
+    console.print(f"The parameters are in {out / 'serving.toml'}.", soft_wrap=True)
 
 
 @app.command()

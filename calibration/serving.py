@@ -31,8 +31,7 @@ from perfmodel.inference.serving import (
     loop_passes,
 )
 from perfmodel.inference.step import costs, host_time
-from perfmodel.library.efficiency import SERVING
-from perfmodel.library.model import find_model
+from perfmodel.library.efficiency import SERVING, SMOOTH
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
@@ -47,13 +46,9 @@ ROBUSTNESS = 1e-2
 RIDGE = 1e-2
 """Weight of the prior, beside a residual of unit weight."""
 
-HELD = 10.0
-"""How much more firmly the prior holds what runs hardly tell: what a step adds, for frameworks overlap
-the host with the device; and where all runs are of one model (DeepSeek-R1 has the shape of V3), gaps of
-kernels, which would take up what is wrong with the kernels of that model."""
-
-SAME = {"deepseek-r1": "deepseek-v3"}
-"""Models of one shape."""
+STEP_HELD = 10.0
+"""How much more firmly the prior holds what a step adds: frameworks overlap the host with the device, so
+that little of a step is left, which runs of models of two depths hardly tell from gaps of kernels."""
 
 
 class Loop(NamedTuple):
@@ -127,8 +122,8 @@ def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
 def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
     """The host of one framework against its runs."""
     count = sum(len(group.runs) for group in groups)
-    free_start, firm = to_free(start), _held(groups)
-    held = np.array([HELD if f.name in firm else 1.0 for f in parameters(HostEfficiency)])
+    free_start = to_free(start)
+    held = np.array([STEP_HELD if f.name == "step" else 1.0 for f in parameters(HostEfficiency)])
 
     def all_residuals(free: Values) -> Values:
         host = from_free(HostEfficiency, free)
@@ -139,12 +134,6 @@ def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
         return jnp.concatenate([robust / np.sqrt(count), RIDGE * held * (free - free_start)])
 
     return Problem(HostEfficiency, free_start, all_residuals)
-
-
-def _held(groups: Sequence[Group]) -> tuple[str, ...]:
-    names = {find_model(run.cells["model"]) for group in groups for run in group.runs}
-    shapes = {SAME.get(name, name) for name in names}
-    return ("step", "kernel") if len(shapes) == 1 else ("step",)
 
 
 class Hosted(NamedTuple):
@@ -175,21 +164,14 @@ def _factors(errors: np.ndarray) -> tuple[float, float]:
 def fit_hosts(
     runs: Sequence[Run], start: HostEfficiency, folder: Path, progress: Callable[[str], None]
 ) -> dict[str, Hosted]:
-    """The host of each framework, and of the smooth form against all of them.
-
-    The framework with the most runs comes first; where it ended, the others start.
-    """
+    """The host of each framework, and of the smooth form against all of them."""
     found: dict[str, Hosted] = {}
-    own = {
-        framework: [run for run in runs if run.cells["framework"] == framework]
-        for framework in {run.cells["framework"] for run in runs}
-    }
-    for framework, some in sorted(own.items(), key=lambda pair: -len(pair[1])):
+    for framework in sorted({run.cells["framework"] for run in runs}):
         progress(framework)
-        found[framework] = fit_host(groups_of(some, folder), start)
-        start = next(iter(found.values())).host
-    progress("smooth")
-    return found | {"smooth": fit_host(groups_of(runs, folder, smooth=True), start)}
+        own = [run for run in runs if run.cells["framework"] == framework]
+        found[framework] = fit_host(groups_of(own, folder), start)
+    progress(SMOOTH)
+    return found | {SMOOTH: fit_host(groups_of(runs, folder, smooth=True), start)}
 
 
 START = {"step": 3e-4, "sequence": 1e-5, "kernel": 5e-7, "first": 5e-2, "burst": 1.5}
@@ -214,6 +196,7 @@ def calibrate_hosts(
     start = HostEfficiency(**{name: as_scalar(value) for name, value in START.items()})
     found = fit_hosts(runs, start, folder, progress)
     sections = {framework: {"bf16": _section(one)} for framework, one in found.items()}
+    out.mkdir(parents=True, exist_ok=True)
     write_toml(out / f"{SERVING}.toml", {"host": sections})
     return found
 

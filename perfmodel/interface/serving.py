@@ -64,6 +64,8 @@ def predict_cells(
     results: list[dict[str, str]] = [{} for _ in range(count)]
     for done, cases in enumerate(alike.values()):
         progress(done, len(alike))
+        if done % FORMS == FORMS - 1:
+            jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
         for case, result in zip(cases, _outcomes(cases), strict=True):
             results[case.place] = result
             errors[case.place] = result.pop("error")
@@ -92,6 +94,10 @@ OUTPUTS = (
     "fits",
     "bound",
 )
+
+
+FORMS = 32
+"""Forms of rows that are compiled before what was compiled is let go of."""
 
 
 def _case(place: int, row: dict[str, str], calibration: Path) -> Case | Pair:

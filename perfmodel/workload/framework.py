@@ -71,6 +71,7 @@ UNMODELLED = (
     "tgi",
     "mlperf",
     "jax",
+    "optimum-habana",
     "pytorch",
 )
 """Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""

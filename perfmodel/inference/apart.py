@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.placement import cache_bytes, place
-from perfmodel.inference.serving import Service, in_flight
+from perfmodel.inference.serving import Service, in_flight, occupied
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
@@ -44,14 +44,13 @@ class Pool(NamedTuple):
 
 def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffic) -> Service:
     """Serve `traffic` with prompts on one pool and decode steps on another."""
-    prompt = _prompt(prefill, model, traffic)
+    prompt, spacing = _prompt(prefill, model, traffic)
     each = traffic.users / decode.workers
     own = Traffic(each, traffic.prompt, traffic.output, traffic.together)
     most = in_flight(decode.chip, decode.plan, model, own)
     full, one = _steps(decode, model, traffic, most)
     host = decode.chip.efficiency.host
     alone = host.first + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
-    spacing = prompt.time / prefill.plan.data / prefill.workers
     tpot, total = _balance(full.time, one.time, most, each, alone, traffic, spacing)
     later = jnp.maximum(traffic.output - 1, 0.0)
     burst = host.burst * spacing * traffic.users / 2 / traffic.rounds
@@ -73,11 +72,12 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
     )
 
 
-def _prompt(pool: Pool, model: Transformer, traffic: Traffic) -> Cost:
-    """One prompt on each data rank."""
+def _prompt(pool: Pool, model: Transformer, traffic: Traffic) -> tuple[Cost, Scalar]:
+    """One prompt on each data rank, and seconds from one prompt to the next of the whole pool."""
     new = traffic.prompt - traffic.cached
     one = prompt_pass(pool.chip, pool.plan, model, pool.plan.data, new, traffic.prompt)
-    return costs(pool.chip, pool.plan, model, [one])[0]
+    cost = costs(pool.chip, pool.plan, model, [one])[0]
+    return cost, occupied(one, cost.time) / pool.plan.data / pool.workers
 
 
 def _steps(pool: Pool, model: Transformer, traffic: Traffic, most: Scalar) -> list[Cost]:

@@ -91,7 +91,10 @@ def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Servi
     batch = in_flight(chip, plan, model, traffic)
     passes = loop_passes(chip, plan, model, traffic, batch)
     step, prompt, mixed = costs(chip, plan, model, passes)
-    steps = Steps(batch, step.time, prompt.time, longer(plan, step.time, prompt.time, mixed.time))
+    busy = longer(plan, step.time, prompt.time, mixed.time)
+    if chip.execution != "launched":
+        busy = occupied(passes[1], prompt.time) / plan.data
+    steps = Steps(batch, step.time, prompt.time, busy)
     waits = closed_loop(steps, chip.efficiency.host, traffic)
     full = place(chip, plan, model, batch, traffic.prompt + traffic.output)
     later = jnp.maximum(traffic.output - 1, 0.0)
@@ -128,6 +131,14 @@ def longer(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
     if plan.framework in SEPARATE:
         return prompt / plan.data
     return jnp.maximum(mixed - step, 0.0) / plan.data
+
+
+def occupied(prompts: Pass, time: Scalar) -> Scalar:
+    """How long prompts that take `time` keep each stage of a pipeline busy: others pass between them.
+
+    One part goes through all stages in time / (1 + waits), and is in each for that over the stages.
+    """
+    return time / (1 + prompts.waits) * prompts.parts / prompts.stages
 
 
 def in_flight(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:

@@ -29,6 +29,7 @@ class Pass(NamedTuple):
     - `layers`: kernels of all layers; `ends`: of the embedding, the stages and the head.
     - `sequences`: of one part of the batch, on one data rank, its prompts among them.
     - `parts`: of the batch, which follow one another through the stages.
+    - `stages`: that work at the same time, each on a part.
     - `waits`: passes that the last part waits for, of those before it.
     - `placement`: where one chip keeps its part of the model and of the cache.
     """
@@ -37,6 +38,7 @@ class Pass(NamedTuple):
     ends: list[Task]
     sequences: Scalar
     parts: Scalar
+    stages: Scalar
     waits: Scalar
     placement: Placement
 
@@ -104,10 +106,11 @@ def decode_pass(
     dataflow machine every layer is such a stage.
     """
     placement = place(chip, plan, model, batch, context)
-    sequences = whole(batch / plan.data / _stages(chip, plan, model), plan.exact)
+    stages = _stages(chip, plan, model)
+    sequences = whole(batch / plan.data / stages, plan.exact)
     one = Batch(sequences, as_scalar(1.0) + drafted, context, decoding=True)
     parts = batch / plan.data / sequences
-    found = _pass(plan, model, placement, [one], parts, waits=as_scalar(0.0))
+    found = _pass(plan, model, placement, [one], parts, stages, waits=as_scalar(0.0))
     return found if not plan.speculates else _drafting(plan, model, found, context, drafted)
 
 
@@ -134,7 +137,7 @@ def prompt_pass(
     stages = _stages(chip, plan, model)
     parts = jnp.clip(pieces, 1.0, stages)
     one = Batch(prompts / parts, queries, context, decoding=False)
-    return _pass(plan, model, placement, [one], parts, waits=(parts - 1) / stages)
+    return _pass(plan, model, placement, [one], parts, stages, waits=(parts - 1) / stages)
 
 
 def mixed_pass(
@@ -156,7 +159,9 @@ def mixed_pass(
     old = Batch(step.sequences, 1.0 + drafted, texts, decoding=True)
     count, queries, context = prompts
     new = Batch(count / plan.data / step.parts, queries, context, decoding=False)
-    found = _pass(plan, model, step.placement, [old, new], step.parts, waits=step.waits)
+    found = _pass(
+        plan, model, step.placement, [old, new], step.parts, step.stages, waits=step.waits
+    )
     return found if not plan.speculates else _drafting(plan, model, found, texts, drafted)
 
 
@@ -170,6 +175,7 @@ def _pass(
     placement: Placement,
     batches: Batches,
     parts: Scalar,
+    stages: Scalar,
     waits: Scalar,
 ) -> Pass:
     end = Site(plan, placement, as_scalar(1.0), model.narrow)
@@ -182,7 +188,7 @@ def _pass(
     ]
     sequences = sum((batch.sequences for batch in batches), as_scalar(0.0))
     ends = _ends(end, model, tokens_of(batches), sequences)
-    return Pass(layers, ends, sequences, parts, waits, placement)
+    return Pass(layers, ends, sequences, parts, stages, waits, placement)
 
 
 def _ends(site: Site, model: Transformer, tokens: Scalar, sequences: Scalar) -> list[Task]:

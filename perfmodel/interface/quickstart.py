@@ -68,7 +68,7 @@ NAMES_OF_DESIGNS = ["goal", "SRAM", "SRAM rate", "HBM", "bf16", "die", "reached"
 
 CAVEATS = (
     "Fitted: the kernels of H100 and B200.",
-    "WSE-3 and LPU v1 rest on one published speed each; their ranges say so.",
+    "WSE-3 and LPU v1 rest on a few published speeds; their ranges say so.",
     "USD: the price of the chips over four years, busy all the time, and their electricity.",
 )
 

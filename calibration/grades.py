@@ -13,12 +13,13 @@ from perfmodel.calibration.runs import Run, once
 
 
 class Graded(NamedTuple):
-    """A run with what was predicted: TTFT and TPOT in s, and whether every user had room."""
+    """A run with what was predicted: TTFT and TPOT in s, whether every user had room, and a rival's TPOT."""
 
     run: Run
     ttft: float
     tpot: float
     room: bool
+    roofline: float = float("nan")
 
 
 def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
     roomy = [one for one in graded if one.room]
     ttft = errors([one.ttft for one in roomy], [one.run.ttft for one in roomy])
     weights = once([one.run for one in graded])
+    ideal = errors([one.roofline for one in graded], [one.run.tpot for one in graded])
     return {
         "group": name,
         "n": len(graded),
@@ -34,6 +36,7 @@ def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
         "tpot_median": _median(tpot),
         "tpot_median_once": weighted_median(tpot, weights),
         "tpot_bias": _median(np.log([one.tpot / one.run.tpot for one in graded])),
+        "roofline_tpot_median": _median(ideal[np.isfinite(ideal)]),
         "ttft_n": len(roomy),
         "ttft_mape": _mean(ttft),
         "ttft_median": _median(ttft),

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perfmodel.calibration.ideal import ideal_tpot
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.cases import case_of, of_rows
+from perfmodel.inference.placement import place
 from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import load_chip
@@ -143,3 +145,12 @@ def test_pools_may_be_of_different_chips():
     assert hybrid["n_chips"] == "2" and hybrid["error"] == ""
     wrong = _apart(decode_chip="b2000")
     assert wrong["error"].startswith("decode workers: ") and "b200" in wrong["error"]
+
+
+def test_the_plain_roofline_reads_all_weights_and_the_cache_once():
+    chip, plan = load_chip("h100-sxm"), Plan()
+    users = dataclasses.replace(USERS, users=as_scalar(1.0))
+    placed = place(chip, plan, MODEL, as_scalar(1.0), as_scalar(1250.0))
+    bytes_read = float(placed.size + placed.cache_size)
+    assert float(ideal_tpot(chip, plan, MODEL, users)) == pytest.approx(bytes_read / 3.35e12)
+    assert float(ideal_tpot(chip, plan, MODEL, users)) < float(_served(users).tpot)

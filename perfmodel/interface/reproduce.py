@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.grades import Graded, anchored, errors, record
+from perfmodel.calibration.ideal import ideal_tpots
 from perfmodel.calibration.runs import columns, read_runs
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv, write_whole
@@ -157,13 +158,13 @@ def _served(
 ) -> tuple[list[Graded], list[Row]]:
     runs = [run for run in read_runs(source, closed=name == CLOSED) if run.cells]
     predicted = predict_cells(columns(runs), len(runs), calibration, progress)
-    graded = []
+    ideal, graded = ideal_tpots(runs, calibration), []
     for i, run in enumerate(runs):
         cells = _at(predicted, i)
         if cells["fits"] == "true":
             ttft, tpot = (float(cells[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
             room = float(cells["sequences"]) >= float(cells["concurrency"])
-            graded.append(Graded(run, ttft, tpot, room))
+            graded.append(Graded(run, ttft, tpot, room, ideal[i]))
     rows = [_run_row(name, one) for one in graded]
     return graded, rows
 
@@ -194,7 +195,7 @@ def _grades(graded: Sequence[Graded], name: str) -> list[dict[str, Any]]:
 
 PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "mean", "bias"]
 SERVING_TABLE = ["measured runs", "rows", "TPOT median", "each once", "mean", "bias"]
-SERVING_TABLE += ["TTFT median", "rows", "tau", "tau, same traffic"]
+SERVING_TABLE += ["roofline", "TTFT median", "rows", "tau", "tau, same traffic"]
 
 
 def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -212,7 +213,8 @@ def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each group."""
-    first = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias", "ttft_median")
+    first = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias")
+    first += ("roofline_tpot_median", "ttft_median")
     return [
         (
             r["group"],

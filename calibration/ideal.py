@@ -1,8 +1,9 @@
 r"""The plain roofline of a served model, a rival on the same rows.
 
 Each decode step reads all weights and the whole cache once at the rate of the datasheet, and
-multiplies at the peak: $\text{TPOT} = \max(\text{bytes} / \text{bandwidth}, \text{FLOPs} / \text{peak})$, with no
-constant and no traffic around it.
+multiplies at the peak, with no constant and no traffic around it:
+
+$$\text{TPOT} = \max(\text{bytes} / \text{bandwidth}, \text{FLOPs} / \text{peak})$$
 """
 
 from collections.abc import Sequence

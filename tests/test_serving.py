@@ -154,3 +154,29 @@ def test_the_plain_roofline_reads_all_weights_and_the_cache_once():
     bytes_read = float(placed.size + placed.cache_size)
     assert float(ideal_tpot(chip, plan, MODEL, users)) == pytest.approx(bytes_read / 3.35e12)
     assert float(ideal_tpot(chip, plan, MODEL, users)) < float(_served(users).tpot)
+
+
+def test_what_no_memory_holds_has_no_time():
+    big = _apart(mode="single_stream", chip="lpu-v1", n_chips="8", model="llama-3.1-70b")
+    assert big["fits"] == "false" and "bytes short" in big["error"]
+    assert big["tpot_ms"] == big["output_tokens_per_s_per_user"] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", ["llama-3.1-8b", "llama-3.1-70b", "mixtral-8x7b-v0.1", "gpt-oss-120b"]
+)
+def test_one_user_is_served_fastest_from_sram_then_hbm_then_ddr(model: str):
+    tiers = (("wse-3", "lpu-v1", "lp30"), ("h100", "b200"), ("epyc-9965", "xeon-6980p", "m3-ultra"))
+    speeds = []
+    for chips in tiers:
+        cells = {"chip": list(chips), "model": [model] * len(chips)}
+        cells["n_chips"] = ["8" if chip in ("h100", "b200") else "" for chip in chips]
+        cells |= {name: [word] * len(chips) for name, word in ONE_USER.items()}
+        found = predict_cells(cells, len(chips), FITTED)
+        assert set(found["error"]) == {""}
+        speeds.append([float(x) for x in found["output_tokens_per_s_per_user"]])
+    assert min(speeds[0]) > max(speeds[1]) and min(speeds[1]) > max(speeds[2])
+
+
+ONE_USER = {"mode": "single_stream", "isl": "1000", "osl": "1000"}

@@ -18,7 +18,7 @@ class Split(NamedTuple):
     dp: float
 
 
-SIZES = tuple(2.0**i for i in range(11))
+SIZES = tuple(2.0**i for i in range(14))
 """Numbers of chips tried where none is given: the smallest on which the model fits is taken."""
 
 

@@ -177,6 +177,8 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
     cells = _cells(case, chips, served, rate, dollars)
     if cells.get("fits") == "false":
         cells["error"] = _short(given, split, served)
+        if not float(given.chip.main.capacity):  # nothing below the SRAM holds it: it has no time
+            cells |= dict.fromkeys(OUTPUTS, "") | {"fits": "false"}
     ranks = as_text(np.array(list(split)))
     return cells | dict(zip(Split._fields, ranks, strict=True))
 

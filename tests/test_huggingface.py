@@ -377,3 +377,9 @@ def test_numbers_that_are_not_read_may_be_anything(tmp_path):
 )
 def test_what_a_checkpoint_leaves_out_is_read_from_its_list(quantised, scope):
     assert from_config(LLAMA | {"quantization_config": quantised}, "m").narrow == scope
+
+
+def test_a_list_of_what_is_left_out_must_be_a_list():
+    quantised = {"quant_method": "fp8", "modules_to_not_convert": 5}
+    with pytest.raises(ValueError, match="modules_to_not_convert is 5, but must be a list"):
+        from_config(LLAMA | {"quantization_config": quantised}, "m")

@@ -90,9 +90,10 @@ def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Servi
     """Serve `traffic` with a model on the chips of a plan."""
     batch = in_flight(chip, plan, model, traffic)
     passes = loop_passes(chip, plan, model, traffic, batch)
-    step, prompt, mixed = costs(chip, plan, model, passes)
-    busy = longer(plan, step.time, prompt.time, mixed.time)
-    if chip.execution != "launched":
+    step, prompt, *mixed = costs(chip, plan, model, passes)
+    if mixed:
+        busy = longer(plan, step.time, prompt.time, mixed[0].time)
+    else:
         busy = occupied(passes[1], prompt.time) / plan.data
     steps = Steps(batch, step.time, prompt.time, busy)
     waits = closed_loop(steps, chip.efficiency.host, traffic)
@@ -114,16 +115,19 @@ def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Servi
 def loop_passes(
     chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch: Scalar
 ) -> list[Pass]:
-    """A decode step in the middle of the outputs, prompts alone, and a step with a prompt on each rank."""
+    """A decode step in the middle of the outputs, and prompts alone; on chips that are launched,
+    also a step with a prompt on each rank, which elsewhere goes through the pipeline beside steps.
+    """
     middle = traffic.prompt + traffic.output / 2
     new = traffic.prompt - traffic.cached
-    return [
+    passes = [
         decode_pass(chip, plan, model, batch, middle, traffic.drafted),
         prompt_pass(chip, plan, model, traffic.together, new, traffic.prompt),
-        mixed_pass(
-            chip, plan, model, (batch, middle, traffic.drafted), (plan.data, new, traffic.prompt)
-        ),
     ]
+    if chip.execution != "launched":
+        return passes
+    decoding, prompts = (batch, middle, traffic.drafted), (plan.data, new, traffic.prompt)
+    return [*passes, mixed_pass(chip, plan, model, decoding, prompts)]
 
 
 def longer(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:

@@ -52,7 +52,9 @@ def narrow(config: Fields, model: Fields) -> Scope:
     The mxfp4 of gpt-oss holds experts only, whatever its list says (model card, section 2.1).
     """
     found = [p.part(key) for p in (config, model) for key in _PARTS if p.part(key).table]
-    left_out = [str(name) for part in found for key in _LISTS for name in part.table.get(key) or []]
+    left_out = [
+        str(name) for part in found for key in _LISTS if part.has(key) for name in part.items(key)
+    ]
     if any(part.text("quant_method", default="") == "mxfp4" for part in found):
         return "experts"
     if any("shared_expert" in name for name in left_out):

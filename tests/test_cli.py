@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,15 @@ def test_a_reader_that_leaves_is_no_error():
         command.stderr.close()
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """Programs started in the background are deaf to SIGINT, and so are those that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_ends_with_130_and_no_traceback(tmp_path: Path):
     """After 1.5 s it reads, compiles or computes; many rows keep it from being done."""
     rows = "".join(f"gemm,h100,bf16,{i},64,64\n" for i in range(1, 200_000))
@@ -359,6 +369,7 @@ def test_an_interrupt_ends_with_130_and_no_traceback(tmp_path: Path):
     assert os.listdir(tmp_path) == ["in.csv"]
 
 
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_that_python_could_not_raise_comes_again():
     """JAX's callback on garbage swallows a Ctrl-C; here a finaliser does."""
     script = (

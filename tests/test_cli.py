@@ -59,6 +59,7 @@ COMMANDS = [
     "explain",
     "chips",
     "models",
+    "doctor",
 ]
 
 

@@ -150,14 +150,19 @@ def _bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
 
 
 def _table(title: str, names: list[str], rows: list[tuple[str, ...]]) -> None:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", header_style="bold", box=None
-    )
+    console.print(title, style="bold", soft_wrap=True)
+    table = Table(header_style="bold", box=None)
     for i, name in enumerate(names):
-        table.add_column(name, justify="left" if i == 0 else "right")
+        justify = "right" if i and not any(_is_prose(row[i]) for row in rows) else "left"
+        table.add_column(name, justify=justify)
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _is_prose(cell: str) -> bool:
+    """Whether a cell holds words rather than a number with its unit."""
+    return cell.count(" ") > 2
 
 
 def _json(value: Any) -> None:
@@ -170,6 +175,22 @@ def _fitted(calibration: Path | None) -> Path:
     if calibration is not None:
         check_fitted(calibration)
     return calibration or FITTED
+
+
+def _chip_names(begun: str) -> list[str]:
+    """For tab completion."""
+    return _begins("chips", begun)
+
+
+def _model_names(begun: str) -> list[str]:
+    """For tab completion."""
+    return _begins("models", begun)
+
+
+def _begins(folder: str, begun: str) -> list[str]:
+    from perfmodel.library.files import stems
+
+    return [stem for stem in stems(folder) if stem.startswith(begun.lower())]
 
 
 @predict.command("kernels")
@@ -548,7 +569,11 @@ def explain(
 @app.command()
 def chips(
     name: Annotated[
-        str, typer.Argument(help="A chip, or a chip file to check; all chips if not given.")
+        str,
+        typer.Argument(
+            help="A chip, or a chip file to check; all chips if not given.",
+            autocompletion=_chip_names,
+        ),
     ] = "",
     json_: Json = False,
 ) -> None:
@@ -601,7 +626,11 @@ def chips(
 @app.command()
 def models(
     name: Annotated[
-        str, typer.Argument(help="A model, or the path of a config.json; all models if not given.")
+        str,
+        typer.Argument(
+            help="A model, or the path of a config.json; all models if not given.",
+            autocompletion=_model_names,
+        ),
     ] = "",
     json_: Json = False,
 ) -> None:
@@ -628,6 +657,21 @@ def models(
     _table(found.name, names, [(found.name, *counts, str(found.layers), found.native)])
     for source in model_sources(name).values():
         console.print(f"Source: {source}", soft_wrap=True)
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Say what this installation has and lacks: versions, devices, extras, data, caches.
+
+    Example: perfmodel doctor
+    """
+    from perfmodel.interface.doctor import examine, lines
+
+    found = examine()
+    if json_:
+        _json([one._asdict() for one in found])
+        return
+    _table("This installation", ["", "", "found", "what to do"], lines(found))
 
 
 @app.command()

@@ -1,8 +1,6 @@
 """The protocol as a report: run section by section, and written as it goes."""
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +18,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv, write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.musts import Record
+from perfmodel.interface.versions import versions
 from perfmodel.library.chip import find_chip
 
 NO_FOREST = (
@@ -139,7 +138,7 @@ def _begun(request: Request) -> Record:
         "serving": [],
         "published": [],
         "technology": [],
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "run": {"quick": how.quick, "rows": how.rows, "seed": how.seed, "folder": str(how.folder)},
         "skipped": [],
         "done": [],
@@ -173,18 +172,6 @@ PACKAGES = (
     "scikit-learn",
     "aiconfigurator-core",
 )
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of what the figures depend on; empty where it is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def notes(report: Record) -> list[str]:

@@ -1,0 +1,188 @@
+"""Bars: where time, energy, room, area and money go, and what moves a result."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.interface.plots.theme import (
+    COLOURS,
+    ENERGY_COLOURS,
+    GOOD,
+    GREY,
+    INK,
+    WIDTH,
+    altair,
+    rows_of,
+)
+
+BAR = 44
+"""Height of a bar with the space around it, in pixels."""
+
+Parts = Sequence[tuple[str, Mapping[str, float]]]
+"""Names, and for each its parts by name."""
+
+
+def stacked(rows: Parts, colours: Mapping[str, str], title: str, axis: str, legend: str) -> Any:
+    """Stacked bars: for each name its parts, in the order and the colours of `colours`.
+
+    **Arguments:**
+
+    - `axis`: title of the axis, with its unit.
+    - `legend`: what the colours tell.
+    """
+    alt = altair()
+    values = [
+        {"name": name, "part": part, "amount": float(parts[part]), "order": order}
+        for name, parts in rows
+        for order, part in enumerate(colours)
+        if parts.get(part)
+    ]
+    there = [part for part in colours if any(one["part"] == part for one in values)]
+    scale = alt.Scale(domain=there, range=[colours[part] for part in there])
+    return (
+        alt.Chart(rows_of(values), title=title)
+        .mark_bar(stroke="white", strokeWidth=0.5)
+        .encode(
+            y=alt.Y("name:N", title=None, sort=[n for n, _ in rows], axis=alt.Axis(labelLimit=240)),
+            x=alt.X("amount:Q", title=axis),
+            color=alt.Color("part:N", scale=scale, title=legend),
+            order="order:Q",
+            tooltip=["name:N", "part:N", alt.Tooltip("amount:Q", format=".3g", title=axis)],
+        )
+        .properties(width=WIDTH, height=max(BAR * len(rows), 2 * BAR))
+    )
+
+
+def breakdown(rows: Sequence[tuple[str, Iterable[float]]], title: str, unit: str = "ms") -> Any:
+    """Time by what binds.
+
+    **Arguments:**
+
+    - `rows`: names, and for each the times of `BOUNDS` in `unit`.
+    """
+    parts = [(name, dict(zip(BOUNDS, map(float, times), strict=True))) for name, times in rows]
+    return stacked(parts, COLOURS, title, f"time ({unit})", "bound by")
+
+
+def energy(rows: Parts, title: str, unit: str = "J") -> Any:
+    """Energy by term of `JOULES`."""
+    return stacked(rows, ENERGY_COLOURS, title, f"energy ({unit})", "spent on")
+
+
+PARTS = {
+    "compute": "#4477AA",
+    "SRAM": "#228833",
+    "SRAM ports": "#66CCEE",
+    "HBM interface": "#CCBB44",
+    "links": "#AA3377",
+    "other": "#7777BB",
+    "unused": "#DDDDDD",
+}
+
+
+def floorplans(rows: Parts, title: str) -> Any:
+    """How each chip's die is spent, in mm2 by `PARTS`, as bars side by side."""
+    return stacked(rows, PARTS, title, "die area (mm2)", "spent on")
+
+
+class Room(NamedTuple):
+    """A memory tier of a machine: its bytes, and what is kept in it, in bytes."""
+
+    name: str
+    tier: str
+    capacity: float
+    weights: float
+    cache: float
+
+
+KEPT = {"weights": "#4477AA", "cache": "#EE6677", "free": "#E5E5E5"}
+
+
+def placement(rooms: Sequence[Room], title: str) -> Any:
+    """What is kept where: shares of each tier of each machine that has one, its size beside it."""
+    rows = []
+    for room in (one for one in rooms if one.capacity > 0):
+        parts = {"weights": room.weights, "cache": room.cache}
+        parts["free"] = max(room.capacity - room.weights - room.cache, 0.0)
+        shares = {name: 100 * size / room.capacity for name, size in parts.items()}
+        rows.append((f"{room.name}: {room.tier}, {room.capacity / 1e9:,.3g} GB", shares))
+    return stacked(rows, KEPT, title, "share of the tier (%)", "kept in it")
+
+
+class Effect(NamedTuple):
+    """What moves a result: its name, and the change in % when it is lower and when it is higher."""
+
+    name: str
+    lower: float
+    higher: float
+
+
+def tornado(effects: Sequence[Effect], title: str, axis: str, step: str = "10 %") -> Any:
+    """Sensitivities, the strongest above.
+
+    **Arguments:**
+
+    - `axis`: what changes, with its unit.
+    - `step`: by how much each is made lower and higher.
+    """
+    alt = altair()
+    order = sorted(effects, key=lambda one: -max(abs(one.lower), abs(one.higher)))
+    values = [
+        {"name": one.name, "move": f"{word} by {step}", "change": change}
+        for one in order
+        for word, change in (("lower", one.lower), ("higher", one.higher))
+    ]
+    moves = [f"{word} by {step}" for word in ("lower", "higher")]
+    chart = alt.Chart(rows_of(values), title=title)
+    bars = chart.mark_bar(height=14).encode(
+        y=alt.Y("name:N", title=None, sort=[o.name for o in order], axis=alt.Axis(labelLimit=240)),
+        x=alt.X("change:Q", title=axis, stack=None),
+        yOffset=alt.YOffset("move:N", sort=moves),
+        color=alt.Color(
+            "move:N", scale=alt.Scale(domain=moves, range=["#EE8866", "#4477AA"]), title="made"
+        ),
+        tooltip=["name:N", "move:N", alt.Tooltip("change:Q", format="+.3g", title=axis)],
+    )
+    zero = chart.mark_rule(color=INK).encode(x=alt.datum(0))
+    return alt.layer(bars, zero).properties(width=WIDTH, height=max(BAR * len(order), 2 * BAR))
+
+
+def waterfall(
+    steps: Sequence[tuple[str, float]], title: str, axis: str, total: str = "total"
+) -> Any:
+    """Amounts one upon the other, and their sum: what a price is made of.
+
+    **Arguments:**
+
+    - `axis`: title of the axis, with its unit.
+    - `total`: name of the sum.
+    """
+    alt, values, reached = altair(), [], 0.0
+    for name, amount in steps:
+        kind = "adds" if amount >= 0 else "saves"
+        values.append({"name": name, "from": reached, "to": reached + amount, "kind": kind})
+        reached += amount
+    values.append({"name": total, "from": 0.0, "to": reached, "kind": "sum"})
+    for one in values:
+        one["label"] = _amount(one["to"] - one["from"])
+        one["top"] = max(one["from"], one["to"])
+    names = [one["name"] for one in values]
+    kinds = {"adds": "#4477AA", "saves": GOOD, "sum": GREY}
+    there = [kind for kind in kinds if any(one["kind"] == kind for one in values)]
+    scale = alt.Scale(domain=there, range=[kinds[kind] for kind in there])
+    x = alt.X("name:N", sort=names, title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160))
+    chart = alt.Chart(rows_of(values), title=title)
+    bars = chart.mark_bar(size=46).encode(
+        x=x,
+        y=alt.Y("from:Q", title=axis),
+        y2="to:Q",
+        color=alt.Color("kind:N", scale=scale, title=None),
+        tooltip=["name:N", alt.Tooltip("label:N", title=axis)],
+    )
+    labels = chart.mark_text(dy=-8, fontSize=12).encode(x=x, y="top:Q", text="label:N")
+    return alt.layer(bars, labels).properties(width=max(80 * len(values), 300), height=280)
+
+
+def _amount(value: float) -> str:
+    """Three digits, or all that stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,110 @@
+"""Maps: who wins where, and how a die is spent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from perfmodel.interface.plots.bars import PARTS
+from perfmodel.interface.plots.theme import HEIGHT, WIDTH, altair, colours_of, rows_of
+
+
+class Cell(NamedTuple):
+    """A place of a map: its two coordinates, who wins there, by which factor over the next."""
+
+    x: float
+    y: float
+    winner: str
+    factor: float
+
+
+def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
+    """Who wins where: the stronger the colour, the clearer; twice as good is full colour.
+
+    **Arguments:**
+
+    - `axes`: titles of both axes, with their units.
+    """
+    alt = altair()
+    names = list(dict.fromkeys(cell.winner for cell in cells))
+    values = [
+        cell._asdict()
+        | {"strength": min(max(cell.factor - 1, 0.0), 1.0), "text": f"{cell.factor:.1f}"}
+        for cell in cells
+    ]
+    ordinal = {"type": "ordinal"}
+    label = alt.Axis(labelAngle=0, labelExpr="format(datum.value, '.3~s')", grid=False)
+    base = alt.Chart(rows_of(values), title=title).encode(
+        x=alt.X("x", title=axes[0], axis=label, **ordinal),
+        y=alt.Y("y", title=axes[1], axis=label, sort="descending", **ordinal),
+    )
+    tiles = base.mark_rect(stroke="white").encode(
+        color=alt.Color(
+            "winner:N", scale=alt.Scale(domain=names, range=colours_of(names)), title="best"
+        ),
+        opacity=alt.Opacity(
+            "strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.35, 1]), legend=None
+        ),
+        tooltip=["winner:N", alt.Tooltip("factor:Q", format=".3g", title="times the next")],
+    )
+    columns, lines = (len({cell[i] for cell in cells}) for i in (0, 1))
+    few = columns <= 14
+    text = base.mark_text(fontSize=10, color="black").encode(text="text:N")
+    layers = [tiles, text] if few else [tiles]
+    return alt.layer(*layers).properties(width=WIDTH, height=max(HEIGHT, 24 * min(lines, 20)))
+
+
+def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -> Any:
+    """A die drawn to scale: its parts as tiles, by area.
+
+    **Arguments:**
+
+    - `areas`: in mm2, of `PARTS`; parts of no area are left out.
+    - `aspect`: width over height of the die; a reticle's if not given.
+    """
+    alt = altair()
+    whole = sum(areas.values())
+    width, height = (whole * aspect) ** 0.5, (whole / aspect) ** 0.5
+    order = sorted(((n, a) for n, a in areas.items() if a > 0), key=lambda one: -one[1])
+    values = _tiles(order, 0.0, 0.0, width, height)
+    there = [part for part in PARTS if part in dict(order)]
+    there += [part for part, _ in order if part not in PARTS]
+    colours = [PARTS.get(part, "#7777BB") for part in there]
+    side = {"scale": alt.Scale(nice=False, zero=True), "axis": alt.Axis(grid=False)}
+    chart = alt.Chart(rows_of(values), title=title)
+    tiles = chart.mark_rect(stroke="white", strokeWidth=2).encode(
+        x=alt.X("left:Q", title="mm", **side),
+        x2="right:Q",
+        y=alt.Y("low:Q", title="mm", **side),
+        y2="high:Q",
+        color=alt.Color("part:N", scale=alt.Scale(domain=there, range=colours), title="part"),
+        tooltip=["part:N", alt.Tooltip("area:Q", format=".3g", title="mm2")],
+    )
+    labels = chart.mark_text(fontSize=11, lineBreak="\n").encode(
+        x="middle:Q", y="centre:Q", text="label:N"
+    )
+    return alt.layer(tiles, labels).properties(width=340 * aspect, height=340)
+
+
+SMALL = 0.03
+"""Share of a die below which a tile is not named in the drawing; the legend and tooltip name it."""
+
+
+def _tiles(
+    parts: Sequence[tuple[str, float]], left: float, low: float, width: float, height: float
+) -> list[dict[str, Any]]:
+    """Cut the rectangle into the parts: each from the longer side of what is left."""
+    found, whole = [], sum(area for _, area in parts)
+    total = whole
+    for part, area in parts:
+        share = area / total
+        across = width >= height
+        own = (width * share, height) if across else (width, height * share)
+        label = f"{part}\n{area:,.0f} mm2" if area > SMALL * whole else ""
+        found.append(
+            {"part": part, "area": area, "label": label}
+            | {"left": left, "right": left + own[0], "low": low, "high": low + own[1]}
+            | {"middle": left + own[0] / 2, "centre": low + own[1] / 2}
+        )
+        left, width = (left + own[0], width - own[0]) if across else (left, width)
+        low, height = (low, height) if across else (low + own[1], height - own[1])
+        total -= area
+    return found

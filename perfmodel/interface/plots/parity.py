@@ -1,0 +1,47 @@
+"""Predicted beside measured."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from perfmodel.interface.plots.theme import HEIGHT, altair, rows_of
+
+
+class Point(NamedTuple):
+    """What was measured and predicted: the panel it belongs to, and what its colour tells."""
+
+    panel: str
+    kind: str
+    measured: float
+    predicted: float
+
+
+def parity(points: Sequence[Point], title: str, kind: str = "kernel", unit: str = "us") -> Any:
+    """Predicted against measured values, panel beside panel; the line is where they agree."""
+    return _beside(points, title, ("predicted", f"predicted ({unit})"), kind, unit)
+
+
+def residuals(points: Sequence[Point], title: str, kind: str = "kernel", unit: str = "us") -> Any:
+    """Predicted over measured value, against the measured one; the line is at one."""
+    return _beside(points, title, ("ratio", "predicted / measured"), kind, unit)
+
+
+PANELS = 4
+"""Panels in a row."""
+
+
+def _beside(
+    points: Sequence[Point], title: str, over: tuple[str, str], kind: str, unit: str
+) -> Any:
+    alt, (height, label) = altair(), over
+    values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]
+    line = {"predicted": "measured:Q", "ratio": "one:Q"}[height]
+    log = alt.Scale(type="log", nice=False)
+    bare = alt.Axis(grid=False)
+    x = alt.X("measured:Q", scale=log, axis=bare, title=f"measured ({unit})")
+    y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
+    colour = alt.Color("kind:N", scale=alt.Scale(scheme="tableau20"), title=kind)
+    chart = alt.Chart(rows_of(values)).transform_calculate(one="1")
+    dots = chart.mark_point(size=12, filled=True, opacity=0.5).encode(x=x, y=y, color=colour)
+    agreed = chart.mark_line(color="black", strokeWidth=1).encode(x=x, y=alt.Y(line, scale=log))
+    layers = alt.layer(dots, agreed).properties(width=HEIGHT, height=HEIGHT)
+    return layers.facet(facet=alt.Facet("panel:N", title=None), columns=PANELS, title=title)

@@ -1,0 +1,165 @@
+"""What all pictures share: colours, sizes, and how they are written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from perfmodel.errors import InputError
+from perfmodel.files import check_place, write_whole
+from perfmodel.library.files import fold
+
+COLOURS = {
+    "compute": "#4477AA",
+    "exponential": "#66CCEE",
+    "sram": "#228833",
+    "memory": "#CCBB44",
+    "latency": "#BBBBBB",
+    "network": "#AA3377",
+}
+"""One colour for each bound, told apart by the colour-blind (Paul Tol's bright scheme)."""
+
+ENERGY_COLOURS = {
+    "matrix": "#4477AA",
+    "vector": "#88AACC",
+    "exponential": "#66CCEE",
+    "private": "#117733",
+    "shared": "#66AA66",
+    "main": "#CCBB44",
+    "far": "#997722",
+    "network": "#AA3377",
+    "fabric": "#DDAACC",
+    "idle": "#BBBBBB",
+}
+"""One colour for each term of energy: shades of the bound that it belongs to, as much as that can be."""
+
+FAMILIES = {
+    "h100": "#4477AA",
+    "h200": "#44AAAA",
+    "b200": "#EE6677",
+    "b300": "#CC3311",
+    "wse": "#228833",
+    "lpu": "#CCBB44",
+    "tpu": "#66CCEE",
+    "mi3": "#AA3377",
+    "gb": "#EE8866",
+    "a100": "#7777BB",
+}
+"""Chips that are often drawn have the same colour in every picture."""
+
+OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#222255", "#999933")
+"""Colours of what belongs to none of `FAMILIES`, in order."""
+
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 2, 1, 2), (10, 4))
+"""Shapes and dashes tell chips apart where colours cannot: in grey print."""
+
+FORMATS = (".png", ".svg", ".html")
+WIDTH, HEIGHT = 560, 300
+GREY, INK, GOOD, BAD = "#BBBBBB", "#333333", "#228833", "#CC3311"
+
+
+def altair() -> Any:
+    """The library, where it is installed.
+
+    **Raises:**
+
+    - `InputError`: when it is not, with what to install.
+    """
+    try:
+        import altair as found
+        import vl_convert  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "pictures need Altair; install `perfmodel[plots]`, or leave the picture out."
+        ) from None
+    return found
+
+
+def colours_of(names: Sequence[str]) -> list[str]:
+    """A colour for each chip or machine: its family's, where no earlier one has it."""
+    found: list[str] = []
+    for name in names:
+        own = [colour for key, colour in FAMILIES.items() if key in fold(name)]
+        free = [colour for colour in (*own, *OTHERS) if colour not in found]
+        found.append((free or list(OTHERS))[0])
+    return found
+
+
+def chip_scales(names: Sequence[str], title: str = "chip") -> tuple[Any, Any, Any]:
+    """Colour, shape and dash of chips, in one legend."""
+    alt, count = altair(), len(names)
+
+    def scale(values: Sequence[Any]) -> Any:
+        return alt.Scale(domain=list(names), range=[values[i % len(values)] for i in range(count)])
+
+    dashes = [list(dash) for dash in DASHES]
+    return (
+        alt.Color("name:N", scale=scale(colours_of(names)), title=title),
+        alt.Shape("name:N", scale=scale(SHAPES), title=title),
+        alt.StrokeDash("name:N", scale=scale(dashes), title=title),
+    )
+
+
+def rows_of(values: Sequence[dict[str, Any]]) -> Any:
+    """Rows as the data of a chart."""
+    return altair().Data(values=list(values))
+
+
+def check_picture(path: Path) -> None:
+    """Find out before any work whether a picture may be written at `path`.
+
+    **Raises:**
+
+    - `InputError`: for an ending of no picture, or a place that cannot be written.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path.name} ends in {path.suffix!r}; pictures are {', '.join(FORMATS)}.")
+    altair()
+    check_place(path)
+
+
+def styled(chart: Any) -> Any:
+    """With the fonts and lines of the house."""
+    return (
+        chart.configure(font="sans-serif", background="white")
+        .configure_axis(
+            labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#EEEEEE"
+        )
+        .configure_legend(labelFontSize=12, titleFontSize=13, titleFontWeight="normal")
+        .configure_title(fontSize=15, anchor="start", offset=12)
+        .configure_header(labelFontSize=12)
+        .configure_view(stroke="#DDDDDD")
+    )
+
+
+def as_svg(chart: Any) -> str:
+    """A chart as SVG, to be put into a page."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(styled(chart).to_dict())
+
+
+def as_png(chart: Any) -> bytes:
+    """A chart as PNG, at twice its size."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(styled(chart).to_dict(), scale=2)
+
+
+def save(chart: Any, path: Path) -> None:
+    """Write a chart in the format that the path's ending names; HTML needs no network.
+
+    **Raises:**
+
+    - `InputError`: for another ending.
+    """
+    import vl_convert
+
+    check_picture(path)
+    if path.suffix == ".png":
+        content = as_png(chart)
+    elif path.suffix == ".svg":
+        content = as_svg(chart).encode()
+    else:
+        content = vl_convert.vegalite_to_html(styled(chart).to_dict(), bundle=True).encode()
+    write_whole(path, content)

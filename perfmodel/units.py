@@ -53,12 +53,20 @@ BASES = {
     "J/exp": "J/exp",
     "W": "W",
     "USD": "USD",
+    "V": "V",
 }
 
 WHOLE = {
     "1": (1.0, "1"),
     "mm2": (1e-6, "m2"),
     "m2": (1.0, "m2"),
+    "um2": (1e-12, "m2"),
+    "mm": (1e-3, "m"),
+    "mm/(GB/s)": (1e-12, "m/(byte/s)"),
+    "1/cm2": (1e4, "1/m2"),
+    "W/GB": (1e-9, "W/byte"),
+    "USD/mm2": (1e6, "USD/m2"),
+    "USD/kW/month": (1e-3 / (365.25 * 86400 / 12), "USD/s/W"),
     "mm2/(GB/s)": (1e-15, "m2/(byte/s)"),
     "mm2/(TFLOP/s)": (1e-18, "m2/(FLOP/s)"),
     "MB/mm2": (1e12, "byte/m2"),

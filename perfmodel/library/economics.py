@@ -3,20 +3,32 @@
 import functools
 from typing import Annotated, NamedTuple
 
+from perfmodel.hardware.cost import Ownership
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT, read_as
-from perfmodel.library.schema import Count, Quantity, Sourced, measures, si_or
+from perfmodel.library.schema import Count, Quantity, Share, Sourced, measures, si_or
 
 Tariff = Annotated[Quantity, measures("USD/J")]
 Life = Annotated[Quantity, measures("s", positive=True)]
+Site = Annotated[Quantity, measures("USD/s/W")]
 
 
 class EconomicsFile(Sourced):
-    """Assumptions about owning: `life` of a chip, `tariff` of electricity, site `overhead` (PUE)."""
+    """Assumptions about owning: `life` of a chip, `tariff` of electricity, site `overhead` (PUE).
+
+    The others are those of `Ownership`.
+    """
 
     life: Life
     tariff: Tariff
     overhead: Count
+    margin: Share
+    system: Share
+    network: Share
+    interest: Share
+    around: Count
+    site: Site
+    busy: Count
 
 
 class Economics(NamedTuple):
@@ -28,10 +40,26 @@ class Economics(NamedTuple):
 
 
 @functools.cache
+def _file() -> EconomicsFile:
+    return read_as(EconomicsFile, ROOT / "economics.toml")
+
+
 def load_economics() -> Economics:
     """The library's assumptions."""
-    file = read_as(EconomicsFile, ROOT / "economics.toml")
+    file = _file()
     return Economics(file.life.si("s"), file.tariff.si("USD/J"), file.overhead.si("1"))
+
+
+def load_ownership() -> Ownership:
+    """How the library assumes that chips are owned, for the functions of `hardware.cost`."""
+    file = _file()
+    shares = ("margin", "system", "network", "interest", "around", "busy", "overhead")
+    return Ownership(
+        life=file.life.si("s"),
+        tariff=file.tariff.si("USD/J"),
+        site=file.site.si("USD/s/W"),
+        **{name: getattr(file, name).si("1") for name in shares},
+    )
 
 
 def running_cost(stem: str) -> float:

@@ -80,8 +80,8 @@ def from_file(kind: type[eqx.Module], section: dict[str, Any]) -> dict[str, floa
     return {field.name: section[key(field)] * _scale(field) for field in given}
 
 
-NOT_FITTED = "run"
-"""The file of a folder that says how it was made."""
+NOT_FITTED = ("run", "technology")
+"""Files of a folder that hold no chip's parameters: how it was made, and constants of area and power."""
 
 FACTORS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
 """The interval of a section, and between what its factors may lie."""
@@ -102,7 +102,7 @@ def check_fitted(folder: Path) -> None:
     """
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}; give one that `perfmodel calibrate` wrote.")
-    stems = [path.stem for path in sorted(folder.glob("*.toml")) if path.stem != NOT_FITTED]
+    stems = [path.stem for path in sorted(folder.glob("*.toml")) if path.stem not in NOT_FITTED]
     if not stems:
         raise InputError(
             f"{folder} holds no fitted parameters (*.toml); give a folder that `perfmodel calibrate` wrote."

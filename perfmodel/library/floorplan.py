@@ -1,4 +1,8 @@
-"""How much of a die each part of a chip takes, from sourced densities."""
+"""How much of a die each part of a chip takes, from sourced densities at one node.
+
+`hardware.area`, `power`, `yields` and `cost` do the same for every node and memory, with constants
+that were fitted to known dies: `load_technology` and `load_constants` give what they take.
+"""
 
 import functools
 from typing import Annotated, NamedTuple

@@ -30,6 +30,7 @@ class Quantity(Strict):
     - `value`, `unit`: as in the source.
     - `source`: a key of the file's `[sources]`.
     - `confidence`: how far to trust it.
+    - `low`, `high`: between what it is believed to lie, in the same unit, where that is said.
     - `recalled`: whether it was written from memory and is still to be checked at its source.
     - `note`: what a reader should know.
     """
@@ -38,8 +39,16 @@ class Quantity(Strict):
     unit: str
     source: str
     confidence: Confidence
+    low: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    high: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     recalled: bool = False
     note: str = ""
+
+    @model_validator(mode="after")
+    def _lies_in_its_range(self) -> "Quantity":
+        if not (self.low or 0.0) <= self.value <= (math.inf if self.high is None else self.high):
+            raise ValueError(f"{self.value:g} does not lie between its low and high")
+        return self
 
     def si(self, dimension: str) -> float:
         """The number in SI."""
@@ -170,40 +179,78 @@ def quantities(table: Any) -> list[Quantity]:
     return []
 
 
+Length = Annotated[Quantity, measures("m")]
+Volts = Annotated[Quantity, measures("V", positive=True)]
+PerArea = Annotated[Quantity, measures("byte/m2", positive=True)]
+DollarsPerByte = Annotated[Quantity, measures("USD/byte", positive=True)]
+Surface = Annotated[Quantity, measures("m2")]
+
+
 class MemoryTechnology(Sourced):
-    """A memory technology: what one device of it holds, moves, costs and takes of a die."""
+    """A memory technology: what one device of it holds, moves, costs and takes of a die.
+
+    - `energy`, `write_energy`: of reading and writing a byte; as reading where writing is absent.
+    - `latency`: of a read, as the host sees it; `idle`: power of a device that is not used.
+    - `interface_area`, `controller_transistors`, `edge`: on the host, for one device.
+    - `footprint`: of a device on the interposer.
+    - `density`: of memories that lie on the die itself.
+    - `endurance`: writes that a cell survives.
+    - `prices`: by year.
+    """
 
     kind: Literal["memory"]
     name: str
     energy: JoulesPerByte
+    write_energy: JoulesPerByte | None = None
     capacity: Bytes | None = None
     bandwidth: BytesPerSecond | None = None
     interface_area: Area | None = None
     controller_transistors: Count | None = None
+    edge: Length | None = None
+    footprint: Surface | None = None
+    idle: Annotated[Quantity, measures("W")] | None = None
+    latency: Seconds | None = None
+    density: PerArea | None = None
+    endurance: Count | None = None
+    prices: dict[str, DollarsPerByte] = {}
     note: str = ""
 
 
 class LinkTechnology(Sourced):
-    """A link technology: what sending a byte costs."""
+    """A link technology: what sending a byte costs, and what a byte/s takes of a die."""
 
     kind: Literal["link"]
     name: str
     energy: JoulesPerByte
     area: Annotated[Quantity, measures("m2/(byte/s)")] | None = None
+    edge: Annotated[Quantity, measures("m/(byte/s)")] | None = None
     note: str = ""
 
 
 class NodeTechnology(Sourced):
-    """A process node: how dense its logic and SRAM are, and what they spend."""
+    """A process node: how dense its logic and SRAM are, what they spend, and what a wafer costs.
+
+    - `bit_cell`: of high-density SRAM; `sram_density`: of macros.
+    - `voltage`, `least_voltage`: nominal, and the lowest that SRAM keeps working at.
+    - `leakage`, `sram_leakage`: of idle logic by area, of SRAM by what it holds.
+    - `wafer`: price of one of 300 mm; `defects`: killing ones by area.
+    """
 
     kind: Literal["node"]
     name: str
     logic_density: Count
-    sram_density: Annotated[Quantity, measures("byte/m2", positive=True)]
+    sram_density: PerArea
+    bit_cell: Area | None = None
     sram_energy: JoulesPerByte
     matrix_energy: dict[Literal[MATRIX_KINDS], JoulesPerFlop]  # pyright: ignore[reportInvalidTypeForm]
     vector_energy: JoulesPerFlop
     exponential_energy: JoulesPerExponential
+    voltage: Volts | None = None
+    least_voltage: Volts | None = None
+    leakage: Annotated[Quantity, measures("W/m2")] | None = None
+    sram_leakage: Annotated[Quantity, measures("W/byte")] | None = None
+    wafer: Dollars | None = None
+    defects: Annotated[Quantity, measures("1/m2")] | None = None
     note: str = ""
 
 

@@ -1,11 +1,21 @@
-"""Technologies by name: memories, links and process nodes."""
+"""Technologies by name: memories, links and process nodes, as files and as numbers to compute with."""
 
 import functools
 from typing import TypeVar
 
+import equinox as eqx
+
 from perfmodel.errors import InputError
+from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.library.files import read_as, stems
-from perfmodel.library.schema import LinkTechnology, MemoryTechnology, NodeTechnology
+from perfmodel.library.schema import (
+    LinkTechnology,
+    MemoryTechnology,
+    NodeTechnology,
+    Quantity,
+    si_or,
+)
+from perfmodel.units import as_scalar
 
 T = TypeVar("T", MemoryTechnology, LinkTechnology, NodeTechnology)
 
@@ -43,3 +53,112 @@ def load_memory(name: str) -> float:
 def load_link(name: str) -> float:
     """Energy of sending a byte over a link technology, in J."""
     return link_technology(name).energy.si("J/byte")
+
+
+YEARS = ("2023", "2025", "2026")
+"""Scenarios of memory prices: before the shortage, at its beginning, and in it."""
+
+NEEDED = {
+    NodeTechnology: ("voltage", "least_voltage", "leakage", "sram_leakage", "wafer", "defects"),
+    MemoryTechnology: (
+        "capacity", "bandwidth", "interface_area", "controller_transistors", "edge", "idle",
+        "latency",
+    ),
+    LinkTechnology: ("edge",),
+}  # fmt: skip
+"""Facts that the model of area, power and cost asks for, beside those that every file has."""
+
+
+def load_technology(
+    node: str = "n5", memory: str = "hbm3e", link: str = "nvlink", year: str = "2026"
+) -> Technology:
+    """What a chip is made of, with memory at the prices of a year (`YEARS`).
+
+    ```python
+    table = stacked([load_technology(node, memory) for node in nodes for memory in memories])
+    areas = jax.vmap(die_area, in_axes=(None, 0, None))(parts, table, constants.area)
+    ```
+
+    **Raises:**
+
+    - `InputError`: for an unknown technology or year, or one that lacks a fact.
+    """
+    return Technology(silicon(node), device(memory, year), wires(link))
+
+
+def silicon(name: str) -> Node:
+    """A process node, such as `n5`, as numbers in SI."""
+    file = _complete(load_node(name))
+    return Node(
+        logic_density=file.logic_density.si("1"),
+        sram_density=file.sram_density.si("byte/m2"),
+        matrix_energy=file.matrix_energy["bf16"].si("J/FLOP"),
+        vector_energy=file.vector_energy.si("J/FLOP"),
+        sram_energy=file.sram_energy.si("J/byte"),
+        leakage=si_or(file.leakage, "W/m2"),
+        sram_leakage=si_or(file.sram_leakage, "W/byte"),
+        voltage=si_or(file.voltage, "V"),
+        least_voltage=si_or(file.least_voltage, "V"),
+        wafer=si_or(file.wafer, "USD"),
+        defects=si_or(file.defects, "1/m2"),
+    )
+
+
+def device(name: str, year: str = "2026") -> Device:
+    """One device of a main memory, such as a stack of `hbm3e`, as numbers in SI."""
+    file = _complete(memory_technology(name))
+    return Device(
+        capacity=si_or(file.capacity, "byte"),
+        bandwidth=si_or(file.bandwidth, "byte/s"),
+        energy=file.energy.si("J/byte"),
+        write_energy=(file.write_energy or file.energy).si("J/byte"),
+        idle=si_or(file.idle, "W"),
+        latency=si_or(file.latency, "s"),
+        phy=si_or(file.interface_area, "m2"),
+        controller=si_or(file.controller_transistors, "1"),
+        edge=si_or(file.edge, "m"),
+        footprint=si_or(file.footprint, "m2", missing=0.0),
+        price=_price(file, name, year).si("USD/byte"),
+    )
+
+
+def wires(name: str) -> Wires:
+    """A link technology, such as `nvlink`, as numbers in SI."""
+    file = _complete(link_technology(name))
+    return Wires(energy=file.energy.si("J/byte"), edge=si_or(file.edge, "m/(byte/s)"))
+
+
+def with_macro(node: Node, name: str) -> Node:
+    """`node` with its SRAM replaced by another memory on the die: `edram`, `stt-mram` or `reram`.
+
+    Density and read energy are replaced; leakage is kept for eDRAM, whose refresh is not published,
+    and zero for the other two, which keep what they hold without power.
+    """
+    file = memory_technology(name)
+    if file.density is None:
+        raise InputError(f"{file.name} does not lie on a die; give edram, stt-mram or reram.")
+    leakage = node.sram_leakage if file.endurance is None else 0.0 * node.sram_leakage
+    changed = (file.density.si("byte/m2"), file.energy.si("J/byte"))
+    return eqx.tree_at(
+        lambda n: (n.sram_density, n.sram_energy, n.sram_leakage),
+        node,
+        (*map(as_scalar, changed), leakage),
+    )
+
+
+def _complete(file: T) -> T:
+    """The file, if it has what the model of area, power and cost needs."""
+    missing = [field for field in NEEDED[type(file)] if getattr(file, field) is None]
+    if missing:
+        raise InputError(f"{file.name} has no {missing[0]}; a chip cannot be planned with it.")
+    return file
+
+
+def _price(file: MemoryTechnology, name: str, year: str) -> Quantity:
+    """The price of a year; of a technology that is on sale later only, its first."""
+    if year not in YEARS:
+        raise InputError(f"unknown year {year[:20]!r}; prices are known for {', '.join(YEARS)}.")
+    later = [y for y in YEARS if y >= year and y in file.prices]
+    if not later:
+        raise InputError(f"{file.name} has no price for {year}; add it to {name}.toml.")
+    return file.prices[later[0]]

@@ -1,0 +1,179 @@
+r"""What it costs to make a chip, to own it, and to serve a token with it, in USD.
+
+$$C = \frac{\sum_\text{dies} C_\text{die} + p_M\,M + C_\text{package}}{Y_\text{assembly}} + C_\text{test},
+\qquad C_\text{die} = \frac{C_\text{wafer}}{N(A)\,Y(A)}$$
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from perfmodel.hardware.technology import Device, Node
+from perfmodel.hardware.yields import repairable
+from perfmodel.units import Scalar, as_scalar
+
+WAFER = 0.3
+"""Diameter of a wafer, in m."""
+
+MARGIN = 1.15
+"""Footprint of an interposer over that of what lies on it (assumed: gaps and keep-out)."""
+
+
+class CostConstants(eqx.Module):
+    """What making a chip costs beside wafers and memory.
+
+    - `package`: USD/m2 of footprint on an interposer; `substrate`: of a package without one.
+    - `test`: USD for each chip: test, and what belongs to no part.
+    - `loss`: share of assembled packages that fail.
+    - `repairable`: share of a die's area in which a defect does no harm.
+    """
+
+    package: Scalar = eqx.field(converter=as_scalar)
+    substrate: Scalar = eqx.field(converter=as_scalar)
+    test: Scalar = eqx.field(converter=as_scalar)
+    loss: Scalar = eqx.field(converter=as_scalar)
+    repairable: Scalar = eqx.field(converter=as_scalar)
+
+
+class Die(eqx.Module):
+    """Equal dies of a package: how many, the area of one in m2, their node, and whether they lie on
+    another die (`stacked` is 1) or on the interposer (0).
+    """
+
+    area: Scalar = eqx.field(converter=as_scalar)
+    node: Node
+    count: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    stacked: Scalar = eqx.field(converter=as_scalar, default=0.0)
+
+
+class Bill(eqx.Module):
+    """What one chip costs to make, in USD: good dies, memory, package, test, and what assembly loses."""
+
+    dies: Scalar
+    memory: Scalar
+    package: Scalar
+    test: Scalar
+    loss: Scalar
+
+    @property
+    def total(self) -> Scalar:
+        """In USD."""
+        return self.dies + self.memory + self.package + self.test + self.loss
+
+
+def dies_per_wafer(area: Scalar) -> Scalar:
+    r"""Whole dies on a wafer, $\pi r^2/A - \pi d/\sqrt{2A}$, smoothly one at least.
+
+    The usual formula (D. K. de Vries, IEEE Trans. Semicond. Manuf. 18, 2005, compares them).
+    """
+    whole = jnp.pi * (WAFER / 2) ** 2 / area - jnp.pi * WAFER / jnp.sqrt(2 * area)
+    return 1 + jax.nn.softplus(whole - 1)
+
+
+def die_cost(area: Scalar, node: Node, constants: CostConstants) -> Scalar:
+    """USD of one good die of `area` m2, with defects repaired where they can be."""
+    good = repairable(area, node.defects, constants.repairable)
+    return node.wafer / (dies_per_wafer(area) * good)
+
+
+def wafer_scale_cost(node: Node, good: Scalar) -> Scalar:
+    """USD of one good wafer-scale part, with the share of wafers that work."""
+    return node.wafer / good
+
+
+def bill(dies: Sequence[Die], memory: Device, count: Scalar, constants: CostConstants) -> Bill:
+    """What a chip of `dies` and `count` memory devices costs to make.
+
+    On an interposer as soon as a device lies beside the dies; else on a plain substrate.
+    """
+    silicon = sum((d.count * die_cost(d.area, d.node, constants) for d in dies), as_scalar(0.0))
+    base = sum((d.count * (1 - d.stacked) * d.area for d in dies), as_scalar(0.0))
+    beside = count * memory.footprint
+    # One square millimetre of memory decides: smooth, and all or nothing for whole stacks.
+    interposer = beside / (beside + 1e-6)
+    rate = interposer * constants.package + (1 - interposer) * constants.substrate
+    package = rate * MARGIN * (base + beside)
+    held = count * memory.capacity * memory.price
+    parts = silicon + held + package
+    lost = parts * constants.loss / (1 - constants.loss)
+    return Bill(silicon, held, package, constants.test, lost)
+
+
+class Ownership(eqx.Module):
+    """How a chip is owned.
+
+    - `margin`: of the maker, as a share of the price.
+    - `system`: of what a chip needs around it (host, board, power, cooling, rack), as a share of
+      the chip's price; `network`: likewise of the network.
+    - `life`: over which capital is written off, in s; `interest`: a year's cost of capital, share.
+    - `tariff`: of electricity, in USD/J; `overhead`: W drawn by the site for each W of the system
+      (PUE); `around`: W drawn in the system for each W of its chips.
+    - `site`: USD/s for each W provisioned: building, cooling plant, staff.
+    - `busy`: share of the time in which tokens are served.
+    """
+
+    margin: Scalar = eqx.field(converter=as_scalar)
+    system: Scalar = eqx.field(converter=as_scalar)
+    network: Scalar = eqx.field(converter=as_scalar)
+    life: Scalar = eqx.field(converter=as_scalar)
+    interest: Scalar = eqx.field(converter=as_scalar)
+    tariff: Scalar = eqx.field(converter=as_scalar)
+    overhead: Scalar = eqx.field(converter=as_scalar)
+    around: Scalar = eqx.field(converter=as_scalar)
+    site: Scalar = eqx.field(converter=as_scalar)
+    busy: Scalar = eqx.field(converter=as_scalar)
+
+
+YEAR = 365.25 * 86400
+"""In s."""
+
+
+def price(made: Scalar, owner: Ownership) -> Scalar:
+    """Price of a chip that costs `made` USD to make."""
+    return made / (1 - owner.margin)
+
+
+def capital(paid: Scalar, owner: Ownership) -> Scalar:
+    r"""USD/s of what was `paid` for a chip, its system and network around it.
+
+    Written off in equal parts over its life, and interest on what is left: on average half of it.
+    """
+    whole = paid * (1 + owner.system + owner.network)
+    return whole * (1 / owner.life + owner.interest / (2 * YEAR))
+
+
+def wall(power: Scalar, owner: Ownership) -> Scalar:
+    """W at the meter of a site for `power` W of chips."""
+    return power * owner.around * owner.overhead
+
+
+def running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
+    """USD/s to own and run a chip.
+
+    **Arguments:**
+
+    - `paid`: for the chip, in USD.
+    - `power`: that it draws on average, in W; `limit`: that the site provisions for it, in W.
+    """
+    electricity = wall(power, owner) * owner.tariff
+    return capital(paid, owner) + electricity + limit * owner.around * owner.site
+
+
+class TokenPrice(eqx.Module):
+    """USD of one input and one output token."""
+
+    input: Scalar
+    output: Scalar
+
+
+def per_token(rate: Scalar, prompt: Scalar, decode: Scalar, owner: Ownership) -> TokenPrice:
+    """What a token costs at `rate` USD/s a chip; times 1e6 it is USD per million tokens.
+
+    **Arguments:**
+
+    - `rate`: from `running`, or a rental.
+    - `prompt`, `decode`: chip-seconds for one input and for one output token, at full load.
+    """
+    return TokenPrice(rate * prompt / owner.busy, rate * decode / owner.busy)

@@ -40,6 +40,10 @@ Calibration = Annotated[
     Path | None,
     typer.Option("--calibration", help="Folder of fitted parameters; as shipped if not given."),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help="Page to write (.html): tables, pictures, sources."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -207,6 +211,7 @@ def predict_kernels(
             help="Operands come from memory, as in service; not replayed, as in benchmarks.",
         ),
     ] = False,
+    report: Report = None,
 ) -> None:
     """Predict the time of kernels, with a 90 % interval and what binds.
 
@@ -216,9 +221,14 @@ def predict_kernels(
     from perfmodel.interface.kernels import predict_kernels as run
 
     check_place(out)
+    _check_report(report)
     with _bar("kernels") as update:
         result = run(rows, out, _fitted(calibration), not cold, update)
     _said(out, result.error)
+    if report is not None:
+        from perfmodel.interface.pages import kernels_page
+
+        _report(report, kernels_page(rows, out))
 
 
 @predict.command("serving")
@@ -229,6 +239,7 @@ def predict_serving(
     ],
     out: Out,
     calibration: Calibration = None,
+    report: Report = None,
 ) -> None:
     """Predict TTFT, TPOT, throughput, energy and price of served models.
 
@@ -242,9 +253,28 @@ def predict_serving(
     from perfmodel.interface.serving import predict_serving as run
 
     check_place(out)
+    _check_report(report)
     with _bar("rows alike") as update:
         result = run(rows, out, _fitted(calibration), update)
     _said(out, result["error"])
+    if report is not None:
+        from perfmodel.interface.pages import serving_page
+
+        _report(report, serving_page(rows, out))
+
+
+def _check_report(path: Path | None) -> None:
+    if path is not None:
+        from perfmodel.interface.report import check_report
+
+        check_report(path)
+
+
+def _report(path: Path, page: Any) -> None:
+    from perfmodel.interface.report import write_report
+
+    write_report(path, page)
+    console.print(f"The report is {path}.", soft_wrap=True)
 
 
 def _said(out: Path, found: Any) -> None:
@@ -409,6 +439,7 @@ def validate(
     ] = "aiconfigurator",
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of rows.")] = 0,
     calibration: Calibration = None,
+    report: Report = None,
 ) -> None:
     """Say how far predictions lie from kernels that no fit has seen, beside three rivals.
 
@@ -429,17 +460,23 @@ def validate(
             check(place)
     how = named(protocol, _fitted(calibration), seed)
     request = protocol_.Request(how, data, _list(chips), _list(ops), json_, out, resume)
+    _check_report(report)
     with _bar("validate") as update:
-        report = protocol_.validate(request, update)
-    records = report["kernels"]
+        found = protocol_.validate(request, update)
+    records = found["kernels"]
     if how.quick:
         _table("Rows that no fit has seen", musts.TABLE, musts.lines(records))
         console.print()
     _table("What must be reached", musts.SUMMARY, musts.summary(records))
-    for note in protocol_.notes(report):
+    for note in protocol_.notes(found):
         console.print(note, soft_wrap=True)
     if request.report is not None:
         console.print(f"The report is {request.report}.", soft_wrap=True)
+    if report is not None:
+        from perfmodel.interface.pages import validate_page
+
+        charts = protocol_.charts(request.out) if request.out else []
+        _report(report, validate_page(found, protocol_.notes(found), charts))
 
 
 @app.command()
@@ -458,6 +495,7 @@ def reproduce(
         str, typer.Option("--data", help="aiconfigurator, or the path of its wheel.")
     ] = "aiconfigurator",
     calibration: Calibration = None,
+    report: Report = None,
 ) -> None:
     """Put published and measured results beside predictions.
 
@@ -480,16 +518,21 @@ def reproduce(
     made.check_sets(asked)
     if {"serving", made.CLOSED} & set(asked):
         locate(data)
+    _check_report(report)
     with _bar("rows alike") as update:
-        report, rows, tables = made.reproduce(asked, data, _fitted(calibration), update)
-    if report["published"]:
-        _table("Published", made.PUBLISHED_TABLE, made.published_lines(report))
-    if report["serving"]:
-        _table("Serving", made.SERVING_TABLE, made.serving_lines(report))
+        found, rows, tables = made.reproduce(asked, data, _fitted(calibration), update)
+    if found["published"]:
+        _table("Published", made.PUBLISHED_TABLE, made.published_lines(found))
+    if found["serving"]:
+        _table("Serving", made.SERVING_TABLE, made.serving_lines(found))
     if out is not None:
-        made.write(report, rows, tables, out)
+        made.write(found, rows, tables, out)
     if json_ is not None:
-        made.write_json(report, json_)
+        made.write_json(found, json_)
+    if report is not None:
+        from perfmodel.interface.pages import reproduce_page
+
+        _report(report, reproduce_page(found, rows))
 
 
 @app.command()
@@ -533,6 +576,7 @@ def explain(
         Path | None, typer.Option("--out", help="Picture to write: .png, .svg or .html.")
     ] = None,
     calibration: Calibration = None,
+    report: Report = None,
     json_: Json = False,
 ) -> None:
     """Explain a prediction: what binds, kernel by kernel and term by term.
@@ -543,27 +587,33 @@ def explain(
     """
     from perfmodel.interface.explain import as_dict, read_asked
     from perfmodel.interface.explain import explain as run
-    from perfmodel.interface.plots import breakdown, check_picture, save
 
     if out is not None:
+        from perfmodel.interface.plots import check_picture
+
         check_picture(out)
+    _check_report(report)
+    cells = read_asked(row)
     with _bar("compiling"):
-        found = run(read_asked(row), _fitted(calibration))
+        found = run(cells, _fitted(calibration))
     if out is not None:
-        save(breakdown([(x.label, x.parts * 1e6) for x in found.lines], found.title, "us"), out)
+        from perfmodel.interface.pages import drawn
+        from perfmodel.interface.plots import save
+
+        save(drawn(found), out)
     if json_:
         _json(as_dict(found))
-        return
-    lines = [
-        (x.label, f"{x.time * 1e6:,.4g}", f"{100 * x.share:.1f} %", x.bound) for x in found.lines
-    ]
-    _table(f"{found.title}: {found.time * 1e6:,.4g} us", ["kernel", "us", "share", "bound"], lines)
-    terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
-    _table(
-        "by term",
-        ["term", "us", "share"],
-        [(name, f"{s * 1e6:,.4g}", f"{100 * s / found.time:.1f} %") for name, s in terms],
-    )
+    else:
+        from perfmodel.interface.explain import lines_of, terms_of
+
+        title = f"{found.title}: {found.time * 1e6:,.4g} us"
+        _table(title, ["kernel", "us", "share", "bound"], lines_of(found))
+        _table("by term", ["term", "us", "share"], terms_of(found))
+    if report is not None:
+        from perfmodel.interface.pages import explain_page
+        from perfmodel.interface.report import write_report
+
+        write_report(report, explain_page(found, cells))
 
 
 @app.command()

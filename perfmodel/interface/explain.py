@@ -33,6 +33,15 @@ class Line(NamedTuple):
     parts: np.ndarray
 
 
+class Step(NamedTuple):
+    """A decode step: on which chips it runs, in words, one of them, the plan, and what it costs."""
+
+    name: str
+    chip: Chip
+    plan: Plan
+    cost: Cost
+
+
 class Explanation(NamedTuple):
     """What was asked, and where its time goes.
 
@@ -40,12 +49,14 @@ class Explanation(NamedTuple):
     - `time`: in s.
     - `lines`: kernels, the slowest first.
     - `terms`: seconds of each of `SECONDS`.
+    - `step`: where a decode step was asked for.
     """
 
     title: str
     time: float
     lines: list[Line]
     terms: dict[str, float]
+    step: Step | None = None
 
 
 def read_asked(words: Sequence[str]) -> dict[str, str]:
@@ -130,13 +141,14 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
     if not chosen["tpot_ms"][0]:
         raise InputError(chosen["error"][0])
     filled = cells | {name: chosen[name][0] for name in PLAN}
-    found, title = step_cost(filled, calibration)
+    step = step_cost(filled, calibration)
     note = " (which does not fit)" if chosen["fits"][0] == "false" else ""
-    return explain_step(title + note, found)
+    batch = f"batch {float(filled['concurrency']):.0f}"
+    return explain_step(f"decode step of {cells['model']} on {step.name}, {batch}{note}", step)
 
 
-def step_cost(cells: dict[str, str], calibration: Path) -> tuple[Cost, str]:
-    """The decode step of a serving row whose plan is given, and what it is in words."""
+def step_cost(cells: dict[str, str], calibration: Path) -> Step:
+    """The decode step of a serving row whose plan is given."""
     case = case_of(0, cells, calibration)
     split, row = case.splits[0], case.row
     ranks = {"tensor": split.tp, "pipeline": split.pp, "expert": split.ep, "data": split.dp}
@@ -149,20 +161,19 @@ def step_cost(cells: dict[str, str], calibration: Path) -> tuple[Cost, str]:
     numbers = (as_scalar(row.concurrency), as_scalar(context))
     found = step_of(case.setting.chip, plan, case.setting.model, *numbers)
     chips = split.tp * split.pp * split.dp
-    where = f"{chips:.0f} x {case.setting.stem}, batch {row.concurrency:.0f}"
-    title = f"decode step of {cells['model']} on {where}"
-    return found, title
+    return Step(f"{chips:.0f} x {case.setting.stem}", case.setting.chip, plan, found)
 
 
-def explain_step(title: str, found: Cost) -> Explanation:
+def explain_step(title: str, step: Step) -> Explanation:
     """A decode step, kernels of one label together."""
+    found = step.cost
     labels = dict.fromkeys(found.labels)
     sums = {label: _of_label(found, label) for label in labels}
     time = float(found.time)
     lines = sorted(
         (_line(label, part, time) for label, part in sums.items()), key=lambda one: -one.time
     )
-    return _explanation(title, found.breakdown, lines)
+    return _explanation(title, found.breakdown, lines)._replace(step=step)
 
 
 def _of_label(found: Cost, label: str) -> Breakdown:
@@ -178,6 +189,19 @@ def _line(label: str, found: Breakdown, whole: float) -> Line:
 def _explanation(title: str, found: Breakdown, lines: list[Line]) -> Explanation:
     terms = {name: float(value) for name, value in zip(SECONDS, found.seconds, strict=True)}
     return Explanation(title, float(found.time), lines, terms)
+
+
+def lines_of(found: Explanation) -> list[tuple[str, ...]]:
+    """A row for each kernel: time, share, what binds."""
+    return [
+        (x.label, f"{x.time * 1e6:,.4g}", f"{100 * x.share:.1f} %", x.bound) for x in found.lines
+    ]
+
+
+def terms_of(found: Explanation) -> list[tuple[str, ...]]:
+    """A row for each term of time, the largest first."""
+    terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
+    return [(name, f"{s * 1e6:,.4g}", f"{100 * s / found.time:.1f} %") for name, s in terms]
 
 
 def as_dict(explanation: Explanation) -> dict[str, Any]:

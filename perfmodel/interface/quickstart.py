@@ -95,7 +95,7 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
     steps = []
     for i, machine in enumerate(MACHINES):
         progress(1 + i, STEPS, f"kernels of {machine.name}")
-        steps.append(step_cost(machine.cells | COMMON | _plan(cells, 2 * i), FITTED)[0])
+        steps.append(step_cost(machine.cells | COMMON | _plan(cells, 2 * i), FITTED).cost)
     progress(5, STEPS, "searching")
     problems, results = _search()
     progress(7, STEPS, "drawing")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -200,12 +200,17 @@ DRAWN = 100
 
 def pictures(out: Path) -> None:
     """Parity and residuals of every section whose rows the folder holds."""
+    for name, chart in zip(("parity", "residuals"), charts(out), strict=True):
+        plots.save(chart, out / f"{name}.png")
+
+
+def charts(out: Path) -> list[Any]:
+    """The same as charts."""
     points = [
         point for path in sorted((out / "rows").glob("*.csv")) for point in _points(read_csv(path))
     ]
-    plots.save(plots.parity(points, "Held-out kernels: predicted and measured"), out / "parity.png")
-    title = "Held-out kernels: predicted over measured"
-    plots.save(plots.residuals(points, title), out / "residuals.png")
+    both = plots.parity(points, "Held-out kernels: predicted and measured")
+    return [both, plots.residuals(points, "Held-out kernels: predicted over measured")]
 
 
 def _points(table: pa.Table) -> list[plots.Point]:

@@ -1,0 +1,184 @@
+"""Reports: one page of HTML with tables, pictures, what was assumed, versions and sources.
+
+A page needs nothing beside it: no network, no script, no other file.
+"""
+
+import html
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from perfmodel.errors import InputError
+from perfmodel.files import check_place, write_whole
+from perfmodel.interface.plots import as_svg
+from perfmodel.interface.plots.theme import altair
+from perfmodel.interface.versions import versions
+from perfmodel.library.chip import chip_files, find_chip
+from perfmodel.library.economics import load_economics
+from perfmodel.library.model import find_model, model_files
+
+PACKAGES = ("perfmodel", "jax", "numpy")
+"""Whose versions a page names."""
+
+MOST = 200
+"""Rows of a table that a page shows; the rest is in the file beside it."""
+
+
+class Table(NamedTuple):
+    """A table: its title, names of columns, rows of text, and a note below it."""
+
+    title: str
+    names: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+class Picture(NamedTuple):
+    """An Altair chart, and what it shows."""
+
+    chart: Any
+    caption: str = ""
+
+
+class Page(NamedTuple):
+    """What a report says.
+
+    - `title`: in a few words; `said`: the answer, in sentences.
+    - `parts`: tables and pictures, in order.
+    - `assumed`: what a reader must know to believe it; `sources`: of facts, by what they are of.
+    - `command`: that makes the same page again.
+    """
+
+    title: str
+    said: Sequence[str]
+    parts: Sequence[Table | Picture]
+    assumed: Sequence[str] = ()
+    sources: dict[str, str] = {}
+    command: Sequence[str] = ()
+
+
+def check_report(path: Path | None) -> None:
+    """Find out before any work whether a report may be written at `path`; none is asked for by `None`.
+
+    **Raises:**
+
+    - `InputError`: for another ending than .html, a place that cannot be written, or without Altair.
+    """
+    if path is None:
+        return
+    if path.suffix != ".html":
+        raise InputError(f"{path.name} ends in {path.suffix!r}; a report is .html.")
+    altair()
+    check_place(path)
+
+
+def write_report(path: Path, page: Page) -> None:
+    """Write a page whole or not at all."""
+    write_whole(path, as_html(page).encode())
+
+
+def as_html(page: Page) -> str:
+    """The page as text."""
+    said = "".join(f"<p>{_text(line)}</p>" for line in page.said)
+    parts = "".join(_picture(p) if isinstance(p, Picture) else _table(p) for p in page.parts)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"{_POLICY}<meta name='viewport' content='width=device-width'>"
+        f"<title>{_text(page.title)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<h1>{_text(page.title)}</h1>{said}{parts}{_foot(page)}</main></body></html>\n"
+    )
+
+
+_POLICY = (
+    "<meta http-equiv='Content-Security-Policy' "
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+)
+"""What the page may load: nothing."""
+
+_STYLE = """
+body{font:16px/1.5 sans-serif;color:#222;background:#fff;margin:0}
+main{max-width:62rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #ddd}
+th:first-child,td:first-child{text-align:left}
+figure{margin:1.5rem 0}figure svg{max-width:100%;height:auto}
+figcaption,.note,footer{color:#555;font-size:.9rem}code{background:#f3f3f3;padding:.1rem .3rem}
+@media print{main{max-width:none}figure,tr{break-inside:avoid}}
+"""
+
+
+def _text(words: object) -> str:
+    return html.escape(str(words))
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in table.names)
+    rows = [
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
+        for row in table.rows[:MOST]
+    ]
+    left_out = len(table.rows) - MOST
+    more = f"{left_out:,} more rows are not shown." if left_out > 0 else ""
+    note = f"<p class='note'>{_text(' '.join(filter(None, (table.note, more))))}</p>"
+    return (
+        f"<h2>{_text(table.title)}</h2><div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{note}"
+    )
+
+
+def _picture(picture: Picture) -> str:
+    caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
+    return f"<figure>{as_svg(picture.chart)}{caption}</figure>"
+
+
+def _foot(page: Page) -> str:
+    assumed = "".join(f"<li>{_text(line)}</li>" for line in page.assumed)
+    sources = "".join(
+        f"<li><b>{_text(of)}</b>: {_text(words)}</li>" for of, words in page.sources.items()
+    )
+    used = ", ".join(f"{name} {number}" for name, number in versions(PACKAGES).items() if number)
+    command = (
+        f"<p>Made by <code>{_text(shlex.join(page.command))}</code></p>" if page.command else ""
+    )
+    return (
+        (f"<h2>Assumed</h2><ul>{assumed}</ul>" if assumed else "")
+        + (f"<h2>Sources</h2><ul>{sources}</ul>" if sources else "")
+        + f"<footer>{command}<p>Versions: {_text(used)}.</p></footer>"
+    )
+
+
+MEANING = (
+    "TTFT is the mean time from sending a request to its first token, with the wait for room and the "
+    "burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1).",
+)
+"""Definitions that every page of served models repeats."""
+
+
+def money() -> str:
+    """How a price per token is made."""
+    owned = load_economics()
+    return (
+        f"USD: the price of the chips over {owned.life / (365.25 * 86400):g} years, busy all the time "
+        f"(the rental where no price is known), and electricity at {owned.tariff * 3.6e6:g} USD/kWh with "
+        f"{owned.overhead:g} W drawn by the site for each watt of the chips."
+    )
+
+
+def sources_of(chips: Iterable[str], models: Iterable[str] = ()) -> dict[str, str]:
+    """Where the facts of chips and models come from, by their names; what is not known is left out."""
+    found: dict[str, str] = {}
+    for name in chips:
+        found |= _sources(name, find_chip, chip_files)
+    for name in models:
+        found |= _sources(name, find_model, model_files)
+    return found
+
+
+def _sources(name: str, find: Any, files: Any) -> dict[str, str]:
+    try:
+        stem = find(name)
+    except InputError:
+        return {}
+    return {stem: "; ".join(dict.fromkeys(files()[stem].sources.values()))}

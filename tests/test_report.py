@@ -1,0 +1,132 @@
+"""Reports: one page that needs nothing beside it, says what it assumes, and names its sources."""
+
+import re
+from pathlib import Path
+
+import pytest
+from command import run
+
+from perfmodel.errors import InputError
+from perfmodel.interface import plots
+from perfmodel.interface.report import (
+    MOST,
+    Page,
+    Picture,
+    Table,
+    as_html,
+    check_report,
+    sources_of,
+)
+
+GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
+CHART = plots.breakdown([("a", [1.0, 0, 0, 2, 0, 0])], "Time")
+
+
+def page(**changes: object) -> str:
+    """A page of one table and one picture, as text."""
+    parts = [Table("Rows", ["a", "b"], [("1", "2")], "a note"), Picture(CHART, "caption")]
+    fields = {"title": "Title", "said": ["It is so."], "parts": parts} | changes
+    return as_html(Page(**fields))  # pyright: ignore[reportArgumentType]
+
+
+def alone(text: str) -> bool:
+    """Whether a page loads nothing and runs nothing."""
+    outside = re.search(r"""(src|href|url)\s*[=(]\s*["']?https?:""", text)
+    return not outside and "<script" not in text
+
+
+def test_a_page_holds_its_tables_and_pictures_and_needs_nothing_else():
+    text = page(assumed=["That."], sources={"h100": "Datasheet"}, command=["perfmodel", "x y"])
+    assert alone(text) and "<svg" in text
+    for words in (
+        "<td>2</td>",
+        "a note",
+        "caption",
+        "That.",
+        "Datasheet",
+        "perfmodel &#x27;x y&#x27;",
+    ):
+        assert words in text
+    assert re.search(r"Versions: python 3\.\d+\.\d+, perfmodel \d", text)
+
+
+def test_what_users_write_is_shown_and_never_run():
+    bad = "<script>alert(1)</script>"
+    table = Table(bad, [bad], [(bad,)], bad)
+    text = page(title=bad, said=[bad], parts=[table], sources={bad: bad}, command=[bad])
+    assert "<script" not in text and text.count("&lt;script&gt;") >= 8
+
+
+def test_a_long_table_is_cut_and_says_so():
+    text = page(parts=[Table("Rows", ["a"], [("1",)] * (MOST + 7))])
+    assert text.count("<td>") == MOST and "7 more rows are not shown" in text
+
+
+def test_another_ending_or_no_folder_is_refused_before_any_work(tmp_path: Path):
+    with pytest.raises(InputError, match=r"a report is \.html"):
+        check_report(tmp_path / "x.pdf")
+    with pytest.raises(InputError, match="there is no folder"):
+        check_report(tmp_path / "none" / "x.html")
+    check_report(None)
+
+
+def test_sources_of_unknown_names_are_left_out():
+    found = sources_of(["h100", "nothing"], ["llama-3.1-8b"])
+    assert set(found) == {"h100-sxm", "llama-3.1-8b"}
+    assert "NVIDIA" in found["h100-sxm"]
+
+
+def test_a_kernel_is_explained_on_a_page(tmp_path: Path):
+    words = [f"{name}={value}" for name, value in GEMM.items()]
+    status, _, err = run("explain", *words, "--report", tmp_path / "x.html", "--json")
+    assert (status, err) == (0, "")
+    text = (tmp_path / "x.html").read_text()
+    assert alone(text) and "gemm on h100-sxm" in text and "NVIDIA H100" in text
+
+
+def test_predicted_kernels_have_a_page_and_measured_ones_are_beside(tmp_path: Path):
+    header = ",".join([*GEMM, "latency_us", "memo"])
+    rows = [",".join([*GEMM.values(), "12.5", "a <b>"]), ",".join([*GEMM.values(), "", "c"])]
+    wrong = ",".join([*(GEMM | {"op": "gem"}).values(), "1", "d"])
+    (tmp_path / "in.csv").write_text("\n".join([header, *rows, wrong]) + "\n")
+    words = ("predict", "kernels", tmp_path / "in.csv", "--out", tmp_path / "out.csv")
+    status, out, _ = run(*words, "--report", tmp_path / "x.html")
+    assert status == 0 and "The report is" in out
+    text = (tmp_path / "x.html").read_text()
+    assert (
+        alone(text)
+        and "2 of 3 kernels" in text
+        and "Median error" in text
+        and "a &lt;b&gt;" in text
+    )
+
+
+def test_a_report_that_cannot_be_written_stops_before_the_work(tmp_path: Path):
+    words = ("predict", "kernels", tmp_path / "none.csv", "--out", tmp_path / "out.csv")
+    status, _, err = run(*words, "--report", tmp_path / "x.txt")
+    assert status == 2 and "a report is .html" in err
+
+
+def test_published_speeds_have_a_page(tmp_path: Path):
+    from perfmodel.interface import reproduce as made
+    from perfmodel.interface.pages import reproduce_page
+
+    rows = [made.Row("single-stream", "g", ("h100", "llama-3.1-8b", "", ""), 100.0, 90.0, "")]
+    report = {"published": made._groups(rows), "serving": []}
+    text = as_html(reproduce_page(report, rows))
+    assert alone(text) and "10.0 %" in text and "TTFT is the mean" in text
+
+
+@pytest.mark.slow
+def test_a_step_and_its_service_are_explained_on_pages(tmp_path: Path):
+    served = {"chip": "h100", "model": "llama-3.2-1b", "isl": "512", "osl": "64", "n_chips": "1"}
+    served["concurrency"] = "4"
+    words = [f"{name}={value}" for name, value in served.items()]
+    status, *_ = run("explain", *words, "--report", tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text()
+    assert status == 0 and alone(text) and text.count("<svg") == 4
+    (tmp_path / "in.csv").write_text(f"{','.join(served)}\n{','.join(served.values())}\n")
+    words = ["predict", "serving", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")]
+    status, *_ = run(*words, "--report", tmp_path / "y.html")
+    text = (tmp_path / "y.html").read_text()
+    assert status == 0 and alone(text) and "<svg" in text and "USD" in text

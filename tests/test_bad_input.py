@@ -110,6 +110,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, place: str, c
         ["calibrate", "--data", "rows.csv", "--out", "file/new"],
         ["search", "study.toml", "--out", "file"],
         ["search", "study.toml", "--out", "file/new"],
+        ["study", "capacity", "--out", "file"],
         [
             "explain",
             "op=gemm",

@@ -56,6 +56,7 @@ COMMANDS = [
     "validate",
     "reproduce",
     "search",
+    "study",
     "explain",
     "chips",
     "models",

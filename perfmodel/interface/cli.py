@@ -567,6 +567,52 @@ def search(
 
 
 @app.command()
+def study(
+    name: Annotated[
+        str, typer.Argument(help="A study, or the number of its claim, such as Q1.")
+    ] = "",
+    list_: Annotated[bool, typer.Option("--list", help="List the studies.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the answer, its table and its figure.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Test a public claim about SRAM, HBM and inference: an answer with numbers, and how sure it is.
+
+    Example: perfmodel study --list
+
+    Example: perfmodel study peak-bandwidth --out studies
+    """
+    from perfmodel.files import check_folder
+    from perfmodel.interface import studies as shown
+    from perfmodel.studies.catalogue import find, studies
+
+    if list_ or not name:
+        names, rows = shown.listing(studies())
+        _json([dict(zip(names, row, strict=True)) for row in rows]) if json_ else _table(
+            "Studies", names, rows
+        )
+        return
+    asked = find(name)
+    if out is not None:
+        check_folder(out)
+    with _bar("machines alike") as update:
+        answer = asked.run(update)
+    written = shown.write(asked, answer, out) if out is not None else []
+    if json_:
+        _json(shown.as_dict(asked, answer))
+        return
+    for line in shown.lines(asked, answer):
+        console.print(line, soft_wrap=True)
+    console.print()
+    _table(f"{asked.question}: {asked.title}", list(answer.table.names), shown.cells(answer))
+    for caveat in answer.caveats:
+        console.print(f"Caveat: {caveat}", soft_wrap=True)
+    for path in written:
+        console.print(f"Written: {path}", soft_wrap=True)
+
+
+@app.command()
 def explain(
     row: Annotated[
         list[str],

@@ -1,0 +1,66 @@
+"""`perfmodel study`: the list, one answer on the screen, and its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from perfmodel.files import write_csv, write_whole
+from perfmodel.interface import plots
+from perfmodel.interface.plots.studies import draw
+from perfmodel.studies.answer import Answer, Study, show
+
+PICTURES = (".png", ".svg", ".html")
+"""Formats in which each figure is written."""
+
+
+def listing(studies: list[Study]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Names and rows of `perfmodel study --list`."""
+    rows = [(s.name, s.question, s.title, f"{s.seconds} s") for s in studies]
+    return ["study", "claim", "question", "takes about"], rows
+
+
+def lines(study: Study, answer: Answer) -> list[str]:
+    """What is said above the table."""
+    return [
+        f"Claim ({study.source}): {study.claim}",
+        f"Tested: {study.test}",
+        f"Answer: {answer.said}",
+        f"Verdict: the claim {answer.verdict} (true in {100 * answer.share:.0f} % of draws). {answer.sure}",
+    ]
+
+
+def cells(answer: Answer) -> list[tuple[str, ...]]:
+    """The table's rows as text."""
+    return [tuple(_cell(value) for value in row) for row in answer.table.rows]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else show(float(value), 3)
+
+
+def as_dict(study: Study, answer: Answer) -> dict[str, Any]:
+    """What `--json` prints."""
+    asked = study._asdict()
+    asked.pop("run")
+    return asked | answer.as_dict()
+
+
+def write(study: Study, answer: Answer, out: Path) -> list[Path]:
+    """The answer as JSON, its table as CSV, its figure in `PICTURES`; where they are."""
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / study.name
+    text = json.dumps(as_dict(study, answer), indent=1) + "\n"
+    write_whole(stem.with_suffix(".json"), text.encode())
+    columns = zip(*answer.table.rows, strict=True)
+    table = dict(zip(answer.table.names, map(list, columns), strict=True))
+    write_csv(stem.with_suffix(".csv"), pa.table(table))
+    chart = draw(answer.figure)
+    for ending in PICTURES:
+        plots.save(chart, stem.with_suffix(ending))
+    return [stem.with_suffix(ending) for ending in (".json", ".csv", *PICTURES)]

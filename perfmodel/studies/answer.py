@@ -1,0 +1,132 @@
+"""What a study is, and what it answers: a sentence, a table, data for a figure, how sure, caveats."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Progress = Callable[[int, int], None]
+"""Takes how much of a study is done, of how much."""
+
+Mark = Literal["lines", "points", "bars", "cells"]
+
+
+class Axis(NamedTuple):
+    """A column of a figure's rows: what it shows, and its unit (empty for names and plain numbers)."""
+
+    column: str
+    title: str
+    unit: str = ""
+    log: bool = False
+
+    @property
+    def label(self) -> str:
+        """The title with its unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+class Figure(NamedTuple):
+    """A picture as data.
+
+    - `mark`: lines with an optional band, points, bars, or cells of a map, coloured by who wins
+      there; their rows have a `factor`: how many times better than the next.
+    - `x`, `y`, `colour`: columns of `rows`; `band`: columns of the lower and the upper edge.
+    - `rule`: a height to mark, such as where two things are equal.
+    """
+
+    title: str
+    mark: Mark
+    x: Axis
+    y: Axis
+    colour: Axis
+    rows: Sequence[dict[str, Any]]
+    band: tuple[str, str] | None = None
+    rule: float | None = None
+
+
+class Table(NamedTuple):
+    """Names of columns, with units, and rows of numbers and words."""
+
+    names: Sequence[str]
+    rows: Sequence[tuple[Any, ...]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dictionary for each row."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+
+class Answer(NamedTuple):
+    """What the model says to a claim.
+
+    - `said`: the answer in a sentence with numbers.
+    - `share`: of the draws in which the claim, as the study puts it, holds.
+    - `sure`: where the uncertainty comes from, and how much it is.
+    - `numbers`: those that the sentence is made of, by name, with the unit in the name.
+    """
+
+    said: str
+    share: float
+    sure: str
+    table: Table
+    figure: Figure
+    caveats: tuple[str, ...]
+    numbers: dict[str, float]
+
+    @property
+    def verdict(self) -> str:
+        """What the share of draws means: nine of ten decide."""
+        if self.share >= SURE:
+            return "holds"
+        return "does not hold" if self.share <= 1 - SURE else "not decided"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: numbers that are not finite become null."""
+        return {
+            "answer": self.said,
+            "verdict": self.verdict,
+            "share_of_draws": round(self.share, 4),
+            "sure": self.sure,
+            "caveats": list(self.caveats),
+            "numbers": {name: _plain(value) for name, value in self.numbers.items()},
+            "table": [{k: _plain(v) for k, v in row.items()} for row in self.table.records()],
+        }
+
+
+SURE = 0.9
+"""Share of draws from which on a verdict is called one."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        return value
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+class Study(NamedTuple):
+    """A claim that can be asked about.
+
+    - `name`: as it is called; `question`: its number; `title`: what is asked.
+    - `claim`: as it was made; `source`: by whom; `test`: how it is put to the model, so that it can fail.
+    - `seconds`: that it takes, about, on two cores, compiling included.
+    - `run`: answers it.
+    """
+
+    name: str
+    question: str
+    title: str
+    claim: str
+    source: str
+    test: str
+    seconds: int
+    run: Callable[[Progress], Answer]
+
+
+def show(value: float, digits: int = 2) -> str:
+    """A number for a sentence: `digits` significant digits, no exponent, commas between thousands."""
+    if not np.isfinite(value):
+        return "unknown"
+    if value == 0:
+        return "0"
+    places = digits - 1 - int(np.floor(np.log10(abs(value))))
+    return f"{round(value, places):,.{max(places, 0)}f}"

@@ -1,0 +1,211 @@
+"""Machines that serve a model, and what the model of inference says of them, many at once.
+
+A machine is some chips of one kind. Prompts are computed on machines of the same kind, apart from
+decode steps; so a user waits for whole decode steps only, and a token costs the time that the step
+takes of the machine, and its share of the time that its prompt takes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.breakdown import BOUND_OF, BOUNDS, SECONDS
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.cases import Case, of_rows
+from perfmodel.inference.placement import place
+from perfmodel.inference.rows import Row
+from perfmodel.inference.serving import occupied
+from perfmodel.inference.setting import Setting, known
+from perfmodel.inference.splits import Split
+from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
+from perfmodel.library.efficiency import FITTED, Interval
+from perfmodel.library.market import hour
+from perfmodel.studies.answer import Progress
+from perfmodel.units import Scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import Transformer
+
+
+class Machine(NamedTuple):
+    """Chips that serve one copy of a model.
+
+    - `family`: what it is called in a comparison; `chip`: in the library.
+    - `tensor`, `pipeline`, `expert`: ranks.
+    - `weights`, `cache`: formats; empty: the model's own, and bf16.
+    - `change`: makes another chip of it, of the same form.
+    """
+
+    family: str
+    chip: str
+    tensor: float = 1.0
+    pipeline: float = 1.0
+    expert: float = 1.0
+    weights: str = ""
+    cache: str = ""
+    change: Callable[[Chip], Chip] | None = None
+
+    @property
+    def chips(self) -> float:
+        """How many."""
+        return self.tensor * self.pipeline
+
+    @property
+    def name(self) -> str:
+        """Chips and family."""
+        return f"{self.chips:.0f} x {self.family}"
+
+    @property
+    def hour(self) -> float:
+        """USD/s of all its chips."""
+        return hour(self.chip).value * self.chips
+
+
+class Load(NamedTuple):
+    """What is asked of a machine: users at once, tokens of each prompt and of each output."""
+
+    users: float
+    prompt: float
+    output: float
+
+
+class Asked(NamedTuple):
+    """A machine, a model of the library, and a load."""
+
+    machine: Machine
+    model: str
+    load: Load
+
+
+class Seen(NamedTuple):
+    """What the model of inference says of one question.
+
+    - `step`: seconds of a decode step, in the middle of the outputs.
+    - `prompt`: seconds of the machine for one prompt.
+    - `joules`: of one output token, its prompt's share included.
+    - `slack`: bytes free on a chip at full length; negative: short.
+    - `bounds`: share of the step by each of `BOUNDS`; `kernels`: seconds by kernel.
+    """
+
+    asked: Asked
+    step: float
+    prompt: float
+    joules: float
+    slack: float
+    bounds: dict[str, float]
+    kernels: dict[str, float]
+
+    @property
+    def fits(self) -> bool:
+        """Whether weights and cache have room."""
+        return self.slack >= 0
+
+    @property
+    def speed(self) -> float:
+        """Tokens/s of one user."""
+        return 1 / self.step
+
+    @property
+    def held(self) -> float:
+        """Seconds of the machine for one output token, its prompt's share included."""
+        load = self.asked.load
+        return self.step / load.users + self.prompt / load.output
+
+    @property
+    def dollars(self) -> float:
+        """USD of one output token."""
+        return self.held * self.asked.machine.hour
+
+
+class Look(NamedTuple):
+    """The same, traced."""
+
+    step: Cost
+    prompt: Scalar
+    prompt_energy: Scalar
+    slack: Scalar
+
+
+def _look(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Look:
+    middle = traffic.prompt + traffic.output / 2
+    passes = [
+        decode_pass(chip, plan, model, traffic.users, middle),
+        prompt_pass(chip, plan, model, plan.data, traffic.prompt, traffic.prompt),
+    ]
+    step, prompt = costs(chip, plan, model, passes)
+    full = place(chip, plan, model, traffic.users, traffic.prompt + traffic.output)
+    return Look(step, occupied(passes[1], prompt.time) / plan.data, prompt.energy, full.slack)
+
+
+def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
+    """What is said of each question; those of one form together.
+
+    **Raises:**
+
+    - `InputError`: for a chip, model or format that is not known.
+    """
+    settings: dict[tuple[Machine, str], Setting] = {}
+    for machine, model, _ in asked:
+        if (machine, model) not in settings:
+            settings[machine, model] = setting_of(machine, model)
+    groups: dict = {}
+    for i, one in enumerate(asked):
+        groups.setdefault(settings[one.machine, one.model].form, []).append(i)
+    found: dict[int, Seen] = {}
+    for done, places in enumerate(groups.values()):
+        progress(done, len(groups))
+        rows = [_row(asked[i], settings[asked[i].machine, asked[i].model]) for i in places]
+        look = of_rows(_look, rows)
+        found |= {i: _seen(asked[i], look, k) for k, i in enumerate(places)}
+    progress(len(groups), len(groups))
+    return [found[i] for i in range(len(asked))]
+
+
+def setting_of(machine: Machine, model: str) -> Setting:
+    """A machine's chip with a model, looked up."""
+    given = known(machine.chip, model, machine.weights, machine.cache, "", FITTED)
+    if isinstance(given, str):
+        raise InputError(given)
+    return given if machine.change is None else given._replace(chip=machine.change(given.chip))
+
+
+def time_interval(machine: Machine, model: str) -> Interval:
+    """The factors between which nine of ten measured times are expected."""
+    return setting_of(machine, model).intervals.tpot
+
+
+def _row(asked: Asked, given: Setting) -> tuple[Case, Split]:
+    machine, load = asked.machine, asked.load
+    split = Split(machine.tensor, machine.pipeline, machine.expert, 1.0)
+    numbers = dict.fromkeys(Row._fields, 0.0) | split._asdict()
+    numbers |= {"isl": load.prompt, "osl": load.output, "concurrency": load.users}
+    row = Row(**(numbers | {"length_ratio": 1.0, "requests_per_user": np.inf}))
+    return Case(0, given, row, "serving", [split]), split
+
+
+def _seen(asked: Asked, look: Look, place: int) -> Seen:
+    step = float(look.step.time[place])
+    bounds = np.asarray(look.step.breakdown.seconds[place])
+    kernels: dict[str, float] = {}
+    for label, seconds in zip(look.step.labels, look.step.kernels.time[place], strict=True):
+        kernels[label] = kernels.get(label, 0.0) + float(seconds)
+    energy = float(np.sum(look.step.breakdown.joules[place])) / asked.load.users
+    return Seen(
+        asked,
+        step,
+        float(look.prompt[place]),
+        energy + float(look.prompt_energy[place]) / asked.load.output,
+        float(look.slack[place]),
+        _by_bound(bounds),
+        kernels,
+    )
+
+
+def _by_bound(seconds: np.ndarray) -> dict[str, float]:
+    """Shares of a step by each of `BOUNDS`, from its seconds by term."""
+    shares = dict.fromkeys(BOUNDS, 0.0)
+    for name, value in zip(SECONDS, seconds, strict=True):
+        shares[BOUND_OF[name]] += float(value) / float(np.sum(seconds))
+    return shares

@@ -1,5 +1,7 @@
 """Where weights and cache live: the fastest memory first, and the slack in bytes."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -120,7 +122,20 @@ def test_ranks_divide_the_weights():
 def test_experts_are_spread_over_data_ranks_too():
     # 4 experts of 3 x 10 x 50, and a router of 10 x 4, in each of two layers; embeddings 4,000 bytes.
     one = model(None, Mixture(4, 2, 50))
-    assert weight_bytes(one, Plan(data=2)) == 2 * 2 * 6_040 / 2 + 4_000
+    # Each rank has the whole router.
+    assert weight_bytes(one, Plan(data=2)) == 2 * 2 * (6_000 / 2 + 40) + 4_000
+    assert weight_bytes(one, Plan(tensor=2)) == 2 * 2 * (6_000 / 2 + 40) + 4_000 / 2
+
+
+def test_shared_experts_are_copied_for_data_ranks_and_keep_the_format_of_dense_layers():
+    one = model(None, Mixture(4, 2, 50, shared=100))
+    more = weight_bytes(one, Plan(data=2)) - weight_bytes(
+        model(None, Mixture(4, 2, 50)), Plan(data=2)
+    )
+    assert more == 2 * 2 * 3 * 10 * 100
+    narrow = dataclasses.replace(one, narrow="experts")
+    experts, rest = 2 * 4 * 3 * 10 * 50, 2 * (3 * 10 * 100 + 40) + 2_000
+    assert weight_bytes(narrow, Plan(weights="nvfp4")) == 0.5625 * experts + 2 * rest
 
 
 def test_a_cache_is_divided_by_ranks_down_to_one_head():

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from perfmodel.calibration.ideal import ideal_tpot
+from perfmodel.errors import InputError
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.placement import place
 from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
+from perfmodel.inference.step import prompt_pass
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import load_chip
 from perfmodel.library.efficiency import FITTED
@@ -97,6 +99,37 @@ def test_every_input_of_a_service_has_a_slope():
     for name in ("users", "prompt", "output", "cached", "rounds"):
         value = float(getattr(slope, name))
         assert np.isfinite(value) and value != 0, name
+
+
+def test_a_prompt_stays_on_one_data_rank():
+    lengths = (as_scalar(1000.0), as_scalar(1000.0))
+    for together, each in ((1.0, 1.0), (4.0, 1.0), (16.0, 2.0)):
+        one = prompt_pass(CHIP, Plan(data=8.0), MODEL, as_scalar(together), *lengths)
+        assert float(one.sequences) == each
+
+
+def test_copies_of_a_model_do_not_make_one_prompt_faster():
+    one, eight = (_cells(n_chips=n, tp="1", dp=n, concurrency=n) for n in ("1", "8"))
+    assert float(eight.ttft[0]) == pytest.approx(float(one.ttft[0]), rel=0.05)
+
+
+def test_the_first_part_of_a_mix_is_the_format_of_what_is_not_quantised():
+    cells = CELLS | {"chip": "b200", "model": "deepseek-v3"}
+    plans = {p: case_of(0, cells | {"precision": p}, FITTED).setting.plan for p in MIXES}
+    assert {p: (plan.kept, plan.weights) for p, plan in plans.items()} == MIXES
+
+
+MIXES = {
+    "fp8/nvfp4": ("fp8_block", "nvfp4"),
+    "fp16/int8": ("fp16", "int8"),
+    "nvfp4": ("bf16", "nvfp4"),
+    "": ("bf16", "fp8_block"),
+}
+
+
+def test_a_chip_that_cannot_attend_in_bf16_is_refused_in_one_sentence():
+    with pytest.raises(InputError, match="only its kernels can be predicted"):
+        case_of(0, CELLS | {"chip": "corsair", "precision": "int8"}, FITTED)
 
 
 CELLS = {"chip": "h100", "model": "llama-3.2-1b", "isl": "1000", "osl": "500", "concurrency": "4"}

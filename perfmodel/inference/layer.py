@@ -14,7 +14,7 @@ from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse import KINDS as KINDS_OF_SPARSE
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import Scope, format_of, look_up
+from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.transformer import (
     Compressed,
     Dense,
@@ -80,12 +80,6 @@ class Site(NamedTuple):
         arrays = {name: x if isinstance(x, Home) else as_scalar(x) for name, x in sizes.items()}
         return Task(label, op, dtype or self.plan.weights, arrays, self.runs)
 
-    @property
-    def attended(self) -> str:
-        """The format that attention multiplies in: of the cache, where products are in four bits."""
-        narrow = look_up(self.plan.weights).matrix == "fp4"
-        return self.plan.cache if narrow else self.plan.weights
-
     def product(
         self, label: str, tokens: Scalar, rows: Scalar, columns: Scalar, dtype: str = ""
     ) -> Task:
@@ -142,9 +136,9 @@ def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) ->
     if batch.decoding:
         # Tokens that are checked together share the cache, as the heads of a group do.
         sizes = sizes | {"heads": sizes["heads"] * batch.queries}
-        return site.task(label, "attention_decode", site.attended, **common, **sizes)
+        return site.task(label, "attention_decode", site.plan.attended, **common, **sizes)
     common = common | {"q_len": batch.queries, "causal": 0}
-    return site.task(label, "attention_prefill", site.attended, **common, **sizes)
+    return site.task(label, "attention_prefill", site.plan.attended, **common, **sizes)
 
 
 def _index(site: Site, attention: Grouped | Compressed, batch: Batch) -> list[Task]:
@@ -179,16 +173,14 @@ def _grouped(site: Site, attention: Grouped, batch: Batch) -> list[Task]:
 
 def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
     heads = shard(attention.heads, site.plan.tensor)
+    rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
     if attention.indexes:
-        return [
-            site.elementwise("rope", batch.tokens, heads * attention.rope),
-            _picked(site, attention, batch),
-        ]
+        return [rope, _picked(site, attention, batch)]
     checked = batch.queries if batch.decoding else 1.0
     attend = site.task(
         "attention",
         "mla_decode" if batch.decoding else "mla_prefill",
-        site.attended,
+        site.plan.attended,
         batch=batch.sequences,
         q_len=batch.queries,
         ctx_len=jnp.minimum(batch.context, _most(attention)) if batch.decoding else batch.context,
@@ -199,7 +191,6 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
         value_dim=attention.value,
         home=site.placement.cache,
     )
-    rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
     return [rope, attend]
 
 
@@ -208,7 +199,7 @@ def _picked(site: Site, attention: Latent, batch: Batch) -> Task:
     return site.task(
         "attention",
         "sparse_attention",
-        site.attended,
+        site.plan.attended,
         batch=batch.sequences,
         q_len=batch.queries,
         ctx_len=batch.context,

@@ -83,7 +83,8 @@ def weight_bytes(model: Transformer, plan: Plan) -> Scalar:
 
 
 def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
-    """Attention is cut over tensor ranks and copied for data ranks; experts are spread over all."""
+    """Attention and shared experts are cut over tensor ranks and copied for data ranks; experts are
+    spread over all; each chip has the router."""
     hidden, feed_forward = model.hidden, layer.feed_forward
     size = {
         part: look_up(format_of(part, model.narrow, plan.weights, plan.kept)).weight
@@ -93,9 +94,10 @@ def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
     if not isinstance(feed_forward, Mixture):
         dense = layer_parameters(Layer(None, feed_forward), hidden)
         return (size["attention"] * rest + size["feed_forward"] * dense) / plan.tensor
-    experts = feed_forward.parameters(hidden)
-    spread = size["experts"] * experts / (plan.tensor * plan.data)
-    return size["attention"] * rest / plan.tensor + spread
+    router, shared, experts = feed_forward.parts(hidden)
+    cut = size["attention"] * rest + size["feed_forward"] * shared
+    spread = size["experts"] * experts / plan.data
+    return (cut + spread) / plan.tensor + look_up(plan.kept).weight * router
 
 
 def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) -> Scalar:

@@ -99,7 +99,8 @@ def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Servi
     waits = closed_loop(steps, chip.efficiency.host, traffic)
     full = place(chip, plan, model, batch, traffic.prompt + traffic.output)
     later = jnp.maximum(traffic.output - 1, 0.0)
-    joules = prompt.energy / traffic.together + later * step.energy / batch / traffic.tokens
+    prompts = jnp.maximum(traffic.together, plan.data)
+    joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,

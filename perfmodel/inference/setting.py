@@ -11,6 +11,7 @@ from perfmodel.inference.alike import structure
 from perfmodel.kernels.rows import framework_of, word_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
+from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
 from perfmodel.workload.framework import backend
 from perfmodel.workload.plan import Plan
@@ -51,15 +52,23 @@ def setting(
     stem, software = find_chip(chip), framework_of(framework)
     shape = load_model(model)
     file = chip_files()[stem]
-    weights = runnable(_weights(precision, shape, published(model)), file.matrix, stem)
+    if PLAIN not in file.matrix:
+        raise InputError(
+            f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "
+            f"leaves as it was are in {PLAIN}: only its kernels can be predicted, not models."
+        )
+    formats = _formats(precision, shape, published(model))
+    kept, weights = (runnable(word, file.matrix, stem) for word in formats)
     stored = _cache(cache)
     plan = Plan(
         weights=weights,
         cache=stored,
+        kept=kept,
         framework=software or None,
         backend=backend(software, file.architecture, stored),
     )
-    kinds = {"bf16", plan.format.matrix, look_up(stored).matrix} & set(file.matrix)
+    used = {look_up(word).matrix for word in (PLAIN, kept, weights, stored)}
+    kinds = used & set(file.matrix)
     loaded = restrict(load_chip(stem, plan, calibration), kinds)
     model_traced = traced(shape)
     return Setting(
@@ -75,27 +84,38 @@ def setting(
     )
 
 
-def _weights(precision: str, model: Transformer, formats: Collection[str]) -> str:
-    """The format of the weights: of mixes the second part, the model's own where none is given.
+PLAIN = "bf16"
+"""The format of what is not quantised, where a row does not say it."""
 
-    Where a model's checkpoint in eight bits has a scale for each block, fp8 means that one.
+
+def _formats(precision: str, model: Transformer, formats: Collection[str]) -> tuple[str, str]:
+    """Formats of what is not quantised, and of the weights: the two parts of a mix.
+
+    One format leaves the rest plain; where none is given, it is the model's own.
     """
     if not precision.strip():
-        return model.native
+        return PLAIN, model.native
     words = [word_of(word, [*FORMATS, "fp4"], "precision") for word in precision.split("/")]
     if len(words) > 2:
         raise InputError(
             f"precision is {precision[:40]!r}; allowed are one format, or two as in fp16/int8."
         )
-    if words[-1] == "fp4":
+    own = [_own(word, model, formats) for word in words]
+    return (own[0] if len(own) == 2 else PLAIN), own[-1]
+
+
+def _own(word: str, model: Transformer, formats: Collection[str]) -> str:
+    """What a word means for a model: where its checkpoint in eight bits has a scale for each block,
+    fp8 means that one."""
+    if word == "fp4":
         return "mxfp4" if model.native == "mxfp4" else "nvfp4"
-    if words[-1] == "fp8" and "fp8_block" in formats and "fp8" not in formats:
-        return "fp8_block"
-    return words[-1]
+    return (
+        "fp8_block" if word == "fp8" and "fp8_block" in formats and "fp8" not in formats else word
+    )
 
 
 def _cache(word: str) -> str:
-    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else "bf16"
+    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else PLAIN
 
 
 def row_name(given: Setting) -> str:

@@ -105,13 +105,7 @@ def decode_pass(
     through the chips; a token takes as long as one part takes through all of them. On a
     dataflow machine every layer is such a stage.
     """
-    placement = place(chip, plan, model, batch, context)
-    stages = _stages(chip, plan, model)
-    sequences = whole(batch / plan.data / stages, plan.exact)
-    one = Batch(sequences, as_scalar(1.0) + drafted, context, decoding=True)
-    parts = batch / plan.data / sequences
-    found = _pass(plan, model, placement, [one], parts, stages, waits=as_scalar(0.0))
-    return found if not plan.speculates else _drafting(plan, model, found, context, drafted)
+    return mixed_pass(chip, plan, model, (batch, context, as_scalar(drafted)), None)
 
 
 def _drafting(plan: Plan, model: Transformer, one: Pass, context: Scalar, drafted: Number) -> Pass:
@@ -129,10 +123,11 @@ def prompt_pass(
 ) -> Pass:
     """The pass of prompts, which follow one another through the stages.
 
-    On machines that are not launched a prompt is cut too: its tokens follow one another.
+    On machines that are not launched a prompt is cut too: its tokens follow one another. A
+    prompt stays on one data rank: where there are fewer prompts than ranks, each rank has one.
     """
     placement = place(chip, plan, model, batch, context)
-    prompts = batch / plan.data
+    prompts = jnp.maximum(batch / plan.data, 1.0)
     pieces = prompts if chip.execution == "launched" else prompts * queries
     stages = _stages(chip, plan, model)
     parts = jnp.clip(pieces, 1.0, stages)
@@ -145,23 +140,25 @@ def mixed_pass(
     plan: Plan,
     model: Transformer,
     decoding: tuple[Scalar, Scalar, Scalar],
-    prompts: tuple[Scalar, Scalar, Scalar],
+    prompts: tuple[Scalar, Scalar, Scalar] | None,
 ) -> Pass:
-    """A decode step that carries prompts along, on each data rank some (chunked prefill).
+    """A decode step that may carry prompts along, on each data rank some (chunked prefill).
 
     **Arguments:**
 
     - `decoding`: sequences, tokens in the cache of each, and drafted tokens.
     - `prompts`: sequences, their new tokens, and tokens in the cache of each with these.
     """
-    step = decode_pass(chip, plan, model, *decoding)
-    _, texts, drafted = decoding
-    old = Batch(step.sequences, 1.0 + drafted, texts, decoding=True)
-    count, queries, context = prompts
-    new = Batch(count / plan.data / step.parts, queries, context, decoding=False)
-    found = _pass(
-        plan, model, step.placement, [old, new], step.parts, step.stages, waits=step.waits
-    )
+    batch, texts, drafted = decoding
+    stages = _stages(chip, plan, model)
+    sequences = whole(batch / plan.data / stages, plan.exact)
+    parts = batch / plan.data / sequences
+    batches = [Batch(sequences, 1.0 + drafted, texts, decoding=True)]
+    if prompts is not None:
+        count, queries, context = prompts
+        batches.append(Batch(count / plan.data / parts, queries, context, decoding=False))
+    placement = place(chip, plan, model, batch, texts)
+    found = _pass(plan, model, placement, batches, parts, stages, waits=as_scalar(0.0))
     return found if not plan.speculates else _drafting(plan, model, found, texts, drafted)
 
 

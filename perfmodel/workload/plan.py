@@ -47,6 +47,11 @@ class Plan(eqx.Module):
         return look_up(self.weights)
 
     @property
+    def attended(self) -> str:
+        """The format that attention multiplies in: of the cache, where products are in four bits."""
+        return self.cache if self.format.matrix == "fp4" else self.weights
+
+    @property
     def chips(self) -> Scalar:
         """In all."""
         return self.tensor * self.pipeline * self.data

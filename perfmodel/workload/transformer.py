@@ -293,11 +293,15 @@ class Mixture(eqx.Module):
 
     def parameters(self, hidden: Number, active: bool = False) -> Number:
         """Weights of the layer with its router: all of them, or those one token uses."""
+        return sum(self.parts(hidden, active))
+
+    def parts(self, hidden: Number, active: bool = False) -> tuple[Number, Number, Number]:
+        """Weights of the router, of what every token goes through, and of the routed experts."""
         sides = 3 if self.gated else 2
         expert = sides * _or(self.width, hidden) * self.inter + self.bias
         routed = (self.active if active else self.experts) * expert
         bottleneck = 2 * hidden * self.width
-        return routed + sides * hidden * self.shared + hidden * self.experts + bottleneck
+        return hidden * self.experts, sides * hidden * self.shared + bottleneck, routed
 
 
 class Layer(eqx.Module):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfmodel.breakdown import Breakdown as Breakdown
+    from perfmodel.design.knobs import turn as turn
     from perfmodel.errors import InputError as InputError
     from perfmodel.hardware.chip import Chip as Chip
     from perfmodel.inference.serving import serve as serve
@@ -46,6 +47,7 @@ _PLACES = {
     "price": "roofline",
     "serve": "inference.serving",
     "traced": "workload.transformer",
+    "turn": "design.knobs",
 }
 
 

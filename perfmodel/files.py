@@ -86,13 +86,18 @@ class _Lines(io.StringIO):
 
 def write_csv(path: Path, table: pa.Table) -> None:
     """Write a CSV file whole or not at all."""
+    write_whole(path, csv_text(table).encode())
+
+
+def csv_text(table: pa.Table) -> str:
+    """A table as the text of a CSV file."""
     text = _Lines(newline="")
     # Python 3.11 quotes only what is in its line ends: with both, no cell can break a row.
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(table.column_names)
     for batch in table.to_batches(max_chunksize=65_536):
         writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    write_whole(path, text.getvalue().encode())
+    return text.getvalue()
 
 
 def write_toml(path: Path, content: dict[str, Any]) -> None:

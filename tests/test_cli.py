@@ -60,6 +60,7 @@ COMMANDS = [
     "explain",
     "chips",
     "models",
+    "explore",
     "doctor",
 ]
 

@@ -40,9 +40,7 @@ def in_blocks(function: Callable[..., Any], rows: Any) -> Any:
     parts = []
     for start in range(0, count, size):
         places = np.minimum(np.arange(start, start + size), count - 1)
-        block = jax.tree.map(
-            lambda leaf, places=places: jnp.asarray(np.asarray(leaf)[places]), rows
-        )
+        block = jax.tree.map(lambda leaf, places=places: np.asarray(leaf)[places], rows)
         kept = min(size, count - start)
         parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], function(block)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -73,8 +73,16 @@ T = TypeVar("T")
 
 def of_rows(function: Callable[..., T], rows: Sequence[tuple[Case, Split]]) -> T:
     """A function of chip, plan, model and traffic, for rows of one form: compiled once, a leading axis."""
-    plan = plan_of([case for case, _ in rows])
-    return in_blocks(functools.partial(_mapped, function, plan), block_of(rows))
+    return of_block(function, plan_of([case for case, _ in rows]), block_of(rows))
+
+
+Block = tuple[Chip, Transformer, dict]
+"""Chips, models and numbers of rows of one form, on a leading axis."""
+
+
+def of_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
+    """The same of rows that are a block already."""
+    return in_blocks(functools.partial(_mapped, function, plan), block)
 
 
 def plan_of(cases: Sequence[Case]) -> Plan:
@@ -83,7 +91,7 @@ def plan_of(cases: Sequence[Case]) -> Plan:
     return dataclasses.replace(cases[0].setting.plan, speculates=drafts)
 
 
-def block_of(rows: Sequence[tuple[Case, Split]]) -> tuple[Chip, Transformer, dict]:
+def block_of(rows: Sequence[tuple[Case, Split]]) -> Block:
     """Chips, models and numbers of rows of one form, on a leading axis."""
     settings = list({id(case.setting): case.setting for case, _ in rows}.values())
     where = {id(one): i for i, one in enumerate(settings)}
@@ -93,7 +101,7 @@ def block_of(rows: Sequence[tuple[Case, Split]]) -> tuple[Chip, Transformer, dic
 
 
 @eqx.filter_jit
-def _mapped(function: Callable[..., Any], plan: Plan, block: tuple[Chip, Transformer, dict]) -> Any:
+def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     return jax.vmap(lambda chip, model, row: function(*_asked(chip, plan, model, row)))(*block)
 
 

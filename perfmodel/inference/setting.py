@@ -9,7 +9,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
 from perfmodel.kernels.rows import framework_of, word_of
-from perfmodel.library.chip import chip_files, find_chip, load_chip, origin
+from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
 from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
@@ -22,7 +22,7 @@ from perfmodel.workload.transformer import Mixture, Transformer, traced
 class Setting(NamedTuple):
     """A chip, a model and formats, which rows share, and what is often asked of them.
 
-    - `stem`: the chip's name in the library.
+    - `stem`: the chip's name in the library, or the path of its file.
     - `intervals`: factors of those of TPOT and TTFT.
     - `form`: what the compiled function depends on.
     - `heads`, `experts`: the most query heads of any layer; the fewest experts, `nan` without any.
@@ -49,9 +49,8 @@ def setting(
 
     - `InputError`: for a name that is not known, or a format that the chip cannot run.
     """
-    stem, software = find_chip(chip), framework_of(framework)
+    (stem, file), software = chip_file(chip), framework_of(framework)
     shape = load_model(model)
-    file = chip_files()[stem]
     if PLAIN not in file.matrix:
         raise InputError(
             f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "
@@ -69,7 +68,7 @@ def setting(
     )
     used = {look_up(word).matrix for word in (PLAIN, kept, weights, stored)}
     kinds = used & set(file.matrix)
-    loaded = restrict(load_chip(stem, plan, calibration), kinds)
+    loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
     model_traced = traced(shape)
     return Setting(
         loaded,

@@ -13,7 +13,8 @@ from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import case_of
+from perfmodel.inference.cases import Case, case_of
+from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.interface.kernels import OVERFLOW, site_of
 from perfmodel.interface.serving import PLAN, predict_cells
@@ -150,7 +151,12 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
 def step_cost(cells: dict[str, str], calibration: Path) -> Step:
     """The decode step of a serving row whose plan is given."""
     case = case_of(0, cells, calibration)
-    split, row = case.splits[0], case.row
+    return step_at(case, case.splits[0])
+
+
+def step_at(case: Case, split: Split) -> Step:
+    """The decode step of a case, spread in one way."""
+    row = case.row
     ranks = {"tensor": split.tp, "pipeline": split.pp, "expert": split.ep, "data": split.dp}
     plan = eqx.tree_at(
         lambda p: tuple(getattr(p, name) for name in ranks),

@@ -149,13 +149,13 @@ def _of_cases(cases: list[Case]) -> list[dict[str, str]]:
     ends = np.cumsum([len(case.splits) for case in cases])
     found = []
     for case, end in zip(cases, ends, strict=True):
-        best = _best(case, served, slice(end - len(case.splits), end))
+        best = best_of(case, served, slice(end - len(case.splits), end))
         one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
         found.append(_outcome(case, rows[best][1], one))
     return found
 
 
-def _best(case: Case, served: Service, among: slice) -> int:
+def best_of(case: Case, served: Service, among: slice) -> int:
     """The fewest chips on which it fits, then the fastest: of an offline run, all users together."""
     chips = np.array([split.tp * split.pp * split.dp for split in case.splits])
     slow = served.total[among] / served.users[among]

@@ -44,6 +44,19 @@ def find_chip(name: str) -> str:
     return pick(name, chip_names(), "chip", "perfmodel chips")
 
 
+def chip_file(name: str) -> tuple[str, ChipFile]:
+    """A chip's name and file, from any spelling of it, or from the path of a chip file (.toml).
+
+    **Raises:**
+
+    - `InputError`: for an unknown chip, or a file that is wrong.
+    """
+    if name.strip().endswith(".toml"):
+        return name.strip(), read_as(ChipFile, Path(name.strip()))
+    stem = find_chip(name)
+    return stem, chip_files()[stem]
+
+
 def load_chip(name: str | Path, plan: Plan | None = None, calibration: Path = FITTED) -> Chip:
     """A chip, with the fitted parameters that suit a plan.
 
@@ -93,8 +106,8 @@ def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
 
 
 def origin(stem: str, file: ChipFile) -> Origin:
-    """Whose fitted parameters a chip takes."""
-    return Origin(stem, file.execution, file.architecture)
+    """Whose fitted parameters a chip takes; one with a file of its own has none of its own."""
+    return Origin(Path(stem).stem, file.execution, file.architecture)
 
 
 def _check(stem: str, file: ChipFile) -> None:

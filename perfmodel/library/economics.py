@@ -4,7 +4,7 @@ import functools
 from typing import Annotated, NamedTuple
 
 from perfmodel.hardware.cost import Ownership
-from perfmodel.library.chip import chip_files
+from perfmodel.library.chip import chip_file
 from perfmodel.library.files import ROOT, read_as
 from perfmodel.library.schema import Count, Quantity, Share, Sourced, measures, si_or
 
@@ -62,9 +62,9 @@ def load_ownership() -> Ownership:
     )
 
 
-def running_cost(stem: str) -> float:
-    """USD/s of one chip without electricity: its price over its life, else its rental, else `nan`."""
-    money = chip_files()[stem].money
+def running_cost(name: str) -> float:
+    """USD/s of one chip (its name or file), no electricity: its price over its life, its rental, or `nan`."""
+    money = chip_file(name)[1].money
     if money.price is not None:
         return money.price.si("USD") / load_economics().life
     return si_or(money.rental, "USD/s")

@@ -1,0 +1,234 @@
+"""What the explorer shows of a machine: service at every load, what moves it, one step in detail.
+
+Every number comes from the same compiled function as `perfmodel predict serving`: a machine's
+loads and its turned knobs are rows of one block.
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.design.knobs import KNOBS, turn
+from perfmodel.errors import InputError
+from perfmodel.inference.cases import Case, case_of, numbers_of, of_block, plan_of, with_ranks
+from perfmodel.inference.serving import Service, serve
+from perfmodel.inference.splits import Split
+from perfmodel.interface.explain import Step, step_at
+from perfmodel.interface.explore.scenario import Machine, Scenario
+from perfmodel.interface.serving import best_of
+from perfmodel.library.chip import chip_file
+from perfmodel.library.economics import load_economics, running_cost
+from perfmodel.library.efficiency import FITTED
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+
+LOADS = tuple(2**i for i in range(11))
+"""Users of a machine on the curve of speed against price."""
+
+MOVE = 1.1
+"""A knob is turned up and down by this factor to see what it moves."""
+
+AUTOMATIC = ("fp8", "int8", "bf16")
+"""Formats of the weights that are taken where none is given: the first that the chip multiplies."""
+
+
+T = TypeVar("T")
+
+
+class Point(NamedTuple):
+    """Service of one machine at one load: s, tokens/s, J and USD; `nan` where it is not known.
+
+    - `speed`: tokens/s of one user; `rate`: of all users.
+    - `joules`, `dollars`: of one output token, and of a million.
+    - `short`: bytes missing on a chip; zero where it fits.
+    """
+
+    users: float
+    ttft: float
+    tpot: float
+    speed: float
+    rate: float
+    joules: float
+    dollars: float
+    short: float
+
+
+class View(NamedTuple):
+    """All that is shown of a machine.
+
+    - `name`: in words; `split`: how it spreads the model; `precision`: of its weights.
+    - `here`: at the users asked for; `loads`: the curve.
+    - `low`, `high`: factors of the 90 % range of the time of a token.
+    - `bounds`: seconds of a step by what binds; `bound`: the largest.
+    - `moves`: of each knob, the relative change of TPOT and of USD when turned down and up; `nan`
+      where the model then has no room.
+    """
+
+    name: str
+    split: Split
+    precision: str
+    here: Point
+    loads: list[Point]
+    low: float
+    high: float
+    bounds: np.ndarray
+    bound: str
+    moves: dict[str, tuple[tuple[float, float], tuple[float, float]]]
+
+
+def precision_of(one: Machine) -> str:
+    """The format of a machine's weights."""
+    if one.precision:
+        return one.precision
+    _, file = chip_file(one.chip)
+    return next((word for word in AUTOMATIC if word in file.matrix), "bf16")
+
+
+def cells_of(one: Machine, scenario: Scenario) -> dict[str, str]:
+    """The row of the serving schema that a machine is, but for its factors."""
+    word = precision_of(one)
+    return {
+        "chip": one.chip,
+        "n_chips": str(one.size),
+        "model": scenario.model,
+        "precision": word,
+        "kv_precision": "fp8" if word == "fp8" else "",
+        "isl": str(scenario.prompt),
+        "osl": str(scenario.output),
+        "concurrency": str(scenario.users),
+    }
+
+
+def name_of(one: Machine) -> str:
+    """A machine in words."""
+    moved = ", ".join(f"{KNOBS[name].label} x {value:g}" for name, value in one.factors)
+    name = f"{one.size} x {Path(one.chip).stem}"
+    return f"{name} ({moved})" if moved else name
+
+
+def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
+    """Everything about one machine.
+
+    **Raises:**
+
+    - `InputError`: for a machine that cannot be priced.
+    """
+    case = case_of(0, cells_of(one, scenario), calibration)
+    split = _split(one, case)
+    users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(KNOBS), float)
+    factors = _factors(one, len(LOADS) + 1)
+    served = _serve(case, [split] * len(users), users, factors)
+    points = [_point(one, case, split, served, i, factors["price"][i]) for i in range(len(users))]
+    if not np.isfinite(points[0].tpot) or points[0].tpot <= 0:
+        raise InputError(f"{name_of(one)} has no time for this model; use more chips.")
+    here, loads, moved = points[0], points[1 : len(LOADS) + 1], points[len(LOADS) + 1 :]
+    bounds = np.asarray(served.seconds[0])
+    later = case.setting.intervals.tpot
+    return View(
+        name_of(one),
+        split,
+        precision_of(one),
+        here,
+        loads,
+        later.low,
+        later.high,
+        bounds,
+        BOUNDS[int(bounds.argmax())],
+        _moves(here, moved),
+    )
+
+
+def _split(one: Machine, case: Case) -> Split:
+    """The way to spread the model that `predict serving` takes."""
+    count = len(case.splits)
+    if count == 1:
+        return case.splits[0]
+    users = np.full(count, case.row.concurrency)
+    own = {name: np.full(count, one.factor(name)) for name in KNOBS}
+    served = _serve(case, case.splits, users, own)
+    return case.splits[best_of(case, served, slice(0, count))]
+
+
+def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
+    """Factors of each row: as they are, then each knob down and up."""
+    rows = {name: np.full(plain + 2 * len(KNOBS), one.factor(name)) for name in KNOBS}
+    for i, name in enumerate(KNOBS):
+        rows[name][plain + 2 * i] /= MOVE
+        rows[name][plain + 2 * i + 1] *= MOVE
+    return rows
+
+
+def _serve(
+    case: Case, splits: list[Split], users: np.ndarray, factors: dict[str, np.ndarray]
+) -> Service:
+    """Services of one machine: a row for each split, number of users and set of factors."""
+    rows = [(case, split) for split in splits]
+    numbers = numbers_of(rows)
+    numbers["users"] = users.astype(numbers["users"].dtype)
+    single = numbers["users"].dtype
+    chips, models = _repeat(case.setting.chip, len(rows)), _repeat(case.setting.model, len(rows))
+    turned = turn(chips, {name: value.astype(single) for name, value in factors.items()})
+    return of_block(serve, plan_of([case]), (turned, models, numbers))
+
+
+def _repeat(tree: T, count: int) -> T:
+    return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], count, axis=0), tree)
+
+
+def _point(one: Machine, case: Case, split: Split, served: Service, i: int, price: float) -> Point:
+    tpot, total = float(served.tpot[i]), float(served.total[i])
+    users, joules = float(served.users[i]), float(served.energy[i])
+    rate = users * case.row.osl / total
+    money = load_economics()
+    owned = running_cost(one.chip) * price * split.tp * split.pp * split.dp
+    dollars = float(1e6 * (owned / rate + joules * money.overhead * money.tariff))
+    short = max(-float(served.slack[i]), 0.0)
+    return Point(users, float(served.ttft[i]), tpot, 1 / tpot, rate, joules, dollars, short)
+
+
+def _moves(
+    here: Point, moved: list[Point]
+) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+    def change(name: str, point: Point) -> float:
+        lost = point.short > 0 and not here.short
+        return float("nan") if lost else getattr(point, name) / getattr(here, name) - 1
+
+    return {
+        knob: (
+            (change("tpot", moved[2 * i]), change("tpot", moved[2 * i + 1])),
+            (change("dollars", moved[2 * i]), change("dollars", moved[2 * i + 1])),
+        )
+        for i, knob in enumerate(KNOBS)
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def view_of(one: Machine, scenario: Scenario) -> View | str:
+    """The same, kept; or what is wrong, in one sentence."""
+    try:
+        return view(one, scenario)
+    except InputError as wrong:
+        return str(wrong)
+
+
+@functools.lru_cache(maxsize=64)
+def step_of(one: Machine, scenario: Scenario) -> Step:
+    """The decode step of a machine in detail."""
+    case = case_of(0, cells_of(one, scenario), FITTED)
+    chip = turn(case.setting.chip, dict(one.factors))
+    turned = case._replace(setting=case.setting._replace(chip=chip))
+    return step_at(turned, _split(one, case))._replace(name=f"{one.size} x {Path(one.chip).stem}")
+
+
+def plan_and_traffic(one: Machine, scenario: Scenario, view: View) -> tuple[Plan, Traffic]:
+    """How a machine spreads the model, and what is asked of it."""
+    case = case_of(0, cells_of(one, scenario), FITTED)
+    split = view.split
+    row = {name: values[0] for name, values in numbers_of([(case, split)]).items()}
+    rest = {name: row[name] for name in ("steady", "rounds", "drafted", "acceptance", "cached")}
+    traffic = Traffic(row["users"], row["prompt"], row["output"], 1.0, **rest)
+    return with_ranks(plan_of([case]), row), traffic

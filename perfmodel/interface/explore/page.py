@@ -1,0 +1,265 @@
+"""The page of `perfmodel explore`; Streamlit runs this file anew whenever something on it is moved."""
+
+import functools
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from perfmodel.design.knobs import KNOBS
+from perfmodel.errors import InputError
+from perfmodel.interface.explore import export, pictures
+from perfmodel.interface.explore.machines import View, step_of, view_of
+from perfmodel.interface.explore.scenario import (
+    MOST_MACHINES,
+    START,
+    Machine,
+    Scenario,
+    from_query,
+    machine,
+    to_query,
+)
+from perfmodel.interface.plots import as_png
+from perfmodel.interface.report import MEANING, money
+from perfmodel.library.chip import chip_file, chip_files
+from perfmodel.library.model import load_model, model_files
+from perfmodel.library.schema import ChipFile
+
+FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
+FORMATS = {"": "automatic", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
+SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
+MOST_BYTES = 1_000_000
+"""No chip file or config.json is longer."""
+
+
+def main() -> None:
+    """Draw the page."""
+    st.set_page_config("perfmodel", layout="wide")
+    st.title("SRAM or HBM? Drag a machine and see.")
+    start = _start()
+    scenario = _controls(start)
+    st.query_params.from_dict(to_query(scenario))
+    views = _views(scenario)
+    if views:
+        kept = scenario._replace(machines=tuple(one for one, _ in views))
+        _answer(kept, [view for _, view in views])
+        _exports(kept, [view for _, view in views])
+    with st.expander("What the numbers mean and rest on"):
+        for line in (*MEANING, money()):
+            st.markdown(f"- {line}")
+        st.markdown(
+            "- The same model as `perfmodel predict serving`; `perfmodel chips NAME` shows the source of "
+            "every number. Ranges hold nine of ten held-out rows; machines that rest on a few published "
+            "speeds have wide ones."
+        )
+
+
+def _start() -> Scenario:
+    """What the link says, once a session; a link that cannot be read is said to be so."""
+    if "start" not in st.session_state:
+        query = {name: st.query_params.get_all(name) for name in st.query_params}
+        try:
+            st.session_state.start = _known(from_query(query))
+        except InputError as wrong:
+            st.session_state.start = START
+            st.session_state.wrong = f"{wrong} The page starts as if there were no link."
+    if "wrong" in st.session_state:
+        st.error(st.session_state.wrong)
+    return st.session_state.start
+
+
+def _known(scenario: Scenario) -> Scenario:
+    """Refuse names of a link that the library does not have; files cannot come by link."""
+    if any(name.endswith((".toml", ".json")) for name in _names(scenario)):
+        raise InputError("the link names a file, which only the one who made it has; load it here.")
+    for one in scenario.machines:
+        chip_file(one.chip)
+    load_model(scenario.model)
+    if any(one.precision not in FORMATS for one in scenario.machines):
+        raise InputError(f"the link has an unknown format; known are {', '.join(FORMATS)[2:]}.")
+    machines = tuple(one._replace(chip=chip_file(one.chip)[0]) for one in scenario.machines)
+    return scenario._replace(machines=machines)
+
+
+def _names(scenario: Scenario) -> list[str]:
+    return [scenario.model, *(one.chip for one in scenario.machines)]
+
+
+def _controls(start: Scenario) -> Scenario:
+    """What is asked, at the side: the model, the traffic, the machines."""
+    side = st.sidebar
+    model = _model(side, start)
+    names = ("prompt", "output", "users")
+    labels = ("tokens in", "tokens out", "users at once")
+    mosts = (10_000_000, 1_000_000, 1_000_000)
+    numbers = {
+        name: int(side.number_input(label, 1, most, getattr(start, name), key=f"{name}-of-traffic"))
+        for name, label, most in zip(names, labels, mosts, strict=True)
+    }
+    count = side.number_input("machines compared", 1, MOST_MACHINES, len(start.machines))
+    chips = _chips(side)
+    machines = [_machine(i, start, chips) for i in range(int(count))]
+    return Scenario(tuple(machines), model, **numbers)
+
+
+def _model(side: Any, start: Scenario) -> str:
+    """A model of the library, or a config.json that is loaded here."""
+    known = sorted(model_files())
+    place = known.index(start.model) if start.model in known else 0
+    chosen = side.selectbox("model", known, place, key="model")
+    loaded = side.file_uploader("or a Hugging Face config.json", type="json", key="config")
+    if loaded is None:
+        return chosen
+    return _taken(side, loaded, lambda path: load_model(Path(path)), chosen)
+
+
+def _chips(side: Any) -> list[str]:
+    """Chips of the library, and one that is loaded here."""
+    known = sorted(chip_files())
+    loaded = side.file_uploader("a chip of your own (TOML)", type="toml", key="chip")
+    if loaded is None:
+        return known
+    own = _taken(side, loaded, chip_file, "")
+    return [own, *known] if own else known
+
+
+def _taken(side: Any, loaded: Any, check: Any, otherwise: str) -> str:
+    """The path of a loaded file that was checked; what is wrong with it is said in one sentence."""
+    content = loaded.getvalue()
+    if len(content) > MOST_BYTES:
+        side.error(f"{loaded.name} is longer than {MOST_BYTES:,} bytes; such files are not.")
+        return otherwise
+    folder = (
+        Path(tempfile.gettempdir()) / "perfmodel-explore" / hashlib.sha256(content).hexdigest()[:16]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"own{Path(loaded.name).suffix}"
+    path.write_bytes(content)
+    try:
+        check(str(path))
+    except InputError as wrong:
+        side.error(str(wrong).replace(str(path), loaded.name))
+        return otherwise
+    return str(path)
+
+
+def _machine(i: int, start: Scenario, chips: list[str]) -> Machine:
+    """One machine's controls: its chip, how many, its format, and its knobs."""
+    begun = (
+        start.machines[i] if i < len(start.machines) else START.machines[i % len(START.machines)]
+    )
+    with st.sidebar.expander(f"machine {i + 1}", expanded=i == 0):
+        place = chips.index(begun.chip) if begun.chip in chips else 0
+        chip = st.selectbox("chip", chips, place, key=f"chip-{i}", format_func=_label)
+        count = st.number_input("chips", 1, 100_000, begun.size, key=f"count-{i}")
+        formats = list(FORMATS)
+        precision = st.selectbox(
+            "weights",
+            formats,
+            formats.index(begun.precision),
+            key=f"format-{i}",
+            format_func=FORMATS.__getitem__,
+        )
+        factors = {
+            name: st.select_slider(
+                f"{knob.label} ×",
+                sorted({*FACTORS, begun.factor(name)}),
+                begun.factor(name),
+                key=f"{name}-{i}",
+            )
+            for name, knob in KNOBS.items()
+        }
+    return machine(chip, int(count), factors, precision)
+
+
+def _label(chip: str) -> str:
+    return f"{_file(chip).name} (loaded)" if chip.endswith(".toml") else chip
+
+
+def _file(chip: str) -> ChipFile:
+    return chip_file(chip)[1]
+
+
+def _views(scenario: Scenario) -> list[tuple[Machine, View]]:
+    """Each machine that can be priced; of the others, why not."""
+    found = []
+    for one in scenario.machines:
+        with st.spinner(f"{one.size} x {_label(one.chip)} (the first of its kind compiles)"):
+            view = view_of(one, scenario)
+        if isinstance(view, str):
+            st.error(view)
+        else:
+            found.append((one, view))
+    return found
+
+
+def _answer(scenario: Scenario, views: list[View]) -> None:
+    """Numbers, then the picture that is asked for."""
+    columns = st.columns(len(views))
+    for column, view in zip(columns, views, strict=True):
+        here = view.here
+        column.markdown(f"**{view.name}**, {view.precision}")
+        if here.short:
+            column.warning(f"does not fit: {here.short / 1e9:,.3g} GB short on each chip")
+            continue
+        low, high = here.speed / view.high, here.speed / view.low
+        column.metric("tokens/s for a user", f"{here.speed:,.4g}")
+        column.caption(f"90 % range {low:,.3g} to {high:,.3g}; bound by {view.bound}")
+        column.metric("USD/M tokens", _or_unknown(here.dollars))
+        column.metric("J a token", _or_unknown(here.joules))
+        column.metric("first token", f"{here.ttft * 1e3:,.4g} ms")
+    fitting = [view for view in views if not view.here.short] or views
+    shown = st.segmented_control("show", SHOWN, default=SHOWN[0], key="shown") or SHOWN[0]
+    charts = _charts(shown, scenario, views, fitting)
+    for chart in charts:
+        st.altair_chart(chart, theme=None, width="stretch")
+    st.session_state.chart = charts[0]
+
+
+def _or_unknown(value: float) -> str:
+    return f"{value:,.4g}" if value == value else "not known"
+
+
+def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[View]) -> list[Any]:
+    """The pictures of one choice."""
+    names = [view.name for view in views]
+    if shown in ("Price", "Energy"):
+        return [pictures.front(views, scenario.users, "dollars" if shown == "Price" else "joules")]
+    if shown == "Time":
+        return [pictures.times(views)]
+    if shown == "Sensitivities":
+        for view in fitting:
+            if lost := pictures.stuck(view):
+                st.caption(f"{view.name}: with less {', '.join(lost)} the model has no room.")
+        return [pictures.tornado(view, other) for view in fitting for other in ("tpot", "dollars")]
+    steps = [step_of(one, scenario) for one in scenario.machines]
+    if shown == "Kernels":
+        return [pictures.kernels(steps), pictures.energies(names, steps, scenario.users)]
+    return [pictures.rooms(names, steps)]
+
+
+def _exports(scenario: Scenario, views: list[View]) -> None:
+    """What can be taken away."""
+    st.subheader("Take it with you")
+    columns = st.columns(4)
+    files = [
+        ("rows (CSV)", functools.partial(export.rows_text, scenario), "rows.csv"),
+        ("numbers (CSV)", functools.partial(export.numbers_text, views), "numbers.csv"),
+        ("Python", functools.partial(export.python_of, scenario, views), "same_numbers.py"),
+        ("picture (PNG)", functools.partial(as_png, st.session_state.chart), "picture.png"),
+    ]
+    for column, (label, content, name) in zip(columns, files, strict=True):
+        column.download_button(label, content, name, key=f"take-{name}", on_click="ignore")
+    own = [one for one in scenario.machines if not export.is_library(one)]
+    for one in own:
+        name = f"{export.stem_of(one)}.toml"
+        st.download_button(name, export.chip_text(one), name, key=f"take-{name}", on_click="ignore")
+    st.caption(
+        "`perfmodel predict serving rows.csv --out predictions.csv` gives the same numbers, with dragged "
+        "chips beside it; the link in the address bar shows this page again."
+    )
+
+
+main()

@@ -1,0 +1,97 @@
+"""The pictures of the explorer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from perfmodel.design.knobs import KNOBS
+from perfmodel.interface import plots
+from perfmodel.interface.explain import Step
+from perfmodel.interface.explore.machines import MOVE, View
+from perfmodel.interface.figures import home_of, joules_of, points_of, roof_of, rooms_of
+
+SPEED = "tokens/s for one user"
+PRICE = "USD per million output tokens"
+ENERGY = "energy (J for an output token)"
+
+
+def front(views: Sequence[View], users: int, other: str = "dollars") -> Any:
+    """Speed of a user against price or energy, for 1 to 1,024 users; large where one stands."""
+    spots = []
+    for view in views:
+        points = {point.users: point for point in (*view.loads, view.here) if not point.short}
+        for count in sorted(points):
+            value = float(getattr(points[count], other))
+            spot = plots.Spot(view.name, points[count].speed, value, f"{count:,.0f} users")
+            spots += [spot] if math.isfinite(value) else []
+    title = f"Speed against {'price' if other == 'dollars' else 'energy'}, 1 to 1,024 users"
+    axes = (SPEED, PRICE if other == "dollars" else ENERGY)
+    return plots.front(spots, title, axes, f"{users:,} users")
+
+
+def times(views: Sequence[View]) -> Any:
+    """Where the time of a decode step goes."""
+    rows = [(view.name, view.bounds * 1e3) for view in views]
+    return plots.breakdown(rows, "Where the time of a decode step goes")
+
+
+def tornado(view: View, other: str = "tpot") -> Any:
+    """What each knob does to the time of a token, or to its price."""
+    which = 0 if other == "tpot" else 1
+    effects = [
+        plots.Effect(KNOBS[name].label, 100 * moves[which][0], 100 * moves[which][1])
+        for name, moves in view.moves.items()
+        if all(math.isfinite(change) for change in moves[which])
+    ]
+    word = "time" if other == "tpot" else "price"
+    return plots.tornado(
+        effects,
+        f"{view.name}: what moves the {word} of a token",
+        f"change of the {word} of a token (%)",
+        f"{100 * (MOVE - 1):.0f} %",
+    )
+
+
+def stuck(view: View) -> list[str]:
+    """Knobs that, turned down, leave no room for the model."""
+    return [
+        KNOBS[name].label
+        for name, moves in view.moves.items()
+        if not all(math.isfinite(change) for pair in moves for change in pair)
+    ]
+
+
+def kernels(steps: Sequence[Step]) -> Any:
+    """Kernels of a decode step under the roofs of their chips."""
+    homes = [home_of(step.cost) for step in steps]
+    names = [
+        f"{step.name}, {i + 1}" if _twice(steps, step) else step.name
+        for i, step in enumerate(steps)
+    ]
+    both = list(zip(names, steps, homes, strict=True))
+    roofs = [roof_of(name, step.chip, step.plan, home) for name, step, home in both]
+    points = [point for name, step, home in both for point in points_of(name, step.cost, home)]
+    return plots.roofline(roofs, points, "Kernels of a decode step under their roofs")
+
+
+def _twice(steps: Sequence[Step], step: Step) -> bool:
+    return sum(other.name == step.name for other in steps) > 1
+
+
+def energies(names: Sequence[str], steps: Sequence[Step], users: int) -> Any:
+    """Where the energy of a decode step goes, for each of its tokens."""
+    rows = [
+        (name, {term: joules / users for term, joules in joules_of(step.cost).items()})
+        for name, step in zip(names, steps, strict=True)
+    ]
+    return plots.energy(rows, "Where the energy of a decode step goes", "J for each token")
+
+
+def rooms(names: Sequence[str], steps: Sequence[Step]) -> Any:
+    """What one chip keeps in which memory."""
+    found = [
+        room
+        for name, step in zip(names, steps, strict=True)
+        for room in rooms_of(name, step.chip, step.cost)
+    ]
+    return plots.placement(found, "What one chip keeps where")

@@ -1,0 +1,274 @@
+"""The explorer: the numbers of `predict serving`, links that come back, exports that run."""
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow.csv
+import pytest
+from command import run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perfmodel.design.knobs import KNOBS, turn, turn_file
+from perfmodel.errors import InputError
+from perfmodel.interface.explore import export, page_path
+from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of
+from perfmodel.interface.explore.scenario import (
+    MOST_FACTOR,
+    Machine,
+    Scenario,
+    from_query,
+    machine,
+    to_query,
+)
+from perfmodel.interface.explore.serve import command
+from perfmodel.interface.serving import predict_cells
+from perfmodel.library.chip import build, chip_file, load_chip
+from perfmodel.library.efficiency import FITTED
+from perfmodel.workload.plan import Plan
+
+SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
+TURNED = SMALL._replace(machines=(machine("h100-sxm", 1, {"bandwidth": 2.0, "price": 0.5}),))
+
+factors = st.dictionaries(
+    st.sampled_from(list(KNOBS)), st.sampled_from([0.25, 0.5, 1.0, 1.1, 2.0, MOST_FACTOR])
+)
+machines = st.builds(
+    machine,
+    st.sampled_from(["h100-sxm", "wse-3", "lpu-v1"]),
+    st.integers(1, 100_000),
+    factors,
+    st.sampled_from(["", "fp8", "bf16"]),
+)
+scenarios = st.builds(
+    Scenario,
+    st.lists(machines, min_size=1, max_size=4).map(tuple),
+    st.sampled_from(["llama-3.1-70b", "deepseek-v3"]),
+    st.integers(1, 10_000_000),
+    st.integers(1, 1_000_000),
+    st.integers(1, 1_000_000),
+)
+
+
+@given(scenarios)
+@settings(max_examples=50, deadline=None)
+def test_a_link_brings_back_the_scenario(scenario: Scenario):
+    assert from_query(to_query(scenario)) == scenario
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"machine": ["h100"]}, "write for example 8"),
+        ({"machine": ["0*h100"]}, "greater than zero"),
+        ({"machine": ["1.5*h100"]}, "whole numbers"),
+        ({"machine": ["8*h100:,srm=2"]}, "what can be changed is sram"),
+        ({"machine": ["8*h100:,sram=1e9"]}, "allowed are factors"),
+        ({"machine": ["8*h100:,sram=x"]}, "not a number"),
+        ({"users": ["-1"]}, "greater than zero"),
+        ({"prompt": ["1e300"]}, "greater than zero up to 1e9"),
+    ],
+)
+def test_a_link_that_cannot_be_read_is_said_to_be_so(query: dict[str, list[str]], said: str):
+    with pytest.raises(InputError, match=said):
+        from_query(query)
+
+
+def test_a_knob_turns_a_chip_as_it_turns_its_file():
+    chip = load_chip("h100")
+    _, file = chip_file("h100")
+    for name in KNOBS:
+        one, other = (
+            turn(chip, {name: 3.0}),
+            build("h100-sxm", turn_file(file, {name: 3.0}), Plan(), FITTED),
+        )
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_stacks_bring_size_and_bandwidth_beside_bandwidth_alone():
+    before, after = load_chip("h100"), turn(load_chip("h100"), {"stacks": 2.0, "bandwidth": 1.5})
+    assert float(after.main.capacity / before.main.capacity) == pytest.approx(2)
+    assert float(after.main.bandwidth / before.main.bandwidth) == pytest.approx(3)
+
+
+def test_an_unknown_knob_is_refused():
+    with pytest.raises(InputError, match="there is no knob 'dies'; a chip has sram"):
+        turn(load_chip("h100"), {"dies": 2.0})
+
+
+@pytest.fixture(scope="module")
+def shown() -> Any:
+    """A small machine as the page shows it."""
+    return view(SMALL.machines[0], SMALL)
+
+
+def test_a_machine_has_the_numbers_of_predict_serving(shown: Any):
+    cells = {name: [value] for name, value in cells_of(SMALL.machines[0], SMALL).items()}
+    found = {name: values[0] for name, values in predict_cells(cells, 1, FITTED).items()}
+    for column, value in (
+        ("ttft_ms", 1e3 * shown.here.ttft),
+        ("tpot_ms", 1e3 * shown.here.tpot),
+        ("joules_per_output_token", shown.here.joules),
+        ("usd_per_million_output_tokens", shown.here.dollars),
+        ("tpot_ms_low", 1e3 * shown.here.tpot * shown.low),
+    ):
+        assert float(found[column]) == pytest.approx(value, rel=1e-4)
+    assert found["bound"] == shown.bound
+
+
+def test_the_curve_falls_in_speed_with_users_and_knobs_move_it(shown: Any):
+    assert [point.users for point in shown.loads] == list(LOADS)
+    assert all(a.speed >= b.speed for a, b in zip(shown.loads, shown.loads[1:], strict=False))
+    (slower, faster), (_, cheaper) = shown.moves["bandwidth"]
+    assert slower > 0 > faster and cheaper < 0
+    assert shown.moves["price"][0] == (0, 0) and shown.moves["price"][1][0] < 0
+
+
+def test_a_drag_moves_speed_and_price_as_it_says(shown: Any):
+    """Twice the memory bandwidth is faster; at half the price of the chip it is cheaper too."""
+    turned = view(TURNED.machines[0], TURNED)
+    assert turned.here.speed > shown.here.speed
+    assert turned.here.dollars < 0.6 * shown.here.dollars
+
+
+def test_a_drag_takes_less_than_300_ms(shown: Any):
+    """Processor time of the model, best of three, once it is compiled; others share the machine."""
+    seconds = []
+    for i in range(3):
+        start = time.process_time()
+        view(machine("h100-sxm", 1, {"sram": 1.5 + i}), SMALL)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.3
+
+
+@pytest.mark.slow
+def test_the_exported_python_gives_the_same_numbers(shown: Any):
+    scenario = SMALL._replace(machines=(SMALL.machines[0], TURNED.machines[0]))
+    views = [view(one, scenario) for one in scenario.machines]
+    space: dict[str, Any] = {}
+    exec(export.python_of(scenario, views), space)
+    for one in views:
+        served = space["found"][one.name]
+        assert float(served.tpot) == pytest.approx(one.here.tpot, rel=1e-4)
+        assert float(served.ttft) == pytest.approx(one.here.ttft, rel=1e-4)
+        assert float(served.energy) == pytest.approx(one.here.joules, rel=1e-4)
+
+
+def test_exported_rows_and_chips_give_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    turned = TURNED.machines[0]
+    (tmp_path / f"{export.stem_of(turned)}.toml").write_text(export.chip_text(turned))
+    (tmp_path / "rows.csv").write_text(export.rows_text(TURNED))
+    monkeypatch.chdir(tmp_path)
+    assert run("chips", f"{export.stem_of(turned)}.toml")[0] == 0
+    assert run("predict", "serving", "rows.csv", "--out", "out.csv")[::2] == (0, "")
+    (found,) = pyarrow.csv.read_csv("out.csv").to_pylist()
+    here = view(turned, TURNED).here
+    assert found["tpot_ms"] == pytest.approx(1e3 * here.tpot, rel=1e-4)
+    assert found["usd_per_million_output_tokens"] == pytest.approx(here.dollars, rel=1e-4)
+
+
+def test_exported_numbers_hold_every_load(shown: Any):
+    text = export.numbers_text([shown]).encode()
+    found = pyarrow.csv.read_csv(io.BytesIO(text)).to_pylist()
+    assert len(found) == 1 + len(LOADS)
+    assert found[0]["tpot_ms"] == pytest.approx(1e3 * shown.here.tpot)
+
+
+def test_a_machine_that_cannot_be_is_one_sentence():
+    said = view_of(Machine("nothing", 1), SMALL)
+    assert isinstance(said, str) and said.endswith(".") and "unknown chip" in said
+
+
+def test_the_page_is_served_on_this_machine_alone():
+    words = command(8501, browser=False)
+    assert "--server.address=127.0.0.1" in words and "--browser.gatherUsageStats=false" in words
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The page, started with a small scenario."""
+    testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra app")
+    found = testing.AppTest.from_file(str(page_path()), default_timeout=300)
+    for name, values in to_query(SMALL).items():
+        found.query_params[name] = values
+    return found
+
+
+pytestmark = pytest.mark.filterwarnings("default")  # of Streamlit and what it draws with
+
+
+def test_the_page_shows_numbers_and_follows_a_drag(app: Any):
+    app.run()
+    assert not app.exception and not app.error
+    speed = app.metric[0].value
+    app.select_slider(key="bandwidth-0").set_value(2.0).run()
+    assert not app.exception and app.metric[0].value != speed
+    assert "1*h100-sxm:,bandwidth=2" in app.query_params["machine"]
+
+
+def test_every_control_of_the_page_works(app: Any):
+    app.run()
+    for shown in ("Energy", "Time", "Sensitivities"):
+        app.segmented_control(key="shown").set_value(shown).run()
+        assert not app.exception and not app.error
+    for name in KNOBS:
+        app.select_slider(key=f"{name}-0").set_value(1.5)
+    app.number_input(key="users-of-traffic").set_value(16).run()
+    assert not app.exception and not app.error
+    assert "16" in app.query_params["users"]
+
+
+@pytest.mark.slow
+def test_kernels_memory_and_formats_are_shown(app: Any):
+    app.run()
+    for shown in ("Kernels", "Memory"):
+        app.segmented_control(key="shown").set_value(shown).run()
+        assert not app.exception and not app.error
+    app.selectbox(key="format-0").set_value("bf16").run()
+    assert not app.exception and not app.error
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_too_small_is_told_so_and_the_page_stays(app: Any):
+    app.run()
+    app.selectbox(key="model").set_value("llama-3.1-405b").run()
+    assert not app.exception
+    assert "does not fit" in app.warning[0].value
+
+
+@pytest.mark.slow
+def test_a_wrong_link_starts_the_page_as_if_there_were_none(app: Any):
+    app.query_params["machine"] = ["8*nothing-like-it"]
+    app.query_params["model"] = ["llama-3.2-1b"]
+    app.run()
+    assert not app.exception
+    assert "unknown chip" in app.error[0].value
+
+
+def test_wrong_uploads_are_one_sentence(app: Any):
+    app.run()
+    upload = app.file_uploader(key="config")
+    upload.set_value(("config.json", json.dumps({"a": 1}).encode(), "application/json")).run()
+    assert not app.exception and len(app.error) == 1
+    assert "config.json" in app.error[0].value and "Traceback" not in app.error[0].value
+    app.file_uploader(key="config").set_value([])
+    chip = app.file_uploader(key="chip")
+    chip.set_value(("my.toml", os.urandom(100), "application/toml")).run()
+    assert not app.exception and any("my.toml" in error.value for error in app.error)
+
+
+def test_a_chip_of_ones_own_is_taken(app: Any):
+    app.run()
+    text = export.chip_text(TURNED.machines[0])
+    app.file_uploader(key="chip").set_value(("my.toml", text.encode(), "application/toml")).run()
+    assert not app.exception and not app.error
+    assert app.selectbox(key="chip-0").options[0].endswith("(loaded)")

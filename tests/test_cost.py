@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from silicon import made_of, number, slope
 
 from perfmodel.hardware import cost
 from perfmodel.hardware.cost import Die
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
-from tests.silicon import made_of, number, slope
 
 CONSTANTS = load_constants().values.cost
 MADE = made_of()

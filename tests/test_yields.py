@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
+from silicon import number, slope
 
 from perfmodel.hardware import yields
-from tests.silicon import number, slope
 
 DENSITY = number(1000.0)  # 0.1 defects on a cm2
 LAWS = {"poisson": yields.poisson, "murphy": yields.murphy, "nb": yields.negative_binomial}

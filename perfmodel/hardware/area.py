@@ -4,9 +4,10 @@ $$A = \frac{c_s M_s + c_r M_r}{\rho} + s\,\Big(a_m m + (a_v + \tau a_t + g a_g)\
       + a_x \frac{B_x}{f}\Big) + n\Big(A_\text{PHY} + \frac{T}{\lambda} + s\,a_n\Big)
       + \ldots + \sqrt{s}\,A_0$$
 
-with macro density $\rho$, logic density $\lambda$ and the logic's scale
-$s = (\lambda/\lambda_{N7})^{-\gamma}$. There is no factor over everything: it could not be told
-from the blocks that it multiplies. Constants are at N7, and all-in: routing and white space are theirs.
+with macro density $\rho = \rho_{N7} (\rho_\text{node}/\rho_{N7})^\delta$, logic density $\lambda$
+and the logic's scale $s = (\lambda/\lambda_{N7})^{-\gamma}$. Constants are at N7, and all-in:
+routing and white space are theirs, for a factor over everything could not be told from the parts
+that it multiplies.
 """
 
 import functools
@@ -20,6 +21,9 @@ from perfmodel.units import Scalar, as_scalar
 
 N7_DENSITY = 91.2e12
 """Transistors on a m2 of TSMC N7, high density (WikiChip); constants are given at this density."""
+
+N7_SRAM = 24.7e12 / 8
+"""Bytes on a m2 of a macro at N7: 31.8 Mb/mm2 of N5 by the ratio of their cells."""
 
 RETICLE = (26e-3, 33e-3)
 """Sides of the field that a scanner exposes at once, in m (ASML; High-NA halves the longer one)."""
@@ -42,10 +46,11 @@ class AreaConstants(eqx.Module):
     - `core`: for each core; `crossbar`: for each byte in a clock between cores and shared SRAM.
     - `stack`: for each stack, beyond PHY and controller: queues, fabric, its share of what shares it.
     - `channel`: for each 32-bit channel, beyond PHY and controller.
-    - `link`, `bridge`: m2/(byte/s) of links off and within the package, at any node.
+    - `link`, `bridge`, `bonds`: m2/(byte/s) of links off the package, to dies beside and to dies
+      above or below, at any node.
     - `fixed`: of every die that is not stacked: pads, clocks, management, host interface; it
       shrinks with the root of the logic's scale.
-    - `exponent`: how much of a node's density logic gains.
+    - `exponent`, `sram_exponent`: how much of a node's density logic and SRAM gain.
     """
 
     sram: Scalar = eqx.field(converter=as_scalar)
@@ -61,13 +66,20 @@ class AreaConstants(eqx.Module):
     channel: Scalar = eqx.field(converter=as_scalar)
     link: Scalar = eqx.field(converter=as_scalar)
     bridge: Scalar = eqx.field(converter=as_scalar)
+    bonds: Scalar = eqx.field(converter=as_scalar)
     fixed: Scalar = eqx.field(converter=as_scalar)
     exponent: Scalar = eqx.field(converter=as_scalar)
+    sram_exponent: Scalar = eqx.field(converter=as_scalar)
 
 
 def logic_scale(node: Node, constants: AreaConstants) -> Scalar:
     """Area of logic over its area at N7."""
     return (node.logic_density / N7_DENSITY) ** -constants.exponent
+
+
+def array_density(node: Node, constants: AreaConstants) -> Scalar:
+    """Bytes on a m2 of SRAM arrays: what surrounds the cells shrinks less than they do."""
+    return N7_SRAM * (node.sram_density / N7_SRAM) ** constants.sram_exponent
 
 
 def blocks(parts: Parts, technology: Technology, constants: AreaConstants) -> dict[str, Scalar]:
@@ -80,18 +92,19 @@ def blocks(parts: Parts, technology: Technology, constants: AreaConstants) -> di
     return tiles(parts, node, constants) | {
         "stacks": parts.stacks * interface_area(technology.memory, node, constants),
         "channels": parts.channels * channel,
-        "links": parts.link * constants.link + parts.bridge * constants.bridge,
+        "links": parts.link * constants.link,
+        "bridges": parts.bridge * constants.bridge + parts.bonds * constants.bonds,
         "fixed": parts.base * constants.fixed * jnp.sqrt(scale),
     }
 
 
 def tiles(parts: Parts, node: Node, constants: AreaConstants) -> dict[str, Scalar]:
     """Area of cores and SRAM alone, in m2: what a wafer-scale part repeats."""
-    scale = logic_scale(node, constants)
+    scale, density = logic_scale(node, constants), array_density(node, constants)
     control = parts.threaded * constants.threads + parts.graphics * constants.graphics
     return {
-        "sram": constants.sram * parts.sram / node.sram_density,
-        "registers": constants.registers * parts.registers / node.sram_density,
+        "sram": constants.sram * parts.sram / density,
+        "registers": constants.registers * parts.registers / density,
         "matrix": scale * constants.matrix * parts.matrix,
         "vector": scale * (constants.vector + control) * parts.vector,
         "double": scale * constants.double * parts.double,

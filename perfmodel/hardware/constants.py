@@ -3,7 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PRNGKeyArray
 
 from perfmodel.hardware.area import AreaConstants
 from perfmodel.hardware.cost import CostConstants
@@ -20,10 +21,6 @@ class Constants(eqx.Module):
 
 def draw(constants: Constants, spreads: Constants, key: PRNGKeyArray) -> Constants:
     """One possible set of constants, log-normal around the fitted ones; `vmap` over keys for many."""
-    leaves, form = jax.tree.flatten(constants)
-    keys = jax.tree.unflatten(form, list(jax.random.split(key, len(leaves))))
-
-    def one(value: Array, spread: Array, seed: PRNGKeyArray) -> Array:
-        return value * jnp.exp(spread * jax.random.normal(seed, value.shape, value.dtype))
-
-    return jax.tree.map(one, constants, spreads, keys)
+    values, unravel = ravel_pytree(constants)
+    away = jax.random.normal(key, values.shape, values.dtype)
+    return unravel(values * jnp.exp(ravel_pytree(spreads)[0] * away))

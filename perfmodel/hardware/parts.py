@@ -16,7 +16,8 @@ class Parts(eqx.Module):
     - `cores`: that fetch their own instructions.
     - `stacks`: of memory beside the die (HBM); `channels`: of 32 bits off the package.
     - `link`: bytes/s in one direction over links to other chips and the host.
-    - `bridge`: bytes/s in one direction to other dies of the package.
+    - `bridge`: bytes/s in one direction to dies beside it in the package; `bonds`: to dies that it is
+      stacked on or carries.
     - `crossbar`: bytes/s between cores and SRAM that they share.
     - `clock`: in 1/s.
     - `threaded`: share of the vector units that run SIMT threads; 1 on GPUs, 0 elsewhere.
@@ -34,6 +35,7 @@ class Parts(eqx.Module):
     channels: Scalar = eqx.field(converter=as_scalar, default=0.0)
     link: Scalar = eqx.field(converter=as_scalar, default=0.0)
     bridge: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    bonds: Scalar = eqx.field(converter=as_scalar, default=0.0)
     crossbar: Scalar = eqx.field(converter=as_scalar, default=0.0)
     clock: Scalar = eqx.field(converter=as_scalar, default=1e9)
     threaded: Scalar = eqx.field(converter=as_scalar, default=0.0)

@@ -1,7 +1,9 @@
 r"""Power: energy of what moves and is computed, what leaks, and the clock that a limit leaves.
 
-$$P = v^2\,(e_m F_m + e_v F_v + e_s B_s + \ldots) + v^2\,(w A + w_s M_s) + \ldots, \qquad
-v = \frac{V}{V_0}$$
+$$P = c\,\big[v^2\,(e_m F_m + e_v F_v + e_s B_s + w A + w_s M_s)
+      + (e_d + e_h) B_d + e_l B_l + e_b B_b + n P_d\big], \qquad v = \frac{V}{V_0}$$
+
+with FLOP/s $F$, bytes/s $B$ of SRAM, memory devices, links and bridges, area $A$ and SRAM $M_s$.
 
 A chip at its power limit lowers its clock, and its voltage with it, until it draws no more:
 dynamic power falls as $x\,v(x)^2$ with the share $x$ of the full clock.
@@ -16,6 +18,13 @@ import jax.numpy as jnp
 from perfmodel.hardware.parts import Parts
 from perfmodel.hardware.technology import Node, Technology
 from perfmodel.units import Scalar, as_scalar
+
+CLOCK = 1.5e9
+"""Clock that large chips run at their node's nominal voltage, in 1/s (assumed: A100 1.4, H100 1.8)."""
+
+FARTHER = 1.65
+"""Energy of a byte from a large array over one from a small one: 14 pJ for 64 bits of 1 MB, 8.5 of
+32 KB (Jouppi et al., Ten Lessons, ISCA 2021, table 2)."""
 
 
 class PowerConstants(eqx.Module):
@@ -52,12 +61,14 @@ class Activity(eqx.Module):
     """What a chip does in a second. Achieved rates give power at work, peak rates a thermal limit.
 
     - `matrix`: bf16 FLOP/s of matrix units; `vector`: fp32 FLOP/s.
-    - `sram`, `memory`, `link`, `bridge`: bytes/s.
+    - `sram`: bytes/s of the cores' own SRAM; `shared`: of SRAM that cores share.
+    - `memory`, `link`, `bridge`: bytes/s.
     """
 
     matrix: Scalar = eqx.field(converter=as_scalar, default=0.0)
     vector: Scalar = eqx.field(converter=as_scalar, default=0.0)
     sram: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    shared: Scalar = eqx.field(converter=as_scalar, default=0.0)
     memory: Scalar = eqx.field(converter=as_scalar, default=0.0)
     link: Scalar = eqx.field(converter=as_scalar, default=0.0)
     bridge: Scalar = eqx.field(converter=as_scalar, default=0.0)
@@ -83,7 +94,7 @@ def dynamic_power(
     return {
         "matrix": constants.matrix * node.matrix_energy * activity.matrix,
         "vector": constants.vector * node.vector_energy * activity.vector,
-        "sram": constants.sram * node.sram_energy * activity.sram,
+        "sram": constants.sram * node.sram_energy * (activity.sram + FARTHER * activity.shared),
         "memory": (memory.energy + constants.host) * activity.memory,
         "link": constants.link * technology.link.energy * activity.link,
         "bridge": constants.bridge * activity.bridge,
@@ -118,10 +129,21 @@ def drawn(
     technology: Technology,
     constants: PowerConstants,
 ) -> Scalar:
-    """Power of a chip at work at its nominal clock, in W."""
-    moving = total(dynamic_power(activity, technology, constants))
-    idle = total(static_power(parts, area, technology, constants))
-    return constants.overhead * (moving + idle)
+    """Power of a chip at work at its clock, in W.
+
+    **Arguments:**
+
+    - `parts`: its clock sets the voltage; its SRAM and memory devices draw static power.
+    - `area`: of all its dies, in m2; `activity`: of the whole chip.
+    """
+    moving = dynamic_power(activity, technology, constants)
+    idle = static_power(parts, area, technology, constants)
+    off_die = ("memory", "link", "bridge", "memory idle")
+    terms = (moving | idle).items()
+    outside = functools.reduce(jnp.add, [power for name, power in terms if name in off_die])
+    inside = functools.reduce(jnp.add, [power for name, power in terms if name not in off_die])
+    squared = jnp.square(voltage(parts.clock / CLOCK, technology.node, constants))
+    return constants.overhead * (squared * inside + outside)
 
 
 def peak_activity(parts: Parts, technology: Technology, sram: Scalar) -> Activity:
@@ -129,15 +151,16 @@ def peak_activity(parts: Parts, technology: Technology, sram: Scalar) -> Activit
 
     **Arguments:**
 
-    - `sram`: bandwidth of the cores' SRAM, in bytes/s.
+    - `sram`: bandwidth of the cores' own SRAM, in bytes/s.
     """
     return Activity(
         matrix=parts.matrix * parts.clock,
         vector=parts.vector * parts.clock,
         sram=sram,
+        shared=parts.crossbar,
         memory=parts.stacks * technology.memory.bandwidth,
         link=parts.link,
-        bridge=parts.bridge,
+        bridge=parts.bridge + parts.bonds,
     )
 
 

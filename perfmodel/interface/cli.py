@@ -423,7 +423,10 @@ def validate(
         str, typer.Option("--protocol", help="quick (three minutes) or full (hours).")
     ] = "quick",
     chips: Annotated[str, typer.Option(help="Only these chips, with commas.")] = "",
-    ops: Annotated[str, typer.Option(help="Only these operations, with commas.")] = "",
+    ops: Annotated[
+        str,
+        typer.Option(help="Only these operations, with commas; technology: chips, not kernels."),
+    ] = "",
     json_: Annotated[
         Path | None, typer.Option("--json", help="File of the report to write.")
     ] = None,
@@ -444,15 +447,17 @@ def validate(
     """Say how far predictions lie from kernels that no fit has seen, beside three rivals.
 
     The rivals, on the same rows: a plain roofline, a random forest, and what frameworks
-    disagree by on one chip.
+    disagree by on one chip. Then the same of area, power and cost of chips, each left out once.
 
     Example: perfmodel validate --protocol quick --json quick.json
+
+    Example: perfmodel validate --ops technology
 
     Example: perfmodel validate --protocol full --out validation --resume
     """
     from perfmodel.calibration.splits import protocol as named
     from perfmodel.files import check_folder, check_place
-    from perfmodel.interface import musts
+    from perfmodel.interface import musts, technology
     from perfmodel.interface import validate as protocol_
 
     for place, check in ((json_, check_place), (out, check_folder)):
@@ -463,11 +468,16 @@ def validate(
     _check_report(report)
     with _bar("validate") as update:
         found = protocol_.validate(request, update)
-    records = found["kernels"]
-    if how.quick:
+    records, chips_ = found["kernels"], found["technology"]
+    if records and how.quick:
         _table("Rows that no fit has seen", musts.TABLE, musts.lines(records))
         console.print()
-    _table("What must be reached", musts.SUMMARY, musts.summary(records))
+    if records:
+        _table("What must be reached", musts.SUMMARY, musts.summary(records))
+    if chips_:
+        _table("Chips that a fit has not seen", technology.TABLE, technology.lines(chips_))
+        console.print()
+        _table("Technology: what must be reached", technology.SUMMARY, technology.summary(chips_))
     for note in protocol_.notes(found):
         console.print(note, soft_wrap=True)
     if request.report is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.files import cells_of, read_csv
-from perfmodel.interface import musts, plots
+from perfmodel.interface import musts, plots, technology
 from perfmodel.interface import reproduce as made
 from perfmodel.interface.explain import Explanation, Line, Step, lines_of, terms_of
 from perfmodel.interface.figures import home_of, joules_of, points_of, roof_of, rooms_of
@@ -227,6 +227,12 @@ def validate_page(report: musts.Record, notes: list[str], charts: list[Any]) -> 
     tables = [
         Table("What must be reached", musts.SUMMARY, musts.summary(records)),
         Table("Rows that no fit has seen", musts.TABLE, musts.lines(records)),
+        Table("Technology", technology.SUMMARY, technology.summary(report["technology"])),
+        Table(
+            "Chips that a fit has not seen",
+            technology.TABLE,
+            technology.lines(report["technology"]),
+        ),
     ]
     said = [
         "Errors on rows that no fit has seen, beside a roofline, a random forest, and frameworks."

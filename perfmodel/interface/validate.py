@@ -16,7 +16,7 @@ from perfmodel.calibration.splits import Job, Protocol, Unit, jobs, read, units
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv, write_whole
-from perfmodel.interface import plots
+from perfmodel.interface import plots, technology
 from perfmodel.interface.musts import Record
 from perfmodel.interface.versions import versions
 from perfmodel.library.chip import find_chip
@@ -30,7 +30,8 @@ class Request(NamedTuple):
     """What is asked.
 
     - `source`: `aiconfigurator`, or a path to its wheel or checkout.
-    - `chips`, `ops`: names of the protocol's; empty: all of them.
+    - `chips`, `ops`: names of the protocol's; empty: all of them. `technology` among `ops` asks for
+      area, power and cost of chips, alone or beside others.
     - `json`: file of the report; `out`: folder of the pictures and of every row.
     - `resume`: keep what the report already holds.
     """
@@ -67,8 +68,12 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
     if request.out is not None:
         plots.parity([], "")  # says at once when pictures cannot be made
         (request.out / "rows").mkdir(parents=True, exist_ok=True)
-    report, root = _begun(request), locate(request.source)
-    asked = _units(request)
+    report, asked = _begun(request), _units(request)
+    root = locate(request.source) if asked else Path()
+    if _wants_technology(request) and not report["technology"]:
+        progress(0, len(asked) + 1, TECHNOLOGY)
+        report["technology"] = technology.records()
+        _finished(TECHNOLOGY, request, report)
     for done, unit in enumerate(asked):
         progress(done, len(asked), unit.name)
         if unit.name not in report["done"]:
@@ -80,10 +85,20 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
     return report
 
 
+TECHNOLOGY = "technology"
+"""The name, among operations, of area, power and cost of chips."""
+
+
+def _wants_technology(request: Request) -> bool:
+    return TECHNOLOGY in request.ops or not (request.ops or request.chips)
+
+
 def _units(request: Request) -> list[Unit]:
     how = request.how
+    if list(request.ops) == [TECHNOLOGY]:
+        return []
     chips = [_one_of(find_chip(name), how.chips, "--chips") for name in request.chips]
-    ops = [_one_of(name, how.ops, "--ops") for name in request.ops]
+    ops = [_one_of(name, how.ops, "--ops") for name in request.ops if name != TECHNOLOGY]
     return units(
         [chip for chip in how.chips if chip in (chips or how.chips)],
         [op for op in how.ops if op in (ops or how.ops)],

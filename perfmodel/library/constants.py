@@ -39,8 +39,9 @@ class ConstantFile(Strict):
 
 
 class ConstantsFile(Strict):
-    """The constants of each part of the model, by name."""
+    """The constants of each part of the model, by name; `note` says where they come from."""
 
+    note: str = ""
     area: dict[str, ConstantFile]
     power: dict[str, ConstantFile]
     cost: dict[str, ConstantFile]

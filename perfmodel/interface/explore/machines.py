@@ -29,8 +29,8 @@ from perfmodel.workload.traffic import Traffic
 LOADS = tuple(2**i for i in range(11))
 """Users of a machine on the curve of speed against price."""
 
-MOVE = 1.1
-"""A knob is turned up and down by this factor to see what it moves."""
+MOVE = 0.1
+"""Share by which a knob is turned down and up to see what it moves."""
 
 AUTOMATIC = ("fp8", "int8", "bf16")
 """Formats of the weights that are taken where none is given: the first that the chip multiplies."""
@@ -157,8 +157,8 @@ def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
     """Factors of each row: as they are, then each knob down and up."""
     rows = {name: np.full(plain + 2 * len(KNOBS), one.factor(name)) for name in KNOBS}
     for i, name in enumerate(KNOBS):
-        rows[name][plain + 2 * i] /= MOVE
-        rows[name][plain + 2 * i + 1] *= MOVE
+        rows[name][plain + 2 * i] *= 1 - MOVE
+        rows[name][plain + 2 * i + 1] *= 1 + MOVE
     return rows
 
 

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,25 @@ from perfmodel.interface.explore.scenario import (
     to_query,
 )
 from perfmodel.interface.plots import as_png
+from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.report import MEANING, money
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.model import load_model, model_files
 from perfmodel.library.schema import ChipFile
 
 FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
+COLUMNS = (
+    "machine",
+    "tokens/s for a user",
+    "90 % range",
+    "USD/M tokens",
+    "J a token",
+    "first token (ms)",
+    "bound by",
+)
 FORMATS = {"": "automatic", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
 SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
-MOST_BYTES = 1_000_000
-"""No chip file or config.json is longer."""
+MOST_BYTES = 1_000_000  # no chip file or config.json is longer
 
 
 def main() -> None:
@@ -89,30 +100,28 @@ def _names(scenario: Scenario) -> list[str]:
 
 def _controls(start: Scenario) -> Scenario:
     """What is asked, at the side: the model, the traffic, the machines."""
-    side = st.sidebar
-    model = _model(side, start)
+    top, middle = st.sidebar.container(), st.sidebar.container()
+    files = st.sidebar.expander("files of your own")
+    own_model, chips = _own_model(files), _chips(files)
+    known = sorted(model_files())
+    place = known.index(start.model) if start.model in known else 0
+    model = own_model or top.selectbox("model", known, place, key="model")
     names = ("prompt", "output", "users")
     labels = ("tokens in", "tokens out", "users at once")
     mosts = (10_000_000, 1_000_000, 1_000_000)
     numbers = {
-        name: int(side.number_input(label, 1, most, getattr(start, name), key=f"{name}-of-traffic"))
+        name: int(top.number_input(label, 1, most, getattr(start, name), key=f"{name}-of-traffic"))
         for name, label, most in zip(names, labels, mosts, strict=True)
     }
-    count = side.number_input("machines compared", 1, MOST_MACHINES, len(start.machines))
-    chips = _chips(side)
-    machines = [_machine(i, start, chips) for i in range(int(count))]
+    count = top.number_input("machines compared", 1, MOST_MACHINES, len(start.machines))
+    machines = [_machine(middle, i, start, chips) for i in range(int(count))]
     return Scenario(tuple(machines), model, **numbers)
 
 
-def _model(side: Any, start: Scenario) -> str:
-    """A model of the library, or a config.json that is loaded here."""
-    known = sorted(model_files())
-    place = known.index(start.model) if start.model in known else 0
-    chosen = side.selectbox("model", known, place, key="model")
-    loaded = side.file_uploader("or a Hugging Face config.json", type="json", key="config")
-    if loaded is None:
-        return chosen
-    return _taken(side, loaded, lambda path: load_model(Path(path)), chosen)
+def _own_model(side: Any) -> str:
+    """The path of a config.json that is loaded here; empty without one."""
+    loaded = side.file_uploader("a Hugging Face config.json", type="json", key="config")
+    return "" if loaded is None else _taken(side, loaded, lambda path: load_model(Path(path)))
 
 
 def _chips(side: Any) -> list[str]:
@@ -121,16 +130,16 @@ def _chips(side: Any) -> list[str]:
     loaded = side.file_uploader("a chip of your own (TOML)", type="toml", key="chip")
     if loaded is None:
         return known
-    own = _taken(side, loaded, chip_file, "")
+    own = _taken(side, loaded, chip_file)
     return [own, *known] if own else known
 
 
-def _taken(side: Any, loaded: Any, check: Any, otherwise: str) -> str:
-    """The path of a loaded file that was checked; what is wrong with it is said in one sentence."""
+def _taken(side: Any, loaded: Any, check: Callable[[str], object]) -> str:
+    """The path of a loaded file that was checked; empty for a wrong one, which is said in one sentence."""
     content = loaded.getvalue()
     if len(content) > MOST_BYTES:
         side.error(f"{loaded.name} is longer than {MOST_BYTES:,} bytes; such files are not.")
-        return otherwise
+        return ""
     folder = (
         Path(tempfile.gettempdir()) / "perfmodel-explore" / hashlib.sha256(content).hexdigest()[:16]
     )
@@ -141,16 +150,16 @@ def _taken(side: Any, loaded: Any, check: Any, otherwise: str) -> str:
         check(str(path))
     except InputError as wrong:
         side.error(str(wrong).replace(str(path), loaded.name))
-        return otherwise
+        return ""
     return str(path)
 
 
-def _machine(i: int, start: Scenario, chips: list[str]) -> Machine:
+def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
     """One machine's controls: its chip, how many, its format, and its knobs."""
     begun = (
         start.machines[i] if i < len(start.machines) else START.machines[i % len(START.machines)]
     )
-    with st.sidebar.expander(f"machine {i + 1}", expanded=i == 0):
+    with box.expander(f"machine {i + 1}", expanded=i == 0):
         place = chips.index(begun.chip) if begun.chip in chips else 0
         chip = st.selectbox("chip", chips, place, key=f"chip-{i}", format_func=_label)
         count = st.number_input("chips", 1, 100_000, begun.size, key=f"count-{i}")
@@ -197,29 +206,32 @@ def _views(scenario: Scenario) -> list[tuple[Machine, View]]:
 
 def _answer(scenario: Scenario, views: list[View]) -> None:
     """Numbers, then the picture that is asked for."""
-    columns = st.columns(len(views))
-    for column, view in zip(columns, views, strict=True):
-        here = view.here
-        column.markdown(f"**{view.name}**, {view.precision}")
-        if here.short:
-            column.warning(f"does not fit: {here.short / 1e9:,.3g} GB short on each chip")
-            continue
-        low, high = here.speed / view.high, here.speed / view.low
-        column.metric("tokens/s for a user", f"{here.speed:,.4g}")
-        column.caption(f"90 % range {low:,.3g} to {high:,.3g}; bound by {view.bound}")
-        column.metric("USD/M tokens", _or_unknown(here.dollars))
-        column.metric("J a token", _or_unknown(here.joules))
-        column.metric("first token", f"{here.ttft * 1e3:,.4g} ms")
+    st.table([_numbers(view) for view in views])
     fitting = [view for view in views if not view.here.short] or views
     shown = st.segmented_control("show", SHOWN, default=SHOWN[0], key="shown") or SHOWN[0]
     charts = _charts(shown, scenario, views, fitting)
     for chart in charts:
-        st.altair_chart(chart, theme=None, width="stretch")
+        st.altair_chart(styled(chart), theme=None, width="stretch")
     st.session_state.chart = charts[0]
 
 
-def _or_unknown(value: float) -> str:
-    return f"{value:,.4g}" if value == value else "not known"
+def _numbers(view: View) -> dict[str, str]:
+    """A row of the table: what a machine is for a user, a purse and a meter."""
+    here, name = view.here, f"{view.name}, {view.precision}"
+    if here.short:
+        short = f"does not fit: {here.short / 1e9:,.3g} GB short on each chip"
+        return dict(zip(COLUMNS, (name, "", "", "", "", "", short), strict=True))
+    span = f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}"
+    values = (here.speed, here.dollars, here.joules, here.ttft * 1e3)
+    speed, dollars, joules, first = map(_plain, values)
+    return dict(zip(COLUMNS, (name, speed, span, dollars, joules, first, view.bound), strict=True))
+
+
+def _plain(value: float) -> str:
+    """Three digits, or all before the point; nothing is said of what is not known."""
+    if not math.isfinite(value):
+        return "not known"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[View]) -> list[Any]:

@@ -48,7 +48,7 @@ def tornado(view: View, other: str = "tpot") -> Any:
         effects,
         f"{view.name}: what moves the {word} of a token",
         f"change of the {word} of a token (%)",
-        f"{100 * (MOVE - 1):.0f} %",
+        f"{100 * MOVE:.0f} %",
     )
 
 

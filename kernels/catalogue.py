@@ -5,6 +5,8 @@ means one thing.
 """
 
 import dataclasses
+import functools
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
@@ -12,6 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.breakdown import Breakdown, total
+from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
 from perfmodel.kernels.collective import Kind, collective
@@ -248,3 +251,43 @@ OPERATIONS: dict[str, Operation] = {
     kind: Operation("collective", ("n_gpus", "bytes"), {"n_nodes": 1.0}, {}, _collective(kind))
     for kind in get_args(Kind)
 }
+
+
+def add_operation(name: str, operation: Operation) -> None:
+    """Add an operation of one's own: rows of it are read, predicted, explained and calibrated like others.
+
+    **Arguments:**
+
+    - `name`: what stands in a row's `op`.
+    - `operation`: its columns, and the function that counts its works.
+
+    **Raises:**
+
+    - `InputError`: for a name that is taken by another.
+    """
+    if OPERATIONS.get(name, operation) is not operation:
+        raise InputError(f"there is an operation {name!r} already; choose another name.")
+    OPERATIONS[name] = operation
+
+
+PLUGINS = "perfmodel.plugins"
+"""Group of entry points: functions of installed packages, called once, which may add operations."""
+
+
+@functools.cache
+def load_plugins() -> tuple[str, ...]:
+    """Call every installed plug-in; their names.
+
+    **Raises:**
+
+    - `InputError`: naming one that fails, and why.
+    """
+    names = []
+    for point in importlib.metadata.entry_points(group=PLUGINS):
+        try:
+            point.load()()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the plug-in {point.name} ({point.value}) fails: {reason}.") from None
+        names.append(point.name)
+    return tuple(names)

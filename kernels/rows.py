@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.kernels.catalogue import OPERATIONS, Operation
+from perfmodel.kernels.catalogue import OPERATIONS, Operation, load_plugins
 from perfmodel.library.chip import chip_names
 from perfmodel.library.efficiency import CACHED
 from perfmodel.library.files import LONGEST, fold, named, nearest, pick
@@ -66,6 +66,7 @@ def groups_of(
     for name in ("op", "chip", "dtype"):
         if name not in cells:
             raise InputError(f"the table has no column {name!r}; it has {named(cells)}.")
+    load_plugins()
     errors = np.full(count, "", dtype=object)
     names = chip_names() | {fold(name): stem for name, stem in (chips or {}).items()}
     keys = _keys(cells, count, errors, names)

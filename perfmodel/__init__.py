@@ -18,11 +18,20 @@ if TYPE_CHECKING:
     from perfmodel.design.knobs import turn as turn
     from perfmodel.errors import InputError as InputError
     from perfmodel.hardware.chip import Chip as Chip
+    from perfmodel.inference.serving import Service as Service
+    from perfmodel.inference.serving import Waits as Waits
+    from perfmodel.inference.serving import closed_loop as closed_loop
     from perfmodel.inference.serving import serve as serve
+    from perfmodel.inference.step import Cost as Cost
     from perfmodel.inference.step import decode_step as decode_step
     from perfmodel.inference.step import prefill as prefill
+    from perfmodel.kernels.catalogue import Operation as Operation
+    from perfmodel.kernels.catalogue import add_operation as add_operation
     from perfmodel.library.chip import load_chip as load_chip
     from perfmodel.library.model import load_model as load_model
+    from perfmodel.results import as_dict as as_dict
+    from perfmodel.results import as_json as as_json
+    from perfmodel.results import as_rows as as_rows
     from perfmodel.roofline import Work as Work
     from perfmodel.roofline import price as price
     from perfmodel.units import as_scalar as as_scalar
@@ -34,12 +43,21 @@ if TYPE_CHECKING:
 _PLACES = {
     "Breakdown": "breakdown",
     "Chip": "hardware.chip",
+    "Cost": "inference.step",
     "InputError": "errors",
+    "Operation": "kernels.catalogue",
     "Plan": "workload.plan",
+    "Service": "inference.serving",
     "Traffic": "workload.traffic",
     "Transformer": "workload.transformer",
+    "Waits": "inference.serving",
     "Work": "roofline",
+    "add_operation": "kernels.catalogue",
+    "as_dict": "results",
+    "as_json": "results",
+    "as_rows": "results",
     "as_scalar": "units",
+    "closed_loop": "inference.serving",
     "decode_step": "inference.step",
     "load_chip": "library.chip",
     "load_model": "library.model",

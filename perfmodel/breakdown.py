@@ -4,13 +4,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perfmodel.resources import NAMES
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.results import AbstractResult, Plain, named, plain
+from perfmodel.units import Scalar, Values, as_scalar
 
 SECONDS = (*NAMES, "power", "latency")
 """Terms of time: each resource, the power limit, and what nothing hides."""
@@ -36,7 +36,7 @@ BOUND_OF = {
 BOUNDS = tuple(dict.fromkeys(BOUND_OF.values()))
 
 
-class Breakdown(eqx.Module):
+class Breakdown(AbstractResult):
     """What work costs. Breakdowns add and scale; works do not.
 
     - `time`: in s.
@@ -71,10 +71,27 @@ class Breakdown(eqx.Module):
         """Seconds of each term."""
         return {name: self.seconds[i] for i, name in enumerate(SECONDS)}
 
+    def as_dict(self) -> Plain:
+        """Its numbers by name and unit."""
+        seconds = {f"time_{name}_s": plain(self.seconds[..., i]) for i, name in enumerate(SECONDS)}
+        joules = {f"energy_{name}_j": plain(self.joules[..., i]) for i, name in enumerate(JOULES)}
+        return {
+            "time_s": plain(self.time),
+            "energy_j": plain(jnp.sum(self.joules, axis=-1)),
+            "bound": named(_by_bound(self.seconds), BOUNDS),
+            **seconds,
+            **joules,
+        }
+
     def by_bound(self) -> Float[Array, " bounds"]:
         """Seconds of each of `BOUNDS`."""
-        which = jnp.array([BOUNDS.index(BOUND_OF[name]) for name in SECONDS])
-        return jnp.zeros(len(BOUNDS)).at[which].add(self.seconds)
+        return _by_bound(self.seconds)
+
+
+def _by_bound(seconds: Values) -> Values:
+    """Terms of time added by what they count as, along the last axis."""
+    which = jnp.array([BOUNDS.index(BOUND_OF[name]) for name in SECONDS])
+    return jnp.zeros((*seconds.shape[:-1], len(BOUNDS))).at[..., which].add(seconds)
 
 
 def total(parts: Sequence[Breakdown]) -> Breakdown:

@@ -15,15 +15,17 @@ $$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,
   + \Bigl(\frac{C}{B}-1\Bigr) R\,\text{TPOT}$$
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 
+from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.placement import place
 from perfmodel.inference.step import Pass, costs, decode_pass, mixed_pass, prompt_pass
+from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.framework import RESERVED, SEPARATE
 from perfmodel.workload.plan import Plan
@@ -31,7 +33,7 @@ from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Transformer
 
 
-class Service(eqx.Module):
+class Service(AbstractResult):
     """What a user sees, and what the machine spends.
 
     - `ttft`, `tpot`: time to first token, and per output token, means over requests, in s.
@@ -50,6 +52,19 @@ class Service(eqx.Module):
     energy: Scalar
     slack: Scalar
     seconds: Values
+
+    def as_dict(self) -> Plain:
+        """Its numbers by name and unit."""
+        numbers = {
+            "ttft_ms": 1e3 * self.ttft,
+            "tpot_ms": 1e3 * self.tpot,
+            "output_tokens_per_s_per_user": 1 / self.tpot,
+            "users": self.users,
+            "sequences": self.batch,
+            "joules_per_output_token": self.energy,
+            "free_bytes": self.slack,
+        }
+        return {n: plain(x) for n, x in numbers.items()} | {"bound": named(self.seconds, BOUNDS)}
 
 
 class Steps(NamedTuple):
@@ -86,8 +101,19 @@ def closed_loop(steps: Steps, host: HostEfficiency, traffic: Traffic) -> Waits:
     return Waits(prompt + burst + queue, tpot, total)
 
 
-def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Service:
-    """Serve `traffic` with a model on the chips of a plan."""
+Policy = Callable[[Steps, HostEfficiency, Traffic], Waits]
+"""A serving policy: what users wait for, from the seconds of a step and of a prompt."""
+
+
+def serve(
+    chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, policy: Policy = closed_loop
+) -> Service:
+    """Serve `traffic` with a model on the chips of a plan.
+
+    **Arguments:**
+
+    - `policy`: how prompts and decode steps share the machine; a closed loop if not given.
+    """
     batch = in_flight(chip, plan, model, traffic)
     passes = loop_passes(chip, plan, model, traffic, batch)
     step, prompt, *mixed = costs(chip, plan, model, passes)
@@ -96,7 +122,7 @@ def serve(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Servi
     else:
         busy = occupied(passes[1], prompt.time) / plan.data
     steps = Steps(batch, step.time, prompt.time, busy)
-    waits = closed_loop(steps, chip.efficiency.host, traffic)
+    waits = policy(steps, chip.efficiency.host, traffic)
     full = place(chip, plan, model, batch, traffic.prompt + traffic.output)
     later = jnp.maximum(traffic.output - 1, 0.0)
     prompts = jnp.maximum(traffic.together, plan.data)

@@ -16,6 +16,7 @@ from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_
 from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import Task, price_tasks
 from perfmodel.resources import Resources
+from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import Work, price
 from perfmodel.smooth import whole
 from perfmodel.units import Scalar, as_scalar
@@ -48,7 +49,7 @@ class Pass(NamedTuple):
         return sum((task.runs for task in self.layers + self.ends), as_scalar(0.0))
 
 
-class Cost(eqx.Module):
+class Cost(AbstractResult):
     """What one pass through a model costs.
 
     - `breakdown`: time by term, from the first layer to the last; energy of all chips;
@@ -71,6 +72,12 @@ class Cost(eqx.Module):
     def energy(self) -> Scalar:
         """Of all chips, in J."""
         return self.breakdown.energy
+
+    def as_dict(self) -> Plain:
+        """Its numbers by name and unit; sizes are of one chip."""
+        placed = self.placement
+        sizes = {"weights": placed.size, "cache": placed.cache_size, "free": placed.slack}
+        return self.breakdown.as_dict() | {f"{n}_bytes": plain(x) for n, x in sizes.items()}
 
 
 def decode_step(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Cost:

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -112,7 +113,15 @@ def read_as(kind: type[T], path: Path) -> T:
         raise InputError(f"{path}: {first_fault(error)}.") from None
 
 
+OWN = "PERFMODEL_LIBRARY"
+"""Variable of the environment that names folders of one's own, which are laid out like the library."""
+
+
 @functools.cache
 def stems(folder: str) -> dict[str, Path]:
-    """The files of a folder of the library, by stem."""
-    return {path.stem: path for path in sorted((ROOT / folder).glob("*.toml"))}
+    """The files of a folder of the library, and of folders of one's own, by stem; a later one wins."""
+    places = [ROOT, *map(Path, filter(None, os.environ.get(OWN, "").split(os.pathsep)))]
+    missing = [place for place in places if not place.is_dir()]
+    if missing:
+        raise InputError(f"{OWN} names {missing[0]}, which is no folder; correct or unset it.")
+    return {path.stem: path for place in places for path in sorted((place / folder).glob("*.toml"))}

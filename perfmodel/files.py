@@ -1,10 +1,12 @@
 """Tables and files that people hand in and take away: read with care, written whole or not at all."""
 
+import contextlib
 import csv
 import io
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +158,17 @@ def check_folder(path: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
+    with beside(path) as place:
+        place.write_bytes(content)
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A place to write, from which a file comes to `path` when it is whole; else nothing is left."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        yield Path(name)
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

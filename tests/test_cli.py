@@ -57,6 +57,7 @@ COMMANDS = [
     "reproduce",
     "search",
     "study",
+    "sweep",
     "explain",
     "chips",
     "models",

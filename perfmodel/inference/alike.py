@@ -1,7 +1,8 @@
 """Rows that share a compiled function: chips of one structure are stacked, and each row takes its own.
 
 Chips differ in numbers, not in form; so rows of many chips are priced in one `vmap`, in
-blocks of fixed sizes, and nothing is compiled twice.
+blocks of fixed sizes, and nothing is compiled twice. Where there are several devices, each
+takes its share of every block.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -35,12 +36,39 @@ def gather(stacked: T, which: np.ndarray) -> T:
 
 def in_blocks(function: Callable[..., Any], rows: Any) -> Any:
     """Apply a compiled `function` of rows to a tree of arrays, block by block, and join what comes out."""
-    count = len(jax.tree.leaves(rows)[0])
-    size = next((size for size in BLOCKS if count <= size), BLOCKS[-1])
+    return by_blocks(function, len(jax.tree.leaves(rows)[0]), lambda places: gather(rows, places))
+
+
+def by_blocks(
+    function: Callable[..., Any], count: int, take: Callable[[np.ndarray], Any], size: int = 0
+) -> Any:
+    """The same for `count` rows that are made when they are needed: `take` gives those at some places.
+
+    **Arguments:**
+
+    - `size`: rows of a block; of `BLOCKS` what suits the count if not given.
+    """
+    size = size or block_size(count)
     parts = []
     for start in range(0, count, size):
         places = np.minimum(np.arange(start, start + size), count - 1)
-        block = jax.tree.map(lambda leaf, places=places: np.asarray(leaf)[places], rows)
         kept = min(size, count - start)
-        parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], function(block)))
+        found = function(jax.tree.map(_spread, take(places)))
+        parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def block_size(count: int) -> int:
+    """Rows of the blocks in which `count` rows are priced."""
+    return next((size for size in BLOCKS if count <= size), BLOCKS[-1])
+
+
+def _spread(rows: np.ndarray) -> jax.Array | np.ndarray:
+    """Rows over all devices, as many on each; as they are where they cannot be shared out evenly."""
+    devices = jax.devices()
+    if len(devices) == 1 or len(rows) % len(devices):
+        return rows
+    mesh = jax.sharding.Mesh(np.array(devices), ("rows",))
+    return jax.device_put(
+        rows, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    )

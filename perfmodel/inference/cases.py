@@ -82,7 +82,7 @@ Block = tuple[Chip, Transformer, dict]
 
 def of_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
     """The same of rows that are a block already."""
-    return in_blocks(functools.partial(_mapped, function, plan), block)
+    return in_blocks(functools.partial(mapped, function, plan), block)
 
 
 def plan_of(cases: Sequence[Case]) -> Plan:
@@ -101,7 +101,8 @@ def block_of(rows: Sequence[tuple[Case, Split]]) -> Block:
 
 
 @eqx.filter_jit
-def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
+def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
+    """A function of chip, plan, model and traffic over a block of rows; compiled once a form and size."""
     return jax.vmap(lambda chip, model, row: function(*_asked(chip, plan, model, row)))(*block)
 
 
@@ -123,16 +124,21 @@ def with_ranks(plan: Plan, row: dict) -> Plan:
 
 
 def numbers_of(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:
-    """What the rows of a block are, by column; -1 where the number of users is free."""
-    columns = {
-        "prompt": [case.row.isl * case.row.length_ratio for case, _ in rows],
-        "output": [case.row.osl * case.row.length_ratio for case, _ in rows],
-        "users": [np.nan_to_num(case.row.concurrency, nan=-1.0) for case, _ in rows],
-        "steady": [0.0 if case.mode == "static_batch" else 1.0 for case, _ in rows],
-        "rounds": [case.row.requests_per_user for case, _ in rows],
-        "drafted": [case.row.speculative_tokens for case, _ in rows],
-        "acceptance": [case.row.acceptance for case, _ in rows],
-        "cached": [case.row.prefix_tokens * case.row.length_ratio for case, _ in rows],
-    } | {name: [getattr(split, name) for _, split in rows] for name in Split._fields}
+    """What the rows of a block are, by column."""
+    found = [asked(case.row, case.mode) | split._asdict() for case, split in rows]
     number = as_scalar(0.0).dtype
-    return {name: np.asarray(values, number) for name, values in columns.items()}
+    return {name: np.asarray([one[name] for one in found], number) for name in found[0]}
+
+
+def asked(row: Row, mode: str) -> dict[str, Any]:
+    """What is asked of a row, or of many that share a mode; -1 where the number of users is free."""
+    return {
+        "prompt": row.isl * row.length_ratio,
+        "output": row.osl * row.length_ratio,
+        "users": np.nan_to_num(row.concurrency, nan=-1.0),
+        "steady": 0.0 if mode == "static_batch" else 1.0,
+        "rounds": row.requests_per_user,
+        "drafted": row.speculative_tokens,
+        "acceptance": row.acceptance,
+        "cached": row.prefix_tokens * row.length_ratio,
+    }

@@ -49,7 +49,7 @@ def read_row(cells: dict[str, str]) -> Row:
     if mode == "single_stream":
         numbers["concurrency"] = 1.0
     if np.isnan(numbers["concurrency"]) and mode != "offline":
-        raise InputError("concurrency is missing; give the number of sequences in flight.")
+        raise InputError(UNASKED)
     for name, meant in MEANT.items():
         numbers[name] = meant if np.isnan(numbers[name]) else numbers[name]
     if numbers["speculative_tokens"] > MOST_DRAFTED:
@@ -60,10 +60,7 @@ def read_row(cells: dict[str, str]) -> Row:
     if numbers["acceptance"] > 1:
         raise InputError(f"acceptance is {numbers['acceptance']:g}; allowed is a share up to 1.")
     if numbers["prefix_tokens"] >= numbers["isl"]:
-        raise InputError(
-            f"prefix_tokens is {numbers['prefix_tokens']:.0f}, but must be less than "
-            f"the {numbers['isl']:.0f} tokens of isl."
-        )
+        raise InputError(clash(numbers["prefix_tokens"], numbers["isl"]))
     if not burst_of(cells.get("burst", "")):
         numbers["requests_per_user"] = np.inf
     return Row(**numbers)
@@ -78,6 +75,14 @@ MEANT = {
 }
 """What an empty cell means. Of drafted second tokens 85 to 90 % are accepted (DeepSeek-V3 Technical
 Report, arXiv 2412.19437, section 5.4.3)."""
+
+
+UNASKED = "concurrency is missing; give the number of sequences in flight."
+
+
+def clash(prefix: float, prompt: float) -> str:
+    """What is said of a cached prefix that is as long as the prompt."""
+    return f"prefix_tokens is {prefix:.0f}, but must be less than the {prompt:.0f} tokens of isl."
 
 
 def mode_of(given: str) -> str:

@@ -26,7 +26,8 @@ class Setting(NamedTuple):
     - `intervals`: factors of those of TPOT and TTFT.
     - `form`: what the compiled function depends on.
     - `heads`, `experts`: the most query heads of any layer; the fewest experts, `nan` without any.
-    - `domain`: chips that fast links join.
+    - `domain`: chips that fast links join; `layers`: of the model.
+    - `wafer`: whether the chip is a dataflow machine without main memory.
     """
 
     chip: Chip
@@ -38,6 +39,8 @@ class Setting(NamedTuple):
     heads: float
     experts: float
     domain: float
+    layers: float
+    wafer: bool
 
 
 def setting(
@@ -80,6 +83,8 @@ def setting(
         query_heads(model_traced),
         fewest_experts(model_traced),
         float(loaded.scale_up.size),
+        float(model_traced.layers),
+        loaded.execution == "dataflow" and not float(loaded.main.capacity),
     )
 
 

@@ -40,9 +40,9 @@ def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
             f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {row_name(given)}; "
             f"the nearest that does is {min(near, key=lambda size: abs(size - row.tp)):.0f}."
         )
-    if row.pp > given.model.layers:
+    if row.pp > given.layers:
         raise InputError(
-            f"pp is {row.pp:.0f}, but may not be more than the {given.model.layers:.0f} layers "
+            f"pp is {row.pp:.0f}, but may not be more than the {given.layers:.0f} layers "
             f"of {row_name(given)}."
         )
     if row.ep > given.experts:
@@ -87,8 +87,7 @@ def _given(row: Row) -> str:
 def _layouts(row: Row, given: Setting, count: float, copies: bool) -> list[tuple[float, float]]:
     """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a
     domain, wafers follow one another."""
-    wafer = given.chip.execution == "dataflow" and not float(given.chip.main.capacity)
-    if wafer and np.isnan(row.tp):
+    if given.wafer and np.isnan(row.tp):
         ranks = [1.0]
     elif not np.isnan(row.tp):
         ranks = [row.tp]
@@ -97,9 +96,7 @@ def _layouts(row: Row, given: Setting, count: float, copies: bool) -> list[tuple
         ranks = [n for n in SIZES if n <= most and given.heads % n == 0 and count % n == 0]
         most_only = given.chip.execution == "launched" and not copies
         ranks = ranks[-1:] if most_only else ranks
-    stages = [
-        (tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= given.model.layers
-    ]
+    stages = [(tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= given.layers]
     return [split for split in stages if np.isnan(row.pp) or row.pp == split[1]]
 
 

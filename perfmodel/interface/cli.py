@@ -623,6 +623,41 @@ def study(
 
 
 @app.command()
+def sweep(
+    grid: Annotated[
+        Path, typer.Argument(help="Grid in TOML: values of chip, model, isl, osl, concurrency ...")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .csv or .parquet.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the parts of a run that was stopped.")
+    ] = False,
+    calibration: Calibration = None,
+) -> None:
+    """Predict every point of a grid of chips, models, plans and traffic: millions of them.
+
+    A grid names columns of `predict serving`, each with one value, a list, or a range; and under
+    [hardware] factors on what the chips' files say.
+
+    isl = [1000, 8000]
+
+    concurrency = {low = 1, high = 256, points = 9, spacing = "log"}
+
+    Example: perfmodel sweep grid.toml --out points.parquet
+    """
+    from perfmodel.interface.sweep import sweep as run
+    from perfmodel.interface.sweep import use_all_cores
+
+    use_all_cores()
+    with _bar("points") as update:
+        found = run(grid, out, _fitted(calibration), resume, update)
+    console.print(
+        f"{found.points:,} points in {out}, {found.wrong:,} with an error.", soft_wrap=True
+    )
+    if found.wrong:
+        console.print(f"The first: {found.first}", soft_wrap=True)
+
+
+@app.command()
 def explain(
     row: Annotated[
         list[str],

@@ -17,12 +17,13 @@ from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.inference import pairs
 from perfmodel.inference.cases import READ, Case, case_of, of_rows
 from perfmodel.inference.pairs import Pair, pair_of
-from perfmodel.inference.rows import DISAGGREGATED, WHOLE, mode_of
+from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.setting import Setting, row_name
 from perfmodel.inference.splits import Split
 from perfmodel.interface.kernels import OVERFLOW, as_text
 from perfmodel.library.economics import load_economics, running_cost
+from perfmodel.library.efficiency import ServingIntervals
 from perfmodel.library.files import named
 
 PLAN = (*WHOLE, "concurrency")
@@ -176,7 +177,7 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
     dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
     cells = _cells(case, chips, served, rate, dollars)
     if cells.get("fits") == "false":
-        cells["error"] = _short(given, split, served)
+        cells["error"] = short_of(given, chips, float(served.slack))
         if not float(given.chip.main.capacity):  # nothing below the SRAM holds it: it has no time
             cells |= dict.fromkeys(OUTPUTS, "") | {"fits": "false"}
     ranks = as_text(np.array(list(split)))
@@ -187,11 +188,26 @@ def _cells(
     case: Case, chips: float, served: Service, rate: float, dollars: float
 ) -> dict[str, str]:
     """What a service on `chips` is for a user, a chip and a purse, at `rate` output tokens a second."""
-    row, bound = case.row, int(np.argmax(served.seconds))
+    bound = int(np.argmax(served.seconds))
     if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
-    first, later = case.setting.intervals.ttft, case.setting.intervals.tpot
-    numbers = {
+    numbers = figures(case.row, case.setting.intervals, chips, served, rate, dollars)
+    cells = dict(zip(numbers, as_text(np.array(list(numbers.values()))), strict=True))
+    fits = "true" if served.slack >= 0 else "false"
+    return cells | {"fits": fits, "bound": BOUNDS[bound], "error": ""}
+
+
+def figures(
+    row: Row, intervals: ServingIntervals, chips: Any, served: Service, rate: Any, dollars: Any
+) -> dict[str, Any]:
+    """The numbers of a row, or of many that share their intervals, by column.
+
+    **Arguments:**
+
+    - `rate`: output tokens a second; `dollars`: USD for one output token.
+    """
+    first, later = intervals.ttft, intervals.tpot
+    return {
         "n_chips": chips,
         "concurrency": served.users,
         "ttft_ms": served.ttft * 1e3,
@@ -207,20 +223,17 @@ def _cells(
         "usd_per_million_output_tokens": 1e6 * dollars,
         "sequences": served.batch,
     }
-    cells = dict(zip(numbers, as_text(np.array(list(numbers.values()))), strict=True))
-    fits = "true" if served.slack >= 0 else "false"
-    return cells | {"fits": fits, "bound": BOUNDS[bound], "error": ""}
 
 
-def price_of(stem: str, chips: float, joules: float, seconds: float) -> float:
+def price_of(stem: str, chips: Any, joules: Any, seconds: Any) -> Any:
     """USD of `seconds` on `chips`, and of the electricity for `joules`; `nan` where a price is not known."""
     economics = load_economics()
     return running_cost(stem) * chips * seconds + joules * economics.overhead * economics.tariff
 
 
-def _short(given: Setting, split: Split, served: Service) -> str:
-    chips = split.tp * split.pp * split.dp
+def short_of(given: Setting, chips: float, slack: float) -> str:
+    """What is said of a model that does not fit."""
     return (
         f"{row_name(given)} does not fit on {chips:.0f} x {given.stem}: "
-        f"{-served.slack:.4g} bytes short on each chip; use more chips, a smaller batch or format."
+        f"{-slack:.4g} bytes short on each chip; use more chips, a smaller batch or format."
     )

@@ -1,0 +1,242 @@
+"""Points of a grid, priced many at a time: the same service, and the same choice, as of a row."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.alike import block_size, by_blocks, gather, stack
+from perfmodel.inference.cases import Case, asked, case_of, mapped
+from perfmodel.inference.rows import MEANT, UNASKED, WHOLE, Row, burst_of, clash
+from perfmodel.inference.serving import Service, serve
+from perfmodel.inference.splits import Split
+from perfmodel.interface.grid import Grid, parts_of
+from perfmodel.interface.kernels import OVERFLOW
+from perfmodel.interface.serving import FORMS, OUTPUTS, PLAN, figures, price_of, short_of
+from perfmodel.units import as_scalar
+
+ANY = {"isl": "1", "osl": "1"}
+"""Numbers with which words and ranks are looked up; those of the points then take their place."""
+
+
+class Segment(NamedTuple):
+    """Points that share their words and ranks: a case whose row holds arrays.
+
+    - `cells`: words and ranks; `given`, `factors`: numbers and factors of each point.
+    """
+
+    case: Case
+    cells: dict[str, str]
+    given: dict[str, np.ndarray]
+    factors: dict[str, np.ndarray]
+    size: int
+
+
+class Pricer:
+    """Prices ranges of points of a grid, with what was compiled for the ranges before."""
+
+    def __init__(self, grid: Grid, calibration: Path):
+        self.grid, self.calibration = grid, calibration
+        self.speculates = bool(np.nansum(grid.inner.get("speculative_tokens", 0.0)) > 0)
+        self.schema = schema_of(grid)
+        self.any = ANY | ({"concurrency": "1"} if "concurrency" in grid.inner else {})
+        self.forms: set = set()
+
+    def table(self, start: int, stop: int) -> pa.Table:
+        """The points from `start` to `stop` with their predictions, in their order."""
+        tables: dict[int, pa.Table] = {}
+        alike: dict = {}
+        for first, cells, given, factors, size in self._combinations(start, stop):
+            try:
+                case = case_of(first, cells | self.any, self.calibration)
+            except InputError as wrong:
+                tables[first] = self._as_table(cells, given, factors, {"error": str(wrong)}, size)
+                continue
+            case = case._replace(row=_row(case, cells, given, size))
+            alike.setdefault(case.form, []).append(Segment(case, cells, given, factors, size))
+        for form, segments in alike.items():
+            self._make_room(form)
+            for one, columns in zip(segments, self._priced(segments), strict=True):
+                table = self._as_table(one.cells, one.given, one.factors, columns, one.size)
+                tables[one.case.place] = table
+        return pa.concat_tables([tables[first] for first in sorted(tables)])
+
+    def _combinations(self, start: int, stop: int) -> Iterator[tuple]:
+        """Of the points from `start` to `stop`, those of each combination of words and ranks."""
+        each = self.grid.each
+        for combination in range(start // each, (stop - 1) // each + 1):
+            zero = combination * each
+            places = np.arange(max(start, zero), min(stop, zero + each)) - zero
+            numbers = self.grid.numbers(places)
+            yield zero, self.grid.cells(combination), *numbers, len(places)
+
+    def _make_room(self, form: Any) -> None:
+        """Let go of what was compiled before it takes too many maps of memory."""
+        if form not in self.forms and len(self.forms) >= FORMS:
+            jax.clear_caches()
+            self.forms.clear()
+        self.forms.add(form)
+
+    def _priced(self, segments: list[Segment]) -> list[dict[str, Any]]:
+        """Predicted columns of segments of one form."""
+        first = segments[0].case.setting
+        plan = dataclasses.replace(first.plan, speculates=self.speculates)
+        trees = stack([(one.case.setting.chip, one.case.setting.model) for one in segments])
+        sizes = [one.size * len(one.case.splits) for one in segments]
+        which = np.repeat(np.arange(len(segments)), sizes)
+        numbers, factors = _joined(map(_numbers, segments)), _joined(map(_scales, segments))
+        parts = parts_of(first.chip)
+
+        def take(places: np.ndarray) -> tuple:
+            chip, model = gather(trees, which[places])
+            return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
+
+        size = block_size(self.grid.points)
+        served = by_blocks(lambda block: mapped(serve, plan, block), len(which), take, size)
+        ends = np.cumsum(sizes)
+        return [
+            _predicted(one, jax.tree.map(lambda x, a=end - n, b=end: x[a:b], served))
+            for one, end, n in zip(segments, ends, sizes, strict=True)
+        ]
+
+    def _as_table(
+        self, cells: dict, given: dict, factors: dict, columns: dict[str, Any], size: int
+    ) -> pa.Table:
+        """Columns as given, then as predicted; what is not there is null."""
+        plain = cells | given | {f"hardware.{name}": values for name, values in factors.items()}
+
+        def column(name: str, kind: pa.DataType) -> pa.Array:
+            chosen, given = (_array(values.get(name), kind, size) for values in (columns, plain))
+            return chosen.fill_null(given)
+
+        arrays = [column(field.name, field.type) for field in self.schema]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+def schema_of(grid: Grid) -> pa.Schema:
+    """Names and types of the columns: what the file lists, the choices, the predictions."""
+    words = {name: pa.string() for name in grid.outer if name not in WHOLE}
+    numbers = dict.fromkeys((*grid.inner, *(f"hardware.{n}" for n in grid.hardware)), pa.float64())
+    ranks = dict.fromkeys((name for name in grid.outer if name in WHOLE), pa.float64())
+    found = {name: (words | ranks)[name] for name in grid.outer} | numbers
+    found |= {name: pa.float64() for name in PLAN if name not in found}
+    found |= dict.fromkeys(OUTPUTS, pa.float32())
+    return pa.schema(found | {"fits": pa.bool_(), "bound": pa.string(), "error": pa.string()})
+
+
+def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
+    """A column: one value for all points, or one for each; empty cells and what is not finite are null."""
+    if isinstance(values, str):
+        values = None if not values else values if kind == pa.string() else float(values)
+    if values is None or isinstance(values, str | float):
+        return pa.repeat(pa.scalar(values, kind), size)
+    if isinstance(values, pa.Array):
+        return values.cast(kind)
+    return pa.array(values, mask=~np.isfinite(values)).cast(kind)
+
+
+def _row(case: Case, cells: dict[str, str], given: dict[str, np.ndarray], size: int) -> Row:
+    """The row of a case with an array for each number of its points."""
+    numbers = {name: np.full(size, value, float) for name, value in case.row._asdict().items()}
+    for name, values in given.items():
+        numbers[name] = np.where(np.isnan(values), MEANT.get(name, np.nan), values)
+    if case.mode == "single_stream":
+        numbers["concurrency"][:] = 1.0
+    if not burst_of(cells.get("burst", "")):
+        numbers["requests_per_user"][:] = np.inf
+    return Row._make(numbers.values())
+
+
+def _ways(values: np.ndarray, case: Case) -> np.ndarray:
+    """The values of all points, once for each way to spread the model."""
+    return np.tile(values, len(case.splits))
+
+
+def _numbers(one: Segment) -> dict[str, np.ndarray]:
+    """What is asked at every point in every way, by column."""
+    kind = as_scalar(0.0).dtype
+    found = {
+        name: _ways(np.broadcast_to(x, one.size), one.case)
+        for name, x in asked(one.case.row, one.case.mode).items()
+    }
+    for i, name in enumerate(Split._fields):
+        found[name] = np.repeat([split[i] for split in one.case.splits], one.size)
+    return {name: np.asarray(x, kind) for name, x in found.items()}
+
+
+def _scales(one: Segment) -> dict[str, np.ndarray]:
+    return {name: _ways(values, one.case) for name, values in one.factors.items()}
+
+
+def _joined(parts: Any) -> dict[str, np.ndarray]:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _scaled(chips: Chip, parts: list[str], factors: dict[str, np.ndarray]) -> Chip:
+    """Chips with some of their numbers times the factors of each."""
+    if not factors:
+        return chips
+    leaves, form = jax.tree.flatten(chips)
+    for i, part in enumerate(parts):
+        name = part if part in factors else part.split(".")[0]
+        if name in factors:
+            leaves[i] = leaves[i] * factors[name].astype(leaves[i].dtype)
+    return jax.tree.unflatten(form, leaves)
+
+
+def _predicted(one: Segment, served: Service) -> dict[str, Any]:
+    """Predicted columns of a segment: at each point the best of its ways."""
+    splits = np.array(one.case.splits)
+    chips = splits[:, 0] * splits[:, 1] * splits[:, 3]  # tensor x pipeline x data
+    ways = jax.tree.map(lambda x: x.reshape(len(splits), one.size, *x.shape[1:]), served)
+    best = _best(one.case.mode, chips[:, None], ways)
+    chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
+    ranks = dict(zip(Split._fields, splits[best].T, strict=True))
+    return _columns(one.case, chosen, chips[best], ranks)
+
+
+def _best(mode: str, chips: np.ndarray, ways: Service) -> np.ndarray:
+    """The way of each point, chosen as for a row: the fewest chips on which it fits, then the fastest."""
+    slow = ways.total / ways.users if mode == "offline" else ways.tpot
+    short = np.maximum(-ways.slack, 0.0)
+    return np.lexsort((slow, short, np.where(short > 0, np.inf, chips)), axis=0)[0]
+
+
+def _columns(
+    case: Case, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """What is written of points, each served in its best way."""
+    given, row = case.setting, case.row
+    rate = served.users * row.osl * row.length_ratio / served.total
+    dollars = price_of(given.stem, chips, served.energy, 1 / rate)
+    found = ranks | figures(row, given.intervals, chips, served, rate, dollars)
+    fits = served.slack >= 0
+    bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]
+    errors = _faults(case, np.isfinite(served.ttft + served.tpot + rate))
+    wrong = errors != ""
+    for i in np.flatnonzero(~wrong & ~fits):
+        errors[i] = short_of(given, chips[i], float(served.slack[i]))
+    # What nothing below the SRAM holds has no time.
+    empty = wrong | (~fits & (float(given.chip.main.capacity) == 0))
+    for name, values in found.items():
+        found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
+    said = {"fits": (fits, wrong), "bound": (bounds, empty), "error": (errors, errors == "")}
+    return found | {name: pa.array(x, mask=mask) for name, (x, mask) in said.items()}
+
+
+def _faults(case: Case, finite: np.ndarray) -> np.ndarray:
+    """What is wrong with each point; empty where nothing is."""
+    prefix, prompt = np.asarray(case.row.prefix_tokens), np.asarray(case.row.isl)
+    found = np.where(finite, "", OVERFLOW).astype(object)
+    for i in np.flatnonzero(prefix >= prompt):
+        found[i] = clash(prefix[i], prompt[i])
+    if case.mode != "offline":
+        found[np.isnan(case.row.concurrency)] = UNASKED
+    return found

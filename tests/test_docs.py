@@ -1,0 +1,121 @@
+"""The documents: they build without a warning, and every block of code in the tutorials runs."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from command import run
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+QUICK = ("tutorials/shadow-price.md", "extend/kernel.md", "extend/family.md", "model.md")
+SLOW = (
+    "tutorials/predict.md",
+    "tutorials/calibrate.md",
+    "tutorials/reproduce.md",
+    "tutorials/design.md",
+    "extend/model.md",
+    "extend/memory.md",
+    "extend/policy.md",
+    "library.md",
+)
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, what stands beside that, its text."""
+
+    language: str
+    options: dict[str, str]
+    text: str
+
+
+def blocks_of(page: str) -> Iterator[Block]:
+    text = (DOCS / page).read_text()
+    for language, options, body in re.findall(r"^```(\w+)([^\n]*)\n(.*?)^```$", text, re.M | re.S):
+        yield Block(language, dict(re.findall(r'(\w+)="([^"]*)"', options)), body)
+
+
+def command(line: str, more: str) -> None:
+    """A line of a shell: in this process, or in one of its own where it has an environment."""
+    words = line.split()
+    assert words[0] == "perfmodel", line
+    if not more:
+        status, out, err = run(*words[1:])
+    else:
+        script = "from perfmodel.interface.cli import main; main()"
+        env = os.environ | dict([more.split("=", 1)]) | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words[1:]], env=env, capture_output=True, text=True
+        )
+        status, out, err = done.returncode, done.stdout, done.stderr
+    assert status == 0, f"{line}\n{out}\n{err}"
+
+
+def play(page: str) -> None:
+    """Write the files of a page, and run its code, in order, as a reader would."""
+    space: dict[str, object] = {"__name__": "page"}
+    for block in blocks_of(page):
+        if "title" in block.options:
+            path = Path(block.options["title"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+        elif block.language == "python":
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(block.text, page, "exec"), space)
+        elif block.language == "sh":
+            for line in block.text.strip().splitlines():
+                command(line, block.options.get("env", ""))
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to work in, and the catalogue as it was."""
+    from perfmodel.kernels.catalogue import OPERATIONS
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("transpose",):
+        monkeypatch.delitem(OPERATIONS, name, raising=False)
+
+
+@pytest.mark.parametrize("page", QUICK)
+def test_the_code_of_a_page_runs(page: str, empty: None):
+    play(page)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of fits of few rows
+@pytest.mark.parametrize("page", SLOW)
+def test_the_code_of_a_long_page_runs(page: str, empty: None):
+    play(page)
+
+
+def test_every_page_with_python_is_run():
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    coded = {page for page in pages if any(b.language == "python" for b in blocks_of(page))}
+    assert coded <= {*QUICK, *SLOW}
+
+
+def test_every_page_opens_with_a_question_and_the_api_lists_the_face():
+    import perfmodel as pm
+
+    listed = set(re.findall(r"^::: perfmodel\.\S*\.(\w+)$", (DOCS / "api.md").read_text(), re.M))
+    assert listed | {"Waits"} == {name for name in dir(pm) if name in pm._PLACES}
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path):
+    pytest.importorskip("mkdocs", reason="the group docs is not installed")
+    words = ["build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    env = os.environ | {"NO_MKDOCS_2_WARNING": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", *words], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
+    assert "WARNING" not in done.stderr

@@ -74,6 +74,8 @@ def test_commands_chips_and_models_complete_by_tab():
         (["chips", "--jsn"], "--json"),
         (["chips", "h10"], "h100-sxm"),
         (["models", "lama-3.1-70"], "llama-3.1-70b"),
+        (["explain", "chip=h100", "modl=llama-3.1-70b"], "model"),
+        (["explain", "op=gemm", "chip=h100", "dtyp=bf16"], "dtype"),
     ],
 )
 def test_a_near_miss_is_told_what_was_meant(words: list[str], meant: str):

@@ -1,9 +1,7 @@
 """The explorer end to end, in a headless browser: every control, two tabs, narrow screens, the keyboard."""
 
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -40,12 +38,12 @@ def address() -> Iterator[str]:
         port = one.getsockname()[1]
     script = "from perfmodel.interface.cli import main; main()"
     words = ["explore", "--no-browser", "--port", str(port)]
-    served = subprocess.Popen([sys.executable, "-c", script, *words], start_new_session=True)
+    served = subprocess.Popen([sys.executable, "-c", script, *words])
     try:
         _wait(f"http://127.0.0.1:{port}/_stcore/health")
         yield f"http://127.0.0.1:{port}/"
     finally:
-        os.killpg(served.pid, signal.SIGINT)
+        served.terminate()
         served.wait(30)
 
 

@@ -692,6 +692,11 @@ def explain(
         from perfmodel.interface.plots import save
 
         save(drawn(found), out)
+    if report is not None:
+        from perfmodel.interface.pages import explain_page
+        from perfmodel.interface.report import write_report
+
+        write_report(report, explain_page(found, cells))
     if json_:
         _json(as_dict(found))
     else:
@@ -700,11 +705,6 @@ def explain(
         title = f"{found.title}: {found.time * 1e6:,.4g} us"
         _table(title, ["kernel", "us", "share", "bound"], lines_of(found))
         _table("by term", ["term", "us", "share"], terms_of(found))
-    if report is not None:
-        from perfmodel.interface.pages import explain_page
-        from perfmodel.interface.report import write_report
-
-        write_report(report, explain_page(found, cells))
 
 
 @app.command()
@@ -813,7 +813,7 @@ def explore(
     """
     from perfmodel.interface.explore.serve import run
 
-    sys.exit(run(port, browser))
+    run(port, browser)
 
 
 @app.command()
@@ -836,6 +836,7 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
         "quickstart"
     ),
+    json_: Json = False,
 ) -> None:
     """Answer a real question in two minutes: Llama-3.1-70B on H100, B200, WSE-3 and LPU.
 
@@ -844,10 +845,13 @@ def quickstart(
 
     Example: perfmodel quickstart
     """
-    from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, run
+    from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, as_dict, run
 
     with _bar("quickstart", STEPS) as update:
         answer = run(out, update)
+    if json_:
+        _json(as_dict(answer))
+        return
     _table("Llama-3.1-70B, 4,096 tokens of context, decoding", NAMES, answer.machines)
     console.print()
     _table(

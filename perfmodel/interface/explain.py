@@ -13,13 +13,14 @@ from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, case_of
+from perfmodel.inference.cases import READ, Case, case_of
 from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.interface.kernels import OVERFLOW, site_of
 from perfmodel.interface.serving import PLAN, predict_cells
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import groups_of
+from perfmodel.library.files import nearest
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -69,17 +70,31 @@ def read_asked(words: Sequence[str]) -> dict[str, str]:
     """
     if len(words) == 1 and "=" not in words[0]:
         return _from_file(words[0])
-    cells = {}
+    cells: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise InputError(
                 f"{word!r} is not column=value; write for example chip=h100 op=gemm m=32."
             )
+        _known(name.strip().lower())
         if name.strip().lower() in cells:
             raise InputError(f"{name.strip()} is given twice; give it once.")
         cells[name.strip().lower()] = value
     return cells
+
+
+def _known(name: str) -> None:
+    """Refuse a column that is not read, but nearly the name of one: a slip."""
+    sizes = {n for one in OPERATIONS.values() for n in (*one.sizes, *one.options, *one.words)}
+    columns = sorted({*READ, *KEYS, *sizes})
+    close = [] if name in columns else nearest(name, columns)
+    if close:
+        raise InputError(f"there is no column {name[:60]!r}; the nearest are {', '.join(close)}.")
+
+
+KEYS = ("op", "chip", "dtype", "kv_dtype", "framework")
+"""Columns of a row of the kernel schema beside its sizes."""
 
 
 def _from_file(word: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,6 +105,17 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
         [_design_row(*one) for one in zip(GOALS, problems, results, strict=True)],
     )
     return Answer(rows, designs, _said(rows, results), pictures)
+
+
+def as_dict(answer: Answer) -> dict[str, Any]:
+    """For JSON."""
+    names, designs = answer.designs
+    return {
+        "machines": [dict(zip(NAMES, row, strict=True)) for row in answer.machines],
+        "designs": [dict(zip(names, row, strict=True)) for row in designs],
+        "said": [*answer.said, *CAVEATS],
+        "pictures": [str(path) for path in answer.pictures],
+    }
 
 
 def _serve() -> tuple[list[tuple[str, ...]], dict[str, list[str]]]:

@@ -246,7 +246,8 @@ def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[Vie
             if lost := pictures.stuck(view):
                 st.caption(f"{view.name}: with less {', '.join(lost)} the model has no room.")
         return [pictures.tornado(view, other) for view in fitting for other in ("tpot", "dollars")]
-    steps = [step_of(one, scenario) for one in scenario.machines]
+    with st.spinner("the step in detail (the first of its kind compiles)"):
+        steps = [step_of(one, scenario) for one in scenario.machines]
     if shown == "Kernels":
         return [pictures.kernels(steps), pictures.energies(names, steps, scenario.users)]
     return [pictures.rooms(names, steps)]

@@ -1,9 +1,10 @@
 """Run the explorer's page on this machine."""
 
 import importlib.util
+import os
 import socket
-import subprocess
 import sys
+from typing import NoReturn
 
 from perfmodel.errors import InputError
 from perfmodel.interface.explore import page_path
@@ -12,8 +13,8 @@ HOST = "127.0.0.1"
 """Nobody outside this machine sees the page."""
 
 
-def run(port: int, browser: bool) -> int:
-    """Serve the page until Ctrl-C; the exit status.
+def run(port: int, browser: bool) -> NoReturn:
+    """Serve the page until Ctrl-C.
 
     **Raises:**
 
@@ -23,10 +24,8 @@ def run(port: int, browser: bool) -> int:
     if missing:
         raise InputError(f"the explorer needs {' and '.join(missing)}; install `perfmodel[app]`.")
     _check_port(port)
-    try:
-        return subprocess.run(command(port, browser)).returncode
-    except KeyboardInterrupt:
-        return 0
+    words = command(port, browser)
+    os.execv(words[0], words)  # in this process: what ends it ends the page too
 
 
 def command(port: int, browser: bool) -> list[str]:

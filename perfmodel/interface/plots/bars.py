@@ -15,8 +15,10 @@ from perfmodel.interface.plots.theme import (
     rows_of,
 )
 
-BAR = 44
-"""Height of a bar with the space around it, in pixels."""
+BAR, NARROW = 44, 28
+"""Height of a bar with the space around it, in pixels: of few, and of more than `FEW`."""
+
+FEW = 5
 
 Parts = Sequence[tuple[str, Mapping[str, float]]]
 """Names, and for each its parts by name."""
@@ -44,12 +46,12 @@ def stacked(rows: Parts, colours: Mapping[str, str], title: str, axis: str, lege
         .mark_bar(stroke="white", strokeWidth=0.5)
         .encode(
             y=alt.Y("name:N", title=None, sort=[n for n, _ in rows], axis=alt.Axis(labelLimit=240)),
-            x=alt.X("amount:Q", title=axis),
+            x=alt.X("amount:Q", title=axis, axis=alt.Axis(tickCount=8)),
             color=alt.Color("part:N", scale=scale, title=legend),
             order="order:Q",
             tooltip=["name:N", "part:N", alt.Tooltip("amount:Q", format=".3g", title=axis)],
         )
-        .properties(width=WIDTH, height=max(BAR * len(rows), 2 * BAR))
+        .properties(width=WIDTH, height=_height(len(rows)))
     )
 
 
@@ -136,7 +138,7 @@ def tornado(effects: Sequence[Effect], title: str, axis: str, step: str = "10 %"
     chart = alt.Chart(rows_of(values), title=title)
     bars = chart.mark_bar(height=14).encode(
         y=alt.Y("name:N", title=None, sort=[o.name for o in order], axis=alt.Axis(labelLimit=240)),
-        x=alt.X("change:Q", title=axis, stack=None),
+        x=alt.X("change:Q", title=axis, stack=None, axis=alt.Axis(tickCount=8)),
         yOffset=alt.YOffset("move:N", sort=moves),
         color=alt.Color(
             "move:N", scale=alt.Scale(domain=moves, range=["#EE8866", "#4477AA"]), title="made"
@@ -186,3 +188,8 @@ def waterfall(
 def _amount(value: float) -> str:
     """Three digits, or all that stand before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _height(count: int) -> int:
+    """Of a picture with some bars, in pixels."""
+    return max((BAR if count <= FEW else NARROW) * count, 2 * BAR)

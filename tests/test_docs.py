@@ -15,8 +15,11 @@ from command import run
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-QUICK = ("tutorials/shadow-price.md", "extend/kernel.md", "extend/family.md", "model.md")
+QUICK = ("tutorials/shadow-price.md",)
 SLOW = (
+    "model.md",
+    "extend/kernel.md",
+    "extend/family.md",
     "tutorials/predict.md",
     "tutorials/calibrate.md",
     "tutorials/reproduce.md",

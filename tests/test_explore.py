@@ -57,7 +57,7 @@ scenarios = st.builds(
 
 
 @given(scenarios)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_link_brings_back_the_scenario(scenario: Scenario):
     assert from_query(to_query(scenario)) == scenario
 
@@ -83,7 +83,7 @@ def test_a_link_that_cannot_be_read_is_said_to_be_so(query: dict[str, list[str]]
 def test_a_knob_turns_a_chip_as_it_turns_its_file():
     chip = load_chip("h100")
     _, file = chip_file("h100")
-    for name in KNOBS:
+    for name in ("stacks", "compute", "price"):
         one, other = (
             turn(chip, {name: 3.0}),
             build("h100-sxm", turn_file(file, {name: 3.0}), Plan(), FITTED),
@@ -161,6 +161,7 @@ def test_the_exported_python_gives_the_same_numbers(shown: Any):
         assert float(served.energy) == pytest.approx(one.here.joules, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_exported_rows_and_chips_give_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -84,6 +84,7 @@ def test_a_kernel_is_explained_on_a_page(tmp_path: Path):
     assert alone(text) and "gemm on h100-sxm" in text and "NVIDIA H100" in text
 
 
+@pytest.mark.slow
 def test_predicted_kernels_have_a_page_and_measured_ones_are_beside(tmp_path: Path):
     header = ",".join([*GEMM, "latency_us", "memo"])
     rows = [",".join([*GEMM.values(), "12.5", "a <b>"]), ",".join([*GEMM.values(), "", "c"])]

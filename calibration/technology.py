@@ -9,21 +9,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.calibration.owners import energy_scores, owner_scores
 from perfmodel.calibration.posterior import Facts, Posterior, Question, fit, leave_out
+from perfmodel.calibration.scored import Scored
 from perfmodel.files import write_toml
 from perfmodel.hardware.area import AreaConstants, die_area, tiles, wafer_area
 from perfmodel.hardware.cost import CostConstants, bill
-from perfmodel.hardware.power import PowerConstants, drawn
+from perfmodel.hardware.power import Activity, PowerConstants, clock_share, drawn
+from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import ConstantFile, Known, load_constants
 from perfmodel.library.efficiency import FITTED
-from perfmodel.library.known import KnownCost, KnownDie, known_costs, known_dies, known_powers
-from perfmodel.units import as_values, parse
+from perfmodel.library.known import (
+    KnownCost,
+    KnownDie,
+    described,
+    known_costs,
+    known_dies,
+    known_powers,
+    measured_powers,
+)
+from perfmodel.library.schema import si_or
+from perfmodel.units import as_scalar, as_values, parse
 
 AREA_NOISE = 0.15
 """Spread of the logarithm of a die's area around a perfect count of its parts (assumed)."""
 
 POWER_NOISE = 0.25
 """The same for a power limit, which is partly chosen by the maker (assumed)."""
+
+MEASURED_NOISE = 0.15
+"""The same for a power that was measured while a chip did what is known only roughly (assumed)."""
 
 COST_NOISE = 0.1
 """The same for an analyst's cost (assumed)."""
@@ -53,25 +68,6 @@ PINS = (Pin("WSE-3", "sram", 23112e-6, 0.15, "SemiAnalysis, 2026: about half of 
 """Totals do not fix the split between parts; these do. PHYs and controllers are facts of technologies."""
 
 
-class Scored(NamedTuple):
-    """One row of the report: a quantity of a chip, as predicted without it and as known.
-
-    - `kind`: of die, or form of product; `split`: what the prediction has not seen.
-    """
-
-    chip: str
-    quantity: str
-    kind: str
-    predicted: float
-    known: float
-    split: str = "leave-one-out"
-
-    @property
-    def error(self) -> float:
-        """Relative."""
-        return self.predicted / self.known - 1
-
-
 def stack(modules: Sequence[Any]) -> Any:
     """Modules of one kind along a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)
@@ -99,19 +95,28 @@ def area_question(constants: Known, dies: Sequence[KnownDie]) -> Question:
 
 
 def power_question(constants: Known) -> Question:
-    """Power limits of the library's chips, everything at its peak."""
-    chips = known_powers()
-    parts, made = stack([c.parts for c in chips]), stack([c.technology for c in chips])
-    activity, area = stack([c.activity for c in chips]), as_values([c.area for c in chips])
+    """Power limits of the library's chips, and what some of them were seen to draw at work or idle."""
+    chips, seen = known_powers(), measured_powers()
+    names = [chip.name for chip in chips]
+    owner = [*range(len(chips)), *(names.index(one.name) for one in seen)]
+    many = stack([(chips[i].parts, as_scalar(chips[i].area), chips[i].technology) for i in owner])
+    activity = stack([chip.activity for chip in chips] + [one.activity for one in seen])
+    rests = jnp.asarray([False] * len(chips) + [one.state == "idle" for one in seen])
+    limits = jnp.arange(len(owner)) < len(chips)
 
     def predict(constants: PowerConstants) -> Facts:
-        return jax.vmap(drawn, (0, 0, 0, 0, None))(parts, area, activity, made, constants)
+        def one(chip: Any, doing: Activity, limit: Any, rest: Any) -> Any:
+            parts, area, made = chip
+            share = jnp.where(limit, constants.together, 1.0)
+            scaled = jax.tree.map(lambda rate: share * rate, doing)
+            power = drawn(parts, area, scaled, made, constants)
+            return power * jnp.where(rest, constants.asleep, 1.0)
 
-    known = [c.power for c in chips]
-    noise = [POWER_NOISE] * len(chips)
-    return _question(
-        constants, "power", PowerConstants, predict, known, noise, tuple(range(len(chips)))
-    )
+        return jax.vmap(one)(many, activity, limits, rests)
+
+    known = [chip.power for chip in chips] + [one.power for one in seen]
+    noise = [POWER_NOISE] * len(chips) + [MEASURED_NOISE] * len(seen)
+    return _question(constants, "power", PowerConstants, predict, known, noise, tuple(owner))
 
 
 def cost_question(constants: Known, chips: Sequence[KnownCost]) -> Question:
@@ -145,7 +150,7 @@ def _question(
 
 
 def scores(constants: Known | None = None) -> list[Scored]:
-    """Every known area, power limit and cost, each predicted by a fit that has not seen it."""
+    """Every known area, power limit, cost and energy, each predicted by a fit that has not seen it."""
     file = constants or load_constants()
     dies, powers = known_dies(), known_powers()
     costs = [cost for cost in known_costs() if cost.used]
@@ -153,8 +158,32 @@ def scores(constants: Known | None = None) -> list[Scored]:
         *_scored(area_question(file, dies), [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6),
         *_scored(power_question(file), [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
         *_scored(cost_question(file, costs), [(c.name, "") for c in costs], "cost_usd", 1.0),
+        *sustained_scores(file),
+        *energy_scores(file),
+        *owner_scores(),
     ]
     return found
+
+
+def sustained_scores(constants: Known) -> Iterator[Scored]:
+    """Share of the peak that large products sustain within the power limit.
+
+    The limit of these chips took part in the fit of power, so this shows that one law explains them.
+    """
+    power = constants.values.power
+    for seen in measured_powers():
+        file = chip_files()[seen.name]
+        made, parts, peak = described(file)
+        share = float(seen.activity.matrix / peak.matrix)
+        limit = si_or(file.power.peak, "W")
+        if seen.state != "busy" or seen.power != limit:
+            continue
+        area = as_scalar(si_or(file.area, "m2"))
+        idle = drawn(parts, area, Activity(), made, power)
+        full = jax.tree.map(lambda rate, share=share: rate / share, seen.activity)
+        moving = drawn(parts, area, full, made, power) - idle
+        left = clock_share(as_scalar(limit), idle, moving, power)
+        yield Scored(seen.name, "gemm_share_of_peak", "", float(left), share, "in-sample")
 
 
 def _scored(

@@ -78,7 +78,8 @@ def test_owning_costs_capital_electricity_and_site():
     paid = 20e3 * (1 + OWNER.system + OWNER.network)
     years = OWNER.life / cost.YEAR
     capital = paid * (1 / years + OWNER.interest / 2) / cost.YEAR
-    power = 700 * OWNER.around * OWNER.overhead * OWNER.tariff + 1000 * OWNER.around * OWNER.site
+    drawn = (700 + 1000 * OWNER.around) * OWNER.overhead
+    power = drawn * OWNER.tariff + 1000 * (1 + OWNER.around) * OWNER.site
     assert float(rate) == pytest.approx(float(capital + power), rel=1e-4)
     assert 0.5 < float(rate) * 3600 < 3
 

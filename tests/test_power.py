@@ -29,9 +29,27 @@ def test_a_chip_that_does_nothing_draws_what_is_static():
     assert 30 < float(found) < 250
 
 
-def test_everything_at_its_peak_is_near_what_an_h100_is_cooled_for():
+def test_a_share_of_all_peaks_is_near_what_an_h100_is_cooled_for():
     rates = power.peak_activity(gpu(), MADE, number(30e12))
-    assert float(power.drawn(gpu(), DIE, rates, MADE, CONSTANTS)) == pytest.approx(700, rel=0.5)
+    limit = power.thermal_limit(gpu(), DIE, rates, MADE, CONSTANTS)
+    assert float(limit) == pytest.approx(700, rel=0.3)
+    assert float(power.drawn(gpu(), DIE, rates, MADE, CONSTANTS)) > float(limit)
+
+
+def test_a_resting_chip_draws_less_than_one_whose_clocks_run():
+    awake = float(power.drawn(gpu(), DIE, Activity(), MADE, CONSTANTS))
+    rest = float(power.resting(gpu(), DIE, MADE, CONSTANTS))
+    # An H100 with weights loaded and no request: 140 W.
+    assert rest < awake and rest == pytest.approx(140, rel=0.5)
+
+
+def test_a_joule_of_arithmetic_becomes_more_in_a_module():
+    factors = power.all_in(MADE, number(1.5e9), CONSTANTS)
+    assert float(factors["matrix"]) == pytest.approx(
+        float(CONSTANTS.overhead * CONSTANTS.matrix), rel=1e-3
+    )
+    host = (float(MADE.memory.energy) + float(CONSTANTS.host)) / float(MADE.memory.energy)
+    assert float(factors["main"]) == pytest.approx(float(CONSTANTS.overhead) * host, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["matrix", "vector", "sram", "memory", "link", "bridge"])

@@ -8,15 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import run as command
+from silicon import number
 
+from perfmodel.breakdown import JOULES
 from perfmodel.calibration import technology
+from perfmodel.calibration.owners import hourly
 from perfmodel.calibration.posterior import Question, fit, leave_out
-from perfmodel.calibration.technology import Scored, scores, verdict
+from perfmodel.calibration.scored import Scored
+from perfmodel.calibration.technology import scores, verdict
 from perfmodel.errors import InputError
 from perfmodel.hardware.constants import draw
+from perfmodel.hardware.cost import YEAR
+from perfmodel.inference.energy import power_at
 from perfmodel.interface import technology as report
 from perfmodel.library import known
 from perfmodel.library.constants import load_constants
+from perfmodel.library.economics import load_ownership
 from perfmodel.units import as_values
 
 MUST_BE_THERE = {
@@ -110,6 +117,29 @@ def test_a_constant_that_is_missing_is_named(tmp_path: Path):
         load_constants(tmp_path)
 
 
+# Energy and owning
+
+
+JOULES_OF_ONE = jnp.zeros(len(JOULES)).at[JOULES.index("main")].set(2.0)
+
+
+def test_power_is_static_and_what_tokens_draw_below_the_limit():
+    # Two joules a token, made three, at 50 tokens/s: 150 W, beside 100.
+    free = power_at(JOULES_OF_ONE, number(50.0), {"main": number(1.5)}, number(100.0), number(1e5))
+    assert float(free) == pytest.approx(250, rel=1e-3)
+    held = power_at(JOULES_OF_ONE, number(5e4), {"main": number(1.5)}, number(100.0), number(700.0))
+    assert float(held) == pytest.approx(700, rel=1e-3)
+
+
+def test_an_hour_costs_more_with_more_around_the_chip():
+    owner = load_ownership()
+    one, two = (float(hourly(number(3e4), number(700.0), number(s), owner)) for s in (0.2, 0.8))
+    # Four years of 30,000 USD: 0.856 USD/h for each unit of share, and interest.
+    years = float(owner.life) / YEAR
+    more = 0.6 * 3e4 * (1 / years + float(owner.interest) / 2) / 8766
+    assert two - one == pytest.approx(more, rel=1e-3)
+
+
 # What is reached
 
 
@@ -117,6 +147,11 @@ def test_what_must_be_reached_is_reached(scored: list[Scored]):
     records = [one._asdict() for one in scored]
     missed = [line[0] for line in report.summary(records) if line[-1] != "yes"]
     assert set(missed) <= {"die area: chiplets and wafers"}, missed
+
+
+def test_one_law_of_power_explains_the_rates_that_products_sustain(scored: list[Scored]):
+    shares = [one for one in scored if one.quantity == "gemm_share_of_peak"]
+    assert len(shares) == 6 and max(abs(one.error) for one in shares) < 0.2
 
 
 def test_only_one_chiplet_is_off_by_more_than_thirty_per_cent(scored: list[Scored]):

@@ -109,7 +109,7 @@ class Ownership(eqx.Module):
       the chip's price; `network`: likewise of the network.
     - `life`: over which capital is written off, in s; `interest`: a year's cost of capital, share.
     - `tariff`: of electricity, in USD/J; `overhead`: W drawn by the site for each W of the system
-      (PUE); `around`: W drawn in the system for each W of its chips.
+      (PUE); `around`: W that fans, host and conversion draw for each W of a chip's limit.
     - `site`: USD/s for each W provisioned: building, cooling plant, staff.
     - `busy`: share of the time in which tokens are served.
     """
@@ -144,9 +144,12 @@ def capital(paid: Scalar, owner: Ownership) -> Scalar:
     return whole * (1 / owner.life + owner.interest / (2 * YEAR))
 
 
-def wall(power: Scalar, owner: Ownership) -> Scalar:
-    """W at the meter of a site for `power` W of chips."""
-    return power * owner.around * owner.overhead
+def wall(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
+    """W at the meter of a site for a chip that draws `power` W of its `limit`.
+
+    What stands around a chip is sized for its limit, and draws about the same at any load.
+    """
+    return (power + owner.around * limit) * owner.overhead
 
 
 def running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
@@ -157,8 +160,8 @@ def running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Sca
     - `paid`: for the chip, in USD.
     - `power`: that it draws on average, in W; `limit`: that the site provisions for it, in W.
     """
-    electricity = wall(power, owner) * owner.tariff
-    return capital(paid, owner) + electricity + limit * owner.around * owner.site
+    electricity = wall(power, limit, owner) * owner.tariff
+    return capital(paid, owner) + electricity + limit * (1 + owner.around) * owner.site
 
 
 class TokenPrice(eqx.Module):

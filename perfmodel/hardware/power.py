@@ -34,7 +34,9 @@ class PowerConstants(eqx.Module):
       arithmetic, the array, the wires alone.
     - `host`: J/byte on the host's side of main memory: PHY, controller, the way over the die.
     - `bridge`: J/byte between dies of one package.
-    - `static`: power of idle silicon over the node's estimate.
+    - `static`: power of silicon whose clocks run over the node's estimate; `asleep`: the share of
+      it that is left when no work runs.
+    - `together`: share of all its peaks at once that a chip's power limit is made for.
     - `swing`: d ln V / d ln f around the nominal clock.
     - `overhead`: of the module beside its dies: regulators and board, a factor over everything.
     """
@@ -46,6 +48,8 @@ class PowerConstants(eqx.Module):
     host: Scalar = eqx.field(converter=as_scalar)
     bridge: Scalar = eqx.field(converter=as_scalar)
     static: Scalar = eqx.field(converter=as_scalar)
+    asleep: Scalar = eqx.field(converter=as_scalar)
+    together: Scalar = eqx.field(converter=as_scalar)
     swing: Scalar = eqx.field(converter=as_scalar)
     overhead: Scalar = eqx.field(converter=as_scalar)
 
@@ -146,8 +150,56 @@ def drawn(
     return constants.overhead * (squared * inside + outside)
 
 
+def thermal_limit(
+    parts: Parts,
+    area: Scalar,
+    peaks: Activity,
+    technology: Technology,
+    constants: PowerConstants,
+) -> Scalar:
+    """Power limit that a chip is made for, in W: static power, and a share of all its peaks at once.
+
+    Makers choose limits: the same silicon is sold with limits that differ by 1.2 to 2.0.
+    """
+    share = jax.tree.map(lambda rate: constants.together * rate, peaks)
+    return drawn(parts, area, share, technology, constants)
+
+
+def resting(
+    parts: Parts, area: Scalar, technology: Technology, constants: PowerConstants
+) -> Scalar:
+    """Power of a chip on which nothing runs, in W."""
+    return constants.asleep * drawn(parts, area, Activity(), technology, constants)
+
+
+def all_in(technology: Technology, clock: Scalar, constants: PowerConstants) -> dict[str, Scalar]:
+    """What a joule of plain arithmetic, arrays, devices and wires becomes, by resource.
+
+    The joules of a `Breakdown` count these alone; times these factors they are what a module draws.
+
+    **Arguments:**
+
+    - `clock`: of the chip, in 1/s; it sets the voltage.
+    """
+    squared = jnp.square(voltage(clock / CLOCK, technology.node, constants))
+    vector, sram = squared * constants.vector, squared * constants.sram
+    far = (technology.memory.energy + constants.host) / technology.memory.energy
+    factors = {
+        "matrix": squared * constants.matrix,
+        "vector": vector,
+        "exponential": vector,
+        "private": sram,
+        "shared": FARTHER * sram,
+        "main": far,
+        "far": far,
+        "network": constants.link,
+        "fabric": constants.link,
+    }
+    return {name: constants.overhead * factor for name, factor in factors.items()}
+
+
 def peak_activity(parts: Parts, technology: Technology, sram: Scalar) -> Activity:
-    """Everything at its peak at once, which a thermal limit is set for at most.
+    """Everything at its peak at once.
 
     **Arguments:**
 

@@ -29,6 +29,9 @@ MUSTS = (
     Must("power limit", "power_limit_w", (), 0.25),
     Must("power limit: modules", "power_limit_w", ("module",), 0.20),
     Must("cost to make, with memory", "cost_usd", (), None, 0.15),
+    Must("energy of a token at the wall", "wall_j_per_token", (), None, 0.30),
+    Must("owning a chip for an hour", "owner_usd_per_hour", (), None, 0.30),
+    Must("a million tokens at published rates", "usd_per_million_tokens", (), None, 0.30),
 )
 """What the technology section must reach."""
 

@@ -125,6 +125,32 @@ def described(file: ChipFile) -> tuple[Technology, Parts, Activity]:
     return made, parts, activity
 
 
+OPERANDS = 0.0117
+"""Bytes from shared SRAM for a bf16 FLOP of a product, in tiles of 128 x 256: (128 + 256) x 2 bytes over
+2 x 128 x 256 FLOPs for each step of depth."""
+
+
+class MeasuredPower(NamedTuple):
+    """A row of `measured_powers.csv`: a chip that is idle, awake without work, or busy; in W."""
+
+    name: str
+    state: str
+    activity: Activity
+    power: float
+
+
+def measured_powers() -> list[MeasuredPower]:
+    """What chips were seen to draw, and what they did."""
+    return [_measured(row) for row in _rows("measured_powers.csv")]
+
+
+def _measured(row: dict[str, str]) -> MeasuredPower:
+    flops = float(row["bf16_tflop_per_s"]) * 1e12
+    memory = float(row["memory_tb_per_s"]) * 1e12
+    activity = Activity(matrix=flops, shared=OPERANDS * flops, memory=memory)
+    return MeasuredPower(row["chip"], row["state"], activity, float(row["power_w"]))
+
+
 def _of(tier: TierFile | None, name: str) -> float:
     if tier is None:
         return 0.0
@@ -166,3 +192,51 @@ def _dies(text: str) -> Die:
     if found is None:
         raise InputError(f"{text!r} names no dies; write `8 x 115 n5 stacked` in costs.csv.")
     return Die(float(found[2]) * 1e-6, silicon(found[3]), float(found[1]), float(bool(found[4])))
+
+
+class KnownEnergy(NamedTuple):
+    """A row of `energies.csv`: a measured run, its output tokens/s and joules of one at the wall."""
+
+    chip: str
+    chips: float
+    model: str
+    precision: str
+    prompt: float
+    output: float
+    users: float
+    rate: float
+    joules: float
+
+
+def known_energies() -> list[KnownEnergy]:
+    """Runs whose power was measured at the wall."""
+    return [_energy(row) for row in _rows("energies.csv")]
+
+
+def _energy(row: dict[str, str]) -> KnownEnergy:
+    numbers = ("n_chips", "isl", "osl", "users_per_chip", "tokens_per_s", "joules_per_token")
+    chips, prompt, output, users, rate, joules = (float(row[name]) for name in numbers)
+    names = (row["model"], row["precision"])
+    return KnownEnergy(row["chip"], chips, *names, prompt, output, users, rate, joules)
+
+
+class KnownOwner(NamedTuple):
+    """A row of `owners.csv`: what owning a chip costs for an hour, or a million tokens at a rate."""
+
+    chip: str
+    quantity: str
+    rate: float
+    cost: float
+
+
+def known_owners() -> list[KnownOwner]:
+    """Published costs of owning; `rate` is nan where the cost is of an hour."""
+    return [
+        KnownOwner(
+            row["chip"],
+            row["quantity"],
+            float(row["tokens_per_s_per_chip"] or "nan"),
+            float(row["known_usd"]),
+        )
+        for row in _rows("owners.csv")
+    ]

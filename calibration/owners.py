@@ -1,0 +1,127 @@
+"""Energy of tokens at the wall and the cost of owning, beside published figures with the same inputs.
+
+Tokens/s are taken as published: what is predicted is what they draw and cost, not how fast they come.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.calibration.posterior import Facts, Question, leave_out
+from perfmodel.calibration.scored import Scored
+from perfmodel.hardware.cost import Ownership, running
+from perfmodel.hardware.power import Activity, all_in, drawn
+from perfmodel.inference.energy import power_at, token_joules
+from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.constants import Known
+from perfmodel.library.economics import load_ownership
+from perfmodel.library.known import (
+    KnownEnergy,
+    described,
+    known_energies,
+    known_owners,
+)
+from perfmodel.library.model import load_model
+from perfmodel.library.schema import si_or
+from perfmodel.units import Scalar, as_scalar, as_values
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import traced
+
+AROUND, AROUND_SPREAD = 0.6, 0.3
+"""Prior of watts around a chip for each watt of its limit: a DGX H100 is rated at 10.2 kW for 5.6 kW of
+chips (0.82), and draws less than its rating."""
+
+SYSTEM, SYSTEM_SPREAD = 0.45, 0.5
+"""Prior of what stands around a chip as a share of its price: a DGX B200 at retail costs 0.6 more than
+its chips."""
+
+NOISE = 0.15
+"""Spread of the logarithm of a measured energy or a published cost (assumed)."""
+
+
+class Share(eqx.Module):
+    """One share that is fitted."""
+
+    value: Scalar = eqx.field(converter=as_scalar)
+
+
+def energy_scores(constants: Known) -> Iterator[Scored]:
+    """Joules of a token at the wall, by a share around the chips that has not seen the system."""
+    runs = known_energies()
+    inside = as_values(np.array([float(chip_power(run, constants)) for run in runs]))
+    limit = as_values([_limit(run.chip) for run in runs])
+    rate = as_values([run.rate / run.chips for run in runs])
+
+    def predict(share: Share) -> Facts:
+        return (inside + share.value * limit) / rate
+
+    known = [run.joules for run in runs]
+    found = _left_out(AROUND, AROUND_SPREAD, predict, known, [run.chip for run in runs])
+    for run, one in zip(runs, found, strict=True):
+        yield Scored(f"{run.chip} {run.model}", "wall_j_per_token", run.chip, one, run.joules)
+
+
+def chip_power(run: KnownEnergy, constants: Known) -> Scalar:
+    """Power of one chip of a measured run at its published rate, in W."""
+    plan = Plan(weights=run.precision, cache="fp8")
+    chip, file = load_chip(run.chip, plan), chip_files()[run.chip]
+    made, parts, _ = described(file)
+    traffic = Traffic(run.users, run.prompt, run.output, 1.0)
+    joules = jax.jit(token_joules)(chip, plan, traced(load_model(run.model)), traffic)
+    static = drawn(parts, chip.area, Activity(), made, constants.values.power)
+    factors = all_in(made, parts.clock, constants.values.power)
+    rate = as_scalar(run.rate / run.chips)
+    return power_at(joules, rate, factors, static, as_scalar(_limit(run.chip)))
+
+
+def owner_scores() -> Iterator[Scored]:
+    """USD of an hour and of a million tokens, by a share of capital that has not seen the chip."""
+    rows, owner = known_owners(), load_ownership()
+    hours = [row for row in rows if row.quantity == "owner_usd_per_hour"]
+    paid = as_values([si_or(chip_files()[row.chip].money.price, "USD") for row in hours])
+    limit = as_values([_limit(row.chip) for row in hours])
+
+    def predict(share: Share) -> Facts:
+        one = jax.vmap(hourly, (0, 0, None, None))
+        return one(paid, limit, share.value, owner)
+
+    known, names = [row.cost for row in hours], [row.chip for row in hours]
+    found = dict(zip(names, _left_out(SYSTEM, SYSTEM_SPREAD, predict, known, names), strict=True))
+    for row in rows:
+        hour = found[row.chip]
+        single = hour if row in hours else hour / 3600 / row.rate * 1e6
+        yield Scored(row.chip, row.quantity, row.chip, single, row.cost)
+
+
+BUSY = 0.8
+"""Power that a chip draws on average, as a share of its limit (assumed: serving at full load)."""
+
+
+def hourly(paid: Scalar, limit: Scalar, system: Scalar, owner: Ownership) -> Scalar:
+    """USD of one hour of a chip with a `system` around it."""
+    changed = eqx.tree_at(lambda o: o.system, owner, system)
+    return 3600 * running(paid, BUSY * limit, limit, changed)
+
+
+def _limit(chip: str) -> float:
+    return si_or(chip_files()[chip].power.peak, "W")
+
+
+def _left_out(
+    prior: float,
+    spread: float,
+    predict: Callable[[Any], Facts],
+    known: list[float],
+    names: list[str],
+) -> list[float]:
+    """Each figure by a share that has not seen the chip that it is of."""
+    facts = as_values(np.array(known))
+    owner = tuple(names.index(name) for name in names)
+    noise = jnp.full(len(known), NOISE)
+    question = Question(Share(prior), Share(spread), predict, facts, noise, owner)
+    return [float(one) for one in leave_out(question)]

@@ -150,19 +150,21 @@ def _question(
 
 
 def scores(constants: Known | None = None) -> list[Scored]:
-    """Every known area, power limit, cost and energy, each predicted by a fit that has not seen it."""
-    file = constants or load_constants()
+    """Everything known of chips, each figure predicted by a fit that has not seen it."""
+    known = constants or load_constants()
+    served = (*sustained_scores(known), *energy_scores(known), *owner_scores())
+    return [*made_scores(known), *served]
+
+
+def made_scores(known: Known) -> list[Scored]:
+    """Areas of dies, power limits, and costs to make."""
     dies, powers = known_dies(), known_powers()
     costs = [cost for cost in known_costs() if cost.used]
-    found = [
-        *_scored(area_question(file, dies), [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6),
-        *_scored(power_question(file), [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
-        *_scored(cost_question(file, costs), [(c.name, "") for c in costs], "cost_usd", 1.0),
-        *sustained_scores(file),
-        *energy_scores(file),
-        *owner_scores(),
+    return [
+        *_scored(area_question(known, dies), [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6),
+        *_scored(power_question(known), [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
+        *_scored(cost_question(known, costs), [(c.name, "") for c in costs], "cost_usd", 1.0),
     ]
-    return found
 
 
 def sustained_scores(constants: Known) -> Iterator[Scored]:

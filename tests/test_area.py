@@ -123,7 +123,7 @@ def test_mram_on_the_die_is_denser_than_sram_and_does_not_leak():
 
 def test_a_technology_that_lacks_a_fact_says_which():
     with pytest.raises(InputError, match=r"no capacity; a chip cannot be planned"):
-        load_technology(memory="cxl")
+        load_technology(memory="host")
     with pytest.raises(
         InputError, match="unknown year '1999'; prices are known for 2023, 2025, 2026"
     ):

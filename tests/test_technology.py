@@ -15,7 +15,7 @@ from perfmodel.calibration import technology
 from perfmodel.calibration.owners import hourly
 from perfmodel.calibration.posterior import Question, fit, leave_out
 from perfmodel.calibration.scored import Scored
-from perfmodel.calibration.technology import scores, verdict
+from perfmodel.calibration.technology import made_scores, scores, sustained_scores, verdict
 from perfmodel.errors import InputError
 from perfmodel.hardware.constants import draw
 from perfmodel.hardware.cost import YEAR
@@ -34,7 +34,7 @@ MUST_BE_THERE = {
 
 @pytest.fixture(scope="module")
 def scored() -> list[Scored]:
-    return scores()
+    return made_scores(load_constants())
 
 
 # Facts
@@ -149,8 +149,16 @@ def test_what_must_be_reached_is_reached(scored: list[Scored]):
     assert set(missed) <= {"die area: chiplets and wafers"}, missed
 
 
-def test_one_law_of_power_explains_the_rates_that_products_sustain(scored: list[Scored]):
-    shares = [one for one in scored if one.quantity == "gemm_share_of_peak"]
+@pytest.mark.slow
+def test_energy_at_the_wall_and_owning_reach_what_they_must():
+    lines = report.summary([one._asdict() for one in scores()])
+    met = {line[0]: line[-1] for line in lines}
+    assert met["energy of a token at the wall"] == met["owning a chip for an hour"] == "yes"
+    assert met["a million tokens at published rates"] == "yes"
+
+
+def test_one_law_of_power_explains_the_rates_that_products_sustain():
+    shares = list(sustained_scores(load_constants()))
     assert len(shares) == 6 and max(abs(one.error) for one in shares) < 0.2
 
 

@@ -92,8 +92,9 @@ def blocks(parts: Parts, technology: Technology, constants: AreaConstants) -> di
     return tiles(parts, node, constants) | {
         "stacks": parts.stacks * interface_area(technology.memory, node, constants),
         "channels": parts.channels * channel,
-        "links": parts.link * constants.link,
-        "bridges": parts.bridge * constants.bridge + parts.bonds * constants.bonds,
+        "links": parts.link * constants.link
+        + parts.bridge * constants.bridge
+        + parts.bonds * constants.bonds,
         "fixed": parts.base * constants.fixed * jnp.sqrt(scale),
     }
 

@@ -123,9 +123,10 @@ def restrict(chip: Chip, dtypes: Iterable[str]) -> Chip:
 
 
 def region(chip: Chip, share: Scalar) -> Chip:
-    """A part of the cores of `chip` with its private memory, as dataflow machines use it.
+    """A part of the cores of `chip` with its private memory and power, as dataflow machines use it.
 
-    Shared, main and far memory and the links serve all regions and stay whole.
+    Shared, main and far memory and the links serve all regions and stay whole. All regions together
+    draw no more than the chip may.
 
     **Arguments:**
 
@@ -134,11 +135,14 @@ def region(chip: Chip, share: Scalar) -> Chip:
     private = eqx.tree_at(
         lambda m: (m.capacity, m.bandwidth), chip.private, replace_fn=lambda x: x * share
     )
-    whole = (chip.cores, chip.vector, chip.exponential)
+    whole = (chip.cores, chip.vector, chip.exponential, chip.idle_power, chip.peak_power)
     parts = tuple(x * share for x in whole)
     matrix = {dtype: rate * share for dtype, rate in chip.matrix.items()}
     return eqx.tree_at(
-        lambda c: (c.cores, c.vector, c.exponential, c.matrix, c.private),
+        lambda c: (
+            *(c.cores, c.vector, c.exponential, c.idle_power, c.peak_power),
+            *(c.matrix, c.private),
+        ),
         chip,
         (*parts, matrix, private),
     )

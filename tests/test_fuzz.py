@@ -1,0 +1,172 @@
+"""Files broken at random: a command predicts or refuses, in one sentence, and leaves nothing half-written."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from command import run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_bad_input import CONFIG, KERNELS, L4, MEASURED, SERVING, STUDY, tree
+
+ROOT = Path(__file__).parents[1]
+
+GRID = b'chip = "h100"\nmodel = "x"\nisl = [1000, 4000]\nosl = {low = 1, high = 9, points = 3}\n'
+FITTED = b"[matmul.smooth.bf16]\nlaunch_us = 4.0\nsustained = 0.7\n"
+
+# Each is wrong in the end, so that what is left whole does not compile for seconds.
+READERS: dict[str, tuple[str, bytes, list[str]]] = {
+    "kernels": ("rows.csv", KERNELS.replace(b"gemm", b"gem"), ["predict", "kernels", "rows.csv"]),
+    "serving": ("rows.csv", SERVING.replace(b"8b", b"8x"), ["predict", "serving", "rows.csv"]),
+    "calibrate": ("rows.csv", MEASURED.replace(b"14", b"x"), ["calibrate", "--data", "rows.csv"]),
+    "explain": ("rows.csv", KERNELS.replace(b"gemm", b"gem"), ["explain", "rows.csv:1"]),
+    "search": ("study.toml", STUDY.replace("8b", "8x").encode(), ["search", "study.toml"]),
+    "sweep": ("grid.toml", GRID, ["sweep", "grid.toml"]),
+    "chip": ("my.toml", L4.encode(), ["chips", "my.toml"]),
+    "model": ("config.json", json.dumps(CONFIG).encode(), ["models", "config.json"]),
+    "fit": ("fitted/h100-sxm.toml", FITTED, ["explain", *["op=gem", "chip=h100", "dtype=bf16"]]),
+}
+OUT = {"calibrate": "found", "search": "found", "sweep": "out.csv", "kernels": "out.csv"}
+OUT |= {"serving": "out.csv"}
+
+JUNK = [
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"NaN",
+    b"-inf",
+    b"1e999",
+    b"9" * 400,
+    b"-0",
+    b"0x1F",
+    b"=cmd|' /C calc'!A0",
+    b"@SUM(1+1)",
+    b"../../../etc/passwd",
+    b"/dev/zero",
+    b"'; DROP TABLE chips; --",
+    b"{}{0}{x.__class__}",
+    b"%s%n%d",
+    b"$(id)",
+    b"[" * 2000,
+    b'{"a":' * 2000,
+    b'"',
+    b'"""',
+    b"\n\n",
+    b"\r",
+    b",,,,,,",
+    "\u202eabc\u0000\U0001f600\u0661".encode(),
+    b"\x1b[31m",
+    b"true",
+    b"null",
+    b"1979-05-27T07:32:00Z",
+    b"x" * 70_000,
+]
+
+edits = st.lists(
+    st.tuples(
+        st.floats(0, 1), st.integers(0, 40), st.one_of(st.sampled_from(JUNK), st.binary(max_size=9))
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def broken(content: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
+    """A file with some bytes taken out, and others put in their place."""
+    for share, cut, junk in changes:
+        start = int(share * len(content))
+        content = content[:start] + junk + content[start + cut :]
+    return content
+
+
+def survives(folder: Path, reader: str, content: bytes) -> None:
+    """The command ends with 0 or 2 in good time; with 2 after one sentence, and nothing written."""
+    name, _, words = READERS[reader]
+    place, out = folder / name, folder / OUT.get(reader, "none")
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(content)
+    before, began = tree(folder), time.process_time()
+    asked = [str(folder / word) if word.startswith(Path(name).name) else word for word in words]
+    asked += ["--out", str(out)] if reader in OUT else []
+    asked += ["--calibration", str(folder / "fitted")] if reader == "fit" else []
+    status, printed, said = run(*asked)
+    assert time.process_time() - began < 30
+    assert status in (0, 2), said
+    if status == 2:
+        assert said.startswith("perfmodel: ") and said.count("\n") == 1 and not printed
+        assert all(letter.isprintable() for letter in said.rstrip("\n"))
+        assert {k: v for k, v in tree(folder).items() if k != out.name} == before
+    elif out.is_file():
+        out.unlink()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_broken_at_random_is_read_or_refused(tmp_path: Path, reader: str):
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(edits)
+    def check(changes: list[tuple[float, int, bytes]]) -> None:
+        survives(tmp_path, reader, broken(READERS[reader][1], changes))
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_thousands_of_files_broken_at_random_are_read_or_refused(tmp_path: Path, reader: str):
+    @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(edits)
+    def check(changes: list[tuple[float, int, bytes]]) -> None:
+        survives(tmp_path, reader, broken(READERS[reader][1], changes))
+
+    check()
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_read_or_refused(tmp_path: Path, reader: str, share: float):
+    content = READERS[reader][1]
+    survives(tmp_path, reader, content[: int(share * len(content))])
+
+
+@pytest.mark.slow
+def test_ten_million_rows_are_refused_or_read_in_bounded_memory(tmp_path: Path):
+    """Rows without an end to them: one sentence, not a machine out of memory."""
+    import resource
+
+    with (tmp_path / "rows.csv").open("wb") as file:
+        file.write(b"op,chip,dtype\n")
+        for _ in range(100):
+            file.write(b"gem,h100,bf16\n" * 100_000)
+    run("predict", "kernels", tmp_path / "rows.csv", "--out", tmp_path / "out.csv")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 12e6  # kB
+
+
+UNSAFE = re.compile(
+    r"\b(pickle|cPickle|dill|joblib|shelve|marshal)\b|(?<![.\w])(eval|exec)\(|yaml\.load\(|"
+    r"os\.system\(|shell=True|allow_pickle=True"
+)
+"""What runs a file's content as a program."""
+
+
+def test_no_file_is_ever_run_as_a_program():
+    sources = [
+        path
+        for folder in ("perfmodel", "kernels", "calibration", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert len(sources) > 100
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in sources
+        for line in path.read_text().splitlines()
+        if UNSAFE.search(line)
+    ]
+    assert found == []

@@ -68,7 +68,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
     rows, columns, split = _alternatives()
     activation = plan.format.activation
     outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
-    splits = _splits(chip, plan, outputs, k) ** split
+    splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
     tiles = outputs * splits
     filled = k / splits / (k / splits + fitted.prologue)
     weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n

@@ -73,7 +73,7 @@ class Space:
 
     def __init__(self, chip: str, model: Transformer):
         base = restrict(load_chip(chip), ["bf16"])
-        shape = traced(model)
+        shape, self.execution = traced(model), base.execution
         self.chip, self.model = jax.tree.structure(base), jax.tree.structure(shape)
         self.names = [*parts_of(base), *(f"model.{name}" for name in parts_of(shape)), *ASKED]  # pyright: ignore[reportArgumentType]
         known = [float(leaf) for leaf in jax.tree.leaves((base, shape))]
@@ -153,7 +153,7 @@ class Space:
         return more
 
 
-ROOM = 1e4
+ROOM = 1e6
 """Times the SRAM of machines that have no other memory, so that models fit: what finds no room is read
 at a byte a second."""
 

@@ -113,7 +113,9 @@ BIGGER = ("batch", "context", "model.hidden", "count", "vocabulary", ".inter")
 
 def more_work_is_never_faster(at: Priced) -> None:
     where, rows, found = at
-    for name in BIGGER:
+    # More layers of a wafer are more stages, each with a smaller part of the batch.
+    wafer = where.execution == "dataflow"
+    for name in BIGGER if not wafer else set(BIGGER) - {"count"}:
         ratio = time_of(where, where.times(rows, 1.5, name)) / found.cost.time
         assert np.all(ratio >= 1 - SLACK), (name, ratio.min())
 

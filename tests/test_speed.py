@@ -1,6 +1,7 @@
 """The price of an evaluation, from the start: the benchmark runs, and importing is quick."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,22 @@ def test_the_speed_benchmark_writes_what_the_contract_names(tmp_path: Path):
     assert names <= set(found)
     assert found["batch"] == 64
     assert found["evaluations_per_s"] > 1_000
+    assert found["deepseek_r1_per_s"] > 0 and found["service_per_s"] > 0
+    assert found["import_s"] < found["ready_s"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv makes the empty environment")
+def test_the_wheel_predicts_in_an_empty_environment():
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = subprocess.run([ROOT / ".ci/wheel", version], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+def test_importing_it_imports_nothing_until_it_is_used():
+    code = "import sys, perfmodel; print('jax' in sys.modules, 'numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
 
 
 def test_help_needs_neither_jax_nor_the_library():

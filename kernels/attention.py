@@ -14,12 +14,15 @@ from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
 from perfmodel.kernels.dispatch import (
     FOLDING,
     KEYS,
+    MASKS_WINDOWS,
     PADDING,
+    SCORES_WINDOWS,
     SEES_A_TILE_MORE,
     WRITES_BACK,
     decode_cut,
-    masks_windows,
+    prompt_backend,
     prompt_parts,
+    start_share,
     tile_rows,
 )
 from perfmodel.kernels.home import Home, native, on_chip, spilled
@@ -28,6 +31,7 @@ from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_min, whole
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 
@@ -36,6 +40,9 @@ TILE = 128
 
 WIDE, WIDEST = 192.0, 256.0
 """Head sizes up to which registers hold a tile of outputs with ease, and that they just hold."""
+
+NEAR = 0.25
+"""Time of a reduction within a cluster of cores over one through the shared tier: 2.5 of 10 us on B200."""
 
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
@@ -156,7 +163,7 @@ def _split_decode(
         + fitted.sequence * batch
         + fitted.copy * cut.copies
         + _rotation(chip, fitted, fresh)
-        + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
+        + _reduction(chip, fitted, splits, batch * heads.query * heads.value, cut.cluster),
         choice=fitted.choice,
     )
 
@@ -195,12 +202,14 @@ def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar, least: Sc
     return jnp.clip(jnp.floor(filling) if plan.exact else filling, jnp.minimum(least, most), most)
 
 
-def _reduction(chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar) -> Values:
-    """Partial outputs in fp32 go through the shared tier and come back."""
+def _reduction(
+    chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar, cluster: Scalar
+) -> Values:
+    """Partial outputs in fp32 go through the shared tier and come back; a cluster keeps them."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
-    return extra * (
-        fitted.reduction + 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
-    )
+    near = jnp.where(splits <= cluster, NEAR, 1.0)
+    moved = 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return extra * near * (fitted.reduction + moved)
 
 
 def _kept(
@@ -290,17 +299,21 @@ def _tiled_prefill(
     heads: Heads,
     home: Home,
 ) -> Work:
-    fitted = chip.efficiency.prefill
-    fold = _folds(plan, heads, queries)
+    fitted, backend = chip.efficiency.prefill, prompt_backend(plan)
+    fold = _folds(backend, heads, queries)
     windowed = jnp.where(seen < context, 1.0, 0.0)
     rows = queries * fold
-    tall = tile_rows(plan, rows, heads.key)
+    tall = tile_rows(backend, rows, heads.key)
     blocks = whole(rows / tall, plan.exact)
     all_blocks = batch * heads.query / fold * blocks
-    through = visible(queries, context, context) if masks_windows(plan) else pairs
-    edge = blocks * tall * KEYS.get(plan.backend, TILE) / 2 * (1 + windowed)
+    unhidden = visible(queries, context, context)
+    through = unhidden if backend in MASKS_WINDOWS else pairs
+    edge = blocks * tall * KEYS.get(backend, TILE) / 2 * (1 + windowed)
     area = through * fold * blocks * tall / rows + edge
     asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
+    scored = asked
+    if backend in SCORES_WINDOWS:
+        scored = asked * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
     parts = prompt_parts(plan, chip.cores, all_blocks, seen)
     longest = (seen + windowed * (tall / fold + TILE)) * tall / parts
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
@@ -308,11 +321,11 @@ def _tiled_prefill(
     kept = _kept(chip, plan, fitted, fresh + cache) if plan.replay else 1 - spilled(chip, fresh)
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else queries / context
-    start = fitted.block + fitted.windowed * windowed
+    start = fitted.block * start_share(backend, heads.key) + fitted.windowed * windowed
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
-            exponential=asked,
+            exponential=scored,
             private=reads["private"],
             shared=multiplied / tall * heads.stored * look_up(plan.cache).weight + fresh,
             main=fresh * (1 - kept) + reads["main"] * (1 - kept * recent),
@@ -339,14 +352,14 @@ def _multiplied_in(plan: Plan) -> str:
     return matrix if look_up(plan.cache).matrix == matrix else "bf16"
 
 
-def _folds(plan: Plan, heads: Heads, queries: Scalar) -> Values:
+def _folds(backend: Backend, heads: Heads, queries: Scalar) -> Values:
     """Query heads folded into rows: all of a group, none, or both tried in the smooth form."""
     group = heads.query / heads.kv
-    if plan.backend == "smooth":
+    if backend == "smooth":
         return jnp.stack([jnp.ones_like(group), group])
-    if plan.backend == "fa2":
+    if backend == "fa2":
         return jnp.where(queries == 1, group, 1.0)
-    return group if FOLDING[plan.backend] else jnp.ones_like(group)
+    return group if FOLDING[backend] else jnp.ones_like(group)
 
 
 def _balance(

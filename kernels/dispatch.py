@@ -15,10 +15,12 @@ Read in their sources, and seen in their measured times:
   not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
 - On Blackwell TensorRT-LLM's own kernels take groups up to 32, and any for SGLang and vLLM, where few
   and short texts with large groups run another kernel; of latents sixteen heads at a
-  time up to 32, then all.
+  time up to 32, then all, and up to 16 parts of a text are added up within a cluster of cores.
 - SGLang before Blackwell multiplies prompts of latent attention with the latents themselves.
 - FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
-  fills. vLLM leaves an fp8 cache on Ampere and Ada to it; SGLang has it mask windows in fp8.
+  fills. vLLM leaves an fp8 cache on Ampere and Ada to it.
+- SGLang prompts in fp8 on Ada run its Triton kernel (`extend_attention`): no folding, tiles of 64 rows,
+  and windows masked tile by tile: what a window hides is scored, and only its products are skipped.
 - Frameworks all-reduce vectors with kernels of their own up to some size, and with NCCL beyond.
 - Intel's kernels cut a cache only to reach every core once, and run several blocks on a core.
 - Intel's kernels mask a window in prefill; they skip nothing.
@@ -46,6 +48,7 @@ FOLDING: dict[Backend, bool] = {
     "xqa_hopper": False,
     "trtllm_gen": False,
     "xpu": False,
+    "triton": False,
 }
 """Whether prefill folds the queries of a group into rows of one block; `fa2` does for one new token."""
 
@@ -65,32 +68,42 @@ WRITES_BACK: tuple[Backend, ...] = ("xqa_hopper",)
 it can be read into: seen as one more pass over as much of the cache as the tier holds."""
 
 
-KEYS: dict[Backend, float] = {"xqa": 64.0}
+KEYS: dict[Backend, float] = {"xqa": 64.0, "triton": 64.0, "xpu": 64.0}
 """Keys of a prefill tile where they are not as many as its rows: what is masked is cut so finely."""
 
 MASKS_WINDOWS: tuple[Backend, ...] = ("xpu",)
 """Backends whose prefill multiplies what a window hides, and masks it."""
 
+SCORES_WINDOWS: tuple[Backend, ...] = ("triton",)
+"""Backends whose prefill builds the mask of what a window hides, and skips only its products."""
+
 FULL = 128.0
 """Rows of a prefill tile, if nothing else is known."""
 
-ROWS: dict[Backend, float] = {"fa2": 64.0, "xqa": 64.0, "xpu": 64.0}
+ROWS: dict[Backend, float] = {"fa2": 64.0, "xqa": 64.0, "xpu": 64.0, "triton": 64.0}
 """The same where they are others: FlashAttention 2 over a paged cache (`kBlockM`),
 TensorRT-LLM's kernels before Hopper; of Intel's seen in measured times."""
 
 
-def masks_windows(plan: Plan) -> bool:
-    """Whether prefill multiplies what a window hides: FlashInfer does in fp8 for SGLang."""
+def prompt_backend(plan: Plan) -> Backend:
+    """The backend of prompts: the plan's, but SGLang's Triton kernel in fp8 where FlashInfer would run."""
     own = plan.framework == "sglang" and plan.weights == "fp8"
-    return plan.backend in MASKS_WINDOWS or (plan.backend == "flashinfer" and own)
+    return "triton" if plan.backend == "flashinfer" and own else plan.backend
 
 
-def tile_rows(plan: Plan, rows: Values, head_dim: Scalar) -> Values:
+def tile_rows(backend: Backend, rows: Values, head_dim: Scalar) -> Values:
     """Rows in a tile: FlashInfer takes as few as the prompt fills (`FA2DetermineCtaTileQ`)."""
-    if plan.backend == "flashinfer":
+    if backend == "flashinfer":
         tall = jnp.where((rows > FULL / 2) & (head_dim < 256), FULL, FULL / 2)
         return jnp.where(rows > FULL / 8, tall, FULL / 8)
-    return jnp.full_like(rows, ROWS.get(plan.backend, FULL))
+    return jnp.full_like(rows, ROWS.get(backend, FULL))
+
+
+def start_share(backend: Backend, head_dim: Scalar) -> Scalar:
+    """Time a block of a prompt takes to start, over the fitted: Triton pads what it loads, 64 at least."""
+    if backend != "triton":
+        return jnp.ones_like(head_dim)
+    return jnp.maximum(_power_of_two(head_dim) * head_dim, 64.0) / 64.0
 
 
 CUTS_PROMPTS: tuple[Backend, ...] = ("fa3_padded",)
@@ -141,6 +154,7 @@ class Cut(NamedTuple):
     - `ways`: blocks that a core works on at once, none of them faster for being alone.
     - `unpacked`: bytes moved for each number of the cache before it is read.
     - `empty`: 1 where parts that a window hides are started too.
+    - `cluster`: parts that a cluster of cores adds up by itself, at most.
     """
 
     splits: Scalar
@@ -154,6 +168,7 @@ class Cut(NamedTuple):
     ways: Scalar
     unpacked: Scalar
     empty: Scalar
+    cluster: Scalar
 
 
 MATRIX_ROWS = 16.0
@@ -164,6 +179,12 @@ TILE = 128.0
 
 LATENT_TILE = 64.0
 """The same for latents, whose rows are long."""
+
+LATENT_PAIR = 256.0
+"""The same for TensorRT-LLM's kernels of latents on Blackwell: two tiles of 128, one after the other."""
+
+CLUSTER = 16.0
+"""Blocks in the largest cluster of cores on Blackwell, which share a reduction among themselves."""
 
 LIGHT_TILE = 16.0
 """Tokens of the cache that a block of plain vector code takes at a time."""
@@ -284,9 +305,10 @@ def _xpu(case: Case, free: Cut) -> Cut:
 
 
 def _latent_gen(case: Case, free: Cut) -> Cut:
-    """Sixteen heads in a block, up to 32 in all; else up to 128."""
-    few = case.group <= 32
-    return _latent(free)._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
+    """Sixteen heads in a block, up to 32 in all; else up to 128. Up to 16 parts are one cluster's."""
+    heads = jnp.where(case.group <= 32, MATRIX_ROWS, 128.0)
+    sizes = {"grain": free.least * LATENT_PAIR, "cluster": free.least * CLUSTER}
+    return free._replace(heads=heads, **sizes)
 
 
 def _latent(free: Cut) -> Cut:
@@ -384,6 +406,7 @@ def decode_cut(
         none + TOGETHER,
         none + TILE,
         none + 1.0,
+        none,
         none,
         none,
     )

@@ -26,10 +26,6 @@ SHORTEST = 128
 MOST_SPLITS = 64
 """As many as any library measured here uses."""
 
-ONSET = 7e-4
-"""Matrix work, in s, half of which runs before a power limit holds: fits lie between 0.3 and 1.1 ms.
-In service the limit has long been reached."""
-
 COPIES = 5
 """Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
 
@@ -97,7 +93,7 @@ def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
     peak, energy = (as_scalar(of(kind).matrix) for of in (chip.rates, chip.energies))
     drawn = fitted.draw * energy * peak / chip.headroom
     limited = 1 / soft_max([1 / fitted.sustained, drawn])
-    lasting = 2.0 * products / (2.0 * products + peak * ONSET) if plan.replay else 1.0
+    lasting = 2.0 * products / (2.0 * products + peak * fitted.onset) if plan.replay else 1.0
     return (fitted.sustained + lasting * (limited - fitted.sustained)) * products / padded
 
 

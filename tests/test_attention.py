@@ -211,10 +211,36 @@ def test_a_backend_that_masks_windows_multiplies_what_they_hide():
     )
     assert full.demand.matrix == cut.demand.matrix
     assert full.shares.matrix is not None and cut.shares.matrix is not None
-    # 4096 x 4097 / 2 pairs in place of 256 x 257 / 2 + 3840 x 256, both with the same edge of
-    # 32 tiles of 128 x 128.
-    ratio = (8_390_656 + 524_288) / (1_015_936 + 524_288)
+    # 4096 x 4097 / 2 pairs in place of 256 x 257 / 2 + 3840 x 256, and edges of 64 tiles of
+    # 64 x 64 and 32 of 128 x 128.
+    ratio = (8_390_656 + 262_144) / (1_015_936 + 524_288)
     assert float(cut.shares.matrix / full.shares.matrix) == pytest.approx(ratio, rel=1e-4)
+
+
+def test_a_cluster_of_cores_adds_up_sixteen_parts_of_latents_at_a_quarter_of_the_cost():
+    plan = dataclasses.replace(EXACT, backend="latent_gen")
+    heads = latent(*map(as_scalar, (16, 512, 64)))
+    chip = load_chip("b200-sxm")
+    near, far = (
+        attention_decode(chip, plan, as_scalar(1), as_scalar(tokens), heads).latency
+        for tokens in (16 * 256, 17 * 256)
+    )
+    # Latencies of the alternative that fills the cores: launch, sequence, rotation, reduction.
+    fitted = chip.efficiency.decode
+    assert float(far[-1] - near[-1]) > 0.7 * float(fitted.reduction)
+
+
+def test_sglang_scores_what_a_window_hides_in_fp8_and_skips_its_products():
+    plan = dataclasses.replace(
+        EXACT, framework="sglang", weights="fp8", cache="fp8", backend="flashinfer"
+    )
+    full, cut = (prefill(shape(8, 8), 4096, 4096, plan, window=w) for w in (4096.0, 256.0))
+    # 4096 x 4097 / 2 pairs, of which a window of 256 leaves 256 x 257 / 2 + 3840 x 256.
+    shown, hidden = 1_015_936, 8_390_656 - 1_015_936
+    assert float(cut.demand.matrix / full.demand.matrix) == pytest.approx(shown / 8_390_656)
+    multiplied = shown + 64 * 64 * 64  # an edge of 64 blocks of 64 rows, half a tile of keys twice
+    exponential = 2 * 8 * shown * (1 + hidden / multiplied)  # batch 2, 8 heads
+    assert float(cut.demand.exponential) == pytest.approx(exponential, rel=1e-4)
 
 
 def test_what_is_masked_is_cut_as_finely_as_the_tiles_of_keys():

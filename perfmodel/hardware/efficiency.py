@@ -29,6 +29,8 @@ class MatmulEfficiency(eqx.Module):
     - `launch`: from the end of one kernel to the first work of the next.
     - `sustained`: share of the matrix peak at which multiplications issue.
     - `draw`: energy of a product over that of its multiplications alone: operands, clocks, leakage.
+    - `onset`: work at the matrix peak half of which runs before a power limit holds (a benchmark's
+      effect: in service the limit has long been reached).
     - `feed`: share of the shared tier's peak at which tiles reach the cores; above 1 where cores
       find a neighbour's read on its way.
     - `cached`: share of the shared tier's peak at which what stays there is read: partial sums,
@@ -48,6 +50,7 @@ class MatmulEfficiency(eqx.Module):
     launch: Scalar = parameter(1e-8, 1e-4, "us")
     sustained: Scalar = parameter(0.2, 1.0)
     draw: Scalar = parameter(1.0, 30.0)
+    onset: Scalar = parameter(1e-6, 1e-1, "us")
     feed: Scalar = parameter(0.05, 8.0)
     cached: Scalar = parameter(0.02, 4.0)
     streaming: Scalar = parameter(0.3, 1.0)

@@ -18,6 +18,7 @@ Backend = Literal[
     "xqa_hopper",
     "trtllm_gen",
     "xpu",
+    "triton",
     "latent_gen",
     "latent_triton",
     "latent_hopper",

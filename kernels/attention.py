@@ -41,9 +41,6 @@ TILE = 128
 WIDE, WIDEST = 192.0, 256.0
 """Head sizes up to which registers hold a tile of outputs with ease, and that they just hold."""
 
-NEAR = 0.25
-"""Time of a reduction within a cluster of cores over one through the shared tier: 2.5 of 10 us on B200."""
-
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
 
@@ -163,7 +160,7 @@ def _split_decode(
         + fitted.sequence * batch
         + fitted.copy * cut.copies
         + _rotation(chip, fitted, fresh)
-        + _reduction(chip, fitted, splits, batch * heads.query * heads.value, cut.cluster),
+        + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
         choice=fitted.choice,
     )
 
@@ -202,14 +199,12 @@ def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar, least: Sc
     return jnp.clip(jnp.floor(filling) if plan.exact else filling, jnp.minimum(least, most), most)
 
 
-def _reduction(
-    chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar, cluster: Scalar
-) -> Values:
-    """Partial outputs in fp32 go through the shared tier and come back; a cluster keeps them."""
+def _reduction(chip: Chip, fitted: DecodeEfficiency, splits: Values, outputs: Scalar) -> Values:
+    """Partial outputs in fp32 go through the shared tier and come back."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
-    near = jnp.where(splits <= cluster, NEAR, 1.0)
-    moved = 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
-    return extra * near * (fitted.reduction + moved)
+    return extra * (
+        fitted.reduction + 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    )
 
 
 def _kept(

@@ -15,7 +15,7 @@ Read in their sources, and seen in their measured times:
   not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
 - On Blackwell TensorRT-LLM's own kernels take groups up to 32, and any for SGLang and vLLM, where few
   and short texts with large groups run another kernel; of latents sixteen heads at a
-  time up to 32, then all, and up to 16 parts of a text are added up within a cluster of cores.
+  time up to 32, then all.
 - SGLang before Blackwell multiplies prompts of latent attention with the latents themselves.
 - FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
   fills. vLLM leaves an fp8 cache on Ampere and Ada to it.
@@ -154,7 +154,6 @@ class Cut(NamedTuple):
     - `ways`: blocks that a core works on at once, none of them faster for being alone.
     - `unpacked`: bytes moved for each number of the cache before it is read.
     - `empty`: 1 where parts that a window hides are started too.
-    - `cluster`: parts that a cluster of cores adds up by itself, at most.
     """
 
     splits: Scalar
@@ -168,7 +167,6 @@ class Cut(NamedTuple):
     ways: Scalar
     unpacked: Scalar
     empty: Scalar
-    cluster: Scalar
 
 
 MATRIX_ROWS = 16.0
@@ -179,12 +177,6 @@ TILE = 128.0
 
 LATENT_TILE = 64.0
 """The same for latents, whose rows are long."""
-
-LATENT_PAIR = 256.0
-"""The same for TensorRT-LLM's kernels of latents on Blackwell: two tiles of 128, one after the other."""
-
-CLUSTER = 16.0
-"""Blocks in the largest cluster of cores on Blackwell, which share a reduction among themselves."""
 
 LIGHT_TILE = 16.0
 """Tokens of the cache that a block of plain vector code takes at a time."""
@@ -305,10 +297,9 @@ def _xpu(case: Case, free: Cut) -> Cut:
 
 
 def _latent_gen(case: Case, free: Cut) -> Cut:
-    """Sixteen heads in a block, up to 32 in all; else up to 128. Up to 16 parts are one cluster's."""
-    heads = jnp.where(case.group <= 32, MATRIX_ROWS, 128.0)
-    sizes = {"grain": free.least * LATENT_PAIR, "cluster": free.least * CLUSTER}
-    return free._replace(heads=heads, **sizes)
+    """Sixteen heads in a block, up to 32 in all; else up to 128."""
+    few = case.group <= 32
+    return _latent(free)._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
 
 
 def _latent(free: Cut) -> Cut:
@@ -406,7 +397,6 @@ def decode_cut(
         none + TOGETHER,
         none + TILE,
         none + 1.0,
-        none,
         none,
         none,
     )

@@ -217,19 +217,6 @@ def test_a_backend_that_masks_windows_multiplies_what_they_hide():
     assert float(cut.shares.matrix / full.shares.matrix) == pytest.approx(ratio, rel=1e-4)
 
 
-def test_a_cluster_of_cores_adds_up_sixteen_parts_of_latents_at_a_quarter_of_the_cost():
-    plan = dataclasses.replace(EXACT, backend="latent_gen")
-    heads = latent(*map(as_scalar, (16, 512, 64)))
-    chip = load_chip("b200-sxm")
-    near, far = (
-        attention_decode(chip, plan, as_scalar(1), as_scalar(tokens), heads).latency
-        for tokens in (16 * 256, 17 * 256)
-    )
-    # Latencies of the alternative that fills the cores: launch, sequence, rotation, reduction.
-    fitted = chip.efficiency.decode
-    assert float(far[-1] - near[-1]) > 0.7 * float(fitted.reduction)
-
-
 def test_sglang_scores_what_a_window_hides_in_fp8_and_skips_its_products():
     plan = dataclasses.replace(
         EXACT, framework="sglang", weights="fp8", cache="fp8", backend="flashinfer"

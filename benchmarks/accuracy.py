@@ -51,7 +51,7 @@ class Report(NamedTuple):
     found: dict[str, Any]
 
 
-_NOT_CHIPS = ("prior", "run", SERVING)
+_NOT_CHIPS = ("prior", "run", "technology", SERVING)
 
 
 def fitted() -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ Parameters move between their bounds, in log space; a ridge holds those that no 
 speaks of at the prior. Levenberg-Marquardt (optimistix).
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.calibration.measurements import Measurements
+from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import parameters
 from perfmodel.kernels.catalogue import OPERATIONS, cost
@@ -129,6 +131,17 @@ def problem(chip: Chip, tables: Sequence[Table]) -> Problem:
         return jnp.concatenate([robust / jnp.sqrt(1.0 * len(measured)), ridge * (free - start)])
 
     return Problem(type(prior), start, residuals)
+
+
+def check_solver() -> None:
+    """Find out before any work whether fits can be made.
+
+    **Raises:**
+
+    - `InputError`: without optimistix, with what to install.
+    """
+    if importlib.util.find_spec("optimistix") is None:
+        raise InputError("fits need optimistix; install `perfmodel[fit]`.")
 
 
 def solve(asked: Problem, steps: int = STEPS) -> tuple[Values, Any]:

@@ -1,5 +1,6 @@
 """What an installation has is said truly; colours, completion and near misses on the command line."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -47,6 +48,12 @@ def test_the_doctor_speaks_json_and_a_table():
     assert {"kind", "name", "good", "found", "advice"} == set(json.loads(out)[0])
     status, out, _ = run("doctor")
     assert status == 0 and "perfmodel" in out and "extra plots" in out
+
+
+def test_a_fit_without_its_extra_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    status, _, err = run("calibrate", "--data", "rows.csv", "--out", "fitted")
+    assert status == 2 and "fits need optimistix; install `perfmodel[fit]`." in err
 
 
 def complete(line: str) -> list[str]:

@@ -118,6 +118,32 @@ def test_published_speeds_have_a_page(tmp_path: Path):
     assert alone(text) and "10.0 %" in text and "TTFT is the mean" in text
 
 
+def test_a_sweep_has_a_page_of_its_best_points(tmp_path: Path):
+    """Of three points that fit, one is beaten in speed and price by another of its machine."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    from perfmodel.interface.sweep_page import _front, sweep_page
+
+    table = pa.table(
+        {
+            "chip": ["h100-sxm"] * 4,
+            "n_chips": [8.0] * 4,
+            "model": ["llama-3.1-8b"] * 4,
+            "concurrency": [1.0, 2.0, 3.0, 4.0],
+            "output_tokens_per_s_per_user": [100.0, 50.0, 40.0, 500.0],
+            "usd_per_million_output_tokens": [2.0, 1.0, 1.5, 0.1],
+            "joules_per_output_token": [3.0, 2.0, 1.0, 0.1],
+            "bound": ["memory"] * 4,
+            "fits": ["true", "true", "true", "false"],
+        }
+    )
+    assert _front(table.slice(0, 3)) == [(100.0, 2.0, 1.0), (50.0, 1.0, 2.0)]
+    pyarrow.csv.write_csv(table, tmp_path / "out.csv")
+    text = as_html(sweep_page(tmp_path / "grid.toml", tmp_path / "out.csv"))
+    assert alone(text) and "3 of 4 points" in text and "The cheapest" in text and "<svg" in text
+
+
 @pytest.mark.slow
 def test_a_step_and_its_service_are_explained_on_pages(tmp_path: Path):
     served = {"chip": "h100", "model": "llama-3.2-1b", "isl": "512", "osl": "64", "n_chips": "1"}

@@ -317,9 +317,11 @@ def calibrate(
     """
     from perfmodel.calibration.calibrate import Options, sections, warnings_of
     from perfmodel.calibration.calibrate import calibrate as run
+    from perfmodel.calibration.fit import check_solver
     from perfmodel.calibration.sources import read_source
     from perfmodel.files import check_folder
 
+    check_solver()
     check_folder(out)
     if _list(ops) == [SERVING]:
         _hosts(data, out, _fitted(prior), json_)
@@ -632,6 +634,7 @@ def sweep(
         bool, typer.Option("--resume", help="Keep the parts of a run that was stopped.")
     ] = False,
     calibration: Calibration = None,
+    report: Report = None,
 ) -> None:
     """Predict every point of a grid of chips, models, plans and traffic: millions of them.
 
@@ -648,6 +651,7 @@ def sweep(
     from perfmodel.interface.sweep import use_all_cores
 
     use_all_cores()
+    _check_report(report)
     with _bar("points") as update:
         found = run(grid, out, _fitted(calibration), resume, update)
     console.print(
@@ -655,6 +659,10 @@ def sweep(
     )
     if found.wrong:
         console.print(f"The first: {found.first}", soft_wrap=True)
+    if report is not None:
+        from perfmodel.interface.sweep_page import sweep_page
+
+        _report(report, sweep_page(grid, out))
 
 
 @app.command()

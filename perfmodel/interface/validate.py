@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.aiconfigurator import Folder, locate
+from perfmodel.calibration.fit import check_solver
 from perfmodel.calibration.measurements import Measurements
 from perfmodel.calibration.rivals import has_forest
 from perfmodel.calibration.splits import Job, Protocol, Unit, jobs, read, units
@@ -70,6 +71,8 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
         (request.out / "rows").mkdir(parents=True, exist_ok=True)
     report, asked = _begun(request), _units(request)
     root = locate(request.source) if asked else Path()
+    if asked:
+        check_solver()
     if _wants_technology(request) and not report["technology"]:
         progress(0, len(asked) + 1, TECHNOLOGY)
         report["technology"] = technology.records()

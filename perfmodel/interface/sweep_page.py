@@ -1,0 +1,118 @@
+"""The report of a sweep: the best of its points, and the front of each machine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet
+
+from perfmodel.interface import plots
+from perfmodel.interface.pages import FITTED, command
+from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported
+
+SPEED, PRICE, ENERGY = (
+    "output_tokens_per_s_per_user",
+    "usd_per_million_output_tokens",
+    "joules_per_output_token",
+)
+BEST = {
+    "fastest": (SPEED, "descending"),
+    "cheapest": (PRICE, "ascending"),
+    "least energy": (ENERGY, "ascending"),
+}
+"""What the tables are sorted by."""
+
+ROWS, MACHINES = 10, 6
+"""Rows of a table, and machines of the picture, at most."""
+
+SHOWN = (
+    "chip",
+    "n_chips",
+    "model",
+    "precision",
+    "isl",
+    "osl",
+    "concurrency",
+    SPEED,
+    PRICE,
+    ENERGY,
+    "bound",
+)
+
+
+def sweep_page(grid: Path, out: Path) -> Page:
+    """The best points of a sweep's file that fit, and speed against price by machine."""
+    table = _read(out)
+    count, good = len(table), _fitting(table)
+    said = [f"{len(good):,} of {count:,} points of {grid.name} fit on their machines."]
+    parts: list[Table | Picture] = []
+    spots = list(_fronts(good))
+    if spots:
+        axes = ("tokens/s for one user", "USD per million output tokens")
+        caption = "Points that no other of the same machine beats in both."
+        parts.append(Picture(plots.front(spots, "Speed against price", axes), caption))
+    parts += [_best(good, f"The {word}", *by) for word, by in BEST.items() if len(good)]
+    names = [pc.unique(good[name]).to_pylist() for name in ("chip", "model")]
+    return Page(
+        f"Sweep of {grid.name}",
+        said,
+        parts,
+        (*MEANING, money(), *FITTED),
+        sources_of(*names),
+        command(),
+    )
+
+
+def _read(out: Path) -> pa.Table:
+    if out.suffix == ".parquet":
+        return pyarrow.parquet.read_table(out)
+    return pyarrow.csv.read_csv(out)
+
+
+def _fitting(table: pa.Table) -> pa.Table:
+    """Points that fit; a file of text says it in words."""
+    return table.filter(pc.equal(pc.utf8_lower(pc.cast(table["fits"], pa.string())), "true"))
+
+
+def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
+    names = [name for name in SHOWN if name in table.column_names]
+    known = table.filter(pc.is_finite(pc.cast(table[column], pa.float64())))
+    rows = known.select(names).take(pc.sort_indices(known, [(column, order)])[:ROWS]).to_pylist()
+    return Table(title, names, [tuple(_short(row[name]) for name in names) for row in rows])
+
+
+def _short(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float | int) else str(value or "")
+
+
+def _fronts(table: pa.Table) -> Iterator[plots.Spot]:
+    """The points of each machine that none of its own beats; the machines with the cheapest points."""
+    keys = [name for name in ("chip", "n_chips", "model") if name in table.column_names]
+    known = table.filter(pc.is_finite(pc.cast(table[PRICE], pa.float64())))
+    cheapest = known.group_by(keys).aggregate([(PRICE, "min")]).sort_by(f"{PRICE}_min")
+    for machine in cheapest.select(keys).slice(0, MACHINES).to_pylist():
+        own = known
+        for name, value in machine.items():
+            own = own.filter(pc.equal(own[name], value))
+        words = [
+            f"{v:g} chips," if isinstance(v, float | int) else str(v) for v in machine.values()
+        ]
+        for speed, price, users in _front(own):
+            yield plots.Spot(" ".join(words), speed, price, f"{users:g} users")
+
+
+def _front(table: pa.Table) -> list[tuple[float, float, float]]:
+    """From the fastest on, each that is cheaper than all that are faster."""
+    speed, price, users = (
+        table[name].to_numpy().astype(float) for name in (SPEED, PRICE, "concurrency")
+    )
+    order = np.lexsort((price, -speed))
+    least = np.minimum.accumulate(price[order])
+    kept = order[np.r_[True, price[order][1:] < least[:-1]]]
+    return [(float(speed[i]), float(price[i]), float(users[i])) for i in kept]

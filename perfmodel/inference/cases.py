@@ -36,7 +36,7 @@ class Case(NamedTuple):
     @property
     def form(self) -> Hashable:
         """What the compiled function depends on."""
-        return self.setting.form
+        return self.setting.form, self.row.arrives
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
@@ -45,8 +45,12 @@ READ = (*NAMES, "mode", "burst", *Row._fields)
 """Columns that are read; the others pass through."""
 
 
-def case_of(place: int, cells: dict[str, str], calibration: Path) -> Case:
-    """A row of the serving schema.
+MANY_HEADS = 2.0**14
+"""Of chips that have no attention: any number of tensor ranks divides them."""
+
+
+def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool = True) -> Case:
+    """A row of the serving schema; its chips have no attention where not `attends`.
 
     **Raises:**
 
@@ -56,6 +60,7 @@ def case_of(place: int, cells: dict[str, str], calibration: Path) -> Case:
     given = known(*words, calibration)
     if isinstance(given, str):
         raise InputError(given)
+    given = given if attends else given._replace(heads=MANY_HEADS)
     row, mode = read_row(cells), mode_of(cells.get("mode", ""))
     copies = mode == "offline" and not np.isnan(row.n_chips)
     return Case(place, given, row, mode, splits(row, given, copies))
@@ -103,17 +108,18 @@ def block_of(rows: Sequence[tuple[Case, Split]]) -> Block:
 @eqx.filter_jit
 def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     """A function of chip, plan, model and traffic over a block of rows; compiled once a form and size."""
-    return jax.vmap(lambda chip, model, row: function(*_asked(chip, plan, model, row)))(*block)
+    return jax.vmap(lambda chip, model, row: function(*settled(chip, plan, model, row)))(*block)
 
 
-def _asked(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
+def settled(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     """The plan and the traffic of a row; where users are free, as many as there is room for."""
     split = with_ranks(plan, row)
     length = row["prompt"] + row["output"]
     free = jnp.minimum(largest_batch(chip, split, model, length), LARGEST_FREE_BATCH)
     users = jnp.where(row["users"] > 0, row["users"], free)
     together = jnp.where(row["steady"] > 0, 1.0, users)
-    rest = {name: row[name] for name in ("steady", "rounds", "drafted", "acceptance", "cached")}
+    names = ("steady", "rounds", "drafted", "acceptance", "cached", "rate")
+    rest = {name: row[name] for name in names}
     return chip, split, model, Traffic(users, row["prompt"], row["output"], together, **rest)
 
 
@@ -141,4 +147,5 @@ def asked(row: Row, mode: str) -> dict[str, Any]:
         "drafted": row.speculative_tokens,
         "acceptance": row.acceptance,
         "cached": row.prefix_tokens * row.length_ratio,
+        "rate": np.nan_to_num(row.requests_per_s),
     }

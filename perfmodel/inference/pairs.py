@@ -1,4 +1,5 @@
-"""Rows of the serving schema with pools of their own for prompts and decode steps."""
+"""Rows of the serving schema with two kinds of chips: pools for prompts and for decode steps, or attention
+and feed-forward layers apart."""
 
 import functools
 import itertools
@@ -9,12 +10,14 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
+from jax import Array
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.alike import in_blocks
 from perfmodel.inference.apart import Pool, serve_apart
-from perfmodel.inference.cases import Case, block_of, case_of, plan_of, with_ranks
+from perfmodel.inference.cases import Case, block_of, case_of, plan_of, settled, with_ranks
+from perfmodel.inference.halves import Link, serve_halves
 from perfmodel.inference.rows import number
 from perfmodel.inference.serving import Service
 from perfmodel.inference.splits import Split
@@ -25,7 +28,14 @@ from perfmodel.workload.transformer import Transformer
 
 POOLS = ("prefill", "decode")
 OWN = ("chip", "workers", "tp", "ep", "dp")
-READ = tuple(f"{pool}_{name}" for pool in POOLS for name in OWN)
+FEED_FORWARD = "ffn"
+OWN_OF_HALF = ("chip", "tp", "pp", "ep", "dp")
+LINK = ("link_gb_per_s", "link_us")
+READ = (
+    *(f"{pool}_{name}" for pool in POOLS for name in OWN),
+    *(f"{FEED_FORWARD}_{name}" for name in OWN_OF_HALF),
+    *LINK,
+)
 """Columns that are read besides those of every row."""
 
 
@@ -37,15 +47,29 @@ class Side(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A row that can be predicted, and its place."""
+    """A row that can be predicted, and its place.
+
+    - `link`: where the sides are attention and feed-forward: GB/s of a chip, and us; `None` for pools.
+    """
 
     place: int
     sides: tuple[Side, Side]
+    link: tuple[float, float] | None = None
 
     @property
     def form(self) -> tuple:
         """What the compiled function depends on."""
-        return tuple(side.case.setting.form for side in self.sides)
+        return self.link is None, *(side.case.setting.form for side in self.sides)
+
+    @property
+    def lead(self) -> Case:
+        """The side whose row speaks for both."""
+        return self.sides[1 if self.link is None else 0].case
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the columns of each side begin with."""
+        return ("prefill_", "decode_") if self.link is None else ("", f"{FEED_FORWARD}_")
 
     @property
     def splits(self) -> list[tuple[Split, Split]]:
@@ -79,12 +103,61 @@ def _side(pool: str, place: int, cells: dict[str, str], calibration: Path) -> Si
     return Side(case, 1.0 if np.isnan(workers) else workers)
 
 
+def halves_of_row(place: int, cells: dict[str, str], calibration: Path) -> Pair:
+    """A row with attention and feed-forward layers on chips of their own.
+
+    **Raises:**
+
+    - `InputError`: for a row that cannot be predicted.
+    """
+    case = case_of(place, cells, calibration)
+    if case.row.arrives or np.isnan(case.row.concurrency):
+        raise InputError(
+            "concurrency is missing; with ffn_chip give users who wait for their answers."
+        )
+    own = {name: cells.get(f"{FEED_FORWARD}_{name}", "").strip() for name in OWN_OF_HALF}
+    try:
+        row = cells | own | {"n_chips": ""}
+        other = case_of(place, row, calibration, attends=False)
+    except InputError as wrong:
+        raise InputError(f"feed-forward chips: {wrong}") from None
+    rate, wait = (number(name, cells.get(name, "").strip()) for name in LINK)
+    return Pair(place, (Side(case, 1.0), Side(other, 1.0)), (rate, wait))
+
+
 def serve_pairs(pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, tuple[Split, Split]]], Service]:
     """Serve rows of one form in every way; the ways in the order of the leading axis."""
     rows = [(pair, ways) for pair in pairs for ways in pair.splits]
     blocks = [_block([(pair.sides[i], ways[i]) for pair, ways in rows]) for i in (0, 1)]
     first, second = (plan_of([pair.sides[i].case for pair in pairs]) for i in (0, 1))
-    return rows, in_blocks(functools.partial(_served, (first, second)), tuple(blocks))
+    if pairs[0].link is None:
+        return rows, in_blocks(functools.partial(_served, (first, second)), tuple(blocks))
+    links = np.array([_link(pair) for pair, _ in rows], as_scalar(0.0).dtype)
+    return rows, in_blocks(functools.partial(_halved, (first, second)), (*blocks, links))
+
+
+def _link(pair: Pair) -> tuple[float, float]:
+    """Bytes/s of a chip and s of a message: as given, else of the slower side's network between domains."""
+    sides = [side.case.setting.chip.scale_out for side in pair.sides]
+    rate, wait = pair.link or (np.nan, np.nan)
+    slowest = min(float(one.bandwidth) for one in sides)
+    longest = max(float(one.latency) for one in sides)
+    return (
+        slowest if np.isnan(rate) else rate * 1e9,
+        longest if np.isnan(wait) else wait * 1e-6,
+    )
+
+
+@eqx.filter_jit
+def _halved(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
+    def one(first: tuple, second: tuple, link: Array) -> Service:
+        chip, plan, model, traffic = settled(first[0], plans[0], first[1], first[2])
+        other = with_ranks(plans[1], second[2])
+        return serve_halves(
+            (chip, second[0]), (plan, other), Link(link[0], link[1]), model, traffic
+        )
+
+    return jax.vmap(one)(*blocks)
 
 
 def _block(rows: Sequence[tuple[Side, Split]]) -> tuple[Chip, Transformer, dict]:

@@ -29,6 +29,12 @@ class Row(NamedTuple):
     speculative_tokens: float
     acceptance: float
     prefix_tokens: float
+    requests_per_s: float
+
+    @property
+    def arrives(self) -> bool:
+        """Whether requests come at a rate, and not when others are answered."""
+        return bool(np.all(np.isfinite(self.requests_per_s)))
 
 
 WHOLE = ("n_chips", "tp", "pp", "ep", "dp")
@@ -48,8 +54,7 @@ def read_row(cells: dict[str, str]) -> Row:
             raise InputError(f"{name} is missing; give a number of tokens greater than zero.")
     if mode == "single_stream":
         numbers["concurrency"] = 1.0
-    if np.isnan(numbers["concurrency"]) and mode != "offline":
-        raise InputError(UNASKED)
+    _check_load(numbers, mode)
     for name, meant in MEANT.items():
         numbers[name] = meant if np.isnan(numbers[name]) else numbers[name]
     if numbers["speculative_tokens"] > MOST_DRAFTED:
@@ -66,6 +71,20 @@ def read_row(cells: dict[str, str]) -> Row:
     return Row(**numbers)
 
 
+def _check_load(numbers: dict[str, float], mode: str) -> None:
+    """Either users are given, or the rate at which requests come."""
+    users, rate = (not np.isnan(numbers[name]) for name in ("concurrency", "requests_per_s"))
+    if rate and mode != MODES[0]:
+        raise InputError(f"requests_per_s is for mode serving, not for {mode}; leave it empty.")
+    if users and rate:
+        raise InputError(
+            "concurrency and requests_per_s are both given; give users who wait for their answers, "
+            "or requests that come at a rate."
+        )
+    if not users and not rate and mode != "offline":
+        raise InputError(UNASKED)
+
+
 MEANT = {
     "length_ratio": 1.0,
     "requests_per_user": 10.0,
@@ -77,7 +96,7 @@ MEANT = {
 Report, arXiv 2412.19437, section 5.4.3)."""
 
 
-UNASKED = "concurrency is missing; give the number of sequences in flight."
+UNASKED = "concurrency is missing; give the number of sequences in flight, or requests_per_s."
 
 
 def clash(prefix: float, prompt: float) -> str:

@@ -18,6 +18,7 @@ $$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.breakdown import BOUNDS
@@ -26,7 +27,7 @@ from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.placement import place
 from perfmodel.inference.step import Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.results import AbstractResult, Plain, named, plain
-from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.framework import RESERVED, SEPARATE
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
@@ -42,6 +43,9 @@ class Service(AbstractResult):
     - `energy`: of all chips for one output token, the prompt's share included, in J.
     - `slack`: bytes free on a chip when every text has its full length; negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
+    - `most_rate`: requests a second from which on a queue grows without end; infinite in a closed loop.
+    - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
+      micro-batches; else empty.
     """
 
     ttft: Scalar
@@ -52,6 +56,8 @@ class Service(AbstractResult):
     energy: Scalar
     slack: Scalar
     seconds: Values
+    most_rate: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
+    busy: Values = eqx.field(converter=as_values, default=())
 
     def as_dict(self) -> Plain:
         """Its numbers by name and unit."""
@@ -115,28 +121,42 @@ def serve(
     - `policy`: how prompts and decode steps share the machine; a closed loop if not given.
     """
     batch = in_flight(chip, plan, model, traffic)
-    passes = loop_passes(chip, plan, model, traffic, batch)
-    step, prompt, *mixed = costs(chip, plan, model, passes)
-    if mixed:
-        busy = longer(plan, step.time, prompt.time, mixed[0].time)
-    else:
-        busy = occupied(passes[1], prompt.time) / plan.data
-    steps = Steps(batch, step.time, prompt.time, busy)
-    waits = policy(steps, chip.efficiency.host, traffic)
+    found = steps_of(chip, plan, model, traffic, batch)
+    waits = policy(found.steps, chip.efficiency.host, traffic)
     full = place(chip, plan, model, batch, traffic.prompt + traffic.output)
-    later = jnp.maximum(traffic.output - 1, 0.0)
-    prompts = jnp.maximum(traffic.together, plan.data)
-    joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
         total=waits.total,
         users=traffic.users,
         batch=batch,
-        energy=joules / traffic.output,
+        energy=found.energy,
         slack=full.slack,
-        seconds=step.breakdown.by_bound(),
+        seconds=found.seconds,
     )
+
+
+class Priced(NamedTuple):
+    """Steps, the energy of one output token in J, and seconds of a decode step for each of `BOUNDS`."""
+
+    steps: Steps
+    energy: Scalar
+    seconds: Values
+
+
+def steps_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch: Scalar) -> Priced:
+    """What a loop is made of where `batch` sequences decode at once."""
+    passes = loop_passes(chip, plan, model, traffic, batch)
+    step, prompt, *mixed = costs(chip, plan, model, passes)
+    if mixed:
+        busy = longer(plan, step.time, prompt.time, mixed[0].time)
+    else:
+        busy = occupied(passes[1], prompt.time) / plan.data
+    later = jnp.maximum(traffic.output - 1, 0.0)
+    prompts = jnp.maximum(traffic.together, plan.data)
+    joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
+    steps = Steps(batch, step.time, prompt.time, busy)
+    return Priced(steps, joules / traffic.output, step.breakdown.by_bound())
 
 
 def loop_passes(

@@ -17,6 +17,11 @@ class Split(NamedTuple):
     ep: float
     dp: float
 
+    @property
+    def chips(self) -> float:
+        """In all."""
+        return self.tp * self.pp * self.dp
+
 
 SIZES = tuple(2.0**i for i in range(14))
 """Numbers of chips tried where none is given: the smallest on which the model fits is taken."""

@@ -220,7 +220,8 @@ def costs(chip: Chip, plan: Plan, model: Transformer, passes: Sequence[Pass]) ->
     ends = [task for one in passes for task in one.ends]
     if chip.execution == "dataflow":
         part = region(chip, plan.pipeline / model.layers)
-        priced = _join(price_tasks(part, plan, layers), price_tasks(chip, plan, ends))
+        priced = price_tasks(part, plan, layers)
+        priced = _join(priced, price_tasks(chip, plan, ends)) if ends else priced
     else:
         priced = price_tasks(chip, plan, layers + ends)
     owner = [i for i, one in enumerate(passes) for _ in one.layers]

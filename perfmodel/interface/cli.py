@@ -244,8 +244,10 @@ def predict_serving(
     """Predict TTFT, TPOT, throughput, energy and price of served models.
 
     TTFT is the mean from sending a request to its first token, with the wait for room and the
-    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1). concurrency users
-    send their next request when one is answered (mode serving), or start together (static_batch).
+    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1), tpot_with_first_ms
+    total / output tokens. Of throughput, per chip counts output tokens, total also input tokens.
+    concurrency users send their next request when one is answered (mode serving), or start
+    together (static_batch); requests_per_s in its place has requests come whatever is open.
 
     Example: perfmodel predict serving rows.csv --out predictions.csv
     """
@@ -257,6 +259,7 @@ def predict_serving(
     with _bar("rows alike") as update:
         result = run(rows, out, _fitted(calibration), update)
     _said(out, result["error"])
+    _defined()
     if report is not None:
         from perfmodel.interface.pages import serving_page
 
@@ -275,6 +278,13 @@ def _report(path: Path, page: Any) -> None:
 
     write_report(path, page)
     console.print(f"The report is {path}.", soft_wrap=True)
+
+
+def _defined() -> None:
+    from perfmodel.interface.serving import DEFINITIONS
+
+    for word, meaning in DEFINITIONS.items():
+        console.print(f"{word}: {meaning}.", style="dim", soft_wrap=True, highlight=False)
 
 
 def _said(out: Path, found: Any) -> None:
@@ -537,6 +547,7 @@ def reproduce(
         _table("Published", made.PUBLISHED_TABLE, made.published_lines(found))
     if found["serving"]:
         _table("Serving", made.SERVING_TABLE, made.serving_lines(found))
+    _defined()
     if out is not None:
         made.write(found, rows, tables, out)
     if json_ is not None:

@@ -188,7 +188,7 @@ KNOWN = {"chip": chip_file, "model": load_model, "framework": framework_of, "mod
 def _numbers(name: str, texts: dict[str, list[str]]) -> np.ndarray:
     """The numbers of an axis; each may stand in a row beside the first of the others."""
     row = {other: texts[other][0] for other in ("isl", "osl", "mode", "burst") if other in texts}
-    row |= {"concurrency": "1"}
+    row |= {} if name == "requests_per_s" else {"concurrency": "1"}
     if name == "prefix_tokens":  # compared with the prompt of each point
         row |= {"isl": "1e9"}
     found = [getattr(read_row(row | {name: text}), name) for text in texts[name]]

@@ -13,13 +13,14 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.alike import block_size, by_blocks, gather, stack
+from perfmodel.inference.arrivals import serve_arrivals
 from perfmodel.inference.cases import Case, asked, case_of, mapped
 from perfmodel.inference.rows import MEANT, UNASKED, WHOLE, Row, burst_of, clash
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.splits import Split
 from perfmodel.interface.grid import Grid, parts_of
 from perfmodel.interface.kernels import OVERFLOW
-from perfmodel.interface.serving import FORMS, OUTPUTS, PLAN, figures, price_of, short_of
+from perfmodel.interface.serving import FORMS, OUTPUTS, PLAN, crowded, figures, price_of, short_of
 from perfmodel.units import as_scalar
 
 ANY = {"isl": "1", "osl": "1"}
@@ -46,7 +47,8 @@ class Pricer:
         self.grid, self.calibration = grid, calibration
         self.speculates = bool(np.nansum(grid.inner.get("speculative_tokens", 0.0)) > 0)
         self.schema = schema_of(grid)
-        self.any = ANY | ({"concurrency": "1"} if "concurrency" in grid.inner else {})
+        loads = [name for name in ("concurrency", "requests_per_s") if name in grid.inner]
+        self.any = ANY | dict.fromkeys(loads, "1")
         self.forms: set = set()
 
     def table(self, start: int, stop: int) -> pa.Table:
@@ -99,7 +101,8 @@ class Pricer:
             return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
 
         size = block_size(self.grid.points)
-        served = by_blocks(lambda block: mapped(serve, plan, block), len(which), take, size)
+        serving = serve_arrivals if segments[0].case.row.arrives else serve
+        served = by_blocks(lambda block: mapped(serving, plan, block), len(which), take, size)
         ends = np.cumsum(sizes)
         return [
             _predicted(one, jax.tree.map(lambda x, a=end - n, b=end: x[a:b], served))
@@ -196,15 +199,17 @@ def _predicted(one: Segment, served: Service) -> dict[str, Any]:
     splits = np.array(one.case.splits)
     chips = splits[:, 0] * splits[:, 1] * splits[:, 3]  # tensor x pipeline x data
     ways = jax.tree.map(lambda x: x.reshape(len(splits), one.size, *x.shape[1:]), served)
-    best = _best(one.case.mode, chips[:, None], ways)
+    best = _best(one.case, chips[:, None], ways)
     chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
     ranks = dict(zip(Split._fields, splits[best].T, strict=True))
     return _columns(one.case, chosen, chips[best], ranks)
 
 
-def _best(mode: str, chips: np.ndarray, ways: Service) -> np.ndarray:
+def _best(case: Case, chips: np.ndarray, ways: Service) -> np.ndarray:
     """The way of each point, chosen as for a row: the fewest chips on which it fits, then the fastest."""
-    slow = ways.total / ways.users if mode == "offline" else ways.tpot
+    slow = ways.total / ways.users if case.mode == "offline" else ways.tpot
+    if case.row.arrives:
+        slow = np.where(case.row.requests_per_s < ways.most_rate, slow, np.inf)
     short = np.maximum(-ways.slack, 0.0)
     return np.lexsort((slow, short, np.where(short > 0, np.inf, chips)), axis=0)[0]
 
@@ -223,8 +228,12 @@ def _columns(
     wrong = errors != ""
     for i in np.flatnonzero(~wrong & ~fits):
         errors[i] = short_of(given, chips[i], float(served.slack[i]))
-    # What nothing below the SRAM holds has no time.
-    empty = wrong | (~fits & (float(given.chip.main.capacity) == 0))
+    grows = fits & ~wrong & np.asarray(row.requests_per_s >= served.most_rate)
+    for i in np.flatnonzero(grows):
+        each = float(np.broadcast_to(row.requests_per_s, len(errors))[i])
+        errors[i] = crowded(case, each, chips[i], float(served.most_rate[i]))
+    # What nothing below the SRAM holds has no time, nor what a queue grows before.
+    empty = wrong | grows | (~fits & (float(given.chip.main.capacity) == 0))
     for name, values in found.items():
         found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
     said = {"fits": (fits, wrong), "bound": (bounds, empty), "error": (errors, errors == "")}
@@ -237,6 +246,6 @@ def _faults(case: Case, finite: np.ndarray) -> np.ndarray:
     found = np.where(finite, "", OVERFLOW).astype(object)
     for i in np.flatnonzero(prefix >= prompt):
         found[i] = clash(prefix[i], prompt[i])
-    if case.mode != "offline":
+    if case.mode != "offline" and not case.row.arrives:
         found[np.isnan(case.row.concurrency)] = UNASKED
     return found

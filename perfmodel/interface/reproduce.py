@@ -19,7 +19,7 @@ from perfmodel.calibration.runs import columns, read_runs
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv, write_whole
 from perfmodel.interface import plots
-from perfmodel.interface.serving import predict_cells
+from perfmodel.interface.serving import DEFINITIONS, predict_cells
 from perfmodel.library.files import ROOT
 
 PUBLISHED = {"throughput": "throughput.csv", "single-stream": "speeds.csv"}
@@ -82,6 +82,7 @@ def reproduce(
     - `InputError`: when the runs are not there.
     """
     report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
+    report["definitions"] = DEFINITIONS
     found: list[Row] = []
     tables: dict[str, pa.Table] = {}
     for name in sets:

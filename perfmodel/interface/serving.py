@@ -1,7 +1,8 @@
 """`perfmodel predict serving`: TTFT, TPOT, throughput, energy and price, for each row of a table.
 
 TTFT is a mean over the requests of a run: from sending one to its first token, with the wait
-for room and the burst at the beginning. TPOT is (total - TTFT) / (output - 1).
+for room and the burst at the beginning. TPOT is (total - TTFT) / (output - 1), and with the first token
+total / output.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.inference import pairs
+from perfmodel.inference.arrivals import serve_arrivals
 from perfmodel.inference.cases import READ, Case, case_of, of_rows
-from perfmodel.inference.pairs import Pair, pair_of
+from perfmodel.inference.pairs import Pair, halves_of_row, pair_of
 from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.setting import Setting, row_name
@@ -25,6 +27,16 @@ from perfmodel.interface.kernels import OVERFLOW, as_text
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import ServingIntervals
 from perfmodel.library.files import named
+
+DEFINITIONS = {
+    "ttft": "mean time from sending a request to its first token, waiting included",
+    "tpot": "(total - TTFT) / (output tokens - 1), the mean over requests",
+    "tpot_with_first": "total / output tokens: the other convention",
+    "tokens/s per user": "1 / TPOT",
+    "tokens/s per chip": "output tokens alone",
+    "total tokens/s": "input and output tokens",
+}
+"""What the words of every output mean."""
 
 PLAN = (*WHOLE, "concurrency")
 """Columns that are written out as chosen where they were empty."""
@@ -71,9 +83,10 @@ def predict_cells(
             results[case.place] = result
             errors[case.place] = result.pop("error")
     progress(len(alike), len(alike))
-    names = [*PLAN, *OUTPUTS]
+    own = dict.fromkeys(name for result in results for name in result)
+    names = list(dict.fromkeys([*PLAN, *OUTPUTS, *own]))
     columns = {name: [result.get(name, "") for result in results] for name in names}
-    for name in PLAN:
+    for name in {*PLAN, *own} - {*OUTPUTS}:
         given = cells.get(name, [""] * count)
         columns[name] = [chosen or cell for chosen, cell in zip(columns[name], given, strict=True)]
     return columns | {"error": errors}
@@ -86,6 +99,7 @@ OUTPUTS = (
     "tpot_ms",
     "tpot_ms_low",
     "tpot_ms_high",
+    "tpot_with_first_ms",
     "output_tokens_per_s_per_user",
     "output_tokens_per_s_per_chip",
     "total_tokens_per_s",
@@ -103,6 +117,10 @@ FORMS = 32
 
 def _case(place: int, row: dict[str, str], calibration: Path) -> Case | Pair:
     apart = mode_of(row.get("mode", "")) == DISAGGREGATED
+    if row.get("ffn_chip", "").strip():
+        if apart:
+            raise InputError("ffn_chip is not for mode disaggregated; leave one of them.")
+        return halves_of_row(place, row, calibration)
     return (pair_of if apart else case_of)(place, row, calibration)
 
 
@@ -125,28 +143,37 @@ def _of_pairs(found: list[Pair]) -> list[dict[str, str]]:
 
 
 def _chips(pair: Pair, ways: tuple[Split, Split]) -> float:
-    sizes = (split.tp * split.pp * split.dp for split in ways)
+    sizes = (split.chips for split in ways)
     return sum(side.workers * n for side, n in zip(pair.sides, sizes, strict=True))
 
 
 def _pair_outcome(pair: Pair, ways: tuple[Split, Split], served: Service) -> dict[str, str]:
-    """The cells of a row with pools; its parallelism stays as given, for each pool has its own."""
-    decode, output = pair.sides[1].case, pair.sides[1].case.row
+    """The cells of a row with two kinds of chips, and how each is spread."""
+    lead, output = pair.lead, pair.lead.row
     rate = float(served.users * output.osl * output.length_ratio / served.total)
     dollars = sum(
-        price_of(side.case.setting.stem, side.workers * split.tp * split.dp, 0.0, 1 / rate)
+        price_of(side.case.setting.stem, side.workers * split.chips, 0.0, 1 / rate)
         for side, split in zip(pair.sides, ways, strict=True)
-    ) + price_of(decode.setting.stem, 0.0, float(served.energy), 0.0)
-    cells = _cells(decode, _chips(pair, ways), served, rate, dollars)
+    ) + price_of(lead.setting.stem, 0.0, float(served.energy), 0.0)
+    cells = _cells(lead, _chips(pair, ways), served, rate, dollars)
     if served.slack < 0:
         cells["error"] = f"a pool is {-served.slack:.4g} bytes short on each chip; use more chips."
+    for name, split in zip(pair.names, ways, strict=True):
+        ranks = as_text(np.array(list(split)))
+        cells |= {f"{name}{rank}": text for rank, text in zip(Split._fields, ranks, strict=True)}
+    if pair.link is not None:
+        cells |= dict(zip(BUSY, as_text(np.asarray(served.busy)), strict=True))
     return cells
+
+
+BUSY = ("attention_busy", "ffn_busy", "micro_batches")
+"""Columns of rows whose feed-forward layers are on chips of their own: shares of a step, and its parts."""
 
 
 def _of_cases(cases: list[Case]) -> list[dict[str, str]]:
     """Serve all cases in every way, and take the best way of each."""
     rows = [(case, split) for case in cases for split in case.splits]
-    served = of_rows(serve, rows)
+    served = of_rows(serve_arrivals if cases[0].row.arrives else serve, rows)
     ends = np.cumsum([len(case.splits) for case in cases])
     found = []
     for case, end in zip(cases, ends, strict=True):
@@ -158,9 +185,11 @@ def _of_cases(cases: list[Case]) -> list[dict[str, str]]:
 
 def best_of(case: Case, served: Service, among: slice) -> int:
     """The fewest chips on which it fits, then the fastest: of an offline run, all users together."""
-    chips = np.array([split.tp * split.pp * split.dp for split in case.splits])
+    chips = np.array([split.chips for split in case.splits])
     slow = served.total[among] / served.users[among]
     slow = slow if case.mode == "offline" else served.tpot[among]
+    if case.row.arrives:  # a way with which the queue grows is the last
+        slow = np.where(case.row.requests_per_s < served.most_rate[among], slow, np.inf)
     return among.start + _least(chips, served, among, slow)
 
 
@@ -172,7 +201,7 @@ def _least(chips: np.ndarray, served: Service, among: slice, slow: Any) -> int:
 
 def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
     """The cells of one row."""
-    given, chips = case.setting, split.tp * split.pp * split.dp
+    given, chips = case.setting, split.chips
     rate = float(served.users * case.row.osl * case.row.length_ratio / served.total)
     dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
     cells = _cells(case, chips, served, rate, dollars)
@@ -180,8 +209,22 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
         cells["error"] = short_of(given, chips, float(served.slack))
         if not float(given.chip.main.capacity):  # nothing below the SRAM holds it: it has no time
             cells |= dict.fromkeys(OUTPUTS, "") | {"fits": "false"}
+    elif case.row.arrives and case.row.requests_per_s >= served.most_rate:
+        cells |= dict.fromkeys(OUTPUTS, "") | {
+            "fits": "true",
+            "error": crowded(case, case.row.requests_per_s, chips, float(served.most_rate)),
+        }
     ranks = as_text(np.array(list(split)))
     return cells | dict(zip(Split._fields, ranks, strict=True))
+
+
+def crowded(case: Case, rate: float, chips: float, most: float) -> str:
+    """What is said of requests that come faster than they can be answered."""
+    return (
+        f"requests_per_s is {rate:g}, but {row_name(case.setting)} on {chips:.0f} x "
+        f"{case.setting.stem} answers fewer than {most:.4g}: the queue would grow "
+        "without end; give fewer, or more chips."
+    )
 
 
 def _cells(
@@ -216,6 +259,8 @@ def figures(
         "tpot_ms": served.tpot * 1e3,
         "tpot_ms_low": served.tpot * 1e3 * later.low,
         "tpot_ms_high": served.tpot * 1e3 * later.high,
+        "tpot_with_first_ms": served.tpot * 1e3
+        + (served.ttft - served.tpot) * 1e3 / (row.osl * row.length_ratio),
         "output_tokens_per_s_per_user": 1 / served.tpot,
         "output_tokens_per_s_per_chip": rate / chips,
         "total_tokens_per_s": rate * (1 + row.isl / row.osl),

@@ -12,7 +12,8 @@ MOST_DRAFTED = 16
 
 
 class Traffic(eqx.Module):
-    """Users who each have one request open, and send the next when it is answered (closed loop).
+    """Users who each have one request open, and send the next when it is answered (closed loop); or
+    requests that come at a rate (open loop).
 
     - `users`: requests open at once; what the machine has no room for waits.
     - `prompt`, `output`: tokens of each, in and out.
@@ -22,6 +23,7 @@ class Traffic(eqx.Module):
     - `drafted`: tokens guessed in each step; `acceptance`: share of guesses that hold.
     - `rounds`: requests of each user; all send the first at once, so a mean over few rounds
       has that burst in it. Infinite: no burst.
+    - `rate`: requests a second that come whatever is open; 0 in a closed loop.
     """
 
     users: Scalar = eqx.field(converter=as_scalar)
@@ -33,6 +35,7 @@ class Traffic(eqx.Module):
     rounds: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     drafted: Scalar = eqx.field(converter=as_scalar, default=0.0)
     acceptance: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    rate: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     @property
     def tokens(self) -> Scalar:

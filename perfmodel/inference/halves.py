@@ -1,0 +1,191 @@
+r"""Attention and feed-forward on different chips: each layer's activations cross a link, there and back.
+
+Attention's chips keep its weights and the cache, the others all feed-forward layers and experts. A step
+is cut into $m$ micro-batches which take turns, so that both halves and the link work at the same time
+(ping-pong of MegaScale-Infer, arXiv 2504.02263; Step-3, arXiv 2507.19427). With $a$, $f$, $c$ the
+seconds of one micro-batch in all layers of attention, feed-forward, and on the link,
+
+$$\text{step} = \min_m \max(m a, m f, m c, a + f + c)$$
+
+A pool whose layers lie on several stages works on as many micro-batches at once. What each half is busy of a
+step says how well their rates match.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.layer import STREAM_BYTES
+from perfmodel.inference.placement import place
+from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight
+from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
+from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import Layer, Number, Transformer
+
+MICRO_BATCHES = 4
+"""Micro-batches of a step, at most: with three stages, more than three gain little (MegaScale-Infer, 4.1)."""
+
+
+class Link(NamedTuple):
+    """Between the halves: bytes/s of one chip in each direction, and s of one message."""
+
+    bandwidth: Scalar
+    latency: Scalar
+
+
+class Half(NamedTuple):
+    """Chips of one kind, how the layers are spread over them, and which part of the model they have."""
+
+    chip: Chip
+    plan: Plan
+    model: Transformer
+
+    @property
+    def stages(self) -> Scalar:
+        """That work on a micro-batch each."""
+        dataflow = self.chip.execution == "dataflow"
+        return as_scalar(self.model.layers) if dataflow else self.plan.pipeline
+
+    @property
+    def width(self) -> Scalar:
+        """Chips that have a layer, and send and take its activations."""
+        return self.plan.tensor * self.plan.data
+
+
+def halves_of(model: Transformer) -> tuple[Transformer, Transformer]:
+    """The model's attention with its embeddings, and its feed-forward layers."""
+    first = [_with(s, Layer(s.layer.attention, None, s.layer.extra)) for s in model.stacks]
+    second = [_with(s, Layer(None, s.layer.feed_forward)) for s in model.stacks]
+    nothing = model.vocabulary * 0
+    return (
+        dataclasses.replace(model, stacks=tuple(first)),
+        dataclasses.replace(model, stacks=tuple(second), vocabulary=nothing, extra=nothing),
+    )
+
+
+def _with(stack, layer: Layer):
+    return dataclasses.replace(stack, layer=layer)
+
+
+def crossings(model: Transformer) -> Number:
+    """Times that a token's activations cross in one pass: there and back in each whole layer."""
+    whole = [s for s in model.stacks if s.layer.attention and s.layer.feed_forward]
+    return 2 * sum(stack.count for stack in whole)
+
+
+class Turns(NamedTuple):
+    """A pass in micro-batches, for each number of them.
+
+    - `through`: seconds of one micro-batch through all layers of a half; `busy`: of all of them in the
+      stage that is busy longest; `energy`: in J; `seconds`: by bound.
+    """
+
+    through: Scalar
+    busy: Scalar
+    energy: Scalar
+    seconds: Values
+
+
+def serve_halves(
+    chips: tuple[Chip, Chip],
+    plans: tuple[Plan, Plan],
+    link: Link,
+    model: Transformer,
+    traffic: Traffic,
+) -> Service:
+    """Serve `traffic` with attention on the first of `chips` and feed-forward on the second."""
+    pair = tuple(map(Half, chips, plans, halves_of(model)))
+    first = pair[0]
+    batch = in_flight(first.chip, first.plan, first.model, traffic)
+    micros = 1.0 + jnp.arange(float(MICRO_BATCHES))
+    tried = jax.vmap(lambda n: _step(pair, link, model, traffic, batch, n))(micros)
+    best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
+    step = jax.tree.map(lambda x: x[best], tried)
+    prompt = _prompts(pair, link, model, traffic)
+    taken = jnp.where(best > 0, prompt.step, prompt.alone) / first.plan.data
+    steps = Steps(batch, step.step, prompt.alone, taken)
+    waits = closed_loop(steps, first.chip.efficiency.host, traffic)
+    length = traffic.prompt + traffic.output
+    slack = [place(half.chip, half.plan, half.model, batch, length).slack for half in pair]
+    later = jnp.maximum(traffic.output - 1, 0.0)
+    prompts = jnp.maximum(traffic.together, first.plan.data)
+    joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
+    return Service(
+        ttft=waits.ttft,
+        tpot=waits.tpot,
+        total=waits.total,
+        users=traffic.users,
+        batch=batch,
+        energy=joules / traffic.output,
+        slack=jnp.minimum(*slack),
+        seconds=step.seconds,
+        busy=jnp.stack([*step.busy, micros[best]]),
+    )
+
+
+class Together(NamedTuple):
+    """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J, s by bound."""
+
+    step: Scalar
+    alone: Scalar
+    busy: tuple[Scalar, Scalar]
+    energy: Scalar
+    seconds: Values
+
+
+def _step(
+    pair: tuple, link: Link, model: Transformer, traffic: Traffic, batch: Scalar, micro: Scalar
+) -> Together:
+    """A decode step of `micro` micro-batches."""
+    middle = traffic.prompt + traffic.output / 2
+    part = batch / micro
+    turns = []
+    for half in pair:
+        sizes = (part * half.stages, middle, traffic.drafted)
+        one = decode_pass(half.chip, half.plan, half.model, *sizes)
+        turns.append(_turns(half, one, micro))
+    tokens = jnp.maximum(part, 1.0) * (1 + traffic.drafted)
+    return _together(turns, _crossing(pair, link, model, tokens), micro)
+
+
+def _prompts(pair: tuple, link: Link, model: Transformer, traffic: Traffic) -> Together:
+    """The prompts that start together, at least one on each data rank of attention."""
+    new = traffic.prompt - traffic.cached
+    count = jnp.maximum(traffic.together, pair[0].plan.data)
+    turns = []
+    for half in pair:
+        one = prompt_pass(half.chip, half.plan, half.model, count, new, traffic.prompt)
+        turns.append(_turns(half, one, as_scalar(1.0)))
+    return _together(turns, _crossing(pair, link, model, count * new), as_scalar(1.0))
+
+
+def _turns(half: Half, one: Pass, micro: Scalar) -> Turns:
+    """The ends of a pass are with attention, which has the embeddings."""
+    if half.model.stacks[0].layer.attention is None:
+        one = one._replace(ends=[])
+    cost: Cost = costs(half.chip, half.plan, half.model, [one])[0]
+    passes = micro / half.stages
+    return Turns(cost.time, cost.time * passes, cost.energy * passes, cost.breakdown.by_bound())
+
+
+def _crossing(pair: tuple, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
+    """Seconds on the link in all layers: each chip of the narrower half sends its share."""
+    width = jnp.minimum(pair[0].width, pair[1].width)
+    size = STREAM_BYTES * tokens * model.hidden
+    return crossings(model) * (link.latency + size / (link.bandwidth * width))
+
+
+def _together(turns: list[Turns], crossing: Scalar, micro: Scalar) -> Together:
+    first, second = turns
+    alone = first.through + second.through + crossing
+    step = jnp.maximum(jnp.maximum(first.busy, second.busy), jnp.maximum(alone, micro * crossing))
+    network = jnp.zeros(len(BOUNDS)).at[BOUNDS.index("network")].set(crossing)
+    seconds = first.seconds + second.seconds + network
+    busy = (first.busy / step, second.busy / step)
+    return Together(step, alone, busy, first.energy + second.energy, seconds)

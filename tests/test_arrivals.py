@@ -1,0 +1,116 @@
+"""Requests that come at a rate: batches, queues, and what a machine cannot answer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perfmodel.inference.arrivals import behind, for_room, rate_at, serve_arrivals, shares
+from perfmodel.inference.serving import Steps, serve
+from perfmodel.interface.serving import predict_cells
+from perfmodel.library.chip import load_chip
+from perfmodel.library.efficiency import FITTED
+from perfmodel.library.model import load_model
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import traced
+
+CHIP, PLAN, MODEL = load_chip("h100-sxm"), Plan(), traced(load_model("llama-3.2-1b"))
+
+
+def _traffic(rate: float, **change: float) -> Traffic:
+    sizes = {"users": 1e9, "prompt": 1000.0, "output": 500.0, "together": 1.0} | change
+    return Traffic(**sizes, rate=rate)
+
+
+served = jax.jit(lambda traffic: serve_arrivals(CHIP, PLAN, MODEL, traffic))
+closed = jax.jit(lambda traffic: serve(CHIP, PLAN, MODEL, traffic))
+
+
+def test_the_rate_of_a_batch_is_the_one_worked_by_hand():
+    steps = Steps(*map(as_scalar, (11.0, 0.01, 0.2, 0.05)))
+    # Ten others, each of 500 steps of 10 ms and of ten prompts of 50 ms meanwhile.
+    rate = 10 / (500 * 0.01 + 10 * 0.05)
+    assert float(rate_at(steps, _traffic(0.0))) == pytest.approx(rate)
+    # So TPOT is that of a time of which the prompts leave 1 - rate x 50 ms, and there are ten others.
+    _, tpot = shares(steps, _traffic(rate))
+    assert float(tpot) == pytest.approx(0.01 / (1 - rate * 0.05))
+    assert rate * 500 * float(tpot) == pytest.approx(10)
+
+
+def test_queues_are_those_of_the_books():
+    # Half busy with prompts of 0.1 s: half of one is waited for, on average.
+    assert float(behind(as_scalar(5.0), as_scalar(0.1))) == pytest.approx(0.05)
+    # One place, half taken: the queue of one server, exactly.
+    alone = for_room(as_scalar(0.5), as_scalar(1.0), as_scalar(5.0))
+    assert float(alone) == pytest.approx(float(behind(as_scalar(5.0), as_scalar(0.1))))
+    many = [float(for_room(as_scalar(0.5 * n), as_scalar(n), as_scalar(5.0))) for n in (1.0, 64.0)]
+    assert many[1] < 1e-2 * many[0]
+
+
+def test_few_requests_are_served_as_one_user_is():
+    alone = closed(_traffic(0.0, users=1.0))
+    rare = served(_traffic(1e-3))
+    assert float(rare.tpot) == pytest.approx(float(alone.tpot), rel=0.02)
+    assert float(rare.ttft) == pytest.approx(float(alone.ttft), rel=0.02)
+
+
+def test_both_loops_agree_where_as_many_are_open():
+    open_loop = served(_traffic(20.0))
+    users = float(open_loop.users)
+    loop = closed(_traffic(0.0, users=users))
+    assert users / float(loop.total) == pytest.approx(20.0, rel=0.1)
+    assert float(open_loop.tpot) == pytest.approx(float(loop.tpot), rel=0.1)
+
+
+def test_more_requests_make_everyone_wait_and_too_many_cannot_be_answered():
+    most = float(served(_traffic(1.0)).most_rate)
+    found = [served(_traffic(share * most)) for share in (0.2, 0.5, 0.8, 0.95)]
+    assert np.all(np.diff([float(one.ttft) for one in found]) > 0)
+    assert np.all(np.diff([float(one.tpot) for one in found]) > 0)
+    assert np.isfinite([float(served(_traffic(2 * most)).ttft)]).all()
+
+
+def test_every_input_of_an_open_loop_has_a_slope():
+    def time(traffic: Traffic):
+        one = serve_arrivals(CHIP, PLAN, MODEL, traffic)
+        return jnp.log(one.ttft) + jnp.log(one.tpot)
+
+    slope = jax.jit(jax.grad(time))(dataclasses.replace(_traffic(20.0), cached=as_scalar(100.0)))
+    for name in ("rate", "prompt", "output", "cached"):
+        value = float(getattr(slope, name))
+        assert np.isfinite(value) and value != 0, name
+
+
+CELLS = {"chip": "h100", "model": "llama-3.2-1b", "isl": "1000", "osl": "500", "n_chips": "1"}
+
+
+def _predicted(**change: str) -> dict[str, str]:
+    cells = {name: [cell] for name, cell in (CELLS | change).items()}
+    return {name: column[0] for name, column in predict_cells(cells, 1, FITTED).items()}
+
+
+def test_a_row_at_a_rate_says_how_many_are_open():
+    found = _predicted(requests_per_s="10")
+    seconds = (float(found["ttft_ms"]) + 499 * float(found["tpot_ms"])) / 1e3
+    assert float(found["concurrency"]) == pytest.approx(10 * seconds, rel=1e-3)
+    assert float(found["output_tokens_per_s_per_chip"]) == pytest.approx(5000, rel=1e-3)
+    # The other convention: all of the time over all tokens.
+    assert float(found["tpot_with_first_ms"]) == pytest.approx(seconds * 1e3 / 500, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"requests_per_s": "1e6"}, "the queue would grow without end; give fewer"),
+        ({"requests_per_s": "1", "concurrency": "8"}, "both given"),
+        ({"requests_per_s": "1", "mode": "static_batch"}, "for mode serving"),
+        ({}, "or requests_per_s"),
+        ({"requests_per_s": "0"}, "greater than zero"),
+    ],
+)
+def test_a_rate_that_cannot_be_is_refused_in_one_sentence(change: dict[str, str], said: str):
+    assert said in _predicted(**change)["error"]

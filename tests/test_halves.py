@@ -1,0 +1,85 @@
+"""Attention and feed-forward layers on chips of their own, with a link between."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perfmodel.inference.halves import Turns, _together, crossings, halves_of
+from perfmodel.interface.serving import predict_cells
+from perfmodel.library.efficiency import FITTED
+from perfmodel.library.model import load_model
+from perfmodel.units import as_scalar
+from perfmodel.workload.transformer import parameters
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "gpt-oss-20b"])
+def test_the_halves_have_all_of_the_model_once(name: str):
+    model = load_model(name)
+    first, second = halves_of(model)
+    assert parameters(first) + parameters(second) == parameters(model)
+
+
+def test_activations_cross_twice_in_each_layer():
+    assert crossings(load_model("llama-3.1-8b")) == 2 * 32
+
+
+def _turns(through: float, micro: float) -> Turns:
+    one = as_scalar(through)
+    return Turns(one, one * micro, one, jnp.zeros(6))
+
+
+@pytest.mark.parametrize(("micro", "step"), [(1.0, 1 + 2 + 0.5), (2.0, 2 * 2.0), (3.0, 3 * 2.0)])
+def test_micro_batches_take_turns_and_the_slower_half_sets_the_pace(micro: float, step: float):
+    found = _together([_turns(1.0, micro), _turns(2.0, micro)], as_scalar(0.5), as_scalar(micro))
+    assert float(found.step) == pytest.approx(step)
+    assert float(found.busy[1]) == pytest.approx(2.0 * micro / step)
+    assert float(found.alone) == 3.5
+
+
+CELLS = {"chip": "h100", "n_chips": "8", "model": "llama-3.1-8b", "isl": "1000", "osl": "500"}
+CELLS |= {"concurrency": "32", "ffn_chip": "h100", "ffn_tp": "8"}
+
+
+def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
+    rows = [CELLS | change for change in changes]
+    cells = {name: [row.get(name, "") for row in rows] for name in {k for row in rows for k in row}}
+    found = predict_cells(cells, len(rows), FITTED)
+    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+
+
+def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
+    fast, slow = _predicted(
+        {"link_gb_per_s": "450", "link_us": "1"}, {"link_gb_per_s": "10", "link_us": "100"}
+    )
+    assert float(slow["tpot_ms"]) > 1.5 * float(fast["tpot_ms"])
+    assert float(slow["ffn_busy"]) < float(fast["ffn_busy"]) <= 1
+    assert fast["n_chips"] == "16" and fast["ffn_tp"] == "8" and fast["error"] == ""
+    # 32 layers, there and back: 64 messages of 100 us at least.
+    assert float(slow["tpot_ms"]) > 6.4
+
+
+def test_feed_forward_layers_may_lie_in_sram():
+    (hybrid,) = _predicted({"ffn_chip": "lpu-v1", "ffn_tp": ""})
+    assert hybrid["error"] == "" and hybrid["fits"] == "true"
+    assert float(hybrid["ffn_tp"]) * float(hybrid["ffn_pp"]) + 8 == float(hybrid["n_chips"])
+    assert np.isfinite(float(hybrid["usd_per_million_output_tokens"]))
+
+
+def test_one_sequence_is_one_micro_batch():
+    (alone,) = _predicted({"concurrency": "1"})
+    assert alone["micro_batches"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ffn_chip": "h1000"}, "feed-forward chips: "),
+        ({"mode": "disaggregated"}, "leave one of them"),
+        ({"concurrency": "", "requests_per_s": "1"}, "give users who wait"),
+        ({"link_us": "-1"}, "link_us"),
+        ({"link_gb_per_s": "fast"}, "not a number"),
+    ],
+)
+def test_halves_that_cannot_be_are_refused_in_one_sentence(change: dict[str, str], said: str):
+    (found,) = _predicted(change)
+    assert said in found["error"] and found["tpot_ms"] == ""

@@ -13,13 +13,13 @@ from perfmodel.calibration.runs import Run, once
 
 
 class Graded(NamedTuple):
-    """A run with what was predicted: TTFT and TPOT in s, whether every user had room, and a rival's TPOT."""
+    """A run with what was predicted: TTFT and TPOT in s, whether every user had room, and rivals' TPOT."""
 
     run: Run
     ttft: float
     tpot: float
     room: bool
-    roofline: float = float("nan")
+    rivals: dict[str, float] = {}
 
 
 def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -28,7 +28,6 @@ def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
     roomy = [one for one in graded if one.room]
     ttft = errors([one.ttft for one in roomy], [one.run.ttft for one in roomy])
     weights = once([one.run for one in graded])
-    ideal = errors([one.roofline for one in graded], [one.run.tpot for one in graded])
     return {
         "group": name,
         "n": len(graded),
@@ -36,13 +35,27 @@ def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
         "tpot_median": _median(tpot),
         "tpot_median_once": weighted_median(tpot, weights),
         "tpot_bias": _median(np.log([one.tpot / one.run.tpot for one in graded])),
-        "roofline_tpot_median": _median(ideal[np.isfinite(ideal)]),
+        **{f"{rival}_tpot_median": _rival(graded, rival) for rival in RIVALS},
+        "configurator_n": sum(
+            np.isfinite(one.rivals.get("configurator", np.nan)) for one in graded
+        ),
         "ttft_n": len(roomy),
         "ttft_mape": _mean(ttft),
         "ttft_median": _median(ttft),
         "kendall_tau": tau_within(graded, of_chip),
         "kendall_tau_fixed": tau_within(graded, of_traffic),
     }
+
+
+RIVALS = ("roofline", "operators", "configurator")
+"""A plain roofline, a roofline of every operator, and AIConfigurator."""
+
+
+def _rival(graded: Sequence[Graded], rival: str) -> float | None:
+    """Median error of a rival's TPOT, where it has an answer."""
+    known = [(one.rivals.get(rival, np.nan), one.run.tpot) for one in graded]
+    off = errors(*zip(*known, strict=True)) if known else np.empty(0)
+    return _median(off[np.isfinite(off)])
 
 
 def errors(predicted: Sequence[float], measured: Sequence[float]) -> np.ndarray:

@@ -6,7 +6,7 @@ multiplies at the peak, with no constant and no traffic around it:
 $$\text{TPOT} = \max(\text{bytes} / \text{bandwidth}, \text{FLOPs} / \text{peak})$$
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 from perfmodel.calibration.runs import Run
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, case_of, of_rows
+from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.placement import place
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
@@ -32,8 +32,11 @@ def ideal_tpot(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> 
     return jnp.maximum(reading, flops / chip.matrix[plan.format.matrix])
 
 
-def ideal_tpots(runs: Sequence[Run], folder: Path) -> list[float]:
-    """Of each run, in s; `nan` where it cannot be said."""
+Rival = Callable[[Chip, Plan, Transformer, Traffic], Scalar]
+
+
+def rival_tpots(rival: Rival, runs: Sequence[Run], folder: Path) -> list[float]:
+    """TPOT of each run by a rival, in s; `nan` where it cannot be said."""
     alike: dict = {}
     for place_of, run in enumerate(runs):
         try:
@@ -43,10 +46,7 @@ def ideal_tpots(runs: Sequence[Run], folder: Path) -> list[float]:
         alike.setdefault(case.form, []).append(case)
     found = [float("nan")] * len(runs)
     for cases in alike.values():
-        for case, tpot in zip(cases, _of(cases), strict=True):
+        tpots = of_rows(rival, [(case, case.splits[0]) for case in cases])
+        for case, tpot in zip(cases, np.asarray(tpots), strict=True):
             found[case.place] = float(tpot)
     return found
-
-
-def _of(cases: Sequence[Case]) -> np.ndarray:
-    return np.asarray(of_rows(ideal_tpot, [(case, case.splits[0]) for case in cases]))

@@ -29,8 +29,18 @@ HELD_OUT_MODELS = ("gpt-oss-120b", "Qwen3.5", "Kimi-K2.5", "GLM-5")
 HELD_OUT_CHIPS = ("b300_sxm",)
 CLOSED_CHIPS = ("gb300",)
 HOPPER = ("h100_sxm", "h200_sxm")
-"""On Blackwell all caches are in fp8, on Hopper those of SGLang in bf16: assumed from the
+"""Where SGLang's caches are in bf16, if nothing else is said; else caches are in fp8: assumed from
 launch scripts of InferenceX, for the table does not say."""
+
+CACHES: dict[tuple[str, str, str], str] = {
+    ("Kimi-K2.5", "int4", "h200_sxm"): "bf16",
+    ("Kimi-K2.5", "int4", "b200_sxm"): "bf16",
+    ("gpt-oss", "fp4", "h100_sxm"): "bf16",
+    ("gpt-oss", "fp4", "h200_sxm"): "bf16",
+    ("Qwen3.5", "fp8", "h200_sxm"): "fp8",
+}
+"""Caches by model, precision and system, where the launch script says so, or leaves it to the framework
+and the checkpoint (`kimik2.5_int4_*.sh`, `gptoss_fp4_h*.sh`, `qwen3.5_fp8_h200.sh` of InferenceX)."""
 
 EIGHT = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm")
 """Systems of eight chips: runs on more are not of one machine."""
@@ -171,7 +181,7 @@ def _cells(row: dict[str, str]) -> dict[str, str]:
         "n_chips": str(chips),
         "model": row["model_path"].removeprefix("zhipuai/"),
         "precision": row["precision"],
-        "kv_precision": "bf16" if row["backend"] == "sglang" and row["system"] in HOPPER else "fp8",
+        "kv_precision": _cache(row),
         "mode": "serving",
         "tp": "1" if spread else str(chips),
         "pp": "1",
@@ -182,7 +192,20 @@ def _cells(row: dict[str, str]) -> dict[str, str]:
         "concurrency": _users(row),
         "framework": row["backend"],
         "length_ratio": str(LENGTH_RATIO),
+        "requests_per_user": "5" if _chats(row) else "10",
     }
+
+
+def _chats(row: dict[str, str]) -> bool:
+    """Whether a user sends five requests, not ten (`glm5_fp8_h200.sh`)."""
+    return "GLM-5" in row["model_path"] and row["system"] == "h200_sxm"
+
+
+def _cache(row: dict[str, str]) -> str:
+    for (model, precision, system), cache in CACHES.items():
+        if model in row["model_path"] and (precision, system) == (row["precision"], row["system"]):
+            return cache
+    return "bf16" if row["backend"] == "sglang" and row["system"] in HOPPER else "fp8"
 
 
 SCALED = 128

@@ -10,6 +10,7 @@ import pytest
 from command import run
 
 from perfmodel.calibration.grades import Graded, anchored, tau, tau_within, weighted_median
+from perfmodel.calibration.leave_out import FINE, _best
 from perfmodel.calibration.runs import TABLE, Run, once, read_runs
 from perfmodel.errors import InputError
 from perfmodel.interface.reproduce import METRICS, PUBLISHED, check_sets
@@ -128,6 +129,22 @@ def test_published_rows_name_what_the_library_has_and_where_they_are_from():
                 assert find_model(row["model"]) == row["model"]
                 assert row["metric"] in METRICS and float(row["value"]) > 0
                 assert row["source"] and row["address"], row["id"]
+
+
+def test_caches_are_those_of_the_launch_scripts(package: Callable[..., str]):
+    kimi = {"model_path": "moonshotai/Kimi-K2.5", "precision": "int4"}
+    glm = {"model_path": "zhipuai/GLM-5", "backend": "sglang"}
+    found = read_runs(package(kimi, glm, {}))
+    assert [run.cells["kv_precision"] for run in found] == ["bf16", "bf16", "fp8"]
+    assert [run.cells["requests_per_user"] for run in found] == ["10", "5", "10"]
+
+
+def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
+    errors = np.log(np.array([FINE * 2.0, FINE * 2.0, FINE * 0.5]))
+    keys = [("c", "a"), ("c", "a"), ("c", "b")]
+    assert _best(errors, keys, [("c", "a")]) == pytest.approx(0.5, rel=0.01)
+    assert _best(errors, keys, [("c", "b")]) == pytest.approx(2.0, rel=0.01)
+    assert _best(errors, keys, []) == 1.0
 
 
 def test_an_unknown_set_is_refused():

@@ -13,7 +13,7 @@ from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.placement import place
 from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
-from perfmodel.inference.step import prompt_pass
+from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import load_chip
 from perfmodel.library.efficiency import FITTED
@@ -117,6 +117,48 @@ def test_the_first_part_of_a_mix_is_the_format_of_what_is_not_quantised():
     cells = CELLS | {"chip": "b200", "model": "deepseek-v3"}
     plans = {p: case_of(0, cells | {"precision": p}, FITTED).setting.plan for p in MIXES}
     assert {p: (plan.kept, plan.weights) for p, plan in plans.items()} == MIXES
+
+
+def _labels(framework: str, chip: str, model: str) -> list[tuple[str, float]]:
+    case = case_of(0, CELLS | {"chip": chip, "model": model, "framework": framework}, FITTED)
+    given = case.setting
+    one = decode_pass(given.chip, given.plan, given.model, as_scalar(4.0), as_scalar(1000.0))
+    return [(task.label, float(task.runs)) for task in one.layers]
+
+
+def test_sglang_routes_deepseek_s_shared_expert_with_the_others_on_hopper():
+    kernels = {chip: dict(_labels("sglang", chip, "deepseek-v3")) for chip in ("h200", "b200")}
+    # What is left of "up" is of the three dense layers.
+    assert kernels["h200"]["up"] == 3.0 and kernels["b200"]["up"] == 58.0
+    assert dict(_labels("sglang", "h200", "kimi-k2.5"))["up"] == 60.0
+
+
+def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():
+    def small(framework: str) -> float:
+        names = ("norm", "rope", "add", "quantise")
+        return sum(n for label, n in _labels(framework, "b200", "glm-5") if label in names)
+
+    layers = float(load_model("glm-5").layers)
+    assert small("sglang") - small("") == 11 * layers
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tp": "3"}, "does not divide the 32 heads of llama-3.2-1b; the nearest that does is 2"),
+        (
+            {"tp": "16", "n_chips": "16"},
+            "the nearest that works is tp 8, with pp or dp for the rest",
+        ),
+        ({"concurrency": "0"}, "allowed are numbers greater than zero"),
+        ({"kv_precision": "fp9"}, "the nearest are fp8"),
+        ({"chip": "lpu-v1", "precision": "fp32"}, "the nearest that work are"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_nearest_that_can(change: dict[str, str], said: str):
+    with pytest.raises(InputError) as wrong:
+        case_of(0, CELLS | change, FITTED)
+    assert said in str(wrong.value) and "\n" not in str(wrong.value)
 
 
 MIXES = {

@@ -13,7 +13,9 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference import overflow
 from perfmodel.inference.alike import gather, in_blocks, stack
+from perfmodel.inference.overflow import Pool, overflow_of, with_overflow
 from perfmodel.inference.rows import Row, mode_of, read_row
 from perfmodel.inference.serving import largest_batch
 from perfmodel.inference.setting import Setting, known
@@ -32,16 +34,17 @@ class Case(NamedTuple):
     row: Row
     mode: str
     splits: list[Split]
+    pool: Pool
 
     @property
     def form(self) -> Hashable:
         """What the compiled function depends on."""
-        return self.setting.form, self.row.arrives
+        return self.setting.form, self.row.arrives, self.setting.plan.overflows
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
 
-READ = (*NAMES, "mode", "burst", *Row._fields)
+READ = (*NAMES, "mode", "burst", *Row._fields, *overflow.READ)
 """Columns that are read; the others pass through."""
 
 
@@ -63,7 +66,10 @@ def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool 
     given = given if attends else given._replace(heads=MANY_HEADS)
     row, mode = read_row(cells), mode_of(cells.get("mode", ""))
     copies = mode == "offline" and not np.isnan(row.n_chips)
-    return Case(place, given, row, mode, splits(row, given, copies))
+    overflows, pool = overflow_of(cells, given.chip, given.stem)
+    if overflows:
+        given = given._replace(plan=dataclasses.replace(given.plan, overflows=True))
+    return Case(place, given, row, mode, splits(row, given, copies), pool)
 
 
 LARGEST_FREE_BATCH = 4096.0
@@ -114,6 +120,8 @@ def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
 def settled(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     """The plan and the traffic of a row; where users are free, as many as there is room for."""
     split = with_ranks(plan, row)
+    if plan.overflows:
+        chip = with_overflow(chip, split, row["pool_room"], row["pool_rate"], row["pool_energy"])
     length = row["prompt"] + row["output"]
     free = jnp.minimum(largest_batch(chip, split, model, length), LARGEST_FREE_BATCH)
     users = jnp.where(row["users"] > 0, row["users"], free)
@@ -131,7 +139,9 @@ def with_ranks(plan: Plan, row: dict) -> Plan:
 
 def numbers_of(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:
     """What the rows of a block are, by column."""
-    found = [asked(case.row, case.mode) | split._asdict() for case, split in rows]
+    found = [
+        asked(case.row, case.mode) | case.pool.numbers | split._asdict() for case, split in rows
+    ]
     number = as_scalar(0.0).dtype
     return {name: np.asarray([one[name] for one in found], number) for name in found[0]}
 

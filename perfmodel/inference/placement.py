@@ -64,13 +64,18 @@ def fill(rooms: list[Scalar], size: Scalar) -> Filled:
 
 
 def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Placement:
-    """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan."""
+    """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan.
+
+    Where a cache may overflow into far memory, weights may not: the slack is theirs where it is less.
+    """
     size = weight_bytes(model, plan)
     cache_size = cache_bytes(model, plan, batch, context)
     rooms = [tier.room for tier in chip.tiers]
-    weights = fill(rooms, size)
-    cache = fill(weights.left, cache_size)
+    near = [*rooms[:3], 0 * rooms[3]] if plan.overflows else rooms
+    weights = fill(near, size)
+    cache = fill([*weights.left[:3], rooms[3]] if plan.overflows else weights.left, cache_size)
     slack = sum(rooms, as_scalar(0.0)) - size - cache_size
+    slack = jnp.minimum(slack, sum(near, as_scalar(0.0)) - size)
     return Placement(weights.home, cache.home, size, cache_size, slack)
 
 

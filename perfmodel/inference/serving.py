@@ -25,8 +25,9 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.placement import place
-from perfmodel.inference.step import Pass, costs, decode_pass, mixed_pass, prompt_pass
+from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.results import AbstractResult, Plain, named, plain
+from perfmodel.roofline import SLOWEST
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.framework import RESERVED, SEPARATE
 from perfmodel.workload.plan import Plan
@@ -155,8 +156,14 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch
     later = jnp.maximum(traffic.output - 1, 0.0)
     prompts = jnp.maximum(traffic.together, plan.data)
     joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
-    steps = Steps(batch, step.time, prompt.time, busy)
+    steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, busy)
     return Priced(steps, joules / traffic.output, step.breakdown.by_bound())
+
+
+def _streaming(chip: Chip, step: Cost) -> Scalar:
+    """Seconds in which far memory gives what of the cache lies in it: layers that work at once share it."""
+    at = step.placement
+    return at.cache.far * at.cache_size / (chip.far.bandwidth + SLOWEST)
 
 
 def loop_passes(

@@ -13,10 +13,10 @@ from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
 from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
-from perfmodel.workload.framework import backend
+from perfmodel.workload.framework import FUSED_EXPERTS, FUSES_SHARED, backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, look_up, runnable
-from perfmodel.workload.transformer import Mixture, Transformer, traced
+from perfmodel.workload.transformer import Latent, Mixture, Transformer, traced
 
 
 class Setting(NamedTuple):
@@ -68,6 +68,7 @@ def setting(
         kept=kept,
         framework=software or None,
         backend=backend(software, file.architecture, stored),
+        fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
     )
     used = {look_up(word).matrix for word in (PLAIN, kept, weights, stored)}
     kinds = used & set(file.matrix)
@@ -120,6 +121,16 @@ def _own(word: str, model: Transformer, formats: Collection[str]) -> str:
 
 def _cache(word: str) -> str:
     return word_of(word, list(FORMATS), "kv_precision") if word.strip() else PLAIN
+
+
+def _fused(model: Transformer) -> bool:
+    """Whether the model is the one whose shared expert is fused."""
+    last = model.stacks[-1].layer
+    latent = isinstance(last.attention, Latent) and not last.attention.indexes
+    inner = last.feed_forward
+    if not latent or not isinstance(inner, Mixture):
+        return False
+    return inner.shares and inner.experts == FUSED_EXPERTS
 
 
 def row_name(given: Setting) -> str:

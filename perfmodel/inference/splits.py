@@ -45,6 +45,12 @@ def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
             f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {row_name(given)}; "
             f"the nearest that does is {min(near, key=lambda size: abs(size - row.tp)):.0f}."
         )
+    if row.tp > given.domain:
+        most = max(size for size in SIZES if size <= given.domain and heads % size == 0)
+        raise InputError(
+            f"tp is {row.tp:.0f}, but the fast links of {given.stem} join {given.domain:.0f} chips; "
+            f"the nearest that works is tp {most:.0f}, with pp or dp for the rest."
+        )
     if row.pp > given.layers:
         raise InputError(
             f"pp is {row.pp:.0f}, but may not be more than the {given.layers:.0f} layers "

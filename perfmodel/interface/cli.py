@@ -545,6 +545,8 @@ def reproduce(
         found, rows, tables = made.reproduce(asked, data, _fitted(calibration), update)
     if found["published"]:
         _table("Published", made.PUBLISHED_TABLE, made.published_lines(found))
+    if found["left_out"]:
+        _table("Each from the other models alone", made.LEFT_TABLE, made.left_lines(found))
     if found["serving"]:
         _table("Serving", made.SERVING_TABLE, made.serving_lines(found))
     _defined()

@@ -167,7 +167,7 @@ def _numbers(one: Segment) -> dict[str, np.ndarray]:
     kind = as_scalar(0.0).dtype
     found = {
         name: _ways(np.broadcast_to(x, one.size), one.case)
-        for name, x in asked(one.case.row, one.case.mode).items()
+        for name, x in (asked(one.case.row, one.case.mode) | one.case.pool.numbers).items()
     }
     for i, name in enumerate(Split._fields):
         found[name] = np.repeat([split[i] for split in one.case.splits], one.size)
@@ -221,6 +221,8 @@ def _columns(
     given, row = case.setting, case.row
     rate = served.users * row.osl * row.length_ratio / served.total
     dollars = price_of(given.stem, chips, served.energy, 1 / rate)
+    if case.pool.chips:
+        dollars = dollars + price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
     found = ranks | figures(row, given.intervals, chips, served, rate, dollars)
     fits = served.slack >= 0
     bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]

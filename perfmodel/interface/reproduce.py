@@ -6,20 +6,24 @@ known to measure something else are told apart.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.grades import Graded, anchored, errors, record
-from perfmodel.calibration.ideal import ideal_tpots
-from perfmodel.calibration.runs import columns, read_runs
+from perfmodel.calibration.configurator import configurator_tpots
+from perfmodel.calibration.grades import RIVALS, Graded, anchored, errors, record
+from perfmodel.calibration.ideal import ideal_tpot, rival_tpots
+from perfmodel.calibration.leave_out import leave_out
+from perfmodel.calibration.runs import Run, columns, read_runs
+from perfmodel.calibration.viewer import viewer_tpot
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv, write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.serving import DEFINITIONS, predict_cells
+from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 
 PUBLISHED = {"throughput": "throughput.csv", "single-stream": "speeds.csv"}
@@ -53,7 +57,10 @@ WORDS = ("chip", "model", "framework", "mode")
 
 
 class Row(NamedTuple):
-    """A published value, of `WORDS`, beside its prediction; `nan` where there is none, and why in `error`."""
+    """A published value, of `WORDS`, beside its prediction; `nan` where there is none, and why in `error`.
+
+    - `inside`: 1 where it lies in the stated range, 0 where not; `nan` where there is none.
+    """
 
     set: str
     group: str
@@ -61,6 +68,7 @@ class Row(NamedTuple):
     published: float
     predicted: float
     error: str
+    inside: float = float("nan")
 
 
 def reproduce(
@@ -82,13 +90,14 @@ def reproduce(
     - `InputError`: when the runs are not there.
     """
     report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
-    report["definitions"] = DEFINITIONS
+    report |= {"definitions": DEFINITIONS, "left_out": []}
     found: list[Row] = []
     tables: dict[str, pa.Table] = {}
     for name in sets:
         if name in PUBLISHED:
             rows, tables[name] = _published(name, calibration, progress)
             report["published"] += _groups(rows)
+            report["left_out"] += _left_out(name, tables[name], calibration)
         else:
             graded, rows = _served(name, source, calibration, progress)
             report["serving"] += _grades(graded, name)
@@ -118,8 +127,12 @@ def _row(name: str, cells: dict[str, str], predicted: dict[str, str]) -> Row:
     if predicted["fits"] == "true":
         numbers = {key: float(text) for key, text in predicted.items() if _is_number(text)}
         value = METRICS[cells["metric"]](numbers)
-    words = tuple(cells[key] for key in WORDS)
-    return Row(name, cells["group"], words, float(cells["value"]), value, predicted["error"])
+    words, given = tuple(cells[key] for key in WORDS), float(cells["value"])
+    inside = float("nan")
+    if np.isfinite(value) and cells["metric"] == "output_tokens_per_s_per_user":
+        low, high = (1e3 / float(predicted[f"tpot_ms_{end}"]) for end in ("high", "low"))
+        inside = float(low <= given <= high)
+    return Row(name, cells["group"], words, given, value, predicted["error"], inside)
 
 
 def _is_number(text: str) -> bool:
@@ -129,11 +142,19 @@ def _is_number(text: str) -> bool:
         return False
 
 
+TOGETHER = ("MLPerf", "TensorRT-LLM")
+"""Groups of published throughput that also have a line together: HBM machines, tuned to be fast."""
+
+
 def _groups(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Errors by group, by chip of a group, and of a set together."""
+    """Errors of a set together, by group, by chip of a group, and by chip, model, framework and mode."""
     keys: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        for key in ((row.set,), (row.set, row.group), (row.set, row.group, row.words[0])):
+        own = [(row.set,), (row.set, row.group), (row.set, row.group, row.words[0])]
+        if row.group.startswith(TOGETHER):
+            own.append((row.set, " and ".join(TOGETHER)))
+        own += [(row.set, f"by {what}", word) for what, word in zip(WORDS, row.words, strict=True)]
+        for key in own:
             keys.setdefault(key, []).append(row)
     return [_group(key, found) for key, found in sorted(keys.items())]
 
@@ -147,11 +168,41 @@ def _group(key: tuple[str, ...], rows: Sequence[Row]) -> dict[str, Any]:
     shares = {
         n: None if x is None else round(float(x), 4) for n, x in zip(names, figures, strict=True)
     }
+    once = {(row.words, row.published): row for row in known}  # a value that is there twice, once
     return {
         "group": " / ".join(key),
         "n": len(known),
         "unpredicted": len(rows) - len(known),
+        "median_once": _median_off(once.values()),
+        "coverage90": _share([row.inside for row in known]),
     } | shares
+
+
+def _median_off(rows: Iterable[Row]) -> float | None:
+    off = [abs(row.predicted / row.published - 1) for row in rows]
+    return round(float(np.median(off)), 4) if off else None
+
+
+def _share(inside: Sequence[float]) -> float | None:
+    """Of published values that lie in their stated range; `None` where no range is stated."""
+    stated = [one for one in inside if np.isfinite(one)]
+    return round(float(np.mean(stated)), 4) if stated else None
+
+
+def _left_out(name: str, table: pa.Table, calibration: Path) -> list[dict[str, Any]]:
+    """Single streams on scheduled and dataflow machines without speculation, each from the others."""
+    if name != "single-stream":
+        return []
+    cells = cells_of(table)
+    rows = [_at(cells, i) for i in range(len(table))]
+    rows = [row for row in rows if row["fits"] == "true" and not _guesses(row)]
+    rows = [row for row in rows if chip_files()[row["chip"]].execution != "launched"]
+    left = leave_out(rows, [float(row["value"]) for row in rows], calibration)
+    return [one._asdict() | {"error": round(one.error, 4)} for one in left]
+
+
+def _guesses(row: dict[str, str]) -> bool:
+    return bool(row["speculative_tokens"]) or row["note"].startswith("speculative")
 
 
 def _served(
@@ -159,15 +210,25 @@ def _served(
 ) -> tuple[list[Graded], list[Row]]:
     runs = [run for run in read_runs(source, closed=name == CLOSED) if run.cells]
     predicted = predict_cells(columns(runs), len(runs), calibration, progress)
-    ideal, graded = ideal_tpots(runs, calibration), []
+    rivals, graded = _rivals(runs, calibration), []
     for i, run in enumerate(runs):
         cells = _at(predicted, i)
         if cells["fits"] == "true":
             ttft, tpot = (float(cells[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
             room = float(cells["sequences"]) >= float(cells["concurrency"])
-            graded.append(Graded(run, ttft, tpot, room, ideal[i]))
+            others = {rival: tpots[i] for rival, tpots in rivals.items()}
+            graded.append(Graded(run, ttft, tpot, room, others))
     rows = [_run_row(name, one) for one in graded]
     return graded, rows
+
+
+def _rivals(runs: Sequence[Run], calibration: Path) -> dict[str, list[float]]:
+    """TPOT of each run by each of `RIVALS`."""
+    found = {
+        "roofline": rival_tpots(ideal_tpot, runs, calibration),
+        "operators": rival_tpots(viewer_tpot, runs, calibration),
+    }
+    return found | {"configurator": configurator_tpots(runs)}
 
 
 def _run_row(name: str, one: Graded) -> Row:
@@ -188,15 +249,21 @@ def _grades(graded: Sequence[Graded], name: str) -> list[dict[str, Any]]:
         found.append(record(f"{part}, one measured point per configuration", anchored(own)))
         groups: dict[str, list[Graded]] = {}
         for one in own:
-            words = (one.run.cells[key] for key in ("model", "chip", "framework"))
-            groups.setdefault(f"{part} / {' / '.join(words)}", []).append(one)
+            cells = one.run.cells
+            words = (cells[key] for key in ("model", "chip", "framework"))
+            keys = [" / ".join(words), *(f"by {key} / {cells[key]}" for key in WORDS)]
+            for key in keys:
+                groups.setdefault(f"{part} / {key}", []).append(one)
         found += [record(key, group) for key, group in sorted(groups.items())]
     return found
 
 
-PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "mean", "bias"]
+PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "each once", "mean", "bias"]
+PUBLISHED_TABLE += ["in range"]
+LEFT_TABLE = ["left out", "published", "predicted", "error", "factor", "fitted to others"]
 SERVING_TABLE = ["measured runs", "rows", "TPOT median", "each once", "mean", "bias"]
-SERVING_TABLE += ["roofline", "TTFT median", "rows", "tau", "tau, same traffic"]
+SERVING_TABLE += ["roofline", "each operator", "AIConfigurator", "its rows"]
+SERVING_TABLE += ["TTFT median", "rows", "tau", "tau, same traffic"]
 
 
 def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -206,21 +273,45 @@ def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
             r["group"],
             str(r["n"]),
             str(r["unpredicted"]),
-            *map(_percent, (r["median"], r["mape"], r["bias"])),
+            *map(_percent, (r["median"], r["median_once"], r["mape"], r["bias"], r["coverage90"])),
         )
         for r in report["published"]
     ]
 
 
+def left_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One line for each published speed that was left out, and one for each chip."""
+    left = report["left_out"]
+    lines = [
+        (
+            f"{one['chip']} / {one['model']}",
+            f"{one['published']:.4g}",
+            f"{one['predicted']:.4g}",
+            _percent(one["error"]),
+            f"{max(one['predicted'] / one['published'], one['published'] / one['predicted']):.2f}",
+            str(one["others"]),
+        )
+        for one in left
+    ]
+    for chip in dict.fromkeys(one["chip"] for one in left):
+        own = [one for one in left if one["chip"] == chip]
+        ratios = [abs(np.log(one["predicted"] / one["published"])) for one in own]
+        mean = _percent(float(np.mean([one["error"] for one in own])))
+        lines.append((f"{chip}, mean", "", "", mean, f"{np.exp(np.mean(ratios)):.2f}", ""))
+    return lines
+
+
 def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each group."""
     first = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias")
-    first += ("roofline_tpot_median", "ttft_median")
+    first += tuple(f"{rival}_tpot_median" for rival in RIVALS)
     return [
         (
             r["group"],
             str(r["n"]),
             *(_percent(r[name]) for name in first),
+            str(r["configurator_n"]),
+            _percent(r["ttft_median"]),
             str(r["ttft_n"]),
             *(
                 "-" if r[name] is None else f"{r[name]:.2f}"

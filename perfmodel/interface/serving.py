@@ -23,6 +23,7 @@ from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.setting import Setting, row_name
 from perfmodel.inference.splits import Split
+from perfmodel.interface import relay
 from perfmodel.interface.kernels import OVERFLOW, as_text
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import ServingIntervals
@@ -63,6 +64,34 @@ def predict_cells(
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> dict[str, list[str]]:
     """The columns that a prediction adds to a table of `count` rows."""
+    places = relay.asked(cells)
+    if not places:
+        return _predict_cells(cells, count, calibration, progress)
+    rest = [i for i in range(count) if i not in set(places)]
+    parts = [relay.relayed(cells, places, calibration, _predict_cells)]
+    kept = {name: [column[i] for i in rest] for name, column in cells.items()}
+    parts.append(_predict_cells(kept, len(rest), calibration, progress))
+    order = np.argsort([*places, *rest])
+    columns = {}
+    for name in dict.fromkeys((*parts[1], *parts[0])):
+        own = name in (*OUTPUTS, "error")
+        given = [""] * count if own else cells.get(name, [""] * count)
+        both = [
+            part.get(name, [""] * n)
+            for part, n in zip(parts, map(len, (places, rest)), strict=True)
+        ]
+        joined = [(both[0] + both[1])[i] for i in order]
+        columns[name] = [new or old for new, old in zip(joined, given, strict=True)]
+    return columns
+
+
+def _predict_cells(
+    cells: dict[str, list[str]],
+    count: int,
+    calibration: Path,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> dict[str, list[str]]:
+    """The same for rows without a boss."""
     errors = [""] * count
     alike: dict = {}
     read = {name: column for name, column in cells.items() if name in (*READ, *pairs.READ)}
@@ -204,6 +233,8 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
     given, chips = case.setting, split.chips
     rate = float(served.users * case.row.osl * case.row.length_ratio / served.total)
     dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
+    if case.pool.chips:
+        dollars += price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
     cells = _cells(case, chips, served, rate, dollars)
     if cells.get("fits") == "false":
         cells["error"] = short_of(given, chips, float(served.slack))

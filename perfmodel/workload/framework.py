@@ -56,6 +56,13 @@ QUANTISES_AS_IT_WRITES = ("trtllm",)
 SEPARATE = ("sglang",)
 """Frameworks that give prompts a step of their own; the others let them ride on decode steps."""
 
+FUSES_SHARED = (("sglang", "hopper"), ("sglang", "ampere"), ("sglang", "ada"))
+"""Where DeepSeek-V3's shared expert is one of the routed ones (`num_fused_shared_experts` in SGLang 0.5: of
+that model alone, and not with the kernels of FlashInfer that Blackwell takes)."""
+
+FUSED_EXPERTS = 256
+"""Routed experts of the model for which they are fused."""
+
 RESERVED = {"trtllm": 1.0, "vllm": 0.75, "sglang": 0.75}
 """Share of the output that must have room in the cache before a request is let in. TensorRT-LLM
 promises that no request is put out again; the others let in what fits now, and in a steady state

@@ -1,0 +1,92 @@
+"""A cache that overflows the SRAM of a machine: priced as more chips, over a slow edge, or in a pool of HBM.
+
+- `chips`: as many chips as hold it (what an empty cell means).
+- `edge`: what finds no room on a chip is streamed from the memory that the chip has outside (a wafer's
+  150 GB/s), step after step.
+- `pool`: the same, from the main memory of other chips, each of which serves it at the rate of its port.
+
+Weights stay on the chip.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.rows import word_of
+from perfmodel.library.chip import find_chip, load_chip
+from perfmodel.units import Scalar
+from perfmodel.workload.plan import Plan
+
+WAYS = ("chips", "edge", "pool")
+READ = ("kv_overflow", "kv_pool_chip", "kv_pool_chips")
+"""Columns."""
+
+
+class Pool(NamedTuple):
+    """Chips whose main memory holds what overflows; zeros where there are none.
+
+    - `stem`, `chips`: which, and how many.
+    - `room`, `rate`: of all of them, in bytes and bytes/s; `energy`: of one byte, in J.
+    """
+
+    stem: str = ""
+    chips: float = 0.0
+    room: float = 0.0
+    rate: float = 0.0
+    energy: float = 0.0
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What `with_overflow` takes, by column."""
+        return {"pool_room": self.room, "pool_rate": self.rate, "pool_energy": self.energy}
+
+
+def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, Pool]:
+    """Whether the cache of a row may overflow, and into which pool.
+
+    **Raises:**
+
+    - `InputError`: for an unknown way, or one that the chip does not have.
+    """
+    given = cells.get("kv_overflow", "").strip()
+    way = word_of(given, list(WAYS), "kv_overflow") if given else WAYS[0]
+    names = [name for name in READ[1:] if cells.get(name, "").strip()]
+    if names and way != "pool":
+        raise InputError(f"{names[0]} is for kv_overflow pool, not for {way}; leave it empty.")
+    if way == "edge" and not float(chip.far.capacity):
+        raise InputError(f"{stem} has no memory outside; give kv_overflow pool, or chips.")
+    return way != WAYS[0], _pool(cells) if way == "pool" else Pool()
+
+
+def _pool(cells: dict[str, str]) -> Pool:
+    words = [cells.get(name, "").strip() for name in READ[1:]]
+    if not all(words):
+        raise InputError("kv_overflow is pool: give kv_pool_chip and kv_pool_chips, its chips.")
+    stem = find_chip(words[0])
+    if not words[1].isdigit() or not 0 < int(words[1]) <= 10**9:
+        raise InputError(f"kv_pool_chips is {words[1][:40]!r}; allowed are whole numbers.")
+    chip, count = load_chip(stem), float(words[1])
+    rate = min(float(chip.main.bandwidth), float(chip.scale_out.bandwidth))
+    energy = float(chip.main.energy) + float(chip.scale_out.energy)
+    if not float(chip.main.room):
+        raise InputError(
+            f"{stem} has no main memory for a pool; choose a chip that has, as h100-sxm."
+        )
+    return Pool(stem, count, count * float(chip.main.room), count * rate, energy)
+
+
+def with_overflow(chip: Chip, plan: Plan, room: Scalar, rate: Scalar, energy: Scalar) -> Chip:
+    """The chip with its share of a pool as far memory, or with its own where the pool has no `room`."""
+    pooled, own = room > 0, chip.far
+    share = jnp.minimum(rate / plan.chips, chip.scale_out.bandwidth)
+    far = (
+        jnp.where(pooled, room / plan.chips, own.capacity),
+        jnp.where(pooled, share, own.bandwidth),
+        jnp.where(pooled, energy, own.energy),
+        jnp.ones_like(own.usable),
+    )
+    fields = ("capacity", "bandwidth", "energy", "usable")
+    return eqx.tree_at(lambda c: tuple(getattr(c.far, name) for name in fields), chip, far)

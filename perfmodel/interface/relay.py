@@ -1,0 +1,145 @@
+r"""A small model ("worker") that begins an answer and a large one ("boss") that goes on with it.
+
+The worker writes all but a share $s$ of the output; the boss reads the prompt and what is written, and writes
+the rest. Of $C$ users as many are with each as the time spent there is of the whole, so that both are asked
+together, in rounds that close in on it:
+
+$$\text{total} = T_w + T_b, \quad C_w = C\,\frac{T_w}{T_w + T_b}, \quad C_b = C - C_w$$
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.inference.rows import number
+
+Cells = dict[str, list[str]]
+Predict = Callable[[Cells, int, Path], Cells]
+
+OWN = ("model", "chip", "n_chips", "precision", "kv_precision", "tp", "pp", "ep", "dp", "framework")
+SHARE = "boss_share"
+READ = (*(f"boss_{name}" for name in OWN), SHARE)
+"""Columns."""
+
+ROUNDS = 4
+"""Of the shares of users, which each other close in on it."""
+
+FEWEST = 0.05
+"""Users with one of the models, at least: so that it has a time even where hardly anyone is there."""
+
+SUMS = ("n_chips",)
+BY_TOKENS = ("joules_per_output_token", "usd_per_million_output_tokens")
+
+
+def asked(cells: Cells) -> list[int]:
+    """Places of rows that name a boss."""
+    return [i for i, name in enumerate(cells.get("boss_model", [])) if name.strip()]
+
+
+def relayed(cells: Cells, places: Sequence[int], calibration: Path, predict: Predict) -> Cells:
+    """What rows with a worker and a boss come to; `places` are theirs."""
+    rows = [{name: column[i] for name, column in cells.items()} for i in places]
+    errors, shares = ["" for _ in rows], np.full(len(rows), 0.5)
+    for i, row in enumerate(rows):
+        try:
+            _check(row)
+        except InputError as wrong:
+            errors[i] = str(wrong)
+    found: list[dict[str, str]] = [{} for _ in rows]
+    good = [i for i, error in enumerate(errors) if not error]
+    for _ in range(ROUNDS if good else 0):
+        pairs = [_pair(rows[i], float(shares[i])) for i in good]
+        sides = [_predicted([pair[k] for pair in pairs], calibration, predict) for k in (0, 1)]
+        for i, worker, boss in zip(good, *sides, strict=True):
+            found[i], shares[i] = _joined(rows[i], worker, boss, float(shares[i]))
+    names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
+    columns = {name: [one.get(name, "") for one in found] for name in names}
+    columns["error"] = [
+        error or one.get("error", "") for error, one in zip(errors, found, strict=True)
+    ]
+    return columns
+
+
+def _check(row: dict[str, str]) -> None:
+    share = number(SHARE, row.get(SHARE, "").strip())
+    if not share < 1:
+        raise InputError(
+            f"{SHARE} is {row.get(SHARE, '')[:40]!r}; give the share of the output that the boss "
+            "writes, between zero and one."
+        )
+    if row.get("mode", "").strip() not in ("", "serving"):
+        raise InputError("boss_model is for mode serving; leave mode empty.")
+    for name in ("isl", "osl", "concurrency"):
+        if np.isnan(number(name, row.get(name, "").strip())):
+            raise InputError(f"{name} is missing; with boss_model give isl, osl and concurrency.")
+
+
+def _pair(row: dict[str, str], with_worker: float) -> tuple[dict[str, str], dict[str, str]]:
+    """The worker's row and the boss's."""
+    own = {name: text for name, text in row.items() if name not in READ}
+    prompt, output, users = (float(row[name]) for name in ("isl", "osl", "concurrency"))
+    share = float(row[SHARE])
+    written = (1 - share) * output
+    worker = own | {"osl": f"{written}", "concurrency": f"{max(users * with_worker, FEWEST)}"}
+    boss = own | {name: row.get(f"boss_{name}", "") for name in OWN}
+    boss["chip"] = boss["chip"] or row.get("chip", "")
+    boss |= {"isl": f"{prompt + written}", "osl": f"{share * output}"}
+    return worker, boss | {"concurrency": f"{max(users * (1 - with_worker), FEWEST)}"}
+
+
+def _predicted(
+    rows: list[dict[str, str]], calibration: Path, predict: Predict
+) -> list[dict[str, str]]:
+    names = {name for row in rows for name in row}
+    cells = {name: [row.get(name, "") for row in rows] for name in names}
+    found = predict(cells, len(rows), calibration)
+    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+
+
+def _joined(
+    row: dict[str, str], worker: dict[str, str], boss: dict[str, str], before: float
+) -> tuple[dict[str, str], float]:
+    """The cells of both together, and the share of users that are with the worker."""
+    for name, side in (("worker", worker), ("boss", boss)):
+        if side["error"]:
+            return {"error": f"{name}: {side['error']}", "fits": side["fits"]}, before
+    output, users, share = float(row["osl"]), float(row["concurrency"]), float(row[SHARE])
+    parts = ((1 - share) * output, share * output)
+    cells: dict[str, str] = {"fits": "true", "bound": worker["bound"], "error": ""}
+    for end in ("", "_low", "_high"):
+        times = [
+            _seconds(side, tokens, end) for side, tokens in zip((worker, boss), parts, strict=True)
+        ]
+        first = float(worker[f"ttft_ms{end}"])
+        cells[f"ttft_ms{end}"] = worker[f"ttft_ms{end}"]
+        cells[f"tpot_ms{end}"] = _text((sum(times) * 1e3 - first) / max(output - 1, 1e-9))
+    both = [_seconds(side, tokens, "") for side, tokens in zip((worker, boss), parts, strict=True)]
+    total, chips = sum(both), float(worker["n_chips"]) + float(boss["n_chips"])
+    if both[1] > both[0]:
+        cells["bound"] = boss["bound"]
+    rate = users * output / total
+    cells |= {
+        "n_chips": _text(chips),
+        "concurrency": row["concurrency"],
+        "tpot_with_first_ms": _text(total / output * 1e3),
+        "output_tokens_per_s_per_user": _text(1e3 / float(cells["tpot_ms"])),
+        "output_tokens_per_s_per_chip": _text(rate / chips),
+        "total_tokens_per_s": _text(rate * (1 + float(row["isl"]) / output)),
+        "sequences": _text(float(worker["sequences"]) + float(boss["sequences"])),
+    }
+    for name in BY_TOKENS:
+        mean = (1 - share) * float(worker[name]) + share * float(boss[name])
+        cells[name] = _text(mean)
+    return cells, both[0] / total
+
+
+def _seconds(side: dict[str, str], tokens: float, end: str) -> float:
+    """From asking a model to its last token."""
+    later = max(tokens - 1, 0.0) * float(side[f"tpot_ms{end}"])
+    return (float(side[f"ttft_ms{end}"]) + later) / 1e3
+
+
+def _text(value: float) -> str:
+    return f"{value:.6g}"

@@ -11,7 +11,7 @@ from perfmodel.studies.answer import Answer, Axis, Figure, Study, Table, show
 from perfmodel.studies.catalogue import find, names, studies
 from perfmodel.studies.draws import Draws, middle
 
-QUICK = ("capacity",)
+QUICK = ("capacity", "wafer-yield", "crossover")
 """Studies that compile nothing."""
 
 
@@ -90,6 +90,32 @@ def test_a_ratio_of_peaks_follows_the_chips_facts(monkeypatch):
     assert peak_bandwidth.peaks()["peak_ratio"] == pytest.approx(before * 3.35 / 4.8)
 
 
+def test_a_wafer_without_spare_cores_dies_of_its_first_defect():
+    from perfmodel.studies.wafer_yield import facts, yields
+
+    # 4.6 defects on the wafer: e^-4.6 of all wafers have none.
+    few = 4.6 / facts()[0]
+    assert float(yields(np.array(0.05), few, 0.0)) == pytest.approx(np.exp(-4.6), rel=1e-2)
+    assert float(yields(np.array(0.05), few, 0.05)) == pytest.approx(1.0)
+
+
+def test_costs_cross_where_hbm_bought_for_its_reads_costs_as_much():
+    from perfmodel.studies.crossover import Side, by_cost, by_energy
+
+    one = np.array(1.0)
+    hbm, sram = Side(one, one, 5 * one, 30.0), Side(20 * one, 9 * one, one, np.inf)
+    assert by_cost(sram, hbm) == 600  # 20 times the price a byte, 30 reads a second
+    assert by_energy(sram, hbm) == 2  # 8 W more, 4 J less a read
+
+
+def test_a_crossing_is_the_first_speed_from_which_a_side_is_never_dearer():
+    from perfmodel.studies.fronts import crossings
+
+    own = np.array([[3.0, 1.0], [2.0, 1.0], [2.0, np.inf]])
+    other = np.array([[1.0, 2.0], [2.5, 2.0], [np.inf, 1.0]])
+    np.testing.assert_array_equal(crossings([10.0, 20.0, 30.0], own, other), [20.0, np.inf])
+
+
 @pytest.mark.parametrize("mark", ["lines", "points", "bars", "cells"])
 def test_every_kind_of_figure_is_drawn(mark):
     rows = [
@@ -115,6 +141,6 @@ def test_a_verdict_takes_nine_draws_of_ten():
 
     assert [verdict(share) for share in (0.95, 0.5, 0.05)] == [
         "holds",
-        "not decided",
+        "is not decided",
         "does not hold",
     ]

@@ -36,6 +36,9 @@ class MarketFile(Sourced):
     premium: dict[str, Count]
     targets: dict[str, PerToken]
     agent: dict[str, Quantity]
+    contract: dict[str, Quantity]
+    demand: dict[str, Quantity]
+    wafer: dict[str, Quantity]
     physics: dict[str, Quantity]
 
 

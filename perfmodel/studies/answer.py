@@ -77,7 +77,7 @@ class Answer(NamedTuple):
         """What the share of draws means: nine of ten decide."""
         if self.share >= SURE:
             return "holds"
-        return "does not hold" if self.share <= 1 - SURE else "not decided"
+        return "does not hold" if self.share <= 1 - SURE else "is not decided"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite become null."""

@@ -36,6 +36,7 @@ class Need(NamedTuple):
     traffic: float
 
 
+@functools.cache
 def need(model: str, context: float, weights: str = "fp8") -> Need:
     """Of `USERS` at `SPEED`, all reading all weights together and each its cache, at every token.
 
@@ -111,7 +112,7 @@ def _figure() -> Figure:
     rows = [
         {"chip": name, "context": context, "chips": counts(stem, need("llama-3.1-70b", context))[0]}
         for name, stem in CHIPS.items()
-        for context in (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+        for context in CONTEXTS
     ]
     return Figure(
         f"Chips that hold Llama-3.1-70B with {USERS} users",

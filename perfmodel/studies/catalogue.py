@@ -8,6 +8,13 @@ from perfmodel.studies.answer import Study
 MODULES = (
     "peak_bandwidth",
     "capacity",
+    "node_choice",
+    "hbm_demand",
+    "wafer_yield",
+    "speed_and_price",
+    "energy",
+    "worth_of_speed",
+    "crossover",
 )
 """In the order of the claims."""
 

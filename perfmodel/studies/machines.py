@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.breakdown import BOUND_OF, BOUNDS, SECONDS
+from perfmodel.breakdown import BOUND_OF, BOUNDS, JOULES, SECONDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.cases import Case, of_rows
@@ -23,7 +23,7 @@ from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.library.efficiency import FITTED, Interval
 from perfmodel.library.market import hour
 from perfmodel.studies.answer import Progress
-from perfmodel.units import Scalar
+from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Transformer
@@ -84,7 +84,7 @@ class Seen(NamedTuple):
 
     - `step`: seconds of a decode step, in the middle of the outputs.
     - `prompt`: seconds of the machine for one prompt.
-    - `joules`: of one output token, its prompt's share included.
+    - `joules`: of one output token, its prompt's share included; `idle`: of them, static power.
     - `slack`: bytes free on a chip at full length; negative: short.
     - `bounds`: share of the step by each of `BOUNDS`; `kernels`: seconds by kernel.
     """
@@ -93,6 +93,7 @@ class Seen(NamedTuple):
     step: float
     prompt: float
     joules: float
+    idle: float
     slack: float
     bounds: dict[str, float]
     kernels: dict[str, float]
@@ -124,7 +125,7 @@ class Look(NamedTuple):
 
     step: Cost
     prompt: Scalar
-    prompt_energy: Scalar
+    prompt_joules: Values
     slack: Scalar
 
 
@@ -136,7 +137,8 @@ def _look(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Look:
     ]
     step, prompt = costs(chip, plan, model, passes)
     full = place(chip, plan, model, traffic.users, traffic.prompt + traffic.output)
-    return Look(step, occupied(passes[1], prompt.time) / plan.data, prompt.energy, full.slack)
+    busy = occupied(passes[1], prompt.time) / plan.data
+    return Look(step, busy, prompt.breakdown.joules, full.slack)
 
 
 def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
@@ -191,12 +193,14 @@ def _seen(asked: Asked, look: Look, place: int) -> Seen:
     kernels: dict[str, float] = {}
     for label, seconds in zip(look.step.labels, look.step.kernels.time[place], strict=True):
         kernels[label] = kernels.get(label, 0.0) + float(seconds)
-    energy = float(np.sum(look.step.breakdown.joules[place])) / asked.load.users
+    joules = np.asarray(look.step.breakdown.joules[place]) / asked.load.users
+    joules = joules + np.asarray(look.prompt_joules[place]) / asked.load.output
     return Seen(
         asked,
         step,
         float(look.prompt[place]),
-        energy + float(look.prompt_energy[place]) / asked.load.output,
+        float(np.sum(joules)),
+        float(joules[JOULES.index("idle")]),
         float(look.slack[place]),
         _by_bound(bounds),
         kernels,

@@ -1,0 +1,140 @@
+"""Q13: does an LPU spend less energy on a token than a GPU, static power included?"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.market import Spread, spread
+from perfmodel.library.schema import si_or
+from perfmodel.library.technology import load_node
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import COUNT, Draws, middle, share
+from perfmodel.studies.fronts import FAMILIES, HBM, LPU, SRAM, Cloud, cloud, family_of, least
+
+UNKNOWN = ("lp30",)
+"""Chips whose power nobody has published."""
+
+TARGETS = (10.0, 30.0, 60.0, 100.0, 200.0)
+TESTED = 60.0
+"""Tokens/s of a user at which the claim is put: LPUs and GPUs can both do it."""
+
+WALL = Spread(1.3, 1.2, 1.5)
+"""W in a GPU's server for each W of its chips: eight B200 in 10.5 kW (MLPerf)."""
+
+MODEL = Spread(1.0, 0.7, 1.4)
+"""How far a GPU's energy by the model may be off (assumed: that of published wall energies)."""
+
+
+class Static(NamedTuple):
+    """Power of a chip that does nothing, in W: as the library has it, and draws."""
+
+    nominal: float
+    drawn: np.ndarray
+
+
+def static(stem: str, draws: Draws) -> Static:
+    """Of SRAM machines from the leakage of their logic and SRAM, of GPUs as measured idle."""
+    file, chip = chip_files()[stem], load_chip(stem)
+    nominal = float(chip.idle_power)
+    if FAMILIES[stem] not in SRAM:
+        return Static(nominal, nominal * draws.of(MODEL))
+    node = load_node(file.node)
+    assert node.leakage is not None and node.sram_leakage is not None
+    capacity = float(chip.private.capacity + chip.shared.capacity)
+    logic = draws.of(spread(node.leakage, "W/m2")) * si_or(file.area, "m2")
+    return Static(nominal, logic + draws.of(spread(node.sram_leakage, "W/byte")) * capacity)
+
+
+def joules(found: Cloud, draws: Draws) -> np.ndarray:
+    """Energy of a token at every point: at least what is counted, at most the power limit all the time.
+
+    What a token of an SRAM machine takes beside its arithmetic and its reads is not published; it
+    is drawn between nothing and all that the machine may draw.
+    """
+    chips = {s.asked.machine.chip for s in found.seen} - set(UNKNOWN)
+    statics = {stem: static(stem, draws) for stem in sorted(chips)}
+    hidden = {stem: np.random.default_rng(i).random(COUNT) for i, stem in enumerate(sorted(chips))}
+    around = {stem: draws.of(WALL) for stem in sorted(chips)}
+    scale = {stem: draws.of(MODEL) for stem in sorted(chips)}
+    rows = []
+    for i, seen in enumerate(found.seen):
+        stem = seen.asked.machine.chip
+        if stem in UNKNOWN:
+            rows.append(np.full(COUNT, np.inf))
+            continue
+        slow = seen.speed / found.speed[i]
+        idle = seen.idle * slow * statics[stem].drawn / statics[stem].nominal
+        counted = seen.joules - seen.idle
+        if family_of(seen) == HBM:
+            rows.append((counted * scale[stem] + idle) * around[stem])
+            continue
+        most = float(load_chip(stem).peak_power) * seen.asked.machine.chips * seen.held * slow
+        least_ = np.minimum(counted + idle, most)
+        rows.append(least_ ** (1 - hidden[stem]) * most ** hidden[stem])
+    return np.stack(rows)
+
+
+def run(progress: Progress) -> Answer:
+    draws = Draws()
+    found = cloud(progress, draws)
+    spent = joules(found, draws)
+    table, rows = [], []
+    for family in dict.fromkeys(FAMILIES.values()):
+        for target in TARGETS:
+            drawn = least(found, spent, [family], target)
+            if np.isfinite(drawn).mean() < 0.5:
+                continue
+            m = middle(drawn[np.isfinite(drawn)])
+            table.append((target, family, *m))
+            rows.append(
+                {"family": family, "speed": target, "j": m.median, "low": m.low, "high": m.high}
+            )
+    lpu, gpu = (least(found, spent, [family], TESTED) for family in (LPU, HBM))
+    wins, ratio = share(lpu < gpu), middle(lpu / gpu)
+    anyone = share(least(found, spent, SRAM, 100.0) < least(found, spent, [HBM], 100.0))
+    said = (
+        f"At {TESTED:.0f} tokens/s a user an LPU v1 takes {show(middle(lpu).median)} J a token and a GPU "
+        f"{show(middle(gpu).median)} J at the wall: {show(ratio.median)} times as much ({show(ratio.low)} to "
+        f"{show(ratio.high)} in 90 %); at 100 tokens/s some SRAM machine takes less than any GPU in "
+        f"{show(100 * anyone)} % of draws."
+    )
+    return Answer(
+        said,
+        wins,
+        "Static power of SRAM is known to a factor of ten each way, and no SRAM machine was ever measured.",
+        Table(["tokens/s a user", "family", "J a token", "low", "high"], table),
+        Figure(
+            "Llama-3.1-70B: the least energy of a token at a user's speed",
+            "lines",
+            Axis("speed", "speed of one user", "tokens/s", log=True),
+            Axis("j", "energy, prompt included", "J per output token", log=True),
+            Axis("family", "machine"),
+            rows,
+            band=("low", "high"),
+        ),
+        (
+            "LPU v1 is of 14 nm; of LP30 (4 nm) no power is published, so it is left out.",
+            "GPUs at the wall of their server; SRAM machines between what is counted and their power limit.",
+            "Each machine at the batch that takes the least energy at that speed.",
+        ),
+        {
+            "lpu_joules": middle(lpu).median,
+            "gpu_joules": middle(gpu).median,
+            "lpu_over_gpu": ratio.median,
+            "lpu_over_gpu_low": ratio.low,
+            "lpu_over_gpu_high": ratio.high,
+        },
+    )
+
+
+STUDY = Study(
+    name="energy",
+    question="Q13",
+    title="Does an LPU spend less energy on a token than a GPU?",
+    claim="LPUs generate tokens efficiently at full compute, and lower energy against GPUs.",
+    source="conference-call summary, SRAM: A New AI Inference Paradigm",
+    test=f"an LPU v1 takes less energy for a token than H100 and B200 at {TESTED:.0f} tokens/s a user",
+    seconds=40,
+    run=run,
+)

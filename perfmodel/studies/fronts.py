@@ -1,0 +1,124 @@
+"""Who serves a user at a speed for the least money: machines of three families, at every batch.
+
+The energy of the prompt's idle time counts as the step's. Each chip is drawn as a whole: all of its times
+are off by one factor, all of its prices by another.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.library.market import Spread, hour
+from perfmodel.studies.answer import Progress
+from perfmodel.studies.draws import Draws
+from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+
+MODEL = "llama-3.1-70b"
+PROMPT = OUTPUT = 1024.0
+USERS = tuple(2.0**i for i in range(11))
+
+HBM, WAFER, LPU = "GPU with HBM", "wafer of SRAM", "LPU of SRAM"
+FAMILIES = {
+    "h100-sxm": HBM,
+    "b200-sxm": HBM,
+    "wse-3": WAFER,
+    "lpu-v1": LPU,
+    "lp30": LPU,
+}
+SRAM = (WAFER, LPU)
+
+MACHINES = (
+    [Machine("H100", "h100-sxm", n, weights="fp8", cache="fp8") for n in (1, 2, 4, 8)]
+    + [Machine("B200", "b200-sxm", n, weights="fp8", cache="fp8") for n in (1, 2, 4, 8)]
+    + [Machine("WSE-3", "wse-3", 1, n, weights="bf16") for n in (4, 5, 6, 8, 10, 16, 20)]
+    + [
+        Machine("LPU v1", "lpu-v1", n, m, weights="int8")
+        for n, m in ((8, 40), (8, 80), (16, 40), (16, 80), (32, 20), (64, 10))
+    ]
+    + [
+        Machine("LP30", "lp30", n, m, weights="fp8")
+        for n, m in ((8, 20), (8, 40), (16, 10), (16, 20), (32, 8))
+    ]
+)
+"""Each in the format its vendor serves; LPUs as pipelines of groups, from as few as hold the model."""
+
+
+class Cloud(NamedTuple):
+    """All machines at all batches that fit, with draws on the last axis.
+
+    - `speed`: tokens/s of one user; `dollars`, `joules`: of one output token.
+    """
+
+    seen: list[Seen]
+    speed: np.ndarray
+    dollars: np.ndarray
+    joules: np.ndarray
+
+    def of(self, families: Sequence[str]) -> np.ndarray:
+        """Which points belong to some families."""
+        return np.array([family_of(seen) in families for seen in self.seen])
+
+
+def family_of(seen: Seen) -> str:
+    """The family of a machine."""
+    return FAMILIES[seen.asked.machine.chip]
+
+
+def cloud(
+    progress: Progress, draws: Draws, prompt: float = PROMPT, output: float = OUTPUT
+) -> Cloud:
+    """Every machine with every number of users, as far as they fit."""
+    asked = [Asked(m, MODEL, Load(u, prompt, output)) for m in MACHINES for u in USERS]
+    seen = [one for one in observe(asked, progress) if one.fits]
+    slower = {chip: draws.factor(_interval(chip)) for chip in FAMILIES}
+    dearer = {chip: draws.of(_relative(hour(chip))) for chip in FAMILIES}
+    chips = [one.asked.machine.chip for one in seen]
+    slow = np.stack([slower[chip] for chip in chips])
+    dear = np.stack([dearer[chip] for chip in chips])
+    speed, dollars, joules, idle = (
+        np.array([getattr(one, name) for one in seen])[:, None]
+        for name in ("speed", "dollars", "joules", "idle")
+    )
+    # Of some chips no power is published: they take part in everything but energy.
+    spent = np.nan_to_num(joules + idle * (slow - 1), nan=np.inf)
+    return Cloud(seen, speed / slow, dollars * slow * dear, spent)
+
+
+def _interval(chip: str):
+    return time_interval(next(m for m in MACHINES if m.chip == chip), MODEL)
+
+
+def _relative(known: Spread) -> Spread:
+    return Spread(1.0, known.low / known.value, known.high / known.value)
+
+
+def least(found: Cloud, values: np.ndarray, families: Sequence[str], target: float) -> np.ndarray:
+    """The least of `values` among points of some families at `target` tokens/s or more, for each draw.
+
+    Infinite where none is so fast.
+    """
+    there = found.of(families)[:, None] & (found.speed >= target)
+    return np.min(np.where(there, values, np.inf), axis=0)
+
+
+def best(found: Cloud, families: Sequence[str], target: float) -> Seen | None:
+    """The cheapest point of some families at `target` tokens/s or more, by the middle estimate."""
+    there = [s for s in found.seen if family_of(s) in families and s.speed >= target]
+    return min(there, key=lambda seen: seen.dollars, default=None)
+
+
+def crossings(targets: Sequence[float], own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """For each draw, the least target from which on one side is nowhere dearer than the other.
+
+    Infinite where that side cannot serve it.
+
+    **Arguments:**
+
+    - `own`, `other`: the least of both sides, for each target and each draw.
+    """
+    lost = other < own
+    last = np.where(lost.any(axis=0), len(targets) - np.argmax(lost[::-1], axis=0), 0)
+    inside = np.minimum(last, len(targets) - 1)
+    served = np.isfinite(np.take_along_axis(own, inside[None], axis=0)[0])
+    return np.where((last < len(targets)) & served, np.asarray(targets)[inside], np.inf)

@@ -1,0 +1,96 @@
+"""What chips that nobody sells would cost to make and to own, as draws."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.hardware.cost import Die, bill, die_cost, price, running
+from perfmodel.hardware.technology import Node
+from perfmodel.library.constants import load_constants
+from perfmodel.library.economics import load_ownership
+from perfmodel.library.market import Spread, spread
+from perfmodel.library.technology import device, load_node, silicon
+from perfmodel.studies.draws import NINE_TENTHS, Draws
+from perfmodel.units import Scalar, as_values
+
+
+def drawn_node(name: str, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of a node's wafer price in USD and of its defects in 1/m2."""
+    file = load_node(name)
+    assert file.wafer is not None and file.defects is not None
+    return draws.of(spread(file.wafer, "USD")), draws.of(spread(file.defects, "1/m2"))
+
+
+def _with(node: Node, wafer: Scalar, defects: Scalar) -> Node:
+    return eqx.tree_at(lambda n: (n.wafer, n.defects), node, (wafer, defects))
+
+
+@jax.jit
+def _made(node: Node, area: Scalar, wafers: jax.Array, defects: jax.Array) -> jax.Array:
+    """USD of a chip of one die on a plain substrate."""
+    constants, none = load_constants().values.cost, device("hbm3e")
+
+    def one(wafer: Scalar, density: Scalar) -> Scalar:
+        die = Die(area, _with(node, wafer, density))
+        return bill([die], none, jnp.zeros_like(area), constants).total
+
+    return jax.vmap(one)(wafers, defects)
+
+
+@jax.jit
+def _silicon(node: Node, area: Scalar, wafers: jax.Array, defects: jax.Array) -> jax.Array:
+    constants = load_constants().values.cost
+
+    def one(wafer: Scalar, density: Scalar) -> Scalar:
+        return die_cost(area, _with(node, wafer, density), constants)
+
+    return jax.vmap(one)(wafers, defects)
+
+
+TEST = Spread(1.0, 0.2, 1.9)
+"""Cost of test over that of a GPU with HBM, which is what is known: a chip without it may take a fifth."""
+
+
+def made(node: str, area: float, draws: Draws) -> np.ndarray:
+    """USD to make a chip of one die of `area` m2 without memory: die, package, test, loss."""
+    drawn = map(as_values, drawn_node(node, draws))
+    test = float(load_constants().values.cost.test) * (draws.of(TEST) - 1)
+    return np.asarray(_made(silicon(node), as_values(area), *drawn)) + test
+
+
+def die(node: str, area: float, draws: Draws) -> np.ndarray:
+    """USD of one good die of `area` m2."""
+    drawn = map(as_values, drawn_node(node, draws))
+    return np.asarray(_silicon(silicon(node), as_values(area), *drawn))
+
+
+@jax.jit
+def _owned(cost: jax.Array, extra: jax.Array, power: jax.Array, limit: jax.Array) -> jax.Array:
+    owner = load_ownership()
+
+    def one(c: Scalar, e: Scalar, p: Scalar, most: Scalar) -> Scalar:
+        return running(price(c, owner) + e, p, most, owner)
+
+    return jax.vmap(one)(cost, extra, power, limit)
+
+
+def owned(
+    cost: np.ndarray, power: np.ndarray | float, limit: float, memory: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """USD/s to own and run a chip that costs `cost` USD to make.
+
+    **Arguments:**
+
+    - `power`: drawn on average, in W; `limit`: provisioned, in W.
+    - `memory`: modules beside it, in USD, bought without the chip maker's margin.
+    """
+    columns = np.broadcast_arrays(cost, memory, power, limit)
+    return np.asarray(_owned(*map(as_values, columns)))
+
+
+def sram_overhead() -> Spread:
+    """Area of SRAM on a chip over that of a foundry's macro, with the spread of its fit."""
+    known = load_constants()
+    value, width = float(known.values.area.sram), NINE_TENTHS * float(known.spreads.area.sram)
+    return Spread(value, value * float(np.exp(-width)), value * float(np.exp(width)))

@@ -1,0 +1,132 @@
+"""Q12: from which speed of a user on is SRAM the cheaper machine?"""
+
+import numpy as np
+
+from perfmodel.inference.placement import weight_bytes
+from perfmodel.library.chip import load_chip
+from perfmodel.library.market import hour
+from perfmodel.library.model import load_model
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.fronts import FAMILIES, HBM, SRAM, Cloud, best, cloud, crossings, least
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import traced
+
+TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 2000, 24))
+"""Tokens/s of one user."""
+
+SLOW, FAST = 30.0, 300.0
+"""Tokens/s at which the claim is put: reading speed, and ten times that."""
+
+LARGE = "kimi-k2"
+"""A model of a trillion parameters."""
+
+
+def run(progress: Progress) -> Answer:
+    found = cloud(progress, Draws())
+    gpu = np.stack([least(found, found.dollars, [HBM], t) for t in TARGETS])
+    sram = np.stack([least(found, found.dollars, SRAM, t) for t in TARGETS])
+    from_on = crossings(TARGETS, sram, gpu)
+    slow = share(least(found, found.dollars, [HBM], SLOW) < least(found, found.dollars, SRAM, SLOW))
+    fast = (least(found, found.dollars, SRAM, FAST) < least(found, found.dollars, [HBM], FAST)) & (
+        least(found, found.dollars, [HBM], SLOW) < least(found, found.dollars, SRAM, SLOW)
+    )
+    at = middle(np.minimum(from_on, TARGETS[-1]))
+    one, other = best(found, [HBM], SLOW), best(found, SRAM, SLOW)
+    assert one is not None and other is not None
+    ratio = other.dollars / one.dollars
+    large = _hold(LARGE)
+    said = (
+        f"Both halves hold: at {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for "
+        f"{show(1e6 * one.dollars)} USD per million tokens and SRAM machines for {show(ratio)} times that; "
+        f"from {show(at.median)} tokens/s on ({show(at.low)} to {show(at.high)} in 90 %) SRAM is cheaper; "
+        f"to hold a trillion parameters in 8 bits costs {show(large['WSE-3'])} USD/h in wafers and "
+        f"{show(large['H100'])} in H100."
+    )
+    return Answer(
+        said if share(fast) >= 0.5 else said.replace("Both halves hold: at", "At"),
+        share(fast),
+        f"GPUs are cheaper at {SLOW:.0f} tokens/s in {100 * slow:.0f} % of draws of prices and times.",
+        _table(found),
+        _figure(found),
+        (
+            "One dense model, 1,024 tokens in and out, prompts on machines of their own, no speculation.",
+            "Owners' cost for GPUs and the wafer; prices of LPUs are guesses with a range of four to eight.",
+            "No throughput of a wafer is published: that it serves hundreds of users at once is the model's.",
+            "A GPU speculates better than a wafer gains from it; both would move the crossing.",
+        ),
+        {
+            "crossing_tokens_per_s": at.median,
+            "crossing_low": at.low,
+            "crossing_high": at.high,
+            "usd_per_million_gpu_slow": 1e6 * one.dollars,
+            "sram_over_gpu_slow": ratio,
+        }
+        | {f"usd_per_hour_{name}_{LARGE}": value for name, value in large.items()},
+    )
+
+
+def _hold(model: str) -> dict[str, float]:
+    """USD/h of as many chips as hold the weights of a model in 8 bits."""
+    size = float(weight_bytes(traced(load_model(model)), Plan(weights="fp8")))
+    found = {}
+    for name, stem in (("H100", "h100-sxm"), ("WSE-3", "wse-3"), ("LP30", "lp30")):
+        room = max(float(tier.room) for tier in load_chip(stem).tiers[:3])
+        found[name] = float(np.ceil(size / room)) * hour(stem).value * 3600
+    return found
+
+
+def _table(found: Cloud) -> Table:
+    names = [
+        "tokens/s a user",
+        "family",
+        "cheapest machine",
+        "users",
+        "USD/M tokens",
+        "low",
+        "high",
+    ]
+    rows = []
+    for target in (10.0, 30.0, 60.0, 100.0, 200.0, 400.0, 800.0):
+        for family in dict.fromkeys(FAMILIES.values()):
+            seen = best(found, [family], target)
+            if seen is None:
+                continue
+            drawn = found.dollars[found.seen.index(seen)] * 1e6
+            spread = middle(drawn)
+            row = (target, family, seen.asked.machine.name, int(seen.asked.load.users))
+            rows.append((*row, *spread))
+    return Table(names, rows)
+
+
+def _figure(found: Cloud) -> Figure:
+    rows = []
+    for family in dict.fromkeys(FAMILIES.values()):
+        for target in TARGETS:
+            dollars = 1e6 * least(found, found.dollars, [family], target)
+            if best(found, [family], target) is None or np.isfinite(dollars).mean() < 0.5:
+                continue
+            m = middle(dollars[np.isfinite(dollars)])
+            row = {"family": family, "speed": target, "price": m.median}
+            rows.append(row | {"low": m.low, "high": m.high})
+    return Figure(
+        "Llama-3.1-70B: the least price at a user's speed",
+        "lines",
+        Axis("speed", "speed of one user", "tokens/s", log=True),
+        Axis("price", "owner's cost", "USD per million output tokens", log=True),
+        Axis("family", "machine"),
+        rows,
+        band=("low", "high"),
+    )
+
+
+STUDY = Study(
+    name="speed-and-price",
+    question="Q12",
+    title="From which user speed on is SRAM the cheaper machine?",
+    claim="LPUs suit low latency; GPUs suit batches and very large models.",
+    source="conference-call summary, SRAM: A New AI Inference Paradigm",
+    test=f"GPUs are cheaper at {SLOW:.0f} tokens/s a user, and SRAM machines at {FAST:.0f}",
+    seconds=40,
+    run=run,
+)

@@ -1,0 +1,140 @@
+"""Q10: at what core size does the yield of a wafer-scale part collapse?"""
+
+import jax
+import numpy as np
+
+from perfmodel.hardware.cost import wafer_scale_cost
+from perfmodel.hardware.yields import negative_binomial, poisson, wafer_scale
+from perfmodel.library.chip import chip_files
+from perfmodel.library.market import Spread, market, spread
+from perfmodel.library.schema import si_or
+from perfmodel.library.technology import load_node, silicon
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.units import as_values
+
+WAFER = "wse-3"
+CORES = np.geomspace(0.01, 60.0, 41)
+"""Areas of a core, in mm2: from a fifth of a WSE-3's to twenty times an H100's SM."""
+
+GOOD = 0.5
+"""Yield below which one would speak of a collapse."""
+
+COSTLY = 2.0
+"""Share of the system's parts by which yield would have to raise them to drive up costs: twofold."""
+
+_yields = jax.jit(jax.vmap(wafer_scale))
+
+
+def facts() -> tuple[float, float, float]:
+    """Area of the part in m2, cores made, and the share of them that may be bad."""
+    file = chip_files()[WAFER]
+    made = market().wafer["cores"].si("1")
+    return si_or(file.area, "m2"), made, 1 - si_or(file.cores, "1") / made
+
+
+def yields(core: np.ndarray, defects: np.ndarray | float, spares: float) -> np.ndarray:
+    """Share of wafers that work with cores of some mm2 and defects on a m2.
+
+    Spare area is the same share at every size of core.
+    """
+    area = facts()[0]
+    cores = area * 1e6 / core
+    shape = np.broadcast_shapes(np.shape(core), np.shape(defects))
+    columns = [np.broadcast_to(x, shape).ravel() for x in (area, defects, cores, spares)]
+    return np.asarray(_yields(*map(as_values, columns))).reshape(shape)
+
+
+def collapse(defects: np.ndarray, spares: float) -> np.ndarray:
+    """The smallest core at which fewer than half of all wafers work, in mm2, for each draw."""
+    good = yields(CORES[:, None], defects, spares) >= GOOD
+    first = np.argmin(good, axis=0)
+    return np.where(good.all(axis=0), np.inf, CORES[first])
+
+
+def run(progress: Progress) -> Answer:
+    progress(0, 1)
+    area, made, spares = facts()
+    node = load_node(chip_files()[WAFER].node)
+    assert node.defects is not None
+    known = spread(node.defects, "1/m2")
+    defects = Draws().of(Spread(known.value, known.low, 3 * known.high))
+    own = area * 1e6 / made
+    now = yields(np.array(own), defects, spares)
+    size = collapse(defects, spares)
+    wafer = np.asarray(wafer_scale_cost(silicon(chip_files()[WAFER].node), as_values(now)))
+    parts = market().wafer["parts"].si("USD")
+    extra = (wafer - float(np.min(wafer))) / parts
+    at, middle_ = middle(size), float(yields(np.array(own), known.value, spares))
+    each = known.value * area
+    whole = float(poisson(as_values(area), as_values(known.value)))
+    said = (
+        f"With {show(each)} defects on a wafer and {show(100 * spares)} % of {show(own)} mm2 cores spare, "
+        f"{show(100 * middle_, 3)} % of wafers work; half of them would fail only with cores of "
+        f"{show(at.median)} mm2 ({show(at.low)} to {show(at.high)} in 90 %), {show(at.median / own)} times "
+        f"as large, and even a wafer thrown away for each good one would add "
+        f"{show(100 * float(np.min(wafer)) / parts)} % to the {parts:,.0f} USD of a system's parts."
+    )
+    progress(1, 1)
+    return Answer(
+        said,
+        share((now < GOOD) | (extra > COSTLY - 1)),
+        "Defects are drawn from half to three times what TSMC said of N5; fields are alike and independent.",
+        _table(known.value, spares),
+        _figure(known, spares),
+        (
+            "Each of 84 fields must do with its own spare cores; wires and power are not in it.",
+            f"Without spare cores one wafer in {show(1 / whole, 1)} would work."
+            if whole > 1e-12
+            else "Without spare cores no wafer would ever work.",
+            "A defect costs one core, also where it falls on what cores share.",
+        ),
+        {
+            "yield": middle_,
+            "defects_per_wafer": each,
+            "collapse_mm2": at.median,
+            "collapse_low": at.low,
+            "collapse_high": at.high,
+            "wafer_share_of_parts": float(np.min(wafer)) / parts,
+        },
+    )
+
+
+def _table(defects: float, spares: float) -> Table:
+    rows = []
+    for core in (0.05, 0.2, 1.0, 3.0, 6.0, 10.0):
+        for part in (0.01, spares, 0.15):
+            values = yields(np.array(core), defects * np.array([0.5, 1.0, 3.0]), part)
+            rows.append((core, 100 * part, *(round(100 * float(v), 2) for v in values)))
+    names = ["core mm2", "spare %", "yield % at half the defects", "as measured", "at three times"]
+    return Table(names, rows)
+
+
+def _figure(known: Spread, spares: float) -> Figure:
+    rows = []
+    for factor in (0.5, 1.0, 3.0):
+        for core, good in zip(CORES, yields(CORES, factor * known.value, spares), strict=True):
+            rows.append({"core": float(core), "yield": 100 * float(good)}
+                        | {"defects": f"{factor * known.value / 1e4:.2f} a cm2"})  # fmt: skip
+    die = float(negative_binomial(as_values(814e-6), as_values(known.value)))
+    return Figure(
+        f"Wafers that work with {show(100 * spares)} % spare cores",
+        "lines",
+        Axis("core", "area of a core", "mm2", log=True),
+        Axis("yield", "wafers that work", "%"),
+        Axis("defects", "defects"),
+        rows,
+        rule=100 * die,
+    )
+
+
+STUDY = Study(
+    name="wafer-yield",
+    question="Q10",
+    title="At what core size does wafer-scale yield collapse?",
+    claim="High yields are a massive challenge, which hugely drives up costs.",
+    source="Stratechery, The Inference Shift, 2026-05",
+    test="fewer than half of wafers work, or yield doubles what a system's parts cost",
+    seconds=5,
+    run=run,
+)

@@ -1,0 +1,113 @@
+r"""Q15: is speed worth paying for? Revenue for each dollar and each joule, where fast tokens cost more.
+
+A token at $s$ tokens/s sells for $p_0 (s/s_0)^\gamma$, up to the highest multiple that anybody pays. The
+exponent is near nothing where providers of one open model compete, and about two in the fast tier of a
+closed one.
+"""
+
+import numpy as np
+
+from perfmodel.library.market import market
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import COUNT, Draws, middle, share
+from perfmodel.studies.fronts import HBM, SRAM, Cloud, cloud
+
+EXPONENTS = np.linspace(0.0, 3.0, 31)
+
+
+def exponents() -> tuple[float, float]:
+    """Of price over speed: between offers of one open model, and of a closed model's fast tier."""
+    facts = market()
+    slow, fast = facts.offers["deepseek-r1-slow"], facts.offers["deepseek-r1-fast"]
+    price = fast.output.si("USD/token") / slow.output.si("USD/token")
+    speed = fast.speed.si("1/s") / slow.speed.si("1/s")
+    tier = np.log(facts.premium["price"].value) / np.log(facts.premium["speed"].value)
+    return float(np.log(price) / np.log(speed)), float(tier)
+
+
+def revenue(
+    found: Cloud, spent: np.ndarray, families: tuple[str, ...], exponent: np.ndarray
+) -> np.ndarray:
+    """The most that some families earn for each unit of `spent`, in usual prices, for each draw."""
+    usual = market().demand["usual"].si("1/s")
+    most = market().premium["price"].value
+    multiple = np.minimum((found.speed / usual) ** exponent, most)
+    earned = np.where(found.of(families)[:, None], multiple / spent, 0.0)
+    return np.max(earned, axis=0)
+
+
+def ratio(found: Cloud, spent: np.ndarray, exponent: np.ndarray | float) -> np.ndarray:
+    """Revenue of SRAM machines over that of GPUs, each at its best batch."""
+    drawn = np.broadcast_to(np.asarray(exponent), (COUNT,))
+    return revenue(found, spent, SRAM, drawn) / revenue(found, spent, (HBM,), drawn)
+
+
+def run(progress: Progress) -> Answer:
+    found = cloud(progress, Draws())
+    open_, tier = exponents()
+    drawn = np.random.default_rng(1).uniform(open_, tier, COUNT)
+    rows, table, medians = [], [], []
+    for exponent in EXPONENTS:
+        for what, spent in (("USD", found.dollars), ("J", found.joules)):
+            m = middle(ratio(found, spent, exponent))
+            rows.append({"exponent": float(exponent), "ratio": m.median, "what": f"revenue per {what}"}
+                        | {"low": m.low, "high": m.high})  # fmt: skip
+            table.append((float(exponent), f"per {what}", *m))
+            medians += [m.median] if what == "USD" else []
+    above = [float(e) for e, m in zip(EXPONENTS, medians, strict=True) if m >= 1]
+    at_tier, at_open = (middle(ratio(found, found.dollars, e)) for e in (tier, open_))
+    holds = share(ratio(found, found.dollars, drawn) > 1)
+    between = f"between exponents of {show(above[0])} and {show(above[-1])}" if above else "nowhere"
+    premium = market().premium
+    dearer = premium["price"].value
+    said = (
+        f"{show(dearer, 1)} times the price for {show(premium['speed'].value)} times the speed "
+        f"is an exponent of {show(tier)}: there SRAM earns {show(at_tier.median)} times as much for a dollar "
+        f"as GPUs ({show(at_tier.low)} to {show(at_tier.high)} in 90 %); at {show(open_)}, as between offers "
+        f"of one open model, {show(at_open.median)} times. SRAM earns more {between}; above, GPUs reach the "
+        f"highest price too."
+    )
+    shown = [row for row in table if round(10 * row[0]) % 5 == 0]
+    return Answer(
+        said,
+        holds,
+        "The exponent of price over speed, drawn evenly between both markets, decides more than machines do.",
+        Table(
+            ["exponent", "revenue", "SRAM over GPU", "low", "high"],
+            shown,
+        ),
+        Figure(
+            "What speed must be worth for SRAM to earn more",
+            "lines",
+            Axis("exponent", "exponent of a token's price over its speed"),
+            Axis("ratio", "SRAM's revenue over GPUs'", "times", log=True),
+            Axis("what", "for what is spent"),
+            rows,
+            band=("low", "high"),
+            rule=1.0,
+        ),
+        (
+            f"No one is known to pay more than {show(dearer, 1)} times: there the price stops.",
+            "45 to 150 USD per million tokens are aims of a vendor, and are left out.",
+            "Joules of SRAM machines are at least what is counted; see the study of energy.",
+        ),
+        {
+            "exponent_tier": tier,
+            "exponent_open": open_,
+            "exponent_needed": above[0] if above else float("inf"),
+            "sram_over_gpu_at_tier": at_tier.median,
+            "sram_over_gpu_open": at_open.median,
+        },
+    )
+
+
+STUDY = Study(
+    name="worth-of-speed",
+    question="Q15",
+    title="Is speed worth paying for?",
+    claim="Speed is worth paying for: a fast tier sells at six times the price for 2.5 times the speed.",
+    source="SemiAnalysis, Cerebras, 2026-05; Stratechery, The Inference Shift, 2026-05",
+    test="SRAM earns more for each dollar than GPUs, each at the batch that earns most",
+    seconds=40,
+    run=run,
+)

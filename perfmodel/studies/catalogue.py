@@ -8,7 +8,9 @@ from perfmodel.studies.answer import Study
 MODULES = (
     "peak_bandwidth",
     "capacity",
+    "hops",
     "node_choice",
+    "bounds",
     "hbm_demand",
     "wafer_yield",
     "speed_and_price",

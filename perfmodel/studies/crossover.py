@@ -140,7 +140,7 @@ def run(progress: Progress) -> Answer:
             "Cost of making alone: no margin, no system around it, N5 and prices of 2026.",
             "HBM's unused capacity still holds caches, which favours it; a user's tokens are reads only of "
             "what is active, which favours HBM for sparse models.",
-            "Latencies are left out: they keep SRAM machines that are sold far below the reads they could do.",
+            "Latencies are left out: they keep SRAM machines that are sold far below what they could read.",
         ),
         {
             "by_cost": cost.median,

@@ -63,6 +63,10 @@ class Machine(NamedTuple):
         return hour(self.chip).value * self.chips
 
 
+TICK = 1e-15
+"""Seconds below which a kernel takes none."""
+
+
 class Load(NamedTuple):
     """What is asked of a machine: users at once, tokens of each prompt and of each output."""
 
@@ -86,7 +90,8 @@ class Seen(NamedTuple):
     - `prompt`: seconds of the machine for one prompt.
     - `joules`: of one output token, its prompt's share included; `idle`: of them, static power.
     - `slack`: bytes free on a chip at full length; negative: short.
-    - `bounds`: share of the step by each of `BOUNDS`; `kernels`: seconds by kernel.
+    - `bounds`, `prompt_bounds`: shares of the step, and of the prompt, by each of `BOUNDS`.
+    - `kernels`: seconds of the step by kernel; `kernel_bounds`: their shares by each of `BOUNDS`.
     """
 
     asked: Asked
@@ -96,7 +101,9 @@ class Seen(NamedTuple):
     idle: float
     slack: float
     bounds: dict[str, float]
+    prompt_bounds: dict[str, float]
     kernels: dict[str, float]
+    kernel_bounds: dict[str, dict[str, float]]
 
     @property
     def fits(self) -> bool:
@@ -126,6 +133,7 @@ class Look(NamedTuple):
     step: Cost
     prompt: Scalar
     prompt_joules: Values
+    prompt_seconds: Values
     slack: Scalar
 
 
@@ -138,7 +146,8 @@ def _look(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Look:
     step, prompt = costs(chip, plan, model, passes)
     full = place(chip, plan, model, traffic.users, traffic.prompt + traffic.output)
     busy = occupied(passes[1], prompt.time) / plan.data
-    return Look(step, busy, prompt.breakdown.joules, full.slack)
+    one = prompt.breakdown
+    return Look(step, busy, one.joules, one.seconds, full.slack)
 
 
 def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
@@ -190,9 +199,9 @@ def _row(asked: Asked, given: Setting) -> tuple[Case, Split]:
 def _seen(asked: Asked, look: Look, place: int) -> Seen:
     step = float(look.step.time[place])
     bounds = np.asarray(look.step.breakdown.seconds[place])
-    kernels: dict[str, float] = {}
-    for label, seconds in zip(look.step.labels, look.step.kernels.time[place], strict=True):
-        kernels[label] = kernels.get(label, 0.0) + float(seconds)
+    terms: dict[str, np.ndarray] = {}
+    for label, parts in zip(look.step.labels, look.step.kernels.seconds[place], strict=True):
+        terms[label] = terms.get(label, 0.0) + np.asarray(parts)
     joules = np.asarray(look.step.breakdown.joules[place]) / asked.load.users
     joules = joules + np.asarray(look.prompt_joules[place]) / asked.load.output
     return Seen(
@@ -203,7 +212,9 @@ def _seen(asked: Asked, look: Look, place: int) -> Seen:
         float(joules[JOULES.index("idle")]),
         float(look.slack[place]),
         _by_bound(bounds),
-        kernels,
+        _by_bound(np.asarray(look.prompt_seconds[place])),
+        {label: float(np.sum(parts)) for label, parts in terms.items()},
+        {label: _by_bound(parts) for label, parts in terms.items()},
     )
 
 
@@ -211,5 +222,5 @@ def _by_bound(seconds: np.ndarray) -> dict[str, float]:
     """Shares of a step by each of `BOUNDS`, from its seconds by term."""
     shares = dict.fromkeys(BOUNDS, 0.0)
     for name, value in zip(SECONDS, seconds, strict=True):
-        shares[BOUND_OF[name]] += float(value) / float(np.sum(seconds))
+        shares[BOUND_OF[name]] += float(value) / max(float(np.sum(seconds)), TICK)
     return shares

@@ -1,0 +1,145 @@
+"""Q4: what does it cost to spread a model over hundreds of SRAM chips, and would faster hops mend it?"""
+
+import equinox as eqx
+import numpy as np
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import COUNT, Draws, middle, share
+from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+
+MODEL = "llama-3.1-8b"
+USER = Load(1, 1024, 1024)
+HOPS = (0.0, 0.1, 0.2, 0.5, 0.722, 1.5, 3.0, 6.0)
+"""Latency of one hop, in us; 0.722 is what Groq published."""
+
+SYNC = (1.0, 0.5, 0.25, 0.1)
+"""What starting a product takes, over what was fitted."""
+
+BETWEEN = ("all-reduce", "stage", "logits")
+"""Kernels that go from chip to chip."""
+
+WAFER = Machine("WSE-3", "wse-3", 1, 1, weights="bf16")
+
+LAYOUTS = {
+    "LPU v1": ("lpu-v1", "int8", ((8, 24), (16, 12), (32, 6), (64, 3))),
+    "LP30": ("lp30", "fp8", ((8, 11), (16, 6), (32, 3), (64, 1))),
+}
+"""Ways to lay the model on as many chips as hold a wafer's SRAM: ranks of a group, groups."""
+
+
+def changed(hop: float, sync: float):
+    """A chip whose hops take `hop` us and whose products start in `sync` of their time."""
+
+    def change(chip: Chip) -> Chip:
+        fitted = chip.efficiency
+        return eqx.tree_at(
+            lambda c: (c.scale_up.latency, c.efficiency.matmul.launch, c.efficiency.kept.launch,
+                       c.efficiency.decode.launch),
+            chip,
+            (0.0 * chip.scale_up.latency + hop * 1e-6, fitted.matmul.launch * sync,
+             fitted.kept.launch * sync, fitted.decode.launch * sync),
+        )  # fmt: skip
+
+    return change
+
+
+def tax(seen: Seen) -> float:
+    """Share of a token's time that goes into kernels between chips."""
+    return sum(seen.kernels.get(name, 0.0) for name in BETWEEN) / seen.step
+
+
+def run(progress: Progress) -> Answer:
+    asked, keys = [Asked(WAFER, MODEL, USER)], []
+    for family, (chip, weights, layouts) in LAYOUTS.items():
+        for hop in HOPS:
+            for sync in SYNC:
+                change = changed(hop, sync)
+                for n, m in layouts:
+                    one = Machine(family, chip, n, m, weights=weights, change=change)
+                    asked.append(Asked(one, MODEL, USER))
+                    keys.append((family, hop, sync))
+    wafer, *others = observe(asked, progress)
+    best: dict[tuple[str, float, float], Seen] = {}
+    for key, seen in zip(keys, others, strict=True):
+        if key not in best or seen.step < best[key].step:
+            best[key] = seen
+    lpu = best["LPU v1", 0.722, 1.0]
+    draws, drawn = Draws(), np.random.default_rng(2).random(COUNT)
+    waits = lpu.bounds["latency"] + lpu.bounds["network"]
+    # A published speed says what a layer takes in all, not how much of it is on the way.
+    taxed = tax(lpu) + drawn * np.maximum(waits - tax(lpu), 0.0)
+    ratio = middle(
+        wafer.speed / draws.factor(time_interval(WAFER, MODEL)) / lpu.speed
+        * draws.factor(time_interval(lpu.asked.machine, MODEL))
+    )  # fmt: skip
+    free, quick = best["LPU v1", 0.0, 1.0], best["LPU v1", 0.722, 0.1]
+    reach = [hop for hop in HOPS if best["LPU v1", hop, 0.1].speed >= wafer.speed]
+    equal = f"hops of up to {reach[-1]:g} us" if reach else "no hop at all"
+    said = (
+        f"On {lpu.asked.machine.chips:.0f} LPU v1, as much SRAM as a wafer's, a user gets {show(lpu.speed)} "
+        f"tokens/s, on the wafer {show(ratio.median)} times that ({show(ratio.low)} to {show(ratio.high)} in "
+        f"90 %); {show(100 * tax(lpu))} to {show(100 * waits)} % of the time is on the way between chips. "
+        f"Hops of no time would give {show(free.speed)}, products that start ten times sooner "
+        f"{show(quick.speed)}: with those, {equal} would equal the wafer."
+    )
+    return Answer(
+        said,
+        share(taxed > 0.5),
+        "How much of the fitted waiting is on the way is not identified: drawn evenly between both ends.",
+        _table(best),
+        _figure(best, wafer),
+        (
+            "Two all-reduces a layer, in groups; between groups one hop. A dragonfly's hops do not grow "
+            "with the number of chips here, as Groq's 3 us over 10,440 chips suggest.",
+            "The wafer rests on three published speeds, LPU v1 on a few.",
+            "8 bits on LPUs and 16 on the wafer, as served.",
+        ),
+        {
+            "lpu_tokens_per_s": lpu.speed,
+            "wafer_over_lpu": ratio.median,
+            "tax_low": tax(lpu),
+            "tax_high": waits,
+            "lpu_without_hops": free.speed,
+            "lpu_quick_starts": quick.speed,
+        },
+    )
+
+
+def _table(best: dict[tuple[str, float, float], Seen]) -> Table:
+    rows = [
+        (s.asked.machine.name, hop, sync, int(s.asked.machine.tensor), s.speed, 100 * tax(s))
+        for (_, hop, sync), s in best.items()
+        if sync in (1.0, 0.1)
+    ]
+    names = ["machine", "us a hop", "start of a product, times", "chips in a group", "tokens/s"]
+    return Table([*names, "between chips % at least"], rows)
+
+
+def _figure(best: dict[tuple[str, float, float], Seen], wafer: Seen) -> Figure:
+    rows = [
+        {"hop": hop, "speed": s.speed, "who": f"{family}, products start in {sync:g} of the time"}
+        for (family, hop, sync), s in best.items()
+        if sync in (1.0, 0.1)
+    ]
+    return Figure(
+        f"{MODEL} on as much SRAM as a wafer's; the line is the wafer",
+        "lines",
+        Axis("hop", "latency of a hop", "us"),
+        Axis("speed", "speed of one user", "tokens/s", log=True),
+        Axis("who", "machine"),
+        rows,
+        rule=wafer.speed,
+    )
+
+
+STUDY = Study(
+    name="hops",
+    question="Q4",
+    title="What do hundreds of SRAM chips lose between one another?",
+    claim="Thousands of Groq chips pay an interconnect tax.",
+    source="podcast notes on Cerebras and Groq",
+    test="more than half of a user's token time on LPU v1 is on the way between chips",
+    seconds=30,
+    run=run,
+)

@@ -6,6 +6,7 @@ import pytest
 from perfmodel.errors import InputError
 from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.studies import as_dict, lines
+from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
 from perfmodel.studies.answer import Answer, Axis, Figure, Study, Table, show
 from perfmodel.studies.catalogue import find, names, studies
@@ -144,3 +145,56 @@ def test_a_verdict_takes_nine_draws_of_ten():
         "is not decided",
         "does not hold",
     ]
+
+
+def test_a_crossing_moves_with_the_price_of_hbm(monkeypatch):
+    from perfmodel.studies import crossover
+
+    now = np.median(crossover.crossings()["cost, arrays"])
+    monkeypatch.setattr(crossover.hbm, "__defaults__", ("2023",))  # 7 USD/GB, not 15
+    assert np.median(crossover.crossings()["cost, arrays"]) > 1.5 * now
+
+
+def test_another_memory_is_held_against_sram_like_with_like():
+    from perfmodel.studies.draws import Draws
+    from perfmodel.studies.other_memories import gain
+
+    # MRAM at 5 nm: 73 Mb/mm2 projected, over 31.8 of SRAM.
+    assert np.median(gain("stt-mram", "n5", Draws())) == pytest.approx(73 / 31.8, rel=0.1)
+    # eDRAM: a whole chip's 1.45 MB/mm2 over 10 Mb/mm2, which with its surroundings is 1.89 times as large.
+    whole = 1.45 * 8 / 10 * float(load_constants().values.area.sram)
+    assert np.median(gain("edram", "n16", Draws())) == pytest.approx(whole, rel=0.05)
+
+
+def test_a_die_takes_as_many_devices_as_its_edge():
+    from perfmodel.studies.memory_prices import kind
+
+    # Two sides of 33 mm: six stacks of 11 mm, 18 channels of 3.6 mm.
+    assert kind("hbm3e").devices == 6 and kind("ddr5").devices == 18
+    assert kind("ddr5").capacity == pytest.approx(18 * 32e9)
+
+
+def test_a_pool_holds_caches_without_weights():
+    from perfmodel.studies.hybrids import _room
+
+    # Llama-3.1-70B in fp8: 164 kB a token; eight H100 hold 589 GB: 3.6 million tokens.
+    assert _room("h100-sxm", 27, 131072) and not _room("h100-sxm", 28, 131072)
+
+
+def test_speed_is_worth_more_in_a_fast_tier_than_between_open_offers():
+    from perfmodel.studies.worth_of_speed import exponents
+
+    # ln(6 / 5.4) / ln(167 / 36), and ln 6 / ln 2.5.
+    np.testing.assert_allclose(exponents(), (0.0687, 1.955), rtol=1e-2)
+
+
+def test_a_node_scales_the_same_die():
+    from perfmodel.library.chip import load_chip
+    from perfmodel.studies.node_choice import Choice, rebuilt
+
+    old = load_chip("lpu-v1")
+    same, new = rebuilt(old, Choice("n16")), rebuilt(old, Choice("n5"))
+    assert float(same.shared.capacity) == pytest.approx(float(old.shared.capacity))
+    # 31.8 over 10 Mb/mm2 of SRAM.
+    assert float(new.shared.capacity / old.shared.capacity) == pytest.approx(3.18, rel=1e-3)
+    assert float(new.matrix_energy["int8"]) < float(old.matrix_energy["int8"])

@@ -1,6 +1,6 @@
 """Draws of what is not known exactly: the answers of a study are a share of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,6 @@ def middle(draws: np.ndarray) -> Middle:
     return Middle(*map(float, np.quantile(draws, [0.5, 0.05, 0.95])))
 
 
-def share(holds: np.ndarray) -> float:
+def share(holds: Any) -> float:
     """Of draws in which something holds."""
     return float(np.mean(holds))

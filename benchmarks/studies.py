@@ -1,0 +1,91 @@
+"""Every study, as a page of the documents with a picture each.
+
+Run: python -m benchmarks.studies --out docs
+"""
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from perfmodel.files import write_whole
+from perfmodel.interface import plots
+from perfmodel.interface.plots.studies import draw
+from perfmodel.studies.answer import Answer, Study
+from perfmodel.studies.catalogue import find, names
+
+HEAD = """# Studies
+
+What does the model say to claims made in public about SRAM, HBM and inference? Each study is one
+command, `perfmodel study NAME`, whose answer follows from the library's facts and the fitted parameters
+at the time it runs; so an answer changes when a fact does. A claim *holds* where it is true in nine of
+ten draws of what is not known exactly (the fit's error, prices, wafer costs, static power), *does not
+hold* where it is true in one of ten or fewer, and *is not decided* between. This page is written by
+`python -m benchmarks.studies`.
+
+Three warnings hold for all of them. Wafers rest on three published speeds: read a factor of two and a
+half. LPUs rest on a few, and no price of them is published. Static power of SRAM is known to a factor
+of ten each way.
+
+"""
+
+PICTURES = Path("pictures") / "studies"
+
+
+def summary(found: Sequence[tuple[Study, Answer]]) -> str:
+    """One line for each study."""
+    rows = [
+        f"| {study.question} | [{study.title}](#{study.name}) | {answer.verdict} | "
+        f"{100 * answer.share:.0f} % |\n"
+        for study, answer in found
+    ]
+    head = "| claim | question | the claim | true in draws |\n|---|---|---|---|\n"
+    return head + "".join(rows)
+
+
+def section(study: Study, answer: Answer) -> str:
+    """One study: claim, answer, how sure, caveats, picture, command."""
+    caveats = "".join(f"- {caveat}\n" for caveat in answer.caveats)
+    picture = (PICTURES / f"{study.name}.png").as_posix()
+    return (
+        f'\n## {study.question}: {study.title} <a id="{study.name}"></a>\n\n'
+        f"**Claim** ({study.source}): {study.claim}\n\n"
+        f"**Tested:** {study.test}.\n\n"
+        f"**Answer:** {answer.said} The claim {answer.verdict} (true in "
+        f"{100 * answer.share:.0f} % of draws). {answer.sure}\n\n"
+        f"![{answer.figure.title}]({picture})\n\n"
+        f"{caveats}\n`perfmodel study {study.name}` takes about {study.seconds} s.\n"
+    )
+
+
+def takeaway(found: Sequence[tuple[Study, Answer]]) -> str:
+    """How many claims hold."""
+    counts = Counter(answer.verdict for _, answer in found)
+    said = ", ".join(f"{count} {'claim' if count == 1 else 'claims'}: {verdict}"
+                     for verdict, count in counts.most_common())  # fmt: skip
+    return f"\n**Takeaway:** of {len(found)} claims: {said}.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the documents")
+    parser.add_argument(
+        "--only", default="", help="names of studies, with commas; all if not given"
+    )
+    asked = parser.parse_args()
+    wanted = [name for name in asked.only.split(",") if name] or names()
+    (asked.out / PICTURES).mkdir(parents=True, exist_ok=True)
+    found = []
+    for study in map(find, wanted):
+        answer = study.run(lambda done, of: None)
+        plots.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.png")
+        print(f"{study.name}: {answer.said} The claim {answer.verdict}.", flush=True)
+        found.append((study, answer))
+    page = HEAD + summary(found) + "".join(section(*one) for one in found) + takeaway(found)
+    write_whole(asked.out / "studies.md", page.encode())
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    main()

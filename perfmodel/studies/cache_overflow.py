@@ -1,0 +1,126 @@
+"""Q3: what is a wafer worth once the cache is larger than its SRAM?"""
+
+import numpy as np
+
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import middle, share
+from perfmodel.studies.hybrids import (
+    CONTEXTS,
+    GPU,
+    INSIDE,
+    MODEL,
+    POOL,
+    STREAMED,
+    USERS,
+    Option,
+    cheapest,
+    options,
+)
+
+WAYS = (INSIDE, STREAMED, POOL)
+SENSE = 3.0
+"""Times the price of GPUs up to which a wafer might make sense for being faster."""
+
+LONG, MANY = 65536.0, 64.0
+"""Where the claim is put: long texts of many users, which no four wafers hold."""
+
+
+def run(progress: Progress) -> Answer:
+    found = [one for one in options(progress) if one.weights in ("wse-3", "h100-sxm", "b200-sxm")]
+    gpu = cheapest(found, [GPU], LONG, MANY)
+    ways = {way: cheapest(found, [way], LONG, MANY) for way in WAYS}
+    wafer = np.min(np.stack(list(ways.values())), axis=0)
+    first = {way: _first(found, way) for way in (STREAMED, POOL)}
+    over, early = middle(wafer / gpu), middle(_over(found, CONTEXTS[0], MANY))
+    prices = [f"{way} {_price(drawn)}" for way, drawn in ways.items()]
+    said = (
+        f"With {MANY:.0f} users of {LONG:,.0f} tokens a million tokens cost, in USD: {', '.join(prices)}, "
+        f"GPUs alone {_price(gpu)}: the best wafer {show(over.median)} times GPUs ({show(over.low)} to "
+        f"{show(over.high)} in 90 %), against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
+        f"pool beats cache in SRAM {first[POOL]}, the edge {first[STREAMED]}."
+    )
+    return Answer(
+        said,
+        share(wafer > SENSE * gpu),
+        "Times of wafers are known to a factor of two and a half, their price to two, a round trip to four.",
+        _table(found),
+        _figure(found),
+        (
+            "Decode alone, Llama-3.1-70B in bf16 on wafers and fp8 on GPUs; each cache at full length.",
+            "Layers go to the pool and back one after the other: overlap would make it cheaper.",
+            "Behind the edge lie 150 GB/s for each wafer; whether that is both directions is not stated.",
+        ),
+        {
+            "wafer_over_gpu_long": over.median,
+            "wafer_over_gpu_low": over.low,
+            "wafer_over_gpu_high": over.high,
+            "wafer_over_gpu_short": early.median,
+        },
+    )
+
+
+def _over(found: list[Option], context: float, users: float) -> np.ndarray:
+    return cheapest(found, WAYS, context, users) / cheapest(found, [GPU], context, users)
+
+
+def _price(drawn: np.ndarray) -> str:
+    median = float(np.median(drawn)) * 1e6
+    return show(median) if np.isfinite(median) else "(fits nowhere)"
+
+
+def _first(found: list[Option], way: str) -> str:
+    """The context from which on a way is cheaper than cache in SRAM for `MANY` users."""
+    for context in CONTEXTS:
+        own, inside = (np.median(cheapest(found, [w], context, MANY)) for w in (way, INSIDE))
+        if own < inside:
+            return f"from {context:,.0f} tokens on"
+    return "nowhere"
+
+
+def _cells(found: list[Option]):
+    for context in CONTEXTS:
+        for users in USERS:
+            yield context, users, {w: float(np.median(cheapest(found, [w], context, users)))
+                                   for w in (*WAYS, GPU)}  # fmt: skip
+
+
+def _table(found: list[Option]) -> Table:
+    names = ["context", "users", *(f"{way}, USD/M" for way in (*WAYS, GPU)), "best wafer over GPUs"]
+    rows = []
+    for context, users, prices in _cells(found):
+        known = [1e6 * p if np.isfinite(p) else float("nan") for p in prices.values()]
+        ratio = min(prices[w] for w in WAYS) / prices[GPU]
+        rows.append(
+            (int(context), int(users), *known, ratio if np.isfinite(ratio) else float("nan"))
+        )
+    return Table(names, rows)
+
+
+def _figure(found: list[Option]) -> Figure:
+    rows = []
+    for context, users, prices in _cells(found):
+        ways = sorted((prices[way], way) for way in WAYS)
+        if not np.isfinite(ways[0][0]):
+            continue
+        factor = min(ways[1][0] / ways[0][0], 100.0)
+        rows.append({"context": context, "users": users, "way": ways[0][1], "factor": factor})
+    return Figure(
+        f"{MODEL} on wafers: where the cache is cheapest",
+        "cells",
+        Axis("context", "context of a user", "tokens"),
+        Axis("users", "users at once", "users"),
+        Axis("way", "cheapest"),
+        rows,
+    )
+
+
+STUDY = Study(
+    name="cache-overflow",
+    question="Q3",
+    title="What is a wafer worth once the cache is larger than its SRAM?",
+    claim="Once the model or the KV cache exceeds SRAM, Cerebras does not make much sense.",
+    source="Stratechery, The Inference Shift, 2026-05",
+    test=f"at {LONG:,.0f} tokens and {MANY:.0f} users the best wafer costs more than {SENSE:g} times GPUs",
+    seconds=40,
+    run=run,
+)

@@ -46,6 +46,7 @@ def run(progress: Progress) -> Answer:
         _table(found),
         _figure(found),
         (
+            "A cell shows how many times the next way is dearer, 100 at most.",
             "Decode alone, Llama-3.1-70B in bf16 on wafers and fp8 on GPUs; each cache at full length.",
             "Layers go to the pool and back one after the other: overlap would make it cheaper.",
             "Behind the edge lie 150 GB/s for each wafer; whether that is both directions is not stated.",

@@ -19,6 +19,7 @@ MODULES = (
     "other_memories",
     "speed_and_price",
     "energy",
+    "token_prices",
     "worth_of_speed",
     "crossover",
 )

@@ -40,8 +40,14 @@ class Middle(NamedTuple):
 
 
 def middle(draws: np.ndarray) -> Middle:
-    """Of draws along the last axis."""
-    return Middle(*map(float, np.quantile(draws, [0.5, 0.05, 0.95])))
+    """Of draws, of which some may be infinite: what cannot be had."""
+    return Middle(*map(float, np.quantile(draws, [0.5, 0.05, 0.95], method="inverted_cdf")))
+
+
+def within(draws: np.ndarray) -> Middle:
+    """The same, with an upper end that is no higher than what can be had, to be drawn."""
+    found, known = middle(draws), draws[np.isfinite(draws)]
+    return found._replace(high=min(found.high, float(np.max(known, initial=found.low))))
 
 
 def share(holds: Any) -> float:

@@ -9,7 +9,7 @@ from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import COUNT, Draws, middle, share
+from perfmodel.studies.draws import COUNT, Draws, middle, share, within
 from perfmodel.studies.fronts import FAMILIES, HBM, LPU, SRAM, Cloud, cloud, family_of, least
 
 UNKNOWN = ("lp30",)
@@ -83,9 +83,9 @@ def run(progress: Progress) -> Answer:
     for family in dict.fromkeys(FAMILIES.values()):
         for target in TARGETS:
             drawn = least(found, spent, [family], target)
-            if np.isfinite(drawn).mean() < 0.5:
+            m = within(drawn)
+            if not np.isfinite(m.median):
                 continue
-            m = middle(drawn[np.isfinite(drawn)])
             table.append((target, family, *m))
             rows.append(
                 {"family": family, "speed": target, "j": m.median, "low": m.low, "high": m.high}

@@ -1,7 +1,6 @@
 """Who serves a user at a speed for the least money: machines of three families, at every batch.
 
-The energy of the prompt's idle time counts as the step's. Each chip is drawn as a whole: all of its times
-are off by one factor, all of its prices by another.
+Each chip is drawn as a whole: all of its times are off by one factor, all of its prices by another.
 """
 
 from collections.abc import Sequence

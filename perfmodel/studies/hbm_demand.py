@@ -88,9 +88,8 @@ def _table(found: Cloud, size: np.ndarray) -> Table:
         wins = share(
             least(found, found.dollars, SRAM, target) < least(found, found.dollars, [HBM], target)
         )
-        known = drawn[np.isfinite(drawn)]
-        middle_ = middle(known)[0] / 1e6 if len(known) > len(drawn) / 2 else float("nan")
-        rows.append((target, middle_, 100 * wins))
+        half = middle(drawn).median / 1e6
+        rows.append((target, half if np.isfinite(half) else float("nan"), 100 * wins))
     return Table(["tokens/s a user", "MB of HBM for a token/s", "SRAM cheaper, % of draws"], rows)
 
 

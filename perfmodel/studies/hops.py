@@ -118,7 +118,13 @@ def _table(best: dict[tuple[str, float, float], Seen]) -> Table:
 
 def _figure(best: dict[tuple[str, float, float], Seen], wafer: Seen) -> Figure:
     rows = [
-        {"hop": hop, "speed": s.speed, "who": f"{family}, products start in {sync:g} of the time"}
+        {
+            "hop": hop,
+            "speed": s.speed,
+            "who": f"{family}, as fitted"
+            if sync == 1
+            else f"{family}, products start {1 / sync:g} times sooner",
+        }
         for (family, hop, sync), s in best.items()
         if sync in (1.0, 0.1)
     ]

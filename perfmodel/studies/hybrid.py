@@ -46,6 +46,7 @@ def run(progress: Progress) -> Answer:
         _table(found),
         _figure(cells),
         (
+            "A cell shows how many times the next is dearer; 100 where nothing else is possible.",
             "Weights on WSE-3 or on LP30, caches on groups of eight H100 or B200; decode alone.",
             "Nobody has published a round trip; one layer after the other, nothing overlapped.",
             "LP30 has no price; it is guessed within a factor of eight.",

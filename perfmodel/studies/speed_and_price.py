@@ -7,7 +7,7 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.draws import Draws, middle, share, within
 from perfmodel.studies.fronts import FAMILIES, HBM, SRAM, Cloud, best, cloud, crossings, least
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced
@@ -104,9 +104,9 @@ def _figure(found: Cloud) -> Figure:
     for family in dict.fromkeys(FAMILIES.values()):
         for target in TARGETS:
             dollars = 1e6 * least(found, found.dollars, [family], target)
-            if best(found, [family], target) is None or np.isfinite(dollars).mean() < 0.5:
+            m = within(dollars)
+            if not np.isfinite(m.median):
                 continue
-            m = middle(dollars[np.isfinite(dollars)])
             row = {"family": family, "speed": target, "price": m.median}
             rows.append(row | {"low": m.low, "high": m.high})
     return Figure(

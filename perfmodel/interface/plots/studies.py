@@ -52,7 +52,8 @@ def _colour(figure: Figure) -> Any:
         return alt.Color(field, title=figure.colour.label, scale=scale)
     domain = list(dict.fromkeys(row[figure.colour.column] for row in figure.rows))
     scale = alt.Scale(domain=domain, range=colours_of(domain))
-    return alt.Color(field, title=figure.colour.label, scale=scale)
+    legend = alt.Legend(labelLimit=320)
+    return alt.Color(field, title=figure.colour.label, scale=scale, legend=legend)
 
 
 def _axes(figure: Figure) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""Q14: do tokens sold at a thirtieth of the closed models' price cover what they cost?"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.library.market import Sold, Spread, hour, market, spread
+from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+
+SOLD = ("deepseek-v4-flash", "deepseek-v4-pro", "gpt-oss-120b")
+"""Models with a published price whose provider says what is served."""
+
+CHIP = "b200-sxm"
+RANKS = (1, 2, 4, 8)
+USERS = (8.0, 32.0, 128.0, 512.0)
+PROMPT, OUTPUT = 4096.0, 1024.0
+"""Tokens of a request: four in for each out, none of them cached."""
+
+SPEED = 20.0
+"""Tokens/s that a user gets at least: faster than one reads."""
+
+BUSY = Spread(0.7, 0.3, 1.0)
+"""Share of the time in which a served chip is at work (assumed, as the library's ownership)."""
+
+
+class Offer(NamedTuple):
+    """A model as sold: draws of what a request costs and of what it brings, for each output token."""
+
+    name: str
+    seen: Seen
+    cost: np.ndarray
+    revenue: float
+    output: float
+
+
+def offer(name: str, seen: list[Seen], draws: Draws) -> Offer:
+    """The cheapest machine for a model at `SPEED`."""
+    sold: Sold = market().tokens[name]
+    there = [s for s in seen if s.asked.model == sold.model and s.fits and s.speed >= SPEED]
+    best = min(there, key=lambda s: s.dollars)
+    slow = draws.factor(time_interval(best.asked.machine, sold.model))
+    rate = draws.of(hour(CHIP)) * best.asked.machine.chips
+    price = sold.output.si("USD/token")
+    revenue = price + sold.input.si("USD/token") * PROMPT / OUTPUT
+    return Offer(
+        name, best, best.held * slow * rate / np.minimum(draws.of(BUSY), 1.0), revenue, price
+    )
+
+
+def run(progress: Progress) -> Answer:
+    machines = [Machine("B200", CHIP, n, expert=n) for n in RANKS]
+    models = [market().tokens[name].model for name in SOLD]
+    asked = [
+        Asked(m, model, Load(u, PROMPT, OUTPUT))
+        for model in models
+        for m in machines
+        for u in USERS
+    ]
+    seen = observe(asked, progress)
+    draws = Draws()
+    offers = [offer(name, seen, draws) for name in SOLD]
+    closed = spread(market().closed["output"], "USD/token")
+    first = offers[0]
+    margin = middle(1 - first.cost / first.revenue)
+    cost = middle(1e6 * first.cost)
+    ratios = (closed.low / first.output, closed.high / first.output)
+    said = (
+        f"{first.name} sells at {show(1e6 * first.output)} USD per million output tokens, 1/{ratios[0]:.0f} "
+        f"to 1/{ratios[1]:.0f} of closed models; with their input they bring {show(1e6 * first.revenue)} and "
+        f"cost an owner of B200 {show(cost.median)} ({show(cost.low)} to {show(cost.high)} in "
+        f"90 %), a margin of {show(100 * margin.median)} %. Prices bring {_times(offers)} "
+        f"what they cost."
+    )
+    covered = np.stack([one.cost < one.revenue for one in offers]).all(axis=0)
+    return Answer(
+        said,
+        share(covered),
+        "Times, the price of a GPU-hour (owner's to on-demand) and utilisation (0.3 to 1) are drawn.",
+        _table(offers, closed),
+        _figure(offers),
+        (
+            "Four tokens in for each out, none cached: caching, which providers sell cheaper, costs less.",
+            "No speculation, one kind of GPU, no research or staff; closed prices are recalled.",
+            "That SRAM machines cut OpenAI's cost (the claim's other half) has no number to test.",
+        ),
+        {f"cost_{one.name}": 1e6 * middle(one.cost).median for one in offers}
+        | {f"revenue_{one.name}": 1e6 * one.revenue for one in offers}
+        | {
+            "margin": margin.median,
+            "closed_over_open_low": ratios[0],
+            "closed_over_open_high": ratios[1],
+        },
+    )
+
+
+def _times(offers: list[Offer]) -> str:
+    """How many times its cost each price brings."""
+    found = [f"{show(one.revenue / middle(one.cost).median)} times ({one.name})" for one in offers]
+    return ", ".join(found)
+
+
+def _table(offers: list[Offer], closed: Spread) -> Table:
+    rows = []
+    for one in offers:
+        cost = middle(1e6 * one.cost)
+        best = one.seen
+        row = (one.name, best.asked.machine.name, int(best.asked.load.users), best.speed)
+        money = (1e6 * one.output, 1e6 * one.revenue, *cost, 100 * share(one.cost < one.revenue))
+        rows.append((*row, *money, closed.value / one.output))
+    names = [
+        "model",
+        "machine",
+        "users",
+        "tokens/s a user",
+        "output price, USD/M",
+        "revenue, USD/M",
+    ]
+    return Table([*names, "cost", "low", "high", "covered in % of draws", "closed over it"], rows)
+
+
+def _figure(offers: list[Offer]) -> Figure:
+    rows = []
+    for one in offers:
+        cost = middle(1e6 * one.cost)
+        rows.append({"model": one.name, "usd": cost.median, "low": cost.low, "high": cost.high}
+                    | {"what": "owner's cost"})  # fmt: skip
+        price = 1e6 * one.revenue
+        rows.append({"model": one.name, "usd": price, "low": price, "high": price}
+                    | {"what": "revenue, input and output"})  # fmt: skip
+    return Figure(
+        "What open tokens cost and bring",
+        "points",
+        Axis("usd", "for each million output tokens, with their input", "USD", log=True),
+        Axis("model", "model"),
+        Axis("what", ""),
+        rows,
+        band=("low", "high"),
+    )
+
+
+STUDY = Study(
+    name="token-prices",
+    question="Q14",
+    title="Do open tokens at a thirtieth of closed prices cover their cost?",
+    claim="Open models sell at 1/30 to 1/100 of the price of closed ones.",
+    source="Bear case on Micron; AI Inference Efficiency Gains Shake Memory Chip Stocks",
+    test="an owner's cost lies below what DeepSeek's and Groq's published prices bring, on GPUs",
+    seconds=50,
+    run=run,
+)

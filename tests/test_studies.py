@@ -1,5 +1,7 @@
 """Studies answer with numbers that follow from the model and from facts."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
 from perfmodel.studies.answer import Answer, Axis, Figure, Study, Table, show
 from perfmodel.studies.catalogue import find, names, studies
-from perfmodel.studies.draws import Draws, middle
+from perfmodel.studies.draws import Draws, middle, within
+from tests.command import run
 
 QUICK = ("capacity", "wafer-yield", "crossover")
 """Studies that compile nothing."""
@@ -49,6 +52,15 @@ def test_a_study_that_compiles_answers(name):
     _check(study, study.run(_nothing))
 
 
+def test_the_command_writes_an_answer_its_table_and_its_figure(tmp_path):
+    status, said, _ = run("study", "X", "--out", tmp_path, "--json")
+    answer = json.loads(said)
+    assert status == 0 and answer["name"] == "crossover" and answer["numbers"]["by_cost"] > 0
+    endings = {".json", ".csv", ".png", ".svg", ".html"}
+    assert {path.suffix for path in tmp_path.iterdir()} == endings
+    assert "http" not in (tmp_path / "crossover.html").read_text().split("<script")[0]
+
+
 def test_names_and_numbers_of_claims_are_those_of_the_modules():
     assert [study.name for study in studies()] == names()
     assert len({study.question for study in studies()}) == len(names())
@@ -63,6 +75,11 @@ def test_an_unknown_study_names_those_that_there_are():
 def test_draws_have_the_median_and_the_range_they_were_given():
     found = middle(Draws().of(Spread(10.0, 5.0, 40.0)))
     np.testing.assert_allclose(found, (10, 5, 40), rtol=0.1)  # 2,000 draws: a few per cent
+
+
+def test_what_cannot_be_had_is_drawn_up_to_what_can():
+    drawn = np.array([1.0] * 60 + [2.0] * 30 + [np.inf] * 10)
+    assert middle(drawn).high == np.inf and within(drawn).high == 2.0
 
 
 def test_what_is_certain_is_drawn_as_it_is():

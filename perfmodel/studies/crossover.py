@@ -15,7 +15,7 @@ from perfmodel.library.economics import load_economics
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import load_node, load_technology, memory_technology
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.draws import Draws, Middle, middle, share
 from perfmodel.studies.making import die, sram_overhead
 
 NODE, MEMORY, YEAR = "n5", "hbm3e", "2026"
@@ -123,19 +123,7 @@ def run(progress: Progress) -> Answer:
             ["crossing", "reads/s", "low", "high"],
             [(name, *m) for name, m in spreads.items()],
         ),
-        Figure(
-            "From how many full reads a second SRAM is ahead of HBM3E",
-            "points",
-            Axis("reads", "full reads of what is stored", "1/s", log=True),
-            Axis("crossing", ""),
-            Axis("by", "by"),
-            [
-                {"crossing": name, "reads": m.median, "low": max(m.low, 1.0), "high": m.high}
-                | {"by": name.split(",")[0]}
-                for name, m in spreads.items()
-            ],
-            band=("low", "high"),
-        ),
+        _figure(spreads),
         (
             "Cost of making alone: no margin, no system around it, N5 and prices of 2026.",
             "HBM's unused capacity still holds caches, which favours it; a user's tokens are reads only of "
@@ -151,6 +139,22 @@ def run(progress: Progress) -> Answer:
             "by_energy_high": energy.high,
             "energy_spread": energy.high / max(energy.low, 1e-9),
         },
+    )
+
+
+def _figure(spreads: dict[str, Middle]) -> Figure:
+    return Figure(
+        "From how many full reads a second SRAM is ahead of HBM3E",
+        "points",
+        Axis("reads", "full reads of what is stored", "1/s", log=True),
+        Axis("crossing", ""),
+        Axis("by", "by"),
+        [
+            {"crossing": name, "reads": m.median, "low": max(m.low, 1.0), "high": m.high}
+            | {"by": name.split(",")[0]}
+            for name, m in spreads.items()
+        ],
+        band=("low", "high"),
     )
 
 

@@ -79,17 +79,7 @@ def run(progress: Progress) -> Answer:
     draws = Draws()
     found = cloud(progress, draws)
     spent = joules(found, draws)
-    table, rows = [], []
-    for family in dict.fromkeys(FAMILIES.values()):
-        for target in TARGETS:
-            drawn = least(found, spent, [family], target)
-            m = within(drawn)
-            if not np.isfinite(m.median):
-                continue
-            table.append((target, family, *m))
-            rows.append(
-                {"family": family, "speed": target, "j": m.median, "low": m.low, "high": m.high}
-            )
+    rows = _rows(found, spent)
     lpu, gpu = (least(found, spent, [family], TESTED) for family in (LPU, HBM))
     wins, ratio = share(lpu < gpu), middle(lpu / gpu)
     anyone = share(least(found, spent, SRAM, 100.0) < least(found, spent, [HBM], 100.0))
@@ -103,16 +93,8 @@ def run(progress: Progress) -> Answer:
         said,
         wins,
         "Static power of SRAM is known to a factor of ten each way, and no SRAM machine was ever measured.",
-        Table(["tokens/s a user", "family", "J a token", "low", "high"], table),
-        Figure(
-            "Llama-3.1-70B: the least energy of a token at a user's speed",
-            "lines",
-            Axis("speed", "speed of one user", "tokens/s", log=True),
-            Axis("j", "energy, prompt included", "J per output token", log=True),
-            Axis("family", "machine"),
-            rows,
-            band=("low", "high"),
-        ),
+        Table(["tokens/s a user", "family", "J a token", "low", "high"], rows),
+        _figure(rows),
         (
             "LPU v1 is of 14 nm; of LP30 (4 nm) no power is published, so it is left out.",
             "GPUs at the wall of their server; SRAM machines between what is counted and their power limit.",
@@ -125,6 +107,28 @@ def run(progress: Progress) -> Answer:
             "lpu_over_gpu_low": ratio.low,
             "lpu_over_gpu_high": ratio.high,
         },
+    )
+
+
+def _rows(found: Cloud, spent: np.ndarray) -> list[tuple[float, str, float, float, float]]:
+    """Speed, family, and the least energy of a token there with its range."""
+    rows = []
+    for family in dict.fromkeys(FAMILIES.values()):
+        for target in TARGETS:
+            m = within(least(found, spent, [family], target))
+            rows += [(target, family, *m)] if np.isfinite(m.median) else []
+    return rows
+
+
+def _figure(rows: list[tuple[float, str, float, float, float]]) -> Figure:
+    return Figure(
+        "Llama-3.1-70B: the least energy of a token at a user's speed",
+        "lines",
+        Axis("speed", "speed of one user", "tokens/s", log=True),
+        Axis("joules", "energy, prompt included", "J per output token", log=True),
+        Axis("family", "machine"),
+        [dict(zip(("speed", "family", "joules", "low", "high"), row, strict=True)) for row in rows],
+        band=("low", "high"),
     )
 
 

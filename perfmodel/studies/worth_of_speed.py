@@ -5,6 +5,8 @@ exponent is near nothing where providers of one open model compete, and about tw
 closed one.
 """
 
+from typing import Any
+
 import numpy as np
 
 from perfmodel.library.market import market
@@ -42,18 +44,38 @@ def ratio(found: Cloud, spent: np.ndarray, exponent: np.ndarray | float) -> np.n
     return revenue(found, spent, SRAM, drawn) / revenue(found, spent, (HBM,), drawn)
 
 
+PER_DOLLAR, PER_JOULE = "per USD", "per J"
+
+
+def _rows(found: Cloud) -> list[tuple[Any, ...]]:
+    """Exponent, what is spent, and SRAM's revenue over GPUs' with its range."""
+    spent = {PER_DOLLAR: found.dollars, PER_JOULE: found.joules}
+    return [
+        (float(exponent), what, *middle(ratio(found, paid, exponent)))
+        for exponent in EXPONENTS
+        for what, paid in spent.items()
+    ]
+
+
+def _figure(rows: list[tuple[Any, ...]]) -> Figure:
+    return Figure(
+        "What speed must be worth for SRAM to earn more",
+        "lines",
+        Axis("exponent", "exponent of a token's price over its speed"),
+        Axis("ratio", "SRAM's revenue over GPUs'", "times", log=True),
+        Axis("what", "revenue"),
+        [dict(zip(("exponent", "what", "ratio", "low", "high"), row, strict=True)) for row in rows],
+        band=("low", "high"),
+        rule=1.0,
+    )
+
+
 def run(progress: Progress) -> Answer:
     found = cloud(progress, Draws())
     open_, tier = exponents()
     drawn = np.random.default_rng(1).uniform(open_, tier, COUNT)
-    rows, table, medians = [], [], []
-    for exponent in EXPONENTS:
-        for what, spent in (("USD", found.dollars), ("J", found.joules)):
-            m = middle(ratio(found, spent, exponent))
-            rows.append({"exponent": float(exponent), "ratio": m.median, "what": f"revenue per {what}"}
-                        | {"low": m.low, "high": m.high})  # fmt: skip
-            table.append((float(exponent), f"per {what}", *m))
-            medians += [m.median] if what == "USD" else []
+    rows = _rows(found)
+    medians = [row[2] for row in rows if row[1] == PER_DOLLAR]
     above = [float(e) for e, m in zip(EXPONENTS, medians, strict=True) if m >= 1]
     at_tier, at_open = (middle(ratio(found, found.dollars, e)) for e in (tier, open_))
     holds = share(ratio(found, found.dollars, drawn) > 1)
@@ -67,25 +89,13 @@ def run(progress: Progress) -> Answer:
         f"of one open model, {show(at_open.median)} times. SRAM earns more {between}; above, GPUs reach the "
         f"highest price too."
     )
-    shown = [row for row in table if round(10 * row[0]) % 5 == 0]
+    shown = [row for row in rows if round(10 * row[0]) % 5 == 0]
     return Answer(
         said,
         holds,
         "The exponent of price over speed, drawn evenly between both markets, decides more than machines do.",
-        Table(
-            ["exponent", "revenue", "SRAM over GPU", "low", "high"],
-            shown,
-        ),
-        Figure(
-            "What speed must be worth for SRAM to earn more",
-            "lines",
-            Axis("exponent", "exponent of a token's price over its speed"),
-            Axis("ratio", "SRAM's revenue over GPUs'", "times", log=True),
-            Axis("what", "for what is spent"),
-            rows,
-            band=("low", "high"),
-            rule=1.0,
-        ),
+        Table(["exponent", "revenue", "SRAM over GPU", "low", "high"], shown),
+        _figure(rows),
         (
             f"No one is known to pay more than {show(dearer, 1)} times: there the price stops.",
             "45 to 150 USD per million tokens are aims of a vendor, and are left out.",

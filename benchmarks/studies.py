@@ -59,12 +59,14 @@ def section(study: Study, answer: Answer) -> str:
     )
 
 
+WORDS = {"holds": "hold", "does not hold": "do not hold", "is not decided": "are not decided"}
+
+
 def takeaway(found: Sequence[tuple[Study, Answer]]) -> str:
     """How many claims hold."""
     counts = Counter(answer.verdict for _, answer in found)
-    said = ", ".join(f"{count} {'claim' if count == 1 else 'claims'}: {verdict}"
-                     for verdict, count in counts.most_common())  # fmt: skip
-    return f"\n**Takeaway:** of {len(found)} claims: {said}.\n"
+    said = ", ".join(f"{counts[verdict]} {words}" for verdict, words in WORDS.items())
+    return f"\n**Takeaway:** of {len(found)} claims {said}.\n"
 
 
 def main() -> None:

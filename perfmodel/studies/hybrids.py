@@ -121,10 +121,16 @@ def options(progress: Progress) -> list[Option]:
 def _plain(seen: Seen, drawn: Drawn) -> Option:
     """One kind of machine."""
     machine, load = seen.asked.machine, seen.asked.load
-    home = GPU if machine in GPUS else STREAMED if machine.change is not None else INSIDE
+    home = GPU if machine in GPUS else STREAMED if _spills(seen) else INSIDE
     slow = drawn.slow[machine.chip]
     dollars = seen.step / load.users * drawn.hour[machine.chip] * machine.chips * slow
     return Option(home, machine.chip, load.prompt, load.users, seen.speed / slow, dollars)
+
+
+def _spills(seen: Seen) -> bool:
+    """Whether the edge was opened, and SRAM alone would not have done."""
+    far = float(setting_of(seen.asked.machine, MODEL).chip.far.capacity)
+    return seen.asked.machine.change is not None and seen.slack < far
 
 
 def _split(seen: Seen, pool: Seen, drawn: Drawn) -> Option:

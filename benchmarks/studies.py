@@ -47,7 +47,7 @@ def summary(found: Sequence[tuple[Study, Answer]]) -> str:
 def section(study: Study, answer: Answer) -> str:
     """One study: claim, answer, how sure, caveats, picture, command."""
     caveats = "".join(f"- {caveat}\n" for caveat in answer.caveats)
-    picture = (PICTURES / f"{study.name}.png").as_posix()
+    picture = (PICTURES / f"{study.name}.svg").as_posix()
     return (
         f'\n## {study.question}: {study.title} <a id="{study.name}"></a>\n\n'
         f"**Claim** ({study.source}): {study.claim}\n\n"
@@ -81,7 +81,7 @@ def main() -> None:
     found = []
     for study in map(find, wanted):
         answer = study.run(lambda done, of: None)
-        plots.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.png")
+        plots.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.svg")
         print(f"{study.name}: {answer.said} The claim {answer.verdict}.", flush=True)
         found.append((study, answer))
     page = HEAD + summary(found) + "".join(section(*one) for one in found) + takeaway(found)

@@ -50,6 +50,11 @@ def load_economics() -> Economics:
     return Economics(file.life.si("s"), file.tariff.si("USD/J"), file.overhead.si("1"))
 
 
+def assumption(name: str) -> Quantity:
+    """One assumption with its range, as the file has it."""
+    return getattr(_file(), name)
+
+
 def load_ownership() -> Ownership:
     """How the library assumes that chips are owned, for the functions of `hardware.cost`."""
     file = _file()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.economics import assumption
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
@@ -18,9 +19,6 @@ UNKNOWN = ("lp30",)
 TARGETS = (10.0, 30.0, 60.0, 100.0, 200.0)
 TESTED = 60.0
 """Tokens/s of a user at which the claim is put: LPUs and GPUs can both do it."""
-
-WALL = Spread(1.3, 1.2, 1.5)
-"""W in a GPU's server for each W of its chips: eight B200 in 10.5 kW (MLPerf)."""
 
 MODEL = Spread(1.0, 0.7, 1.4)
 """How far a GPU's energy by the model may be off (assumed: that of published wall energies)."""
@@ -55,7 +53,7 @@ def joules(found: Cloud, draws: Draws) -> np.ndarray:
     chips = {s.asked.machine.chip for s in found.seen} - set(UNKNOWN)
     statics = {stem: static(stem, draws) for stem in sorted(chips)}
     hidden = {stem: np.random.default_rng(i).random(COUNT) for i, stem in enumerate(sorted(chips))}
-    around = {stem: draws.of(WALL) for stem in sorted(chips)}
+    around = {stem: draws.of(spread(assumption("around"), "1")) for stem in sorted(chips)}
     scale = {stem: draws.of(MODEL) for stem in sorted(chips)}
     rows = []
     for i, seen in enumerate(found.seen):

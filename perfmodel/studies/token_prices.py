@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel.library.economics import assumption
 from perfmodel.library.market import Sold, Spread, hour, market, spread
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import Draws, middle, share
@@ -20,9 +21,6 @@ PROMPT, OUTPUT = 4096.0, 1024.0
 
 SPEED = 20.0
 """Tokens/s that a user gets at least: faster than one reads."""
-
-BUSY = Spread(0.7, 0.3, 1.0)
-"""Share of the time in which a served chip is at work (assumed, as the library's ownership)."""
 
 
 class Offer(NamedTuple):
@@ -45,7 +43,11 @@ def offer(name: str, seen: list[Seen], draws: Draws) -> Offer:
     price = sold.output.si("USD/token")
     revenue = price + sold.input.si("USD/token") * PROMPT / OUTPUT
     return Offer(
-        name, best, best.held * slow * rate / np.minimum(draws.of(BUSY), 1.0), revenue, price
+        name,
+        best,
+        best.held * slow * rate / np.minimum(draws.of(spread(assumption("busy"), "1")), 1.0),
+        revenue,
+        price,
     )
 
 

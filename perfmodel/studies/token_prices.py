@@ -42,13 +42,8 @@ def offer(name: str, seen: list[Seen], draws: Draws) -> Offer:
     rate = draws.of(hour(CHIP)) * best.asked.machine.chips
     price = sold.output.si("USD/token")
     revenue = price + sold.input.si("USD/token") * PROMPT / OUTPUT
-    return Offer(
-        name,
-        best,
-        best.held * slow * rate / np.minimum(draws.of(spread(assumption("busy"), "1")), 1.0),
-        revenue,
-        price,
-    )
+    busy = np.minimum(draws.of(spread(assumption("busy"), "1")), 1.0)
+    return Offer(name, best, best.held * slow * rate / busy, revenue, price)
 
 
 def run(progress: Progress) -> Answer:

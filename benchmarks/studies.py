@@ -13,7 +13,7 @@ from perfmodel.files import write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.plots.studies import draw
 from perfmodel.studies.answer import Answer, Study
-from perfmodel.studies.catalogue import find, names
+from perfmodel.studies.contents import find, names
 
 HEAD = """# Studies
 

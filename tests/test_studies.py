@@ -11,7 +11,7 @@ from perfmodel.interface.studies import as_dict, lines
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
 from perfmodel.studies.answer import Answer, Axis, Figure, Study, Table, show
-from perfmodel.studies.catalogue import find, names, studies
+from perfmodel.studies.contents import find, names, studies
 from perfmodel.studies.draws import Draws, middle, within
 from tests.command import run
 

@@ -610,7 +610,7 @@ def study(
     """
     from perfmodel.files import check_folder
     from perfmodel.interface import studies as shown
-    from perfmodel.studies.catalogue import find, studies
+    from perfmodel.studies.contents import find, studies
 
     if list_ or not name:
         names, rows = shown.listing(studies())

@@ -8,20 +8,6 @@ from perfmodel.studies.answer import Study
 MODULES = (
     "peak_bandwidth",
     "capacity",
-    "cache_overflow",
-    "hops",
-    "node_choice",
-    "memory_prices",
-    "bounds",
-    "hybrid",
-    "hbm_demand",
-    "wafer_yield",
-    "other_memories",
-    "speed_and_price",
-    "energy",
-    "token_prices",
-    "worth_of_speed",
-    "crossover",
 )
 """In the order of the claims."""
 

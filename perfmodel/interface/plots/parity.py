@@ -28,6 +28,9 @@ def residuals(points: Sequence[Point], title: str, kind: str = "kernel", unit: s
 PANELS = 4
 """Panels in a row."""
 
+FEW = 200
+"""Points up to which each is drawn large."""
+
 
 def _beside(
     points: Sequence[Point], title: str, over: tuple[str, str], kind: str, unit: str
@@ -39,9 +42,13 @@ def _beside(
     bare = alt.Axis(grid=False)
     x = alt.X("measured:Q", scale=log, axis=bare, title=f"measured ({unit})")
     y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
-    colour = alt.Color("kind:N", scale=alt.Scale(scheme="tableau20"), title=kind)
+    few = len(values) <= FEW
+    scheme = "tableau10" if len({point.kind for point in points}) <= 10 else "tableau20"
+    colour = alt.Color("kind:N", scale=alt.Scale(scheme=scheme), title=kind)
     chart = alt.Chart(rows_of(values)).transform_calculate(one="1")
-    dots = chart.mark_point(size=12, filled=True, opacity=0.5).encode(x=x, y=y, color=colour)
+    dots = chart.mark_point(
+        size=60 if few else 12, filled=True, opacity=0.9 if few else 0.5
+    ).encode(x=x, y=y, color=colour)
     agreed = chart.mark_line(color="black", strokeWidth=1).encode(x=x, y=alt.Y(line, scale=log))
     layers = alt.layer(dots, agreed).properties(width=HEIGHT, height=HEIGHT)
     return layers.facet(facet=alt.Facet("panel:N", title=None), columns=PANELS, title=title)

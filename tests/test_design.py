@@ -1,5 +1,6 @@
-"""The search: what a design is made of, what its limits leave, and that it finds more than a grid."""
+"""The search of chips: what a design is made of, what its limits leave, what it finds."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,20 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design.chip import VARIABLES, Design, area, build, from_logarithms
-from perfmodel.design.problem import LIMITS, Problem, judge, pose
-from perfmodel.design.search import assess, kept, shrink, start, to_vectors
+from perfmodel.design.chip import Stuff, build, design
+from perfmodel.design.pose import pose
+from perfmodel.design.presets import presets, question
+from perfmodel.design.problem import Problem
+from perfmodel.design.space import read_space, start_vector
 from perfmodel.design.study import Study, read_study
 from perfmodel.errors import InputError
 from perfmodel.interface.search import run_search
 from perfmodel.library.chip import load_chip
-from perfmodel.library.floorplan import Floorplan, load_floorplan
-from perfmodel.units import as_scalar
+from perfmodel.library.constants import load_constants
+from perfmodel.library.technology import load_technology, silicon
+from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.plan import Plan
 
 STUDY = """
 [objective]
 maximise = "tokens_per_s_per_user"
+front = "tokens_per_s_per_mm2"
 [constraints]
 area_mm2 = 814
 power_w = 700
@@ -31,12 +36,11 @@ batch = 8
 context = 4096
 chips = 2
 [optimiser]
-starts = 8
-steps = 300
+starts = 16
 """
 
-H100 = Design(50e6, 5.5e12, 5.0, 989e12)
-"""Close to what an H100 has."""
+H100 = {"sram_mb": 50e6, "sram_tb_per_s": 5.5e12, "stacks": 6.0, "tflops": 989e12}
+"""Close to what an H100 has; six sites for memory."""
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,7 @@ def problem(study: Path) -> Problem:
 
 
 def run(study: Path, out: Path, resume: bool = False, seed: int | None = None) -> dict:
-    # Adam of optax adds integers to floats, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
-        return run_search(study, out, resume, None, seed, lambda done, of: None)
+    return run_search(study, out, resume, None, seed, lambda *words: None)
 
 
 @pytest.fixture(scope="module")
@@ -62,71 +64,45 @@ def found(study: Path) -> dict:
     return run(study, study.parent / "found")
 
 
-def test_a_design_survives_the_way_to_logarithms_and_back():
-    back = from_logarithms(H100.logarithms())
-    for name in VARIABLES:
-        assert float(getattr(back, name)) == pytest.approx(float(getattr(H100, name)), rel=1e-5)
-
-
-def test_the_area_is_the_sum_of_the_parts():
-    floor = Floorplan(2.0, 3.0, 1.0, 5.0, 7.0, 1.0, 1.0, 1.0, 11.0, 1.0)
+def made(**changes: float):
+    values = {name: as_scalar(value) for name, value in (H100 | changes).items()}
     base = load_chip("h100-sxm", Plan())
-    links = float(base.scale_up.bandwidth)
-    # 8 / 2 + 3 * 3 + 2 * 7 + 1 * 5 + links * 11
-    found = area(Design(8.0, 3.0, 2.0, 1.0), base, Floorplan(*map(as_scalar, floor)))
-    assert float(found) == pytest.approx(32 + 11 * links, rel=1e-6)
+    stuff = Stuff(base, silicon("n5"), load_technology("n5", "hbm3e"), load_constants().values)
+    return build(design(values, base), stuff, as_scalar(700.0))
 
 
-def test_the_parts_of_the_h100_make_its_die():
-    base = load_chip("h100-sxm", Plan())
-    floor = Floorplan(*map(as_scalar, load_floorplan("hbm3")))
-    design = Design(base.shared.capacity, base.shared.bandwidth, 6.0, base.matrix["bf16"])
-    # Its parts were taken from the same die; they are rounded to a percent.
-    assert float(area(design, base, floor)) == pytest.approx(814e-6, rel=0.02)
+def test_the_parts_of_the_h100_make_about_its_die():
+    # What was made is a twelfth more than what is sold, and fp64 units are left out: it need not be close.
+    assert float(made().area) == pytest.approx(814e-6, rel=0.25)
 
 
-def test_twice_the_compute_is_twice_the_cores():
-    base, floor = load_chip("h100-sxm", Plan()), Floorplan(*map(as_scalar, load_floorplan()))
-    twice = Design(*(getattr(H100, n) * (2.0 if n == "compute" else 1.0) for n in VARIABLES))
-    one, two = (build(design, base, floor, as_scalar(700.0)) for design in (H100, twice))
+def test_twice_the_compute_is_twice_the_cores_and_their_area():
+    one, two = made().chip, made(tflops=2 * 989e12).chip
     for pick in (lambda c: c.cores, lambda c: c.matrix["bf16"], lambda c: c.private.capacity):
         assert float(pick(two)) == pytest.approx(2 * float(pick(one)), rel=1e-5)
     assert float(two.main.capacity) == pytest.approx(float(one.main.capacity))
+    assert float(made(tflops=2 * 989e12).blocks["matrix"]) == pytest.approx(
+        2 * float(made().blocks["matrix"]), rel=1e-5
+    )
+
+
+def test_a_faster_clock_takes_fewer_cores_and_more_joules():
+    slow, fast = made().chip, made(clock_ghz=2.2e9).chip
+    assert float(fast.cores) < float(slow.cores)
+    assert float(fast.matrix_energy["bf16"]) > float(slow.matrix_energy["bf16"])
 
 
 def test_a_design_too_large_has_negative_slack_and_a_gradient_that_leads_back(problem: Problem):
-    large = Design(1500e6, 150e12, 6.0, 2000e12).logarithms()
-    die, slope = jax.jit(jax.value_and_grad(lambda v: judge(problem, v).slack[0]))(large)
-    assert LIMITS[0] == "area" and float(die) < 0
+    large = as_values(np.log([1500e6, 150e12, 6.0, 2000e12]))
+    choice = jnp.zeros(2, int)
+    area = problem.checked.index("area_mm2") - len(problem.on_figures)
+    slack, slope = jax.jit(jax.value_and_grad(lambda x: problem.cheap(x, choice)[area]))(large)
+    assert float(slack) < 0
     assert np.isfinite(slope).all() and (np.asarray(slope) < 0).all()
 
 
-def test_starts_are_spread_over_the_whole_space():
-    with jax.numpy_dtype_promotion("standard"):
-        one, other = (to_vectors(start(64, s).free, jnp.zeros(4), jnp.ones(4)) for s in (0, 1))
-    assert (np.histogram(np.asarray(one[:, 0]), 4, (0, 1))[0] > 10).all()
-    assert (np.asarray(one) != np.asarray(other)).any()
-
-
-def test_the_best_comes_first_and_broken_limits_not_at_all():
-    slack = np.zeros((3, 4))
-    slack[1, 0] = -1.0
-    found = kept(np.zeros((3, 4)), np.array([1.0, 3.0, 2.0]), slack)
-    assert [one.objective for one in found] == [2.0, 1.0]
-
-
-def test_shrinking_makes_the_area_fit(problem: Problem):
-    large = Design(1000e6, 100e12, 4.0, 1500e12).logarithms()
-    small = shrink(problem, large[None])[0]
-    slack = assess(problem, small[None])[1][0]
-    assert float(slack[LIMITS.index("area")]) > -1e-3
-    assert float(small[2]) == float(large[2])
-
-
 def test_the_search_beats_a_grid_of_the_same_model(found: dict):
-    # Whole stacks cost the design less than a percent; the grid may have parts of a stack.
-    assert found["objective_continuous"] > found["grid"]["objective"]
-    assert found["objective"] > 0.99 * found["grid"]["objective"]
+    assert found["objective"] > found["grid"]["objective"]
 
 
 def test_the_best_design_keeps_every_limit(found: dict):
@@ -134,15 +110,30 @@ def test_the_best_design_keeps_every_limit(found: dict):
     assert found["best"]["stacks"] == pytest.approx(round(found["best"]["stacks"]), abs=1e-4)
 
 
-def test_whole_numbers_cost_little_and_are_reported(found: dict):
+def test_what_rounding_costs_and_whole_tiles_change_is_told(found: dict):
+    # Hops after rounding may find a little more than there was before.
+    assert -0.02 < found["loss_of_rounding"] < 0.05
     assert 0.8 < found["objective_exact"] / found["objective"] < 1.05
 
 
 def test_what_is_found_is_written(found: dict, study: Path):
     folder = study.parent / "found"
     assert json.loads((folder / "result.json").read_text())["objective"] == found["objective"]
-    for name in ("designs.csv", "report.html", "checkpoint.eqx"):
+    for name in ("designs.csv", "report.html", "checkpoint.npz"):
         assert (folder / name).stat().st_size > 0
+
+
+def test_the_front_trades_one_figure_for_the_other(found: dict, study: Path):
+    with (study.parent / "found" / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    figure, value = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("tokens_per_s_per_mm2", "objective")
+    )
+    assert len(rows) >= 3
+    assert (np.diff(figure) * np.diff(value) < 0).all()
+    # Numbers of things are loose on the front: it begins no worse than the best whole design.
+    assert value.max() > 0.999 * found["objective"]
 
 
 def test_a_search_taken_up_again_finds_the_same(found: dict, study: Path):
@@ -156,23 +147,41 @@ def test_the_checkpoint_of_another_study_is_refused(found: dict, study: Path):
 
 
 def test_a_damaged_checkpoint_is_refused(found: dict, study: Path, tmp_path: Path):
-    whole = (study.parent / "found" / "checkpoint.eqx").read_bytes()
-    (tmp_path / "checkpoint.eqx").write_bytes(whole[:-100])
+    whole = (study.parent / "found" / "checkpoint.npz").read_bytes()
+    (tmp_path / "checkpoint.npz").write_bytes(whole[:-100])
     with pytest.raises(InputError, match="damaged"):
         run(study, tmp_path, resume=True)
 
 
-def test_a_study_that_nothing_can_satisfy_says_what_to_raise(study: Path, tmp_path: Path):
+def test_limits_that_clash_are_named(found: dict, study: Path, tmp_path: Path):
     path = tmp_path / "tight.toml"
-    path.write_text(STUDY.replace("area_mm2 = 814", "area_mm2 = 20"))
-    with pytest.raises(InputError, match="raise a limit"):
+    path.write_text(STUDY.replace("area_mm2 = 814", "area_mm2 = 100"))
+    with pytest.raises(
+        InputError, match="no design keeps every limit: the nearest misses area_mm2"
+    ):
         run(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [({"stacks": 9.0}, "between its bounds 0.25 and 6"), ({"clock_ghz": 1.0}, "no such variable")],
+)
+def test_a_start_outside_is_refused(study: Path, start: dict, said: str):
+    with pytest.raises(InputError, match=said):
+        start_vector(read_space(read_study(study)), start)
+
+
 def test_a_study_has_defaults_for_all_but_what_it_is_about():
-    assert set(Study.model_fields) == {"objective", "constraints", "workload", "space", "optimiser"}
     assert {n for n, f in Study.model_fields.items() if f.is_required()} == {
         "objective",
         "constraints",
         "workload",
     }
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_can_be_posed_and_asks_a_question(name: str):
+    study = read_study(presets()[name])
+    problem = pose(study)
+    assert question(presets()[name]).endswith(("?", "."))
+    assert len(problem.names) == len(read_space(study).variables) >= 4

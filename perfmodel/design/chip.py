@@ -1,98 +1,219 @@
-"""A chip made of free parameters: what is free, and the chip it makes."""
+"""A chip made of free parameters: what a design says, and the chip it makes."""
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from perfmodel.hardware.area import blocks, edge_slack, sram_rate_slack, tiles, total
 from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.constants import Constants
+from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
 from perfmodel.hardware.memory import Memory
-from perfmodel.library.floorplan import Floorplan
-from perfmodel.units import Scalar, Values, as_scalar
-
-VARIABLES = ("sram", "sram_bandwidth", "stacks", "compute")
-"""What is free, in this order in every vector of logarithms."""
+from perfmodel.hardware.parts import Parts
+from perfmodel.hardware.power import static_power, voltage
+from perfmodel.hardware.power import total as total_power
+from perfmodel.hardware.technology import Node, Technology
+from perfmodel.hardware.yields import wafer_scale
+from perfmodel.units import Scalar, as_scalar
 
 SRAM_USABLE = 0.9
 """Share of a searched chip's SRAM open to weights and cache: a tenth for programs and buffers (assumed)."""
 
+REGISTERS = 256 * 1024
+"""Bytes of registers of a core that runs threads (NVIDIA H100 whitepaper, 2022); none elsewhere."""
 
-class Design(eqx.Module):
-    """The free parameters of a chip.
+SPARES = as_scalar(0.07)
+"""Cores of a wafer beyond those sold, as a share: 970,000 made for 900,000 (Cerebras, WSE-3, 2024)."""
 
-    - `sram`: bytes of SRAM that cores share, a scratchpad; `sram_bandwidth`: in bytes/s.
-    - `stacks`: of main memory.
-    - `compute`: dense bf16, in FLOP/s.
+
+class Stuff(NamedTuple):
+    """What a chip is made of.
+
+    - `base`: a chip of the library: its cores, links and fitted parameters; `node`: its process.
+    - `technology`: of the new chip; `constants`: of area, power and cost.
     """
 
-    sram: Scalar = eqx.field(converter=as_scalar)
-    sram_bandwidth: Scalar = eqx.field(converter=as_scalar)
-    stacks: Scalar = eqx.field(converter=as_scalar)
-    compute: Scalar = eqx.field(converter=as_scalar)
-
-    def logarithms(self) -> Values:
-        """As a vector."""
-        return jnp.log(jnp.stack([getattr(self, name) for name in VARIABLES]))
+    base: Chip
+    node: Node
+    technology: Technology
+    constants: Constants
 
 
-def from_logarithms(vector: Values) -> Design:
-    """A design from a vector of logarithms."""
-    return Design(*jnp.exp(vector))
+class Design(NamedTuple):
+    """One chip's numbers, in SI.
+
+    - `sram`, `sram_bandwidth`: bytes and bytes/s of the SRAM it serves from, a scratchpad.
+    - `stacks`: of main memory.
+    - `compute`: dense bf16, `vector`: fp32, in FLOP/s; `exponential`: in 1/s; `clock`: in 1/s.
+    - `link`: bytes/s to other chips of its domain, each way.
+    """
+
+    sram: Scalar
+    sram_bandwidth: Scalar
+    stacks: Scalar
+    compute: Scalar
+    clock: Scalar
+    vector: Scalar
+    exponential: Scalar
+    link: Scalar
 
 
-def area(design: Design, base: Chip, floor: Floorplan) -> Scalar:
-    """Die area in m2: the sum of its parts. The links are those of `base`."""
-    return (
-        design.sram / floor.sram
-        + design.sram_bandwidth * floor.port
-        + design.stacks * floor.stack
-        + design.compute * floor.compute
-        + base.scale_up.bandwidth * floor.link
+def design(values: dict[str, Scalar], base: Chip) -> Design:
+    """From the variables of a study; what it does not name is as `base` has it for each core."""
+    compute, clock = values["tflops"], values.get("clock_ghz", base.clock)
+    scale = compute / base.matrix["bf16"]
+    return Design(
+        sram=values["sram_mb"],
+        sram_bandwidth=values["sram_tb_per_s"],
+        stacks=values["stacks"],
+        compute=compute,
+        clock=clock,
+        vector=values.get("vector_tflops", base.vector * scale),
+        exponential=values.get("exponential_t_per_s", base.exponential * scale),
+        link=values.get("link_gb_per_s", base.scale_up.bandwidth),
     )
 
 
-def build(design: Design, base: Chip, floor: Floorplan, power: Scalar) -> Chip:
-    """The chip of a design: cores of the kind of `base`, as many as its compute asks for.
+def cores(one: Design, base: Chip) -> Scalar:
+    """As many as the compute asks for at the clock."""
+    return base.cores * (one.compute / one.clock) / (base.matrix["bf16"] / base.clock)
+
+
+def serves_from_private(base: Chip) -> bool:
+    """Whether the base keeps its SRAM beside each core, as a wafer does; a GPU shares it."""
+    return base.execution == "dataflow"
+
+
+def parts(one: Design, base: Chip) -> Parts:
+    """The physical parts of its die. No fp64: no kernel asks for it."""
+    launched = base.execution == "launched"
+    count = cores(one, base)
+    beside = 0.0 if serves_from_private(base) else base.private.capacity * count / base.cores
+    return Parts(
+        sram=one.sram + beside,
+        registers=REGISTERS * count if launched else 0.0,
+        matrix=one.compute / one.clock,
+        vector=one.vector / one.clock,
+        cores=count,
+        stacks=one.stacks,
+        link=one.link,
+        crossbar=one.sram_bandwidth if launched else 0.0,
+        clock=one.clock,
+        threaded=1.0 if launched else 0.0,
+    )
+
+
+class Made(NamedTuple):
+    """A chip as it is made.
+
+    - `blocks`: area of each kind of part; `area`: of the die, in m2.
+    - `idle`: power drawn at rest, in W; `cost`: to make it, in USD.
+    - `rate`, `edge`: room below the SRAM bandwidth shipped for its size, and on the perimeter,
+      as logarithms.
+    """
+
+    chip: Chip
+    blocks: dict[str, Scalar]
+    area: Scalar
+    idle: Scalar
+    cost: Scalar
+    rate: Scalar
+    edge: Scalar
+
+
+def build(one: Design, stuff: Stuff, power: Scalar) -> Made:
+    """The chip of a design, with its area, idle power and cost.
 
     **Arguments:**
 
     - `power`: limit, in W; a chip at its limit slows down.
     """
-    scale = design.compute / base.matrix["bf16"]
-    die = area(design, base, floor)
-    cores = jax.tree.map(
-        lambda x: x * scale, (base.cores, base.vector, base.exponential, base.matrix)
+    base, _, technology, constants = stuff
+    found, wafer = parts(one, base), base.execution == "dataflow"
+    areas = (
+        tiles(found, technology.node, constants.area)
+        if wafer
+        else blocks(found, technology, constants.area)
     )
-    private = eqx.tree_at(
-        lambda m: (m.capacity, m.bandwidth), base.private, replace_fn=lambda x: x * scale
+    die = total(areas)
+    volts = voltage(one.clock / base.clock, technology.node, constants.power)
+    still = static_power(found, die, technology, constants.power)
+    idle = constants.power.overhead * total_power(still) * jnp.square(volts)
+    return Made(
+        chip=_chip(one, stuff, die, idle, power, volts),
+        blocks=areas,
+        area=die,
+        idle=idle,
+        cost=_wafer_cost(found, die, stuff) if wafer else _die_cost(found, die, stuff),
+        rate=sram_rate_slack(one.sram, one.sram_bandwidth),
+        edge=as_scalar(10.0) if wafer else edge_slack(found, technology, die),
     )
-    shared = Memory(
-        design.sram,
-        design.sram_bandwidth,
-        base.shared.energy,
-        SRAM_USABLE,
-        base.shared.multicast,
-    )
+
+
+def _die_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:
+    technology, constants = stuff.technology, stuff.constants.cost
+    return bill([Die(die, technology.node)], technology.memory, found.stacks, constants).total
+
+
+def _wafer_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:
+    """A wafer-scale part, with spare cores; its memory lies elsewhere, at its price alone."""
+    node, memory = stuff.technology.node, stuff.technology.memory
+    good = wafer_scale(die, node.defects, found.cores, SPARES)
+    return wafer_scale_cost(node, good) + found.stacks * memory.capacity * memory.price
+
+
+def _chip(
+    one: Design, stuff: Stuff, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
+) -> Chip:
+    """`base` with the numbers of the design; energies follow the node and the square of the voltage."""
+    base, old, technology, constants = stuff
+    node, memory = technology.node, technology.memory
+    scale, speed = one.compute / base.matrix["bf16"], jnp.square(volts)
+    arithmetic = speed * node.matrix_energy / old.matrix_energy
+    vector = speed * node.vector_energy / old.vector_energy
+    array = speed * node.sram_energy / old.sram_energy
+    size = cores(one, base) / base.cores
+    sram = Memory(one.sram, one.sram_bandwidth, base.shared.energy * array, SRAM_USABLE)
+    private, shared = base.private, base.shared
+    if serves_from_private(base):
+        energy = private.energy * array
+        private = eqx.tree_at(
+            lambda m: (m.capacity, m.bandwidth, m.energy),
+            private,
+            (one.sram, one.sram_bandwidth, energy),
+        )
+    else:
+        changed = (private.capacity * size, private.bandwidth * scale, private.energy * array)
+        private = eqx.tree_at(lambda m: (m.capacity, m.bandwidth, m.energy), private, changed)
+        shared = eqx.tree_at(lambda m: m.multicast, sram, base.shared.multicast)
     main = Memory(
-        design.stacks * floor.stack_capacity,
-        design.stacks * floor.stack_bandwidth,
-        floor.stack_energy,
-        base.main.usable,
+        one.stacks * memory.capacity,
+        one.stacks * memory.bandwidth,
+        memory.energy + constants.power.host,
+        jnp.where(base.main.usable > 0, base.main.usable, SRAM_USABLE),
     )
-    parts = (*cores, private, shared, main, die, floor.idle * die, power, as_scalar(jnp.nan))
-    return eqx.tree_at(_free, base, tuple(jax.tree.map(as_scalar, part) for part in parts))
-
-
-def _free(chip: Chip):
-    return (
-        chip.cores,
-        chip.vector,
-        chip.exponential,
-        chip.matrix,
-        chip.private,
-        chip.shared,
-        chip.main,
-        chip.area,
-        chip.idle_power,
-        chip.peak_power,
-        chip.price,
+    changes = {
+        "cores": cores(one, base),
+        "clock": one.clock,
+        "vector": one.vector,
+        "exponential": one.exponential,
+        "matrix": {kind: rate * scale for kind, rate in base.matrix.items()},
+        "matrix_energy": {kind: energy * arithmetic for kind, energy in base.matrix_energy.items()},
+        "vector_energy": base.vector_energy * vector,
+        "exponential_energy": base.exponential_energy * vector,
+        "private": private,
+        "shared": shared,
+        "main": main,
+        "area": die,
+        "idle_power": idle,
+        "peak_power": power,
+        "price": jnp.nan,
+    }
+    links = eqx.tree_at(lambda c: c.scale_up.bandwidth, base, one.link)
+    return eqx.tree_at(
+        lambda c: [getattr(c, name) for name in changes],
+        links,
+        [jax.tree.map(as_scalar, part) for part in changes.values()],
     )

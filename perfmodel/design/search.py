@@ -1,266 +1,215 @@
-r"""Gradient search: many starts in one `vmap`, a penalty that grows, and an honest second look.
+"""The search: spread starts, descend, make whole what must be whole, and begin again beside the best.
 
-Free numbers move in log space between their bounds. The loss is
-$-\ln f + \rho \sum_i \max(0, -s_i)^2$ for the slacks $s_i$, with $\rho$ growing during the
-descent (Adam, optax). What comes out is shrunk until every limit holds, stacks are made
-whole, and the winner is priced again in whole numbers.
+Where some variables are numbers of things, a search goes round: all lanes descend with these numbers loose;
+the best are rounded, each way that promises most, and repaired with the numbers held; then the
+loose lanes go on.
 """
 
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from perfmodel.design.chip import VARIABLES, area, from_logarithms
-from perfmodel.design.problem import LIMITS, Problem, judge
+from perfmodel.design.descent import Lane, begin, look_again, step
+from perfmodel.design.landscape import AbstractLandscape
+from perfmodel.design.starts import GROUP, evaluate, rounded, spread
 from perfmodel.design.study import OptimiserTable
-from perfmodel.units import Scalar, Values, as_scalar, as_values
+from perfmodel.units import as_scalar
 
-STAGES = 10
-"""Parts of a descent, after each of which it can be stopped and taken up again."""
+SOFT = (0.3, 0.6)
+"""Sharpness of the first steps, a few at each: schedules are chosen less surely, the way is smoother."""
 
-PENALTIES = (1.0, 1e3)
-"""Weight of broken limits at the start and at the end."""
+EACH = 3
+"""Steps at each of these."""
 
-RATE = 0.1
-"""Step of Adam at the start, in the free space; it falls to a hundredth of that."""
-
-TOLERANCE = 1e-3
-"""A limit broken by less than this, relative, counts as kept."""
+ROUND = (14, 10)
+"""Steps of a round: with numbers of things loose, and with them held."""
 
 
 class State(NamedTuple):
-    """Where a descent stands: free numbers of each start, Adam's state, stages done."""
+    """Where a search stands.
 
-    free: Values
-    adam: optax.OptState
-    stage: Scalar
+    - `lanes`: all starts; `done`: steps taken; `held`: 1 while numbers of things are held.
+    - `aside`: the lanes with loose numbers, while they are held.
+    - `unit`, `choice`, `lowest`: the best whole designs of earlier rounds; infinite: none yet.
+    - `values`, `looks`: evaluations so far, without and with slopes.
+    """
+
+    lanes: Lane
+    done: np.ndarray
+    held: np.ndarray
+    aside: Lane
+    unit: np.ndarray
+    choice: np.ndarray
+    lowest: np.ndarray
+    values: np.ndarray
+    looks: np.ndarray
 
 
 class Found(NamedTuple):
-    """One local optimum: logarithms of its variables, objective, slack of each limit."""
+    """One local optimum: coordinates and choices, value (minus the objective), slacks."""
 
-    vector: np.ndarray
-    objective: float
+    unit: np.ndarray
+    choice: np.ndarray
+    value: float
     slack: np.ndarray
 
 
 class Result(NamedTuple):
     """What a search found.
 
-    - `best`: with whole stacks; `exact`: its objective in whole numbers.
-    - `designs`: every local optimum, the best first; `continuous`: the best before stacks were whole.
-    - `elasticity`: of the objective to each variable at the best.
-    - `shadow`: change of the objective, in logarithms, for a relative change of each limit.
-    - `evaluations`: of the model, a gradient counted once; `seconds`: taken.
+    - `designs`: every local optimum that keeps all limits, the best first.
+    - `loose`: the best before numbers of things were whole.
+    - `values`, `looks`: evaluations without and with slopes; `seconds`: taken.
+    - `broken`: the slacks of the design that comes nearest to keeping all limits.
+    - `stopped`: whether it was ended before its time.
     """
 
-    best: Found
-    exact: float
-    continuous: Found
     designs: list[Found]
-    elasticity: np.ndarray
-    shadow: np.ndarray
-    evaluations: int
+    loose: float
+    values: int
+    looks: int
     seconds: float
+    broken: np.ndarray
+    stopped: bool
 
 
-def to_vector(free: Values, low: Values, high: Values) -> Values:
-    """Logarithms between their bounds, from the free numbers of one start."""
-    return low + (high - low) * jax.nn.sigmoid(free)
+def first_state(
+    land: AbstractLandscape, options: OptimiserTable, first: np.ndarray | None = None
+) -> State:
+    """Before the first step."""
+    slacks = evaluate(land, np.full((1, land.low.shape[0]), 0.5), _first_choice(land))[1].shape[1]
+    starts = spread(land, options.starts, slacks, options.seed, first)
+    lanes = begin(land, starts, as_scalar(SOFT[0]))
+    counts = (np.array(options.starts * GROUP + 1), np.array(options.starts))
+    zero, none = np.array(0), np.full(options.starts, np.inf)
+    unit, choice = np.asarray(lanes.unit, float), np.asarray(lanes.choice)
+    return State(lanes, zero, zero, lanes, unit, choice, none, *counts)
 
 
-to_vectors = jax.vmap(to_vector, (0, None, None))
+def _first_choice(land: AbstractLandscape) -> np.ndarray:
+    return np.zeros((1, len(land.options)), np.int32)
 
 
-def start(count: int, seed: int) -> State:
-    """Starts spread over the space by a scrambled lattice (a generalised golden ratio)."""
-    steps = 1.0 / 1.1673 ** np.arange(1, len(VARIABLES) + 1)  # root of x^5 = x + 1 (Roberts, 2018)
-    shift = np.random.default_rng(seed).random(len(VARIABLES))
-    share = (shift + np.arange(count)[:, None] * steps) % 1.0
-    free = as_values(np.log((share * 0.98 + 0.01) / (1 - share * 0.98 - 0.01)))
-    return State(free, _adam(1).init(free), as_scalar(0.0))
+def sharpness(done: int) -> float:
+    """Of step `done`."""
+    return SOFT[done // EACH] if done < EACH * len(SOFT) else 1.0
 
 
-def _adam(steps: int) -> optax.GradientTransformation:
-    return optax.adam(optax.cosine_decay_schedule(RATE, steps, alpha=0.01))
+def advance(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
+    """One step of all lanes; before it, what is due: rounding, or the return to loose lanes."""
+    done = int(state.done)
+    if whole.any() and not state.held and done % sum(ROUND) == ROUND[0]:
+        state = _hold(land, state, whole)
+    elif state.held and done % sum(ROUND) == 0:
+        state = _archived(state)
+    lanes, looked = state.lanes, len(state.lanes.unit)
+    if done and sharpness(done) != sharpness(done - 1):
+        lanes = look_again(land, lanes, as_scalar(sharpness(done)))
+        looked *= 2
+    lanes = step(land, lanes, as_scalar(sharpness(done)))
+    return state._replace(lanes=lanes, done=np.array(done + 1), looks=state.looks + looked)
 
 
-@eqx.filter_jit
-def advance(problem: Problem, low: Values, high: Values, state: State, steps: int) -> State:
-    """One stage of a descent of `steps` steps in all."""
-    adam = _adam(steps)
-
-    def loss(free: Values, weight: Scalar) -> Scalar:
-        verdict = judge(problem, to_vector(free, low, high))
-        broken = jnp.maximum(-verdict.slack, 0.0)
-        return -verdict.objective + weight * jnp.sum(broken**2)
-
-    # Four variables: forward mode is half as dear as reverse mode.
-    gradients = jax.vmap(jax.jacfwd(loss), (0, None))
-
-    def one(carry, step):
-        free, memory = carry
-        weight = PENALTIES[0] * (PENALTIES[1] / PENALTIES[0]) ** (step / steps)
-        updates, memory = adam.update(gradients(free, weight), memory)
-        return (free + updates, memory), None
-
-    each = steps // STAGES
-    first = state.stage * each
-    (free, memory), _ = jax.lax.scan(one, (state.free, state.adam), first + jnp.arange(float(each)))
-    return State(free, memory, state.stage + 1)
+def _hold(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
+    """The best lanes with numbers of things rounded and held; the others wait."""
+    lanes = state.lanes
+    order = np.argsort(np.asarray(lanes.lowest), kind="stable")
+    unit, choice = np.asarray(lanes.best, float)[order], np.asarray(lanes.choice)[order]
+    penalty = np.asarray(lanes.penalty)[order]
+    starts, tried = rounded(land, unit, choice, penalty, whole, len(order))
+    return state._replace(
+        lanes=begin(land, starts, as_scalar(1.0)),
+        aside=lanes,
+        held=np.array(1),
+        looks=state.looks + len(order),
+        values=state.values + tried,
+    )
 
 
-BATCH = 1024
-"""Designs assessed at a time: always as many, so that they are compiled once."""
+def _archived(state: State) -> State:
+    """The whole designs kept, the best of all rounds; loose lanes go on."""
+    unit, choice, lowest = _kept(state)
+    order = np.argsort(lowest, kind="stable")[: len(state.lowest)]
+    return state._replace(
+        lanes=state.aside,
+        held=np.array(0),
+        unit=unit[order],
+        choice=choice[order],
+        lowest=lowest[order],
+    )
 
 
-@eqx.filter_jit
-def _assess(problem: Problem, vectors: Values, integer: bool) -> tuple[Values, Values]:
-    def one(vector: Values):
-        verdict = judge(problem, vector, integer)
-        return verdict.objective, verdict.slack
-
-    return jax.vmap(one)(vectors)
-
-
-def assess(
-    problem: Problem, vectors: Values | np.ndarray, integer: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Objective and slacks of many designs."""
-    count = len(vectors)
-    padded = np.resize(np.asarray(vectors), (-(-count // BATCH) * BATCH, len(VARIABLES)))
-    batches = np.split(padded, len(padded) // BATCH)
-    found = [_assess(problem, as_values(batch), integer) for batch in batches]
-    objective, slack = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
-    return objective, slack
+def _kept(state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole designs of earlier rounds and of this one."""
+    lanes = state.lanes
+    return (
+        np.concatenate([state.unit, np.asarray(lanes.best, float)]),
+        np.concatenate([state.choice, np.asarray(lanes.choice)]),
+        np.concatenate([state.lowest, np.asarray(lanes.lowest, float)]),
+    )
 
 
-def shrink(problem: Problem, vectors: Values) -> Values:
-    """Designs made smaller, all parts alike but the stacks, until area and SRAM rate hold."""
-
-    def one(vector: Values) -> Values:
-        rate = jnp.minimum(vector[1], vector[0] + jnp.log(problem.floor.rate))
-        capped = vector.at[1].set(rate)
-        design = from_logarithms(capped)
-        die = area(design, problem.base, problem.floor)
-        fixed = (
-            problem.base.scale_up.bandwidth * problem.floor.link
-            + design.stacks * problem.floor.stack
-        )
-        scale = jnp.clip((problem.area - fixed) / (die - fixed), 1e-3, 1.0)
-        return capped + jnp.log(scale) * jnp.array([1.0, 1.0, 0.0, 1.0])
-
-    return jax.vmap(one)(vectors)
-
-
-def descend(
-    problem: Problem,
-    low: Values,
-    high: Values,
-    state: State,
-    steps: int,
-    progress: Callable[[State], None] = lambda state: None,
-) -> list[Found]:
-    """Take a descent to its end, and list what it found that keeps every limit, the best first."""
-    steps = steps // STAGES * STAGES
-    while int(state.stage) < STAGES:
-        state = advance(problem, low, high, state, steps)
-        progress(state)
-    vectors = np.asarray(shrink(problem, to_vectors(state.free, low, high)))
-    return kept(vectors, *assess(problem, vectors))
-
-
-def kept(vectors: np.ndarray, objective: np.ndarray, slack: np.ndarray) -> list[Found]:
-    """Designs that keep every limit, the best first."""
-    good = np.flatnonzero(np.all(slack > -TOLERANCE, axis=1) & np.isfinite(objective))
-    order = good[np.argsort(-objective[good], kind="stable")]
-    return [Found(vectors[i], float(objective[i]), slack[i]) for i in order]
-
-
-def whole_stacks(problem: Problem, best: Found, options: OptimiserTable) -> list[Found]:
-    """The best design again with whole stacks, each number of them near the best searched anew."""
-    stacks = float(np.exp(best.vector[2]))
-    counts = sorted({max(np.floor(stacks), 1.0), np.ceil(stacks)})
-    found = []
-    for count in counts:
-        low = problem.low.at[2].set(np.log(count) - 1e-6)
-        high = problem.high.at[2].set(np.log(count) + 1e-6)
-        state = start(options.starts, options.seed)
-        found += descend(problem, low, high, state, options.steps)[:1]
-    return sorted(found, key=lambda one: -one.objective)
-
-
-@eqx.filter_jit
-def _slopes(problem: Problem, vector: Values) -> tuple[Values, Values]:
-    """Derivatives of the objective and of the slacks by each variable."""
-    both = jax.jacfwd(lambda v: judge(problem, v)[:2])(vector)
-    return both[0], both[1]
-
-
-def sensitivities(problem: Problem, best: Found) -> tuple[np.ndarray, np.ndarray]:
-    r"""Elasticities of the objective, and shadow prices of the limits.
-
-    At an optimum $\nabla \ln f = -\sum_i \lambda_i \nabla s_i$ over the limits that bind; the
-    least-squares $\lambda_i$ is what a relative change of limit $i$ is worth.
-    """
-    gradient, slopes = map(np.asarray, _slopes(problem, as_values(best.vector)))
-    free = np.array([name != "stacks" for name in VARIABLES])  # they are whole, not at an optimum
-    binding, shadow = best.slack < 0.01, np.zeros(len(LIMITS))
-    if binding.any():
-        matrix = -slopes[binding][:, free].T
-        shadow[binding] = np.maximum(np.linalg.lstsq(matrix, gradient[free], rcond=None)[0], 0)
-    return gradient, shadow
+def whole_designs(state: State, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates, choices and values of the designs so far; of loose ones where there are no others."""
+    if state.held or not whole.any():
+        return _kept(state)
+    if np.isfinite(state.lowest).any():
+        return state.unit, state.choice, state.lowest
+    lanes = state.lanes
+    return np.asarray(lanes.best, float), np.asarray(lanes.choice), np.asarray(lanes.lowest, float)
 
 
 def search(
-    problem: Problem,
+    land: AbstractLandscape,
+    whole: np.ndarray,
     options: OptimiserTable,
     state: State | None = None,
     progress: Callable[[State], None] = lambda state: None,
+    first: np.ndarray | None = None,
 ) -> Result:
-    """Search a study.
+    """Search a landscape.
 
     **Arguments:**
 
+    - `whole`: which variables are numbers of things.
     - `state`: to go on from, of an earlier search.
-    - `progress`: called after each stage.
+    - `progress`: called after each step; Ctrl-C ends the search with what was found.
+    - `first`: a start that is wanted beside the others.
 
     **Returns:**
 
     The result; with no designs where none keeps every limit.
     """
     began = time.perf_counter()
-    low, high = problem.low, problem.high
-    state = start(options.starts, options.seed) if state is None else state
-    designs = descend(problem, low, high, state, options.steps, progress)
-    evaluations = options.starts * options.steps
-    if not designs:
-        nothing = Found(np.full(len(VARIABLES), np.nan), float("nan"), np.full(len(LIMITS), np.nan))
-        empty = np.zeros(0)
-        return Result(nothing, float("nan"), nothing, [], empty, empty, evaluations, 0.0)
-    integers = whole_stacks(problem, designs[0], options) or designs
-    best = integers[0]
-    exact, _ = assess(problem, best.vector[None], integer=True)
-    elasticity, shadow = sensitivities(problem, best)
-    seconds = time.perf_counter() - began
-    evaluations += 2 * options.starts * options.steps
-    return Result(
-        best, float(exact[0]), designs[0], designs, elasticity, shadow, evaluations, seconds
-    )
+    state = first_state(land, options, first) if state is None else state
+    stopped = False
+    try:
+        while int(state.done) < options.steps:
+            state = advance(land, state, whole)
+            progress(state)
+    except KeyboardInterrupt:
+        stopped = True
+    return result(land, state, whole, time.perf_counter() - began, stopped)
 
 
-def grid(problem: Problem, points: int = 12) -> tuple[list[Found], int, float]:
-    """The same model on a grid: designs that keep every limit, how many were tried, seconds taken."""
-    began = time.perf_counter()
-    share = np.stack(np.meshgrid(*[np.linspace(0, 1, points)] * len(VARIABLES)), -1).reshape(
-        -1, len(VARIABLES)
-    )
-    vectors = np.asarray(problem.low) * (1 - share) + np.asarray(problem.high) * share
-    found = kept(vectors, *assess(problem, vectors))
-    return found, len(vectors), time.perf_counter() - began
+def best_first(values: np.ndarray) -> list[int]:
+    """Places of the values that are numbers, the least first; a design that keeps no limit has none."""
+    return [int(i) for i in np.argsort(values, kind="stable") if np.isfinite(values[i])]
+
+
+def result(
+    land: AbstractLandscape, state: State, whole: np.ndarray, seconds: float, stopped: bool
+) -> Result:
+    """What a state holds, the best design first."""
+    unit, choice, lowest = whole_designs(state, whole)
+    order = best_first(lowest)[: len(state.lowest)]
+    value, slack = evaluate(land, unit[order], choice[order]) if order else (lowest, lowest)
+    designs = [Found(unit[at], choice[at], float(value[i]), slack[i]) for i, at in enumerate(order)]
+    loose = np.asarray((state.aside if state.held else state.lanes).lowest, float)
+    seen = np.asarray(state.lanes.seen.slack)
+    nearest = np.argmax(np.min(seen, axis=1))
+    least = float(np.min(loose, initial=np.inf))
+    counts = int(state.values), int(state.looks)
+    return Result(designs, least, *counts, seconds, seen[nearest], stopped)

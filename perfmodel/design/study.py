@@ -1,14 +1,40 @@
-"""What a search is asked: objective, constraints, workload, space and optimiser, from a file."""
+"""What a search is asked: objective, constraints, workloads, space and optimiser, from a file."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from perfmodel.errors import InputError
 from perfmodel.library.files import first_fault, read_toml
 
-Objective = Literal["tokens_per_s_per_user", "tokens_per_s_per_mm2"]
+Larger = Literal[
+    "tokens_per_s_per_user",
+    "tokens_per_s_per_mm2",
+    "tokens_per_s_per_watt",
+    "tokens_per_s_per_usd",
+    "tokens_per_s",
+    "revenue_per_usd",
+    "revenue_per_watt",
+]
+"""Figures that are better when larger."""
+
+Smaller = Literal[
+    "usd_per_million_tokens",
+    "joules_per_million_tokens",
+    "memory_bytes_per_token_per_s",
+    "ttft_ms",
+    "tpot_ms",
+]
+"""Figures that are better when smaller."""
+
+Figure = Literal[Larger, Smaller]
+LARGER, SMALLER = get_args(Larger), get_args(Smaller)
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+AREAS = {"reticle": 858.0, "wafer": 46_225.0}
+"""In mm2: 26 mm x 33 mm, which a scanner exposes at once (ASML); the square of a wafer (Cerebras)."""
 
 
 class Table(BaseModel):
@@ -17,61 +43,183 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ObjectiveTable(Table):
-    """What is to be as large as possible."""
+class PriceTable(Table):
+    """What users pay: `usd_per_million_tokens` at `tokens_per_s`, times the speed's ratio to `exponent`."""
 
-    maximise: Objective
+    usd_per_million_tokens: Positive = 1.0
+    tokens_per_s: Positive = 100.0
+    exponent: float = Field(default=0.5, ge=0, le=4)
+
+
+class ObjectiveTable(Table):
+    """What is to be as large or as small as possible, or a mix of several with weights.
+
+    - `front`: a figure against which a Pareto front is traced.
+    """
+
+    maximise: Larger | None = None
+    minimise: Smaller | None = None
+    mix: dict[Figure, Positive] = {}
+    front: Figure | None = None
+    price: PriceTable = PriceTable()
+
+    @model_validator(mode="after")
+    def _one(self) -> "ObjectiveTable":
+        given = [bool(one) for one in (self.maximise, self.minimise, self.mix)]
+        if sum(given) != 1:
+            raise ValueError("give one of maximise, minimise and mix")
+        if self.front in self.weights:
+            raise ValueError(f"front is {self.front}, the objective itself; give another figure")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Share of each figure in the objective."""
+        only = self.maximise or self.minimise
+        table = {only: 1.0} if only else {str(name): w for name, w in self.mix.items()}
+        return {name: weight / sum(table.values()) for name, weight in table.items()}
 
 
 class ConstraintsTable(Table):
-    """Limits on one chip."""
+    """Limits: of one chip, of the whole system, and on what users see."""
 
-    area_mm2: float = Field(gt=0, allow_inf_nan=False)
-    power_w: float = Field(gt=0, allow_inf_nan=False)
+    area_mm2: Positive | Literal["reticle", "wafer"] = "reticle"
+    power_w: Positive
+    chip_usd: Positive | None = None
+    system_usd: Positive | None = None
+    system_mm2: Positive | None = None
+    ttft_ms: Positive | None = None
+    tpot_ms: Positive | None = None
+    usd_per_million_tokens: Positive | None = None
+    joules_per_million_tokens: Positive | None = None
+    tokens_per_s_per_user: Positive | None = None
+    tokens_per_s: Positive | None = None
+
+    @property
+    def area(self) -> float:
+        """Of one die, in mm2."""
+        return AREAS[self.area_mm2] if isinstance(self.area_mm2, str) else self.area_mm2
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Limits on what users see."""
+        names = [*LARGER, *SMALLER]
+        given = {name: getattr(self, name, None) for name in names}
+        return {name: limit for name, limit in given.items() if limit is not None}
 
 
 class WorkloadTable(Table):
-    """A model served by `chips` equal chips: `batch` sequences with `context` tokens each, decoding."""
+    """A model served by `chips` equal chips to `batch` users at once.
+
+    Either they decode with `context` tokens each, or each brings `prompt` tokens and takes
+    `output`, and prompts run among decode steps.
+    """
 
     model: str
     precision: str = "fp8"
     kv_precision: str = "fp8"
     batch: float = Field(gt=0, le=1e6)
-    context: float = Field(gt=0, le=1e8)
-    chips: int = Field(ge=1, le=100_000)
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    context: float | None = Field(default=None, gt=0, le=1e8)
+    prompt: float | None = Field(default=None, ge=1, le=1e8)
+    output: float | None = Field(default=None, ge=2, le=1e8)
+    chips: int = Field(default=1, ge=1, le=100_000)
+    weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _one(self) -> "WorkloadTable":
+        pair = (self.prompt is not None, self.output is not None)
+        if (self.context is not None) == any(pair) or pair[0] != pair[1]:
+            raise ValueError("give either context, or prompt and output")
+        return self
 
 
 class Bounds(Table):
     """The least and the most of a variable."""
 
-    low: float = Field(gt=0, allow_inf_nan=False)
-    high: float = Field(gt=0, allow_inf_nan=False)
+    low: Positive
+    high: Positive
 
     @model_validator(mode="after")
     def _in_order(self) -> "Bounds":
-        if self.low >= self.high:
+        if self.low > self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         return self
 
 
-class SpaceTable(Table):
-    """What is free, and of what the chip is made; `base` gives cores, links and fitted parameters."""
+def _as_bounds(value: Any) -> Any:
+    """A number alone is a variable that is held there."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"low": value, "high": value} if is_number else value
+
+
+Range = Annotated[Bounds, BeforeValidator(_as_bounds)]
+Names = Annotated[
+    list[str],
+    Field(min_length=1, max_length=64),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+]
+
+
+class ChipTable(Table):
+    """What is free on a chip; each with bounds, or one number to hold it there.
+
+    Absent: SRAM, its rate, stacks and compute have bounds as below; the others are those of `base`,
+    as many for each core.
+    """
+
+    sram_mb: Range = Bounds(low=10, high=1500)
+    sram_tb_per_s: Range = Bounds(low=1, high=200)
+    stacks: Range = Bounds(low=0.25, high=6)
+    tflops: Range = Bounds(low=20, high=2000)
+    clock_ghz: Range | None = None
+    vector_tflops: Range | None = None
+    exponential_t_per_s: Range | None = None
+    link_gb_per_s: Range | None = None
+    tensor: Range | None = None
+    pipeline: Range | None = None
+    data: Range | None = None
+    workers: Range | None = None
+
+
+class SpaceTable(ChipTable):
+    """What is free, and of what the chips are made.
+
+    - `base`: gives cores, links and fitted parameters.
+    - `memory`, `node`: technologies to choose from; memory `none`: SRAM alone.
+    - `year`: of memory prices; `link`: technology of the links.
+    - `batch`, `context`: users and tokens, instead of the workloads'.
+    - `prefill`, `decode`: bounds of each of two pools of chips, where a service has two.
+    - `start`: a design to start from, beside the others.
+    """
 
     base: str = "h100-sxm"
-    memory: str = "hbm3e"
-    sram_mb: Bounds = Bounds(low=10, high=1500)
-    sram_tb_per_s: Bounds = Bounds(low=1, high=200)
-    stacks: Bounds = Bounds(low=0.25, high=6)
-    tflops: Bounds = Bounds(low=20, high=2000)
+    memory: Names = ["hbm3e"]
+    node: Names = ["n5"]
+    link: str = "nvlink"
+    year: str = "2026"
+    batch: Range | None = None
+    context: Range | None = None
+    prefill: ChipTable | None = None
+    decode: ChipTable | None = None
+    start: dict[str, Positive] = {}
+
+    @model_validator(mode="after")
+    def _both(self) -> "SpaceTable":
+        if (self.prefill is None) != (self.decode is None):
+            raise ValueError("give both prefill and decode, or neither")
+        return self
 
 
 class OptimiserTable(Table):
-    """How to search: `starts` in one `vmap`, `steps` of descent, a `seed`."""
+    """How to search: `starts` in one `vmap`, at most `steps` of descent, a `seed`.
+
+    - `points`: of the Pareto front.
+    """
 
     starts: int = Field(default=64, ge=1, le=100_000)
-    steps: int = Field(default=300, ge=10, le=100_000)
+    steps: int = Field(default=72, ge=10, le=100_000)
     seed: int = Field(default=0, ge=0)
+    points: int = Field(default=16, ge=3, le=256)
 
 
 class Study(Table):
@@ -82,6 +230,12 @@ class Study(Table):
     workload: list[WorkloadTable] = Field(min_length=1)
     space: SpaceTable = SpaceTable()
     optimiser: OptimiserTable = OptimiserTable()
+
+    @model_validator(mode="after")
+    def _pools(self) -> "Study":
+        if self.space.prefill and any(load.prompt is None for load in self.workload):
+            raise ValueError("two pools serve prompts: give prompt and output of each workload")
+        return self
 
 
 def read_study(path: Path) -> Study:

@@ -563,10 +563,11 @@ def reproduce(
 @app.command()
 def search(
     study: Annotated[
-        Path,
-        typer.Argument(help="Study in TOML: objective, constraints, workload, space, optimiser."),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+        Path | None,
+        typer.Argument(help="Study in TOML, or the name of a preset."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     starts: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="Starts, instead of the study's.")
@@ -574,21 +575,38 @@ def search(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
     json_: Json = False,
 ) -> None:
-    """Search a chip by gradient descent, and compare it with a grid of the same model.
+    """Search a chip, or a system of two pools of chips, by gradient, under limits.
 
-    Example: perfmodel search study.toml --out found
+    The winner is priced again in whole tiles, waves and cores, and limits that bind get a price.
+
+    Example: perfmodel search --list
+
+    Example: perfmodel search cheap-tokens --out found
     """
     from perfmodel.files import check_folder
-    from perfmodel.interface.search import run_search, summary
+    from perfmodel.interface.search import listed, prices, run_search, summary
 
+    if list_:
+        rows = listed()
+        _json([dict(zip(("preset", "question"), row, strict=True)) for row in rows]) if json_ else (
+            _table("Presets", ["preset", "question"], rows)
+        )
+        return
+    if study is None or out is None:
+        raise InputError(
+            "give a study and --out, a folder to write; `perfmodel search --list` lists the presets."
+        )
     check_folder(out)
-    with _bar("stages of descent") as update:
+    with _bar("steps of descent") as update:
         report = run_search(study, out, resume, starts, seed, update)
     if json_:
         _json(report)
-        return
-    _table("The design found", *summary(report))
-    console.print(f"result.json, designs.csv and report.html are in {out}.", soft_wrap=True)
+    else:
+        _table("The design found", *summary(report))
+        _table("What limits are worth", *prices(report))
+        console.print(f"result.json, designs.csv and report.html are in {out}.", soft_wrap=True)
+    if report["stopped"]:
+        raise KeyboardInterrupt
 
 
 @app.command()

@@ -6,12 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.design.chip import area, from_logarithms
-from perfmodel.design.problem import Problem, pose
-from perfmodel.design.search import Result, grid, search
+from perfmodel.design.answer import Answer as Design
+from perfmodel.design.answer import answer, areas, objective, vector
+from perfmodel.design.answer import as_dict as described
+from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.pose import pose
+from perfmodel.design.search import search
+from perfmodel.design.space import read_space
+from perfmodel.design.starts import sampled
 from perfmodel.design.study import (
     ConstraintsTable,
-    Objective,
+    Larger,
     ObjectiveTable,
     OptimiserTable,
     Study,
@@ -21,12 +26,10 @@ from perfmodel.errors import InputError
 from perfmodel.inference.step import Cost
 from perfmodel.interface.explain import step_cost
 from perfmodel.interface.plots import breakdown, floorplans, roofline, save
-from perfmodel.interface.search import shown
 from perfmodel.interface.serving import PLAN, predict_cells
 from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import FITTED
 from perfmodel.resources import NAMES as RESOURCES
-from perfmodel.units import as_values
 
 STEPS = 8
 
@@ -97,14 +100,14 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
         progress(1 + i, STEPS, f"kernels of {machine.name}")
         steps.append(step_cost(machine.cells | COMMON | _plan(cells, 2 * i), FITTED).cost)
     progress(5, STEPS, "searching")
-    problems, results = _search()
+    chips = _search()
     progress(7, STEPS, "drawing")
-    pictures = _draw(out, steps, problems[0], results)
+    pictures = _draw(out, steps, chips)
     designs = (
         NAMES_OF_DESIGNS,
-        [_design_row(*one) for one in zip(GOALS, problems, results, strict=True)],
+        [_design_row(*one) for one in zip(GOALS, chips, strict=True)],
     )
-    return Answer(rows, designs, _said(rows, results), pictures)
+    return Answer(rows, designs, _said(rows, chips), pictures)
 
 
 def as_dict(answer: Answer) -> dict[str, Any]:
@@ -155,7 +158,7 @@ class Goal(NamedTuple):
     """What a searched chip is for: its name, the objective and its unit, the batch."""
 
     name: str
-    objective: Objective
+    objective: Larger
     unit: str
     batch: float
 
@@ -166,50 +169,56 @@ GOALS = [
 ]
 
 
+AREA = 814.0
+"""Of the H100's die, in mm2."""
+
+
 def _study(goal: Goal) -> Study:
     return Study(
         objective=ObjectiveTable(maximise=goal.objective),
-        constraints=ConstraintsTable(area_mm2=814, power_w=700),
+        constraints=ConstraintsTable(area_mm2=AREA, power_w=700),
         workload=[WorkloadTable(model="llama-3.1-70b", batch=goal.batch, context=4096, chips=8)],
-        optimiser=OptimiserTable(starts=64, steps=300),
+        optimiser=OptimiserTable(starts=64),
     )
 
 
-def _search() -> tuple[list[Problem], list[Result]]:
+def _search() -> list[Design]:
+    """Both chips; both goals are one problem with other weights, compiled once."""
     studies = [_study(goal) for goal in GOALS]
-    problems = [pose(study) for study in studies]
-    results = [search(p, study.optimiser) for p, study in zip(problems, studies, strict=True)]
-    if not all(result.designs for result in results):
+    return [_found(study) for study in studies]
+
+
+def _found(study: Study) -> Design:
+    space, problem = read_space(study), pose(study)
+    result = search(problem, space.whole, study.optimiser)
+    if not result.designs:
         raise InputError("no design keeps every limit; please report this.")
-    return problems, results
+    return answer(study, space, problem, result)
 
 
-def _design_row(goal: Goal, problem: Problem, result: Result) -> tuple[str, ...]:
-    parts = shown(result.best.vector)
-    on_grid, _, _ = grid(problem)
-    die = (
-        float(area(from_logarithms(as_values(result.best.vector)), problem.base, problem.floor))
-        * 1e6
-    )
+def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
+    report = described(found)
+    parts = report["best"]
+    on_grid, _ = sampled(found.problem, found.space.whole, TOLERANCE)
     return (
         goal.name,
-        f"{parts['sram_MB']:,.0f} MB",
-        f"{parts['sram_bandwidth_TB/s']:,.0f} TB/s",
+        f"{parts['sram_mb']:,.0f} MB",
+        f"{parts['sram_tb_per_s']:,.0f} TB/s",
         f"{parts['stacks']:.0f} stacks",
-        f"{parts['compute_TFLOP/s']:,.0f} TFLOP/s",
-        f"{die:,.0f} mm2",
-        f"{np.exp(result.best.objective):,.4g} {goal.unit}",
-        f"{np.exp(on_grid[0].objective):,.4g}",
+        f"{parts['tflops']:,.0f} TFLOP/s",
+        f"{report['chips'][0]['area_mm2']:,.0f} mm2",
+        f"{report['objective']:,.4g} {goal.unit}",
+        f"{objective(found.study, on_grid):,.4g}",
     )
 
 
-def _said(rows: list[tuple[str, ...]], results: list[Result]) -> list[str]:
+def _said(rows: list[tuple[str, ...]], chips: list[Design]) -> list[str]:
     """The answer in sentences."""
     alone = {row[0]: row for row in rows if row[1] == "1"}
     fastest = max(alone.values(), key=lambda row: float(row[2].replace(",", "")))
     priced = [row for row in alone.values() if row[6] != "not known"]
     cheapest = min(priced, key=lambda row: float(row[6].replace(",", "")))
-    sram, stacks = (shown(results[0].best.vector)[name] for name in ("sram_MB", "stacks"))
+    sram, stacks = (chips[0].best_shown[name] for name in ("sram_mb", "stacks"))
     return [
         f"For one user {fastest[0]} is fastest ({fastest[2]} tokens/s, bound by {fastest[5]}), and "
         f"{cheapest[0]} cheapest ({cheapest[6]} USD per million tokens).",
@@ -218,7 +227,7 @@ def _said(rows: list[tuple[str, ...]], results: list[Result]) -> list[str]:
     ]
 
 
-def _draw(out: Path, steps: list[Cost], problem: Problem, results: list[Result]) -> list[Path]:
+def _draw(out: Path, steps: list[Cost], chips: list[Design]) -> list[Path]:
     bars = [
         (machine.name, _milliseconds(step)) for machine, step in zip(MACHINES, steps, strict=True)
     ]
@@ -226,9 +235,7 @@ def _draw(out: Path, steps: list[Cost], problem: Problem, results: list[Result])
     charts = {
         "breakdown.png": breakdown(bars, title),
         "roofline.png": roofline(_roofs(), _points(steps), "Kernels of a decode step, one user"),
-        "design.png": floorplans(
-            _plans(problem, results), "The searched chips, on the H100's area"
-        ),
+        "design.png": floorplans(_plans(chips), "The searched chips, on the H100's area"),
     }
     for name, chart in charts.items():
         save(chart, out / name)
@@ -273,25 +280,21 @@ def _points(steps: list[Cost]) -> list[tuple[str, str, float, float]]:
     return points
 
 
-def _plans(problem: Problem, results: list[Result]) -> list[tuple[str, dict[str, float]]]:
-    """How the dies of the H100 and of the searched chips are spent, in mm2."""
-    base = problem.base
-    h100 = np.array(
-        [float(base.shared.capacity), float(base.shared.bandwidth), 6.0, float(base.matrix["bf16"])]
-    )
-    dies = [("H100, as built", h100)]
-    dies += [(goal.name, np.exp(r.best.vector)) for goal, r in zip(GOALS, results, strict=True)]
-    return [(name, _areas(values, problem)) for name, values in dies]
+H100 = {"sram_mb": 50e6, "sram_tb_per_s": 5.5e12, "stacks": 6.0, "tflops": 989e12}
+"""As built, with six sites for HBM (NVIDIA H100 whitepaper, 2022; the rate of its L2 is measured)."""
 
 
-def _areas(values: np.ndarray, problem: Problem) -> dict[str, float]:
-    floor, (sram, rate, stacks, compute) = problem.floor, map(float, values)
-    parts = {
-        "compute": compute * float(floor.compute),
-        "SRAM": sram / float(floor.sram),
-        "SRAM ports": rate * float(floor.port),
-        "HBM interface": stacks * float(floor.stack),
-        "links": float(problem.base.scale_up.bandwidth * floor.link),
-    }
-    parts["unused"] = max(float(problem.area) - sum(parts.values()), 0.0)
-    return {name: part * 1e6 for name, part in parts.items()}
+def _plans(chips: list[Design]) -> list[tuple[str, dict[str, float]]]:
+    """How the dies of the H100 and of the searched chips are spent, by the same model, in mm2."""
+    problem = chips[0].problem
+    h100 = np.array([np.log(H100[name]) for name in problem.names])
+    dies = [("H100, modelled", areas(problem, h100))]
+    dies += [
+        (goal.name, areas(problem, vector(one.space, one.best.unit)))
+        for goal, one in zip(GOALS, chips, strict=True)
+    ]
+    return [(name, parts | {"unused": _unused(parts)}) for name, parts in dies]
+
+
+def _unused(parts: dict[str, float]) -> float:
+    return max(AREA - sum(parts.values()), 0.0)

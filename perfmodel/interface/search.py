@@ -1,70 +1,120 @@
 """`perfmodel search`: run a study, compare it with a grid, and write what it found."""
 
-import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.design.chip import VARIABLES, area, from_logarithms
-from perfmodel.design.problem import LIMITS, Problem, pose
-from perfmodel.design.search import STAGES, Found, Result, State, grid, search, start
-from perfmodel.design.study import Study, read_study
+from perfmodel.design.answer import Answer, answer, as_dict, clash, made_of, objective, vector
+from perfmodel.design.checkpoint import load_state, save_state
+from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.front import trace
+from perfmodel.design.pose import pose
+from perfmodel.design.presets import find_study, presets, question
+from perfmodel.design.search import State, search, whole_designs
+from perfmodel.design.space import read_space, shown, start_vector
+from perfmodel.design.starts import sampled
+from perfmodel.design.study import Study
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
-from perfmodel.units import as_values
+from perfmodel.interface.report import write_report
+from perfmodel.interface.search_page import page
 
-UNITS = {
-    "sram": (1e6, "MB"),
-    "sram_bandwidth": (1e12, "TB/s"),
-    "stacks": (1.0, ""),
-    "compute": (1e12, "TFLOP/s"),
-}
-"""How each variable is shown: the size of its unit, and the unit."""
+PAUSE = 2.0
+"""Seconds from one checkpoint to the next, at least."""
 
 
 def run_search(
-    path: Path,
+    name: Path,
     out: Path,
     resume: bool,
     starts: int | None,
     seed: int | None,
-    progress: Callable[[int, int], None],
+    progress: Callable[..., None],
 ) -> dict[str, Any]:
-    """Search a study file, and write `result.json`, `designs.csv`, `report.html` and a checkpoint.
+    """Search a study, and write `result.json`, `designs.csv`, `front.csv`, `report.html` and a checkpoint.
+
+    Ctrl-C ends it with what was found.
 
     **Raises:**
 
     - `InputError`: for a wrong study, a checkpoint of another one, or when no design keeps every limit.
     """
-    study = _changed(read_study(path), starts, seed)
-    problem, checkpoint = pose(study), out / "checkpoint.eqx"
+    title, study = find_study(name)
+    study = _changed(study, starts, seed)
+    space, problem = read_space(study), pose(study)
+    first, checkpoint = start_vector(space, study.space.start), out / "checkpoint.npz"
     out.mkdir(parents=True, exist_ok=True)
-    state = _resumed(checkpoint, study) if resume and checkpoint.exists() else None
-
-    def done(stage: State) -> None:
-        progress(int(stage.stage), STAGES)
-        _save(checkpoint, study, stage)
-
-    result = search(problem, study.optimiser, state, done)
+    state = load_state(checkpoint, study) if resume and checkpoint.exists() else None
+    progress(0, study.optimiser.steps, "compiling")
+    keeper = _Keeper(checkpoint, study, space.whole, progress)
+    result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
+    keeper.save()
     if not result.designs:
-        raise InputError(f"{path}: no design keeps every limit; {_clash(study)}")
-    best_on_grid, points, seconds = grid(problem)
-    report = as_dict(problem, study, result) | {
-        "grid": {
-            "points": points,
-            "seconds": seconds,
-            "objective": float(np.exp(best_on_grid[0].objective)) if best_on_grid else None,
-        }
-    }
+        raise InputError(f"{name}: {clash(problem, result)}")
+    found = answer(study, space, problem, result)
+    report = as_dict(found) | {"stopped": result.stopped, "grid": _grid(found)}
     write_whole(out / "result.json", json.dumps(report, indent=1).encode())
-    write_csv(out / "designs.csv", _designs(result))
-    write_whole(out / "report.html", _page(path.stem, report).encode())
+    write_csv(out / "designs.csv", _designs(found))
+    front = _front(found)
+    if front:
+        progress(study.optimiser.steps, study.optimiser.steps, "front")
+        write_csv(out / "front.csv", pa.Table.from_pylist(front))
+    write_report(
+        out / "report.html", page(title, found, report, summary(report), prices(report), front)
+    )
     return report
+
+
+def _front(found: Answer) -> list[dict[str, Any]]:
+    """Rows of the front that a study asks for; numbers of things are loose on it."""
+    name, options = found.study.objective.front, found.study.optimiser
+    if name is None or found.result.stopped:
+        return []
+    points = trace(found.problem, found.result.designs, name, options.points, options.starts)
+    return [
+        {name: one.figure, "objective": objective(found.study, one.value)}
+        | shown(found.space, vector(found.space, one.unit))
+        | made_of(found.study, one.choice)
+        for one in points
+    ]
+
+
+def listed() -> list[tuple[str, str]]:
+    """Presets, and what each asks."""
+    return [(name, question(path)) for name, path in presets().items()]
+
+
+class _Keeper:
+    """Shows progress after each step, and writes a checkpoint now and then."""
+
+    def __init__(
+        self, path: Path, study: Study, whole: np.ndarray, progress: Callable[..., None]
+    ) -> None:
+        self.path, self.study, self.whole, self.progress = path, study, whole, progress
+        self.state: State | None = None
+        self.saved = 0.0
+
+    def step(self, state: State) -> None:
+        """After each step of a search."""
+        self.state = state
+        lowest = float(np.min(whole_designs(state, self.whole)[2]))
+        words = (
+            f"best {objective(self.study, lowest):,.4g}" if np.isfinite(lowest) else "descending"
+        )
+        self.progress(int(state.done), self.study.optimiser.steps, words)
+        if time.monotonic() - self.saved > PAUSE:
+            self.save()
+
+    def save(self) -> None:
+        """Write what there is."""
+        if self.state is not None:
+            save_state(self.path, self.study, self.state)
+            self.saved = time.monotonic()
 
 
 def _changed(study: Study, starts: int | None, seed: int | None) -> Study:
@@ -73,110 +123,69 @@ def _changed(study: Study, starts: int | None, seed: int | None) -> Study:
     return study.model_copy(update={"optimiser": new})
 
 
-def _clash(study: Study) -> str:
-    limits = study.constraints
-    return (
-        f"area {limits.area_mm2:g} mm2 and power {limits.power_w:g} W leave too little room for the model "
-        "on so few chips; raise a limit, the bounds of stacks, or the number of chips."
-    )
+def _grid(found: Answer) -> dict[str, Any]:
+    began = time.perf_counter()
+    value, points = sampled(found.problem, found.space.whole, TOLERANCE)
+    best = objective(found.study, value) if np.isfinite(value) else None
+    return {"points": points, "seconds": time.perf_counter() - began, "objective": best}
 
 
-def _save(path: Path, study: Study, state: State) -> None:
-    """The study in one line of JSON, then the numbers of the state."""
-    content = io.BytesIO(study.model_dump_json().encode() + b"\n")
-    content.seek(0, io.SEEK_END)
-    eqx.tree_serialise_leaves(content, state)
-    write_whole(path, content.getvalue())
-
-
-def _resumed(path: Path, study: Study) -> State:
-    first, _, rest = path.read_bytes().partition(b"\n")
-    if first != study.model_dump_json().encode():
-        raise InputError(
-            f"{path} belongs to another study; search without --resume, or into another folder."
-        )
-    like = start(study.optimiser.starts, study.optimiser.seed)
-    try:
-        return eqx.tree_deserialise_leaves(io.BytesIO(rest), like)
-    except (RuntimeError, ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); search without --resume."
-        ) from None
-
-
-def shown(vector: np.ndarray) -> dict[str, float]:
-    """A design in the units that people use."""
-    values = dict(zip(VARIABLES, np.exp(vector), strict=True))
-    return {
-        f"{name}_{UNITS[name][1]}".rstrip("_"): float(values[name] / UNITS[name][0])
-        for name in VARIABLES
-    }
-
-
-def as_dict(problem: Problem, study: Study, result: Result) -> dict[str, Any]:
-    """What `result.json` holds."""
-    best = result.best
-    die = float(area(from_logarithms(as_values(best.vector)), problem.base, problem.floor)) * 1e6
-    return {
-        "study": study.model_dump(),
-        "best": shown(best.vector) | {"area_mm2": die},
-        "objective": float(np.exp(best.objective)),
-        "objective_exact": float(np.exp(result.exact)),
-        "objective_continuous": float(np.exp(result.continuous.objective)),
-        "constraints": {
-            name: {"slack": float(slack), "shadow_price": float(price)}
-            for name, slack, price in zip(LIMITS, best.slack, result.shadow, strict=True)
-        },
-        "elasticities": dict(zip(VARIABLES, map(float, result.elasticity), strict=True)),
-        "local_optima": len(result.designs),
-        "evaluations": result.evaluations,
-        "seconds": result.seconds,
-        "seed": study.optimiser.seed,
-    }
-
-
-def _designs(result: Result) -> pa.Table:
-    rows = [shown(one.vector) | _limits(one) for one in result.designs]
+def _designs(found: Answer) -> pa.Table:
+    rows = [
+        shown(found.space, vector(found.space, one.unit))
+        | made_of(found.study, one.choice)
+        | {"objective": objective(found.study, one.value)}
+        | {
+            f"slack_{name}": float(slack)
+            for name, slack in zip(found.problem.checked, one.slack, strict=True)
+        }
+        for one in found.result.designs
+    ]
     return pa.table({name: [row[name] for row in rows] for name in rows[0]})
 
 
-def _limits(one: Found) -> dict[str, float]:
-    slack = {f"slack_{name}": float(value) for name, value in zip(LIMITS, one.slack, strict=True)}
-    return {"objective": float(np.exp(one.objective))} | slack
+NAMES = ["", "value", "elasticity"]
 
 
 def summary(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Names and rows of the table that is printed."""
-    objective = report["study"]["objective"]["maximise"]
+    weights = report["study"]["objective"]
+    goal = weights["maximise"] or weights["minimise"] or "mix"
     rows = [
-        (name, f"{value:,.4g}", f"{elasticity:+.3f}")
-        for (name, value), elasticity in zip(
-            list(report["best"].items())[: len(VARIABLES)],
-            report["elasticities"].values(),
-            strict=True,
+        (name, f"{value:,.4g}", f"{report['elasticities'][name]:+.3f}")
+        if name in report["elasticities"]
+        else (name, str(value), "")
+        for name, value in report["best"].items()
+    ]
+    for chip in report["chips"]:
+        rows.append(("area (mm2)", f"{chip['area_mm2']:,.4g}", ""))
+        rows.append(("price (USD)", f"{chip['price_usd']:,.4g}", ""))
+    rows += [
+        (goal, f"{report['objective']:,.4g}", ""),
+        ("before rounding", f"{report['objective_continuous']:,.4g}", ""),
+        ("in whole tiles, waves and cores", f"{report['objective_exact']:,.4g}", ""),
+        (f"best of {report['grid']['points']:,} points", _or_none(report["grid"]["objective"]), ""),
+    ]
+    return NAMES, rows
+
+
+def _or_none(value: float | None) -> str:
+    return "none keeps the limits" if value is None else f"{value:,.4g}"
+
+
+PRICES = ["limit", "at", "gain for 1 % more", "USD a unit and chip"]
+
+
+def prices(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Names and rows of the table of shadow prices: of limits that bind."""
+    rows = [
+        (
+            name,
+            f"{limit['limit']:,.5g}" if "limit" in limit else "",
+            f"{limit['shadow_price']:+.4f} %",
+            f"{limit['usd_per_unit']:,.4g}" if "usd_per_unit" in limit else "",
         )
-    ]
-    rows += [
-        ("area_mm2", f"{report['best']['area_mm2']:,.4g}", ""),
-        (objective, f"{report['objective']:,.4g}", ""),
-        ("in whole numbers", f"{report['objective_exact']:,.4g}", ""),
-        ("best of a grid", f"{report['grid']['objective'] or float('nan'):,.4g}", ""),
-    ]
-    rows += [
-        (f"shadow price of {name}", f"{limit['shadow_price']:.3f}", "")
         for name, limit in report["constraints"].items()
-        if limit["shadow_price"] > 0
+        if abs(limit["shadow_price"]) > 1e-5
     ]
-    return ["", "value", "elasticity"], rows
-
-
-def _page(name: str, report: dict[str, Any]) -> str:
-    """A page that needs no network: the table, and the result as it was written."""
-    names, rows = summary(report)
-    cells = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    head = "".join(f"<th>{one}</th>" for one in names)
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{name}</title>"
-        "<style>body{font:16px sans-serif;margin:2em}td,th{padding:.2em 1em;text-align:left}</style>"
-        f"<h1>{name}</h1><table><tr>{head}</tr>{cells}</table><pre>{json.dumps(report, indent=1)}</pre>"
-    )
+    return PRICES, rows

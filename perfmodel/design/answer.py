@@ -1,0 +1,212 @@
+"""What a search found, in words and numbers that can be written down."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.design.problem import Assessed, Problem, assess, system
+from perfmodel.design.search import Found, Result
+from perfmodel.design.space import Space, shown
+from perfmodel.design.study import LARGER, Study
+from perfmodel.design.system import Part, owned
+from perfmodel.design.worth import Worth, worth
+from perfmodel.units import as_scalar, as_values
+
+PART_NAMES = {
+    "matrix": "compute",
+    "vector": "compute",
+    "double": "compute",
+    "cores": "compute",
+    "registers": "compute",
+    "sram": "SRAM",
+    "crossbar": "SRAM ports",
+    "stacks": "HBM interface",
+    "channels": "HBM interface",
+    "links": "links",
+    "fixed": "fixed",
+}
+"""What kinds of area are called where a die is drawn."""
+
+IN_USD = ("usd_per_million_tokens", "tokens_per_s_per_usd", "revenue_per_usd")
+"""Objectives whose relative gain is one of money."""
+
+
+class Answer(NamedTuple):
+    """A search's result with its study: what is written and shown."""
+
+    study: Study
+    space: Space
+    problem: Problem
+    result: Result
+    worth: Worth
+
+    @property
+    def best(self) -> Found:
+        """The best design."""
+        return self.result.designs[0]
+
+    def assessed(self) -> Assessed:
+        """The best design's figures and chips."""
+        return assessed(self.problem, vector(self.space, self.best.unit), self.best.choice)
+
+    @property
+    def best_shown(self) -> dict[str, float]:
+        """The best design in the units of studies."""
+        return shown(self.space, vector(self.space, self.best.unit))
+
+
+_assess = eqx.filter_jit(assess)
+_system = eqx.filter_jit(system)
+
+
+def assessed(problem: Problem, x: np.ndarray, choice: np.ndarray) -> Assessed:
+    """Figures and chips of one design."""
+    return _assess(problem, as_values(x), jnp.asarray(choice), as_scalar(1.0))
+
+
+def areas(problem: Problem, x: np.ndarray) -> dict[str, float]:
+    """How the die of the first pool's chip is spent, in mm2."""
+    first = jnp.zeros(len(problem.options), int)
+    return _areas(_system(problem, as_values(x), first, as_scalar(1.0))[0][0])
+
+
+def _areas(part: Part) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, area in part.made.blocks.items():
+        label = PART_NAMES[name]
+        found[label] = found.get(label, 0.0) + float(area) * 1e6
+    return found
+
+
+def exact_value(problem: Problem, best: Found) -> float:
+    """The value of a design in whole cores, tiles, waves and splits."""
+    exact = dataclasses.replace(problem, integer=True)
+    low, high = np.asarray(problem.low, float), np.asarray(problem.high, float)
+    found = assessed(exact, low + (high - low) * best.unit, best.choice)
+    return -float(found.objective)
+
+
+def answer(study: Study, space: Space, problem: Problem, result: Result) -> Answer:
+    """With the prices of limits at the best design."""
+    found = worth(problem, result.designs[0], space.whole, study.optimiser.starts)
+    return Answer(study, space, problem, result, found)
+
+
+def vector(space: Space, unit: np.ndarray) -> np.ndarray:
+    """Logarithms of a design from its coordinates."""
+    return space.low + (space.high - space.low) * unit
+
+
+def objective(study: Study, value: float) -> float:
+    """The objective in its own unit: of a mix, the weighted geometric mean."""
+    only = list(study.objective.weights)
+    smaller = len(only) == 1 and only[0] not in LARGER
+    return float(np.exp(value if smaller else -value))
+
+
+def made_of(study: Study, choice: np.ndarray) -> dict[str, str]:
+    """Names of the node and the memory that are chosen."""
+    return {
+        "node": study.space.node[int(choice[0])],
+        "memory": study.space.memory[int(choice[1])],
+    }
+
+
+def as_dict(found: Answer) -> dict[str, Any]:
+    """What `result.json` holds."""
+    study, space, best, result = found.study, found.space, found.best, found.result
+    seen = found.assessed()
+    exact = exact_value(found.problem, best)
+    return {
+        "study": study.model_dump(),
+        "best": shown(space, vector(space, best.unit)) | made_of(study, best.choice),
+        "chips": [_chip(part, found.problem) for part in seen.parts[0]],
+        "figures": [{n: float(v) for n, v in table.items()} for table in seen.figures],
+        "objective": objective(study, best.value),
+        "objective_exact": objective(study, exact),
+        "objective_continuous": objective(study, result.loose),
+        "loss_of_rounding": float(np.expm1(best.value - result.loose)),
+        "gap_of_smoothing": float(np.expm1(exact - best.value)),
+        "constraints": _limits(found, seen),
+        "elasticities": dict(zip(space.names, map(float, found.worth.elasticity), strict=True)),
+        "local_optima": len(result.designs),
+        "evaluations": result.values,
+        "gradients": result.looks,
+        "seconds": result.seconds,
+        "seed": study.optimiser.seed,
+    }
+
+
+def _chip(part: Part, problem: Problem) -> dict[str, Any]:
+    """One chip as made."""
+    return {
+        "area_mm2": float(part.made.area) * 1e6,
+        "areas_mm2": _areas(part),
+        "idle_w": float(part.made.idle),
+        "cost_usd": float(part.made.cost),
+        "price_usd": float(part.made.cost / (1 - problem.owner.margin)),
+        "cores": float(part.made.chip.cores),
+        "chips": float(part.chips),
+    }
+
+
+def _limits(found: Answer, seen: Assessed) -> dict[str, Any]:
+    """Slack of each limit, and what it is worth: relative, for each of its units, and in USD a chip."""
+    table = {}
+    for i, name in enumerate(found.problem.checked):
+        limit = limit_of(found, name)
+        price = float(found.worth.prices[i])
+        table[name] = {"slack": float(found.best.slack[i]), "shadow_price": price}
+        if limit:
+            table[name] |= {"limit": limit, "gain_per_unit": price / limit} | _in_usd(
+                found, seen, price / limit
+            )
+    return table | _stacks(found, seen)
+
+
+def _stacks(found: Answer, seen: Assessed) -> dict[str, Any]:
+    """What one stack more would bring, where its number is held or on its bound."""
+    table = {}
+    for i, name in enumerate(found.space.names):
+        gain = float(found.worth.reduced[i])
+        if name.endswith("stacks") and abs(gain) > 1e-6:
+            count = shown(found.space, vector(found.space, found.best.unit))[name]
+            table[name] = {"slack": 0.0, "shadow_price": gain, "limit": count}
+            table[name] |= {"gain_per_unit": gain / count} | _in_usd(found, seen, gain / count)
+    return table
+
+
+def _in_usd(found: Answer, seen: Assessed, gain: float) -> dict[str, float]:
+    """What a relative gain of money saves over the life of one chip: of all that it costs to run."""
+    if not set(found.study.objective.weights) <= set(IN_USD):
+        return {}
+    problem, parts, served = found.problem, seen.parts[0], seen.served[0]
+    spent = owned(parts, problem.limits.power, problem.owner, served.rate * served.energy)
+    chips = sum(float(part.chips) for part in parts)
+    life = float(spent.running * problem.owner.life) / chips
+    return {"usd_per_unit": gain * life}
+
+
+def limit_of(found: Answer, name: str) -> float | None:
+    """A limit in the unit of its name; `None` for limits of nature."""
+    limits = found.study.constraints
+    plain = name.removeprefix("prefill.").removeprefix("decode.").split(" of workload")[0]
+    if plain == "area_mm2":
+        return limits.area
+    return getattr(limits, plain, None)
+
+
+def clash(problem: Problem, result: Result) -> str:
+    """Which limits cannot be kept together, from the design that comes nearest to it."""
+    slack = result.broken
+    broken = [(n, float(s)) for n, s in zip(problem.checked, slack, strict=True) if s < -1e-4]
+    tight = [n for n, s in zip(problem.checked, slack, strict=True) if -1e-4 <= s < 5e-3]
+    words = ", ".join(f"{name} by {100 * np.expm1(-short):,.3g} %" for name, short in broken)
+    beside = f" while {' and '.join(tight)} binds" if tight else ""
+    return (
+        f"no design keeps every limit: the nearest misses {words or 'none by itself'}{beside}; raise one of "
+        "these limits, or widen the bounds of the space."
+    )

@@ -1,0 +1,118 @@
+"""From a study to a problem: everything that it names, looked up."""
+
+import jax
+import jax.numpy as jnp
+
+from perfmodel.design.problem import Curve, Limits, Problem
+from perfmodel.design.space import Space, read_space
+from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable
+from perfmodel.design.system import Load
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import restrict
+from perfmodel.hardware.technology import Device
+from perfmodel.library.chip import chip_files, find_chip, load_chip
+from perfmodel.library.constants import load_constants
+from perfmodel.library.economics import load_ownership
+from perfmodel.library.model import load_model
+from perfmodel.library.technology import device, silicon, wires
+from perfmodel.units import as_scalar, as_values
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up, runnable
+from perfmodel.workload.transformer import traced
+
+NO_MEMORY = "none"
+"""A choice of memory: none beside the SRAM."""
+
+ON_SYSTEM = ("chip_usd", "system_usd", "system_mm2")
+
+FRONT_FREE = 1e9
+"""Where a front's figure is not limited yet: a limit that nothing reaches."""
+
+
+def pose(study: Study) -> Problem:
+    """Look up what a study names.
+
+    **Raises:**
+
+    - `InputError`: for a chip, model, memory, node or format that is not known.
+    """
+    space, table = read_space(study), study.space
+    loads = [_load(study, workload, space) for workload in study.workload]
+    stem = find_chip(table.base)
+    kinds = {"bf16"} | {load.plan.format.matrix for load in loads}
+    kinds |= {look_up(load.plan.cache).matrix for load in loads} & set(chip_files()[stem].matrix)
+    limits = study.constraints
+    on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
+    return Problem(
+        base=restrict(load_chip(stem, loads[0].plan), kinds),
+        old=silicon(chip_files()[stem].node),
+        nodes=_stack([silicon(name) for name in table.node]),
+        memories=_stack([_memory(name, table.year) for name in table.memory]),
+        link=wires(table.link),
+        constants=load_constants().values,
+        owner=load_ownership(),
+        loads=loads,
+        limits=Limits(
+            area=limits.area * 1e-6,
+            power=limits.power_w,
+            system={name: as_scalar(getattr(limits, name)) for name in on_system},
+            figures={name: as_scalar(value) for name, value in _figures(study).items()},
+        ),
+        weights={
+            name: as_scalar(study.objective.weights.get(name, 0.0)) for name in (*LARGER, *SMALLER)
+        },
+        curve=_curve(study),
+        held={name: as_scalar(value) for name, value in space.held.items()},
+        low=as_values(space.low),
+        high=as_values(space.high),
+        options=(len(table.node), len(table.memory)),
+        names=tuple(space.names),
+        pools=1 if table.prefill is None else 2,
+        on_figures=tuple(_figures(study)),
+        on_system=on_system,
+    )
+
+
+def _figures(study: Study) -> dict[str, float]:
+    """Limits on what users see; the front's figure has one too, far away until it is traced."""
+    front, given = study.objective.front, study.constraints.figures
+    if front is None or front in given:
+        return given
+    larger = front in LARGER
+    return given | {front: 1 / FRONT_FREE if larger else FRONT_FREE}
+
+
+def _curve(study: Study) -> Curve:
+    price = study.objective.price
+    return Curve(price.usd_per_million_tokens * 1e-6, price.tokens_per_s, price.exponent)
+
+
+def _stack(modules: list):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)
+
+
+def _memory(name: str, year: str) -> Device:
+    """A device; of no memory everything is zero, but its controller, which nobody builds."""
+    if name != NO_MEMORY:
+        return device(name, year)
+    return jax.tree.map(jnp.zeros_like, device("hbm3e", year))
+
+
+def _load(study: Study, table: WorkloadTable, space: Space) -> Load:
+    stem = find_chip(study.space.base)
+    weights = runnable(table.precision, chip_files()[stem].matrix, stem)
+    plan = Plan(tensor=table.chips, weights=weights, cache=table.kv_precision)
+    _check_ranks(table, space)
+    sizes = (table.batch, table.context, table.prompt, table.output, table.weight)
+    traced_sizes = [None if size is None else as_scalar(size) for size in sizes]
+    batch, context, prompt, output, weight = traced_sizes
+    assert batch is not None and weight is not None
+    return Load(traced(load_model(table.model)), plan, batch, context, prompt, output, weight)
+
+
+def _check_ranks(table: WorkloadTable, space: Space) -> None:
+    given = {name.rsplit(".", 1)[-1] for name in (*space.names, *space.held)}
+    if table.chips != 1 and given & {"tensor", "pipeline", "data"}:
+        raise InputError(
+            f"workload.chips is {table.chips}, but the space says tensor, pipeline or data; give one of both."
+        )

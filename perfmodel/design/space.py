@@ -1,0 +1,138 @@
+"""The variables of a study: what is free, what is held, and in what units they are given."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.design.study import Bounds, ChipTable, SpaceTable, Study
+from perfmodel.errors import InputError
+
+
+class Kind(NamedTuple):
+    """A quantity that can be free.
+
+    - `unit`: of the key in a study, in SI; `whole`: whether it is a number of things.
+    """
+
+    unit: float
+    whole: bool = False
+
+
+KINDS = {
+    "sram_mb": Kind(1e6),
+    "sram_tb_per_s": Kind(1e12),
+    "stacks": Kind(1.0, whole=True),
+    "tflops": Kind(1e12),
+    "clock_ghz": Kind(1e9),
+    "vector_tflops": Kind(1e12),
+    "exponential_t_per_s": Kind(1e12),
+    "link_gb_per_s": Kind(1e9),
+    "tensor": Kind(1.0, whole=True),
+    "pipeline": Kind(1.0, whole=True),
+    "data": Kind(1.0, whole=True),
+    "workers": Kind(1.0, whole=True),
+    "batch": Kind(1.0, whole=True),
+    "context": Kind(1.0),
+}
+"""By the key of a study; clock in 1/s, the rest in bytes, bytes/s, FLOP/s, 1/s or pieces."""
+
+ON_CHIP = tuple(ChipTable.model_fields)
+
+POOLS = {1: ("",), 2: ("prefill.", "decode.")}
+"""What stands before the names of each pool's variables."""
+
+
+class Variable(NamedTuple):
+    """One free number: its name, with its pool before it, and its kind."""
+
+    name: str
+    kind: Kind
+
+
+class Space(NamedTuple):
+    """Everything that describes a design, free or held.
+
+    - `variables`: free ones, in the order of every vector.
+    - `low`, `high`: logarithms of their bounds, in SI.
+    - `held`: the others, in SI, by name.
+    """
+
+    variables: tuple[Variable, ...]
+    low: np.ndarray
+    high: np.ndarray
+    held: dict[str, float]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the free variables."""
+        return [variable.name for variable in self.variables]
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Which of them are numbers of things."""
+        return np.array([variable.kind.whole for variable in self.variables], bool)
+
+    @property
+    def units(self) -> np.ndarray:
+        """In which they are given."""
+        return np.array([variable.kind.unit for variable in self.variables])
+
+
+def read_space(study: Study) -> Space:
+    """The variables of a study."""
+    ranges = _ranges(study.space)
+    free = {name: one for name, one in ranges.items() if one.low < one.high}
+    kinds = {name: KINDS[name.rsplit(".", 1)[-1]] for name in ranges}
+    held = {name: one.low * kinds[name].unit for name, one in ranges.items() if one.low == one.high}
+    if not free:
+        raise InputError("space: nothing is free; give at least one variable a low and a high.")
+    units = np.array([kinds[name].unit for name in free])
+    low, high = (
+        np.log(np.array([getattr(one, side) for one in free.values()]) * units)
+        for side in ("low", "high")
+    )
+    return Space(tuple(Variable(name, kinds[name]) for name in free), low, high, held)
+
+
+def _ranges(space: SpaceTable) -> dict[str, Bounds]:
+    pools = (
+        [space] if space.prefill is None or space.decode is None else [space.prefill, space.decode]
+    )
+    found = {
+        prefix + name: getattr(pool, name)
+        for prefix, pool in zip(POOLS[len(pools)], pools, strict=True)
+        for name in ON_CHIP
+    } | {"batch": space.batch, "context": space.context}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def start_vector(space: Space, start: dict[str, float]) -> np.ndarray | None:
+    """The start that a study names, as coordinates between 0 and 1; the middle where it says nothing.
+
+    **Raises:**
+
+    - `InputError`: for a variable that is not free, or a value outside its bounds.
+    """
+    if not start:
+        return None
+    place = np.full(len(space.variables), 0.5)
+    for name, value in start.items():
+        if name not in space.names:
+            raise InputError(
+                f"space.start.{name[:50]}: no such variable is free; free are {', '.join(space.names)}."
+            )
+        at = space.names.index(name)
+        share = (np.log(value * space.units[at]) - space.low[at]) / (space.high[at] - space.low[at])
+        if not -1e-9 <= share <= 1 + 1e-9:
+            low, high = np.exp([space.low[at], space.high[at]]) / space.units[at]
+            raise InputError(
+                f"space.start.{name} is {value:g}; it must lie between its bounds {low:g} and {high:g}."
+            )
+        place[at] = np.clip(share, 0, 1)
+    return place
+
+
+def shown(space: Space, vector: np.ndarray) -> dict[str, float]:
+    """A design in the units that studies are written in."""
+    values = np.exp(np.asarray(vector, float)) / space.units
+    return dict(zip(space.names, map(float, values), strict=True))

@@ -1,0 +1,126 @@
+"""What a system of one or two pools of searched chips does with a workload, and what it costs."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from perfmodel.design.chip import Made
+from perfmodel.hardware.cost import Ownership, price, running
+from perfmodel.inference.apart import Pool, serve_apart
+from perfmodel.inference.placement import place
+from perfmodel.inference.serving import Service, serve
+from perfmodel.inference.step import decode_step
+from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.transformer import Transformer
+
+
+class Load(NamedTuple):
+    """One workload: a model and its plan, users, their tokens, its share of the objective.
+
+    - `prompt`, `output`: tokens of a request; without them `context` is what users have, decoding.
+    """
+
+    model: Transformer
+    plan: Plan
+    batch: Scalar
+    context: Scalar | None
+    prompt: Scalar | None
+    output: Scalar | None
+    weight: Scalar
+
+    @property
+    def longest(self) -> Scalar:
+        """Tokens of a sequence at its end."""
+        if self.context is not None:
+            return self.context
+        assert self.prompt is not None and self.output is not None
+        return self.prompt + self.output
+
+    @property
+    def traffic(self) -> Traffic:
+        """Users in a closed loop."""
+        return Traffic(self.batch, self.prompt, self.output, 1.0)
+
+
+class Part(NamedTuple):
+    """One pool: its chip, the ranks of one worker, and how many workers."""
+
+    made: Made
+    plan: Plan
+    workers: Scalar
+
+    @property
+    def chips(self) -> Scalar:
+        """In all."""
+        return self.plan.chips * self.workers
+
+
+class Served(NamedTuple):
+    """What a workload gets: seconds to the first token (zero where users decode only) and for each
+    further one, output tokens a second, joules for each.
+    """
+
+    ttft: Scalar
+    tpot: Scalar
+    rate: Scalar
+    energy: Scalar
+
+
+def served(parts: list[Part], load: Load, integer: bool) -> Served:
+    """Run a workload on a system."""
+    parts = [one._replace(plan=dataclasses.replace(one.plan, integer=integer)) for one in parts]
+    if load.context is not None:
+        return _decoding(parts[0], load)
+    found = _service(parts, load)
+    assert load.output is not None
+    return Served(found.ttft, found.tpot, load.batch * load.output / found.total, found.energy)
+
+
+def _decoding(part: Part, load: Load) -> Served:
+    assert load.context is not None
+    each = load.batch / part.workers
+    cost = decode_step(part.made.chip, part.plan, load.model, each, load.context)
+    return Served(as_scalar(0.0), cost.time, load.batch / cost.time, cost.energy / each)
+
+
+def _service(parts: list[Part], load: Load) -> Service:
+    if len(parts) == 1:
+        each = dataclasses.replace(load.traffic, users=load.batch / parts[0].workers)
+        return serve(parts[0].made.chip, parts[0].plan, load.model, each)
+    prefill, decode = (Pool(one.made.chip, one.plan, one.workers) for one in parts)
+    return serve_apart(prefill, decode, load.model, load.traffic)
+
+
+def room(parts: list[Part], load: Load) -> Scalar:
+    """Memory over what is kept in it at the end of every sequence, as a logarithm; of the tightest pool."""
+    slacks = []
+    for i, part in enumerate(parts):
+        users = load.batch / part.workers if i == len(parts) - 1 else part.plan.data
+        found = place(part.made.chip, part.plan, load.model, users, load.longest)
+        used = found.size + found.cache_size
+        slacks.append(jnp.log(jnp.maximum(found.slack + used, 1.0) / used))
+    return jnp.min(jnp.stack(slacks))
+
+
+class Money(NamedTuple):
+    """What a system costs.
+
+    - `area`: of all dies, in m2; `paid`: for all chips, in USD.
+    - `running`: to own and run it, in USD/s; `power`: that it draws, in W.
+    """
+
+    area: Scalar
+    paid: Scalar
+    running: Scalar
+    power: Scalar
+
+
+def owned(parts: list[Part], limit: Scalar, owner: Ownership, drawn: Scalar) -> Money:
+    """Own a system whose chips draw `drawn` W together, and may draw `limit` W each."""
+    chips = sum((one.chips for one in parts), as_scalar(0.0))
+    area = sum((one.chips * one.made.area for one in parts), as_scalar(0.0))
+    paid = sum((one.chips * price(one.made.cost, owner) for one in parts), as_scalar(0.0))
+    return Money(area, paid, running(paid, drawn, limit * chips, owner), drawn)

@@ -1,0 +1,161 @@
+"""The optimiser, on functions whose optimum is known: bounds, limits, rounding, and nothing of chips."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.landscape import AbstractLandscape, Choice
+from perfmodel.design.quadratic import SOFTNESS, Program, solve
+from perfmodel.design.search import Result, search
+from perfmodel.design.starts import combinations, nearest_whole, sampled
+from perfmodel.design.study import OptimiserTable
+from perfmodel.design.worth import worth
+from perfmodel.units import Scalar, Values, as_values
+
+OPTIONS = OptimiserTable(starts=8, steps=40)
+
+
+class Bowl(AbstractLandscape):
+    """Distance to `middle`, with a limit on the sum of the variables, and an offset for each choice."""
+
+    low: Values
+    high: Values
+    options: tuple[int, ...] = eqx.field(static=True)
+    middle: Values
+    most: Values
+    offsets: Values
+
+    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+        far = jnp.sum(jnp.square(x - self.middle) * jnp.arange(1.0, len(self.low) + 1))
+        return (far + self.offsets[choice[0]])[None]
+
+    def cheap(self, x: Values, choice: Choice) -> Values:
+        return (self.most - jnp.sum(x))[None]
+
+
+def bowl(middle: list[float], most: float, offsets: tuple[float, ...] = (0.0,)) -> Bowl:
+    size = len(middle)
+    ends = (as_values(np.zeros(size)), as_values(2 * np.ones(size)))
+    numbers = map(as_values, (middle, most, offsets))
+    return Bowl(*ends, (len(offsets),), *numbers)
+
+
+def found(land: Bowl, whole: np.ndarray | None = None) -> Result:
+    none = np.zeros(land.low.shape[0], bool)
+    return search(land, none if whole is None else whole, OPTIONS)
+
+
+def place(land: Bowl, result: Result) -> np.ndarray:
+    return 2 * result.designs[0].unit
+
+
+def test_the_middle_of_a_bowl_is_found():
+    land = bowl([0.5, 1.5, 1.0], 100.0)
+    assert place(land, found(land)) == pytest.approx([0.5, 1.5, 1.0], abs=1e-3)
+
+
+def test_an_optimum_on_a_bound_is_reached_and_not_only_approached():
+    land = bowl([-1.0, 3.0, 1.0], 100.0)
+    assert place(land, found(land))[:2] == pytest.approx([0.0, 2.0], abs=1e-6)
+
+
+def test_a_limit_is_kept_and_priced():
+    # x and y at (1, 1) with x + y <= 1: from the slopes 2 (x - 1) = 4 (y - 1), so x = 1/3, y = 2/3,
+    # and the price is 4/3.
+    land = bowl([1.0, 1.0], 1.0)
+    result = found(land)
+    best = result.designs[0]
+    assert place(land, result) == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
+    assert best.slack[0] > -TOLERANCE
+    price = worth(land, best, np.zeros(2, bool), OPTIONS.starts).prices[0]
+    assert price == pytest.approx(4 / 3, rel=1e-2)
+
+
+def test_the_price_of_a_limit_is_what_moving_it_brings():
+    values = [found(bowl([1.0, 1.0], most)).designs[0].value for most in (0.99, 1.01)]
+    assert (values[0] - values[1]) / 0.02 == pytest.approx(4 / 3, rel=1e-2)
+
+
+def test_the_best_choice_wins_whatever_its_place():
+    for offsets in ((0.0, 1.0, 2.0), (2.0, 1.0, 0.0)):
+        best = found(bowl([0.5, 0.5], 100.0, offsets)).designs[0]
+        assert best.choice[0] == offsets.index(0.0)
+
+
+class Logged(Bowl):
+    """The same over logarithms of numbers of things."""
+
+    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+        return super().dear(jnp.exp(x), choice, sharpness)
+
+    def cheap(self, x: Values, choice: Choice) -> Values:
+        return super().cheap(jnp.exp(x), choice)
+
+
+def logged(low: list[float], high: list[float], middle: list[float], most: float) -> Logged:
+    return Logged(as_values(low), as_values(high), (1,), *map(as_values, (middle, most, [0.0])))
+
+
+def test_numbers_of_things_become_whole_and_the_rest_adapts():
+    land = logged([0.0, 0.0], np.log([8.0, 8.0]).tolist(), [2.6, 2.2], 4.0)
+    result = found(land, np.array([True, False]))
+    numbers = np.exp(np.log(8.0) * result.designs[0].unit)
+    # The sum is at most 4. With 2: the other is 2, cost .6**2 + 2 * .2**2 = .44; with 3: 1, 3.04.
+    assert numbers == pytest.approx([2.0, 2.0], abs=1e-3)
+    assert result.loose < result.designs[0].value
+
+
+def test_limits_that_clash_leave_no_design_and_the_nearest_is_told():
+    land = bowl([1.0, 1.0], -1.0)
+    result = found(land)
+    assert not result.designs
+    assert result.broken[0] == pytest.approx(-1.0, abs=1e-2)
+
+
+def test_combinations_come_in_turn_or_as_many_as_there_is_place_for():
+    assert combinations((2, 3), 6, 0).tolist() == [[i, j] for i in range(2) for j in range(3)]
+    few = combinations((10, 10, 10), 50, 0)
+    assert few.shape == (50, 3) and len(np.unique(few, axis=0)) == 50
+
+
+def test_points_are_rounded_to_whole_numbers_within_their_bounds():
+    land = logged([float(np.log(0.3))], [float(np.log(2.7))], [1.0], 9.0)
+    unit = nearest_whole(land, np.array([[0.0], [1.0]]), np.array([True]))
+    numbers = np.exp(np.log(0.3) + np.log(9.0) * unit[:, 0])
+    assert numbers == pytest.approx([1.0, 2.0], rel=1e-5)
+
+
+def test_a_grid_of_the_same_space_finds_no_more():
+    land = bowl([0.51, 0.77], 1.0)
+    on_grid, points = sampled(land, np.zeros(2, bool), TOLERANCE)
+    assert points == 144**2
+    assert found(land).designs[0].value <= on_grid + 1e-6
+
+
+def test_the_same_seed_finds_the_same():
+    land = bowl([1.0, 1.0], 1.0)
+    assert (found(land).designs[0].unit == found(land).designs[0].unit).all()
+
+
+def test_a_quadratic_program_agrees_with_another_solver():
+    random = np.random.default_rng(0)
+    size, limits = 6, 3
+    root = random.normal(size=(size, size))
+    B, g = root @ root.T + 0.1 * np.eye(size), random.normal(size=size)
+    A, c = random.normal(size=(limits, size)), 0.1 * random.normal(size=limits)
+    low, high = -0.2 * np.ones(size), 0.1 * np.ones(size)
+
+    def value(d: np.ndarray) -> float:
+        return 0.5 * d @ B @ d + g @ d + np.sum(np.minimum(A @ d + c, 0) ** 2) / (2 * SOFTNESS)
+
+    bounds = list(zip(low, high, strict=True))
+    other = minimize(value, np.zeros(size), bounds=bounds, method="L-BFGS-B", tol=1e-14)
+    program = Program(*map(as_values, (B, g, A, c, np.zeros(limits), low, high)))
+    d, prices = jax.jit(solve)(program)
+    assert value(np.asarray(d, float)) == pytest.approx(other.fun, rel=1e-4)
+    assert (np.asarray(prices) >= 0).all()
+    assert (np.asarray(d) >= low - 1e-7).all() and (np.asarray(d) <= high + 1e-7).all()

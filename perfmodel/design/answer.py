@@ -26,6 +26,7 @@ PART_NAMES = {
     "stacks": "HBM interface",
     "channels": "HBM interface",
     "links": "links",
+    "bridges": "links",
     "fixed": "fixed",
 }
 """What kinds of area are called where a die is drawn."""
@@ -76,7 +77,7 @@ def areas(problem: Problem, x: np.ndarray) -> dict[str, float]:
 def _areas(part: Part) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, area in part.made.blocks.items():
-        label = PART_NAMES[name]
+        label = PART_NAMES.get(name, name)
         found[label] = found.get(label, 0.0) + float(area) * 1e6
     return found
 

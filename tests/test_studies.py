@@ -191,6 +191,19 @@ def test_a_die_takes_as_many_devices_as_its_edge():
     assert kind("ddr5").capacity == pytest.approx(18 * 32e9)
 
 
+def test_a_question_becomes_a_row_that_can_be_served():
+    from perfmodel.inference.cases import block_of, plan_of
+    from perfmodel.studies.machines import Asked, Load, Machine, _row, setting_of
+
+    machine = Machine("H100", "h100-sxm", 8, weights="fp8", cache="fp8")
+    row = _row(
+        Asked(machine, "llama-3.1-8b", Load(4, 100, 50)), setting_of(machine, "llama-3.1-8b")
+    )
+    numbers = block_of([row])[2]
+    assert (numbers["users"][0], numbers["prompt"][0], numbers["output"][0]) == (4, 100, 50)
+    assert numbers["tp"][0] == 8 and not row[0].row.arrives and not plan_of([row[0]]).overflows
+
+
 def test_a_pool_holds_caches_without_weights():
     from perfmodel.studies.hybrids import _room
 

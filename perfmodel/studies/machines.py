@@ -14,7 +14,7 @@ from perfmodel.breakdown import BOUND_OF, BOUNDS, JOULES, SECONDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.cases import Case, of_rows
-from perfmodel.inference.overflow import overflow_of
+from perfmodel.inference.overflow import Pool
 from perfmodel.inference.placement import place
 from perfmodel.inference.rows import Row
 from perfmodel.inference.serving import occupied
@@ -194,8 +194,7 @@ def _row(asked: Asked, given: Setting) -> tuple[Case, Split]:
     numbers = dict.fromkeys(Row._fields, 0.0) | split._asdict()
     numbers |= {"isl": load.prompt, "osl": load.output, "concurrency": load.users}
     users = {"length_ratio": 1.0, "requests_per_user": np.inf, "requests_per_s": np.nan}
-    _, pool = overflow_of({}, given.chip, given.stem)
-    return Case(0, given, Row(**(numbers | users)), "serving", [split], pool), split
+    return Case(0, given, Row(**(numbers | users)), "serving", [split], Pool()), split
 
 
 def _seen(asked: Asked, look: Look, place: int) -> Seen:

@@ -64,10 +64,10 @@ def joules(found: Cloud, draws: Draws) -> np.ndarray:
         slow = seen.speed / found.speed[i]
         idle = seen.idle * slow * statics[stem].drawn / statics[stem].nominal
         counted = seen.joules - seen.idle
-        if family_of(seen) == HBM:
-            rows.append((counted * scale[stem] + idle) * around[stem])
-            continue
         most = float(load_chip(stem).peak_power) * seen.asked.machine.chips * seen.held * slow
+        if family_of(seen) == HBM:
+            rows.append(counted * scale[stem] + idle + around[stem] * most)
+            continue
         least_ = np.minimum(counted + idle, most)
         rows.append(least_ ** (1 - hidden[stem]) * most ** hidden[stem])
     return np.stack(rows)

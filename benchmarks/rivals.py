@@ -1,0 +1,203 @@
+"""Other searches of the same landscape: each sees unit coordinates, choices among them, and one number."""
+
+import contextlib
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import qmc
+
+from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.problem import Problem
+from perfmodel.design.starts import BATCH, evaluate, merit, nearest_whole
+
+
+class Spent(NamedTuple):
+    """A place of a search's curve: evaluations and seconds so far, and the least value within limits."""
+
+    evaluations: float
+    seconds: float
+    value: float
+
+
+class Budget(Exception):  # noqa: N818
+    """All evaluations are spent."""
+
+
+class Game:
+    """A problem as a rival sees it: coordinates in, a number out, everything counted.
+
+    Numbers of things are rounded, so that every design that counts is a whole one; discrete choices
+    are coordinates too, cut into equal parts.
+    """
+
+    def __init__(self, problem: Problem, whole: np.ndarray, most: int) -> None:
+        self.problem, self.whole, self.most = problem, whole, most
+        self.size = len(problem.names) + len(problem.options)
+        self.began, self.count, self.best = time.perf_counter(), 0, np.inf
+        self.curve: list[Spent] = []
+
+    def many(self, points: np.ndarray) -> np.ndarray:
+        """Merit of points, one a row: the value and ten times what limits are broken by."""
+        if self.count >= self.most:
+            raise Budget
+        split = len(self.problem.names)
+        unit = nearest_whole(self.problem, np.clip(points[:, :split], 0, 1), self.whole)
+        parts = np.array(self.problem.options)
+        choice = np.minimum((np.clip(points[:, split:], 0, 1) * parts).astype(np.int32), parts - 1)
+        value, slack = evaluate(self.problem, unit, choice.astype(np.int32))
+        kept = np.all(slack > -TOLERANCE, axis=1) & np.isfinite(value)
+        self.count += len(points)
+        self.best = min(self.best, float(np.min(value[kept], initial=np.inf)))
+        self.curve.append(Spent(self.count, time.perf_counter() - self.began, self.best))
+        return np.minimum(merit(value, slack), 1e6)
+
+    def one(self, point: np.ndarray) -> float:
+        """Merit of one point."""
+        return float(self.many(np.asarray(point)[None])[0])
+
+
+def sobol(game: Game, seed: int) -> None:
+    """A scrambled Sobol sequence."""
+    points = qmc.Sobol(game.size, rng=np.random.default_rng(seed))
+    while True:
+        game.many(points.random(BATCH))
+
+
+def uniform(game: Game, seed: int) -> None:
+    """Points at random, as many together as are compiled."""
+    random = np.random.default_rng(seed)
+    while True:
+        game.many(random.random((BATCH, game.size)))
+
+
+def cma_es(game: Game, seed: int) -> None:
+    """CMA-ES (pycma) in the unit box, its population twice as large at each restart (IPOP)."""
+    import cma
+
+    size = 4 + int(3 * np.log(game.size))
+    for again in range(100):
+        options: dict[str, Any] = {"bounds": [0, 1], "verbose": -9, "seed": 1000 * seed + again + 1}
+        options |= {"popsize": size * 2 ** min(again, 6)}
+        start = np.random.default_rng([seed, again]).random(game.size)
+        search = cma.CMAEvolutionStrategy(start, 0.3, options)
+        while not search.stop():
+            points = search.ask()
+            search.tell(points, game.many(np.array(points)).tolist())
+
+
+def tpe(game: Game, seed: int) -> None:
+    """Optuna's tree-structured Parzen estimator."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True))
+    while True:
+        trial = study.ask()
+        point = [trial.suggest_float(f"x{i}", 0, 1) for i in range(game.size)]
+        study.tell(trial, game.one(np.array(point)))
+
+
+def nsga(game: Game, seed: int) -> None:
+    """NSGA-II (pymoo) with the objective and what limits are broken by as one goal."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import Problem as Task
+    from pymoo.optimize import minimize as run
+
+    class Played(Task):
+        def __init__(self) -> None:
+            super().__init__(n_var=game.size, n_obj=1, xl=0.0, xu=1.0)
+
+        def _evaluate(self, x: np.ndarray, out: dict, *args: Any, **kwargs: Any) -> None:
+            out["F"] = game.many(x)[:, None]
+
+    run(Played(), NSGA2(pop_size=100), ("n_gen", 10_000), seed=seed + 1)
+
+
+def slsqp(game: Game, seed: int) -> None:
+    """SLSQP (scipy) with finite differences, from random starts, choices taken at random and held."""
+    random, split = np.random.default_rng(seed), len(game.problem.names)
+    while True:
+        choice = random.random(game.size - split)
+
+        def loss(x: np.ndarray, choice: np.ndarray = choice) -> float:
+            return game.one(np.concatenate([x, choice]))
+
+        bounds = [(0.0, 1.0)] * split
+        steps = {"eps": 1e-3, "maxiter": 200}
+        minimize(loss, random.random(split), method="SLSQP", bounds=bounds, options=steps)
+
+
+def bayes(game: Game, seed: int) -> None:
+    """BoTorch: a Gaussian process and the logarithm of expected improvement, one point at a time."""
+    import torch
+    from botorch.acquisition import qLogExpectedImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.optim import optimize_acqf
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    torch.manual_seed(seed)
+    points = qmc.Sobol(game.size, rng=np.random.default_rng(seed)).random(2 * game.size)
+    found = game.many(points)
+    box = torch.tensor([[0.0] * game.size, [1.0] * game.size], dtype=torch.double)
+    while True:
+        x = torch.tensor(points, dtype=torch.double)
+        y = -torch.tensor(found, dtype=torch.double).clamp(max=float(np.median(found)) + 5)[:, None]
+        model = SingleTaskGP(x, (y - y.mean()) / y.std())
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        gain = qLogExpectedImprovement(model, best_f=((y - y.mean()) / y.std()).max())
+        new, _ = optimize_acqf(gain, box, q=1, num_restarts=4, raw_samples=64)
+        points = np.concatenate([points, new.numpy()])
+        found = np.concatenate([found, game.many(points[-1:])])
+
+
+class Rival(NamedTuple):
+    """A search: what it runs, what must be installed, and its cap on evaluations, here and when quick."""
+
+    run: Callable[[Game, int], None]
+    package: str
+    most: int
+    quick: int
+
+
+RIVALS = {
+    "Sobol": Rival(sobol, "scipy", 65_536, 16_384),
+    "CMA-ES": Rival(cma_es, "cma", 20_000, 10_000),
+    "Optuna TPE": Rival(tpe, "optuna", 400, 100),
+    "BoTorch qLogEI": Rival(bayes, "botorch", 100, 30),
+    "NSGA-II": Rival(nsga, "pymoo", 20_000, 10_000),
+    "SLSQP": Rival(slsqp, "scipy", 5_000, 1_500),
+}
+"""By name; random points at equal wall clock are counted apart."""
+
+
+def installed(rival: Rival) -> bool:
+    """Whether its package is there."""
+    return importlib.util.find_spec(rival.package) is not None
+
+
+def play(rival: Rival, game: Game, seed: int, seconds: float = np.inf) -> list[Spent]:
+    """Run a rival until its evaluations, or `seconds`, are spent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(Budget):
+            rival.run(_Clocked(game, seconds), seed)
+    return game.curve
+
+
+class _Clocked(Game):
+    """The same game, which ends after some seconds."""
+
+    def __init__(self, game: Game, seconds: float) -> None:
+        self.__dict__ = game.__dict__
+        self.seconds = seconds
+
+    def many(self, points: np.ndarray) -> np.ndarray:
+        if time.perf_counter() - self.began > self.seconds:
+            raise Budget
+        return super().many(points)

@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference import overflow
-from perfmodel.inference.alike import gather, in_blocks, stack
+from perfmodel.inference.alike import BLOCKS, gather, in_blocks, stack
 from perfmodel.inference.overflow import Pool, overflow_of, with_overflow
 from perfmodel.inference.rows import Row, mode_of, read_row
 from perfmodel.inference.serving import largest_batch
@@ -111,10 +111,21 @@ def block_of(rows: Sequence[tuple[Case, Split]]) -> Block:
     return *trees, numbers_of(rows)
 
 
-@eqx.filter_jit
 def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     """A function of chip, plan, model and traffic over a block of rows; compiled once a form and size."""
+    few = len(jax.tree.leaves(block)[0]) <= BLOCKS[0] and jax.default_backend() == "cpu"
+    return (_mapped_few if few else _mapped_many)(function, plan, block)
+
+
+def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     return jax.vmap(lambda chip, model, row: function(*settled(chip, plan, model, row)))(*block)
+
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""For a few rows: compiling them is what takes long, and so takes half as long."""
+
+_mapped_many = eqx.filter_jit(_mapped)
+_mapped_few = eqx.filter_jit(compiler_options=QUICK)(_mapped)  # pyright: ignore[reportCallIssue]
 
 
 def settled(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import READ
 from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of, read_row
 from perfmodel.kernels.rows import framework_of
 from perfmodel.library.chip import chip_file, load_chip
@@ -20,8 +19,8 @@ from perfmodel.library.model import load_model
 OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *WHOLE, "burst")
 """Columns that vary slowest, in this order: with them changes what is compiled, or how it is spread."""
 
-INNER = tuple(name for name in Row._fields if name not in WHOLE)
-"""Columns that vary fastest: plain numbers."""
+INNER = tuple(name for name in Row._fields if name not in (*WHOLE, "requests_per_s"))
+"""Columns that vary fastest: plain numbers. Requests that come at a rate are not swept."""
 
 MOST_POINTS = 10**10
 """Of one sweep: what a week of a fast machine prices."""
@@ -168,10 +167,11 @@ def _text(value: Any) -> str:
 
 
 def _check_name(name: str) -> None:
-    if name not in READ:
-        close = nearest(name, READ)
+    known = (*OUTER, *INNER)
+    if name not in known:
+        close = nearest(name, known)
         those = f"the nearest are {', '.join(close)}; " if close else ""
-        raise InputError(f"{name[:40]}: there is no such column; {those}known are {named(READ)}.")
+        raise InputError(f"{name[:40]}: there is no such column; {those}known are {named(known)}.")
 
 
 def _serving(word: str) -> None:

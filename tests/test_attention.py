@@ -224,9 +224,11 @@ def test_sglang_scores_what_a_window_hides_in_fp8_and_skips_its_products():
     full, cut = (prefill(shape(8, 8), 4096, 4096, plan, window=w) for w in (4096.0, 256.0))
     # 4096 x 4097 / 2 pairs, of which a window of 256 leaves 256 x 257 / 2 + 3840 x 256.
     shown, hidden = 1_015_936, 8_390_656 - 1_015_936
+    assert cut.demand.matrix is not None and full.demand.matrix is not None
     assert float(cut.demand.matrix / full.demand.matrix) == pytest.approx(shown / 8_390_656)
     multiplied = shown + 64 * 64 * 64  # an edge of 64 blocks of 64 rows, half a tile of keys twice
     exponential = 2 * 8 * shown * (1 + hidden / multiplied)  # batch 2, 8 heads
+    assert cut.demand.exponential is not None
     assert float(cut.demand.exponential) == pytest.approx(exponential, rel=1e-4)
 
 

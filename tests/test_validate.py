@@ -306,7 +306,11 @@ def test_a_wrong_word_is_one_sentence(tmp_path: Path):
 
 
 def test_without_scikit_learn_the_forest_is_left_out(small, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rivals.importlib.util, "find_spec", lambda name: None)
+    find = rivals.importlib.util.find_spec
+    absent = {"sklearn"}
+    monkeypatch.setattr(
+        rivals.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+    )
     status, out, err = command(*WORDS)
     assert (status, err) == (0, "") and "scikit-learn is not installed" in out
 

@@ -36,9 +36,7 @@ def record(name: str, graded: Sequence[Graded]) -> dict[str, Any]:
         "tpot_median_once": weighted_median(tpot, weights),
         "tpot_bias": _median(np.log([one.tpot / one.run.tpot for one in graded])),
         **{f"{rival}_tpot_median": _rival(graded, rival) for rival in RIVALS},
-        "configurator_n": sum(
-            np.isfinite(one.rivals.get("configurator", np.nan)) for one in graded
-        ),
+        "configurator_n": int(np.sum(np.isfinite(_answers(graded, "configurator")))),
         "ttft_n": len(roomy),
         "ttft_mape": _mean(ttft),
         "ttft_median": _median(ttft),
@@ -53,9 +51,12 @@ RIVALS = ("roofline", "operators", "configurator")
 
 def _rival(graded: Sequence[Graded], rival: str) -> float | None:
     """Median error of a rival's TPOT, where it has an answer."""
-    known = [(one.rivals.get(rival, np.nan), one.run.tpot) for one in graded]
-    off = errors(*zip(*known, strict=True)) if known else np.empty(0)
+    off = errors(_answers(graded, rival), [one.run.tpot for one in graded])
     return _median(off[np.isfinite(off)])
+
+
+def _answers(graded: Sequence[Graded], rival: str) -> list[float]:
+    return [one.rivals.get(rival, np.nan) for one in graded]
 
 
 def errors(predicted: Sequence[float], measured: Sequence[float]) -> np.ndarray:

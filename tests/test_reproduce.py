@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.grades import Graded, anchored, tau, tau_within, weighted_median
+from perfmodel.calibration.grades import (
+    Graded,
+    anchored,
+    record,
+    tau,
+    tau_within,
+    weighted_median,
+)
 from perfmodel.calibration.leave_out import FINE, _best
 from perfmodel.calibration.runs import TABLE, Run, once, read_runs
 from perfmodel.errors import InputError
@@ -113,6 +120,13 @@ def test_kendall_s_tau_counts_pairs_in_order():
     assert tau(right) == pytest.approx(1.0)
     assert tau([right[0], right[1]._replace(tpot=9.0), right[2]]) == pytest.approx(1 / 3)
     assert tau_within(right[:2], lambda run: run.cells["model"]) is None
+
+
+def test_a_record_of_errors_is_json_and_counts_the_answers_of_a_rival():
+    group = [_graded("a", 2.0, 1.0), _graded("b", 4.0, 3.0)]
+    found = record("all", [group[0]._replace(rivals={"configurator": 1.5}), group[1]])
+    assert json.loads(json.dumps(found))["configurator_n"] == 1
+    assert found["configurator_tpot_median"] == pytest.approx(0.5)
 
 
 def test_one_measured_point_scales_its_configuration_and_is_left_out():

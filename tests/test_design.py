@@ -11,7 +11,7 @@ import pytest
 
 from perfmodel.design.chip import Stuff, build, design
 from perfmodel.design.pose import pose
-from perfmodel.design.presets import presets, question
+from perfmodel.design.presets import find_study, presets, question
 from perfmodel.design.problem import Problem
 from perfmodel.design.space import read_space, start_vector
 from perfmodel.design.study import Study, read_study
@@ -177,6 +177,14 @@ def test_a_study_has_defaults_for_all_but_what_it_is_about():
         "constraints",
         "workload",
     }
+
+
+def test_a_folder_does_not_hide_a_preset_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "joules").mkdir()
+    assert find_study(Path("joules"))[0] == "joules"
 
 
 @pytest.mark.parametrize("name", presets())

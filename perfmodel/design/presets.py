@@ -26,7 +26,7 @@ def find_study(name: Path) -> tuple[str, Study]:
     - `InputError`: when there is neither.
     """
     found = presets()
-    if str(name) in found and not name.exists():
+    if str(name) in found and not name.is_file():
         name = found[str(name)]
     elif name.suffix != ".toml" and not name.exists():
         raise InputError(

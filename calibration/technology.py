@@ -16,6 +16,7 @@ from perfmodel.files import write_toml
 from perfmodel.hardware.area import AreaConstants, die_area, tiles, wafer_area
 from perfmodel.hardware.cost import CostConstants, bill
 from perfmodel.hardware.power import Activity, PowerConstants, clock_share, drawn
+from perfmodel.hardware.technology import stacked
 from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import ConstantFile, Known, load_constants
 from perfmodel.library.efficiency import FITTED
@@ -68,14 +69,9 @@ PINS = (Pin("WSE-3", "sram", 23112e-6, 0.15, "SemiAnalysis, 2026: about half of 
 """Totals do not fix the split between parts; these do. PHYs and controllers are facts of technologies."""
 
 
-def stack(modules: Sequence[Any]) -> Any:
-    """Modules of one kind along a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)
-
-
 def area_question(constants: Known, dies: Sequence[KnownDie]) -> Question:
     """Die areas, and the areas of pinned parts, which belong to their die."""
-    parts, made = stack([d.parts for d in dies]), stack([d.technology for d in dies])
+    parts, made = stacked([d.parts for d in dies]), stacked([d.technology for d in dies])
     whole = jnp.asarray([d.kind == "wafer" for d in dies])
     names = [d.name for d in dies]
     pins = [pin for pin in PINS if pin.die in names]
@@ -99,8 +95,8 @@ def power_question(constants: Known) -> Question:
     chips, seen = known_powers(), measured_powers()
     names = [chip.name for chip in chips]
     owner = [*range(len(chips)), *(names.index(one.name) for one in seen)]
-    many = stack([(chips[i].parts, as_scalar(chips[i].area), chips[i].technology) for i in owner])
-    activity = stack([chip.activity for chip in chips] + [one.activity for one in seen])
+    many = stacked([(chips[i].parts, as_scalar(chips[i].area), chips[i].technology) for i in owner])
+    activity = stacked([chip.activity for chip in chips] + [one.activity for one in seen])
     rests = jnp.asarray([False] * len(chips) + [one.state == "idle" for one in seen])
     limits = jnp.arange(len(owner)) < len(chips)
 

@@ -171,3 +171,20 @@ def without(base: Subject, tier: str, *fields: str) -> np.ndarray:
     values = base.values.copy()
     values[base.where(*(f"{tier}.{field}" for field in fields))] = 0.0
     return values
+
+
+BETTER = {
+    "matrix": ("matrix.bf16",),
+    "vector": ("vector",),
+    "exponential": ("exponential",),
+    "shared": ("shared.bandwidth",),
+    "main": ("main.bandwidth",),
+    "far": ("far.bandwidth",),
+    "network": ("scale_up.bandwidth",),
+    "fabric": ("scale_out.bandwidth",),
+    "power": ("peak_power",),
+    "clock": ("clock",),
+}
+"""More of it is never slower. Not listed: private bandwidth and capacities, which move data from
+tier to tier (two tiers read at once can beat the faster alone), and cores at equal rates, which
+are smaller cores."""

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from help import (
+    BETTER,
     CHIPS,
     H100,
     KERNELS,
@@ -69,23 +70,6 @@ def above_the_roofline(base: Subject, designs: np.ndarray) -> None:
         # One unit a second is added to every rate.
         least = demand / (designs[:, base.where(field)[:1]] + 1.0)
         assert np.all(np.asarray(costs.time) >= least * (1 - ROUNDING)), name
-
-
-BETTER = {
-    "matrix": ("matrix.bf16",),
-    "vector": ("vector",),
-    "exponential": ("exponential",),
-    "shared": ("shared.bandwidth",),
-    "main": ("main.bandwidth",),
-    "far": ("far.bandwidth",),
-    "network": ("scale_up.bandwidth",),
-    "fabric": ("scale_out.bandwidth",),
-    "power": ("peak_power",),
-    "clock": ("clock",),
-}
-"""More of it is never slower. Not listed: private bandwidth and capacities, which move data from
-tier to tier (two tiers read at once can beat the faster alone), and cores at equal rates, which
-are smaller cores."""
 
 
 def never_slower(base: Subject, designs: np.ndarray) -> None:

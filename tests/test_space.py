@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from help import H100, QUICK, WSE
+from help import BETTER, H100, QUICK, WSE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from space import COMMON, FORMS, TOGETHER, Found, Space, space
@@ -86,19 +86,6 @@ def bytes_are_kept_once_and_no_tier_holds_more_than_it_can(at: Priced) -> None:
 
 
 TIERS = ("private", "shared", "main", "far")
-
-BETTER = {
-    "matrix": ("matrix.bf16",),
-    "vector": ("vector",),
-    "exponential": ("exponential",),
-    "shared": ("shared.bandwidth",),
-    "main": ("main.bandwidth",),
-    "far": ("far.bandwidth",),
-    "network": ("scale_up.bandwidth",),
-    "fabric": ("scale_out.bandwidth",),
-    "power": ("peak_power",),
-    "clock": ("clock",),
-}
 
 
 def more_hardware_is_never_slower(at: Priced) -> None:

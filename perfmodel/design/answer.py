@@ -7,11 +7,11 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.problem import Assessed, Problem, assess, system
+from perfmodel.design.problem import Assessed, Problem, assess, money, system
 from perfmodel.design.search import Found, Result
 from perfmodel.design.space import Space, shown
 from perfmodel.design.study import LARGER, Study
-from perfmodel.design.system import Part, owned
+from perfmodel.design.system import Part
 from perfmodel.design.worth import Worth, worth
 from perfmodel.units import as_scalar, as_values
 
@@ -82,11 +82,10 @@ def _areas(part: Part) -> dict[str, float]:
     return found
 
 
-def exact_value(problem: Problem, best: Found) -> float:
+def exact_value(problem: Problem, space: Space, best: Found) -> float:
     """The value of a design in whole cores, tiles, waves and splits."""
     exact = dataclasses.replace(problem, integer=True)
-    low, high = np.asarray(problem.low, float), np.asarray(problem.high, float)
-    found = assessed(exact, low + (high - low) * best.unit, best.choice)
+    found = assessed(exact, vector(space, best.unit), best.choice)
     return -float(found.objective)
 
 
@@ -120,7 +119,7 @@ def as_dict(found: Answer) -> dict[str, Any]:
     """What `result.json` holds."""
     study, space, best, result = found.study, found.space, found.best, found.result
     seen = found.assessed()
-    exact = exact_value(found.problem, best)
+    exact = exact_value(found.problem, space, best)
     return {
         "study": study.model_dump(),
         "best": shown(space, vector(space, best.unit)) | made_of(study, best.choice),
@@ -184,8 +183,8 @@ def _in_usd(found: Answer, seen: Assessed, gain: float) -> dict[str, float]:
     """What a relative gain of money saves over the life of one chip: of all that it costs to run."""
     if not set(found.study.objective.weights) <= set(IN_USD):
         return {}
-    problem, parts, served = found.problem, seen.parts[0], seen.served[0]
-    spent = owned(parts, problem.limits.power, problem.owner, served.rate * served.energy)
+    problem, parts = found.problem, seen.parts[0]
+    spent = money(problem, parts, seen.served[0])
     chips = sum(float(part.chips) for part in parts)
     life = float(spent.running * problem.owner.life) / chips
     return {"usd_per_unit": gain * life}

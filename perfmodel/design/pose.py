@@ -9,7 +9,7 @@ from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable
 from perfmodel.design.system import Load
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
-from perfmodel.hardware.technology import Device
+from perfmodel.hardware.technology import Device, stacked
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
@@ -46,8 +46,8 @@ def pose(study: Study) -> Problem:
     return Problem(
         base=restrict(load_chip(stem, loads[0].plan), kinds),
         old=silicon(chip_files()[stem].node),
-        nodes=_stack([silicon(name) for name in table.node]),
-        memories=_stack([_memory(name, table.year) for name in table.memory]),
+        nodes=stacked([silicon(name) for name in table.node]),
+        memories=stacked([_memory(name, table.year) for name in table.memory]),
         link=wires(table.link),
         constants=load_constants().values,
         owner=load_ownership(),
@@ -85,10 +85,6 @@ def _figures(study: Study) -> dict[str, float]:
 def _curve(study: Study) -> Curve:
     price = study.objective.price
     return Curve(price.usd_per_million_tokens * 1e-6, price.tokens_per_s, price.exponent)
-
-
-def _stack(modules: list):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)
 
 
 def _memory(name: str, year: str) -> Device:

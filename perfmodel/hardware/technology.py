@@ -5,6 +5,7 @@ functions of `area`, `yields`, `power` and `cost` take one of each.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -78,6 +79,9 @@ class Wires(eqx.Module):
     edge: Scalar = eqx.field(converter=as_scalar)
 
 
+T = TypeVar("T")
+
+
 class Technology(eqx.Module):
     """What one chip is made of: its node, its main memory and its links."""
 
@@ -86,6 +90,6 @@ class Technology(eqx.Module):
     link: Wires
 
 
-def stacked(modules: Sequence[Technology]) -> Technology:
-    """Technologies along a leading axis, for `vmap`."""
+def stacked(modules: Sequence[T]) -> T:
+    """Modules of one form, such as technologies, or tuples of them, along a leading axis, for `vmap`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)

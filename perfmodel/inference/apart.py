@@ -52,21 +52,19 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
     host = decode.chip.efficiency.host
     alone = host.first + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
     tpot, total = _balance(full.time, one.time, most, each, alone, traffic, spacing)
-    later = jnp.maximum(traffic.output - 1, 0.0)
     burst = host.burst * spacing * traffic.users / 2 / traffic.rounds
     queue = (each / most - 1) * traffic.output * tpot
     place_full = place(decode.chip, decode.plan, model, most, traffic.prompt + traffic.output)
     place_prompt = place(
         prefill.chip, prefill.plan, model, prefill.plan.data * prefill.plan.pipeline, traffic.prompt
     )
-    joules = prompt.energy / prefill.plan.data + later * full.energy / most / traffic.tokens
     return Service(
-        ttft=total - later * tpot + burst + queue,
+        ttft=total - traffic.later * tpot + burst + queue,
         tpot=tpot,
         total=total + queue,
         users=traffic.users,
         batch=most * decode.workers,
-        energy=joules / traffic.output,
+        energy=traffic.a_token(prompt.energy / prefill.plan.data, full.energy, most),
         slack=jnp.minimum(place_full.slack, place_prompt.slack),
         seconds=full.breakdown.by_bound(),
     )

@@ -47,7 +47,7 @@ def serve_arrivals(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic)
     decoding = traffic.rate * traffic.output * tpot
     wait = behind(traffic.rate, found.steps.longer) + for_room(decoding, places, traffic.rate)
     ttft = chip.efficiency.host.first + found.steps.prompt + busy * tpot / 2 + wait
-    total = ttft + jnp.maximum(traffic.output - 1, 0.0) * tpot
+    total = ttft + traffic.later * tpot
     return Service(
         ttft=ttft,
         tpot=tpot,

@@ -7,8 +7,6 @@ all-in (`hardware.power.all_in`), static power $P_0$, $r$ tokens/s of a chip, an
 wall for each watt of the chips: fans, host, conversion.
 """
 
-import jax.numpy as jnp
-
 from perfmodel.breakdown import JOULES
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.serving import in_flight, loop_passes
@@ -27,10 +25,9 @@ def token_joules(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -
     """
     batch = in_flight(chip, plan, model, traffic)
     step, prompt, *_ = costs(chip, plan, model, loop_passes(chip, plan, model, traffic, batch))
-    later = jnp.maximum(traffic.output - 1, 0.0)
-    first = prompt.breakdown.joules / traffic.together
-    joules = first + later * step.breakdown.joules / batch / traffic.tokens
-    return (joules / traffic.output).at[JOULES.index("idle")].set(0.0)
+    first = prompt.breakdown.joules / traffic.at_once(plan.data)
+    joules = traffic.a_token(first, step.breakdown.joules, batch)
+    return joules.at[JOULES.index("idle")].set(0.0)
 
 
 def power_at(

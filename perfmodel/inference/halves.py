@@ -113,16 +113,14 @@ def serve_halves(
     waits = closed_loop(steps, first.chip.efficiency.host, traffic)
     length = traffic.prompt + traffic.output
     slack = [place(half.chip, half.plan, half.model, batch, length).slack for half in pair]
-    later = jnp.maximum(traffic.output - 1, 0.0)
-    prompts = jnp.maximum(traffic.together, first.plan.data)
-    joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
+    one = prompt.energy / traffic.at_once(first.plan.data)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
         total=waits.total,
         users=traffic.users,
         batch=batch,
-        energy=joules / traffic.output,
+        energy=traffic.a_token(one, step.energy, batch),
         slack=jnp.minimum(*slack),
         seconds=step.seconds,
         busy=jnp.stack([*step.busy, micros[best]]),
@@ -157,7 +155,7 @@ def _step(
 def _prompts(pair: tuple, link: Link, model: Transformer, traffic: Traffic) -> Together:
     """The prompts that start together, at least one on each data rank of attention."""
     new = traffic.prompt - traffic.cached
-    count = jnp.maximum(traffic.together, pair[0].plan.data)
+    count = traffic.at_once(pair[0].plan.data)
     turns = []
     for half in pair:
         one = prompt_pass(half.chip, half.plan, half.model, count, new, traffic.prompt)

@@ -104,7 +104,7 @@ def closed_loop(steps: Steps, host: HostEfficiency, traffic: Traffic) -> Waits:
     burst = host.burst * steps.longer * others / 2 / traffic.rounds
     prompt = host.first + steps.prompt + busy * tpot / 2
     queue = (traffic.users / steps.batch - 1) * traffic.output * tpot
-    total = prompt + queue + jnp.maximum(traffic.output - 1, 0.0) * tpot
+    total = prompt + queue + traffic.later * tpot
     return Waits(prompt + burst + queue, tpot, total)
 
 
@@ -153,11 +153,9 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch
         busy = longer(plan, step.time, prompt.time, mixed[0].time)
     else:
         busy = occupied(passes[1], prompt.time) / plan.data
-    later = jnp.maximum(traffic.output - 1, 0.0)
-    prompts = jnp.maximum(traffic.together, plan.data)
-    joules = prompt.energy / prompts + later * step.energy / batch / traffic.tokens
+    joules = traffic.a_token(prompt.energy / traffic.at_once(plan.data), step.energy, batch)
     steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, busy)
-    return Priced(steps, joules / traffic.output, step.breakdown.by_bound())
+    return Priced(steps, joules, step.breakdown.by_bound())
 
 
 def _streaming(chip: Chip, step: Cost) -> Scalar:

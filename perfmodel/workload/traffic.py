@@ -1,11 +1,13 @@
 """What is asked of a machine."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.units import Scalar, Values, as_scalar
+
+S = TypeVar("S", Scalar, Values)
 
 MOST_DRAFTED = 16
 """Tokens guessed in a step, at most."""
@@ -36,6 +38,24 @@ class Traffic(eqx.Module):
     drafted: Scalar = eqx.field(converter=as_scalar, default=0.0)
     acceptance: Scalar = eqx.field(converter=as_scalar, default=0.0)
     rate: Scalar = eqx.field(converter=as_scalar, default=0.0)
+
+    @property
+    def later(self) -> Scalar:
+        """Output tokens after the first, which the prompt gives."""
+        return jnp.maximum(self.output - 1, 0.0)
+
+    def at_once(self, ranks: Scalar) -> Scalar:
+        """Prompts that a pass has: those that start together, at least one on each of its data `ranks`."""
+        return jnp.maximum(self.together, ranks)
+
+    def a_token(self, prompt: S, step: S, batch: Scalar) -> S:
+        """What one output token spends, its prompt's share included.
+
+        **Arguments:**
+
+        - `prompt`: spent for one prompt; `step`: in a decode step of `batch` sequences; in J, say.
+        """
+        return (prompt + self.later * step / batch / self.tokens) / self.output
 
     @property
     def tokens(self) -> Scalar:

@@ -47,6 +47,14 @@ def _facts(table: Any, sources: dict[str, str], prefix: str) -> list[Fact]:
     ]
 
 
+CHIP_NAMES = (
+    *("chip", "maker", "year", "execution", "bf16"),
+    *("SRAM", "main", "bandwidth", "parameters"),
+)
+MODEL_NAMES = ("model", "parameters", "active", "cache a token", "layers", "format")
+"""Columns of `perfmodel chips` and `perfmodel models`."""
+
+
 def chip_rows() -> list[tuple[str, ...]]:
     """Name, maker, year, execution, dense bf16, SRAM, main memory and its bandwidth, whether fitted."""
     return [

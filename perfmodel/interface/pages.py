@@ -179,14 +179,7 @@ def _short(text: str) -> str:
 
 def reproduce_page(report: dict[str, Any], rows: Sequence[made.Row]) -> Page:
     """Published and measured results beside predictions."""
-    tables = [
-        Table(title, names, lines)
-        for title, names, lines in (
-            ("Published", made.PUBLISHED_TABLE, made.published_lines(report)),
-            ("Serving", made.SERVING_TABLE, made.serving_lines(report)),
-        )
-        if lines
-    ]
+    tables = [Table(*table) for table in made.tables_of(report)]
     known = [row for row in rows if np.isfinite(row.predicted)]
     said = [f"{len(known)} published and measured results of {len(rows)} beside predictions."]
     pictures = [

@@ -266,6 +266,16 @@ SERVING_TABLE += ["roofline", "each operator", "AIConfigurator", "its rows"]
 SERVING_TABLE += ["TTFT median", "rows", "tau", "tau, same traffic"]
 
 
+def tables_of(report: dict[str, Any]) -> list[tuple[str, list[str], list[tuple[str, ...]]]]:
+    """Titles, names of columns and lines of the tables that have any."""
+    tables = [
+        ("Published", PUBLISHED_TABLE, published_lines(report)),
+        ("Each from the other models alone", LEFT_TABLE, left_lines(report)),
+        ("Serving", SERVING_TABLE, serving_lines(report)),
+    ]
+    return [table for table in tables if table[2]]
+
+
 def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each group."""
     return [

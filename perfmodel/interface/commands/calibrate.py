@@ -1,0 +1,99 @@
+"""`perfmodel calibrate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perfmodel.interface.commands.options import Folder, Json, check_places, fitted, listed
+from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
+
+
+def calibrate(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", help="aiconfigurator, the path of its wheel, or a CSV with latency_us."
+        ),
+    ],
+    out: Folder,
+    chips: Annotated[str, typer.Option(help="Only these chips, with commas.")] = "",
+    exclude_chips: Annotated[str, typer.Option(help="Not these chips, with commas.")] = "",
+    ops: Annotated[str, typer.Option(help="Only these operations, with commas.")] = "",
+    rows: Annotated[int, typer.Option(min=1, help="Training rows of each table, at most.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of training rows.")] = 0,
+    prior: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier fit to start from.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what OUT already holds.")] = False,
+    chip_file: Annotated[
+        Path | None, typer.Option(help="File of a chip that the library does not have.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Fit the model's parameters to measured kernel times.
+
+    With --ops serving, fit instead what the host adds in service, to the measured serving runs.
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
+    """
+    from perfmodel.calibration.calibrate import Options, sections, warnings_of
+    from perfmodel.calibration.calibrate import calibrate as run
+    from perfmodel.calibration.fit import check_solver
+    from perfmodel.calibration.sources import read_source
+
+    check_solver()
+    check_places(folder=out)
+    if listed(ops) == [SERVING]:
+        _hosts(data, out, fitted(prior), json_)
+        return
+    options = Options(out, rows, seed, fitted(prior), resume, chip_file)
+    wanted = (listed(chips), listed(exclude_chips), listed(ops))
+    tables, left_out = read_source(data, *wanted, chip_file, options.prior)
+    for line in warnings_of(tables, left_out):
+        warn(line)
+    with bar("fits", len(sections(tables))) as update:
+        count = iter(range(len(tables)))
+        found = run(
+            tables, options, lambda table: update(next(count), description=table.key.op), left_out
+        )
+    if json_:
+        show_json([one.key._asdict() | one.report for one in found])
+        return
+    names = ["table", "train", "held out", "mean", "median", "p90", "bias", "coverage"]
+    show_table("Error on held-out rows", names, [_fit_row(one) for one in found])
+    say(f"Parameters, the split with residuals, and versions are in {out}.")
+
+
+SERVING = "serving"
+"""The operation that stands for the host."""
+
+
+def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
+    from perfmodel.calibration.calibrate import in_units
+    from perfmodel.calibration.serving import calibrate_hosts
+
+    with bar("hosts", 4) as update:
+        count = iter(range(4))
+        found = calibrate_hosts(
+            data, out, prior, lambda name: update(next(count), description=name)
+        )
+    rows = [(name, {"runs": one.runs} | in_units(one.host)) for name, one in found.items()]
+    if json_:
+        show_json([{"framework": name} | values for name, values in rows])
+        return
+    names = ["framework", *rows[0][1]]
+    show_table("What the host adds", names, [(name, *map(str, row.values())) for name, row in rows])
+    say(f"The parameters are in {out / 'serving.toml'}.")
+
+
+def _fit_row(found: Any) -> tuple[str, ...]:
+    key, report = found.key, found.report
+    formats = key.dtype if key.cache in ("", key.dtype) else f"{key.dtype}, {key.cache} cache"
+    name = f"{key.op} {key.chip} {key.framework or 'smooth'} {formats}"
+    shares = [
+        f"{100 * report[field]:.1f} %" for field in ("mean", "median", "p90", "bias", "coverage")
+    ]
+    return (name, str(report["train_rows"]), str(report["rows"]), *shares)

@@ -1,0 +1,52 @@
+"""`perfmodel explain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfmodel.interface.commands.options import Calibration, Json, Report, check_places, fitted
+from perfmodel.interface.terminal import bar, show_json, show_table
+
+
+def explain(
+    row: Annotated[
+        list[str],
+        typer.Argument(help="FILE.csv:NUMBER, or words such as chip=h100 op=gemm m=32 ..."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Picture to write: .png, .svg or .html.")
+    ] = None,
+    calibration: Calibration = None,
+    report: Report = None,
+    json_: Json = False,
+) -> None:
+    """Explain a prediction: what binds, kernel by kernel and term by term.
+
+    Example: perfmodel explain chip=h100 op=gemm dtype=bf16 m=32 n=8192 k=8192
+
+    Example: perfmodel explain chip=h100 n_chips=8 model=llama-3.1-70b isl=4096 osl=256 concurrency=32
+    """
+    from perfmodel.interface.explain import as_dict, lines_of, read_asked, terms_of
+    from perfmodel.interface.explain import explain as run
+
+    check_places(picture=out, report=report)
+    cells = read_asked(row)
+    with bar("compiling"):
+        found = run(cells, fitted(calibration))
+    if out is not None:
+        from perfmodel.interface.pages import drawn
+        from perfmodel.interface.plots import save
+
+        save(drawn(found), out)
+    if report is not None:
+        from perfmodel.interface.pages import explain_page
+        from perfmodel.interface.report import write_report
+
+        write_report(report, explain_page(found, cells))
+    if json_:
+        show_json(as_dict(found))
+    else:
+        title = f"{found.title}: {found.time * 1e6:,.4g} us"
+        show_table(title, ["kernel", "us", "share", "bound"], lines_of(found))
+        show_table("by term", ["term", "us", "share"], terms_of(found))

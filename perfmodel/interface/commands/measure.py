@@ -1,0 +1,41 @@
+"""`perfmodel measure`."""
+
+from typing import Annotated
+
+import typer
+
+from perfmodel.interface.commands.options import Out, check_places, listed
+from perfmodel.interface.terminal import bar, say
+
+
+def measure(
+    out: Out,
+    ops: Annotated[
+        str, typer.Option(help="Operations, with commas.")
+    ] = "gemm,attention_prefill,attention_decode,elementwise",
+    dtype: Annotated[
+        str, typer.Option(help="Formats, with commas: bf16, fp16, fp32, fp8, int8.")
+    ] = "bf16",
+    chip: Annotated[
+        str, typer.Option(help="Name to write for this machine's chip; JAX's if not given.")
+    ] = "",
+    rows: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Of each operation and format, at most.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="For all of it, about.")] = 180,
+    seed: Annotated[int, typer.Option(min=0, help="Of the shapes.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the rows OUT holds.")] = False,
+) -> None:
+    """Time this machine's own kernels with JAX, and write the rows that `calibrate` reads.
+
+    Example: perfmodel measure --out rows.csv --ops gemm,attention_decode --seconds 120
+    """
+    from perfmodel.calibration.measure import Asked, advice
+    from perfmodel.calibration.measure import measure as run
+
+    check_places(file=out)
+    asked = Asked(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)
+    with bar("kernels") as update:
+        found = run(asked, out, resume, update)
+    say(f"{found.rows} rows in {out}, {found.new} of them new.")
+    say(*found.failed[:3], advice(found, out))

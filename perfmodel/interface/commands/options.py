@@ -1,0 +1,95 @@
+"""Options that commands share, and what they come to."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perfmodel.interface.terminal import console, say
+
+Out = Annotated[Path, typer.Option("--out", help="File to write.")]
+Folder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="Folder of fitted parameters; as shipped if not given."),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help="Page to write (.html): tables, pictures, sources."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="File of the report to write.")]
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for pictures, every row, and the report."),
+]
+Measured = Annotated[str, typer.Option("--data", help="aiconfigurator, or the path of its wheel.")]
+
+
+def listed(words: str) -> list[str]:
+    """The words of an option, which stand between commas."""
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def fitted(calibration: Path | None) -> Path:
+    """The folder of fitted parameters that was asked for, or the shipped one."""
+    from perfmodel.library.efficiency import FITTED, check_fitted
+
+    if calibration is not None:
+        check_fitted(calibration)
+    return calibration or FITTED
+
+
+Place = Path | None
+
+
+def check_places(
+    *, file: Place = None, folder: Place = None, report: Place = None, picture: Place = None
+) -> None:
+    """Find out before any work whether these may be written, where they are asked for."""
+    from perfmodel.files import check_folder, check_place
+
+    if file is not None:
+        check_place(file)
+    if folder is not None:
+        check_folder(folder)
+    if report is not None:
+        from perfmodel.interface.report import check_report
+
+        check_report(report)
+    if picture is not None:
+        from perfmodel.interface.plots import check_picture
+
+        check_picture(picture)
+
+
+def show_definitions() -> None:
+    """Print what TTFT, TPOT and throughput mean."""
+    from perfmodel.interface.serving import DEFINITIONS
+
+    for word, meaning in DEFINITIONS.items():
+        console.print(f"{word}: {meaning}.", style="dim", soft_wrap=True)
+
+
+def write_report(path: Path, page: Any) -> None:
+    """Write a page, and say where it is."""
+    from perfmodel.interface.report import write_report as write
+
+    write(path, page)
+    say(f"The report is {path}.")
+
+
+def chip_names(begun: str) -> list[str]:
+    """Chips whose name begins so, for tab completion."""
+    return _begins("chips", begun)
+
+
+def model_names(begun: str) -> list[str]:
+    """Models whose name begins so, for tab completion."""
+    return _begins("models", begun)
+
+
+def _begins(folder: str, begun: str) -> list[str]:
+    from perfmodel.library.files import stems
+
+    return [stem for stem in stems(folder) if stem.startswith(begun.lower())]

@@ -1,0 +1,63 @@
+"""`perfmodel reproduce`."""
+
+from typing import Annotated
+
+import typer
+
+from perfmodel.interface.commands.options import (
+    Calibration,
+    JsonFile,
+    Measured,
+    Report,
+    ReportFolder,
+    check_places,
+    fitted,
+    listed,
+    show_definitions,
+    write_report,
+)
+from perfmodel.interface.terminal import bar, show_table
+
+
+def reproduce(
+    sets: Annotated[
+        str,
+        typer.Option(help="throughput, single-stream, serving (needs the data extra), or closed."),
+    ] = "throughput,single-stream,serving",
+    json_: JsonFile = None,
+    out: ReportFolder = None,
+    data: Measured = "aiconfigurator",
+    calibration: Calibration = None,
+    report: Report = None,
+) -> None:
+    """Put published and measured results beside predictions.
+
+    TTFT is the mean from sending a request to its first token, with the wait for room and the
+    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1). Throughput counts
+    output tokens, or input and output where the published value does.
+
+    Example: perfmodel reproduce --sets single-stream
+
+    Example: perfmodel reproduce --out reproduced
+    """
+    from perfmodel.calibration.aiconfigurator import locate
+    from perfmodel.interface import reproduce as made
+
+    check_places(file=json_, folder=out, report=report)
+    asked = listed(sets)
+    made.check_sets(asked)
+    if {"serving", made.CLOSED} & set(asked):
+        locate(data)
+    with bar("rows alike") as update:
+        found, rows, tables = made.reproduce(asked, data, fitted(calibration), update)
+    for table in made.tables_of(found):
+        show_table(*table)
+    show_definitions()
+    if out is not None:
+        made.write(found, rows, tables, out)
+    if json_ is not None:
+        made.write_json(found, json_)
+    if report is not None:
+        from perfmodel.interface.pages import reproduce_page
+
+        write_report(report, reproduce_page(found, rows))

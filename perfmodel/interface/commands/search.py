@@ -1,0 +1,54 @@
+"""`perfmodel search`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfmodel.errors import InputError
+from perfmodel.interface.commands.options import Json, check_places
+from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
+
+
+def search(
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="Study in TOML, or the name of a preset."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    starts: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Starts, instead of the study's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
+    json_: Json = False,
+) -> None:
+    """Search a chip, or a system of two pools of chips, by gradient, under limits.
+
+    The winner is priced again in whole tiles, waves and cores, and limits that bind get a price.
+
+    Example: perfmodel search --list
+
+    Example: perfmodel search cheap-tokens --out found
+    """
+    from perfmodel.interface.search import listed, prices, run_search, summary
+
+    if list_:
+        show_list("Presets", ["preset", "question"], listed(), json_)
+        return
+    if study is None or out is None:
+        raise InputError(
+            "give a study and --out, a folder to write; `perfmodel search --list` lists the presets."
+        )
+    check_places(folder=out)
+    with bar("steps of descent") as update:
+        report = run_search(study, out, resume, starts, seed, update)
+    if json_:
+        show_json(report)
+    else:
+        show_table("The design found", *summary(report))
+        show_table("What limits are worth", *prices(report))
+        say(f"result.json, designs.csv and report.html are in {out}.")
+    if report["stopped"]:
+        raise KeyboardInterrupt

@@ -1,0 +1,45 @@
+"""`perfmodel study`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfmodel.interface.commands.options import Json, check_places
+from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
+
+
+def study(
+    name: Annotated[
+        str, typer.Argument(help="A study, or the number of its claim, such as Q1.")
+    ] = "",
+    list_: Annotated[bool, typer.Option("--list", help="List the studies.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the answer, its table and its figure.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Test a public claim about SRAM, HBM and inference: an answer with numbers, and how sure it is.
+
+    Example: perfmodel study --list
+
+    Example: perfmodel study peak-bandwidth --out studies
+    """
+    from perfmodel.interface import studies as shown
+    from perfmodel.studies.contents import find, studies
+
+    if list_ or not name:
+        show_list("Studies", *shown.listing(studies()), json_)
+        return
+    asked = find(name)
+    check_places(folder=out)
+    with bar("machines alike") as update:
+        answer = asked.run(update)
+    written = shown.write(asked, answer, out) if out is not None else []
+    if json_:
+        show_json(shown.as_dict(asked, answer))
+        return
+    say(*shown.lines(asked, answer), "")
+    show_table(f"{asked.question}: {asked.title}", list(answer.table.names), shown.cells(answer))
+    say(*(f"Caveat: {caveat}" for caveat in answer.caveats))
+    say(*(f"Written: {path}" for path in written))

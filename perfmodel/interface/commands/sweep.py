@@ -1,0 +1,53 @@
+"""`perfmodel sweep`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfmodel.interface.commands.options import (
+    Calibration,
+    Report,
+    check_places,
+    fitted,
+    write_report,
+)
+from perfmodel.interface.terminal import bar, say
+
+
+def sweep(
+    grid: Annotated[
+        Path, typer.Argument(help="Grid in TOML: values of chip, model, isl, osl, concurrency ...")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .csv or .parquet.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the parts of a run that was stopped.")
+    ] = False,
+    calibration: Calibration = None,
+    report: Report = None,
+) -> None:
+    """Predict every point of a grid of chips, models, plans and traffic: millions of them.
+
+    A grid names columns of `predict serving`, each with one value, a list, or a range; and under
+    [hardware] factors on what the chips' files say.
+
+    isl = [1000, 8000]
+
+    concurrency = {low = 1, high = 256, points = 9, spacing = "log"}
+
+    Example: perfmodel sweep grid.toml --out points.parquet
+    """
+    from perfmodel.interface.sweep import sweep as run
+    from perfmodel.interface.sweep import use_all_cores
+
+    use_all_cores()
+    check_places(report=report)
+    with bar("points") as update:
+        found = run(grid, out, fitted(calibration), resume, update)
+    say(f"{found.points:,} points in {out}, {found.wrong:,} with an error.")
+    if found.wrong:
+        say(f"The first: {found.first}")
+    if report is not None:
+        from perfmodel.interface.sweep_page import sweep_page
+
+        write_report(report, sweep_page(grid, out))

@@ -1,0 +1,84 @@
+"""`perfmodel validate`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from perfmodel.interface.commands.options import (
+    Calibration,
+    JsonFile,
+    Measured,
+    Report,
+    ReportFolder,
+    check_places,
+    fitted,
+    listed,
+    write_report,
+)
+from perfmodel.interface.terminal import bar, say, show_table
+
+
+def validate(
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="quick (three minutes) or full (hours).")
+    ] = "quick",
+    chips: Annotated[str, typer.Option(help="Only these chips, with commas.")] = "",
+    ops: Annotated[
+        str,
+        typer.Option(help="Only these operations, with commas; technology: chips, not kernels."),
+    ] = "",
+    json_: JsonFile = None,
+    out: ReportFolder = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what the report already holds.")
+    ] = False,
+    data: Measured = "aiconfigurator",
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of rows.")] = 0,
+    calibration: Calibration = None,
+    report: Report = None,
+) -> None:
+    """Say how far predictions lie from kernels that no fit has seen, beside three rivals.
+
+    The rivals, on the same rows: a plain roofline, a random forest, and what frameworks
+    disagree by on one chip. Then the same of area, power and cost of chips, each left out once.
+
+    Example: perfmodel validate --protocol quick --json quick.json
+
+    Example: perfmodel validate --ops technology
+
+    Example: perfmodel validate --protocol full --out validation --resume
+    """
+    from perfmodel.calibration.splits import protocol as named
+    from perfmodel.interface import validate as protocol_
+
+    check_places(file=json_, folder=out, report=report)
+    how = named(protocol, fitted(calibration), seed)
+    request = protocol_.Request(how, data, listed(chips), listed(ops), json_, out, resume)
+    with bar("validate") as update:
+        found = protocol_.validate(request, update)
+    _show(found, how.quick)
+    say(*protocol_.notes(found))
+    if request.report is not None:
+        say(f"The report is {request.report}.")
+    if report is not None:
+        from perfmodel.interface.pages import validate_page
+
+        charts = protocol_.charts(request.out) if request.out else []
+        write_report(report, validate_page(found, protocol_.notes(found), charts))
+
+
+def _show(found: dict[str, Any], quick: bool) -> None:
+    from perfmodel.interface import musts, technology
+
+    records, chips = found["kernels"], found["technology"]
+    if records and quick:
+        show_table("Rows that no fit has seen", musts.TABLE, musts.lines(records))
+        say("")
+    if records:
+        show_table("What must be reached", musts.SUMMARY, musts.summary(records))
+    if chips:
+        show_table("Chips that a fit has not seen", technology.TABLE, technology.lines(chips))
+        say("")
+        show_table(
+            "Technology: what must be reached", technology.SUMMARY, technology.summary(chips)
+        )

@@ -1,0 +1,83 @@
+"""What commands print: tables, JSON, sentences, and progress on stderr."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+PIPED = None if sys.stdout.isatty() else 400
+"""Width of what is printed, in characters: the terminal's, or wide enough to wrap nothing."""
+
+# Names and sources may hold brackets and colons: they are no markup and no emoji.
+console = Console(highlight=False, markup=False, emoji=False, width=PIPED)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def say(*lines: object) -> None:
+    """Print each on a line, which the terminal may wrap."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def warn(line: object) -> None:
+    """Say it on stderr, in the program's name."""
+    errors.print(f"perfmodel: {line}", soft_wrap=True)
+
+
+def show_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table: numbers to the right, words to the left."""
+    console.print(title, style="bold", soft_wrap=True)
+    table = Table(header_style="bold", box=None)
+    for i, name in enumerate(names):
+        justify = "right" if i and not any(_is_prose(row[i]) for row in rows) else "left"
+        table.add_column(name, justify=justify)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _is_prose(cell: str) -> bool:
+    """Whether a cell holds words rather than a number with its unit."""
+    return cell.count(" ") > 2
+
+
+def show_json(value: Any) -> None:
+    """Print JSON."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def show_list(
+    title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]], as_json: bool
+) -> None:
+    """Print a table, or the same as JSON: a dictionary for each row."""
+    if as_json:
+        show_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        show_table(title, names, rows)
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; the function it gives takes how many are done, of how many."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=errors, transient=True, disable=not errors.is_terminal
+    ) as progress:
+        task = progress.add_task(what, total=total)
+
+        def update(done: int, of: int | None = None, description: str | None = None) -> None:
+            progress.update(
+                task, completed=done, total=of or total, description=description or what
+            )
+
+        yield update

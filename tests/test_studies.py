@@ -53,12 +53,15 @@ def test_a_study_that_compiles_answers(name):
 
 
 def test_the_command_writes_an_answer_its_table_and_its_figure(tmp_path):
-    status, said, _ = run("study", "X", "--out", tmp_path, "--json")
+    page = tmp_path.with_suffix(".html")
+    status, said, _ = run("study", "X", "--out", tmp_path, "--report", page, "--json")
     answer = json.loads(said)
     assert status == 0 and answer["name"] == "crossover" and answer["numbers"]["by_cost"] > 0
     endings = {".json", ".csv", ".png", ".svg", ".html"}
     assert {path.suffix for path in tmp_path.iterdir()} == endings
     assert "http" not in (tmp_path / "crossover.html").read_text().split("<script")[0]
+    for words in ("<svg", "Verdict: the claim", "Assumed", "Sources", "Versions: python"):
+        assert words in page.read_text()
 
 
 def test_names_and_numbers_of_claims_are_those_of_the_modules():

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.commands.options import Json, check_places
+from perfmodel.interface.commands.options import Json, Report, check_places
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 
@@ -22,6 +22,7 @@ def search(
         int | None, typer.Option(min=1, max=100_000, help="Starts, instead of the study's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
+    report: Report = None,
     json_: Json = False,
 ) -> None:
     """Search a chip, or a system of two pools of chips, by gradient, under limits.
@@ -32,6 +33,7 @@ def search(
 
     Example: perfmodel search cheap-tokens --out found
     """
+    from perfmodel.files import write_whole
     from perfmodel.interface.search import listed, prices, run_search, summary
 
     if list_:
@@ -41,14 +43,16 @@ def search(
         raise InputError(
             "give a study and --out, a folder to write; `perfmodel search --list` lists the presets."
         )
-    check_places(folder=out)
+    check_places(folder=out, report=report)
     with bar("steps of descent") as update:
-        report = run_search(study, out, resume, starts, seed, update)
+        found = run_search(study, out, resume, starts, seed, update)
+    if report is not None:
+        write_whole(report, (out / "report.html").read_bytes())
     if json_:
-        show_json(report)
+        show_json(found)
     else:
-        show_table("The design found", *summary(report))
-        show_table("What limits are worth", *prices(report))
+        show_table("The design found", *summary(found))
+        show_table("What limits are worth", *prices(found))
         say(f"result.json, designs.csv and report.html are in {out}.")
-    if report["stopped"]:
+    if found["stopped"]:
         raise KeyboardInterrupt

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import Json, check_places
+from perfmodel.interface.commands.options import Json, Report, check_places
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 
@@ -17,6 +17,7 @@ def study(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the answer, its table and its figure.")
     ] = None,
+    report: Report = None,
     json_: Json = False,
 ) -> None:
     """Test a public claim about SRAM, HBM and inference: an answer with numbers, and how sure it is.
@@ -32,10 +33,16 @@ def study(
         show_list("Studies", *shown.listing(studies()), json_)
         return
     asked = find(name)
-    check_places(folder=out)
+    check_places(folder=out, report=report)
     with bar("machines alike") as update:
         answer = asked.run(update)
     written = shown.write(asked, answer, out) if out is not None else []
+    written += [report] if report is not None else []
+    if report is not None:
+        from perfmodel.interface.report import write_report
+        from perfmodel.interface.study_page import study_page
+
+        write_report(report, study_page(asked, answer))
     if json_:
         show_json(shown.as_dict(asked, answer))
         return

@@ -223,8 +223,9 @@ def locate(source: str) -> Folder:
         return _in_wheel(path)
     found = next(path.glob("**/systems/data"), None) if path.is_dir() else None
     if found is None:
+        those = "holds no systems/data" if path.exists() else "is not there"
         raise InputError(
-            f"{source} holds no systems/data; give the package's wheel or a checkout of it."
+            f"{source} {those}; give aiconfigurator, or the path of its wheel or of a checkout of it."
         )
     return found
 

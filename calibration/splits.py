@@ -24,9 +24,8 @@ from perfmodel.calibration.aiconfigurator import tables as read_tables
 from perfmodel.calibration.calibrate import MOST_REPORTED, section_of, sections
 from perfmodel.calibration.measurements import Measurements
 from perfmodel.calibration.protocol import hashed, part_of, pick
-from perfmodel.errors import InputError
 from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Key
+from perfmodel.kernels.rows import Key, word_of
 from perfmodel.library.efficiency import FITTED
 
 MEASURED = ("a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm", "arc-pro-b60")
@@ -83,9 +82,7 @@ def protocol(name: str, folder: Path, seed: int = 0) -> Protocol:
 
     - `InputError`: for another name.
     """
-    if name not in ("quick", "full"):
-        raise InputError(f"unknown protocol {name[:40]!r}; allowed are quick, full.")
-    quick = name == "quick"
+    quick = word_of(name, ("quick", "full"), "protocol") == "quick"
     return Protocol(quick, reported=2000 if quick else MOST_REPORTED, seed=seed, folder=folder)
 
 

@@ -20,7 +20,7 @@ from perfmodel.calibration.grades import (
 from perfmodel.calibration.leave_out import FINE, _best
 from perfmodel.calibration.runs import TABLE, Run, once, read_runs
 from perfmodel.errors import InputError
-from perfmodel.interface.reproduce import METRICS, PUBLISHED, check_sets
+from perfmodel.interface.reproduce import METRICS, PUBLISHED, sets_of
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import ROOT
 from perfmodel.library.model import find_model
@@ -162,8 +162,8 @@ def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(InputError, match="choose from throughput, single-stream, serving, closed"):
-        check_sets(["speeds"])
+    with pytest.raises(InputError, match="allowed are throughput, single-stream, serving, closed"):
+        sets_of(["speeds"])
 
 
 @pytest.mark.slow

@@ -71,8 +71,10 @@ def test_names_and_numbers_of_claims_are_those_of_the_modules():
 
 
 def test_an_unknown_study_names_those_that_there_are():
-    with pytest.raises(InputError, match="there are peak-bandwidth, capacity"):
+    with pytest.raises(InputError, match="allowed are peak-bandwidth, capacity"):
         find("nothing")
+    with pytest.raises(InputError, match="nearest are peak-bandwidth"):
+        find("peak-bandwith")
 
 
 def test_draws_have_the_median_and_the_range_they_were_given():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from perfmodel.design.study import Study, read_study
 from perfmodel.errors import InputError
+from perfmodel.library.files import nearest
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -29,8 +30,10 @@ def find_study(name: Path) -> tuple[str, Study]:
     if str(name) in found and not name.is_file():
         name = found[str(name)]
     elif name.suffix != ".toml" and not name.exists():
+        close = nearest(str(name), found)
+        those = f"the nearest are {', '.join(close)}; " if close else ""
         raise InputError(
-            f"there is no study {str(name)[:100]!r}; give the path of a TOML file, or one of the presets "
-            f"{', '.join(found)}."
+            f"there is no study {str(name)[:100]!r}; {those}give the path of a TOML file, or one of the "
+            f"presets {', '.join(found)}."
         )
     return name.stem, read_study(name)

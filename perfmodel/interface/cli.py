@@ -48,7 +48,7 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Run a command; a mistake of the user is one sentence and exit status 2."""
-    _cache_compiled()
+    _set_compiler()
     sys.unraisablehook = _once_more
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -103,8 +103,9 @@ def _words(error: Exception) -> str:
         return str(error)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "perfmodel"
-    said = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
-    return f"{said.rstrip('.')}; `{command} --help` shows what is allowed."
+    said = error.format_message().rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
+    stop = "" if said.endswith("?") else ";"
+    return f"{said}{stop} `{command} --help` shows what is allowed."
 
 
 def _wrong(said: str) -> int:
@@ -123,8 +124,10 @@ def _deaf(status: int) -> int:
     return status
 
 
-def _cache_compiled() -> None:
-    """Keep compiled functions between runs, in the user's cache folder."""
+def _set_compiler() -> None:
+    """Keep compiled functions between runs, in the user's cache folder; be silent about how long it takes."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "perfmodel" / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # A slow machine is no error: XLA asks for a bug report after two minutes of compiling.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -138,9 +138,10 @@ def _machine_row(name: str, batch: str, found: dict[str, list[str]], i: int) -> 
     slow, fast = (1e3 / float(found[f"tpot_ms_{end}"][i]) for end in ("high", "low"))
     numbers = {column: found[column][i] for column in found}
     price, joules = numbers["usd_per_million_output_tokens"], numbers["joules_per_output_token"]
+    room = float(numbers["sequences"] or batch)
     return (
         name,
-        batch,
+        batch if room >= float(batch) else f"{batch}, {room:,.0f} at once",
         f"{float(numbers['output_tokens_per_s_per_user']):,.0f}",
         f"{slow:,.0f} to {fast:,.0f}",
         f"{float(numbers['tpot_ms']):.2f}",

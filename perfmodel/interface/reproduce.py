@@ -19,10 +19,10 @@ from perfmodel.calibration.ideal import ideal_tpot, rival_tpots
 from perfmodel.calibration.leave_out import leave_out
 from perfmodel.calibration.runs import Run, columns, read_runs
 from perfmodel.calibration.viewer import viewer_tpot
-from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv, write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.serving import DEFINITIONS, predict_cells
+from perfmodel.kernels.rows import word_of
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 
@@ -39,17 +39,14 @@ METRICS: dict[str, Callable[[dict[str, float]], float]] = {
 """What a published value is of, from the columns of a prediction."""
 
 
-def check_sets(sets: Sequence[str]) -> None:
-    """Refuse what is no set.
+def sets_of(words: Sequence[str]) -> list[str]:
+    """The sets that words name.
 
     **Raises:**
 
-    - `InputError`: naming those that there are.
+    - `InputError`: for another word, naming those that there are.
     """
-    wrong = [name for name in sets if name not in (*SETS, CLOSED)]
-    if wrong or not sets:
-        given = wrong[0] if wrong else ""
-        raise InputError(f"there is no set {given!r}; choose from {', '.join((*SETS, CLOSED))}.")
+    return [word_of(word, (*SETS, CLOSED), "set") for word in words or [""]]
 
 
 WORDS = ("chip", "model", "framework", "mode")

@@ -20,6 +20,8 @@ from perfmodel.files import cells_of, read_csv, write_csv, write_whole
 from perfmodel.interface import plots, technology
 from perfmodel.interface.musts import Record
 from perfmodel.interface.versions import versions
+from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.rows import word_of
 from perfmodel.library.chip import find_chip
 
 NO_FOREST = (
@@ -101,7 +103,8 @@ def _units(request: Request) -> list[Unit]:
     if list(request.ops) == [TECHNOLOGY]:
         return []
     chips = [_one_of(find_chip(name), how.chips, "--chips") for name in request.chips]
-    ops = [_one_of(name, how.ops, "--ops") for name in request.ops if name != TECHNOLOGY]
+    known = [word_of(name, (*OPERATIONS, TECHNOLOGY), "op") for name in request.ops]
+    ops = [_one_of(name, how.ops, "--ops") for name in known if name != TECHNOLOGY]
     return units(
         [chip for chip in how.chips if chip in (chips or how.chips)],
         [op for op in how.ops if op in (ops or how.ops)],

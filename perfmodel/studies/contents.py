@@ -2,7 +2,8 @@
 
 import importlib
 
-from perfmodel.errors import InputError
+from perfmodel.kernels.rows import word_of
+from perfmodel.library.files import fold
 from perfmodel.studies.answer import Study
 
 MODULES = (
@@ -36,13 +37,12 @@ def find(name: str) -> Study:
 
     **Raises:**
 
-    - `InputError`: for an unknown one.
+    - `InputError`: for an unknown one, with the nearest.
     """
-    wanted = name.strip().lower().replace("_", "-")
-    for study in studies():
-        if wanted in (study.name, study.question.lower()):
-            return study
-    raise InputError(f"there is no study {name[:40]!r}; there are {', '.join(names())}.")
+    found = studies()
+    claims = {fold(study.question): study.name for study in found}
+    wanted = claims.get(fold(name)) or word_of(name, names(), "study")
+    return next(study for study in found if study.name == wanted)
 
 
 def studies() -> list[Study]:

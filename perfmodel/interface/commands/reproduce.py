@@ -44,8 +44,7 @@ def reproduce(
     from perfmodel.interface import reproduce as made
 
     check_places(file=json_, folder=out, report=report)
-    asked = listed(sets)
-    made.check_sets(asked)
+    asked = made.sets_of(listed(sets))
     if {"serving", made.CLOSED} & set(asked):
         locate(data)
     with bar("rows alike") as update:

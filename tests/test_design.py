@@ -56,7 +56,10 @@ def problem(study: Path) -> Problem:
 
 
 def run(study: Path, out: Path, resume: bool = False, seed: int | None = None) -> dict:
-    return run_search(study, out, resume, None, seed, lambda *words: None)
+    """A search alone: what else helps to decide is tested in `test_decision`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("perfmodel.interface.search.weighed", lambda *words: {})
+        return run_search(study, out, resume, None, seed, lambda *words: None)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,36 @@ def test_a_design_too_large_has_negative_slack_and_a_gradient_that_leads_back(pr
     slack, slope = jax.jit(jax.value_and_grad(lambda x: problem.cheap(x, choice)[area]))(large)
     assert float(slack) < 0
     assert np.isfinite(slope).all() and (np.asarray(slope) < 0).all()
+
+
+EDGES = {
+    "no stacks": {"stacks": 0.0},
+    "no SRAM": {"sram_mb": 0.0, "sram_tb_per_s": 0.0},
+    "at the reticle": {"sram_mb": 279e6},
+    "neither": {"stacks": 0.0, "sram_mb": 0.0, "sram_tb_per_s": 0.0},
+}
+"""Changes of the H100's numbers; with 279 MB its die is as large as a reticle."""
+
+
+def of_a_chip(values: dict):
+    """What a search asks of a chip before a model runs."""
+    base = load_chip("h100-sxm", Plan())
+    stuff = Stuff(base, silicon("n5"), load_technology("n5", "hbm3e"), load_constants().values)
+    one = build(design(values, base), stuff, as_scalar(700.0))
+    return jnp.stack([one.area, one.cost, one.idle, one.rate, one.edge])
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_a_chip_at_the_edges_has_finite_slopes(edge: str):
+    values = {name: as_scalar(value) for name, value in (H100 | EDGES[edge]).items()}
+    found, slopes = jax.jit(lambda v: (of_a_chip(v), jax.jacrev(of_a_chip)(v)))(values)
+    assert np.isfinite(found).all()
+    assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes)), slopes
+    # More memory, or more SRAM, takes more of a die and of a purse, from nothing on.
+    assert float(slopes["stacks"][0]) > 0 and float(slopes["stacks"][1]) > 0
+    assert float(slopes["sram_mb"][0]) > 0 and float(slopes["sram_mb"][1]) > 0
+    if edge == "at the reticle":
+        assert float(found[0]) == pytest.approx(858e-6, rel=0.01)
 
 
 def test_the_search_beats_a_grid_of_the_same_model(found: dict):

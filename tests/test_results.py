@@ -73,10 +73,14 @@ def test_printing_inside_jit_is_no_error():
 def test_a_service_is_a_dictionary_with_the_names_of_the_contract():
     ones = {name: pm.as_scalar(1.0) for name in ("ttft", "tpot", "total", "users", "batch")}
     service = pm.Service(
-        **ones, energy=pm.as_scalar(2.0), slack=pm.as_scalar(3.0), seconds=jnp.eye(6)[2]
+        **ones, joules=jnp.ones(10), slack=pm.as_scalar(3.0), seconds=jnp.eye(6)[2]
     )
     found = pm.as_dict(service)
-    assert found["tpot_ms"] == 1e3 and found["bound"] == BOUNDS[2]
+    assert (
+        found["tpot_ms"] == 1e3
+        and found["joules_per_output_token"] == 10
+        and found["bound"] == BOUNDS[2]
+    )
     assert {"ttft_ms", "output_tokens_per_s_per_user", "joules_per_output_token"} <= set(found)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmodel.design.problem import Assessed, Problem, assess, money, system
 from perfmodel.design.search import Found, Result
+from perfmodel.design.shelf import size_of, written
 from perfmodel.design.space import Space, shown
 from perfmodel.design.study import LARGER, Study
 from perfmodel.design.system import Part
@@ -142,8 +143,7 @@ def as_dict(found: Answer) -> dict[str, Any]:
 
 def _chip(part: Part, problem: Problem) -> dict[str, Any]:
     """One chip as made."""
-    return {
-        "area_mm2": float(part.made.area) * 1e6,
+    return written(size_of(part.made)) | {
         "areas_mm2": _areas(part),
         "idle_w": float(part.made.idle),
         "cost_usd": float(part.made.cost),

@@ -12,7 +12,7 @@ from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
 from perfmodel.hardware.memory import Memory
 from perfmodel.hardware.parts import Parts
-from perfmodel.hardware.power import static_power, voltage
+from perfmodel.hardware.power import PowerConstants, static_power, voltage
 from perfmodel.hardware.power import total as total_power
 from perfmodel.hardware.technology import Node, Technology
 from perfmodel.hardware.yields import wafer_scale
@@ -139,8 +139,7 @@ def build(one: Design, stuff: Stuff, power: Scalar) -> Made:
     )
     die = total(areas)
     volts = voltage(one.clock / base.clock, technology.node, constants.power)
-    still = static_power(found, die, technology, constants.power)
-    idle = constants.power.overhead * total_power(still) * jnp.square(volts)
+    idle = idle_power(found, die, technology, constants.power) * jnp.square(volts)
     return Made(
         chip=_chip(one, stuff, die, idle, power, volts),
         blocks=areas,
@@ -150,6 +149,13 @@ def build(one: Design, stuff: Stuff, power: Scalar) -> Made:
         rate=sram_rate_slack(one.sram, one.sram_bandwidth),
         edge=as_scalar(10.0) if wafer else edge_slack(found, technology, die),
     )
+
+
+def idle_power(
+    found: Parts, area: Scalar, technology: Technology, constants: PowerConstants
+) -> Scalar:
+    """What a module draws whose clocks run and that does nothing, at nominal voltage, in W."""
+    return constants.overhead * total_power(static_power(found, area, technology, constants))
 
 
 def _die_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:

@@ -23,7 +23,7 @@ from perfmodel.workload.transformer import traced
 NO_MEMORY = "none"
 """A choice of memory: none beside the SRAM."""
 
-ON_SYSTEM = ("chip_usd", "system_usd", "system_mm2")
+ON_SYSTEM = ("chip_usd", "system_usd", "system_mm2", "system_memory_gb")
 
 FRONT_FREE = 1e9
 """Where a front's figure is not limited yet: a limit that nothing reaches."""
@@ -63,6 +63,8 @@ def pose(study: Study) -> Problem:
         },
         curve=_curve(study),
         held={name: as_scalar(value) for name, value in space.held.items()},
+        slow=as_values([1.0] * len(table.memory)),
+        around={name: as_scalar(1.0) for name in ("batch", "context", "model")},
         low=as_values(space.low),
         high=as_values(space.high),
         options=(len(table.node), len(table.memory)),

@@ -12,13 +12,14 @@ from perfmodel.design.chip import Made, Stuff, build, design
 from perfmodel.design.landscape import AbstractLandscape, Choice
 from perfmodel.design.space import POOLS
 from perfmodel.design.study import LARGER
-from perfmodel.design.system import Load, Money, Part, Served, owned, room, served
+from perfmodel.design.system import Load, Money, Part, Served, owned, room, served, slower
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership, price
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import Transformer
 
 MILLION = 1e6
 
@@ -56,6 +57,8 @@ class Problem(AbstractLandscape):
     - `loads`: the workloads; `limits`; `curve`: of prices.
     - `held`: quantities that are not free, by name.
     - `weights`: of each figure in the objective, by name, most of them zero.
+    - `slow`: for each memory, times over what the model says: 1, or a draw of the fit's error.
+    - `around`: factors on users (`batch`), on their tokens (`context`) and on parameters (`model`).
     - `names`: of the variables; `pools`: one or two
     - `on_figures`, `on_system`: names of the limits on what users see, and on the system.
     - `integer`: whether cores, tiles, waves and splits are whole numbers.
@@ -73,6 +76,8 @@ class Problem(AbstractLandscape):
     weights: dict[str, Scalar]
     curve: Curve
     held: dict[str, Scalar]
+    slow: Values
+    around: dict[str, Scalar]
     low: Values
     high: Values
     options: tuple[int, ...] = eqx.field(static=True)
@@ -85,29 +90,34 @@ class Problem(AbstractLandscape):
     def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         """Minus the logarithm of what is maximised, then slacks of what users see."""
         found = assess(self, x, choice, sharpness)
-        slack = [
-            _slack(name, found.figures[i][name], self.limits.figures[name])
-            for name in self.on_figures
-            for i in range(len(self.loads))
-        ]
-        return jnp.stack([-found.objective, *slack])
+        return jnp.stack([-found.objective, *user_slacks(self, found)])
 
     def cheap(self, x: Values, choice: Choice) -> Values:
         """Slacks of what is known before a model runs."""
         every = system(self, x, choice, as_scalar(1.0))
-        rooms = [room(parts, load) for parts, load in zip(every, loads_of(self, x), strict=True)]
-        largest = [_system_slacks(self, parts) for parts in every]
-        return jnp.stack([*_chip_slacks(self, every[0]), *rooms, *_least(largest)])
+        shared = shared_slacks(self, every, loads_of(self, x))
+        return jnp.stack([*_chip_slacks(self, every[0]), *shared])
 
     @property
     def checked(self) -> tuple[str, ...]:
         """Names of all slacks, in their order."""
-        loads = [
-            f" of workload {i + 1}" if len(self.loads) > 1 else "" for i in range(len(self.loads))
-        ]
-        seen = [name + load for name in self.on_figures for load in loads]
         chips = [prefix + name for prefix in POOLS[self.pools] for name in ON_A_CHIP]
-        return (*seen, *chips, *["capacity" + load for load in loads], *self.on_system)
+        return (*self.seen_by_users, *chips, *self.shared)
+
+    @property
+    def seen_by_users(self) -> tuple[str, ...]:
+        """Names of the slacks of what users see."""
+        return tuple(name + load for name in self.on_figures for load in self._loads)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the slacks of the system as a whole."""
+        return (*["capacity" + load for load in self._loads], *self.on_system)
+
+    @property
+    def _loads(self) -> list[str]:
+        count = len(self.loads)
+        return [f" of workload {i + 1}" if count > 1 else "" for i in range(count)]
 
 
 ON_A_CHIP = ("area_mm2", "power_w", "sram_rate", "edge")
@@ -128,10 +138,12 @@ def quantities(problem: Problem, x: Values) -> dict[str, Scalar]:
     return problem.held | {name: jnp.exp(x[i]) for i, name in enumerate(problem.names)}
 
 
-def technology(problem: Problem, choice: Choice) -> Technology:
-    """The node and the memory that are chosen."""
+def technology(problem: Problem, choice: Choice, values: dict[str, Scalar]) -> Technology:
+    """The node and the memory that are chosen, the memory at the price that is asked for."""
     node = jax.tree.map(lambda leaf: leaf[choice[0]], problem.nodes)
     memory = jax.tree.map(lambda leaf: leaf[choice[1]], problem.memories)
+    if "memory_usd_per_gb" in values:
+        memory = eqx.tree_at(lambda m: m.price, memory, values["memory_usd_per_gb"])
     return Technology(node, memory, problem.link)
 
 
@@ -141,16 +153,29 @@ def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> li
     stuff = Stuff(
         softened(problem.base, sharpness),
         problem.old,
-        technology(problem, choice),
+        technology(problem, choice, values),
         problem.constants,
     )
-    mine = [
+    mine = own_values(problem, values)
+    made = [
+        build(design(own, stuff.base), stuff, own.get("power_w", problem.limits.power))
+        for own in mine
+    ]
+    if problem.integer:
+        made = [_whole_cores(one) for one in made]
+    return pooled(problem, made, mine)
+
+
+def own_values(problem: Problem, values: dict[str, Scalar]) -> list[dict[str, Scalar]]:
+    """The quantities of each pool, by their plain names."""
+    return [
         {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
         for prefix in POOLS[problem.pools]
     ]
-    made = [build(design(own, stuff.base), stuff, problem.limits.power) for own in mine]
-    if problem.integer:
-        made = [_whole_cores(one) for one in made]
+
+
+def pooled(problem: Problem, made: list[Made], mine: list[dict[str, Scalar]]) -> list[list[Part]]:
+    """For each workload, pools of chips with the ranks and workers that each pool is given."""
     return [
         [
             Part(one, _ranks(load.plan, own), own.get("workers", as_scalar(1.0)))
@@ -188,7 +213,37 @@ def loads_of(problem: Problem, x: Values) -> list[Load]:
         loads = [load._replace(batch=values["batch"]) for load in loads]
     if "context" in values:
         loads = [_longer(load, values["context"]) for load in loads]
-    return loads
+    return [_moved(load, problem.around) for load in loads]
+
+
+def _moved(load: Load, around: dict[str, Scalar]) -> Load:
+    """A workload with factors on its users, their tokens and its model."""
+    tokens = {
+        name: size if size is None else size * around["context"]
+        for name, size in zip(TOKENS, (load.context, load.prompt, load.output), strict=True)
+    }
+    model = larger(load.model, around["model"])
+    return load._replace(batch=load.batch * around["batch"], model=model, **tokens)
+
+
+TOKENS = ("context", "prompt", "output")
+
+
+def larger(model: Transformer, factor: Scalar) -> Transformer:
+    """A model of `factor` times the parameters: deeper and wider by the third root, cube for cube.
+
+    Head sizes, experts and vocabulary stay.
+    """
+
+    def grow(path: tuple, leaf: Values) -> Values:
+        name = getattr(path[-1], "name", "")
+        return leaf * factor ** (1 / 3) if name in GROWING else leaf
+
+    return jax.tree_util.tree_map_with_path(grow, model)
+
+
+GROWING = ("hidden", "count", "heads", "kv_heads", "inter", "shared", "width")
+"""Sizes of a model that grow with it."""
 
 
 def _longer(load: Load, context: Scalar) -> Load:
@@ -203,8 +258,15 @@ def _longer(load: Load, context: Scalar) -> Load:
 def assess(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> Assessed:
     """Price a design, given as logarithms of its variables."""
     every = system(problem, x, choice, sharpness)
-    loads = loads_of(problem, x)
-    seen = [served(parts, load, problem.integer) for parts, load in zip(every, loads, strict=True)]
+    return judged(problem, every, loads_of(problem, x), problem.slow[choice[1]])
+
+
+def judged(problem: Problem, every: list[list[Part]], loads: list[Load], slow: Scalar) -> Assessed:
+    """Price the pools that serve each workload, all times `slow` times as long."""
+    seen = [
+        slower(served(parts, load, problem.integer), slow)
+        for parts, load in zip(every, loads, strict=True)
+    ]
     tables = [
         figures(problem, parts, load, one)
         for parts, load, one in zip(every, loads, seen, strict=True)
@@ -226,7 +288,16 @@ def _worth(name: str, value: Scalar) -> Scalar:
 
 def money(problem: Problem, parts: list[Part], one: Served) -> Money:
     """What a system costs while it serves."""
-    return owned(parts, problem.limits.power, problem.owner, one.rate * one.energy)
+    return owned(parts, problem.owner, one.rate * one.energy)
+
+
+def held_by(parts: list[Part]) -> Scalar:
+    """Bytes of main memory in all."""
+    return sum((p.chips * p.made.chip.main.capacity for p in parts), as_scalar(0.0))
+
+
+NO_MEMORY_GB = 1e-3
+"""Added to the memory of a system before its logarithm is taken: there may be none."""
 
 
 def figures(problem: Problem, parts: list[Part], load: Load, one: Served) -> dict[str, Scalar]:
@@ -235,7 +306,6 @@ def figures(problem: Problem, parts: list[Part], load: Load, one: Served) -> dic
     sold = one.rate * problem.owner.busy
     speed, curve = 1 / one.tpot, problem.curve
     revenue = sold * curve.paid * (speed / curve.speed) ** curve.exponent
-    held = sum((p.chips * p.made.chip.main.capacity for p in parts), as_scalar(0.0))
     return {
         "tokens_per_s_per_user": speed,
         "tokens_per_s": one.rate,
@@ -246,10 +316,19 @@ def figures(problem: Problem, parts: list[Part], load: Load, one: Served) -> dic
         "revenue_per_watt": revenue / spent.power,
         "usd_per_million_tokens": MILLION * spent.running / sold,
         "joules_per_million_tokens": MILLION * one.energy,
-        "memory_bytes_per_token_per_s": held / one.rate,
+        "memory_bytes_per_token_per_s": held_by(parts) / one.rate,
         "ttft_ms": 1e3 * one.ttft,
         "tpot_ms": 1e3 * one.tpot,
     }
+
+
+def user_slacks(problem: Problem, found: Assessed) -> list[Scalar]:
+    """What the limits on what users see leave, in the order of `seen_by_users`."""
+    return [
+        _slack(name, table[name], problem.limits.figures[name])
+        for name in problem.on_figures
+        for table in found.figures
+    ]
 
 
 def _slack(name: str, value: Scalar, limit: Scalar) -> Scalar:
@@ -264,11 +343,17 @@ def _chip_slacks(problem: Problem, parts: list[Part]) -> list[Scalar]:
         for made in (part.made for part in parts)
         for slack in (
             jnp.log(limits.area / made.area),
-            jnp.log(limits.power / made.idle),
+            jnp.log(made.chip.peak_power / made.idle),
             made.rate,
             made.edge,
         )
     ]
+
+
+def shared_slacks(problem: Problem, every: list[list[Part]], loads: list[Load]) -> list[Scalar]:
+    """Room for weights and cache, and what the system may cost and take, in the order of `shared`."""
+    rooms = [room(parts, load) for parts, load in zip(every, loads, strict=True)]
+    return [*rooms, *_least([_system_slacks(problem, parts) for parts in every])]
 
 
 def _least(slacks: list[list[Scalar]]) -> list[Scalar]:
@@ -279,11 +364,12 @@ def _least(slacks: list[list[Scalar]]) -> list[Scalar]:
 def _system_slacks(problem: Problem, parts: list[Part]) -> list[Scalar]:
     """What the chips and the system as a whole may cost and take, in the order of `on_system`."""
     limits = problem.limits
-    whole = owned(parts, limits.power, problem.owner, as_scalar(0.0))
+    whole = owned(parts, problem.owner, as_scalar(0.0))
     dearest = functools.reduce(jnp.maximum, [price(p.made.cost, problem.owner) for p in parts])
     used = {
         "chip_usd": dearest,
         "system_usd": whole.paid,
         "system_mm2": whole.area * 1e6,
+        "system_memory_gb": held_by(parts) * 1e-9 + NO_MEMORY_GB,
     }
     return [jnp.log(limits.system[name] / used[name]) for name in problem.on_system]

@@ -27,16 +27,24 @@ KINDS = {
     "vector_tflops": Kind(1e12),
     "exponential_t_per_s": Kind(1e12),
     "link_gb_per_s": Kind(1e9),
+    "power_w": Kind(1.0),
     "tensor": Kind(1.0, whole=True),
     "pipeline": Kind(1.0, whole=True),
     "data": Kind(1.0, whole=True),
     "workers": Kind(1.0, whole=True),
     "batch": Kind(1.0, whole=True),
     "context": Kind(1.0),
+    "memory_usd_per_gb": Kind(1e-9),
 }
-"""By the key of a study; clock in 1/s, the rest in bytes, bytes/s, FLOP/s, 1/s or pieces."""
+"""By the key of a study; clock in 1/s, power in W, the rest in bytes, bytes/s, FLOP/s, USD/byte, pieces."""
+
+AROUND = ("batch", "context", "memory_usd_per_gb")
+"""What lies around a design."""
 
 ON_CHIP = tuple(ChipTable.model_fields)
+
+RANKS = ("tensor", "pipeline", "data", "workers")
+"""How many chips work together; beside `AROUND`, all of a design that is not its chip."""
 
 POOLS = {1: ("",), 2: ("prefill.", "decode.")}
 """What stands before the names of each pool's variables."""
@@ -86,6 +94,11 @@ def read_space(study: Study) -> Space:
     held = {name: one.low * kinds[name].unit for name, one in ranges.items() if one.low == one.high}
     if not free:
         raise InputError("space: nothing is free; give at least one variable a low and a high.")
+    for name, one in free.items():
+        if kinds[name].whole and np.floor(one.high) < np.ceil(one.low):
+            raise InputError(
+                f"space.{name}: no whole number lies between {one.low:g} and {one.high:g}; widen its bounds."
+            )
     units = np.array([kinds[name].unit for name in free])
     low, high = (
         np.log(np.array([getattr(one, side) for one in free.values()]) * units)
@@ -102,7 +115,7 @@ def _ranges(space: SpaceTable) -> dict[str, Bounds]:
         prefix + name: getattr(pool, name)
         for prefix, pool in zip(POOLS[len(pools)], pools, strict=True)
         for name in ON_CHIP
-    } | {"batch": space.batch, "context": space.context}
+    } | {name: getattr(space, name) for name in AROUND}
     return {name: one for name, one in found.items() if one is not None}
 
 

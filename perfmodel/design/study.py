@@ -81,19 +81,26 @@ class ObjectiveTable(Table):
 
 
 class ConstraintsTable(Table):
-    """Limits: of one chip, of the whole system, and on what users see."""
+    """Limits: of one chip, of the whole system (`system_memory_gb`: HBM in all), and on every figure."""
 
     area_mm2: Positive | Literal["reticle", "wafer"] = "reticle"
     power_w: Positive
     chip_usd: Positive | None = None
     system_usd: Positive | None = None
     system_mm2: Positive | None = None
+    system_memory_gb: Positive | None = None
     ttft_ms: Positive | None = None
     tpot_ms: Positive | None = None
     usd_per_million_tokens: Positive | None = None
     joules_per_million_tokens: Positive | None = None
+    memory_bytes_per_token_per_s: Positive | None = None
     tokens_per_s_per_user: Positive | None = None
+    tokens_per_s_per_mm2: Positive | None = None
+    tokens_per_s_per_watt: Positive | None = None
+    tokens_per_s_per_usd: Positive | None = None
     tokens_per_s: Positive | None = None
+    revenue_per_usd: Positive | None = None
+    revenue_per_watt: Positive | None = None
 
     @property
     def area(self) -> float:
@@ -103,8 +110,7 @@ class ConstraintsTable(Table):
     @property
     def figures(self) -> dict[str, float]:
         """Limits on what users see."""
-        names = [*LARGER, *SMALLER]
-        given = {name: getattr(self, name, None) for name in names}
+        given = {name: getattr(self, name) for name in (*LARGER, *SMALLER)}
         return {name: limit for name, limit in given.items() if limit is not None}
 
 
@@ -164,7 +170,7 @@ class ChipTable(Table):
     """What is free on a chip; each with bounds, or one number to hold it there.
 
     Absent: SRAM, its rate, stacks and compute have bounds as below; the others are those of `base`,
-    as many for each core.
+    as many for each core; `power_w`, to which a chip is provisioned, is the limit.
     """
 
     sram_mb: Range = Bounds(low=10, high=1500)
@@ -175,6 +181,7 @@ class ChipTable(Table):
     vector_tflops: Range | None = None
     exponential_t_per_s: Range | None = None
     link_gb_per_s: Range | None = None
+    power_w: Range | None = None
     tensor: Range | None = None
     pipeline: Range | None = None
     data: Range | None = None
@@ -188,6 +195,7 @@ class SpaceTable(ChipTable):
     - `memory`, `node`: technologies to choose from; memory `none`: SRAM alone.
     - `year`: of memory prices; `link`: technology of the links.
     - `batch`, `context`: users and tokens, instead of the workloads'.
+    - `memory_usd_per_gb`: price of the memory, instead of the year's.
     - `prefill`, `decode`: bounds of each of two pools of chips, where a service has two.
     - `start`: a design to start from, beside the others.
     """
@@ -199,6 +207,7 @@ class SpaceTable(ChipTable):
     year: str = "2026"
     batch: Range | None = None
     context: Range | None = None
+    memory_usd_per_gb: Range | None = None
     prefill: ChipTable | None = None
     decode: ChipTable | None = None
     start: dict[str, Positive] = {}
@@ -235,6 +244,26 @@ class Study(Table):
     def _pools(self) -> "Study":
         if self.space.prefill and any(load.prompt is None for load in self.workload):
             raise ValueError("two pools serve prompts: give prompt and output of each workload")
+        return self
+
+    @model_validator(mode="after")
+    def _power(self) -> "Study":
+        for chip in (self.space, self.space.prefill, self.space.decode):
+            if chip and chip.power_w and chip.power_w.high > self.constraints.power_w:
+                raise ValueError(
+                    f"space.power_w reaches {chip.power_w.high:g}, but constraints.power_w is "
+                    f"{self.constraints.power_w:g}; lower one or raise the other"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _first_tokens(self) -> "Study":
+        asked = {*self.objective.weights, *self.constraints.figures, self.objective.front}
+        if "ttft_ms" in asked and any(load.prompt is None for load in self.workload):
+            raise ValueError(
+                "ttft_ms is asked for, but users who only decode have no first token; give prompt and "
+                "output of each workload"
+            )
         return self
 
 

@@ -79,6 +79,11 @@ def served(parts: list[Part], load: Load, integer: bool) -> Served:
     return Served(found.ttft, found.tpot, load.batch * load.output / found.total, found.energy)
 
 
+def slower(seen: Served, factor: Scalar) -> Served:
+    """The same with all times `factor` times as long."""
+    return Served(seen.ttft * factor, seen.tpot * factor, seen.rate / factor, seen.energy)
+
+
 def _decoding(part: Part, load: Load) -> Served:
     assert load.context is not None
     each = load.batch / part.workers
@@ -118,9 +123,9 @@ class Money(NamedTuple):
     power: Scalar
 
 
-def owned(parts: list[Part], limit: Scalar, owner: Ownership, drawn: Scalar) -> Money:
-    """Own a system whose chips draw `drawn` W together, and may draw `limit` W each."""
-    chips = sum((one.chips for one in parts), as_scalar(0.0))
+def owned(parts: list[Part], owner: Ownership, drawn: Scalar) -> Money:
+    """Own a system whose chips draw `drawn` W together, each provisioned for its limit."""
     area = sum((one.chips * one.made.area for one in parts), as_scalar(0.0))
     paid = sum((one.chips * price(one.made.cost, owner) for one in parts), as_scalar(0.0))
-    return Money(area, paid, running(paid, drawn, limit * chips, owner), drawn)
+    limit = sum((one.chips * one.made.chip.peak_power for one in parts), as_scalar(0.0))
+    return Money(area, paid, running(paid, drawn, limit, owner), drawn)

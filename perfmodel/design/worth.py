@@ -8,11 +8,12 @@ so $z_i$ is the relative gain of the objective for a relative change of limit $i
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from perfmodel.design.landscape import AbstractLandscape, looks
+from perfmodel.design.landscape import AbstractLandscape, Look, looks
 from perfmodel.design.search import Found
 from perfmodel.units import as_scalar, as_values
 
@@ -40,15 +41,34 @@ class Worth(NamedTuple):
 
 def worth(land: AbstractLandscape, best: Found, whole: np.ndarray, lanes: int) -> Worth:
     """Prices at a design; `lanes`: as many as the search had, for which slopes are compiled."""
-    unit = as_values(np.repeat(best.unit[None], lanes, axis=0))
-    choice = jnp.asarray(np.repeat(best.choice[None], lanes, axis=0))
-    seen = looks(land, unit, choice, as_scalar(1.0))
+    return worths(land, [best], whole, lanes)[0]
+
+
+def worths(
+    land: AbstractLandscape, designs: list[Found], whole: np.ndarray, lanes: int
+) -> list[Worth]:
+    """The same of several designs, as many at a time as there are lanes."""
+    found = []
+    for at in range(0, len(designs), lanes):
+        some = designs[at : at + lanes]
+        unit, choice = (
+            np.resize([getattr(d, n) for d in some], (lanes, getattr(some[0], n).size))
+            for n in ("unit", "choice")
+        )
+        seen = looks(land, as_values(unit), jnp.asarray(choice), as_scalar(1.0))
+        found += [
+            _worth(land, one, jax.tree.map(lambda x, i=i: np.asarray(x[i], float), seen), whole)
+            for i, one in enumerate(some)
+        ]
+    return found
+
+
+def _worth(land: AbstractLandscape, best: Found, seen: Look, whole: np.ndarray) -> Worth:
     ranges = np.asarray(land.high - land.low, float)
-    gradient = np.asarray(seen.gradient[0], float) / ranges
-    slopes = np.asarray(seen.slopes[0], float) / ranges
+    gradient, slopes = np.asarray(seen.gradient) / ranges, np.asarray(seen.slopes) / ranges
     inside = (best.unit > AT_BOUND) & (best.unit < 1 - AT_BOUND) & ~whole
     prices = np.zeros(len(slopes))
-    binding = np.asarray(seen.slack[0]) < BINDING
+    binding = np.asarray(seen.slack) < BINDING
     if binding.any() and inside.any():
         prices[binding], _ = nnls(slopes[binding][:, inside].T, gradient[inside])
     reduced = -(gradient - slopes.T @ prices)

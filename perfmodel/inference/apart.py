@@ -64,7 +64,9 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
         total=total + queue,
         users=traffic.users,
         batch=most * decode.workers,
-        energy=traffic.a_token(prompt.energy / prefill.plan.data, full.energy, most),
+        joules=traffic.a_token(
+            prompt.breakdown.joules / prefill.plan.data, full.breakdown.joules, most
+        ),
         slack=jnp.minimum(place_full.slack, place_prompt.slack),
         seconds=full.breakdown.by_bound(),
     )

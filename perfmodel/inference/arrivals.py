@@ -54,7 +54,7 @@ def serve_arrivals(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic)
         total=total,
         users=traffic.rate * total,
         batch=jnp.minimum(decoding, places),
-        energy=found.energy,
+        joules=found.joules,
         slack=place(chip, plan, model, batch, traffic.prompt + traffic.output).slack,
         seconds=found.seconds,
         most_rate=rates[-1],

@@ -83,12 +83,12 @@ class Turns(NamedTuple):
     """A pass in micro-batches, for each number of them.
 
     - `through`: seconds of one micro-batch through all layers of a half; `busy`: of all of them in the
-      stage that is busy longest; `energy`: in J; `seconds`: by bound.
+      stage that is busy longest; `joules`: by term; `seconds`: by bound.
     """
 
     through: Scalar
     busy: Scalar
-    energy: Scalar
+    joules: Values
     seconds: Values
 
 
@@ -113,14 +113,14 @@ def serve_halves(
     waits = closed_loop(steps, first.chip.efficiency.host, traffic)
     length = traffic.prompt + traffic.output
     slack = [place(half.chip, half.plan, half.model, batch, length).slack for half in pair]
-    one = prompt.energy / traffic.at_once(first.plan.data)
+    one = prompt.joules / traffic.at_once(first.plan.data)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
         total=waits.total,
         users=traffic.users,
         batch=batch,
-        energy=traffic.a_token(one, step.energy, batch),
+        joules=traffic.a_token(one, step.joules, batch),
         slack=jnp.minimum(*slack),
         seconds=step.seconds,
         busy=jnp.stack([*step.busy, micros[best]]),
@@ -128,12 +128,12 @@ def serve_halves(
 
 
 class Together(NamedTuple):
-    """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J, s by bound."""
+    """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J and s by term."""
 
     step: Scalar
     alone: Scalar
     busy: tuple[Scalar, Scalar]
-    energy: Scalar
+    joules: Values
     seconds: Values
 
 
@@ -169,7 +169,8 @@ def _turns(half: Half, one: Pass, micro: Scalar) -> Turns:
         one = one._replace(ends=[])
     cost: Cost = costs(half.chip, half.plan, half.model, [one])[0]
     passes = micro / half.stages
-    return Turns(cost.time, cost.time * passes, cost.energy * passes, cost.breakdown.by_bound())
+    found = cost.breakdown
+    return Turns(cost.time, cost.time * passes, found.joules * passes, found.by_bound())
 
 
 def _crossing(pair: tuple, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
@@ -186,4 +187,4 @@ def _together(turns: list[Turns], crossing: Scalar, micro: Scalar) -> Together:
     network = jnp.zeros(len(BOUNDS)).at[BOUNDS.index("network")].set(crossing)
     seconds = first.seconds + second.seconds + network
     busy = (first.busy / step, second.busy / step)
-    return Together(step, alone, busy, first.energy + second.energy, seconds)
+    return Together(step, alone, busy, first.joules + second.joules, seconds)

@@ -41,7 +41,7 @@ class Service(AbstractResult):
     - `ttft`, `tpot`: time to first token, and per output token, means over requests, in s.
     - `total`: seconds from a request to its last token, without the burst at the beginning.
     - `users`: who have a request open; `batch`: sequences that decode at once.
-    - `energy`: of all chips for one output token, the prompt's share included, in J.
+    - `joules`: of all chips for one output token by term of `JOULES`, the prompt's share included.
     - `slack`: bytes free on a chip when every text has its full length; negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
     - `most_rate`: requests a second from which on a queue grows without end; infinite in a closed loop.
@@ -54,11 +54,16 @@ class Service(AbstractResult):
     total: Scalar
     users: Scalar
     batch: Scalar
-    energy: Scalar
+    joules: Values
     slack: Scalar
     seconds: Values
     most_rate: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     busy: Values = eqx.field(converter=as_values, default=())
+
+    @property
+    def energy(self) -> Scalar:
+        """Of all chips for one output token, in J."""
+        return jnp.sum(self.joules, axis=-1)
 
     def as_dict(self) -> Plain:
         """Its numbers by name and unit."""
@@ -131,17 +136,17 @@ def serve(
         total=waits.total,
         users=traffic.users,
         batch=batch,
-        energy=found.energy,
+        joules=found.joules,
         slack=full.slack,
         seconds=found.seconds,
     )
 
 
 class Priced(NamedTuple):
-    """Steps, the energy of one output token in J, and seconds of a decode step for each of `BOUNDS`."""
+    """Steps, joules of one output token by term, and seconds of a decode step for each of `BOUNDS`."""
 
     steps: Steps
-    energy: Scalar
+    joules: Values
     seconds: Values
 
 
@@ -153,7 +158,8 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch
         busy = longer(plan, step.time, prompt.time, mixed[0].time)
     else:
         busy = occupied(passes[1], prompt.time) / plan.data
-    joules = traffic.a_token(prompt.energy / traffic.at_once(plan.data), step.energy, batch)
+    first = prompt.breakdown.joules / traffic.at_once(plan.data)
+    joules = traffic.a_token(first, step.breakdown.joules, batch)
     steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, busy)
     return Priced(steps, joules, step.breakdown.by_bound())
 

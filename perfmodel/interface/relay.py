@@ -14,6 +14,7 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.rows import number
+from perfmodel.interface.kernels import as_text
 
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Cells]
@@ -30,7 +31,11 @@ FEWEST = 0.05
 """Users with one of the models, at least: so that it has a time even where hardly anyone is there."""
 
 SUMS = ("n_chips",)
-BY_TOKENS = ("joules_per_output_token", "usd_per_million_output_tokens")
+BY_TOKENS = (
+    "joules_per_output_token",
+    "joules_per_output_token_at_wall",
+    "usd_per_million_output_tokens",
+)
 
 
 def asked(cells: Cells) -> list[int]:
@@ -130,7 +135,8 @@ def _joined(
         "sequences": _text(float(worker["sequences"]) + float(boss["sequences"])),
     }
     for name in BY_TOKENS:
-        mean = (1 - share) * float(worker[name]) + share * float(boss[name])
+        own, other = (float(side[name] or "nan") for side in (worker, boss))
+        mean = (1 - share) * own + share * other
         cells[name] = _text(mean)
     return cells, both[0] / total
 
@@ -142,4 +148,4 @@ def _seconds(side: dict[str, str], tokens: float, end: str) -> float:
 
 
 def _text(value: float) -> str:
-    return f"{value:.6g}"
+    return as_text(np.array([value]))[0]

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from perfmodel.design.answer import Answer, answer, as_dict, clash, made_of, objective, vector
 from perfmodel.design.checkpoint import load_state, save_state
-from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.decision import weighed
+from perfmodel.design.descent import TOLERANCE, Lane
 from perfmodel.design.front import trace
 from perfmodel.design.pose import pose
 from perfmodel.design.presets import find_study, presets, question
@@ -51,22 +52,23 @@ def run_search(
     out.mkdir(parents=True, exist_ok=True)
     state = load_state(checkpoint, study) if resume and checkpoint.exists() else None
     progress(0, study.optimiser.steps, "compiling")
-    keeper = _Keeper(checkpoint, study, space.whole, progress)
+    keeper = _Keeper(checkpoint, study, space.whole, progress, state)
     result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
     keeper.save()
     if not result.designs:
         raise InputError(f"{name}: {clash(problem, result)}")
     found = answer(study, space, problem, result)
     report = as_dict(found) | {"stopped": result.stopped, "grid": _grid(found)}
+    if not result.stopped:
+        progress(study.optimiser.steps, study.optimiser.steps, "beside other chips")
+        report |= weighed(found, keeper.loose)
     write_whole(out / "result.json", json.dumps(report, indent=1).encode())
     write_csv(out / "designs.csv", _designs(found))
     front = _front(found)
     if front:
         progress(study.optimiser.steps, study.optimiser.steps, "front")
         write_csv(out / "front.csv", pa.Table.from_pylist(front))
-    write_report(
-        out / "report.html", page(title, found, report, summary(report), prices(report), front)
-    )
+    write_report(out / "report.html", page(title, found, report, front))
     return report
 
 
@@ -93,10 +95,15 @@ class _Keeper:
     """Shows progress after each step, and writes a checkpoint now and then."""
 
     def __init__(
-        self, path: Path, study: Study, whole: np.ndarray, progress: Callable[..., None]
+        self,
+        path: Path,
+        study: Study,
+        whole: np.ndarray,
+        progress: Callable[..., None],
+        state: State | None,
     ) -> None:
         self.path, self.study, self.whole, self.progress = path, study, whole, progress
-        self.state: State | None = None
+        self.state: State | None = state
         self.saved = 0.0
 
     def step(self, state: State) -> None:
@@ -109,6 +116,12 @@ class _Keeper:
         self.progress(int(state.done), self.study.optimiser.steps, words)
         if time.monotonic() - self.saved > PAUSE:
             self.save()
+
+    @property
+    def loose(self) -> Lane:
+        """The lanes with numbers of things loose."""
+        assert self.state is not None
+        return self.state.aside if self.state.held else self.state.lanes
 
     def save(self) -> None:
         """Write what there is."""
@@ -142,50 +155,3 @@ def _designs(found: Answer) -> pa.Table:
         for one in found.result.designs
     ]
     return pa.table({name: [row[name] for row in rows] for name in rows[0]})
-
-
-NAMES = ["", "value", "elasticity"]
-
-
-def summary(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Names and rows of the table that is printed."""
-    weights = report["study"]["objective"]
-    goal = weights["maximise"] or weights["minimise"] or "mix"
-    rows = [
-        (name, f"{value:,.4g}", f"{report['elasticities'][name]:+.3f}")
-        if name in report["elasticities"]
-        else (name, str(value), "")
-        for name, value in report["best"].items()
-    ]
-    for chip in report["chips"]:
-        rows.append(("area (mm2)", f"{chip['area_mm2']:,.4g}", ""))
-        rows.append(("price (USD)", f"{chip['price_usd']:,.4g}", ""))
-    rows += [
-        (goal, f"{report['objective']:,.4g}", ""),
-        ("before rounding", f"{report['objective_continuous']:,.4g}", ""),
-        ("in whole tiles, waves and cores", f"{report['objective_exact']:,.4g}", ""),
-        (f"best of {report['grid']['points']:,} points", _or_none(report["grid"]["objective"]), ""),
-    ]
-    return NAMES, rows
-
-
-def _or_none(value: float | None) -> str:
-    return "none keeps the limits" if value is None else f"{value:,.4g}"
-
-
-PRICES = ["limit", "at", "gain for 1 % more", "USD a unit and chip"]
-
-
-def prices(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Names and rows of the table of shadow prices: of limits that bind."""
-    rows = [
-        (
-            name,
-            f"{limit['limit']:,.5g}" if "limit" in limit else "",
-            f"{limit['shadow_price']:+.4f} %",
-            f"{limit['usd_per_unit']:,.4g}" if "usd_per_unit" in limit else "",
-        )
-        for name, limit in report["constraints"].items()
-        if abs(limit["shadow_price"]) > 1e-5
-    ]
-    return PRICES, rows

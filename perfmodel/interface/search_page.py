@@ -1,52 +1,69 @@
-"""The page of a search: the design as a floorplan, what binds, what limits and variables are worth."""
+"""The page of a search: the design drawn, what binds it, what limits and facts are worth, and rivals."""
 
 from typing import Any
 
 import numpy as np
 
 from perfmodel.design.answer import Answer, objective, vector
+from perfmodel.design.problem import loads_of
 from perfmodel.design.space import shown
-from perfmodel.interface import plots
-from perfmodel.interface.pages import command
+from perfmodel.interface import plots, search_tables
+from perfmodel.interface.explain import Step, explain_step, step_of
+from perfmodel.interface.figures import home_of, points_of, roof_of
+from perfmodel.interface.pages import command, drawn
 from perfmodel.interface.report import Page, Picture, Table, money, sources_of
+from perfmodel.units import as_scalar, as_values
 
-Rows = tuple[list[str], list[tuple[str, ...]]]
+Parts = list[Table | Picture]
 
 ASSUMED = (
     "A searched chip has the cores, links and fitted parameters of its base, as many as its compute "
     "asks for; area, power, yield and cost follow the constants of calibration/fitted/technology.toml.",
     "Schedules are the best that the hardware allows, without a framework's rules.",
+    "Chips that are sold are priced by the same laws: what dies and memory cost to make, and one margin.",
 )
 
+NOTES = {
+    "What limits are worth": "Gain of the objective for one percent more of a limit; in USD: what one more "
+    "unit saves over the life of one chip, where the objective is money.",
+    "Beside chips that are sold, the nearest first": "Each in as many copies, and with as many users, as "
+    "suit it best where the study leaves that free.",
+    "What moves the best objective most": "The design adapts to first order; if a fact doubles, the best of "
+    "all families is told.",
+    "Who wins, as far as facts are known": "Draws of all facts within their ranges, of the constants of "
+    "area, power and cost, and of the error of predicted times.",
+}
 
-def page(
-    title: str,
-    found: Answer,
-    report: dict[str, Any],
-    design: Rows,
-    prices: Rows,
-    front: list[dict[str, Any]],
-) -> Page:
+
+def page(title: str, found: Answer, report: dict[str, Any], front: list[dict[str, Any]]) -> Page:
     """What `report.html` says."""
-    parts: list[Table | Picture] = [Table("The design found", *design)]
-    names = ["prefill", "decode"] if len(report["chips"]) == 2 else ["the chip"]
-    for name, chip in zip(names, report["chips"], strict=True):
-        caption = f"{name}: {chip['area_mm2']:,.0f} mm2, drawn to scale."
-        parts.append(Picture(plots.floorplan(chip["areas_mm2"], name), caption))
-    parts.append(Table("What limits are worth", *prices, note=WORTH))
-    parts.append(Picture(_elasticities(report), "The objective where one variable changes alone."))
-    if front:
-        parts += _front(found, front)
-    parts.append(_optima(found))
+    tables = {name: Table(name, *rows, note=NOTES.get(name, "")) for name, rows in _tables(report)}
+    first, *rest = tables.values()
+    parts: Parts = [first, *_floorplans(report), *_step(found)]
+    parts += [*rest, Picture(_elasticities(report), CHANGES)]
+    parts += [*_contest(report), *_front(found, front), *_maps(report), _optima(found)]
     loads = [load.model for load in found.study.workload]
     sources = sources_of([found.study.space.base], loads)
     return Page(f"Search: {title}", _said(report), parts, (*ASSUMED, money()), sources, command())
 
 
-WORTH = (
-    "Gain of the objective for one percent more of a limit; in USD: what one more unit saves over the life "
-    "of one chip, where the objective is money."
+CHANGES = (
+    "The objective where one variable changes alone, and where one fact does and the design adapts."
 )
+
+
+def _tables(report: dict[str, Any]):
+    """Those that are printed, at full length."""
+    longer = {
+        "Beside chips that are sold, the nearest first": search_tables.rivals,
+        "What moves the best objective most": search_tables.facts,
+    }
+    for name, rows in search_tables.tables(report):
+        yield name, longer[name](report, count=MANY) if name in longer else rows
+
+
+MANY = 30
+"""Rows of chips and of facts that the page has."""
 
 
 def _said(report: dict[str, Any]) -> list[str]:
@@ -61,17 +78,88 @@ def _said(report: dict[str, Any]) -> list[str]:
     return said
 
 
+def _floorplans(report: dict[str, Any]) -> list[Picture]:
+    names = ["prefill", "decode"] if len(report["chips"]) == 2 else ["the chip"]
+    return [
+        Picture(
+            plots.floorplan(chip["areas_mm2"], name),
+            f"{name}: {chip['area_mm2']:,.0f} mm2, drawn to scale; parts by their area, not their place.",
+        )
+        for name, chip in zip(names, report["chips"], strict=True)
+    ]
+
+
+def _step(found: Answer) -> list[Picture]:
+    """Where the time of a decode step of the first workload goes, and its kernels under the roof."""
+    part = found.assessed().parts[0][-1]
+    load = loads_of(found.problem, as_values(vector(found.space, found.best.unit)))[0]
+    context = load.longest if load.output is None else load.longest - load.output / 2
+    chip, plan = part.made.chip, part.plan
+    cost = step_of(chip, plan, load.model, load.batch / part.workers, as_scalar(context))
+    name, tier = f"{float(part.plan.chips):.0f} x this design", home_of(cost)
+    spent = explain_step(f"A decode step on {name}", Step(name, chip, plan, cost))
+    roof = roof_of(name, chip, plan, tier)
+    return [
+        Picture(drawn(spent), "Each kernel's time, by what binds it."),
+        Picture(
+            plots.roofline([roof], points_of(name, cost, tier), "Kernels under the roof"),
+            "Against the memory that holds the weights.",
+        ),
+    ]
+
+
+STRONGEST = 8
+"""Facts that are drawn."""
+
+
 def _elasticities(report: dict[str, Any]) -> Any:
     step = np.log(1.1)
+    facts = {
+        name: one["elasticity"] for name, one in list(report.get("facts", {}).items())[:STRONGEST]
+    }
     effects = [
         plots.Effect(name, 100 * np.expm1(-e * step), 100 * np.expm1(e * step))
-        for name, e in report["elasticities"].items()
+        for name, e in (report["elasticities"] | facts).items()
     ]
     return plots.tornado(effects, "What moves the objective", "better by (%)")
 
 
-def _front(found: Answer, rows: list[dict[str, Any]]) -> list[Table | Picture]:
+KEPT = {"keeps all limits": "#4477AA", "breaks a limit": "#BBBBBB"}
+
+
+def _contest(report: dict[str, Any]) -> list[Picture]:
+    """The design's objective beside that of chips that are sold."""
+    if not report.get("rivals"):
+        return []
+    rows = [("this design", {"keeps all limits": report["objective"]})]
+    for one in report["rivals"][:MANY]:
+        kind = "breaks a limit" if one["broken"] else "keeps all limits"
+        rows.append((one["chip"], {kind: one["objective"]}))
+    title = "Beside chips that are sold, the nearest first"
+    chart = plots.stacked(rows, KEPT, title, search_tables.goal(report), "limits")
+    return [Picture(chart, "All priced by the same laws, in the same study.")]
+
+
+def _maps(report: dict[str, Any]) -> list[Picture]:
+    return [
+        Picture(
+            plots.crossover(
+                [plots.Cell(**place) for place in one["places"]],
+                "SRAM alone against HBM",
+                (one["x"], one["y"]),
+            ),
+            "The chips found, in as many copies as suit each place; a number tells how many times the next "
+            "is worse; no tile: nobody keeps the limits.",
+        )
+        for one in report.get("maps", [])
+        if one["places"]
+    ]
+
+
+def _front(found: Answer, rows: list[dict[str, Any]]) -> Parts:
     """The front, a line for each technology, and its points."""
+    if not rows:
+        return []
     name, goal = str(found.study.objective.front), " and ".join(found.study.objective.weights)
     spots = [
         plots.Spot(f"{row['node']}, {row['memory']}", row[name], row["objective"]) for row in rows

@@ -25,6 +25,7 @@ from perfmodel.inference.setting import Setting, row_name
 from perfmodel.inference.splits import Split
 from perfmodel.interface import relay
 from perfmodel.interface.kernels import OVERFLOW, as_text
+from perfmodel.interface.wall import joules_at_wall
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import ServingIntervals
 from perfmodel.library.files import named
@@ -36,6 +37,7 @@ DEFINITIONS = {
     "tokens/s per user": "1 / TPOT",
     "tokens/s per chip": "output tokens alone",
     "total tokens/s": "input and output tokens",
+    "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
 }
 """What the words of every output mean."""
 
@@ -133,6 +135,7 @@ OUTPUTS = (
     "output_tokens_per_s_per_chip",
     "total_tokens_per_s",
     "joules_per_output_token",
+    "joules_per_output_token_at_wall",
     "usd_per_million_output_tokens",
     "sequences",
     "fits",
@@ -235,7 +238,7 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
     dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
     if case.pool.chips:
         dollars += price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
-    cells = _cells(case, chips, served, rate, dollars)
+    cells = _cells(case, chips, served, rate, dollars) | _at_wall(case, chips, served, rate)
     if cells.get("fits") == "false":
         cells["error"] = short_of(given, chips, float(served.slack))
         if not float(given.chip.main.capacity):  # nothing below the SRAM holds it: it has no time
@@ -247,6 +250,14 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
         }
     ranks = as_text(np.array(list(split)))
     return cells | dict(zip(Split._fields, ranks, strict=True))
+
+
+def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str, str]:
+    """Energy at the wall where one kind of chip, whose power is known, serves."""
+    if case.pool.chips:
+        return {}
+    joules = joules_at_wall(case.setting.stem, served.joules, rate / chips)
+    return {"joules_per_output_token_at_wall": as_text(np.array([joules]))[0]}
 
 
 def crowded(case: Case, rate: float, chips: float, most: float) -> str:

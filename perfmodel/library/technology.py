@@ -118,7 +118,7 @@ def device(name: str, year: str = "2026") -> Device:
         controller=si_or(file.controller_transistors, "1"),
         edge=si_or(file.edge, "m"),
         footprint=si_or(file.footprint, "m2", missing=0.0),
-        price=_price(file, name, year).si("USD/byte"),
+        price=price_of(file, name, year).si("USD/byte"),
     )
 
 
@@ -154,7 +154,7 @@ def _complete(file: T) -> T:
     return file
 
 
-def _price(file: MemoryTechnology, name: str, year: str) -> Quantity:
+def price_of(file: MemoryTechnology, name: str, year: str) -> Quantity:
     """The price of a year; of a technology that is on sale later only, its first."""
     if year not in YEARS:
         raise InputError(f"unknown year {year[:20]!r}; prices are known for {', '.join(YEARS)}.")

@@ -22,9 +22,7 @@ from perfmodel.interface.terminal import bar, show_table
 def reproduce(
     sets: Annotated[
         str,
-        typer.Option(
-            help="throughput, single-stream, serving (needs the data extra), closed, or disaggregated."
-        ),
+        typer.Option(help="throughput, single-stream, serving (needs the data extra), or closed."),
     ] = "throughput,single-stream,serving",
     json_: JsonFile = None,
     out: ReportFolder = None,
@@ -47,7 +45,7 @@ def reproduce(
 
     check_places(file=json_, folder=out, report=report)
     asked = made.sets_of(listed(sets))
-    if set(made.PARTS) & set(asked):
+    if {"serving", made.CLOSED} & set(asked):
         locate(data)
     with bar("rows alike") as update:
         found, rows, tables = made.reproduce(asked, data, fitted(calibration), update)

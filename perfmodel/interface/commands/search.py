@@ -34,7 +34,8 @@ def search(
     Example: perfmodel search cheap-tokens --out found
     """
     from perfmodel.files import write_whole
-    from perfmodel.interface.search import listed, prices, run_search, summary
+    from perfmodel.interface.search import listed, run_search
+    from perfmodel.interface.search_tables import tables
 
     if list_:
         show_list("Presets", ["preset", "question"], listed(), json_)
@@ -51,8 +52,8 @@ def search(
     if json_:
         show_json(found)
     else:
-        show_table("The design found", *summary(found))
-        show_table("What limits are worth", *prices(found))
+        for title, table in tables(found):
+            show_table(title, *table)
         say(f"result.json, designs.csv and report.html are in {out}.")
     if found["stopped"]:
         raise KeyboardInterrupt

@@ -1,0 +1,166 @@
+r"""What a study takes for granted: prices, technologies, constants; and what follows where they are others.
+
+All of them are one vector of factors, so that one gradient tells what each is worth, and one `vmap`
+prices many designs under many draws. At an optimum with prices $z_i$ of its limits a fact $p$
+moves the best objective by $\partial f/\partial p - \sum_i z_i\,\partial s_i/\partial p$: the design
+adapts, which to first order changes nothing more (the envelope theorem).
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from perfmodel.design.landscape import QUICK, Choice, value
+from perfmodel.design.problem import Problem
+from perfmodel.design.starts import BATCH
+from perfmodel.design.study import SpaceTable
+from perfmodel.hardware.constants import Constants
+from perfmodel.hardware.cost import Ownership
+from perfmodel.hardware.technology import Device, Node, Wires
+from perfmodel.units import Scalar, Values, as_scalar, as_values
+
+
+class Facts(eqx.Module):
+    """Everything in a problem that no one designs; leaves as there, or factors on them."""
+
+    node: Node
+    memory: Device
+    link: Wires
+    constants: Constants
+    owner: Ownership
+    slow: Values
+    around: dict[str, Scalar]
+
+
+def facts_of(problem: Problem) -> Facts:
+    """The facts of a problem."""
+    return Facts(
+        problem.nodes,
+        problem.memories,
+        problem.link,
+        problem.constants,
+        problem.owner,
+        problem.slow,
+        problem.around,
+    )
+
+
+def shifted(problem: Problem, logs: Values) -> Problem:
+    """The problem with each fact times the exponential of its entry in `logs`, in the order of `names`."""
+    values, unravel = ravel_pytree(facts_of(problem))
+    new: Facts = unravel(values * jnp.exp(logs))
+    return eqx.tree_at(
+        lambda p: (p.nodes, p.memories, p.link, p.constants, p.owner, p.slow, p.around),
+        problem,
+        (new.node, new.memory, new.link, new.constants, new.owner, new.slow, new.around),
+    )
+
+
+def names(problem: Problem, space: SpaceTable) -> list[str]:
+    """Of all facts, such as `n5.wafer`, `hbm3e.price`, `area.sram` and `owner.tariff`, in order."""
+    options = {"node": space.node, "memory": space.memory, "slow": space.memory}
+    found = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(facts_of(problem))[0]:
+        first, *rest = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
+        rest = rest[1:] if first == "constants" else rest
+        group = str(getattr(path[1], "name", "")) if first == "constants" else first
+        if leaf.ndim:
+            found += [".".join([_option(first, name), *rest]) for name in options[first]]
+        else:
+            found.append(
+                ".".join([RENAMED.get(group, group) if first != "link" else space.link, *rest])
+            )
+    return found
+
+
+RENAMED = {"around": "asked"}
+"""Users, tokens and models are asked for, not given."""
+
+SHARES = (
+    "owner.margin",
+    "owner.busy",
+    "cost.loss",
+    "cost.repairable",
+    "power.asleep",
+    "power.together",
+)
+"""Facts that are below one, whatever happens."""
+
+MOST_SHARE = 0.99
+
+
+def within(problem: Problem, facts: list[str], logs: np.ndarray) -> np.ndarray:
+    """Logarithms of factors on facts with which shares stay below one."""
+    values = np.asarray(ravel_pytree(facts_of(problem))[0], float)
+    most = [
+        np.log(MOST_SHARE / value) if name in SHARES else np.inf
+        for name, value in zip(facts, values, strict=True)
+    ]
+    return np.minimum(logs, most)
+
+
+def _option(first: str, name: str) -> str:
+    return f"{first}.{name}" if first == "slow" else name
+
+
+@eqx.filter_jit
+def _slope(problem: Problem, unit: Values, choice: Choice, prices: Values) -> Values:
+    def lagrangian(logs: Values) -> Scalar:
+        found, slack = value(shifted(problem, logs), unit, choice, as_scalar(1.0))
+        return found - prices @ slack
+
+    return jax.grad(lagrangian)(jnp.zeros(ravel_pytree(facts_of(problem))[0].shape))
+
+
+def elasticities(
+    problem: Problem, unit: np.ndarray, choice: np.ndarray, prices: np.ndarray
+) -> np.ndarray:
+    """Relative gain of the best objective for a relative change of each fact, the design adapted.
+
+    **Arguments:**
+
+    - `unit`, `choice`: of the best design; `prices`: of its limits.
+    """
+    slope = _slope(problem, as_values(unit), jnp.asarray(choice), as_values(prices))
+    return -np.asarray(slope, float)
+
+
+class Cases(NamedTuple):
+    """Designs under facts, a case a row: logarithms of factors on facts, coordinates, choices."""
+
+    logs: np.ndarray
+    unit: np.ndarray
+    choice: np.ndarray
+
+
+def _priced(problem: Problem, logs: Values, unit: Values, choice: Choice) -> tuple:
+    return value(shifted(problem, logs), unit, choice, as_scalar(1.0))
+
+
+_JIT: Any = eqx.filter_jit  # its type leaves out that it hands options on to JAX
+_many = _JIT(jax.vmap(_priced, (None, 0, 0, 0)), compiler_options=QUICK)
+
+
+def priced(problem: Problem, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
+    """Values and slacks of many cases, as many at a time as are compiled for."""
+    count = len(cases.unit)
+    padded = [np.resize(part, (-(-count // BATCH) * BATCH, part.shape[1])) for part in cases]
+    found = [
+        _many(
+            problem,
+            *(
+                jnp.asarray(part[at : at + BATCH], kind)
+                for part, kind in zip(padded, KINDS, strict=True)
+            ),
+        )
+        for at in range(0, count, BATCH)
+    ]
+    values, slacks = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
+    return values, slacks
+
+
+KINDS = (float, float, int)

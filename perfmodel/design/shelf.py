@@ -1,0 +1,250 @@
+"""Chips of the library in a study: as many as serve it best, by the same laws of price and power.
+
+Die and memory of a chip that is sold are priced as a searched chip's are, not at what its maker asks.
+"""
+
+import itertools
+from collections.abc import Hashable, Iterator
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.design.chip import SPARES, Made, idle_power
+from perfmodel.design.landscape import AbstractLandscape, Choice
+from perfmodel.design.problem import (
+    Problem,
+    judged,
+    loads_of,
+    own_values,
+    pooled,
+    quantities,
+    shared_slacks,
+    user_slacks,
+)
+from perfmodel.design.space import RANKS, Space
+from perfmodel.design.starts import evaluate, merit
+from perfmodel.design.system import Load, Part
+from perfmodel.hardware.area import RETICLE
+from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.hardware.constants import Constants
+from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
+from perfmodel.hardware.memory import Memory
+from perfmodel.hardware.technology import stacked
+from perfmodel.hardware.yields import wafer_scale
+from perfmodel.inference.alike import structure
+from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.known import described
+from perfmodel.library.schema import ChipFile, si_or
+from perfmodel.units import Scalar, Values, as_scalar, as_values
+
+MOST_WAYS = 256
+"""Numbers of chips and of users that are tried for each chip, at most."""
+
+
+class Shelf(AbstractLandscape):
+    """A study whose chip is one of the library's; of a design's variables only ranks and users count.
+
+    - `problem`: the study; `made`: the chips, on a leading axis, of which the choice takes one.
+    - `dies`: of which each consists.
+    """
+
+    problem: Problem
+    made: Made
+    dies: Values
+    low: Values
+    high: Values
+    options: tuple[int, ...] = eqx.field(static=True)
+
+    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+        """Minus the logarithm of what is maximised, then slacks of what users see."""
+        every, loads = self._served(x, choice)
+        found = judged(self.problem, every, loads, as_scalar(1.0))
+        return jnp.stack([-found.objective, *user_slacks(self.problem, found)])
+
+    def cheap(self, x: Values, choice: Choice) -> Values:
+        """Slacks of a die's area, of power, and of the system as a whole."""
+        limits, made = self.problem.limits, self._made(choice)
+        area = jnp.log(limits.area * self.dies[choice[0]] / made.area)
+        power = jnp.log(limits.power / made.chip.peak_power)
+        every, loads = self._served(x, choice)
+        return jnp.stack([area, power, *shared_slacks(self.problem, every, loads)])
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """Names of all slacks, in their order."""
+        return (*self.problem.seen_by_users, "area_mm2", "power_w", *self.problem.shared)
+
+    def _made(self, choice: Choice) -> Made:
+        return jax.tree.map(lambda leaf: leaf[choice[0]], self.made)
+
+    def _served(self, x: Values, choice: Choice) -> tuple[list[list[Part]], list[Load]]:
+        mine = own_values(self.problem, quantities(self.problem, x))
+        made = [self._made(choice)] * self.problem.pools
+        return pooled(self.problem, made, mine), loads_of(self.problem, x)
+
+
+class Rival(NamedTuple):
+    """A chip of the library at its best in a study.
+
+    - `vector`: logarithms of the variables; only ranks and what lies around count.
+    - `value`: minus the objective; `broken`: names of the limits that it does not keep.
+    - `distance`: how far from a design: root mean square of the logarithms of `MEASURED` apart.
+    - `size`: those, in SI; `cost`: to make it, in USD.
+    """
+
+    name: str
+    vector: np.ndarray
+    value: float
+    broken: tuple[str, ...]
+    distance: float
+    size: dict[str, float]
+    cost: float
+
+
+MEASURED = ("area", "power", "memory", "bandwidth", "compute")
+"""What chips are compared by: area of dies, power limit, bytes and bytes/s of the memory that a model
+lives in (SRAM where there is no other), and bf16 FLOP/s."""
+
+
+UNITS = {
+    "area_mm2": ("area", 1e6),
+    "power_w": ("power", 1.0),
+    "memory_gb": ("memory", 1e-9),
+    "memory_tb_per_s": ("bandwidth", 1e-12),
+    "tflops": ("compute", 1e-12),
+}
+"""The same as they are written."""
+
+
+def written(size: dict[str, float]) -> dict[str, float]:
+    """A chip by `MEASURED` in the units of `UNITS`."""
+    return {name: scale * size[of] for name, (of, scale) in UNITS.items()}
+
+
+def size_of(made: Made) -> dict[str, float]:
+    """A chip by `MEASURED`, in SI."""
+    chip = made.chip
+    home = chip.main if float(chip.main.capacity) else _larger(chip)
+    numbers = (made.area, chip.peak_power, home.capacity, home.bandwidth, chip.matrix["bf16"])
+    return dict(zip(MEASURED, map(float, numbers), strict=True))
+
+
+def _larger(chip: Chip) -> Memory:
+    return max(chip.private, chip.shared, key=lambda tier: float(tier.capacity))
+
+
+def rivals(problem: Problem, space: Space, made: Made, vector: np.ndarray) -> list[Rival]:
+    """Chips of the library beside the chip of a design, the nearest first.
+
+    Those of the same way of working whose area and power are known and that compute in the study's formats.
+    """
+    tried, own = ways(space, vector, (*RANKS, "batch"), MOST_WAYS), size_of(made)
+    found = [
+        rival
+        for names, land in shelves(problem)
+        for rival in _at_best(names, land, space, tried, own)
+    ]
+    return sorted(found, key=lambda rival: rival.distance)
+
+
+def _at_best(
+    names: list[str], land: Shelf, space: Space, tried: np.ndarray, own: dict[str, float]
+) -> Iterator[Rival]:
+    """Each chip of a shelf with the number of chips and of users that suits it best."""
+    unit = np.tile((tried - space.low) / (space.high - space.low), (len(names), 1))
+    choice = np.repeat(np.arange(len(names), dtype=np.int32), len(tried))[:, None]
+    value, slack = evaluate(land, unit, choice)
+    best = np.argmin(merit(value, slack).reshape(len(names), -1), axis=1)
+    for i, (name, way) in enumerate(zip(names, best, strict=True)):
+        at = i * len(tried) + int(way)
+        broken = [n for n, s in zip(land.checked, slack[at], strict=True) if s < -KEPT]
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], land.made)
+        size = size_of(one)
+        far = float(np.sqrt(np.mean([np.log(size[n] / own[n]) ** 2 for n in MEASURED])))
+        yield Rival(name, tried[way], float(value[at]), tuple(broken), far, size, float(one.cost))
+
+
+KEPT = 1e-3
+"""A limit broken by less than this, relative, counts as kept."""
+
+
+def ways(space: Space, vector: np.ndarray, names: tuple[str, ...], most: int) -> np.ndarray:
+    """A design with other numbers of things: powers of two within their bounds, and its own."""
+    plain = [name.rsplit(".", 1)[-1] for name in space.names]
+    free = [i for i, name in enumerate(plain) if name in names]
+    axes = [_powers(float(space.low[i]), float(space.high[i]), float(vector[i])) for i in free]
+    every = np.array(list(itertools.product(*axes)))
+    if len(every) > most:
+        every = np.random.default_rng(0).permutation(every)[:most]
+    found = np.tile(np.asarray(vector, float), (len(every), 1))
+    found[:, free] = every
+    return found
+
+
+def _powers(low: float, high: float, own: float) -> list[float]:
+    inside = np.arange(np.ceil(low / np.log(2) - 1e-6), np.floor(high / np.log(2) + 1e-6) + 1)
+    return sorted({*(float(n) for n in inside * np.log(2)), own})
+
+
+def shelves(problem: Problem) -> list[tuple[list[str], Shelf]]:
+    """Chips that may be held against a searched one, and the study with them; those of one form together."""
+    groups: dict[Hashable, dict[str, Chip]] = {}
+    for name in chip_files():
+        chip = _loaded(name, problem)
+        if chip is not None:
+            groups.setdefault(structure(chip), {})[name] = chip
+    return [(list(group), _shelf(problem, group)) for group in groups.values()]
+
+
+def _shelf(problem: Problem, group: dict[str, Chip]) -> Shelf:
+    files = [chip_files()[name] for name in group]
+    made = [
+        _made(chip, file, problem.constants)
+        for chip, file in zip(group.values(), files, strict=True)
+    ]
+    return Shelf(
+        problem=problem,
+        made=stacked(made),
+        dies=as_values([_dies(file) for file in files]),
+        low=problem.low,
+        high=problem.high,
+        options=(len(made),),
+    )
+
+
+def _loaded(name: str, problem: Problem) -> Chip | None:
+    """A chip with the rates that the study asks for; `None` where it lacks one, its area or its power."""
+    file, kinds = chip_files()[name], set(problem.base.matrix)
+    known = file.area is not None and file.power.peak is not None
+    if not known or file.execution != problem.base.execution or not kinds <= set(file.matrix):
+        return None
+    return restrict(load_chip(name, problem.loads[0].plan), kinds)
+
+
+def _dies(file: ChipFile) -> float:
+    """As few as the reticle allows; a wafer is one."""
+    if file.execution == "dataflow":
+        return 1.0
+    return float(np.ceil(si_or(file.area, "m2") / (RETICLE[0] * RETICLE[1])))
+
+
+def _made(chip: Chip, file: ChipFile, constants: Constants) -> Made:
+    """A chip that is sold, with the cost and the idle power of a searched one of its die and memory."""
+    technology, parts, _ = described(file)
+    area = as_scalar(si_or(file.area, "m2"))
+    idle = idle_power(parts, area, technology, constants.power)
+    held = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
+    memory = eqx.tree_at(lambda m: m.capacity, technology.memory, held)
+    if file.execution == "dataflow":
+        good = wafer_scale(area, technology.node.defects, chip.cores, SPARES)
+        cost = wafer_scale_cost(technology.node, good)
+    else:
+        die = Die(area / _dies(file), technology.node, _dies(file))
+        cost = bill([die], memory, parts.stacks, constants.cost).total
+    energy = chip.main.energy + jnp.where(chip.main.capacity > 0, constants.power.host, 0.0)
+    alike = eqx.tree_at(lambda c: (c.main.energy, c.idle_power), chip, (energy, idle))
+    nothing = as_scalar(0.0)
+    return Made(alike, {}, area, idle, cost, nothing, nothing)

@@ -1,0 +1,121 @@
+"""Tables of a search, made from its report: printed, and in its page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+Rows = tuple[list[str], list[tuple[str, ...]]]
+
+FEW = 5
+"""Rows of chips and of facts that are printed; `result.json` and the page have all."""
+
+
+def tables(report: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
+    """Titles and tables of what was found; those of what was not asked for are left out."""
+    yield "The design found", summary(report)
+    yield "What limits are worth", prices(report)
+    if report.get("rivals"):
+        yield "Beside chips that are sold, the nearest first", rivals(report)
+    if report.get("facts"):
+        yield "What moves the best objective most", facts(report)
+    if len(report.get("families", [])) > 1:
+        yield "Who wins, as far as facts are known", families(report)
+
+
+NAMES = ["", "value", "elasticity"]
+
+
+def summary(report: dict[str, Any]) -> Rows:
+    """Names and rows of the table that is printed."""
+    rows = [
+        (name, f"{value:,.4g}", f"{report['elasticities'][name]:+.3f}")
+        if name in report["elasticities"]
+        else (name, str(value), "")
+        for name, value in report["best"].items()
+    ]
+    for chip in report["chips"]:
+        rows.append(("area (mm2)", f"{chip['area_mm2']:,.4g}", ""))
+        rows.append(("price (USD)", f"{chip['price_usd']:,.4g}", ""))
+    rows += [
+        (goal(report), f"{report['objective']:,.4g}", ""),
+        ("before rounding", f"{report['objective_continuous']:,.4g}", ""),
+        ("in whole tiles, waves and cores", f"{report['objective_exact']:,.4g}", ""),
+        (f"best of {report['grid']['points']:,} points", _or_none(report["grid"]["objective"]), ""),
+    ]
+    return NAMES, rows
+
+
+def _or_none(value: float | None) -> str:
+    return "none keeps the limits" if value is None else f"{value:,.4g}"
+
+
+PRICES = ["limit", "at", "gain for 1 % more", "USD a unit and chip"]
+
+
+def prices(report: dict[str, Any]) -> Rows:
+    """Names and rows of the table of shadow prices: of limits that bind."""
+    rows = [
+        (
+            name,
+            f"{limit['limit']:,.5g}" if "limit" in limit else "",
+            f"{limit['shadow_price']:+.4f} %",
+            f"{limit['usd_per_unit']:,.4g}" if "usd_per_unit" in limit else "",
+        )
+        for name, limit in report["constraints"].items()
+        if abs(limit["shadow_price"]) > 1e-5
+    ]
+    return PRICES, rows
+
+
+RIVALS = {
+    "area_mm2": "mm2",
+    "power_w": "W",
+    "memory_gb": "GB",
+    "memory_tb_per_s": "TB/s",
+    "tflops": "TFLOP/s",
+    "price_usd": "USD",
+}
+"""What a table of chips shows, and what it calls it."""
+
+
+def goal(report: dict[str, Any]) -> str:
+    """What the objective is called."""
+    table = report["study"]["objective"]
+    return table["maximise"] or table["minimise"] or "mix"
+
+
+def rivals(report: dict[str, Any], count: int = FEW) -> Rows:
+    """Chips of the library beside the design, all at prices of the same laws."""
+    ours = {"chip": "this design", "objective": report["objective"], "broken": []}
+    chip = report["chips"][-1]
+    rows = [_rival(ours | chip)] + [_rival(one) for one in report["rivals"][:count]]
+    return ["chip", goal(report), *RIVALS.values(), "limits not kept"], rows
+
+
+def _rival(one: dict[str, Any]) -> tuple[str, ...]:
+    numbers = [f"{one[name]:,.3g}" if one[name] < 1e3 else f"{one[name]:,.0f}" for name in RIVALS]
+    return one["chip"], f"{one['objective']:,.4g}", *numbers, ", ".join(one["broken"])
+
+
+def facts(report: dict[str, Any], count: int = 2 * FEW) -> Rows:
+    """Prices and technologies by how much they move the objective."""
+    rows = [
+        (name, f"{one['elasticity']:+.3f}", *_doubled(one))
+        for name, one in list(report["facts"].items())[:count]
+    ]
+    return ["fact", "gain for 1 % more (%)", f"{goal(report)} if it doubles", "then best"], rows
+
+
+def _doubled(one: dict[str, Any]) -> tuple[str, str]:
+    """Nothing is said of shares, which cannot double."""
+    if one["if_doubled"] is None:
+        return "", ""
+    return f"{one['if_doubled']:,.4g}", one["best_if_doubled"]
+
+
+def families(report: dict[str, Any]) -> Rows:
+    """Shares of draws of all facts in which each node and memory is best."""
+    rows = [
+        (one["name"], f"{one['objective']:,.4g}", f"{100 * one['share_of_draws']:.0f} %")
+        for one in report["families"]
+    ]
+    return ["node, memory", goal(report), "best in draws"], rows

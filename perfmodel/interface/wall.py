@@ -1,0 +1,64 @@
+"""Joules of a token at the wall of its servers: all that chips draw, and what stands around them."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from perfmodel.breakdown import JOULES
+from perfmodel.errors import InputError
+from perfmodel.hardware.power import Activity, all_in, drawn
+from perfmodel.inference.energy import power_at
+from perfmodel.library.chip import chip_file
+from perfmodel.library.constants import load_constants
+from perfmodel.library.economics import load_ownership
+from perfmodel.library.known import described
+from perfmodel.library.schema import si_or
+from perfmodel.units import Scalar, Values, as_scalar, as_values
+
+
+class Wall(NamedTuple):
+    """A chip in its server: factors that make joules all-in, W without work, W at most, W around it."""
+
+    factors: dict[str, Scalar]
+    static: Scalar
+    limit: Scalar
+    around: Scalar
+
+
+@functools.cache
+def wall_of(chip: str) -> Wall | None:
+    """By a chip's name or file; `None` where its die, its power or a fact of its technology is not known."""
+    file, constants = chip_file(chip)[1], load_constants().values.power
+    if file.area is None or file.power.peak is None or "bf16" not in file.matrix:
+        return None
+    try:
+        made, parts, _ = described(file)
+    except InputError:
+        return None
+    static = drawn(parts, as_scalar(file.area.si("m2")), Activity(), made, constants)
+    limit = as_scalar(si_or(file.power.peak, "W"))
+    factors = all_in(made, parts.clock, constants)
+    return Wall(factors, static, limit, load_ownership().around * limit)
+
+
+@jax.jit
+def _joules(wall: Wall, joules: jax.Array, rate: Scalar) -> Scalar:
+    work = joules.at[JOULES.index("idle")].set(0.0)
+    power = power_at(work, rate, wall.factors, wall.static, wall.limit)
+    return (power + wall.around) / rate
+
+
+def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: float) -> float:
+    """Of one output token; `nan` where it cannot be told.
+
+    **Arguments:**
+
+    - `joules`: plain, of one output token on all chips, by term of `JOULES`.
+    - `rate`: output tokens/s of one chip.
+    """
+    wall = wall_of(chip)
+    if wall is None or not np.isfinite(rate) or rate <= 0:
+        return float("nan")
+    return float(_joules(wall, as_values(joules), as_scalar(rate)))

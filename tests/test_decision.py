@@ -1,0 +1,248 @@
+"""What a search tells people who decide: prices of limits, facts that move it, rivals, who wins where."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from perfmodel.design.answer import Answer, answer, objective
+from perfmodel.design.crossing import _won
+from perfmodel.design.decision import weighed
+from perfmodel.design.doubt import doubts, draws
+from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
+from perfmodel.design.families import Family, shares, under
+from perfmodel.design.pose import pose
+from perfmodel.design.problem import Problem, larger
+from perfmodel.design.search import State, search
+from perfmodel.design.shelf import shelves, size_of, ways
+from perfmodel.design.space import RANKS, read_space
+from perfmodel.design.study import Study, read_study
+from perfmodel.design.worth import worth
+from perfmodel.errors import InputError
+from perfmodel.files import write_toml
+from perfmodel.interface import search_tables
+from perfmodel.library.model import load_model
+from perfmodel.units import as_scalar
+from perfmodel.workload.transformer import parameters, traced
+
+ASKED = {
+    "objective": {"minimise": "usd_per_million_tokens"},
+    "constraints": {"power_w": 1000, "tokens_per_s_per_user": 30},
+    "workload": [{"model": "llama-3.1-8b", "batch": 32, "context": 4096}],
+    "space": {"memory": ["hbm3e", "none"], "tensor": {"low": 1, "high": 64}},
+    "optimiser": {"starts": 16, "steps": 48},
+}
+"""Whether SRAM alone or HBM makes cheaper tokens of a small model."""
+
+
+def asked(**constraints: float) -> Study:
+    return Study.model_validate(ASKED | {"constraints": ASKED["constraints"] | constraints})
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return asked()
+
+
+@pytest.fixture(scope="module")
+def problem(study: Study) -> Problem:
+    return pose(study)
+
+
+def solved(study: Study, states: list[State] | None = None) -> Answer:
+    space, problem = read_space(study), pose(study)
+    states = [] if states is None else states
+    result = search(problem, space.whole, study.optimiser, progress=states.append)
+    return answer(study, space, problem, result)
+
+
+@pytest.fixture(scope="module")
+def states() -> list[State]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def found(study: Study, states: list[State]) -> Answer:
+    return solved(study, states)
+
+
+def test_every_fact_has_a_name(study: Study, problem: Problem):
+    found = names(problem, study.space)
+    assert len(found) == len(set(found)) == len(ravel_pytree(facts_of(problem))[0])
+    wanted = {"n5.wafer", "hbm3e.price", "nvlink.energy", "area.sram", "owner.tariff", "slow.none"}
+    assert wanted <= set(found)
+
+
+def test_a_fact_that_doubles_changes_nothing_else(study: Study, problem: Problem):
+    at = names(problem, study.space).index("hbm3e.price")
+    logs = np.log(2) * np.eye(len(names(problem, study.space)))[at]
+    before, after = (
+        ravel_pytree(facts_of(p))[0] for p in (problem, shifted(problem, jnp.asarray(logs)))
+    )
+    ratio = np.asarray(after / before)[np.asarray(before) > 0]
+    assert np.sum(ratio > 1.5) == 1 and np.allclose(np.sort(ratio)[:-1], 1)
+    assert float(after[at]) == pytest.approx(2 * float(before[at]))
+
+
+def test_facts_are_drawn_as_far_as_they_are_known(study: Study, problem: Problem):
+    facts = names(problem, study.space)
+    width = dict(zip(facts, doubts(study, facts), strict=True))
+    assert width["area.sram"] == pytest.approx([0.091, 0.091], abs=0.01)  # of its fit
+    assert width["n5.sram_leakage"] == pytest.approx(np.log(10) / 1.6449)  # ten times each way
+    assert not width["asked.batch"].any() and width["slow.hbm3e"].all()
+    drawn = draws(np.array([[0.1, 0.3]]), 4000, 0)[:, 0]
+    assert np.quantile(drawn, [0.05, 0.5, 0.95]) == pytest.approx([-0.164, 0, 0.493], abs=0.03)
+
+
+def test_shares_stay_below_one(study: Study, problem: Problem):
+    facts = names(problem, study.space)
+    logs = within(problem, facts, np.full((1, len(facts)), 3.0))[0]
+    shares = np.exp(logs) * np.asarray(ravel_pytree(facts_of(problem))[0])
+    assert max(shares[facts.index(name)] for name in SHARES) < 1
+    assert logs[facts.index("n5.wafer")] == 3
+
+
+def test_a_model_twice_as_large_has_twice_the_parameters():
+    model = traced(load_model("llama-3.1-70b"))
+    layers = [
+        float(parameters(m)) - 2 * float(m.hidden * m.vocabulary)
+        for m in (model, larger(model, as_scalar(2.0)))
+    ]
+    assert layers[1] / layers[0] == pytest.approx(2, rel=0.01)
+
+
+def test_chips_of_the_library_are_priced_like_searched_ones(problem: Problem):
+    found = {name: (land, i) for names, land in shelves(problem) for i, name in enumerate(names)}
+    assert {"h100-sxm", "b200-sxm", "mi300x", "l40s"} <= set(found)
+    assert not {"a100-sxm-80gb", "wse-3"} & set(found)  # no fp8; another way of working
+    land, at = found["h100-sxm"]
+    h100 = jax.tree.map(lambda leaf: leaf[at], land.made)
+    assert size_of(h100) == pytest.approx(
+        {"area": 814e-6, "power": 700, "memory": 80e9, "bandwidth": 3.35e12, "compute": 989e12},
+        rel=1e-3,
+    )
+    # An analyst's 3,320 USD; the model is within 15 % of him.
+    assert float(h100.cost) == pytest.approx(3320, rel=0.15)
+
+
+def test_numbers_of_chips_that_are_tried_are_powers_of_two_and_the_designs_own(study: Study):
+    space = read_space(study)
+    place = space.low + 0.0
+    place[space.names.index("tensor")] = np.log(3.0)
+    tried = np.exp(ways(space, place, RANKS, 100)[:, space.names.index("tensor")])
+    assert tried == pytest.approx([1, 2, 3, 4, 8, 16, 32, 64])
+    assert len(ways(space, place, RANKS, 3)) == 3
+
+
+def test_the_share_of_a_family_is_counted():
+    values = np.array([[1.0, 2.0, 3.0, 1.0], [2.0, 1.0, 4.0, 2.0]])
+    assert shares(values).tolist() == [0.75, 0.25]
+
+
+def test_a_place_is_won_by_the_least_and_lost_by_the_next_of_another_kind():
+    least = np.log([[1.0, 8.0, 1.0], [3.0, 9.0, 1.0], [2.0, 4.0, 1.0]])
+    least[:, 2] = np.inf
+    found = _won(least, ["HBM", "HBM", "SRAM"], np.arange(3.0), np.arange(3.0))
+    assert [(place.winner, round(place.factor, 6)) for place in found] == [
+        ("HBM", 2.0),
+        ("SRAM", 2.0),
+    ]
+
+
+BAD = {
+    "no whole number lies between 0.2 and 0.6": {"space": {"tensor": {"low": 0.2, "high": 0.6}}},
+    "nothing is free": {
+        "space": dict.fromkeys(("sram_mb", "sram_tb_per_s", "stacks", "tflops"), 1)
+    },
+}
+
+
+@pytest.mark.parametrize("said", BAD)
+def test_a_space_that_holds_no_design_is_refused(said: str):
+    with pytest.raises(InputError, match=said):
+        read_space(Study.model_validate(ASKED | BAD[said]))
+
+
+WRONG = {
+    "no first token": {"constraints": {"power_w": 1000, "ttft_ms": 100}},
+    "space.power_w reaches 2000": {"space": {"power_w": {"low": 100, "high": 2000}}},
+    "low 64 is not below high 1": {"space": {"tensor": {"low": 64, "high": 1}}},
+    "space.tensr: no such key": {"space": {"tensr": 4}},
+    "constraints.power_w: Input should be greater than 0": {"constraints": {"power_w": -1}},
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_is_wrong_with_a_study_is_said_in_one_sentence(said: str, tmp_path: Path):
+    path = tmp_path / "study.toml"
+    write_toml(path, ASKED | WRONG[said])
+    with pytest.raises(InputError, match=re.escape(said)) as wrong:
+        read_study(path)
+    assert str(wrong.value).count(". ") == 0
+
+
+def test_an_empty_study_and_a_chip_that_is_unknown_are_refused(tmp_path: Path):
+    (tmp_path / "empty.toml").write_text("")
+    with pytest.raises(InputError, match="objective: it is missing"):
+        read_study(tmp_path / "empty.toml")
+    with pytest.raises(InputError, match="unknown chip 'h1000'"):
+        pose(Study.model_validate(ASKED | {"space": {"base": "h1000"}}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "limits",
+    [{"area_mm2": 300.0, "tokens_per_s_per_user": 60.0}, {"tokens_per_s_per_user": 120.0}],
+)
+def test_a_limit_is_worth_what_moving_it_brings(limits: dict[str, float]):
+    """Each limit that binds, made two per cent looser and tighter, and the study solved anew."""
+    at = solved(asked(**limits))
+    for name in limits:
+        price = at.worth.prices[at.problem.checked.index(name)]
+        moved = [
+            solved(asked(**(limits | {name: limits[name] * factor}))).best.value
+            for factor in (0.98, 1.02)
+        ]
+        looser = 1 if name == "area_mm2" else -1
+        gain = looser * (moved[0] - moved[1]) / np.log(1.02 / 0.98)
+        assert gain == pytest.approx(price, abs=0.02 + 0.1 * abs(price)), (name, gain, price)
+
+
+@pytest.mark.slow
+def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
+    """Against differences with the design fixed, and against the study solved anew at another price."""
+    problem, best = found.problem, found.best
+    facts = names(problem, found.study.space)
+    slopes = elasticities(problem, best.unit, best.choice, found.worth.prices)
+    price = worth(problem, best, found.space.whole, found.study.optimiser.starts).prices
+    alone = Family("n5", "hbm3e", [best], price)
+    for name in ("hbm3e.price", "n5.wafer", "area.sram", "owner.tariff", "slow.hbm3e"):
+        logs = 0.02 * np.outer([1, -1], np.eye(len(facts))[facts.index(name)])
+        low, high = under(problem, [alone], logs)[0]
+        assert (high - low) / 0.04 == pytest.approx(slopes[facts.index(name)], abs=2e-3), name
+    dollars = float(problem.memories.price[best.choice[1]]) * 1e9
+    values = []
+    for factor in (0.95, 1.05):
+        space = ASKED["space"] | {"memory_usd_per_gb": factor * dollars}
+        values.append(solved(Study.model_validate(ASKED | {"space": space})).best.value)
+    gain = (values[0] - values[1]) / np.log(1.05 / 0.95)
+    assert gain == pytest.approx(slopes[facts.index("hbm3e.price")], abs=0.01)
+
+
+@pytest.mark.slow
+def test_a_search_tells_who_else_competes_and_what_decides(found: Answer, states: list[State]):
+    last = states[-1]
+    told = weighed(found, last.aside if last.held else last.lanes)
+    near = told["rivals"][0]
+    assert near["distance"] == min(one["distance"] for one in told["rivals"])
+    kept = [one["objective"] for one in told["rivals"] if not one["broken"]]
+    assert objective(found.study, found.best.value) < min(kept)
+    assert {one["name"] for one in told["families"]} == {"n5, hbm3e", "n5, none"}
+    assert sum(one["share_of_draws"] for one in told["families"]) == pytest.approx(1)
+    assert told["facts"]["hbm3e.price"]["elasticity"] < 0
+    assert [len({place["winner"] for place in one["places"]}) for one in told["maps"]] == [2, 2]
+    assert search_tables.families(told | {"study": found.study.model_dump()})[1]

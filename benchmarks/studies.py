@@ -5,9 +5,11 @@ Run: python -m benchmarks.studies --out docs
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from perfmodel.files import write_whole
 from perfmodel.interface import plots
@@ -33,15 +35,39 @@ of ten each way.
 PICTURES = Path("pictures") / "studies"
 
 
-def summary(found: Sequence[tuple[Study, Answer]]) -> str:
-    """One line for each study."""
-    rows = [
+class Part(NamedTuple):
+    """What the page says of one study: its line of the summary, and its section."""
+
+    row: str
+    section: str
+
+    @property
+    def verdict(self) -> str:
+        """What its line says of the claim."""
+        return self.row.split(" | ")[2]
+
+
+SUMMARY = "| claim | question | the claim | true in draws |\n|---|---|---|---|\n"
+
+
+def part(study: Study, answer: Answer) -> Part:
+    """A study that has just run."""
+    row = (
         f"| {study.question} | [{study.title}](#{study.name}) | {answer.verdict} | "
         f"{100 * answer.share:.0f} % |\n"
-        for study, answer in found
-    ]
-    head = "| claim | question | the claim | true in draws |\n|---|---|---|---|\n"
-    return head + "".join(rows)
+    )
+    return Part(row, section(study, answer))
+
+
+def parts_of(page: str) -> dict[str, Part]:
+    """Studies that a page has already, by name."""
+    rows = {name: row for row, name in re.findall(r"^(\| .*\(#([\w-]+)\).*\n)", page, re.M)}
+    body = page.split("\n**Takeaway:**")[0]
+    sections = re.findall(r"\n## (?:(?!\n## )[\s\S])*", body)
+    named = {
+        found[1]: text for text in sections if (found := re.search(r'<a id="([\w-]+)">', text))
+    }
+    return {name: Part(rows[name], text) for name, text in named.items() if name in rows}
 
 
 def section(study: Study, answer: Answer) -> str:
@@ -62,9 +88,9 @@ def section(study: Study, answer: Answer) -> str:
 WORDS = {"holds": "hold", "does not hold": "do not hold", "is not decided": "are not decided"}
 
 
-def takeaway(found: Sequence[tuple[Study, Answer]]) -> str:
+def takeaway(found: Sequence[Part]) -> str:
     """How many claims hold."""
-    counts = Counter(answer.verdict for _, answer in found)
+    counts = Counter(one.verdict for one in found)
     said = ", ".join(f"{counts[verdict]} {words}" for verdict, words in WORDS.items())
     return f"\n**Takeaway:** of {len(found)} claims {said}.\n"
 
@@ -73,19 +99,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the documents")
     parser.add_argument(
-        "--only", default="", help="names of studies, with commas; all if not given"
+        "--only",
+        default="",
+        help="names of studies, with commas, that run; others stay as they are",
     )
     asked = parser.parse_args()
     wanted = [name for name in asked.only.split(",") if name] or names()
     (asked.out / PICTURES).mkdir(parents=True, exist_ok=True)
-    found = []
+    page = asked.out / "studies.md"
+    parts = parts_of(page.read_text()) if page.exists() else {}
     for study in map(find, wanted):
         answer = study.run(lambda done, of: None)
         plots.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.svg")
         print(f"{study.name}: {answer.said} The claim {answer.verdict}.", flush=True)
-        found.append((study, answer))
-    page = HEAD + summary(found) + "".join(section(*one) for one in found) + takeaway(found)
-    write_whole(asked.out / "studies.md", page.encode())
+        parts[study.name] = part(study, answer)
+        found = [parts[name] for name in names() if name in parts]
+        rows, sections = ("".join(column) for column in zip(*found, strict=True))
+        write_whole(page, (HEAD + SUMMARY + rows + sections + takeaway(found)).encode())
 
 
 if __name__ == "__main__":

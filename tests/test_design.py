@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,17 @@ def test_twice_the_compute_is_twice_the_cores_and_their_area():
     assert float(made(tflops=2 * 989e12).blocks["matrix"]) == pytest.approx(
         2 * float(made().blocks["matrix"]), rel=1e-5
     )
+
+
+def test_a_chip_of_sram_alone_leaves_nothing_to_a_memory_that_is_not_there():
+    none = jax.tree.map(jnp.zeros_like, load_technology("n5", "hbm3e").memory)
+    base = load_chip("h100-sxm", Plan())
+    technology = eqx.tree_at(lambda t: t.memory, load_technology("n5", "hbm3e"), none)
+    stuff = Stuff(base, silicon("n5"), technology, load_constants().values)
+    values = {name: as_scalar(value) for name, value in H100.items()}
+    chip = build(design(values, base), stuff, as_scalar(700.0)).chip
+    assert float(chip.main.capacity) == 0
+    assert float(chip.main.bandwidth) == pytest.approx(H100["sram_tb_per_s"])
 
 
 def test_a_faster_clock_takes_fewer_cores_and_more_joules():

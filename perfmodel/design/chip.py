@@ -194,10 +194,12 @@ def _chip(
         changed = (private.capacity * size, private.bandwidth * scale, private.energy * array)
         private = eqx.tree_at(lambda m: (m.capacity, m.bandwidth, m.energy), private, changed)
         shared = eqx.tree_at(lambda m: m.multicast, sram, base.shared.multicast)
+    # Without main memory what kernels leave to the next stays in SRAM; room is a limit of its own.
+    alone = memory.capacity <= 0
     main = Memory(
         one.stacks * memory.capacity,
-        one.stacks * memory.bandwidth,
-        memory.energy + constants.power.host,
+        jnp.where(alone, one.sram_bandwidth, one.stacks * memory.bandwidth),
+        jnp.where(alone, sram.energy, memory.energy + constants.power.host),
         jnp.where(base.main.usable > 0, base.main.usable, SRAM_USABLE),
     )
     changes = {

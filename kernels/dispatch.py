@@ -358,13 +358,16 @@ OWN_REDUCTIONS: dict[str, Reach] = {
     "vllm trtllm_gen": Reach(128 * 2.0**20, 2.0),
     "trtllm": Reach(32 * 2.0**20, 2.0),
     "trtllm trtllm_gen": Reach(2 * 2.0**20, 1.0),
+    "apart": Reach(16 * 2.0**20, 0.0),
+    "apart trtllm_gen": Reach(2 * 2.0**20, 1.0),
 }
-"""By framework, and apart where Blackwell differs; seen in measured times, which are NCCL's beyond."""
+"""By framework, and apart where Blackwell differs; seen in measured times, which are NCCL's beyond.
+`apart` is SGLang's where no norm is fused with it: on Blackwell it gives way before two shots."""
 
 
 def reduces_itself(plan: Plan, ranks: Scalar, size: Scalar) -> Flag:
     """Whether a framework's own kernels all-reduce a vector of `size` bytes, rather than NCCL's."""
-    name = plan.framework or ""
+    name = "apart" if plan.reduces_apart else plan.framework or ""
     reach = OWN_REDUCTIONS.get(f"{name} {plan.backend}", OWN_REDUCTIONS.get(name))
     if reach is None:
         return jnp.ones_like(size, dtype=bool)

@@ -11,17 +11,20 @@ from perfmodel.calibration.ideal import ideal_tpot
 from perfmodel.errors import InputError
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.cases import case_of, of_rows
+from perfmodel.inference.pairs import pair_of
 from perfmodel.inference.placement import place
 from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
 from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
+from perfmodel.kernels.collective import collective
 from perfmodel.library.chip import load_chip
 from perfmodel.library.efficiency import FITTED
 from perfmodel.library.model import load_model
+from perfmodel.roofline import price
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import MOST_DRAFTED, Traffic, static_batch
-from perfmodel.workload.transformer import traced
+from perfmodel.workload.transformer import Recurrent, traced
 
 HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5)))
 STEPS = Steps(as_scalar(16.0), as_scalar(0.01), as_scalar(0.2), as_scalar(0.15))
@@ -133,6 +136,35 @@ def test_sglang_routes_deepseek_s_shared_expert_with_the_others_on_hopper():
     assert dict(_labels("sglang", "h200", "kimi-k2.5"))["up"] == 60.0
 
 
+QWEN = {"chip": "b200", "model": "qwen3.5-397b-a17b", "precision": "fp8"}
+
+
+@pytest.mark.parametrize(("framework", "each"), [("sglang", 4), ("vllm", 1), ("", 1)])
+def test_sglang_multiplies_the_inputs_of_a_delta_net_in_four_products(framework: str, each: int):
+    given = case_of(0, CELLS | QWEN | {"framework": framework}, FITTED).setting
+    one = decode_pass(given.chip, given.plan, given.model, as_scalar(4.0), as_scalar(1000.0))
+    first, *_ = given.model.stacks
+    runs = [float(task.runs) for task in one.layers if task.label == "projection"]
+    assert isinstance(first.layer.attention, Recurrent)
+    assert runs[:each] == [float(first.count)] * each
+    assert len(runs) == (each + 1) * len(given.model.stacks) / 2
+
+
+def test_sglang_reduces_apart_from_norms_that_add_one():
+    apart = case_of(0, CELLS | QWEN | {"framework": "sglang"}, FITTED).setting
+    fused = case_of(0, CELLS | QWEN | {"framework": "sglang", "model": "deepseek-r1"}, FITTED)
+    assert apart.plan.reduces_apart and not fused.setting.plan.reduces_apart
+    size = as_scalar(2.0**18)  # 256 kB on eight chips: 26 us in SGLang 0.5.9, 8 in 0.5.14
+    times = [
+        float(price(one.chip, collective(one.chip, one.plan, "all_reduce", EIGHT, ONE, size)).time)
+        for one in (apart, fused.setting)
+    ]
+    assert times[0] > 1.5 * times[1]
+
+
+EIGHT, ONE = as_scalar(8.0), as_scalar(1.0)
+
+
 def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():
     def small(framework: str) -> float:
         names = ("norm", "rope", "add", "quantise")
@@ -153,11 +185,37 @@ def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():
         ({"concurrency": "0"}, "allowed are numbers greater than zero"),
         ({"kv_precision": "fp9"}, "the nearest are fp8"),
         ({"chip": "lpu-v1", "precision": "fp32"}, "the nearest that work are"),
+        ({"chip": "h1000"}, "the nearest are h100-sxm"),
+        ({"chip": ""}, "chip is missing"),
+        ({"osl": "-5"}, "osl is '-5'; allowed are numbers greater than zero"),
+        ({"concurrency": ""}, "give the number of sequences in flight, or requests_per_s"),
+        ({"pp": "64"}, "may not be more than the 16 layers of llama-3.2-1b"),
+        ({"model": "mixtral-8x7b", "ep": "16"}, "may not be more than the 8 experts"),
+        (
+            {"tp": "4", "pp": "4", "n_chips": "8"},
+            "n_chips is tp x pp x dp; leave one of them empty",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_nearest_that_can(change: dict[str, str], said: str):
     with pytest.raises(InputError) as wrong:
         case_of(0, CELLS | change, FITTED)
+    assert said in str(wrong.value) and "\n" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"decode_workers": "0"}, "decode_workers is '0'; allowed are numbers greater than zero"),
+        ({"prefill_workers": "1.5"}, "prefill_workers is '1.5'; allowed are whole numbers"),
+        ({"decode_tp": "3"}, "decode workers: tp is 3, which does not divide the 32 heads"),
+        ({"prefill_tp": "16"}, "prefill workers: tp is 16, but the fast links of h100-sxm join 8"),
+        ({"prefill_chip": "h1000"}, "prefill workers: unknown chip 'h1000'; the nearest are"),
+    ],
+)
+def test_a_wrong_pool_is_named(change: dict[str, str], said: str):
+    with pytest.raises(InputError) as wrong:
+        pair_of(0, CELLS | change, FITTED)
     assert said in str(wrong.value) and "\n" not in str(wrong.value)
 
 

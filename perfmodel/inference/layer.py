@@ -13,6 +13,7 @@ from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse import KINDS as KINDS_OF_SPARSE
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.framework import APART
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.transformer import (
@@ -110,15 +111,30 @@ def layer_tasks(site: Site, hidden: Number, layer: Layer, batches: Batches) -> l
 def attention_tasks(site: Site, hidden: Number, attention: Any, batches: Batches) -> list[Task]:
     """Norm, projections, the mixing of tokens of each batch, projection back, all-reduce."""
     ranks, dtype, tokens = site.plan.tensor, site.format("attention"), tokens_of(batches)
-    before = [("projection", *matrix) for matrix in attention.inputs(hidden, ranks)]
+    before = _inputs(site, hidden, attention)
     after = [("output", *matrix) for matrix in attention.outputs(hidden, ranks)]
     return [
         site.elementwise("norm", tokens, hidden),
-        *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in before],
+        *[site.product("projection", tokens, *matrix, own) for *matrix, own in before],
         *[task for batch in batches for task in _mixing(site, attention, batch)],
         *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in after],
         site.collective("all-reduce", "all_reduce", ranks, STREAM_BYTES * tokens * hidden),
     ]
+
+
+def _inputs(site: Site, hidden: Number, attention: Any) -> list[tuple[Number, Number, str]]:
+    """Rows, columns and format of the products before the mixing of tokens.
+
+    Gates of each head of a gated delta net stay as they were, a few columns that no scale of a block fits.
+    """
+    ranks, dtype = site.plan.tensor, site.format("attention")
+    found = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
+    if site.plan.framework not in APART or getattr(attention, "kind", "") != "gdn":
+        return found
+    heads = shard(attention.heads, ranks)
+    rows, columns, _ = found[0]
+    gate, small = heads * attention.value, (rows, heads, site.plan.kept)
+    return [(rows, columns - gate - 2 * heads, dtype), (rows, gate, dtype), small, small]
 
 
 def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:

@@ -142,6 +142,6 @@ def number(name: str, text: str) -> float:
         raise InputError(
             f"{name} is {text[:40]!r}; allowed are numbers greater than zero up to 1e9."
         )
-    if name in WHOLE and value != round(value):
+    if (name in WHOLE or name.endswith("_workers")) and value != round(value):
         raise InputError(f"{name} is {text[:40]!r}; allowed are whole numbers.")
     return value

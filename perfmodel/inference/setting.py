@@ -13,10 +13,10 @@ from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
 from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
-from perfmodel.workload.framework import FUSED_EXPERTS, FUSES_SHARED, backend
+from perfmodel.workload.framework import FUSED_EXPERTS, FUSES_SHARED, REDUCES_APART, backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, look_up, runnable
-from perfmodel.workload.transformer import Latent, Mixture, Transformer, traced
+from perfmodel.workload.transformer import Latent, Mixture, Recurrent, Transformer, traced
 
 
 class Setting(NamedTuple):
@@ -69,6 +69,7 @@ def setting(
         framework=software or None,
         backend=backend(software, file.architecture, stored),
         fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
+        reduces_apart=software in REDUCES_APART and _recurs(shape),
     )
     used = {look_up(word).matrix for word in (PLAIN, kept, weights, stored)}
     kinds = used & set(file.matrix)
@@ -131,6 +132,12 @@ def _fused(model: Transformer) -> bool:
     if not latent or not isinstance(inner, Mixture):
         return False
     return inner.shares and inner.experts == FUSED_EXPERTS
+
+
+def _recurs(model: Transformer) -> bool:
+    """Whether some layers of a model are gated delta nets."""
+    attentions = [stack.layer.attention for stack in model.stacks]
+    return any(isinstance(one, Recurrent) and one.kind == "gdn" for one in attentions)
 
 
 def row_name(given: Setting) -> str:

@@ -30,7 +30,7 @@ from perfmodel.hardware.efficiency import (
 )
 from perfmodel.library.files import ROOT, read_toml
 from perfmodel.units import to_si
-from perfmodel.workload.framework import FRAMEWORKS
+from perfmodel.workload.framework import FRAMEWORKS, PLAIN_REDUCTION
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS
 
@@ -245,9 +245,14 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     """The fitted parameters of a chip for a plan: prior, smooth form, framework, format."""
     prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
+    whose = {"collective": PLAIN_REDUCTION} if plan.reduces_apart else {}
     families = {
         family: _family(
-            family, prior, sections(origin, family, framework, formats_of(plan, family), folder)
+            family,
+            prior,
+            sections(
+                origin, family, whose.get(family, framework), formats_of(plan, family), folder
+            ),
         )
         for family in FAMILIES
     }

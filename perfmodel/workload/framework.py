@@ -60,6 +60,18 @@ FUSES_SHARED = (("sglang", "hopper"), ("sglang", "ampere"), ("sglang", "ada"))
 """Where DeepSeek-V3's shared expert is one of the routed ones (`num_fused_shared_experts` in SGLang 0.5: of
 that model alone, and not with the kernels of FlashInfer that Blackwell takes)."""
 
+REDUCES_APART = ("sglang",)
+"""Frameworks that fuse an all-reduce with the usual norm, but not with one that adds 1 to its weights, as
+models with gated delta nets have (`GemmaRMSNorm` has no `forward_with_allreduce_fusion` in SGLang 0.5.9)."""
+
+PLAIN_REDUCTION = "vllm"
+"""Whose all-reduce is then run: `custom_all_reduce.cuh` came from there, and is measured alike. On eight
+B200, 32 to 128 kB take 8.3 to 9.4 us in SGLang 0.5.9, 7.6 to 9.3 in vLLM 0.24, 5 to 7 in SGLang 0.5.14."""
+
+APART = ("sglang",)
+"""Frameworks that multiply the inputs of a gated delta net in four products: queries, keys and values; the
+gate of what comes out; two gates of each head (`qwen3_5.py` of SGLang 0.5.9; in 0.5.10 two products)."""
+
 FUSED_EXPERTS = 256
 """Routed experts of the model for which they are fused."""
 

@@ -20,6 +20,7 @@ class Plan(eqx.Module):
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
     - `speculates`: whether a step drafts tokens, by a layer like the model's last (MTP).
     - `fuses_shared`: whether the shared expert is one more routed expert, which every token goes to.
+    - `reduces_apart`: whether no norm is fused with an all-reduce, which is then the framework's plain one.
     - `overflows`: whether the cache, and it alone, may lie in far memory.
     - `replay`: whether a benchmark runs a kernel again and again on the same operands,
       so that they may stay in a cache; never so in service.
@@ -37,6 +38,7 @@ class Plan(eqx.Module):
     integer: bool = eqx.field(static=True, default=False)
     speculates: bool = eqx.field(static=True, default=False)
     fuses_shared: bool = eqx.field(static=True, default=False)
+    reduces_apart: bool = eqx.field(static=True, default=False)
     overflows: bool = eqx.field(static=True, default=False)
     replay: bool = eqx.field(static=True, default=False)
 

@@ -137,3 +137,23 @@ def test_the_bars_of_a_waterfall_end_where_the_next_begin():
     bars = layer.get("data", layer["layer"][0].get("data"))["values"]
     assert [bar["to"] for bar in bars[:-2]] == [bar["from"] for bar in bars[1:-1]]
     assert bars[-1]["to"] == np.sum([310, 1500, 750, -80])
+
+
+def test_a_part_without_a_colour_is_not_left_out_in_silence():
+    """A bar that ends before its sum would be a wrong picture."""
+    with pytest.raises(AssertionError, match="secret"):
+        plots.floorplans([("H100", DIE | {"secret": 100.0})], "Dies")
+
+
+def test_every_part_of_a_searched_die_has_a_colour():
+    from perfmodel.design.answer import PART_NAMES
+    from perfmodel.interface.plots.bars import PARTS
+
+    assert set(PART_NAMES.values()) <= set(PARTS)
+
+
+def test_an_axis_says_its_unit_once():
+    from perfmodel.studies.answer import Axis
+
+    assert Axis("x", "users of a machine", "users").label == "users of a machine"
+    assert Axis("x", "speed of one user", "tokens/s").label == "speed of one user (tokens/s)"

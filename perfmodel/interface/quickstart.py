@@ -255,11 +255,10 @@ def _home(chip: str) -> str:
 
 def _roofs() -> list[tuple[str, float, float]]:
     """One chip of each machine: its peak in the format it serves in, and the memory it serves from."""
-    kinds = {"fp8": "fp8", "bf16": "bf16", "int8": "int8"}
     roofs = []
     for machine in MACHINES:
         file, stem = chip_files()[machine.cells["chip"]], machine.cells["chip"]
-        peak = file.matrix[kinds[machine.cells["precision"]]].si("FLOP/s")
+        peak = file.matrix[machine.cells["precision"]].si("FLOP/s")
         roofs.append((machine.name, peak, getattr(file, _home(stem)).bandwidth.si("byte/s")))
     return roofs
 

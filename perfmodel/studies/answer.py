@@ -21,8 +21,9 @@ class Axis(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The title with its unit."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        """The title with its unit, where the title does not say it."""
+        said = not self.unit or self.unit in self.title.split()
+        return self.title if said else f"{self.title} ({self.unit})"
 
 
 class Figure(NamedTuple):

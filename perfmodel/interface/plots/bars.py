@@ -33,6 +33,8 @@ def stacked(rows: Parts, colours: Mapping[str, str], title: str, axis: str, lege
     - `legend`: what the colours tell.
     """
     alt = altair()
+    nameless = {part for _, parts in rows for part in parts} - set(colours)
+    assert not nameless, f"{sorted(nameless)} would be left out: they have no colour"
     values = [
         {"name": name, "part": part, "amount": float(parts[part]), "order": order}
         for name, parts in rows
@@ -77,7 +79,7 @@ PARTS = {
     "SRAM ports": "#66CCEE",
     "HBM interface": "#CCBB44",
     "links": "#AA3377",
-    "other": "#7777BB",
+    "fixed": "#7777BB",
     "unused": "#DDDDDD",
 }
 
@@ -168,7 +170,7 @@ def waterfall(
     for one in values:
         one["label"] = _amount(one["to"] - one["from"])
         one["top"] = max(one["from"], one["to"])
-    names = [one["name"] for one in values]
+    names, highest = [one["name"] for one in values], max(one["top"] for one in values)
     kinds = {"adds": "#4477AA", "saves": GOOD, "sum": GREY}
     there = [kind for kind in kinds if any(one["kind"] == kind for one in values)]
     scale = alt.Scale(domain=there, range=[kinds[kind] for kind in there])
@@ -176,13 +178,17 @@ def waterfall(
     chart = alt.Chart(rows_of(values), title=title)
     bars = chart.mark_bar(size=46).encode(
         x=x,
-        y=alt.Y("from:Q", title=axis),
+        y=alt.Y("from:Q", title=axis, scale=alt.Scale(domainMax=ROOM * highest)),
         y2="to:Q",
         color=alt.Color("kind:N", scale=scale, title=None),
         tooltip=["name:N", alt.Tooltip("label:N", title=axis)],
     )
     labels = chart.mark_text(dy=-8, fontSize=12).encode(x=x, y="top:Q", text="label:N")
     return alt.layer(bars, labels).properties(width=max(80 * len(values), 300), height=280)
+
+
+ROOM = 1.1
+"""How far an axis goes beyond the highest bar, for the label above it."""
 
 
 def _amount(value: float) -> str:

@@ -32,8 +32,8 @@ def roofline(
     names = [name for name, _, _ in roofs]
     kernels = list(dict.fromkeys(point["kernel"] for point in _points(points)))
     scale = alt.Scale(domain=names, range=colours_of(names))
-    colour = alt.Color("name:N", scale=scale, title="chip")
-    _, _, dash = chip_scales(names)
+    colour = alt.Color("name:N", scale=scale, title="chip", legend=alt.Legend(symbolType="stroke"))
+    dash = chip_scales(names)[2].legend(symbolType="stroke")
     log = {"scale": alt.Scale(type="log", nice=False)}
     x = alt.X("intensity:Q", title="FLOP for each byte of the memory that holds the model", **log)
     y = alt.Y("rate:Q", title="TFLOP/s of one chip", **log)
@@ -105,7 +105,8 @@ def front(spots: Sequence[Spot], title: str, axes: tuple[str, str], marked: str 
     """
     alt = altair()
     names = list(dict.fromkeys(spot.name for spot in spots))
-    colour, shape, dash = chip_scales(names, "machine")
+    plain = {"symbolStrokeWidth": 0}  # a dashed edge would fray the shapes of the legend
+    colour, shape, dash = (one.legend(**plain) for one in chip_scales(names, "machine"))
     values = [
         spot._asdict() | {"order": i, "size": 190 if spot.label == marked else 55}
         for i, spot in enumerate(spots)

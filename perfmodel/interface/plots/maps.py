@@ -75,13 +75,23 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
         x2="right:Q",
         y=alt.Y("low:Q", title="mm", **side),
         y2="high:Q",
-        color=alt.Color("part:N", scale=alt.Scale(domain=there, range=colours), title="part"),
+        color=alt.Color(
+            "part:N", scale=alt.Scale(domain=there, range=colours), title="part"
+        ).legend(symbolType="square"),
         tooltip=["part:N", alt.Tooltip("area:Q", format=".3g", title="mm2")],
     )
     labels = chart.mark_text(fontSize=11, lineBreak="\n").encode(
-        x="middle:Q", y="centre:Q", text="label:N"
+        x="middle:Q", y="centre:Q", text="label:N", color=alt.Color("ink:N", scale=None)
     )
     return alt.layer(tiles, labels).properties(width=340 * aspect, height=340)
+
+
+LIGHT = ("SRAM ports", "HBM interface", "unused")
+"""Parts on whose colour black is read better than white."""
+
+
+def _ink(part: str) -> str:
+    return "black" if part in LIGHT else "white"
 
 
 SMALL = 0.03
@@ -100,7 +110,7 @@ def _tiles(
         own = (width * share, height) if across else (width, height * share)
         label = f"{part}\n{area:,.0f} mm2" if area > SMALL * whole else ""
         found.append(
-            {"part": part, "area": area, "label": label}
+            {"part": part, "area": area, "label": label, "ink": _ink(part)}
             | {"left": left, "right": left + own[0], "low": low, "high": low + own[1]}
             | {"middle": left + own[0] / 2, "centre": low + own[1] / 2}
         )

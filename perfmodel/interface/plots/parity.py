@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.interface.plots.theme import HEIGHT, altair, rows_of
+from perfmodel.interface.plots.theme import EDGE, HEIGHT, OTHERS, altair, rows_of
 
 
 class Point(NamedTuple):
@@ -38,13 +38,16 @@ def _beside(
     alt, (height, label) = altair(), over
     values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]
     line = {"predicted": "measured:Q", "ratio": "one:Q"}[height]
-    log = alt.Scale(type="log", nice=False)
+    log = alt.Scale(type="log", nice=False, padding=EDGE)
     bare = alt.Axis(grid=False)
     x = alt.X("measured:Q", scale=log, axis=bare, title=f"measured ({unit})")
     y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
     few = len(values) <= FEW
-    scheme = "tableau10" if len({point.kind for point in points}) <= 10 else "tableau20"
-    colour = alt.Color("kind:N", scale=alt.Scale(scheme=scheme), title=kind)
+    kinds = list(dict.fromkeys(point.kind for point in points))
+    hues = {"range": list(OTHERS)} if len(kinds) <= len(OTHERS) else {"scheme": "tableau20"}
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, **hues), title=kind).legend(
+        symbolOpacity=1
+    )
     chart = alt.Chart(rows_of(values)).transform_calculate(one="1")
     dots = chart.mark_point(
         size=60 if few else 12, filled=True, opacity=0.9 if few else 0.5

@@ -3,7 +3,7 @@
 from typing import Any
 
 from perfmodel.interface.plots import Cell, crossover
-from perfmodel.interface.plots.theme import HEIGHT, WIDTH, altair, colours_of, rows_of
+from perfmodel.interface.plots.theme import EDGE, HEIGHT, WIDTH, altair, colours_of, rows_of
 from perfmodel.studies.answer import Axis, Figure
 
 
@@ -30,7 +30,8 @@ def _kind(figure: Figure, axis: Axis) -> str:
 
 
 def _scale(axis: Axis) -> Any:
-    return altair().Scale(**({"type": "log", "nice": False} if axis.log else {"nice": True}))
+    log = {"type": "log", "nice": False, "padding": EDGE}
+    return altair().Scale(**(log if axis.log else {"nice": True}))
 
 
 def _place(figure: Figure, axis: Axis, channel: Any) -> Any:
@@ -52,7 +53,7 @@ def _colour(figure: Figure) -> Any:
         return alt.Color(field, title=figure.colour.label, scale=scale)
     domain = list(dict.fromkeys(row[figure.colour.column] for row in figure.rows))
     scale = alt.Scale(domain=domain, range=colours_of(domain))
-    legend = alt.Legend(labelLimit=320)
+    legend = alt.Legend(labelLimit=320, symbolOpacity=1)  # also where a band is pale
     return alt.Color(field, title=figure.colour.label, scale=scale, legend=legend)
 
 

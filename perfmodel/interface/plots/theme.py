@@ -53,6 +53,9 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 2, 1, 2), (10, 4))
 """Shapes and dashes tell chips apart where colours cannot: in grey print."""
 
+EDGE = 12
+"""Pixels between what is drawn and the frame, so that no mark is cut."""
+
 FORMATS = (".png", ".svg", ".html")
 WIDTH, HEIGHT = 560, 300
 GREY, INK, GOOD, BAD = "#BBBBBB", "#333333", "#228833", "#CC3311"

@@ -1,4 +1,4 @@
-"""Every study, as a page of the documents with a picture each.
+"""Every study as a page of the documents with a picture, and the list of them.
 
 Run: python -m benchmarks.studies --out docs
 """
@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from perfmodel.files import write_whole
 from perfmodel.interface import plots
@@ -23,8 +22,8 @@ What does the model say to claims made in public about SRAM, HBM and inference? 
 command, `perfmodel study NAME`, whose answer follows from the library's facts and the fitted parameters
 at the time it runs; so an answer changes when a fact does. A claim *holds* where it is true in nine of
 ten draws of what is not known exactly (the fit's error, prices, wafer costs, static power), *does not
-hold* where it is true in one of ten or fewer, and *is not decided* between. This page is written by
-`python -m benchmarks.studies`.
+hold* where it is true in one of ten or fewer, and *is not decided* between. Each has a page, with its
+figure, how sure it is, and caveats, written by `python -m benchmarks.studies`.
 
 Three warnings hold for all of them. Wafers rest on three published speeds: read a factor of two and a
 half. LPUs rest on a few, and no price of them is published. Static power of SRAM is known to a factor
@@ -32,67 +31,50 @@ of ten each way.
 
 """
 
-PICTURES = Path("pictures") / "studies"
-
-
-class Part(NamedTuple):
-    """What the page says of one study: its line of the summary, and its section."""
-
-    row: str
-    section: str
-
-    @property
-    def verdict(self) -> str:
-        """What its line says of the claim."""
-        return self.row.split(" | ")[2]
+PICTURES, PAGES = Path("pictures") / "studies", Path("studies")
 
 
 SUMMARY = "| claim | question | the claim | true in draws |\n|---|---|---|---|\n"
 
 
-def part(study: Study, answer: Answer) -> Part:
-    """A study that has just run."""
-    row = (
-        f"| {study.question} | [{study.title}](#{study.name}) | {answer.verdict} | "
+def row(study: Study, answer: Answer) -> str:
+    """The line of a study in the list."""
+    return (
+        f"| {study.question} | [{study.title}](studies/{study.name}.md) | {answer.verdict} | "
         f"{100 * answer.share:.0f} % |\n"
     )
-    return Part(row, section(study, answer))
 
 
-def parts_of(page: str) -> dict[str, Part]:
-    """Studies that a page has already, by name."""
-    rows = {name: row for row, name in re.findall(r"^(\| .*\(#([\w-]+)\).*\n)", page, re.M)}
-    body = page.split("\n**Takeaway:**")[0]
-    sections = re.findall(r"\n## (?:(?!\n## )[\s\S])*", body)
-    named = {
-        found[1]: text for text in sections if (found := re.search(r'<a id="([\w-]+)">', text))
-    }
-    return {name: Part(rows[name], text) for name, text in named.items() if name in rows}
+def rows_of(text: str) -> dict[str, str]:
+    """Lines of studies that the list has already, by name."""
+    lines = re.findall(r"^(\| .*\(studies/([\w-]+)\.md\).*\n)", text, re.M)
+    return {name: line for line, name in lines}
 
 
-def section(study: Study, answer: Answer) -> str:
+def page(study: Study, answer: Answer) -> str:
     """One study: claim, answer, how sure, caveats, picture, command."""
     caveats = "".join(f"- {caveat}\n" for caveat in answer.caveats)
-    picture = (PICTURES / f"{study.name}.svg").as_posix()
+    picture = (Path("..") / PICTURES / f"{study.name}.svg").as_posix()
     return (
-        f'\n## {study.question}: {study.title} <a id="{study.name}"></a>\n\n'
+        f"# {study.question}: {study.title}\n\n"
         f"**Claim** ({study.source}): {study.claim}\n\n"
         f"**Tested:** {study.test}.\n\n"
         f"**Answer:** {answer.said} The claim {answer.verdict} (true in "
         f"{100 * answer.share:.0f} % of draws). {answer.sure}\n\n"
         f"![{answer.figure.title}]({picture})\n\n"
-        f"{caveats}\n`perfmodel study {study.name}` takes about {study.seconds} s.\n"
+        f"{caveats}\n`perfmodel study {study.name}` takes about {study.seconds} s; "
+        "[all claims](../studies.md).\n"
     )
 
 
 WORDS = {"holds": "hold", "does not hold": "do not hold", "is not decided": "are not decided"}
 
 
-def takeaway(found: Sequence[Part]) -> str:
+def takeaway(rows: Sequence[str]) -> str:
     """How many claims hold."""
-    counts = Counter(one.verdict for one in found)
+    counts = Counter(line.split(" | ")[2] for line in rows)
     said = ", ".join(f"{counts[verdict]} {words}" for verdict, words in WORDS.items())
-    return f"\n**Takeaway:** of {len(found)} claims {said}.\n"
+    return f"\n**Takeaway:** of {len(rows)} claims {said}.\n"
 
 
 def main() -> None:
@@ -105,17 +87,18 @@ def main() -> None:
     )
     asked = parser.parse_args()
     wanted = [name for name in asked.only.split(",") if name] or names()
-    (asked.out / PICTURES).mkdir(parents=True, exist_ok=True)
-    page = asked.out / "studies.md"
-    parts = parts_of(page.read_text()) if page.exists() else {}
+    for folder in (PICTURES, PAGES):
+        (asked.out / folder).mkdir(parents=True, exist_ok=True)
+    contents = asked.out / "studies.md"
+    rows = rows_of(contents.read_text()) if contents.exists() else {}
     for study in map(find, wanted):
         answer = study.run(lambda done, of: None)
         plots.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.svg")
+        write_whole(asked.out / PAGES / f"{study.name}.md", page(study, answer).encode())
         print(f"{study.name}: {answer.said} The claim {answer.verdict}.", flush=True)
-        parts[study.name] = part(study, answer)
-        found = [parts[name] for name in names() if name in parts]
-        rows, sections = ("".join(column) for column in zip(*found, strict=True))
-        write_whole(page, (HEAD + SUMMARY + rows + sections + takeaway(found)).encode())
+        rows[study.name] = row(study, answer)
+        found = [rows[name] for name in names() if name in rows]
+        write_whole(contents, (HEAD + SUMMARY + "".join(found) + takeaway(found)).encode())
 
 
 if __name__ == "__main__":

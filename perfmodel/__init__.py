@@ -68,6 +68,8 @@ _PLACES = {
     "turn": "design.knobs",
 }
 
+__all__ = list(_PLACES)  # pyright: ignore[reportUnsupportedDunderAll]
+
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:

@@ -112,13 +112,26 @@ def test_every_page_opens_with_a_question_and_the_api_lists_the_face():
     assert listed | {"Waits"} == {name for name in dir(pm) if name in pm._PLACES}
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documents as a site, built without a warning."""
     pytest.importorskip("mkdocs", reason="the group docs is not installed")
-    words = ["build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("site")
+    words = ["build", "--strict", "--quiet", "--site-dir", str(folder)]
     env = os.environ | {"NO_MKDOCS_2_WARNING": "true"}
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", *words], cwd=ROOT, env=env, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "index.html").exists()
-    assert "WARNING" not in done.stderr
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    return folder
+
+
+def test_the_site_builds_without_a_warning(site: Path):
+    assert (site / "index.html").exists()
+
+
+def test_the_site_draws_its_formulas_without_a_script_from_elsewhere(site: Path):
+    page = (site / "model.html").read_text()
+    assert "<math" in page and "arithmatex" not in page
+    loads = r'<(?:script|img)[^>]*src="https?:|<link[^>]*rel="stylesheet"[^>]*href="https?:'
+    assert not [path for path in site.rglob("*.html") if re.search(loads, path.read_text())]

@@ -176,6 +176,34 @@ def test_what_is_taken_away_is_a_file(browser: Any, address: str):
     page.close()
 
 
+def test_a_search_is_started_watched_and_stopped(browser: Any, address: str):
+    """Also on a narrow screen; a drag meanwhile is answered."""
+    page = opened(browser, address + SMALL, width=390)
+    page.get_by_text("Search a better chip").click()
+    page.get_by_test_id("stBaseButton-primary").get_by_text("search", exact=True).click()
+    page.get_by_text("step ").wait_for(timeout=PATIENCE)
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    page.get_by_role("button", name="stop", exact=True).click()
+    page.get_by_role("button", name="search", exact=True).and_(page.locator(":enabled")).wait_for(
+        timeout=PATIENCE
+    )
+    settled(page)
+    text = page.inner_text("body")
+    assert "What limits are worth" in text or "stopped before" in text or "USD" in text
+    page.close()
+
+
+def test_the_keyboard_alone_reaches_the_search(browser: Any, address: str):
+    page = opened(browser, address + SMALL)
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        if "Search a better chip" in page.evaluate("document.activeElement.innerText || ''"):
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="study (TOML)").wait_for(timeout=PATIENCE)
+    page.close()
+
+
 def test_a_drag_is_shown_within_300_ms_of_processor_time(browser: Any, address: str):
     """By the wall, best of five, with room for what else runs here: a second at most."""
     page, seconds = opened(browser, address + SMALL), []

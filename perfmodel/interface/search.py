@@ -91,6 +91,12 @@ def listed() -> list[tuple[str, str]]:
     return [(name, question(path)) for name, path in presets().items()]
 
 
+def best_so_far(study: Study, whole: np.ndarray, state: State) -> str:
+    """The best design that keeps every limit, in words."""
+    lowest = float(np.min(whole_designs(state, whole)[2]))
+    return f"best {objective(study, lowest):,.4g}" if np.isfinite(lowest) else "descending"
+
+
 class _Keeper:
     """Shows progress after each step, and writes a checkpoint now and then."""
 
@@ -109,10 +115,7 @@ class _Keeper:
     def step(self, state: State) -> None:
         """After each step of a search."""
         self.state = state
-        lowest = float(np.min(whole_designs(state, self.whole)[2]))
-        words = (
-            f"best {objective(self.study, lowest):,.4g}" if np.isfinite(lowest) else "descending"
-        )
+        words = best_so_far(self.study, self.whole, state)
         self.progress(int(state.done), self.study.optimiser.steps, words)
         if time.monotonic() - self.saved > PAUSE:
             self.save()

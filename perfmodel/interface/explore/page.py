@@ -12,7 +12,7 @@ import streamlit as st
 
 from perfmodel.design.knobs import KNOBS
 from perfmodel.errors import InputError
-from perfmodel.interface.explore import export, pictures
+from perfmodel.interface.explore import export, pictures, searching
 from perfmodel.interface.explore.machines import View, step_of, view_of
 from perfmodel.interface.explore.scenario import (
     MOST_MACHINES,
@@ -57,6 +57,7 @@ def main() -> None:
         kept = scenario._replace(machines=tuple(one for one, _ in views))
         _answer(kept, [view for _, view in views])
         _exports(kept, [view for _, view in views])
+        searching.draw(kept)
     with st.expander("What the numbers mean and rest on"):
         for line in (*MEANING, money()):
             st.markdown(f"- {line}")

@@ -9,7 +9,7 @@ from perfmodel.interface.explore.hunt import GOALS, Hunt, limits_of, study_text
 from perfmodel.interface.explore.machines import name_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.search import prices, summary
+from perfmodel.interface.search_tables import tables
 
 EVERY = 1.0
 """Seconds from one look at a search to the next."""
@@ -73,7 +73,8 @@ def _found(hunt: Hunt) -> None:
         st.error(hunt.wrong())
         return
     st.markdown(f"**{report['objective']:,.4g}**, {_against(report)}")
-    for names, rows in (summary(report), prices(report)):
+    for title, (names, rows) in tables(report):
+        st.markdown(title)
         st.table(
             [
                 {name or "design": cell for name, cell in zip(names, row, strict=True)}

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import tomli_w
+from pyarrow.lib import StringBuilder
 
 from perfmodel.errors import InputError
 
@@ -68,15 +69,22 @@ def cells_of(table: pa.Table) -> dict[str, list[str]]:
     return {_plain(name): table[name].to_pylist() for name in table.column_names}
 
 
-def with_columns(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
+def with_columns(table: pa.Table, columns: dict[str, list[str]]) -> pa.Table:
     """The table with `columns`: in the place of a column of the same name, else at the end."""
     places = {_plain(name): i for i, name in enumerate(table.column_names)}
     for name, values in columns.items():
         if name in places:
-            table = table.set_column(places[name], name, pa.array(values))
+            table = table.set_column(places[name], name, _texts(values))
         else:
-            table = table.append_column(name, pa.array(values))
+            table = table.append_column(name, _texts(values))
     return table
+
+
+def _texts(values: list[str]) -> pa.Array:
+    """Texts as a column, without `pyarrow.array`: where pandas is installed, that imports it for a second."""
+    column = StringBuilder()
+    column.append_values(values)
+    return column.finish()
 
 
 class _Lines(io.StringIO):

@@ -36,13 +36,30 @@ def soft_max(times: Sequence[Values]) -> Values:
 
     The combined time, in seconds.
     """
+    return _norm(tuple(times))
+
+
+@jax.custom_jvp
+def _norm(times: tuple[Values, ...]) -> Values:
     # Microseconds to the fourth power underflow in float32: divide first.
-    largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, times))
+    largest = functools.reduce(jnp.maximum, times)
     positive = largest > 0
     scale = jnp.where(positive, largest, 1.0)
     total = functools.reduce(jnp.add, [_fourth(t / scale) for t in times])
     root = jnp.sqrt(jnp.sqrt(jnp.where(positive, total, 1.0)))
     return jnp.where(positive, scale * root, 0.0)
+
+
+@_norm.defjvp
+def _slope_of_norm(
+    primals: tuple[tuple[Values, ...]], tangents: tuple[tuple[Values, ...]]
+) -> tuple[Values, Values]:
+    r"""$\partial t/\partial t_i = (t_i/t)^3$: by hand, for it needs no more than $t$ itself."""
+    (times,), (changes,) = primals, tangents
+    norm = _norm(times)
+    inverse = 1 / jnp.where(norm > 0, norm, 1.0)
+    cubes = [jnp.square(t * inverse) * (t * inverse) for t in times]
+    return norm, functools.reduce(jnp.add, [c * d for c, d in zip(cubes, changes, strict=True)])
 
 
 def soft_min(a: Values, b: Values) -> Values:

@@ -1,5 +1,6 @@
 """Strict JAX for every test: shapes and types checked, no silent promotion, both precisions."""
 
+import os
 from collections.abc import Iterator
 
 import jax
@@ -15,6 +16,18 @@ with install_import_hook("perfmodel", "beartype.beartype"):
     import perfmodel.design.search
     import perfmodel.inference.serving
     import perfmodel.library.model  # noqa: F401
+
+QUICK = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+if jax.__version_info__ < (0, 11):  # later ones do not know it, and end at once
+    QUICK.append("--xla_cpu_use_fusion_emitters=false")
+"""Fast tests run each program once or twice: compiling it is what takes long, and so a quarter as long.
+The slow tests compile as users do."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is compiled."""
+    if config.option.markexpr == "not slow":
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK])
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.breakdown import Breakdown
+from perfmodel.compiling import ONCE, supported
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.step import decode_step, prefill
 from perfmodel.kernels.catalogue import OPERATIONS, cost
@@ -94,9 +95,7 @@ def steps(chip: Chip, factor: Any = 1.0) -> Breakdown:
     return jax.tree.map(lambda *x: jnp.stack(x), decode.breakdown, first.breakdown)
 
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Each program runs once or twice: compiling it is what takes long."""
-
+QUICK = supported(ONCE)
 
 TOGETHER = 200
 """Designs priced in one call."""

@@ -74,6 +74,7 @@ def test_more_requests_make_everyone_wait_and_too_many_cannot_be_answered():
     assert np.isfinite([float(served(_traffic(2 * most)).ttft)]).all()
 
 
+@pytest.mark.slow
 def test_every_input_of_an_open_loop_has_a_slope():
     def time(traffic: Traffic):
         one = serve_arrivals(CHIP, PLAN, MODEL, traffic)

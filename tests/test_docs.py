@@ -126,10 +126,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(site: Path):
     assert (site / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_the_site_draws_its_formulas_without_a_script_from_elsewhere(site: Path):
     page = (site / "model.html").read_text()
     assert "<math" in page and "arithmatex" not in page

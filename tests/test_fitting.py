@@ -15,6 +15,7 @@ from benchmarks import fitting
     importlib.util.find_spec("aiconfigurator_core") is None,
     reason="the measurements are not installed on this platform",
 )
+@pytest.mark.slow
 def test_the_benchmark_of_fitting_writes_both_methods(tmp_path: Path, monkeypatch):
     out = tmp_path / "fitting.json"
     words = ["--json", str(out), "--rows", "40", "--tables", "1", "--longest", "0.2"]

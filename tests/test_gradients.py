@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 import pytest
-from help import CHIPS, H100, KERNELS, LPU, WSE, kernels, steps, subject
+from help import CHIPS, H100, KERNELS, LPU, WSE, elsewhere, kernels, steps, subject, without
 
 STEP = 1e-4
 """Relative: its square, times third derivatives of some hundred, is below `CLOSE`."""
@@ -75,6 +75,27 @@ def test_kernels_on_a_gpu_have_the_slopes_of_finite_differences():
 
 def test_kernels_on_a_gpu_have_these_slopes_in_single_precision():
     agree_in_single(H100, "kernels")
+
+
+TIERS = [
+    (t, f) for t in ("private", "shared", "main", "far") for f in (("capacity",), ("bandwidth",))
+]
+
+
+def test_a_tier_that_is_not_there_is_slow_but_never_a_nan():
+    base = subject(H100, kernels)
+    absent = [without(base, t, *f) for t, f in TIERS]
+    absent += [
+        without(base, t, "capacity", "bandwidth") for t in ("private", "shared", "main", "far")
+    ]
+    time = np.asarray(base.costs(np.stack(absent)).time)
+    assert np.all(np.isfinite(time)) and np.all(time > 0)
+    assert np.all(np.isfinite(base.gradients(np.stack(absent))))
+
+
+def test_slopes_are_finite_all_over_the_space():
+    base = subject(H100, kernels)
+    assert np.all(np.isfinite(base.gradients(elsewhere(base, 16, 1))))
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
     assert float(slow["tpot_ms"]) > 6.4
 
 
+@pytest.mark.slow
 def test_feed_forward_layers_may_lie_in_sram():
     (hybrid,) = _predicted({"ffn_chip": "lpu-v1", "ffn_tp": ""})
     assert hybrid["error"] == "" and hybrid["fits"] == "true"

@@ -15,7 +15,6 @@ from help import (
     kernels,
     steps,
     subject,
-    without,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,27 +147,6 @@ def test_all_of_this_holds_on_thousands_of_designs(name: str, what):
         sizes_cost(base, designs)
 
     check()
-
-
-TIERS = [
-    (t, f) for t in ("private", "shared", "main", "far") for f in (("capacity",), ("bandwidth",))
-]
-
-
-def test_a_tier_that_is_not_there_is_slow_but_never_a_nan():
-    base = subject(H100, kernels)
-    absent = [without(base, t, *f) for t, f in TIERS]
-    absent += [
-        without(base, t, "capacity", "bandwidth") for t in ("private", "shared", "main", "far")
-    ]
-    time = times(base, np.stack(absent))
-    assert np.all(np.isfinite(time)) and np.all(time > 0)
-    assert np.all(np.isfinite(base.gradients(np.stack(absent))))
-
-
-def test_slopes_are_finite_all_over_the_space():
-    base = subject(H100, kernels)
-    assert np.all(np.isfinite(base.gradients(elsewhere(base, 16, 1))))
 
 
 def test_single_precision_is_close_to_double():

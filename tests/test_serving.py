@@ -98,7 +98,7 @@ def test_every_input_of_a_service_has_a_slope():
         served = serve(CHIP, PLAN, MODEL, traffic)
         return jnp.log(served.ttft) + jnp.log(served.tpot)
 
-    slope = jax.grad(time)(dataclasses.replace(USERS, cached=as_scalar(100.0)))
+    slope = jax.jit(jax.grad(time))(dataclasses.replace(USERS, cached=as_scalar(100.0)))
     for name in ("users", "prompt", "output", "cached", "rounds"):
         value = float(getattr(slope, name))
         assert np.isfinite(value) and value != 0, name
@@ -111,6 +111,7 @@ def test_a_prompt_stays_on_one_data_rank():
         assert float(one.sequences) == each
 
 
+@pytest.mark.slow
 def test_copies_of_a_model_do_not_make_one_prompt_faster():
     one, eight = (_cells(n_chips=n, tp="1", dp=n, concurrency=n) for n in ("1", "8"))
     assert float(eight.ttft[0]) == pytest.approx(float(one.ttft[0]), rel=0.05)
@@ -266,6 +267,7 @@ def test_pools_of_their_own_keep_prompts_out_of_steps():
     assert apart["n_chips"] == "5" and apart["error"] == ""
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_too_small_makes_requests_wait():
     few, many = (_apart(isl="8000", prefill_workers=n, prefill_tp="1") for n in ("1", "8"))
     assert float(few["ttft_ms"]) > 4 * float(many["ttft_ms"])

@@ -196,6 +196,22 @@ def test_a_wrong_grid_is_refused(tmp_path: Path, content: str, said: str):
     assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "there is no file"), (b"\xff\0\x01", "grid.toml"), (b"", "grid.toml")],
+)
+def test_a_grid_that_is_no_text_is_refused(tmp_path: Path, content: bytes | None, said: str):
+    if content is not None:
+        (tmp_path / "grid.toml").write_bytes(content)
+    status, out, err = run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "out.csv")
+    assert (status, out, err.count("\n")) == (2, "", 1) and said in err
+
+
+def test_a_folder_is_no_grid(tmp_path: Path):
+    status, _, err = run("sweep", tmp_path, "--out", tmp_path / "out.csv")
+    assert status == 2 and "there is no file" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["out", "out.txt", "none/out.csv", ".csv"])
 def test_a_place_that_cannot_be_swept_to_is_refused(tmp_path: Path, name: str):
     (tmp_path / "grid.toml").write_text(SMALL)

@@ -299,6 +299,8 @@ def _table(rows: list[Row]) -> pa.Table:
 
 def advice(found: Measured, out: Path) -> str:
     """How to go on with what was measured."""
+    if not found.rows:
+        return "Nothing was timed; give more --seconds."
     begun = f"perfmodel calibrate --data {out} --out fitted"
     if fold(found.chip) in chip_names():
         return f"Fit the model to them: {begun}"

@@ -240,6 +240,36 @@ def test_measurements_that_cannot_be_fitted_are_refused(
     assert said in refused(tmp_path, "calibrate", "--out", "out", *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["reproduce", "--data", "none", "--sets", "serving"], "none is not there"),
+        (["reproduce", "--out", "rows.csv"], "not a folder"),
+        (["reproduce", "--json", "none/x.json"], "there is no folder none"),
+        (["reproduce", "--report", "x.pdf"], "a report is .html"),
+        (["validate", "--resume"], "needs the report of the earlier run"),
+        (["measure", "--out", "none/x.csv"], "there is no folder none"),
+        (["measure", "--out", "x.csv", "--rows", "0"], "'--rows'"),
+        (["measure", "--out", "x.csv", "--seconds", "-1"], "'--seconds'"),
+        (["measure", "--out", "other.csv", "--resume"], "was not written by `perfmodel measure`"),
+        (["explore", "--port", "80"], "'--port'"),
+        (["explore", "--port", "x"], "'--port'"),
+        (["doctor", "x"], "unexpected extra argument"),
+        (["study", "Q99"], "unknown study 'Q99'"),
+        (["study", "capacity", "--report", "x.pdf"], "a report is .html"),
+        (["sweep", "rows.csv", "--out", "x.csv"], "not a readable TOML"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_a_command_cannot_use_is_refused(
+    tmp_path: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_bytes(MEASURED)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert said in refused(tmp_path, *words)
+
+
 STUDIES = {
     "empty": ("", "objective: it is missing"),
     "truncated": (STUDY[:20], "not a readable TOML"),

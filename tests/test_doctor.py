@@ -73,6 +73,11 @@ def test_commands_chips_and_models_complete_by_tab():
     assert "llama-3.1-70b" in complete("perfmodel models llama-3.1")
 
 
+def test_studies_and_presets_complete_by_tab():
+    assert complete("perfmodel study cap") == ["capacity"]
+    assert complete("perfmodel search cheap") == ["cheap-tokens"]
+
+
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
@@ -82,6 +87,13 @@ def test_commands_chips_and_models_complete_by_tab():
         (["chips", "h10"], "h100-sxm"),
         (["models", "lama-3.1-70"], "llama-3.1-70b"),
         (["explain", "chip=h100", "modl=llama-3.1-70b"], "model"),
+        (["study", "capcity"], "nearest are capacity"),
+        (["search", "cheap-token", "--out", "found"], "nearest are cheap-tokens"),
+        (["reproduce", "--sets", "thruput"], "nearest are throughput"),
+        (["validate", "--protocol", "quik"], "nearest are quick"),
+        (["validate", "--ops", "gem"], "nearest are gemm"),
+        (["measure", "--out", "x.csv", "--ops", "gem"], "nearest are gemm"),
+        (["measure", "--out", "x.csv", "--dtype", "bf61"], "nearest are bf16"),
         (["explain", "op=gemm", "chip=h100", "dtyp=bf16"], "dtype"),
     ],
 )

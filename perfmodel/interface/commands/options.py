@@ -89,6 +89,20 @@ def model_names(begun: str) -> list[str]:
     return _begins("models", begun)
 
 
+def study_names(begun: str) -> list[str]:
+    """Studies of claims whose name begins so, for tab completion."""
+    from perfmodel.studies.contents import names
+
+    return [name for name in names() if name.startswith(begun.lower())]
+
+
+def preset_names(begun: str) -> list[str]:
+    """Presets of a search whose name begins so, for tab completion."""
+    from perfmodel.design.presets import presets
+
+    return [name for name in presets() if name.startswith(begun.lower())]
+
+
 def _begins(folder: str, begun: str) -> list[str]:
     from perfmodel.library.files import stems
 

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.commands.options import Json, Report, check_places
+from perfmodel.interface.commands.options import Json, Report, check_places, preset_names
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 
 def search(
     study: Annotated[
         Path | None,
-        typer.Argument(help="Study in TOML, or the name of a preset."),
+        typer.Argument(help="Study in TOML, or the name of a preset.", autocompletion=preset_names),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import Json, Report, check_places
+from perfmodel.interface.commands.options import Json, Report, check_places, study_names
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 
 def study(
     name: Annotated[
-        str, typer.Argument(help="A study, or the number of its claim, such as Q1.")
+        str,
+        typer.Argument(
+            help="A study, or the number of its claim, such as Q1.", autocompletion=study_names
+        ),
     ] = "",
     list_: Annotated[bool, typer.Option("--list", help="List the studies.")] = False,
     out: Annotated[

@@ -240,6 +240,9 @@ def test_measurements_that_cannot_be_fitted_are_refused(
     assert said in refused(tmp_path, "calibrate", "--out", "out", *words)
 
 
+RESUMED = ["measure", "--out", "other.csv", "--resume", "--ops", "gemm"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -251,7 +254,7 @@ def test_measurements_that_cannot_be_fitted_are_refused(
         (["measure", "--out", "none/x.csv"], "there is no folder none"),
         (["measure", "--out", "x.csv", "--rows", "0"], "'--rows'"),
         (["measure", "--out", "x.csv", "--seconds", "-1"], "'--seconds'"),
-        (["measure", "--out", "other.csv", "--resume"], "was not written by `perfmodel measure`"),
+        ([*RESUMED, "--dtype", "fp32"], "was not written by `perfmodel measure`"),
         (["explore", "--port", "80"], "'--port'"),
         (["explore", "--port", "x"], "'--port'"),
         (["doctor", "x"], "unexpected extra argument"),

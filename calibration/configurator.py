@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.calibration.pools import decoding
 from perfmodel.calibration.runs import LENGTH_RATIO, Run
 
 CHECKPOINTS: dict[tuple[str, str], tuple[str, str]] = {
@@ -38,10 +39,10 @@ CONTEXT_TOKENS = 8192
 
 
 def configurator_tpots(runs: Sequence[Run]) -> list[float]:
-    """TPOT of each run, in s; `nan` where the package has no answer."""
+    """TPOT of each run, in s, of pools that of the decode workers; `nan` where the package has no answer."""
     logging.disable(logging.ERROR)
     try:
-        return [_answer(tuple(_question(run.cells).items())) for run in runs]
+        return [_answer(tuple(_question(decoding(run.cells)).items())) for run in runs]
     finally:
         logging.disable(logging.NOTSET)
 
@@ -66,7 +67,7 @@ def _asked(asked: dict[str, str]) -> float:
     from aiconfigurator_core.sdk.config import RuntimeConfig
 
     data = int(float(asked["dp"]))
-    users = max(1, int(asked["concurrency"]) // data)
+    users = max(1, int(float(asked["concurrency"])) // data)
     lengths = {name: round(float(asked[name]) * LENGTH_RATIO) for name in ("isl", "osl")}
     found = get_backend(asked["framework"]).run_agg(
         _model(asked),

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.calibration.pools import decoding
 from perfmodel.calibration.runs import Run
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
@@ -36,11 +37,11 @@ Rival = Callable[[Chip, Plan, Transformer, Traffic], Scalar]
 
 
 def rival_tpots(rival: Rival, runs: Sequence[Run], folder: Path) -> list[float]:
-    """TPOT of each run by a rival, in s; `nan` where it cannot be said."""
+    """TPOT of each run by a rival, in s, of pools their decode workers'; `nan` where it cannot be said."""
     alike: dict = {}
     for place_of, run in enumerate(runs):
         try:
-            case = case_of(place_of, run.cells, folder)
+            case = case_of(place_of, decoding(run.cells), folder)
         except InputError:
             continue
         alike.setdefault(case.form, []).append(case)

@@ -2,18 +2,21 @@
 
 The runs are those of InferenceX (SemiAnalysis): a closed loop of some users, ten requests each,
 whose lengths are uniform between 0.8 and 1 of the nominal ones. Which runs are sound, which models
-and chips are held out and which stay closed was decided before any of them was fitted.
+and chips are held out and which stay closed was decided before any of them was fitted. How the pools of
+disaggregated runs are read (`pools.py`) was decided before one of their times was looked at.
 """
 
 import csv
+import functools
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from perfmodel.calibration.aiconfigurator import locate
+from perfmodel.calibration.pools import PLAN, chips_of, pool_cells, size_of
 from perfmodel.library.model import load_model
 from perfmodel.workload.transformer import Mixture
 
@@ -22,7 +25,10 @@ TABLE = "silicon_sample.csv"
 LENGTH_RATIO = 0.9
 """Mean over nominal length: uniform between 0.8 and 1 (`benchmark_serving.py` of InferenceX)."""
 
-Part = Literal["fit", "heldout", "closed"]
+Part = Literal["fit", "heldout", "closed", "disaggregated"]
+
+OPEN: tuple[Part, ...] = ("fit", "heldout")
+"""Parts that may be looked at."""
 
 CLOSED_MODELS = ("Llama-3.1-8B", "Qwen3-32B", "Qwen3-235B")
 HELD_OUT_MODELS = ("gpt-oss-120b", "Qwen3.5", "Kimi-K2.5", "GLM-5")
@@ -69,8 +75,8 @@ class Run(NamedTuple):
     config: tuple[str, ...]
 
 
-def read_runs(source: str = "aiconfigurator", closed: bool = False) -> list[Run]:
-    """All runs but those that stay closed; with `closed`, those alone.
+def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) -> list[Run]:
+    """The runs of some parts.
 
     **Raises:**
 
@@ -80,9 +86,9 @@ def read_runs(source: str = "aiconfigurator", closed: bool = False) -> list[Run]
     path = folder / TABLE
     with io.StringIO(path.read_text(encoding="utf-8"), newline="") as file:
         rows = list(csv.DictReader(file))
-    grades = _best(rows)
-    runs = [_run(row, best) for row, best in zip(rows, grades, strict=True)]
-    return [run for run in runs if (run.part == "closed") == closed]
+    cells = [_cells(row) for row in rows]
+    runs = [_run(*each) for each in zip(rows, cells, _best(rows, cells), strict=True)]
+    return [run for run in runs if run.part in parts]
 
 
 def _users(row: dict[str, str]) -> str:
@@ -95,11 +101,11 @@ _NOT_SETTINGS = (
 )  # fmt: skip
 
 
-def _best(rows: Sequence[dict[str, str]]) -> list[bool]:
+def _best(rows: Sequence[dict[str, str]], cells: Sequence[dict[str, str]]) -> list[bool]:
     """One machine, users known, and equal settings measured alike."""
     settings = [
-        (_users(row), *(text for name, text in row.items() if name not in _NOT_SETTINGS))
-        for row in rows
+        (*own.values(), *(text for name, text in row.items() if name not in _NOT_SETTINGS))
+        for row, own in zip(rows, cells, strict=True)
     ]
     sound = [_sound(row) for row in rows]
     times: dict[tuple, list[float]] = {}
@@ -113,18 +119,16 @@ def _best(rows: Sequence[dict[str, str]]) -> list[bool]:
 
 
 def _sound(row: dict[str, str]) -> bool:
-    chips = _number(row, "tp_size") * _number(row, "pp_size")
+    chips = size_of(row, "tp_size") * size_of(row, "pp_size")
     too_many = row["system"] in EIGHT and chips > 8
-    return row["mode"] == "agg" and "Users/" not in row["silicon_data_source"] and not too_many
-
-
-def _number(row: dict[str, str], name: str) -> float:
-    return float(row[name] or 1)
+    return "Users/" not in row["silicon_data_source"] and not too_many
 
 
 def _part(row: dict[str, str]) -> Part:
     model, system = row["model_path"], row["system"]
-    if row["mode"] != "agg" or system in CLOSED_CHIPS or _has(model, CLOSED_MODELS):
+    if row["mode"] != "agg":
+        return "disaggregated"
+    if system in CLOSED_CHIPS or _has(model, CLOSED_MODELS):
         return "closed"
     return "heldout" if system in HELD_OUT_CHIPS or _has(model, HELD_OUT_MODELS) else "fit"
 
@@ -160,39 +164,56 @@ SPOILED: dict[str, Rule] = {
 """Groups that are known to measure something else."""
 
 
-def _run(row: dict[str, str], best: bool) -> Run:
-    cells = _cells(row) if row["mode"] == "agg" else {}
-    spoiled = next((why for why, rule in SPOILED.items() if rule(row)), "")
+def _run(row: dict[str, str], cells: dict[str, str], best: bool) -> Run:
     config = tuple(cells.get(name, "") for name in _CONFIG)
     ttft, tpot = (float(row[f"silicon_{name}_ms"] or "nan") / 1e3 for name in ("ttft", "tpot"))
-    return Run(cells, ttft, tpot, _part(row), best, spoiled, config)
+    return Run(cells, ttft, tpot, _part(row), best, _spoiled(row), config)
 
 
-_CONFIG = ("chip", "model", "precision", "framework", "tp", "ep", "dp")
+def _spoiled(row: dict[str, str]) -> str:
+    return next((why for why, rule in SPOILED.items() if rule(row)), "")
+
+
+_CONFIG = ("chip", "model", "precision", "framework", "tp", "ep", "dp", *PLAN)
 
 
 def _cells(row: dict[str, str]) -> dict[str, str]:
-    """The row as the schema has it: how the chips are counted is `_chips`."""
-    chips = _chips(row)
-    spread = _number(row, "tp_size") == 1 and chips > 1
-    experts = _number(row, "moe_ep_size") > 1 or _cannot_cut(row, chips)
+    """The row as the schema has it; empty where its plan is not known."""
+    plan = _plan(row) if row["mode"] == "agg" else _pools(row)
+    if not plan:
+        return {}
     return {
         "chip": row["system"],
-        "n_chips": str(chips),
-        "model": row["model_path"].removeprefix("zhipuai/"),
+        "model": _model(row),
         "precision": row["precision"],
         "kv_precision": _cache(row),
-        "mode": "serving",
-        "tp": "1" if spread else str(chips),
-        "pp": "1",
-        "ep": str(chips) if experts else ("1" if chips == 1 or not spread else str(chips)),
-        "dp": str(chips) if spread else "1",
+        "mode": "serving" if row["mode"] == "agg" else "disaggregated",
         "isl": row["isl"],
         "osl": row["osl"],
         "concurrency": _users(row),
         "framework": row["backend"],
         "length_ratio": str(LENGTH_RATIO),
         "requests_per_user": "5" if _chats(row) else "10",
+    } | plan
+
+
+def _pools(row: dict[str, str]) -> dict[str, str]:
+    """The pools of a run that is worth reading: its users are known, and it measures what it says."""
+    users = _users(row)
+    return pool_cells(row, users) if users and not _spoiled(row) else {}
+
+
+def _plan(row: dict[str, str]) -> dict[str, str]:
+    """How one machine is spread: how its chips are counted is `chips_of`."""
+    chips = chips_of(row)
+    spread = size_of(row, "tp_size") == 1 and chips > 1
+    experts = size_of(row, "moe_ep_size") > 1 or _cannot_cut(row, chips)
+    return {
+        "n_chips": str(chips),
+        "tp": "1" if spread else str(chips),
+        "pp": "1",
+        "ep": str(chips) if experts or spread else "1",
+        "dp": str(chips) if spread else "1",
     }
 
 
@@ -214,16 +235,18 @@ SCALED = 128
 
 def _cannot_cut(row: dict[str, str], ranks: int) -> bool:
     """Whether tensor ranks would cut through the blocks that share a scale, which vLLM and SGLang refuse."""
-    stacks = load_model(row["model_path"].removeprefix("zhipuai/")).stacks
-    inner = [s.layer.feed_forward for s in stacks if isinstance(s.layer.feed_forward, Mixture)]
-    return row["precision"] == "fp8" and any(one.inter % (SCALED * ranks) for one in inner)
+    return row["precision"] == "fp8" and any(n % (SCALED * ranks) for n in _inner(_model(row)))
 
 
-def _chips(row: dict[str, str]) -> int:
-    """Tensor ranks are all chips of a run; where there is one, data ranks are, which the table gives
-    by those of the experts: their product with the tensor ranks of experts counts chips twice."""
-    sizes = (_number(row, name) for name in ("tp_size", "moe_tp_size", "moe_ep_size"))
-    return int(next((size for size in sizes if size > 1), 1))
+@functools.cache
+def _inner(model: str) -> tuple[float, ...]:
+    """Columns of an expert, of each mixture of a model."""
+    layers = [stack.layer.feed_forward for stack in load_model(model).stacks]
+    return tuple(float(one.inter) for one in layers if isinstance(one, Mixture))
+
+
+def _model(row: dict[str, str]) -> str:
+    return row["model_path"].removeprefix("zhipuai/")
 
 
 def columns(runs: Sequence[Run]) -> dict[str, list[str]]:

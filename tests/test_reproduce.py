@@ -18,9 +18,11 @@ from perfmodel.calibration.grades import (
     weighted_median,
 )
 from perfmodel.calibration.leave_out import FINE, _best
-from perfmodel.calibration.runs import TABLE, Run, once, read_runs
+from perfmodel.calibration.pools import PLAN, decoding
+from perfmodel.calibration.runs import TABLE, Part, Run, once, read_runs
 from perfmodel.errors import InputError
-from perfmodel.interface.reproduce import METRICS, PUBLISHED, sets_of
+from perfmodel.interface.published import METRICS, PUBLISHED
+from perfmodel.interface.reproduce import sets_of
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import ROOT
 from perfmodel.library.model import find_model
@@ -45,6 +47,26 @@ PLAIN = {
     "silicon_tpot_ms": "10",
 }
 
+RANKS = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+EMPTY = {f"{pool}_{name}": "" for pool in ("prefill", "decode") for name in ("num_workers", *RANKS)}
+
+
+def pool(name: str, workers: str, *ranks: str) -> dict[str, str]:
+    """The columns of a pool: its workers, then tensor, data, and the experts' tensor and expert ranks."""
+    return {f"{name}_num_workers": workers} | {
+        f"{name}_{column}": size for column, size in zip(RANKS, ranks, strict=True)
+    }
+
+
+DEEPSEEK = {"model_path": "deepseek-ai/DeepSeek-R1", "backend": "sglang", "mode": "disagg"}
+POOLED = (
+    DEEPSEEK
+    | {"isl": "8192", "silicon_data_source": "s; silicon_concurrency=256; measured=2026-02-07"}
+    | pool("prefill", "2", "1", "8", "1", "8")
+    | pool("decode", "1", "1", "32", "1", "32")
+)
+"""A run of two pools that says how many workers they have."""
+
 
 @pytest.fixture
 def package(tmp_path: Path) -> Callable[..., str]:
@@ -54,9 +76,9 @@ def package(tmp_path: Path) -> Callable[..., str]:
         folder = tmp_path / "systems"
         (folder / "data").mkdir(parents=True)
         with (folder / TABLE).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(PLAIN))
+            writer = csv.DictWriter(file, list(PLAIN | EMPTY))
             writer.writeheader()
-            writer.writerows(PLAIN | change for change in changes)
+            writer.writerows(PLAIN | EMPTY | change for change in changes)
         return str(tmp_path)
 
     return write
@@ -78,6 +100,49 @@ def test_data_ranks_are_counted_once(package: Callable[..., str]):
     assert wanted.items() <= found.cells.items()
 
 
+def plans(source: str) -> list[tuple[str, ...]]:
+    runs = read_runs(source, {"disaggregated"})
+    return [tuple(run.cells.get(name, "") for name in PLAN) for run in runs]
+
+
+def test_pools_are_read_as_they_are_stated(package: Callable[..., str]):
+    tensor = pool("prefill", "1", "8", "1", "8", "1") | pool("decode", "4", "8", "1", "1", "8")
+    found = plans(package(POOLED, POOLED | tensor))
+    assert found == [(*"2188", "1", "1", "32", "32"), tuple("18114881")]
+
+
+@pytest.mark.parametrize(
+    ("users", "day", "plan"),
+    [
+        ("4", "2026-02-07", tuple("18811881")),  # one recipe
+        ("32", "2026-02-07", ("",) * 8),  # one decode worker or six
+        ("4", "2026-02-13", ("",) * 8),  # from then on it may speculate
+        ("5", "2026-02-07", ("",) * 8),  # no recipe
+    ],
+)
+def test_workers_that_are_not_stated_are_those_of_the_only_recipe(
+    package: Callable[..., str], users: str, day: str, plan: tuple[str, ...]
+):
+    source = {"silicon_data_source": f"s; silicon_concurrency={users}; measured={day}T00"}
+    ranks = pool("prefill", "", "8", "1", "1", "8") | pool("decode", "", "8", "1", "1", "8")
+    row = DEEPSEEK | {"system": "b200_sxm", "isl": "8192"} | source | ranks
+    assert plans(package(row)) == [plan]
+
+
+def test_a_decode_worker_has_its_share_of_the_users(package: Callable[..., str]):
+    row = POOLED | pool("decode", "4", "8", "1", "1", "8")
+    (run,) = read_runs(package(row), {"disaggregated"})
+    wanted = {"mode": "serving", "concurrency": "64", "tp": "8", "ep": "8", "n_chips": "8"}
+    assert wanted.items() <= decoding(run.cells).items()
+
+
+def test_recipes_say_where_they_are_from():
+    with (ROOT / "published" / "recipes.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            assert find_chip(row["system"]) and row["source"]
+            assert all(int(row[name]) > 0 for name in PLAN)
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
@@ -85,15 +150,15 @@ def test_data_ranks_are_counted_once(package: Callable[..., str]):
         ({"system": "b300_sxm"}, "heldout"),
         ({"model_path": "Qwen/Qwen3-32B"}, "closed"),
         ({"system": "gb300"}, "closed"),
-        ({"mode": "disagg"}, "closed"),
+        (POOLED, "disaggregated"),
     ],
 )
 def test_what_is_held_out_and_what_stays_closed(
-    package: Callable[..., str], change: dict[str, str], part: str
+    package: Callable[..., str], change: dict[str, str], part: Part
 ):
     source = package(change)
-    assert [run.part for run in read_runs(source, closed=part == "closed")] == [part]
-    assert not read_runs(source, closed=part != "closed")
+    assert [run.part for run in read_runs(source, {part})] == [part]
+    assert bool(read_runs(source)) == (part == "heldout")
 
 
 def test_runs_that_differ_although_their_settings_do_not_are_not_of_the_best_grade(
@@ -162,7 +227,8 @@ def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(InputError, match="allowed are throughput, single-stream, serving, closed"):
+    known = "throughput, single-stream, serving, closed, disaggregated"
+    with pytest.raises(InputError, match=f"allowed are {known}"):
         sets_of(["speeds"])
 
 

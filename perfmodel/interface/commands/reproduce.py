@@ -22,7 +22,9 @@ from perfmodel.interface.terminal import bar, show_table
 def reproduce(
     sets: Annotated[
         str,
-        typer.Option(help="throughput, single-stream, serving (needs the data extra), or closed."),
+        typer.Option(
+            help="throughput, single-stream, serving (needs the data extra), closed, or disaggregated."
+        ),
     ] = "throughput,single-stream,serving",
     json_: JsonFile = None,
     out: ReportFolder = None,
@@ -45,7 +47,7 @@ def reproduce(
 
     check_places(file=json_, folder=out, report=report)
     asked = made.sets_of(listed(sets))
-    if {"serving", made.CLOSED} & set(asked):
+    if set(made.PARTS) & set(asked):
         locate(data)
     with bar("rows alike") as update:
         found, rows, tables = made.reproduce(asked, data, fitted(calibration), update)

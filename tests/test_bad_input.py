@@ -200,6 +200,26 @@ def test_a_row_that_cannot_be_explained_is_refused(
     assert said in refused(tmp_path, "explain", *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sets", "servin"], "the nearest are serving"),
+        (["--sets", ""], "allowed are throughput, single-stream, serving, closed, disaggregated"),
+        (["--sets", "disaggregated", "--data", "none.whl"], "none.whl"),
+        (["--sets", "single-stream", "--report", "x.txt"], "a report is .html"),
+        (["--sets", "single-stream", "--json", "none/x.json"], "there is no folder none"),
+        (["--sets", "single-stream", "--out", "file"], "--out"),
+        (["--sets", "single-stream", "--calibration", "none"], "no folder"),
+    ],
+)
+def test_a_reproduction_that_cannot_be_is_refused(
+    tmp_path: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    assert said in refused(tmp_path, "reproduce", *words)
+
+
 def test_a_row_number_beyond_the_table_is_refused(tmp_path: Path):
     (tmp_path / "rows.csv").write_bytes(KERNELS)
     for number in (0, 2):

@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from perfmodel.design.answer import Answer, answer, objective
-from perfmodel.design.crossing import _won
+from perfmodel.design.crossing import MOST, _won
 from perfmodel.design.decision import weighed
 from perfmodel.design.doubt import doubts, draws
 from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
@@ -20,7 +20,7 @@ from perfmodel.design.problem import Problem, larger
 from perfmodel.design.search import State, search
 from perfmodel.design.shelf import shelves, size_of, ways
 from perfmodel.design.space import RANKS, read_space
-from perfmodel.design.study import Study, read_study
+from perfmodel.design.study import LARGER, SMALLER, Study, read_study
 from perfmodel.design.worth import worth
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
@@ -145,12 +145,11 @@ def test_the_share_of_a_family_is_counted():
 
 def test_a_place_is_won_by_the_least_and_lost_by_the_next_of_another_kind():
     least = np.log([[1.0, 8.0, 1.0], [3.0, 9.0, 1.0], [2.0, 4.0, 1.0]])
-    least[:, 2] = np.inf
-    found = _won(least, ["HBM", "HBM", "SRAM"], np.arange(3.0), np.arange(3.0))
-    assert [(place.winner, round(place.factor, 6)) for place in found] == [
-        ("HBM", 2.0),
-        ("SRAM", 2.0),
-    ]
+    nobody, hbm_alone = np.full((3, 1), np.inf), np.array([[0.0], [1.0], [np.inf]])
+    table = np.hstack([least[:, :2], nobody, hbm_alone])
+    found = _won(table, ["HBM", "HBM", "SRAM"], np.arange(4.0), np.arange(4.0))
+    won = [(place.winner, round(place.factor, 5)) for place in found]
+    assert won == [("HBM", 2.0), ("SRAM", 2.0), ("HBM", MOST)]
 
 
 BAD = {
@@ -165,6 +164,12 @@ BAD = {
 def test_a_space_that_holds_no_design_is_refused(said: str):
     with pytest.raises(InputError, match=said):
         read_space(Study.model_validate(ASKED | BAD[said]))
+
+
+def test_every_figure_and_the_memory_of_a_system_can_be_limited():
+    figures = [name for name in (*LARGER, *SMALLER) if name != "ttft_ms"]
+    limited = pose(asked(system_memory_gb=100, **dict.fromkeys(figures, 1.0)))
+    assert {*figures, "system_memory_gb"} <= set(limited.checked)
 
 
 WRONG = {
@@ -222,7 +227,7 @@ def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
     alone = Family("n5", "hbm3e", [best], price)
     for name in ("hbm3e.price", "n5.wafer", "area.sram", "owner.tariff", "slow.hbm3e"):
         logs = 0.02 * np.outer([1, -1], np.eye(len(facts))[facts.index(name)])
-        low, high = under(problem, [alone], logs)[0]
+        low, high = under(problem, [alone], logs)[0][0]
         assert (high - low) / 0.04 == pytest.approx(slopes[facts.index(name)], abs=2e-3), name
     dollars = float(problem.memories.price[best.choice[1]]) * 1e9
     values = []

@@ -233,3 +233,23 @@ def test_a_node_scales_the_same_die():
     # 31.8 over 10 Mb/mm2 of SRAM.
     assert float(new.shared.capacity / old.shared.capacity) == pytest.approx(3.18, rel=1e-3)
     assert float(new.matrix_energy["int8"]) < float(old.matrix_energy["int8"])
+
+
+def test_hbm_that_is_not_bought_is_counted():
+    from perfmodel.studies.hbm_demand import erosion
+
+    part, slow, quick = np.array([0.1, 0.1, 0.1]), np.full(3, 1.0), np.array([9.0, 9.0, np.inf])
+    # A tenth of tokens hold nine times as much as the others: as much as all of them.
+    found = erosion(part, slow, quick, np.array([True, False, True]))
+    np.testing.assert_allclose(found, [0.5, 0.0, 0.0])
+
+
+def test_searched_machines_cross_where_sram_is_nowhere_dearer():
+    from perfmodel.studies.designed import Designed, cheapest, crossing
+
+    hbm = [Designed(20.0, 1.0, 5.0), Designed(100.0, 3.0, 9.0)]
+    alone = [Designed(50.0, 2.0, 0.0), Designed(300.0, 2.5, 0.0)]
+    speeds = np.array([10.0, 30.0, 200.0])
+    assert crossing({True: hbm, False: alone}, speeds) == 30.0
+    assert crossing({True: alone, False: hbm}, speeds) == np.inf
+    assert cheapest(hbm, 30.0) == hbm[1] and cheapest(hbm, 150.0) is None

@@ -20,6 +20,12 @@ from perfmodel.workload.transformer import parameters
 MOST_DESIGNS, MOST_WAYS = 4, 16
 """Designs of each family, and numbers of chips for each of them, at most."""
 
+MOST = 100.0
+"""Also where nothing else keeps the limits."""
+
+HUGE = 1e30
+"""In place of infinity, of which no difference can be taken."""
+
 ALONE = "SRAM alone"
 """What a design without main memory is called."""
 
@@ -41,7 +47,7 @@ PRICE = Axis("price", "price of HBM (USD/GB)", 2.0 ** np.arange(-2, 3), ())
 
 
 class Place(NamedTuple):
-    """A place of a map: who wins there, and how many times the next it is better."""
+    """A place of a map: who wins there, and how many times the next it is better, at most `MOST`."""
 
     x: float
     y: float
@@ -126,14 +132,9 @@ def _won(least: np.ndarray, owner: list[str], x: np.ndarray, y: np.ndarray) -> l
     """The best of each place over the next of another kind, which may not be there."""
     kinds = list(dict.fromkeys(owner))
     table = np.stack([least[np.array([o == kind for o in owner])].min(axis=0) for kind in kinds])
-    order = np.sort(table, axis=0)
+    order = np.sort(np.where(np.isfinite(table), table, HUGE), axis=0)
+    lead = np.minimum(np.exp(np.minimum(order[1] - order[0], np.log(MOST))), MOST)
     return [
-        Place(
-            float(x[i]),
-            float(y[i]),
-            kinds[int(np.argmin(table[:, i]))],
-            float(np.exp(second - first)),
-        )
-        for i, (first, second) in enumerate(order[:2].T)
-        if np.isfinite(first)
+        Place(float(x[i]), float(y[i]), kinds[int(np.argmin(table[:, i]))], float(lead[i]))
+        for i in np.flatnonzero(order[0] < HUGE)
     ]

@@ -24,7 +24,7 @@ class Decision(NamedTuple):
 
     - `rivals`: chips of the library, the nearest first.
     - `facts`: names; `elasticity`: of the best objective to each; `doubled`: values of each family, on
-      the first axis, with each fact doubled.
+      the first axis, with each fact doubled; infinite where that breaks a limit.
     - `families`: the best first; `share`: of draws that each wins; `maps`: who wins where.
     """
 
@@ -45,13 +45,14 @@ def decide(found: Answer, loose: Lane) -> Decision:
     designs = [*designs, *left_out(problem, loose, space.whole, designs)]
     known = families(study, problem, designs, space.whole)
     drawn = draws(doubts(study, facts), DRAWS, study.optimiser.seed)
+    doubled, kept = under(problem, known, np.log(2) * np.eye(len(facts)))
     return Decision(
         rivals(problem, space, made, vector(space, best.unit)),
         facts,
         elasticities(problem, best.unit, best.choice, found.worth.prices),
-        under(problem, known, np.log(2) * np.eye(len(facts))),
+        np.where(kept, doubled, np.inf),
         known,
-        shares(under(problem, known, within(problem, facts, drawn))),
+        shares(under(problem, known, within(problem, facts, drawn))[0]),
         maps(problem, space, known, facts),
     )
 
@@ -101,13 +102,20 @@ def _facts(found: Answer, decision: Decision) -> dict[str, dict[str, Any]]:
     """Those that matter, the strongest first."""
     order = np.argsort(-np.abs(decision.elasticity))
     return {
-        decision.facts[i]: {
-            "elasticity": float(decision.elasticity[i]),
-            "if_doubled": None
-            if decision.facts[i] in SHARES
-            else objective(found.study, float(decision.doubled[:, i].min())),
-            "best_if_doubled": decision.families[int(np.argmin(decision.doubled[:, i]))].name,
-        }
+        decision.facts[i]: {"elasticity": float(decision.elasticity[i])}
+        | _if_doubled(found, decision, i)
         for i in order
         if abs(decision.elasticity[i]) > NOTHING
     }
+
+
+def _if_doubled(found: Answer, decision: Decision, i: int) -> dict[str, Any]:
+    """The best objective and its family; none for shares, which cannot double, and where no family keeps
+    the limits without another design.
+    """
+    values = decision.doubled[:, i]
+    if decision.facts[i] in SHARES or not np.isfinite(values).any():
+        return {"if_doubled": None, "best_if_doubled": None}
+    best = int(np.argmin(values))
+    value = objective(found.study, float(values[best]))
+    return {"if_doubled": value, "best_if_doubled": decision.families[best].name}

@@ -12,6 +12,7 @@ from perfmodel.design.descent import Lane, begin, step
 from perfmodel.design.facts import Cases, priced
 from perfmodel.design.problem import Problem
 from perfmodel.design.search import ROUND, Found
+from perfmodel.design.shelf import KEPT
 from perfmodel.design.starts import PENALTY, evaluate, rounded
 from perfmodel.design.study import Study
 from perfmodel.design.worth import worths
@@ -89,14 +90,19 @@ def _made_whole(problem: Problem, loose: Lane, whole: np.ndarray, mine: np.ndarr
     return found._replace(value=float(value[0]), slack=slack[0])
 
 
-def under(problem: Problem, known: list[Family], logs: np.ndarray) -> np.ndarray:
-    """The value of each family, on the first axis, with facts changed by each row of `logs`."""
+def under(problem: Problem, known: list[Family], logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The value of each family, on the first axis, with facts changed by each row of `logs`.
+
+    Beside it, whether it keeps the limits to which it does not adapt: those that did not bind before.
+    """
     best = [family.designs[0] for family in known]
     unit, choice = (np.repeat(part, len(logs), axis=0) for part in _places(best))
     value, slack = priced(problem, Cases(np.tile(logs, (len(known), 1)), unit, choice))
     prices = np.repeat([family.prices for family in known], len(logs), axis=0)
     adapted = np.where(prices > 0, -prices * slack, PENALTY * np.maximum(-slack, 0.0))
-    return (value + adapted.sum(axis=1)).reshape(len(known), len(logs))
+    kept = np.all((prices > 0) | (slack > -KEPT), axis=1)
+    shape = (len(known), len(logs))
+    return (value + adapted.sum(axis=1)).reshape(shape), kept.reshape(shape)
 
 
 def _places(designs: list[Found]) -> tuple[np.ndarray, np.ndarray]:

@@ -61,8 +61,8 @@ class Service(AbstractResult):
     busy: Values = eqx.field(converter=as_values, default=())
 
     @property
-    def energy(self) -> Scalar:
-        """Of all chips for one output token, in J."""
+    def energy(self) -> Values:
+        """Of all chips for one output token, in J; of many services together an array."""
         return jnp.sum(self.joules, axis=-1)
 
     def as_dict(self) -> Plain:

@@ -149,7 +149,7 @@ def _maps(report: dict[str, Any]) -> list[Picture]:
                 (one["x"], one["y"]),
             ),
             "The chips found, in as many copies as suit each place; a number tells how many times the next "
-            "is worse; no tile: nobody keeps the limits.",
+            "is worse, 100: there is none; no tile: nobody keeps the limits.",
         )
         for one in report.get("maps", [])
         if one["places"]

@@ -106,7 +106,7 @@ def facts(report: dict[str, Any], count: int = 2 * FEW) -> Rows:
 
 
 def _doubled(one: dict[str, Any]) -> tuple[str, str]:
-    """Nothing is said of shares, which cannot double."""
+    """Nothing is said where no design is known that keeps the limits."""
     if one["if_doubled"] is None:
         return "", ""
     return f"{one['if_doubled']:,.4g}", one["best_if_doubled"]

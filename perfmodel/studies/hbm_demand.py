@@ -6,6 +6,7 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.economics import load_economics
 from perfmodel.library.market import market, spread
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.designed import Designed, cheapest, designed
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.fronts import HBM, SRAM, WAFER, Cloud, best, cloud, least
 
@@ -25,28 +26,49 @@ def held(found: Cloud) -> np.ndarray:
     return np.array(size)[:, None] * time * slow
 
 
+def speeds() -> tuple[float, float]:
+    """Tokens/s of a user in a usual tier, and in a fast one."""
+    usual = market().demand["usual"].si("1/s")
+    return usual, usual * market().premium["speed"].value
+
+
+def erosion(
+    part: np.ndarray, slow: np.ndarray, quick: np.ndarray, cheaper: np.ndarray
+) -> np.ndarray:
+    """Share of all HBM that is not bought if fast tokens go where they are cheaper.
+
+    **Arguments:**
+
+    - `part`: of tokens that are fast; `slow`, `quick`: bytes that a slow and a fast one holds.
+    - `cheaper`: whether SRAM is, for fast tokens.
+    """
+    # What no GPU can serve would not have been bought as HBM.
+    fast = part * np.where(np.isfinite(quick), quick, 0.0)
+    return np.where(cheaper, fast, 0.0) / ((1 - part) * slow + fast)
+
+
 def run(progress: Progress) -> Answer:
     draws = Draws()
     found = cloud(progress, draws)
     size = np.where(found.of([HBM])[:, None], held(found), np.inf)
-    usual = market().demand["usual"].si("1/s")
-    fast = usual * market().premium["speed"].value
+    usual, fast = speeds()
     part = draws.of(spread(market().demand["fast"], "1"))
     slow_, quick = (least(found, size, [HBM], target) for target in (usual, fast))
     cheaper = least(found, found.dollars, SRAM, fast) < least(found, found.dollars, [HBM], fast)
-    possible = np.isfinite(quick)
-    # What no GPU can serve would not have been bought as HBM.
-    moved = np.where(cheaper & possible, part * np.where(possible, quick, 0.0), 0.0)
-    eroded = moved / ((1 - part) * slow_ + part * np.where(possible, quick, 0.0))
+    eroded = erosion(part, slow_, quick, cheaper)
     gone, wafers = middle(eroded), _contract(found)
-    one, two = middle(slow_).median, middle(quick[possible]).median
+    one, two = middle(slow_).median, middle(quick[np.isfinite(quick)]).median
     power = market().contract["power"].si("W") / 1e6
+    fronts = designed()
+    new = [held_designed(fronts[True], speed) for speed in (usual, fast)]
     said = (
         f"A token at {usual:.0f} tokens/s holds {show(one / 1e6)} MB of HBM for a second, one at {fast:.0f} "
         f"tokens/s {show(two / 1e6)} MB; if {show(100 * market().demand['fast'].value, 1)} % of tokens are "
         f"that fast and go where they are cheaper, {show(100 * float(np.mean(eroded)))} % of HBM is not "
         f"bought ({show(100 * gone.low)} to {show(100 * gone.high)} in 90 %). OpenAI's {power:.0f} MW of "
-        f"wafers stand for {show(wafers / 1e15)} PB of HBM at the slower speed."
+        f"wafers stand for {show(wafers / 1e15)} PB of HBM at the slower speed. Chips that a search designs "
+        f"with HBM for the two speeds hold {show(new[0] / 1e6)} and {show(new[1] / 1e6)} MB"
+        f"{_dearer(fronts, fast)}."
     )
     return Answer(
         said,
@@ -57,17 +79,34 @@ def run(progress: Progress) -> Answer:
         _figure(found, size),
         (
             "One dense model of 70 billion parameters; a sparse one holds more HBM for each token.",
+            "Searched chips work like an H100; decode alone at 4,096 tokens.",
             "What no GPU can serve counts as new demand, not as HBM that is not bought.",
             "Faster and cheaper tokens are also more tokens: that growth is not in it.",
         ),
         {
             "hbm_bytes_slow": one,
             "hbm_bytes_fast": two,
+            "hbm_bytes_slow_designed": new[0],
+            "hbm_bytes_fast_designed": new[1],
             "eroded": float(np.mean(eroded)),
             "eroded_high": gone.high,
             "contract_hbm_bytes": wafers,
         },
     )
+
+
+def held_designed(front: list[Designed], speed: float) -> float:
+    """Bytes of HBM that a token holds for a second on the cheapest searched chip; `nan`: none is so fast."""
+    found = cheapest(front, speed)
+    return float("nan") if found is None else found.held
+
+
+def _dearer(fronts: dict[bool, list[Designed]], speed: float) -> str:
+    """What a token of SRAM alone costs beside, if it can be that fast."""
+    alone, other = (cheapest(fronts[hbm], speed) for hbm in (False, True))
+    if alone is None or other is None:
+        return "; SRAM alone is not that fast" if other else "; only SRAM alone is that fast"
+    return f"; SRAM alone costs {show(alone.dollars / other.dollars)} times as much at the faster"
 
 
 def _contract(found: Cloud) -> float:

@@ -1,5 +1,8 @@
 """Q4: what does it cost to spread a model over hundreds of SRAM chips, and would faster hops mend it?"""
 
+import itertools
+from collections.abc import Iterator
+
 import equinox as eqx
 import numpy as np
 
@@ -49,21 +52,30 @@ def tax(seen: Seen) -> float:
     return sum(seen.kernels.get(name, 0.0) for name in BETWEEN) / seen.step
 
 
-def run(progress: Progress) -> Answer:
-    asked, keys = [Asked(WAFER, MODEL, USER)], []
+Key = tuple[str, float, float]
+"""A family, microseconds of a hop, and a factor on what starts a product."""
+
+
+def _machines() -> Iterator[tuple[Key, Machine]]:
     for family, (chip, weights, layouts) in LAYOUTS.items():
-        for hop in HOPS:
-            for sync in SYNC:
-                change = changed(hop, sync)
-                for n, m in layouts:
-                    one = Machine(family, chip, n, m, weights=weights, change=change)
-                    asked.append(Asked(one, MODEL, USER))
-                    keys.append((family, hop, sync))
-    wafer, *others = observe(asked, progress)
-    best: dict[tuple[str, float, float], Seen] = {}
+        for hop, sync, (n, m) in itertools.product(HOPS, SYNC, layouts):
+            change = changed(hop, sync)
+            yield (family, hop, sync), Machine(family, chip, n, m, weights=weights, change=change)
+
+
+def _seen(progress: Progress) -> tuple[Seen, dict[Key, Seen]]:
+    """The wafer, and the fastest layout of each of the others."""
+    keys, machines = zip(*_machines(), strict=True)
+    wafer, *others = observe([Asked(one, MODEL, USER) for one in (WAFER, *machines)], progress)
+    best: dict[Key, Seen] = {}
     for key, seen in zip(keys, others, strict=True):
         if key not in best or seen.step < best[key].step:
             best[key] = seen
+    return wafer, best
+
+
+def run(progress: Progress) -> Answer:
+    wafer, best = _seen(progress)
     lpu = best["LPU v1", 0.722, 1.0]
     draws, drawn = Draws(), np.random.default_rng(2).random(COUNT)
     waits = lpu.bounds["latency"] + lpu.bounds["network"]

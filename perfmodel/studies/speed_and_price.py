@@ -7,6 +7,7 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.designed import crossing, designed
 from perfmodel.studies.draws import Draws, middle, share, within
 from perfmodel.studies.fronts import FAMILIES, HBM, SRAM, Cloud, best, cloud, crossings, least
 from perfmodel.workload.plan import Plan
@@ -35,7 +36,7 @@ def run(progress: Progress) -> Answer:
     one, other = best(found, [HBM], SLOW), best(found, SRAM, SLOW)
     assert one is not None and other is not None
     ratio = other.dollars / one.dollars
-    large = _hold(LARGE)
+    large, new = _hold(LARGE), crossing(designed(), np.array(TARGETS))
     said = (
         f"Both halves hold: at {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for "
         f"{show(1e6 * one.dollars)} USD per million tokens and SRAM machines for {show(ratio)} times that; "
@@ -44,7 +45,8 @@ def run(progress: Progress) -> Answer:
         f"{show(large['H100'])} in H100."
     )
     return Answer(
-        said if share(fast) >= 0.5 else said.replace("Both halves hold: at", "At"),
+        (said if share(fast) >= 0.5 else said.replace("Both halves hold: at", "At"))
+        + _designed(new),
         share(fast),
         f"GPUs are cheaper at {SLOW:.0f} tokens/s in {100 * slow:.0f} % of draws of prices and times.",
         _table(found),
@@ -53,17 +55,25 @@ def run(progress: Progress) -> Answer:
             "One dense model, 1,024 tokens in and out, prompts on machines of their own, no speculation.",
             "Owners' cost for GPUs and the wafer; prices of LPUs are guesses with a range of four to eight.",
             "No throughput of a wafer is published: that it serves hundreds of users at once is the model's.",
+            "Searched chips work like an H100, at the cost of making them, decode alone at 4,096 tokens.",
             "A GPU speculates better than a wafer gains from it; both would move the crossing.",
         ),
         {
             "crossing_tokens_per_s": at.median,
             "crossing_low": at.low,
             "crossing_high": at.high,
+            "crossing_designed": new,
             "usd_per_million_gpu_slow": 1e6 * one.dollars,
             "sram_over_gpu_slow": ratio,
         }
         | {f"usd_per_hour_{name}_{LARGE}": value for name, value in large.items()},
     )
+
+
+def _designed(crossing: float) -> str:
+    """What a search says, whose machines are all of one making."""
+    when = f"cheaper from {show(crossing)} on" if np.isfinite(crossing) else "never cheaper"
+    return f" Among chips that a search designs for each speed SRAM alone is {when}."
 
 
 def _hold(model: str) -> dict[str, float]:

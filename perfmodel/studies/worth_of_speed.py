@@ -11,6 +11,7 @@ import numpy as np
 
 from perfmodel.library.market import market
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.designed import designed
 from perfmodel.studies.draws import COUNT, Draws, middle, share
 from perfmodel.studies.fronts import HBM, SRAM, Cloud, cloud
 
@@ -42,6 +43,16 @@ def ratio(found: Cloud, spent: np.ndarray, exponent: np.ndarray | float) -> np.n
     """Revenue of SRAM machines over that of GPUs, each at its best batch."""
     drawn = np.broadcast_to(np.asarray(exponent), (COUNT,))
     return revenue(found, spent, SRAM, drawn) / revenue(found, spent, (HBM,), drawn)
+
+
+def designed_ratio(exponent: float) -> float:
+    """The same of chips that a search designs: SRAM alone over HBM, each at its best speed."""
+    usual, most = market().demand["usual"].si("1/s"), market().premium["price"].value
+    best = {
+        hbm: max(min((one.speed / usual) ** exponent, most) / one.dollars for one in front)
+        for hbm, front in designed().items()
+    }
+    return best[False] / best[True]
 
 
 PER_DOLLAR, PER_JOULE = "per USD", "per J"
@@ -80,14 +91,15 @@ def run(progress: Progress) -> Answer:
     at_tier, at_open = (middle(ratio(found, found.dollars, e)) for e in (tier, open_))
     holds = share(ratio(found, found.dollars, drawn) > 1)
     between = f"between exponents of {show(above[0])} and {show(above[-1])}" if above else "nowhere"
-    premium = market().premium
+    premium, new = market().premium, [designed_ratio(e) for e in (tier, open_)]
     dearer = premium["price"].value
     said = (
         f"{show(dearer, 1)} times the price for {show(premium['speed'].value)} times the speed "
         f"is an exponent of {show(tier)}: there SRAM earns {show(at_tier.median)} times as much for a dollar "
         f"as GPUs ({show(at_tier.low)} to {show(at_tier.high)} in 90 %); at {show(open_)}, as between offers "
         f"of one open model, {show(at_open.median)} times. SRAM earns more {between}; above, GPUs reach the "
-        f"highest price too."
+        f"highest price too. Among chips that a search designs SRAM alone earns {show(new[0])} and "
+        f"{show(new[1])} times as much as with HBM."
     )
     shown = [row for row in rows if round(10 * row[0]) % 5 == 0]
     return Answer(
@@ -99,6 +111,7 @@ def run(progress: Progress) -> Answer:
         (
             f"No one is known to pay more than {show(dearer, 1)} times: there the price stops.",
             "45 to 150 USD per million tokens are aims of a vendor, and are left out.",
+            "Searched chips work like an H100; decode alone at 4,096 tokens.",
             "Joules of SRAM machines are at least what is counted; see the study of energy.",
         ),
         {
@@ -107,6 +120,8 @@ def run(progress: Progress) -> Answer:
             "exponent_needed": above[0] if above else float("inf"),
             "sram_over_gpu_at_tier": at_tier.median,
             "sram_over_gpu_open": at_open.median,
+            "designed_at_tier": new[0],
+            "designed_open": new[1],
         },
     )
 

@@ -1,0 +1,81 @@
+"""Machines that nobody sells yet: at each speed of a user the chip that a search designs for it.
+
+One search over SRAM alone and HBM (the preset `sram-or-hbm`), then the front of price against speed of
+each, all speeds in one `vmap`. Numbers of chips and of users are loose along a front.
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.design.answer import made_of, objective, vector
+from perfmodel.design.families import left_out
+from perfmodel.design.front import trace
+from perfmodel.design.pose import NO_MEMORY, pose
+from perfmodel.design.presets import find_study
+from perfmodel.design.search import State, search
+from perfmodel.design.space import Space, read_space, shown
+from perfmodel.library.technology import device
+
+PRESET = Path("sram-or-hbm")
+SPEED = "tokens_per_s_per_user"
+
+
+class Designed(NamedTuple):
+    """A place of a front.
+
+    - `speed`: tokens/s of one user; `dollars`: of one output token, prompts left out.
+    - `held`: bytes of HBM that an output token takes for a second.
+    """
+
+    speed: float
+    dollars: float
+    held: float
+
+
+@functools.cache
+def designed() -> dict[bool, list[Designed]]:
+    """Fronts of machines with HBM (`True`) and of SRAM alone (`False`), the slowest first."""
+    study = find_study(PRESET)[1]
+    space, problem, options = read_space(study), pose(study), study.optimiser
+    last: list[State] = []
+    found = search(problem, space.whole, options, progress=last.append)
+    loose = last[-1].aside if last[-1].held else last[-1].lanes
+    designs = [*found.designs, *left_out(problem, loose, space.whole, found.designs)]
+    fronts: dict[bool, list[Designed]] = {}
+    for hbm in (True, False):
+        mine = [d for d in designs if (made_of(study, d.choice)["memory"] != NO_MEMORY) == hbm]
+        points = trace(problem, mine, SPEED, options.points, options.starts)
+        fronts[hbm] = [
+            Designed(
+                p.figure, 1e-6 * objective(study, p.value), _held(space, p.unit, p.figure) * hbm
+            )
+            for p in sorted(points, key=lambda point: point.figure)
+        ]
+    return fronts
+
+
+def _held(space: Space, unit: np.ndarray, speed: float) -> float:
+    """Bytes of all stacks over tokens/s of all users."""
+    one = shown(space, vector(space, unit))
+    size = float(device("hbm3e").capacity) * one["stacks"] * one["tensor"] * one["pipeline"]
+    return size / (one["batch"] * speed)
+
+
+def cheapest(front: list[Designed], speed: float) -> Designed | None:
+    """The cheapest of a front that is fast enough."""
+    return min((p for p in front if p.speed >= speed), key=lambda p: p.dollars, default=None)
+
+
+def crossing(fronts: dict[bool, list[Designed]], speeds: np.ndarray) -> float:
+    """The least speed from which on SRAM alone is nowhere dearer; infinite where there is none."""
+    prices = {
+        hbm: np.array([one.dollars if (one := cheapest(front, s)) else np.inf for s in speeds])
+        for hbm, front in fronts.items()
+    }
+    lost = np.flatnonzero(prices[True] < prices[False])
+    first = lost[-1] + 1 if len(lost) else 0
+    alone = first < len(speeds) and np.isfinite(prices[False][first])
+    return float(speeds[first]) if alone else float("inf")

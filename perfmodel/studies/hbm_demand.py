@@ -154,6 +154,6 @@ STUDY = Study(
     claim="SRAM inference erodes the demand for HBM.",
     source="AI Inference Efficiency Gains Shake Memory Chip Stocks",
     test="more than a tenth of all HBM is not bought, with fast tokens where they are cheaper",
-    seconds=40,
+    seconds=100,
     run=run,
 )

@@ -72,7 +72,9 @@ def run(progress: Progress) -> Answer:
 
 def _designed(crossing: float) -> str:
     """What a search says, whose machines are all of one making."""
-    when = f"cheaper from {show(crossing)} on" if np.isfinite(crossing) else "never cheaper"
+    when = (
+        f"cheaper from {show(crossing)} tokens/s on" if np.isfinite(crossing) else "never cheaper"
+    )
     return f" Among chips that a search designs for each speed SRAM alone is {when}."
 
 
@@ -137,6 +139,6 @@ STUDY = Study(
     claim="LPUs suit low latency; GPUs suit batches and very large models.",
     source="conference-call summary, SRAM: A New AI Inference Paradigm",
     test=f"GPUs are cheaper at {SLOW:.0f} tokens/s a user, and SRAM machines at {FAST:.0f}",
-    seconds=40,
+    seconds=100,
     run=run,
 )

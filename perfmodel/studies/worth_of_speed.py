@@ -133,6 +133,6 @@ STUDY = Study(
     claim="Speed is worth paying for: a fast tier sells at six times the price for 2.5 times the speed.",
     source="SemiAnalysis, Cerebras, 2026-05; Stratechery, The Inference Shift, 2026-05",
     test="SRAM earns more for each dollar than GPUs, each at the batch that earns most",
-    seconds=40,
+    seconds=100,
     run=run,
 )

@@ -29,7 +29,7 @@ from perfmodel.library.efficiency import key as written
 from perfmodel.library.files import read_as
 from perfmodel.library.schema import ChipFile
 from perfmodel.units import as_values, to_si
-from perfmodel.workload.framework import backend
+from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan
 
 FEWEST_JUDGES = 20
@@ -71,6 +71,7 @@ def plan_of(key: Key, architecture: str) -> Plan:
         cache=key.cache or "bf16",
         framework=key.framework or None,
         backend=backend(key.framework, architecture, key.cache),
+        library=library(key.framework, architecture),
         replay=True,
     )
 

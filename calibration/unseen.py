@@ -28,6 +28,7 @@ from perfmodel.library.efficiency import (
     read_fitted,
     read_prior,
     sibling,
+    without_box,
 )
 
 
@@ -68,7 +69,8 @@ def start(key: Key, sources: Collection[str], folder: Path) -> Start:
     kind, sections = FAMILIES[family], [section for _, section in found]
     chips = tuple(dict.fromkeys(chip for chip, _ in found))
     alone = chips == (speaker,)
-    values = [from_file(kind, prior[family] | section) for section in sections + [{}] * (not alone)]
+    chosen = [without_box(section) if alone else section for section in sections]
+    values = [from_file(kind, prior[family] | section) for section in chosen + [{}] * (not alone)]
     free = jnp.stack([to_free(kind(**value)) for value in values])
     fitted = from_free(kind, jnp.median(free, axis=0))
     if not alone:

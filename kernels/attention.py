@@ -41,6 +41,10 @@ TILE = 128
 WIDE, WIDEST = 192.0, 256.0
 """Head sizes up to which registers hold a tile of outputs with ease, and that they just hold."""
 
+REGISTERS, LEAST_L1 = 256.0 * 1024, 28.0 * 1024
+"""Bytes of a core's private tier that no block can share: registers, and the rest of its L1
+(164 KiB of 192 on A100, 100 of 128 on Ada, 228 of 256 on Hopper: CUDA programming guide)."""
+
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
 
@@ -106,15 +110,15 @@ def _cache(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
 def _shares(
     fitted: DecodeEfficiency | PrefillEfficiency,
     useful: Values | float = 1.0,
-    filled: Values | float = 1.0,
+    feed: Values | None = None,
 ) -> Resources:
-    """Shares of the peak rates: `useful` of what is multiplied, feeding for `filled` of the time."""
+    """Shares of the peak rates: `useful` of what is multiplied, `feed` of the shared tier's."""
     exponential = fitted.exponential if isinstance(fitted, PrefillEfficiency) else as_scalar(1.0)
     return Resources(
         matrix=fitted.sustained * useful,
         exponential=exponential * useful,
         private=fitted.private,
-        shared=fitted.feed * filled,
+        shared=fitted.feed if feed is None else feed,
         main=fitted.streaming,
     )
 
@@ -123,7 +127,8 @@ def _split_decode(
     chip: Chip, plan: Plan, batch: Scalar, context: Scalar, window: Scalar, heads: Heads, home: Home
 ) -> Work:
     fitted, seen = chip.efficiency.decode, jnp.minimum(context, window)
-    cut = decode_cut(plan, chip.cores, batch, context, window, heads.query, heads.kv, heads.key)
+    sizes = (batch, context, window, heads.query, heads.kv, heads.key, _room(chip))
+    cut = decode_cut(plan, chip.cores, *sizes)
     group = heads.query / heads.kv
     shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
@@ -144,7 +149,8 @@ def _split_decode(
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
     feed = items * tiles * cut.grain * heads.stored * look_up(plan.cache).weight
     feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
-    filled = _filled(chip, fitted, cut.ways * feed / (items * splits), cut.light)
+    uncrowded = _crowded(fitted, heads.key)
+    filled = uncrowded * _filled(chip, fitted, cut.ways * feed / (items * splits), cut.light)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
@@ -154,7 +160,7 @@ def _split_decode(
             main=reads["main"] * missed + fresh * (1 - kept) + unpacked,
             far=reads["far"],
         ),
-        shares=_shares(fitted, pairs / multiplied, filled),
+        shares=_shares(fitted, pairs / multiplied * uncrowded, _fed(fitted, filled, feed, fresh)),
         occupancy=occupied(items * splits / (chip.cores * cut.ways), fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
@@ -163,6 +169,16 @@ def _split_decode(
         + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
         choice=fitted.choice,
     )
+
+
+def _fed(fitted: DecodeEfficiency, filled: Values, feed: Values, fresh: Scalar) -> Values:
+    """Share of the shared tier's rate; queries and outputs have all of it: no product waits for them."""
+    return (feed + fresh) / (feed / (fitted.feed * filled) + fresh)
+
+
+def _room(chip: Chip) -> Scalar:
+    """Bytes of shared memory that blocks share on a core: not registers, nor the least L1 (NVIDIA)."""
+    return jnp.maximum(chip.private.capacity / chip.cores - REGISTERS - LEAST_L1, LEAST_L1)
 
 
 def _again(fitted: DecodeEfficiency, readers: Values) -> Values:
@@ -336,8 +352,8 @@ def _tiled_prefill(
     )
 
 
-def _crowded(fitted: PrefillEfficiency, key: Scalar) -> Scalar:
-    """Share of the matrix rate left where tiles of wide heads crowd the registers."""
+def _crowded(fitted: DecodeEfficiency | PrefillEfficiency, key: Scalar) -> Scalar:
+    """Share of the rates left where tiles of wide heads crowd the registers."""
     return fitted.crowded ** jnp.maximum((key - WIDE) / (WIDEST - WIDE), 0.0)
 
 

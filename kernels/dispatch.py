@@ -8,7 +8,9 @@ Read in their sources, and seen in their measured times:
   many tiles as 1.1 times the cores need (`prepare_varlen_num_blocks`). vLLM splits a cache
   at most 32 times; SGLang copies queries and outputs of head size 192, and turns a cache of
   latents in fp8 into bf16 before it is read.
-- FlashInfer decodes groups of fewer than four with plain vector code.
+- FlashInfer decodes groups of fewer than four with plain vector code. Its other blocks take as few
+  rows as hold a group, and as many keys as then leave room for two of them in a core's shared
+  memory (`BatchPrefillWithPagedKVCacheDispatched`).
 - TensorRT-LLM runs XQA where 1 < group <= 32 and, for a bf16 cache, 4 x batch x kv_heads x
   max(1, context/128) fills the cores; else a block of vector code for each query head, which
   splits a cache into parts of 512 tokens. XQA keeps head sizes that are powers of two, does
@@ -22,6 +24,8 @@ Read in their sources, and seen in their measured times:
 - SGLang prompts in fp8 on Ada run its Triton kernel (`extend_attention`): no folding, tiles of 64 rows,
   and windows masked tile by tile: what a window hides is scored, and only its products are skipped.
 - Frameworks all-reduce vectors with kernels of their own up to some size, and with NCCL beyond.
+- cuBLAS on Ada leaves k whole where there is little to do, and for up to 16 rows where the columns
+  give 20 tiles: seen in its times, which jump four times over.
 - Intel's kernels cut a cache only to reach every core once, and run several blocks on a core.
 - Intel's kernels mask a window in prefill; they skip nothing.
 """
@@ -35,6 +39,7 @@ from jaxtyping import Array, Bool
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up
 
 Flag = Bool[Array, ""]
 
@@ -99,6 +104,26 @@ def tile_rows(backend: Backend, rows: Values, head_dim: Scalar) -> Values:
     return jnp.full_like(rows, ROWS.get(backend, FULL))
 
 
+LITTLE = 4.6e6
+"""Multiply-adds below which cuBLAS on Ada does not split k: of rows padded to `_tall`, 32 more columns."""
+
+MANY = 1280.0
+"""Columns above which it does not for up to 16 rows: 20 tiles of 64."""
+
+
+def _tall(m: Scalar) -> Scalar:
+    """Rows of the shortest tile that holds them all: 8 up to 7, then 16, then powers of two."""
+    return jnp.where(m < 8, 8.0, jnp.maximum(_power_of_two(m) * m, 16.0))
+
+
+def leaves_whole(plan: Plan, m: Scalar, n: Scalar, k: Scalar) -> Flag:
+    """Whether a library does not split k of a product, though it might pay; one row runs another kernel."""
+    if plan.library != "cublas_ada" or plan.format.matrix != "bf16":
+        return jnp.zeros((), bool)
+    little = _tall(m) * (n + 32.0) * k < LITTLE
+    return (m > 1) & (little | ((m <= 16) & (n > MANY)))
+
+
 def start_share(backend: Backend, head_dim: Scalar) -> Scalar:
     """Time a block of a prompt takes to start, over the fitted: Triton pads what it loads, 64 at least."""
     if backend != "triton":
@@ -127,6 +152,7 @@ class Case(NamedTuple):
     - `framework`: `None` where kernels alone are meant.
     - `windowed`: whether there is a window, however long the text.
     - `group`: query heads of one KV head.
+    - `room`: bytes of shared memory of a core.
     """
 
     framework: str | None
@@ -138,6 +164,7 @@ class Case(NamedTuple):
     group: Scalar
     kv_heads: Scalar
     head_dim: Scalar
+    room: Scalar
 
 
 class Cut(NamedTuple):
@@ -180,6 +207,9 @@ LATENT_TILE = 64.0
 
 LIGHT_TILE = 16.0
 """Tokens of the cache that a block of plain vector code takes at a time."""
+
+XPU_ROWS = 8.0
+"""Rows that Intel's matrix units multiply at once, at most (the repeat count of `dpas`)."""
 
 XPU_ROW = 512.0
 """Numbers of a head that the blocks on one Xe core take together: four of 128, eight of 64."""
@@ -232,15 +262,34 @@ def _flash(case: Case, free: Cut, most: float) -> Cut:
 
 
 def _flashinfer(case: Case, free: Cut) -> Cut:
-    return _vector(free, _one_where(case.group < 4))
+    wide = _one_where(case.head_dim < 256)
+    rows = tile_rows("flashinfer", case.group, case.head_dim)
+    matrix = free._replace(
+        rows=rows, heads=TOGETHER * (1 + wide), grain=_flashinfer_keys(case, rows)
+    )
+    # 128 threads hold eight numbers of a head each, sixteen in fp8; a head alone takes more keys.
+    light = 1024 / (case.head_dim * look_up(case.cache).weight / 2)
+    tile = jnp.where(case.group == 1, 4096 / case.head_dim, light)
+    return _vector(matrix, _one_where(case.group < 4), tile)
 
 
-def _vector(cut: Cut, where: Scalar) -> Cut:
+def _flashinfer_keys(case: Case, rows: Scalar) -> Scalar:
+    """Keys of a tile: powers of two of 16 for each warp, as its registers and half of a core allow."""
+    warps = jnp.where(rows > 16, 1.0, 4.0)
+    queries = 2.0 * rows * case.head_dim
+    each = 2.0 * case.head_dim * 16 * warps * look_up(case.cache).weight
+    blocks = jnp.where(case.room >= 2 * (queries + each), 2.0, 1.0)
+    fit = jnp.maximum((case.room / blocks - queries) / each, 1.0)
+    most = jnp.where(rows > 64, 4.0, 8.0)
+    return 16 * warps * jnp.minimum(2.0 ** jnp.floor(jnp.log2(fit)), most)
+
+
+def _vector(cut: Cut, where: Scalar, tile: Scalar | float = LIGHT_TILE) -> Cut:
     """Blocks of plain vector code multiply what there is."""
     return cut._replace(
         light=where,
-        rows=MATRIX_ROWS + where * (1 - MATRIX_ROWS),
-        grain=cut.grain + where * (LIGHT_TILE - cut.grain),
+        rows=cut.rows + where * (1 - cut.rows),
+        grain=cut.grain + where * (tile - cut.grain),
     )
 
 
@@ -293,7 +342,8 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
 def _xpu(case: Case, free: Cut) -> Cut:
     """A block for each core, then more of them on each core, by what its registers hold."""
     parts = jnp.maximum(jnp.ceil(case.cores / (case.batch * case.kv_heads)), 1.0)
-    return free._replace(splits=parts, least=parts, ways=XPU_ROW / case.head_dim)
+    ways = XPU_ROW / case.head_dim
+    return free._replace(splits=parts, least=parts, ways=ways, rows=free.least * XPU_ROWS)
 
 
 def _latent_gen(case: Case, free: Cut) -> Cut:
@@ -387,6 +437,7 @@ def decode_cut(
     heads: Scalar,
     kv_heads: Scalar,
     head_dim: Scalar,
+    room: Scalar,
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
@@ -407,6 +458,6 @@ def decode_cut(
         return free
     windowed, group = jnp.isfinite(window), heads / kv_heads
     case = Case(
-        plan.framework, plan.cache, cores, batch, context, windowed, group, kv_heads, head_dim
+        plan.framework, plan.cache, cores, batch, context, windowed, group, kv_heads, head_dim, room
     )
     return RULES[plan.backend](case, free)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MatmulEfficiency
+from perfmodel.kernels.dispatch import leaves_whole
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
@@ -64,6 +65,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
     rows, columns, split = _alternatives()
     activation = plan.format.activation
     outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
+    split = jnp.where(leaves_whole(plan, m, n, k), 0.0, split)
     splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
     tiles = outputs * splits
     filled = k / splits / (k / splits + fitted.prologue)

@@ -5,11 +5,11 @@ import pytest
 
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.collective import collective
-from perfmodel.kernels.dispatch import Cut, decode_cut, prompt_parts, reduces_itself
+from perfmodel.kernels.dispatch import Cut, decode_cut, leaves_whole, prompt_parts, reduces_itself
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
-from perfmodel.workload.framework import Backend, Framework
+from perfmodel.workload.framework import Backend, Framework, library
 from perfmodel.workload.plan import Plan
 
 H100, B200, L40S = 132, 148, 142
@@ -25,9 +25,10 @@ def cut(
     heads: float,
     kv_heads: float,
     window: float = jnp.inf,
+    room: float = 100,
 ) -> Cut:
-    """With heads of 128 numbers."""
-    sizes = map(as_scalar, (cores, batch, context, window, heads, kv_heads, 128))
+    """With heads of 128 numbers, and `room` KiB of shared memory."""
+    sizes = map(as_scalar, (cores, batch, context, window, heads, kv_heads, 128, room * 1024))
     return decode_cut(Plan(framework=framework, backend=backend), *sizes)
 
 
@@ -62,6 +63,43 @@ def test_few_short_texts_with_large_groups_pass_over_their_queries_besides():
     assert cut("sglang", "trtllm_gen", B200, 16, 128, 64, 1).copies == 2
     assert cut("sglang", "trtllm_gen", B200, 16, 4096, 64, 1).copies == 0
     assert cut("sglang", "trtllm_gen", B200, 16, 128, 8, 1).copies == 0
+
+
+@pytest.mark.parametrize(
+    ("room", "group", "rows", "keys"),
+    [
+        (100, 8, 16, 64),
+        (100, 64, 64, 64),
+        (100, 128, 128, 32),
+        (164, 8, 16, 128),
+        (164, 128, 128, 64),
+    ],
+)
+def test_flashinfer_takes_as_many_keys_as_leave_room_for_two_blocks(
+    room: float, group: float, rows: float, keys: float
+):
+    # Of 100 KiB each of two blocks has 50: 16 rows of 128 take 4, and 64 keys and values 32.
+    found = cut("sglang", "flashinfer", L40S, 4, 4096, group, 1, room=room)
+    assert (found.rows, found.grain) == (rows, keys)
+
+
+@pytest.mark.parametrize(("group", "keys"), [(1, 32), (2, 8)])
+def test_plain_vector_code_takes_few_keys_at_a_time(group: float, keys: float):
+    # 16 threads hold a head of 128 numbers: 128 threads hold 8 rows, of each query head 4.
+    found = cut("sglang", "flashinfer", L40S, 4, 4096, group, 1)
+    assert found.light == 1 and found.grain == keys
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "whole"),
+    [(4, 64, 4096, True), (8, 64, 4096, False), (16, 2048, 8192, True), (17, 2048, 8192, False)],
+)
+def test_cublas_on_ada_leaves_k_whole_where_there_is_little_to_do(
+    m: float, n: float, k: float, whole: bool
+):
+    plan = Plan(framework="vllm", library=library("vllm", "ada"))
+    assert leaves_whole(plan, *map(as_scalar, (m, n, k))) == whole
+    assert not leaves_whole(Plan(framework="vllm"), *map(as_scalar, (m, n, k)))
 
 
 def test_triton_reads_latents_for_sixteen_heads_at_a_time():

@@ -70,6 +70,7 @@ class DecodeEfficiency(eqx.Module):
 
     - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `choice`,
       `hold`, `cliff`: as for the matrix product.
+    - `crowded`: share of the rates left for heads of 256 numbers, whose tiles crowd the registers.
     - `block`: to start a thread block and to end it; `light`: the same for one of plain vector code.
     - `sequence`: added for each sequence of the batch (its page table, its append).
     - `reduction`: added when the cache is split over cores.
@@ -80,6 +81,7 @@ class DecodeEfficiency(eqx.Module):
 
     launch: Scalar = parameter(1e-8, 1e-4, "us")
     sustained: Scalar = parameter(0.05, 1.0)
+    crowded: Scalar = parameter(0.1, 1.0)
     feed: Scalar = parameter(0.05, 8.0)
     streaming: Scalar = parameter(0.3, 1.0)
     private: Scalar = parameter(0.01, 1.0)

@@ -13,7 +13,13 @@ from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
 from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
-from perfmodel.workload.framework import FUSED_EXPERTS, FUSES_SHARED, REDUCES_APART, backend
+from perfmodel.workload.framework import (
+    FUSED_EXPERTS,
+    FUSES_SHARED,
+    REDUCES_APART,
+    backend,
+    library,
+)
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, look_up, runnable
 from perfmodel.workload.transformer import Latent, Mixture, Recurrent, Transformer, traced
@@ -68,6 +74,7 @@ def setting(
         kept=kept,
         framework=software or None,
         backend=backend(software, file.architecture, stored),
+        library=library(software, file.architecture),
         fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
         reduces_apart=software in REDUCES_APART and _recurs(shape),
     )

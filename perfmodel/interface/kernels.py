@@ -20,7 +20,7 @@ from perfmodel.kernels.rows import Group, groups_of
 from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.efficiency import CACHED, load_interval
 from perfmodel.units import as_scalar
-from perfmodel.workload.framework import backend
+from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up, runnable
 
@@ -115,6 +115,7 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         cache=key.cache or "bf16",
         framework=key.framework or None,
         backend=backend(key.framework, file.architecture, key.cache),
+        library=library(key.framework, file.architecture),
         replay=replay,
     )
     chip = restrict(load_chip(key.chip, plan, calibration), _kinds(key.op, plan))

@@ -226,6 +226,10 @@ class Origin(NamedTuple):
     architecture: str
 
 
+OF_THE_BOX = ("bridge",)
+"""Parameters of the server that a chip was measured in: they say nothing of another chip's."""
+
+
 def sibling(origin: Origin, folder: Path) -> str:
     """The measured chip that speaks for one of the same architecture; empty where none does."""
     return read_fitted(folder, "prior").get(SIBLINGS, {}).get(origin.architecture, "")
@@ -238,7 +242,13 @@ def sections(
     own = read_fitted(folder, origin.stem).get(family)
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
     frameworks = dict.fromkeys([SMOOTH, framework])
-    return [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
+    found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
+    return found if own else [without_box(section) for section in found]
+
+
+def without_box(section: dict[str, Any]) -> dict[str, Any]:
+    """A section without what belongs to the server that its chip was measured in."""
+    return {name: value for name, value in section.items() if name not in OF_THE_BOX}
 
 
 def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Efficiency:

@@ -25,6 +25,8 @@ Backend = Literal[
     "latent_flash",
 ]
 
+Library = Literal["any", "cublas_ada"]
+
 BACKENDS: dict[tuple[str, str], Backend] = {
     ("vllm", "ampere"): "fa2",
     ("vllm", "ada"): "fa2",
@@ -95,6 +97,11 @@ UNMODELLED = (
     "pytorch",
 )
 """Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""
+
+
+def library(framework: str | None, architecture: str) -> Library:
+    """Whose matrix products a framework runs on an architecture; `any` where its rules are not known."""
+    return "cublas_ada" if framework and architecture == "ada" else "any"
 
 
 def backend(framework: str | None, architecture: str, cache: str = "bf16") -> Backend:

@@ -3,7 +3,7 @@
 import equinox as eqx
 
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.framework import Backend
+from perfmodel.workload.framework import Backend, Library
 from perfmodel.workload.precision import Format, look_up
 
 
@@ -17,6 +17,7 @@ class Plan(eqx.Module):
     - `framework`: whose dispatch rules apply, in whole numbers; `None`: the smooth form,
       the best schedule that the hardware allows.
     - `backend`: the attention kernels that the framework runs on this chip.
+    - `library`: whose matrix products it runs there.
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
     - `speculates`: whether a step drafts tokens, by a layer like the model's last (MTP).
     - `fuses_shared`: whether the shared expert is one more routed expert, which every token goes to.
@@ -35,6 +36,7 @@ class Plan(eqx.Module):
     kept: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
     backend: Backend = eqx.field(static=True, default="smooth")
+    library: Library = eqx.field(static=True, default="any")
     integer: bool = eqx.field(static=True, default=False)
     speculates: bool = eqx.field(static=True, default=False)
     fuses_shared: bool = eqx.field(static=True, default=False)

@@ -12,6 +12,7 @@ import pytest
 import perfmodel as pm
 from perfmodel.breakdown import BOUNDS, JOULES, SECONDS
 from perfmodel.errors import InputError
+from perfmodel.inference.serving import Service
 from perfmodel.kernels import catalogue
 from perfmodel.kernels.catalogue import OPERATIONS, load_plugins
 from perfmodel.kernels.rows import groups_of
@@ -41,6 +42,18 @@ def test_results_are_columns_of_a_table():
 def test_a_result_of_vmap_has_a_row_for_each_place():
     many = jax.vmap(priced)(jnp.array([1.0, 1e9]))
     assert pm.as_rows(many) == pm.as_rows([jax.tree.map(lambda x, i=i: x[i], many) for i in (0, 1)])
+
+
+def service(size: Any) -> Service:
+    """What costs `size` in everything."""
+    joules, seconds = size * jnp.ones(len(JOULES)), jnp.ones(len(BOUNDS))
+    return Service(size, size, size, size, size, joules, size, seconds)
+
+
+def test_a_service_of_vmap_has_the_joules_of_each_place():
+    assert float(service(jnp.ones(())).energy) == len(JOULES)
+    found = jax.vmap(service)(jnp.array([1.0, 2.0]))
+    assert found.energy.tolist() == [len(JOULES), 2 * len(JOULES)]
 
 
 def test_json_has_null_for_what_is_not_known():

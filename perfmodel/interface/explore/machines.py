@@ -181,7 +181,7 @@ def _repeat(tree: T, count: int) -> T:
 
 def _point(one: Machine, case: Case, split: Split, served: Service, i: int, price: float) -> Point:
     tpot, total = float(served.tpot[i]), float(served.total[i])
-    users, joules = float(served.users[i]), float(served.energy[i])
+    users, joules = float(served.users[i]), float(np.sum(served.joules[i]))
     rate = users * case.row.osl / total
     money = load_economics()
     owned = running_cost(one.chip) * price * split.tp * split.pp * split.dp

@@ -86,8 +86,8 @@ def never_slower(base: Subject, designs: np.ndarray) -> None:
 
 
 SLACK = 0.07
-"""By how much a soft minimum may stand above the best of its alternatives, so that it may rise while
-each of them falls: W(15/e)/20 = 6.4 % for 16 alternatives and a choice of 20."""
+"""By how much a soft minimum may rise on these designs while each of its alternatives falls; what it may
+at worst is in docs/soundness.md."""
 
 
 def sizes_cost(base: Subject, designs: np.ndarray) -> None:

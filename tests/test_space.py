@@ -30,7 +30,7 @@ ROUNDING = 1e-4
 """Relative, of float32: some thousand kernels are added up."""
 
 SLACK = 0.07
-"""By how much a mean over alternatives may rise while each of them falls (test_properties says why)."""
+"""By how much a mean over alternatives may rise on these cases while each falls (docs/soundness.md)."""
 
 Priced = tuple[Space, np.ndarray, Found]
 

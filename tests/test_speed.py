@@ -51,3 +51,10 @@ def test_help_needs_neither_jax_nor_the_library():
     code = "import sys, perfmodel.interface.cli; print('jax' in sys.modules, 'pydantic' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_options_that_this_xla_does_not_have_are_left_out():
+    from perfmodel.compiling import supported
+
+    plain = {"xla_backend_optimization_level": 0}
+    assert supported(plain | {"xla_no_such_option": True}) == plain

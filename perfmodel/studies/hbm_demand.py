@@ -80,6 +80,7 @@ def run(progress: Progress) -> Answer:
         (
             "One dense model of 70 billion parameters; a sparse one holds more HBM for each token.",
             "Searched chips work like an H100; decode alone at 4,096 tokens.",
+            "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
             "What no GPU can serve counts as new demand, not as HBM that is not bought.",
             "Faster and cheaper tokens are also more tokens: that growth is not in it.",
         ),

@@ -56,6 +56,7 @@ def run(progress: Progress) -> Answer:
             "Owners' cost for GPUs and the wafer; prices of LPUs are guesses with a range of four to eight.",
             "No throughput of a wafer is published: that it serves hundreds of users at once is the model's.",
             "Searched chips work like an H100, at the cost of making them, decode alone at 4,096 tokens.",
+            "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
             "A GPU speculates better than a wafer gains from it; both would move the crossing.",
         ),
         {

@@ -112,6 +112,7 @@ def run(progress: Progress) -> Answer:
             f"No one is known to pay more than {show(dearer, 1)} times: there the price stops.",
             "45 to 150 USD per million tokens are aims of a vendor, and are left out.",
             "Searched chips work like an H100; decode alone at 4,096 tokens.",
+            "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
             "Joules of SRAM machines are at least what is counted; see the study of energy.",
         ),
         {

@@ -20,6 +20,7 @@ from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.efficiency import (
     FAMILIES,
+    LEFT_TO,
     SMOOTH,
     WIDER,
     Origin,
@@ -87,6 +88,7 @@ def _speakers(
     near = {chip: table for chip, table in tables.items() if chip == speaker}
     ways = [
         (near, framework, dtype),
+        *((near, other, dtype) for other in LEFT_TO.get(family, ())),
         (tables, framework, dtype),
         (tables, framework, None),
         (tables, SMOOTH, dtype),

@@ -79,7 +79,11 @@ def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[
     if plan.framework == "nccl" and kind != "point_to_point":
         return _nccl(chip, kind, n, size)
     own = _within(chip, kind, n, size)
-    if kind != "all_reduce" or plan.framework is None or chip.scale_up.topology != "switch":
+    if kind != "all_reduce" or plan.framework is None:
+        return own
+    if chip.scale_up.topology == "link":
+        return _nccl(chip, kind, n, size)
+    if chip.scale_up.topology != "switch":
         return own
     itself = reduces_itself(plan, n, size)
     starts, sent = (

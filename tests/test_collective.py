@@ -10,6 +10,7 @@ from perfmodel.kernels.collective import Kind, collective
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
+from perfmodel.workload.framework import Framework
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -175,3 +176,27 @@ def test_each_level_of_host_bridges_takes_its_share(ranks: float, levels: int):
     assert share is not None
     left = float(fitted.sustained) * float(fitted.bridge) ** levels
     assert float(share) == pytest.approx(left, rel=1e-4)
+
+
+def test_frameworks_leave_all_reduces_on_pcie_to_nccl():
+    chip, sizes = load_chip("l40s"), [as_scalar(x) for x in (4, 1, SIZE)]
+    own, nccl = (
+        collective(chip, Plan(framework=f), "all_reduce", *sizes) for f in ("vllm", "nccl")
+    )
+    assert own.latency.tolist() == nccl.latency.tolist()
+
+
+@pytest.mark.parametrize("framework", ["vllm", "sglang", "trtllm"])
+def test_what_nccl_reaches_on_a_chip_speaks_for_frameworks_that_were_not_measured_there(
+    framework: Framework,
+):
+    nccl, own = (
+        load_chip("l40s", Plan(framework=f)).efficiency.collective for f in ("nccl", framework)
+    )
+    assert own == nccl
+
+
+def test_bridges_of_a_server_are_not_carried_over_to_another_chip():
+    l40s, l4 = (load_chip(name, Plan(framework="nccl")) for name in ("l40s", "l4"))
+    assert l4.efficiency.collective.handshake == l40s.efficiency.collective.handshake
+    assert l4.efficiency.collective.bridge != l40s.efficiency.collective.bridge

@@ -226,6 +226,11 @@ class Origin(NamedTuple):
     architecture: str
 
 
+LEFT_TO = {"collective": ("nccl",)}
+"""Whose kernels run where a framework's own were not measured: on PCIe its all-reduces are NCCL's
+(`CustomAllreduce` of vLLM and SGLang serves no more than two cards there, TensorRT-LLM's none without
+access of peers)."""
+
 OF_THE_BOX = ("bridge",)
 """Parameters of the server that a chip was measured in: they say nothing of another chip's."""
 
@@ -241,7 +246,7 @@ def sections(
     """Sections that speak of a family, the most general first: of the chip's file, or of its sibling's."""
     own = read_fitted(folder, origin.stem).get(family)
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
-    frameworks = dict.fromkeys([SMOOTH, framework])
+    frameworks = dict.fromkeys([*LEFT_TO.get(family, ()), SMOOTH, framework])
     found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
     return found if own else [without_box(section) for section in found]
 

@@ -15,17 +15,46 @@ from perfmodel.design.descent import TOLERANCE
 from perfmodel.design.problem import Problem
 from perfmodel.design.starts import BATCH, evaluate, merit, nearest_whole
 
+SMALL = 16
+"""Points evaluated together where a rival asks for no more: a second size, so that it does not wait."""
+
 
 class Spent(NamedTuple):
-    """A place of a search's curve: evaluations and seconds so far, and the least value within limits."""
+    """A place of a search's curve.
 
-    evaluations: float
+    - `values`, `looks`: evaluations so far, without and with slopes.
+    - `seconds`, `cpu`: so far, by the clock and of processors.
+    - `value`: the least within limits, of whole designs.
+    """
+
+    values: int
+    looks: int
     seconds: float
+    cpu: float
     value: float
 
 
 class Budget(Exception):  # noqa: N818
-    """All evaluations are spent."""
+    """All evaluations, or seconds, are spent, or the reference is reached."""
+
+
+class Bounds(NamedTuple):
+    """When a run ends: evaluations, seconds of processors, and a value that is good enough."""
+
+    evaluations: float = np.inf
+    cpu: float = np.inf
+    value: float = -np.inf
+
+
+class Stopwatch:
+    """Seconds by the clock and of processors since it was made."""
+
+    def __init__(self) -> None:
+        self.wall, self.busy = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Both."""
+        return time.perf_counter() - self.wall, time.process_time() - self.busy
 
 
 class Game:
@@ -35,26 +64,31 @@ class Game:
     are coordinates too, cut into equal parts.
     """
 
-    def __init__(self, problem: Problem, whole: np.ndarray, most: int) -> None:
-        self.problem, self.whole, self.most = problem, whole, most
+    def __init__(self, problem: Problem, whole: np.ndarray, bounds: Bounds) -> None:
+        self.problem, self.whole, self.bounds = problem, whole, bounds
         self.size = len(problem.names) + len(problem.options)
-        self.began, self.count, self.best = time.perf_counter(), 0, np.inf
+        self.watch, self.count, self.best = Stopwatch(), 0, np.inf
         self.curve: list[Spent] = []
 
     def many(self, points: np.ndarray) -> np.ndarray:
         """Merit of points, one a row: the value and ten times what limits are broken by."""
-        if self.count >= self.most:
-            raise Budget
+        self._check()
         split = len(self.problem.names)
         unit = nearest_whole(self.problem, np.clip(points[:, :split], 0, 1), self.whole)
         parts = np.array(self.problem.options)
         choice = np.minimum((np.clip(points[:, split:], 0, 1) * parts).astype(np.int32), parts - 1)
-        value, slack = evaluate(self.problem, unit, choice.astype(np.int32))
+        batch = SMALL if len(points) <= SMALL else BATCH
+        value, slack = evaluate(self.problem, unit, choice.astype(np.int32), batch)
         kept = np.all(slack > -TOLERANCE, axis=1) & np.isfinite(value)
         self.count += len(points)
         self.best = min(self.best, float(np.min(value[kept], initial=np.inf)))
-        self.curve.append(Spent(self.count, time.perf_counter() - self.began, self.best))
+        self.curve.append(Spent(self.count, 0, *self.watch.read(), self.best))
         return np.minimum(merit(value, slack), 1e6)
+
+    def _check(self) -> None:
+        most, cpu, value = self.bounds
+        if self.count >= most or self.watch.read()[1] > cpu or self.best <= value:
+            raise Budget
 
     def one(self, point: np.ndarray) -> float:
         """Merit of one point."""
@@ -157,23 +191,25 @@ def bayes(game: Game, seed: int) -> None:
 
 
 class Rival(NamedTuple):
-    """A search: what it runs, what must be installed, and its cap on evaluations, here and when quick."""
+    """A search: what it runs, what must be installed, its cap on evaluations, also when quick."""
 
     run: Callable[[Game, int], None]
     package: str
-    most: int
-    quick: int
+    most: float
+    quick: float
+    slow: bool = False
 
 
 RIVALS = {
+    "random": Rival(uniform, "numpy", np.inf, np.inf),
     "Sobol": Rival(sobol, "scipy", 65_536, 16_384),
     "CMA-ES": Rival(cma_es, "cma", 20_000, 10_000),
-    "Optuna TPE": Rival(tpe, "optuna", 400, 100),
-    "BoTorch qLogEI": Rival(bayes, "botorch", 100, 30),
     "NSGA-II": Rival(nsga, "pymoo", 20_000, 10_000),
-    "SLSQP": Rival(slsqp, "scipy", 5_000, 1_500),
+    "SLSQP": Rival(slsqp, "scipy", 5_000, 1_500, slow=True),
+    "Optuna TPE": Rival(tpe, "optuna", 400, 100, slow=True),
+    "BoTorch": Rival(bayes, "botorch", 100, 30, slow=True),
 }
-"""By name; random points at equal wall clock are counted apart."""
+"""By name; random points have as long as this search, by the clock of processors."""
 
 
 def installed(rival: Rival) -> bool:
@@ -181,23 +217,10 @@ def installed(rival: Rival) -> bool:
     return importlib.util.find_spec(rival.package) is not None
 
 
-def play(rival: Rival, game: Game, seed: int, seconds: float = np.inf) -> list[Spent]:
-    """Run a rival until its evaluations, or `seconds`, are spent."""
+def play(rival: Rival, game: Game, seed: int) -> list[Spent]:
+    """Run a rival until the game ends."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(Budget):
-            rival.run(_Clocked(game, seconds), seed)
+            rival.run(game, seed)
     return game.curve
-
-
-class _Clocked(Game):
-    """The same game, which ends after some seconds."""
-
-    def __init__(self, game: Game, seconds: float) -> None:
-        self.__dict__ = game.__dict__
-        self.seconds = seconds
-
-    def many(self, points: np.ndarray) -> np.ndarray:
-        if time.perf_counter() - self.began > self.seconds:
-            raise Budget
-        return super().many(points)

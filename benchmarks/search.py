@@ -1,174 +1,205 @@
 """The contest of searches: `python -m benchmarks.search [--quick] --json OUT.json`.
 
-One model, one box, one logarithmic parametrisation for all; a gradient counts as the function
-evaluations that it takes as long as, measured; seconds are without compilation, which is told apart.
-Nothing is tuned for a problem. The reference of each problem is the best of a long search and of
-every rival.
+One model, one box, one logarithmic parametrisation for all. Every run keeps its curve: the best whole
+design within limits so far, over evaluations and seconds; methods are compared by what they spent until
+they first came within a regret of the reference, the best that any run found, a long one of this
+search among them. A gradient counts as the evaluations that take as long, measured in equal batches. Seconds
+are of processors, without compilation. Nothing is tuned for a problem.
+
+Runs are written one by one: the same command goes on where it was ended.
 """
 
 import argparse
 import json
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.contest_table import lines, scored
 from benchmarks.problems import PROBLEMS, QUICK
-from benchmarks.rivals import RIVALS, Game, Rival, Spent, installed, play, uniform
+from benchmarks.rivals import RIVALS, SMALL, Bounds, Game, Rival, Spent, Stopwatch, installed, play
 from perfmodel.design.landscape import looks
 from perfmodel.design.pose import pose
 from perfmodel.design.problem import Problem
-from perfmodel.design.search import State, advance, first_state, whole_designs
+from perfmodel.design.search import advance, finished, first_state, whole_designs
 from perfmodel.design.space import read_space
 from perfmodel.design.starts import BATCH, evaluate
 from perfmodel.design.study import OptimiserTable
 from perfmodel.files import write_whole
-from perfmodel.units import as_scalar
+from perfmodel.units import as_scalar, as_values
 
-STARTS, STEPS, LONG = 16, 72, 480
-"""Of ours in the contest, and steps of the reference."""
+PATIENCE = {True: 15.0, False: 60.0}
+"""Seconds of processors of one run of a rival, at most, when quick and when not."""
 
-PATIENCE = {True: 15.0, False: 600.0}
-"""Seconds of one run of a rival, at most, when quick and when not."""
+ENOUGH = 1e-4
+"""A rival this close to the long search of ours, relative, has arrived, and ends."""
 
-TARGETS = (1e-2, 1e-3)
-"""Regrets, relative, whose price is told."""
+LONG, PATIENT = 1000, 64
+"""Seed of the long search, and its starts in a row without gain."""
+
+SLOW_SEEDS = 5
+"""Seeds of slow rivals, at most; they run on the problems of a quick run alone."""
 
 
-def ours(problem: Problem, whole: np.ndarray, seed: int, steps: int, dear: float) -> list[Spent]:
-    """The gradient search; a gradient counts as `dear` evaluations."""
-    options = OptimiserTable(starts=STARTS, steps=steps, seed=seed)
-    began = time.perf_counter()
-    state, curve = first_state(problem, options), []
-    while int(state.done) < steps:
-        state = advance(problem, state, whole)
-        curve.append(_spent(state, whole, time.perf_counter() - began, dear))
+def ours(problem: Problem, whole: np.ndarray, seed: int) -> list[Spent]:
+    """The gradient search, to its own end."""
+    long = seed == LONG
+    options = OptimiserTable(seed=seed, starts=4 * PATIENT) if long else OptimiserTable(seed=seed)
+    watch, curve = Stopwatch(), []
+    state = first_state(problem, options)
+    while not finished(problem, state, whole, options):
+        state = advance(problem, state, whole, options)
+        lowest = float(np.min(whole_designs(state, whole)[2], initial=np.inf))
+        curve.append(Spent(int(state.values), int(state.looks), *watch.read(), lowest))
     return curve
 
 
-def _spent(state: State, whole: np.ndarray, seconds: float, dear: float) -> Spent:
-    """Where it stands; designs with loose numbers do not count."""
-    counts = state.held or np.isfinite(state.lowest).any() or not whole.any()
-    lowest = float(np.min(whole_designs(state, whole)[2])) if counts else np.inf
-    return Spent(float(state.values) + dear * float(state.looks), seconds, lowest)
-
-
-def cost_of_slopes(problem: Problem) -> tuple[float, float]:
-    """Evaluations that take as long as one gradient, in the batches they are used in; seconds to compile."""
-    began = time.perf_counter()
-    unit = np.full((BATCH, len(problem.names)), 0.5)
+def cost_of_slopes(problem: Problem) -> float:
+    """Evaluations that take as long as one gradient, both in batches of the same size."""
+    unit = np.random.default_rng(0).random((BATCH, len(problem.names)))
     choice = np.zeros((BATCH, len(problem.options)), np.int32)
-    state = first_state(problem, OptimiserTable(starts=STARTS))
-    compiled = time.perf_counter() - began
-    lanes = state.lanes
 
     def gradients() -> None:
-        looks(problem, lanes.unit, lanes.choice, as_scalar(1.0)).value.block_until_ready()
+        looks(problem, as_values(unit), choice, as_scalar(1.0)).value.block_until_ready()
 
-    each = [_fastest(lambda: evaluate(problem, unit, choice)) / BATCH, _fastest(gradients) / STARTS]
-    return each[1] / each[0], compiled
+    return _fastest(gradients) / _fastest(lambda: evaluate(problem, unit, choice))
 
 
 def _fastest(function: Any) -> float:
     times = []
-    for _ in range(20):
-        began = time.perf_counter()
+    for _ in range(10):
+        watch = Stopwatch()
         function()
-        times.append(time.perf_counter() - began)
+        times.append(watch.read()[1])
     return min(times)
 
 
-def contest(name: str, seeds: int, quick: bool) -> list[dict[str, Any]]:
-    """All methods on one problem."""
-    study = PROBLEMS[name]
-    problem, whole = pose(study), read_space(study).whole
-    dear, compiled = cost_of_slopes(problem)
-    curves: dict[tuple[str, int], list[Spent]] = {}
+def warm(problem: Problem, whole: np.ndarray) -> float:
+    """Compile everything that is timed later; seconds of processors that it took."""
+    watch = Stopwatch()
+    for count in (1, SMALL + 1):
+        Game(problem, whole, Bounds()).many(np.full((count, len(whole) + 2), 0.5))
+    for options in (OptimiserTable(starts=1, steps=10),):
+        state = first_state(problem, options)
+        while not finished(problem, state, whole, options):
+            state = advance(problem, state, whole, options)
+    return watch.read()[1]
+
+
+def wanted(names: list[str], seeds: int, quick: bool) -> Iterator[tuple[str, str, int]]:
+    """Problem, method and seed of every run, whole seeds one after the other."""
+    yield from ((name, "ours", LONG) for name in names)
     for seed in range(seeds):
-        curves["ours", seed] = ours(problem, whole, seed, STEPS, dear)
-        again = Rival(uniform, "numpy", 10**9, 10**9)
-        seconds = curves["ours", seed][-1].seconds
-        curves["random", seed] = play(again, Game(problem, whole, 10**9), seed, seconds)
-        for label, rival in RIVALS.items():
-            if installed(rival):
-                most = rival.quick if quick else rival.most
-                patience = PATIENCE[quick]
-                curves[label, seed] = play(rival, Game(problem, whole, most), seed, patience)
-    long = ours(problem, whole, 1000, LONG, dear)[-1].value
-    best = min([long, *(curve[-1].value for curve in curves.values() if curve)])
-    shape = {"problem": name, "variables": len(whole), "choices": int(np.prod(problem.options))}
-    facts = shape | {"whole": int(whole.sum()), "gradient_cost": dear, "compile_s": compiled}
-    return [
-        facts | {"method": method, "seed": seed} | _line(curve, best)
-        for (method, seed), curve in curves.items()
-    ]
+        for name in names:
+            yield name, "ours", seed
+            for label, rival in RIVALS.items():
+                few = seed < SLOW_SEEDS and (quick or name in QUICK)
+                if installed(rival) and (few or not rival.slow):
+                    yield name, label, seed
 
 
-def _line(curve: list[Spent], best: float) -> dict[str, Any]:
-    """What a curve comes to: its end, and when it first came within each regret."""
-    last = curve[-1] if curve else Spent(0, 0, np.inf)
-    found: dict[str, Any] = {
-        "best_value": _finite(last.value),
-        "regret": _finite(np.expm1(last.value - best)),
-        "function_equivalents": last.evaluations,
-        "seconds": last.seconds,
-    }
-    for target in TARGETS:
-        first = next((s for s in curve if np.expm1(s.value - best) <= target), None)
-        found[f"equivalents_to_{target:g}"] = first.evaluations if first else None
-        found[f"seconds_to_{target:g}"] = first.seconds if first else None
-    return found
+class Contest:
+    """All runs in one file, posed and compiled once a problem."""
 
+    def __init__(self, path: Path | None, quick: bool) -> None:
+        self.path, self.quick = path, quick
+        self.posed: dict[str, tuple[Problem, np.ndarray]] = {}
+        told = json.loads(path.read_text()) if path and path.exists() else {}
+        self.runs, self.facts = told.get("runs", []), told.get("problems", {})
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    def known(self, name: str, method: str, seed: int) -> dict[str, Any] | None:
+        """A run that was made already."""
+        key = (name, method, seed)
+        runs = (r for r in self.runs if (r["problem"], r["method"], r["seed"]) == key)
+        return next(runs, None)
 
+    def problem(self, name: str) -> tuple[Problem, np.ndarray]:
+        """A problem, ready to be timed."""
+        if name not in self.posed:
+            study = PROBLEMS[name]
+            problem, whole = self.posed[name] = pose(study), read_space(study).whole
+            shape = {"variables": len(whole), "whole": int(whole.sum())}
+            shape |= {"choices": int(np.prod(problem.options)), "limits": len(problem.checked)}
+            compiled = {"compile_s": warm(problem, whole)}
+            self.facts.setdefault(name, shape | compiled)
+        return self.posed[name]
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Medians over seeds, in Markdown; a method that did not arrive in half of its seeds has a dash."""
-    head = "| problem | method | regret | equivalents to 1 % | seconds to 1 % |"
-    lines = [head, "|---|---|---|---|---|"]
-    for problem in dict.fromkeys(row["problem"] for row in rows):
-        mine = [row for row in rows if row["problem"] == problem]
-        for method in dict.fromkeys(row["method"] for row in mine):
-            runs = [row for row in mine if row["method"] == method]
-            cells = [
-                _median(runs, key) for key in ("regret", "equivalents_to_0.01", "seconds_to_0.01")
-            ]
-            regret = "-" if np.isinf(cells[0]) else f"{100 * cells[0]:.3f} %"
-            numbers = ["-" if np.isinf(c) else f"{c:,.3g}" for c in cells[1:]]
-            lines.append(f"| {problem} | {method} | {regret} | {' | '.join(numbers)} |")
-    return lines
+    def run(self, name: str, method: str, seed: int) -> None:
+        """Make one run and keep it."""
+        problem, whole = self.problem(name)
+        curve = (
+            ours(problem, whole, seed)
+            if method == "ours"
+            else play(RIVALS[method], Game(problem, whole, self._bounds(name, method, seed)), seed)
+        )
+        better = [s for i, s in enumerate(curve) if not i or s.value < curve[i - 1].value]
+        kept = [list(s) for s in [*better, *curve[-1:]] if np.isfinite(s.value)]
+        last = curve[-1] if curve else Spent(0, 0, 0.0, 0.0, np.inf)
+        spent = {"values": last.values, "looks": last.looks, "seconds": last.seconds}
+        spent |= {"cpu_seconds": last.cpu, "best_value": kept[-1][-1] if kept else None}
+        self.runs.append(
+            {"problem": name, "method": method, "seed": seed} | spent | {"curve": kept}
+        )
+        self.save()
 
+    def _bounds(self, name: str, method: str, seed: int) -> Bounds:
+        rival: Rival = RIVALS[method]
+        long, mine = (self.known(name, "ours", one) for one in (LONG, seed))
+        assert long is not None and mine is not None
+        best = long["best_value"]
+        value = -np.inf if best is None else best + ENOUGH
+        if method == "random":
+            return Bounds(cpu=mine["cpu_seconds"])
+        return Bounds(rival.quick if self.quick else rival.most, PATIENCE[self.quick], value)
 
-def _median(runs: list[dict[str, Any]], key: str) -> float:
-    values = [np.inf if run[key] is None else run[key] for run in runs]
-    return float(sorted(values)[(len(values) - 1) // 2])
+    def measure(self, name: str) -> None:
+        """What a gradient costs."""
+        if "gradient_cost" not in self.facts[name]:
+            self.facts[name]["gradient_cost"] = cost_of_slopes(self.problem(name)[0])
+            self.save()
+
+    def report(self) -> dict[str, Any]:
+        """Everything, with regrets and what was spent until them."""
+        return {"problems": self.facts, "quick": self.quick, "runs": scored(self.runs, self.facts)}
+
+    def save(self) -> None:
+        """Write what there is."""
+        if self.path:
+            write_whole(self.path, json.dumps(self.report()).encode())
 
 
 def main() -> None:
     """Run, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--json", type=Path, help="file to write, and to go on from")
     parser.add_argument("--quick", action="store_true", help="three problems, three seeds")
     parser.add_argument("--seeds", type=int, help="seeds of each problem; 20 if not given")
     parser.add_argument("--problems", help=f"names with commas, of {', '.join(PROBLEMS)}")
-    options = parser.parse_args()
-    names = (
-        options.problems.split(",") if options.problems else QUICK if options.quick else PROBLEMS
+    parser.add_argument(
+        "--table", action="store_true", help="print what the file holds, run nothing"
     )
-    seeds = options.seeds or (3 if options.quick else 20)
+    options = parser.parse_args()
+    names = list(QUICK if options.quick else PROBLEMS)
+    names = options.problems.split(",") if options.problems else names
+    contest = Contest(options.json, options.quick)
+    if not options.table:
+        _play(contest, names, options.seeds or (3 if options.quick else 20))
+    print("\n".join(lines(contest.report())))
+
+
+def _play(contest: Contest, names: list[str], seeds: int) -> None:
     missing = [label for label, rival in RIVALS.items() if not installed(rival)]
     if missing:
         print(f"Not installed, so not compared: {', '.join(missing)} (group `contest`).")
-    rows: list[dict[str, Any]] = []
+    for name, method, seed in wanted(names, seeds, contest.quick):
+        if contest.known(name, method, seed) is None:
+            print(f"{name}, {method}, seed {seed}", flush=True)
+            contest.run(name, method, seed)
     for name in names:
-        rows += contest(name, seeds, options.quick)
-        print("\n".join(table([row for row in rows if row["problem"] == name])), flush=True)
-        if options.json:
-            report = {"runs": rows, "seeds": seeds, "quick": options.quick, "missing": missing}
-            write_whole(options.json, json.dumps(report, indent=1).encode())
+        contest.problem(name)
+        contest.measure(name)
 
 
 if __name__ == "__main__":

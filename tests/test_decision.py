@@ -17,7 +17,7 @@ from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifte
 from perfmodel.design.families import Family, shares, under
 from perfmodel.design.pose import pose
 from perfmodel.design.problem import Problem, larger
-from perfmodel.design.search import State, search
+from perfmodel.design.search import search
 from perfmodel.design.shelf import shelves, size_of, ways
 from perfmodel.design.space import RANKS, read_space
 from perfmodel.design.study import LARGER, SMALLER, Study, read_study
@@ -53,21 +53,15 @@ def problem(study: Study) -> Problem:
     return pose(study)
 
 
-def solved(study: Study, states: list[State] | None = None) -> Answer:
+def solved(study: Study) -> Answer:
     space, problem = read_space(study), pose(study)
-    states = [] if states is None else states
-    result = search(problem, space.whole, study.optimiser, progress=states.append)
+    result = search(problem, space.whole, study.optimiser)
     return answer(study, space, problem, result)
 
 
 @pytest.fixture(scope="module")
-def states() -> list[State]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def found(study: Study, states: list[State]) -> Answer:
-    return solved(study, states)
+def found(study: Study) -> Answer:
+    return solved(study)
 
 
 def test_every_fact_has_a_name(study: Study, problem: Problem):
@@ -223,7 +217,7 @@ def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
     problem, best = found.problem, found.best
     facts = names(problem, found.study.space)
     slopes = elasticities(problem, best.unit, best.choice, found.worth.prices)
-    price = worth(problem, best, found.space.whole, found.study.optimiser.starts).prices
+    price = worth(problem, best, found.space.whole, found.study.optimiser.lanes).prices
     alone = Family("n5", "hbm3e", [best], price)
     for name in ("hbm3e.price", "n5.wafer", "area.sram", "owner.tariff", "slow.hbm3e"):
         logs = 0.02 * np.outer([1, -1], np.eye(len(facts))[facts.index(name)])
@@ -239,9 +233,8 @@ def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
 
 
 @pytest.mark.slow
-def test_a_search_tells_who_else_competes_and_what_decides(found: Answer, states: list[State]):
-    last = states[-1]
-    told = weighed(found, last.aside if last.held else last.lanes)
+def test_a_search_tells_who_else_competes_and_what_decides(found: Answer):
+    told = weighed(found)
     near = told["rivals"][0]
     assert near["distance"] == min(one["distance"] for one in told["rivals"])
     kept = [one["objective"] for one in told["rivals"] if not one["broken"]]

@@ -92,7 +92,7 @@ def exact_value(problem: Problem, space: Space, best: Found) -> float:
 
 def answer(study: Study, space: Space, problem: Problem, result: Result) -> Answer:
     """With the prices of limits at the best design."""
-    found = worth(problem, result.designs[0], space.whole, study.optimiser.starts)
+    found = worth(problem, result.designs[0], space.whole, study.optimiser.lanes)
     return Answer(study, space, problem, result, found)
 
 

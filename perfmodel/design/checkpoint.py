@@ -19,7 +19,7 @@ _NOTHING = np.zeros(0)
 _LOOK = Look(*[_NOTHING] * len(Look._fields))  # pyright: ignore[reportArgumentType]
 _LANE = Lane(*[_NOTHING] * len(Lane._fields))._replace(seen=_LOOK)  # pyright: ignore[reportArgumentType]
 _STATE = State(*[_NOTHING] * len(State._fields))  # pyright: ignore[reportArgumentType]
-_SHAPE = jax.tree.structure(_STATE._replace(lanes=_LANE, aside=_LANE))
+_SHAPE = jax.tree.structure(_STATE._replace(lanes=_LANE))
 """How the numbers of a state belong together."""
 
 
@@ -51,5 +51,4 @@ def load_state(path: Path, study: Study) -> State:
             f"{path} is damaged ({str(error).splitlines()[0]}); search without --resume."
         ) from None
     state = jax.tree.unflatten(_SHAPE, leaves)
-    lanes, aside = (jax.tree.map(jnp.asarray, one) for one in (state.lanes, state.aside))
-    return state._replace(lanes=lanes, aside=aside)
+    return state._replace(lanes=jax.tree.map(jnp.asarray, state.lanes))

@@ -6,10 +6,9 @@ import numpy as np
 
 from perfmodel.design.answer import Answer, objective, vector
 from perfmodel.design.crossing import Map, maps
-from perfmodel.design.descent import Lane
 from perfmodel.design.doubt import doubts, draws
 from perfmodel.design.facts import SHARES, elasticities, names, within
-from perfmodel.design.families import DRAWS, Family, families, left_out, shares, under
+from perfmodel.design.families import DRAWS, Family, families, shares, under
 from perfmodel.design.shelf import Rival, rivals, written
 from perfmodel.design.space import RANKS, shown
 from perfmodel.hardware.cost import price
@@ -37,13 +36,11 @@ class Decision(NamedTuple):
     maps: list[Map]
 
 
-def decide(found: Answer, loose: Lane) -> Decision:
-    """Weigh the best design of a search against all else; `loose`: its lanes with numbers of things loose."""
+def decide(found: Answer) -> Decision:
+    """Weigh the best design of a search against all else."""
     study, space, problem, best = found.study, found.space, found.problem, found.best
     made, facts = found.assessed().parts[0][-1].made, names(problem, study.space)
-    designs = found.result.designs
-    designs = [*designs, *left_out(problem, loose, space.whole, designs)]
-    known = families(study, problem, designs, space.whole)
+    known = families(study, problem, found.result.designs, space.whole)
     drawn = draws(doubts(study, facts), DRAWS, study.optimiser.seed)
     doubled, kept = under(problem, known, np.log(2) * np.eye(len(facts)))
     return Decision(
@@ -57,9 +54,9 @@ def decide(found: Answer, loose: Lane) -> Decision:
     )
 
 
-def weighed(found: Answer, loose: Lane) -> dict[str, Any]:
+def weighed(found: Answer) -> dict[str, Any]:
     """The same as `result.json` holds it."""
-    study, decision = found.study, decide(found, loose)
+    study, decision = found.study, decide(found)
     return {
         "rivals": [_rival(found, one) for one in decision.rivals],
         "facts": _facts(found, decision),

@@ -5,8 +5,7 @@ best step of it under its limits, linear, within its radius and the box; so an o
 bound is reached, not approached. A step is kept where it lowers
 $f + \sum_i \mu_i \max(0, -s_i)$ (Fletcher's exact penalty); the radius grows where
 the model is good and shrinks where it is not (Nocedal and Wright, Numerical Optimization,
-chapter 18). A start that has come to rest hops: it begins anew beside the best place it knows
-(monotonic basin hopping: Leary, Journal of Global Optimization 18, 2000).
+chapter 18).
 """
 
 from typing import NamedTuple
@@ -14,10 +13,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool
 
 from perfmodel.design.landscape import AbstractLandscape, Choice, Look, looks
-from perfmodel.design.quadratic import Program, solve
+from perfmodel.design.quadratic import SOFTNESS, Program, solve
 from perfmodel.units import Scalar, Values
 
 RADIUS = 0.2
@@ -35,14 +34,14 @@ TOLERANCE = 1e-4
 SETTLED = 2e-4
 """A start whose radius has shrunk to this has come to rest."""
 
-HOPS = (0.03, 0.5)
-"""Standard deviation of a hop, in each variable's range: from short to long, spread evenly in logarithms."""
-
 GOOD, BAD = 0.75, 0.25
 """Decrease over its prediction above which the radius grows, and below which it shrinks."""
 
 FLAT = 3e-7
 """A predicted decrease below this is lost in single precision."""
+
+STEEPEST = 100.0
+"""Most that a broken limit is weighted by: all are logarithms, so prices are elasticities, of order one."""
 
 
 class Lane(NamedTuple):
@@ -52,7 +51,7 @@ class Lane(NamedTuple):
     - `choice`: its discrete choices; `shift`: by how much each of its limits is moved.
     - `seen`: value and slopes there, slacks after the shift.
     - `hessian`, `prices`, `radius`: of its quadratic model; `penalty`: of each limit.
-    - `age`: steps tried; `key`: of its hops.
+    - `hoped`: decrease that its last step promised.
     - `best`, `lowest`: the best place that kept every limit, and the value there.
     """
 
@@ -66,8 +65,7 @@ class Lane(NamedTuple):
     prices: Values
     radius: Scalar
     penalty: Values
-    age: Scalar
-    key: Int[Array, ""]
+    hoped: Scalar
     best: Values
     lowest: Scalar
 
@@ -92,7 +90,7 @@ def look_again(land: AbstractLandscape, lanes: Lane, sharpness: Scalar) -> Lane:
     """Lanes where they are, on a landscape of another sharpness."""
     seen = looks(land, lanes.unit, lanes.choice, sharpness)
     fresh = _fresh(Start(*lanes[:5]), _shifted(seen, lanes.shift))
-    return fresh._replace(hessian=lanes.hessian, prices=lanes.prices, age=lanes.age)
+    return fresh._replace(hessian=lanes.hessian, prices=lanes.prices)
 
 
 @jax.jit
@@ -106,9 +104,9 @@ def _fresh(starts: Start, seen: Look) -> Lane:
     lowest = jnp.where(_kept(seen), seen.value, jnp.inf)
     hessian = jnp.broadcast_to(CURVATURE * jnp.eye(size), (count, size, size))
     nothing = jnp.zeros_like(seen.slack)
-    radius, age, keys = jnp.full(count, RADIUS), jnp.zeros(count), jnp.arange(count)
+    radius, hoped = jnp.full(count, RADIUS), jnp.full(count, jnp.inf)
     penalty = nothing + 1.0
-    return Lane(*starts, seen, hessian, nothing, radius, penalty, age, keys, starts.unit, lowest)
+    return Lane(*starts, seen, hessian, nothing, radius, penalty, hoped, starts.unit, lowest)
 
 
 def _kept(seen: Look) -> Bool[Array, "..."]:
@@ -116,14 +114,15 @@ def _kept(seen: Look) -> Bool[Array, "..."]:
 
 
 def step(land: AbstractLandscape, lanes: Lane, sharpness: Scalar) -> Lane:
-    """One step of every lane, or a hop."""
+    """One step of every lane; one at rest stays."""
     trial, prices, drop = _propose(lanes)
     seen = _shifted(looks(land, trial, lanes.choice, sharpness), lanes.shift)
     return _judge(lanes, trial, prices, drop, seen)
 
 
-def _rests(lane: Lane) -> Bool[Array, "..."]:
-    return lane.radius < SETTLED
+def rests(lane: Lane, enough: float = FLAT) -> Bool[Array, "..."]:
+    """Whether a lane has nothing more to win than `enough`, or has lost its way."""
+    return (lane.radius < SETTLED) | (lane.hoped < enough)
 
 
 class _Drop(NamedTuple):
@@ -150,15 +149,7 @@ def _propose(lane: Lane) -> tuple[Values, Values, _Drop]:
     d = d * free
     value = lane.seen.gradient @ d + 0.5 * d @ (lane.hessian @ d)
     drop = _Drop(d, value, lane.seen.slack + slopes @ d)
-    goal = jnp.where(_rests(lane), _hop(lane), lane.unit + d)
-    return jnp.clip(goal, lane.low, lane.high), prices, drop
-
-
-def _hop(lane: Lane) -> Values:
-    key = jax.random.fold_in(jax.random.PRNGKey(lane.key), lane.age.astype(int))
-    share = jax.random.uniform(jax.random.fold_in(key, 1), dtype=lane.best.dtype)
-    size = HOPS[0] * (HOPS[1] / HOPS[0]) ** share
-    return lane.best + size * jax.random.normal(key, lane.best.shape, lane.best.dtype)
+    return jnp.clip(lane.unit + d, lane.low, lane.high), prices, drop
 
 
 def _broken(slack: Values, penalty: Values) -> Scalar:
@@ -168,28 +159,31 @@ def _broken(slack: Values, penalty: Values) -> Scalar:
 @eqx.filter_jit
 @jax.vmap
 def _judge(lane: Lane, trial: Values, prices: Values, drop: _Drop, seen: Look) -> Lane:
-    penalty = jnp.maximum(lane.penalty, 2 * prices)
+    prices = jnp.minimum(prices, STEEPEST)
+    penalty = jnp.minimum(jnp.maximum(lane.penalty, 2 * prices), STEEPEST)
     before = lane.seen.value + _broken(lane.seen.slack, penalty)
     after = seen.value + _broken(seen.slack, penalty)
     hoped = _broken(lane.seen.slack, penalty) - drop.value - _broken(drop.slack, penalty)
     ratio = (before - after) / jnp.maximum(hoped, FLAT)
     sound = jnp.isfinite(after) & jnp.all(jnp.isfinite(seen.gradient))
-    rests = _rests(lane)
-    taken = sound & ((after < before) | rests)
+    taken = sound & (after < before)
     length = jnp.max(jnp.abs(drop.d))
     radius = jnp.where((ratio > GOOD) & (length > 0.8 * lane.radius), 2 * lane.radius, lane.radius)
     radius = jnp.where(sound & (ratio > BAD), radius, 0.4 * jnp.minimum(length, lane.radius))
-    radius = jnp.minimum(jnp.where(hoped < FLAT, 0.0, radius), LONGEST)
+    # A program keeps its limits but for SOFTNESS times what prices move: it is solved when they rest.
+    unpriced = SOFTNESS * jnp.max(jnp.abs(prices - lane.prices), initial=0.0) > TOLERANCE
+    radius = jnp.where(unpriced, jnp.maximum(radius, 4 * SETTLED), radius)
+    radius = jnp.minimum(jnp.where((hoped < FLAT) & ~unpriced, 0.0, radius), LONGEST)
     better = sound & jnp.all(seen.slack > -TOLERANCE) & (seen.value < lane.lowest)
     learnt = jnp.where(sound, _updated(lane, trial, prices, seen), lane.hessian)
     return lane._replace(
         unit=jnp.where(taken, trial, lane.unit),
         seen=jax.tree.map(lambda new, old: jnp.where(taken, new, old), seen, lane.seen),
-        hessian=jnp.where(rests, CURVATURE * jnp.eye(len(trial)), learnt),
-        prices=jnp.where(rests, 0.0, jnp.where(taken, prices, lane.prices)),
-        radius=jnp.where(rests, RADIUS, radius),
+        hessian=learnt,
+        prices=jnp.where(taken | (hoped < FLAT), prices, lane.prices),
+        radius=radius,
         penalty=penalty,
-        age=lane.age + 1,
+        hoped=jnp.where(unpriced, jnp.inf, hoped),
         best=jnp.where(better, trial, lane.best),
         lowest=jnp.where(better, seen.value, lane.lowest),
     )

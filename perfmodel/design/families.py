@@ -8,15 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.descent import Lane, begin, step
 from perfmodel.design.facts import Cases, priced
 from perfmodel.design.problem import Problem
-from perfmodel.design.search import ROUND, Found
+from perfmodel.design.search import Found
 from perfmodel.design.shelf import KEPT
-from perfmodel.design.starts import PENALTY, evaluate, rounded
+from perfmodel.design.starts import PENALTY
 from perfmodel.design.study import Study
 from perfmodel.design.worth import worths
-from perfmodel.units import as_scalar
 
 DRAWS = 512
 """Draws of all facts: shares are then known to about two in a hundred."""
@@ -48,46 +46,12 @@ def families(
         mine = groups.setdefault(tuple(map(int, one.choice)), [])
         if all(np.max(np.abs(one.unit - other.unit)) > APART for other in mine):
             mine.append(one)
-    lanes = study.optimiser.starts
+    lanes = study.optimiser.lanes
     found = worths(problem, [group[0] for group in groups.values()], whole, lanes)
     return [
         Family(study.space.node[node], study.space.memory[memory], group, one.prices)
         for ((node, memory), group), one in zip(groups.items(), found, strict=True)
     ]
-
-
-def left_out(problem: Problem, loose: Lane, whole: np.ndarray, designs: list[Found]) -> list[Found]:
-    """The best design of each node and memory that is not among the best of all, made whole like them.
-
-    **Arguments:**
-
-    - `loose`: the lanes of a search with numbers of things loose.
-    """
-    have = {tuple(map(int, one.choice)) for one in designs}
-    choice, lowest = np.asarray(loose.choice), np.asarray(loose.lowest)
-    reached = {tuple(map(int, c)) for c in choice[np.isfinite(lowest)]}
-    return [
-        _made_whole(problem, loose, whole, np.flatnonzero((choice == other).all(axis=1)))
-        for other in sorted(reached - have)
-    ]
-
-
-def _made_whole(problem: Problem, loose: Lane, whole: np.ndarray, mine: np.ndarray) -> Found:
-    """The best of some lanes, rounded in the ways that promise most and repaired; loose where none can be."""
-    lowest = np.asarray(loose.lowest, float)
-    mine = mine[np.argsort(lowest[mine])]
-    unit, choice = np.asarray(loose.best, float), np.asarray(loose.choice)
-    found = Found(unit[mine[0]], choice[mine[0]], float(lowest[mine[0]]), np.array([]))
-    if whole.any():
-        some = (unit[mine], choice[mine], np.asarray(loose.penalty)[mine])
-        lanes = begin(problem, rounded(problem, *some, whole, len(lowest))[0], as_scalar(1.0))
-        for _ in range(ROUND[0]):
-            lanes = step(problem, lanes, as_scalar(1.0))
-        best = int(np.argmin(np.asarray(lanes.lowest)))
-        if np.isfinite(lanes.lowest[best]):
-            found = found._replace(unit=np.asarray(lanes.best, float)[best])
-    value, slack = evaluate(problem, found.unit[None], found.choice[None])
-    return found._replace(value=float(value[0]), slack=slack[0])
 
 
 def under(problem: Problem, known: list[Family], logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

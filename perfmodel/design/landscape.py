@@ -7,12 +7,18 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
+from perfmodel.design.devices import over_devices
 from perfmodel.units import Scalar, Values
 
 Choice = Int[Array, " choices"]
 """For each discrete choice, the place of what is chosen."""
+
+
+Choices = Int[Array, "points choices"] | Int[np.ndarray, "points choices"]
+"""One a row."""
 
 
 class AbstractLandscape(eqx.Module):
@@ -89,5 +95,17 @@ QUICK = {"xla_llvm_disable_expensive_passes": True}
 """For CPUs: compiles twice as fast, and what is compiled is as fast (a search runs it for a second)."""
 
 _JIT: Any = eqx.filter_jit  # its type leaves out that it hands options on to JAX
-looks = _JIT(jax.vmap(look, (None, 0, 0, None)), compiler_options=QUICK)
-values = _JIT(jax.vmap(value, (None, 0, 0, None)), compiler_options=QUICK)
+_looks = _JIT(jax.vmap(look, (None, 0, 0, None)), compiler_options=QUICK)
+_values = _JIT(jax.vmap(value, (None, 0, 0, None)), compiler_options=QUICK)
+
+
+def looks(land: AbstractLandscape, unit: Values, choice: Choices, sharpness: Scalar) -> Look:
+    """Many points seen from close by, one a row."""
+    return over_devices(_looks, land, unit, choice, sharpness)
+
+
+def values(
+    land: AbstractLandscape, unit: Values, choice: Choices, sharpness: Scalar
+) -> tuple[Values, Values]:
+    """Values and slacks of many points, one a row."""
+    return over_devices(_values, land, unit, choice, sharpness)

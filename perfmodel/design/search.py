@@ -1,8 +1,9 @@
-"""The search: spread starts, descend, make whole what must be whole, and begin again beside the best.
+"""The search: a few starts descend; what must be whole is made whole; others follow until they agree.
 
-Where some variables are numbers of things, a search goes round: all lanes descend with these numbers loose;
-the best are rounded, each way that promises most, and repaired with the numbers held; then the
-loose lanes go on.
+Starts come in waves of as many as descend together. A wave descends with numbers of things loose
+and, in its first steps, schedules chosen less surely; at rest, its numbers are rounded and held,
+and it descends again. Waves begin at new places and beside the best design, by turns; when several starts
+in a row have found nothing better, the search is over.
 """
 
 import time
@@ -11,38 +12,54 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.descent import Lane, begin, look_again, step
+from perfmodel.design.descent import FLAT, Lane, begin, look_again, rests, step
 from perfmodel.design.landscape import AbstractLandscape
-from perfmodel.design.starts import GROUP, evaluate, rounded, spread
+from perfmodel.design.rounding import MOST_CHOICES, rounded
+from perfmodel.design.starts import GROUP, at, beside, evaluate, spread
 from perfmodel.design.study import OptimiserTable
 from perfmodel.units import as_scalar
 
-SOFT = (0.3, 0.6)
-"""Sharpness of the first steps, a few at each: schedules are chosen less surely, the way is smoother."""
+SOFT, SOFT_STEPS = 0.3, 3
+"""Sharpness of the first steps of a start, and how many: where schedules are chosen less surely, the way is
+smoother."""
 
-EACH = 3
-"""Steps at each of these."""
+COARSE = 1e-3
+"""A start with loose numbers is rounded when it has less than this to win, relative."""
 
-ROUND = (14, 10)
-"""Steps of a round: with numbers of things loose, and with them held."""
+HELD = 3
+"""One step in so many is for numbers that are held."""
+
+BETTER = 1e-4
+"""A design that is better by less than this, relative, is the same."""
+
+AGREE = 16
+"""Starts in a row, or two waves, that find nothing better, after which a search is over: where every choice
+has had its turn."""
 
 
 class State(NamedTuple):
     """Where a search stands.
 
-    - `lanes`: all starts; `done`: steps taken; `held`: 1 while numbers of things are held.
-    - `aside`: the lanes with loose numbers, while they are held.
-    - `unit`, `choice`, `lowest`: the best whole designs of earlier rounds; infinite: none yet.
+    - `lanes`: the starts that descend now; `held`: how many times numbers of things were held.
+    - `age`: steps of the wave so far, with numbers loose or held; `begun`: starts so far; `quiet`: of
+      them, in a row to the last, that found nothing better; `done`: steps of all waves.
+    - `unit`, `choice`, `lowest`: the local optima of earlier waves.
+    - `loose`: the least value before numbers of things were whole.
+    - `broken`: the slacks of the place of earlier waves that came nearest to keeping all limits.
     - `values`, `looks`: evaluations so far, without and with slopes.
     """
 
     lanes: Lane
-    done: np.ndarray
     held: np.ndarray
-    aside: Lane
+    age: np.ndarray
+    begun: np.ndarray
+    quiet: np.ndarray
+    done: np.ndarray
     unit: np.ndarray
     choice: np.ndarray
     lowest: np.ndarray
+    loose: np.ndarray
+    broken: np.ndarray
     values: np.ndarray
     looks: np.ndarray
 
@@ -78,87 +95,167 @@ class Result(NamedTuple):
 def first_state(
     land: AbstractLandscape, options: OptimiserTable, first: np.ndarray | None = None
 ) -> State:
-    """Before the first step."""
-    slacks = evaluate(land, np.full((1, land.low.shape[0]), 0.5), _first_choice(land))[1].shape[1]
-    starts = spread(land, options.starts, slacks, options.seed, first)
-    lanes = begin(land, starts, as_scalar(SOFT[0]))
-    counts = (np.array(options.starts * GROUP + 1), np.array(options.starts))
-    zero, none = np.array(0), np.full(options.starts, np.inf)
-    unit, choice = np.asarray(lanes.unit, float), np.asarray(lanes.choice)
-    return State(lanes, zero, zero, lanes, unit, choice, none, *counts)
+    """Before the first step; `first`: a start that is wanted beside the others."""
+    size, zero = land.low.shape[0], np.array(0)
+    unit, choice = spread(land, options.lanes, options.seed, 0)
+    if first is not None:
+        unit[0] = first
+    slacks = evaluate(land, unit[:1], choice[:1])[1].shape[1]
+    lanes = begin(land, at(unit, choice, slacks), as_scalar(SOFT))
+    return State(
+        lanes=lanes,
+        held=zero,
+        age=zero,
+        begun=np.array(options.lanes),
+        quiet=zero,
+        done=zero,
+        unit=np.zeros((0, size)),
+        choice=np.zeros((0, len(land.options)), np.int32),
+        lowest=np.zeros(0),
+        loose=np.array(np.inf),
+        broken=np.full(slacks, -np.inf),
+        values=np.array(options.lanes * GROUP + 1),
+        looks=np.array(options.lanes),
+    )
 
 
-def _first_choice(land: AbstractLandscape) -> np.ndarray:
-    return np.zeros((1, len(land.options)), np.int32)
-
-
-def sharpness(done: int) -> float:
-    """Of step `done`."""
-    return SOFT[done // EACH] if done < EACH * len(SOFT) else 1.0
-
-
-def advance(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
-    """One step of all lanes; before it, what is due: rounding, or the return to loose lanes."""
-    done = int(state.done)
-    if whole.any() and not state.held and done % sum(ROUND) == ROUND[0]:
-        state = _hold(land, state, whole)
-    elif state.held and done % sum(ROUND) == 0:
-        state = _archived(state)
+def advance(
+    land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
+) -> State:
+    """One step of all lanes; before it, what is due: a sharper look, rounding, or the next wave."""
+    state = _turned(land, state, whole, options)
+    sharp = as_scalar(_sharpness(state))
     lanes, looked = state.lanes, len(state.lanes.unit)
-    if done and sharpness(done) != sharpness(done - 1):
-        lanes = look_again(land, lanes, as_scalar(sharpness(done)))
-        looked *= 2
-    lanes = step(land, lanes, as_scalar(sharpness(done)))
-    return state._replace(lanes=lanes, done=np.array(done + 1), looks=state.looks + looked)
+    if not state.held and int(state.age) == SOFT_STEPS:
+        lanes, looked = look_again(land, lanes, sharp), 2 * looked
+    lanes = step(land, lanes, sharp)
+    return state._replace(
+        lanes=lanes, age=state.age + 1, done=state.done + 1, looks=state.looks + looked
+    )
+
+
+def _sharpness(state: State) -> float:
+    return 1.0 if state.held or int(state.age) >= SOFT_STEPS else SOFT
+
+
+def _turned(
+    land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
+) -> State:
+    """With its numbers rounded, or in the next wave, if its lanes rest."""
+    if not _rested(land, state, whole, options):
+        return state
+    if _due(land, state, whole):
+        return _hold(land, state, whole)
+    return _next_wave(land, _archived(state, whole), options)
+
+
+def _due(land: AbstractLandscape, state: State, whole: np.ndarray) -> bool:
+    """Whether a wave has something to round or to choose yet."""
+    loose = not np.all(_is_whole(state.lanes, whole))
+    return int(state.held) < 2 and bool(loose or _chooses(land, state))
+
+
+def _chooses(land: AbstractLandscape, state: State) -> bool:
+    """The first starts try other choices where they come to rest; later ones keep those they were given."""
+    first = int(state.begun) == len(state.lanes.unit)
+    return bool(first and not state.held and np.prod(land.options) > 1)
+
+
+def _is_whole(lanes: Lane, whole: np.ndarray) -> np.ndarray:
+    """Which lanes have all their numbers of things held."""
+    return np.all((np.asarray(lanes.low) == np.asarray(lanes.high)) | ~whole, axis=1)
+
+
+def _rested(
+    land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
+) -> bool:
+    """Whether a phase of a wave has come to its end."""
+    late, age = options.steps // HELD, int(state.age)
+    if age >= (late if state.held else options.steps - late):
+        return True
+    enough = COARSE if _due(land, state, whole) else FLAT
+    soft = not state.held and age <= SOFT_STEPS
+    return not soft and age > 0 and bool(np.all(rests(state.lanes, enough)))
+
+
+def finished(
+    land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
+) -> bool:
+    """Whether the last wave is at rest, and no further one is due."""
+    if _due(land, state, whole) or not _rested(land, state, whole, options):
+        return False
+    after = _archived(state, whole)
+    each = 2 * min(int(np.prod(land.options)), MOST_CHOICES)
+    enough = int(after.quiet) >= max(AGREE, 2 * options.lanes) and int(state.begun) > each
+    return (enough and bool(np.isfinite(after.lowest).any())) or int(state.begun) >= options.starts
 
 
 def _hold(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
-    """The best lanes with numbers of things rounded and held; the others wait."""
-    lanes = state.lanes
-    order = np.argsort(np.asarray(lanes.lowest), kind="stable")
-    unit, choice = np.asarray(lanes.best, float)[order], np.asarray(lanes.choice)[order]
-    penalty = np.asarray(lanes.penalty)[order]
-    starts, tried = rounded(land, unit, choice, penalty, whole, len(order))
+    """All lanes with numbers of things rounded and held."""
+    lanes, tried = rounded(land, state.lanes, whole, _chooses(land, state))
     return state._replace(
-        lanes=begin(land, starts, as_scalar(1.0)),
-        aside=lanes,
-        held=np.array(1),
-        looks=state.looks + len(order),
+        lanes=lanes,
+        held=state.held + 1,
+        age=np.array(0),
+        loose=state.loose if state.held else np.minimum(state.loose, _least(state)),
+        looks=state.looks + len(lanes.unit),
         values=state.values + tried,
     )
 
 
-def _archived(state: State) -> State:
-    """The whole designs kept, the best of all rounds; loose lanes go on."""
-    unit, choice, lowest = _kept(state)
-    order = np.argsort(lowest, kind="stable")[: len(state.lowest)]
+def _least(state: State) -> float:
+    """The least value of the lanes as they are, if they are not softened."""
+    sharp = state.held or int(state.age) > SOFT_STEPS
+    return float(np.min(np.asarray(state.lanes.lowest, float))) if sharp else np.inf
+
+
+def _archived(state: State, whole: np.ndarray) -> State:
+    """What the wave found, kept among the designs."""
+    unit, choice, lowest = whole_designs(state, whole)
+    known = np.min(state.lowest, initial=np.inf)
+    better = np.min(lowest, initial=np.inf) < known - BETTER
+    seen = np.asarray(state.lanes.seen.slack, float)
+    nearest = seen[np.argmax(np.min(seen, axis=1))]
     return state._replace(
-        lanes=state.aside,
-        held=np.array(0),
-        unit=unit[order],
-        choice=choice[order],
-        lowest=lowest[order],
+        unit=unit,
+        choice=choice,
+        lowest=lowest,
+        broken=max(state.broken, nearest, key=np.min),
+        quiet=np.array(0 if better else int(state.quiet) + len(state.lanes.unit)),
     )
 
 
-def _kept(state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whole designs of earlier rounds and of this one."""
-    lanes = state.lanes
-    return (
-        np.concatenate([state.unit, np.asarray(lanes.best, float)]),
-        np.concatenate([state.choice, np.asarray(lanes.choice)]),
-        np.concatenate([state.lowest, np.asarray(lanes.lowest, float)]),
+def _next_wave(land: AbstractLandscape, state: State, options: OptimiserTable) -> State:
+    """New starts: beside the best design and at new places, by turns; every fourth wave is softened."""
+    count = options.lanes
+    wave, best = int(state.begun) // count, np.argmin(state.lowest) if len(state.lowest) else 0
+    near = bool(wave % 2) and bool(np.isfinite(state.lowest).any())
+    if near:
+        rng = np.random.default_rng([options.seed, wave])
+        ranks = int(state.quiet) // (2 * count) * count + np.arange(count)
+        unit, choice = beside(state.unit[best], state.choice[best], land.options, ranks, rng)
+    else:
+        unit, choice = spread(land, count, options.seed, wave)
+    sharp, start = bool(wave % 4), at(unit, choice, len(state.broken))
+    return state._replace(
+        lanes=begin(land, start, as_scalar(1.0 if sharp else SOFT)),
+        held=np.array(0),
+        age=np.array(SOFT_STEPS + 1 if sharp else 0),
+        begun=state.begun + count,
+        values=state.values + (0 if near else count * GROUP),
+        looks=state.looks + count,
     )
 
 
 def whole_designs(state: State, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates, choices and values of the designs so far; of loose ones where there are no others."""
-    if state.held or not whole.any():
-        return _kept(state)
-    if np.isfinite(state.lowest).any():
-        return state.unit, state.choice, state.lowest
+    """Coordinates, choices and values of the designs so far; loose and softened ones do not count."""
     lanes = state.lanes
-    return np.asarray(lanes.best, float), np.asarray(lanes.choice), np.asarray(lanes.lowest, float)
+    counts = _is_whole(lanes, whole) & (bool(state.held) or int(state.age) > SOFT_STEPS)
+    return (
+        np.concatenate([state.unit, np.asarray(lanes.best, float)[counts]]),
+        np.concatenate([state.choice, np.asarray(lanes.choice)[counts]]),
+        np.concatenate([state.lowest, np.asarray(lanes.lowest, float)[counts]]),
+    )
 
 
 def search(
@@ -186,8 +283,8 @@ def search(
     state = first_state(land, options, first) if state is None else state
     stopped = False
     try:
-        while int(state.done) < options.steps:
-            state = advance(land, state, whole)
+        while not finished(land, state, whole, options):
+            state = advance(land, state, whole, options)
             progress(state)
     except KeyboardInterrupt:
         stopped = True
@@ -203,13 +300,11 @@ def result(
     land: AbstractLandscape, state: State, whole: np.ndarray, seconds: float, stopped: bool
 ) -> Result:
     """What a state holds, the best design first."""
-    unit, choice, lowest = whole_designs(state, whole)
-    order = best_first(lowest)[: len(state.lowest)]
-    value, slack = evaluate(land, unit[order], choice[order]) if order else (lowest, lowest)
-    designs = [Found(unit[at], choice[at], float(value[i]), slack[i]) for i, at in enumerate(order)]
-    loose = np.asarray((state.aside if state.held else state.lanes).lowest, float)
-    seen = np.asarray(state.lanes.seen.slack)
-    nearest = np.argmax(np.min(seen, axis=1))
-    least = float(np.min(loose, initial=np.inf))
+    last = _archived(state, whole)
+    order = best_first(last.lowest)
+    unit, choice = last.unit[order], last.choice[order]
+    value, slack = evaluate(land, unit, choice) if order else (last.lowest, last.lowest)
+    designs = [Found(unit[i], choice[i], float(value[i]), slack[i]) for i in range(len(order))]
+    loose = float(state.loose) if whole.any() else float(np.min(last.lowest, initial=np.inf))
     counts = int(state.values), int(state.looks)
-    return Result(designs, least, *counts, seconds, seen[nearest], stopped)
+    return Result(designs, loose, *counts, seconds, last.broken, stopped)

@@ -10,8 +10,11 @@ from perfmodel.design.descent import Start
 from perfmodel.design.landscape import AbstractLandscape, values
 from perfmodel.units import as_scalar, as_values
 
-GROUP = 8
+GROUP = 16
 """Points that are looked at for each start, of which the best is taken."""
+
+HOPS = (0.03, 0.5)
+"""Standard deviation of a hop, in each variable's range: from short to long, spread evenly in logarithms."""
 
 PENALTY = 10.0
 """Of a broken limit when points are compared before anything is known of its price."""
@@ -19,25 +22,22 @@ PENALTY = 10.0
 BATCH = 512
 """Points evaluated at a time: always as many, so that they are compiled once."""
 
-MOST_ROUNDED = 16
-"""Ways to round that are compared, at most, for each that is taken."""
-
 
 def evaluate(
-    land: AbstractLandscape, unit: np.ndarray, choice: np.ndarray
+    land: AbstractLandscape, unit: np.ndarray, choice: np.ndarray, batch: int = BATCH
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values and slacks of many points."""
+    """Values and slacks of many points, `batch` at a time."""
     count = len(unit)
-    size = -(-count // BATCH) * BATCH
+    size = -(-count // batch) * batch
     padded, choices = (np.resize(x, (size, x.shape[1])) for x in (unit, choice))
     found = [
         values(
             land,
-            as_values(padded[at : at + BATCH]),
-            jnp.asarray(choices[at : at + BATCH]),
+            as_values(padded[at : at + batch]),
+            jnp.asarray(choices[at : at + batch]),
             as_scalar(1.0),
         )
-        for at in range(0, size, BATCH)
+        for at in range(0, size, batch)
     ]
     value, slack = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
     return value, slack
@@ -60,26 +60,54 @@ def combinations(options: tuple[int, ...], count: int, seed: int) -> np.ndarray:
     return np.resize(every[order], (count, len(options)))
 
 
-def spread(
-    land: AbstractLandscape, count: int, slacks: int, seed: int, first: np.ndarray | None = None
-) -> Start:
-    """`count` starts, each the best of a few points of a Sobol sequence with the same choices.
+def spread(land: AbstractLandscape, count: int, seed: int, wave: int) -> tuple[np.ndarray, ...]:
+    """Coordinates and choices of `count` starts: the best of more points, the next of a Sobol sequence.
+
+    In the first wave each point has choices of its own, so that these are compared too; later
+    ones, every second of which comes here, take choices in turn.
+    """
+    many = count * GROUP
+    sequence = qmc.Sobol(land.low.shape[0], rng=np.random.default_rng(seed))
+    points = sequence.fast_forward(wave * many).random(many) if wave else sequence.random(many)
+    every = combinations(land.options, int(np.prod(land.options)), seed)
+    turns = np.arange(many) if wave == 0 else wave // 2 * count + np.arange(many) % count
+    choice = every[turns % len(every)]
+    best = np.argsort(merit(*evaluate(land, points, choice)), kind="stable")[:count]
+    return points[best], choice[best]
+
+
+def beside(
+    unit: np.ndarray,
+    choice: np.ndarray,
+    options: tuple[int, ...],
+    ranks: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Starts beside a design: first with one choice changed, one after the other; then near and far.
 
     **Arguments:**
 
-    - `first`: a start that is wanted beside the others.
+    - `ranks`: how many such starts came before each of them.
     """
-    size = land.low.shape[0]
-    points = qmc.Sobol(size, rng=np.random.default_rng(seed)).random_base2(
-        max(int(np.ceil(np.log2(count * GROUP))), 1)
-    )[: count * GROUP]
-    choice = combinations(land.options, count, seed)
-    found = merit(*evaluate(land, points, np.repeat(choice, GROUP, axis=0)))
-    best = np.argmin(found.reshape(count, GROUP), axis=1) + GROUP * np.arange(count)
-    unit = points[best]
-    if first is not None:
-        unit[0] = first
-    return at(unit, choice, slacks)
+    changed = neighbours(choice, options)
+    least, most = HOPS
+    size = least * (most / least) ** rng.random((len(ranks), 1))
+    moved = np.clip(unit + size * rng.normal(size=(len(ranks), len(unit))), 0, 1)
+    old = (ranks < len(changed))[:, None]
+    return np.where(old, unit, moved), np.concatenate([changed, choice[None]])[
+        np.minimum(ranks, len(changed))
+    ]
+
+
+def neighbours(choice: np.ndarray, options: tuple[int, ...]) -> np.ndarray:
+    """Choices that differ in one place, one a row."""
+    rows = [
+        [*choice[:i], other, *choice[i + 1 :]]
+        for i, count in enumerate(options)
+        for other in range(count)
+        if other != choice[i]
+    ]
+    return np.array(rows, np.int32).reshape(-1, len(options))
 
 
 def at(unit: np.ndarray, choice: np.ndarray, slacks: int) -> Start:
@@ -87,58 +115,6 @@ def at(unit: np.ndarray, choice: np.ndarray, slacks: int) -> Start:
     place = as_values(unit)
     nothing = as_values(np.zeros((len(unit), slacks)))
     return Start(place, as_values(0 * unit), as_values(0 * unit + 1), jnp.asarray(choice), nothing)
-
-
-def rounded(
-    land: AbstractLandscape,
-    unit: np.ndarray,
-    choice: np.ndarray,
-    penalty: np.ndarray,
-    whole: np.ndarray,
-    count: int,
-) -> tuple[Start, int]:
-    """The `count` best ways to make variables whole, each held there, of some designs.
-
-    Every way down and up of each whole variable is tried on each design, and compared by its
-    value and what its broken limits cost by their prices; descent then repairs it.
-
-    **Arguments:**
-
-    - `unit`, `choice`, `penalty`: of the designs, the best first.
-    - `whole`: which variables are numbers of things.
-
-    **Returns:**
-
-    Starts, and how many ways were compared.
-    """
-    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
-    places = np.flatnonzero(whole)
-    ways = _ways(len(places), MOST_ROUNDED * count)
-    bases = max(1, min(len(unit), MOST_ROUNDED * count // len(ways)))
-    numbers = np.exp(low + (high - low) * unit[:bases])[:, places]
-    least, most = np.ceil(np.exp(low[places]) - 1e-4), np.floor(np.exp(high[places]) + 1e-4)
-    tried = np.clip(np.floor(numbers + 1e-4)[:, None] + ways[None], least, most)
-    points = np.repeat(unit[:bases, None], len(ways), axis=1)
-    points[..., places] = (np.log(tried) - low[places]) / (high[places] - low[places])
-    points = points.reshape(-1, unit.shape[1])
-    choices = np.repeat(choice[:bases], len(ways), axis=0)
-    prices = np.repeat(penalty[:bases], len(ways), axis=0)
-    points, index = np.unique(points, axis=0, return_index=True)
-    choices, prices = choices[index], prices[index]
-    found = merit(*evaluate(land, points, choices), prices)
-    best = np.resize(np.argsort(found, kind="stable")[:count], count)
-    start = at(points[best], choices[best], penalty.shape[1])
-    held = np.where(whole, points[best], np.nan)
-    ends = (as_values(np.nan_to_num(held, nan=end)) for end in (0.0, 1.0))
-    low_end, high_end = ends
-    return start._replace(low=low_end, high=high_end), len(points)
-
-
-def _ways(count: int, most: int) -> np.ndarray:
-    """Down or up for each of some variables, all ways, or as many as are compared."""
-    if 2**count <= most:
-        return np.array(list(itertools.product((0.0, 1.0), repeat=count)))
-    return np.random.default_rng(0).integers(0, 2, (most, count)).astype(float)
 
 
 MOST_POINTS = 12**4

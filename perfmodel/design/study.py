@@ -220,12 +220,14 @@ class SpaceTable(ChipTable):
 
 
 class OptimiserTable(Table):
-    """How to search: `starts` in one `vmap`, at most `steps` of descent, a `seed`.
+    """How to search: at most `starts`, each of at most `steps` of descent; a `seed`.
 
+    - `lanes`: starts that descend together in one `vmap`.
     - `points`: of the Pareto front.
     """
 
     starts: int = Field(default=64, ge=1, le=100_000)
+    lanes: int = Field(default=1, ge=1, le=100_000)
     steps: int = Field(default=72, ge=10, le=100_000)
     seed: int = Field(default=0, ge=0)
     points: int = Field(default=16, ge=3, le=256)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from perfmodel.design.answer import Answer, answer, as_dict, clash, made_of, objective, vector
 from perfmodel.design.checkpoint import load_state, save_state
 from perfmodel.design.decision import weighed
-from perfmodel.design.descent import TOLERANCE, Lane
+from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.devices import shared_out
 from perfmodel.design.front import trace
 from perfmodel.design.pose import pose
 from perfmodel.design.presets import find_study, presets, question
@@ -36,37 +37,45 @@ def run_search(
     starts: int | None,
     seed: int | None,
     progress: Callable[..., None],
+    known: Path | None = None,
 ) -> dict[str, Any]:
     """Search a study, and write `result.json`, `designs.csv`, `front.csv`, `report.html` and a checkpoint.
 
     Ctrl-C ends it with what was found.
+
+    **Arguments:**
+
+    - `known`: folder with the checkpoint to go on from, where it is not `out`.
 
     **Raises:**
 
     - `InputError`: for a wrong study, a checkpoint of another one, or when no design keeps every limit.
     """
     title, study = find_study(name)
-    study = _changed(study, starts, seed)
+    study = changed(study, starts, seed)
     space, problem = read_space(study), pose(study)
     first, checkpoint = start_vector(space, study.space.start), out / "checkpoint.npz"
     out.mkdir(parents=True, exist_ok=True)
-    state = load_state(checkpoint, study) if resume and checkpoint.exists() else None
-    progress(0, study.optimiser.steps, "compiling")
+    begun = (known or out) / checkpoint.name
+    state = load_state(begun, study) if resume and begun.exists() else None
+    progress(0, study.optimiser.starts, "compiling")
     keeper = _Keeper(checkpoint, study, space.whole, progress, state)
     result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
     keeper.save()
+    if result.stopped and not result.designs:
+        raise KeyboardInterrupt
     if not result.designs:
         raise InputError(f"{name}: {clash(problem, result)}")
     found = answer(study, space, problem, result)
     report = as_dict(found) | {"stopped": result.stopped, "grid": _grid(found)}
     if not result.stopped:
-        progress(study.optimiser.steps, study.optimiser.steps, "beside other chips")
-        report |= weighed(found, keeper.loose)
+        progress(study.optimiser.starts, study.optimiser.starts, "beside other chips")
+        report |= weighed(found)
     write_whole(out / "result.json", json.dumps(report, indent=1).encode())
     write_csv(out / "designs.csv", _designs(found))
     front = _front(found)
     if front:
-        progress(study.optimiser.steps, study.optimiser.steps, "front")
+        progress(study.optimiser.starts, study.optimiser.starts, "front")
         write_csv(out / "front.csv", pa.Table.from_pylist(front))
     write_report(out / "report.html", page(title, found, report, front))
     return report
@@ -93,7 +102,7 @@ def listed() -> list[tuple[str, str]]:
 
 def best_so_far(study: Study, whole: np.ndarray, state: State) -> str:
     """The best design that keeps every limit, in words."""
-    lowest = float(np.min(whole_designs(state, whole)[2]))
+    lowest = float(np.min(whole_designs(state, whole)[2], initial=np.inf))
     return f"best {objective(study, lowest):,.4g}" if np.isfinite(lowest) else "descending"
 
 
@@ -116,15 +125,9 @@ class _Keeper:
         """After each step of a search."""
         self.state = state
         words = best_so_far(self.study, self.whole, state)
-        self.progress(int(state.done), self.study.optimiser.steps, words)
+        self.progress(int(state.begun) - 1, self.study.optimiser.starts, words)
         if time.monotonic() - self.saved > PAUSE:
             self.save()
-
-    @property
-    def loose(self) -> Lane:
-        """The lanes with numbers of things loose."""
-        assert self.state is not None
-        return self.state.aside if self.state.held else self.state.lanes
 
     def save(self) -> None:
         """Write what there is."""
@@ -133,8 +136,9 @@ class _Keeper:
             self.saved = time.monotonic()
 
 
-def _changed(study: Study, starts: int | None, seed: int | None) -> Study:
-    given = {"starts": starts, "seed": seed}
+def changed(study: Study, starts: int | None = None, seed: int | None = None) -> Study:
+    """A study as it is searched: with other starts, another seed, and as many lanes as devices share."""
+    given = {"starts": starts, "seed": seed, "lanes": shared_out(study.optimiser.lanes)}
     new = study.optimiser.model_copy(update={k: v for k, v in given.items() if v is not None})
     return study.model_copy(update={"optimiser": new})
 

@@ -23,6 +23,12 @@ def search(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
     report: Report = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of the first of several processes; auto: as SLURM says."),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="How many they are.")] = None,
+    process: Annotated[int | None, typer.Option(min=0, help="Which of them this is.")] = None,
     json_: Json = False,
 ) -> None:
     """Search a chip, or a system of two pools of chips, by gradient, under limits.
@@ -31,8 +37,15 @@ def search(
 
     Example: perfmodel search --list
 
+    Starts are shared out over all devices, of several processes too; the first one writes.
+
     Example: perfmodel search cheap-tokens --out found
+
+    Example: srun -n 8 perfmodel search cheap-tokens --out found --coordinator auto
     """
+    from perfmodel.interface.together import join, place_of
+
+    join(coordinator, processes, process)
     from perfmodel.files import write_whole
     from perfmodel.interface.search import listed, run_search
     from perfmodel.interface.search_tables import tables
@@ -45,10 +58,10 @@ def search(
             "give a study and --out, a folder to write; `perfmodel search --list` lists the presets."
         )
     check_places(folder=out, report=report)
-    with bar("steps of descent") as update:
-        found = run_search(study, out, resume, starts, seed, update)
-    if report is not None:
-        write_whole(report, (out / "report.html").read_bytes())
+    with bar("starts") as update, place_of(out) as place:
+        found = run_search(study, place, resume, starts, seed, update, known=out)
+        if report is not None:
+            write_whole(report, (place / "report.html").read_bytes())
     if json_:
         show_json(found)
     else:

@@ -17,7 +17,7 @@ from perfmodel.design.space import read_space
 from perfmodel.design.study import AREAS, SpaceTable, read_study
 from perfmodel.interface.explore.machines import cells_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
-from perfmodel.interface.search import best_so_far
+from perfmodel.interface.search import best_so_far, changed
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import stems
 
@@ -134,13 +134,13 @@ class Hunt:
         self._process.wait()
 
     def progress(self) -> tuple[int, int, str]:
-        """Steps done, steps in all, and the best so far, in words; from its last checkpoint."""
-        study = read_study(self.folder / "study.toml")
-        steps, path = study.optimiser.steps, self.folder / "checkpoint.npz"
+        """Starts done, starts at most, and the best so far, in words; from its last checkpoint."""
+        study = changed(read_study(self.folder / "study.toml"))
+        starts, path = study.optimiser.starts, self.folder / "checkpoint.npz"
         if not path.exists():
-            return 0, steps, "compiling"
+            return 0, starts, "compiling"
         state = load_state(path, study)
-        return int(state.done), steps, best_so_far(study, read_space(study).whole, state)
+        return int(state.begun) - 1, starts, best_so_far(study, read_space(study).whole, state)
 
     def report(self) -> dict[str, Any]:
         """What it found; empty where it found nothing."""

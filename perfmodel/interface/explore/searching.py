@@ -63,7 +63,7 @@ def _watched(hunt: Hunt) -> None:
     if not hunt.running:
         st.rerun()
     done, steps, words = hunt.progress()
-    st.progress(done / steps, f"step {done} of {steps}: {words}")
+    st.progress(done / steps, f"start {done + 1} of at most {steps}: {words}")
 
 
 def _found(hunt: Hunt) -> None:

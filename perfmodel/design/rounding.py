@@ -1,0 +1,136 @@
+r"""Numbers of things made whole, and other nodes and memories tried, with few evaluations.
+
+A start that has come to rest knows a quadratic model of its surroundings. Every way to round its
+numbers, with every choice, is a quadratic program in the variables that are left; the ways that promise
+most are evaluated, and the best of them goes on with its numbers held (after the mixed-integer
+quadratic programs of Exler and Schittkowski, Optimization Letters 1, 2007).
+"""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfmodel.design.descent import Lane, Start, begin
+from perfmodel.design.landscape import AbstractLandscape
+from perfmodel.design.quadratic import Program, solve
+from perfmodel.design.starts import PENALTY, combinations, evaluate, merit
+from perfmodel.units import Scalar, Values, as_scalar, as_values
+
+MOST_CHOICES, WAYS = 32, 6
+"""Choices that are compared for each start, at most, and ways to round, as a power of two."""
+
+LARGE = 20
+"""A number of things above this is rounded last: one more of it changes it by less than a twentieth."""
+
+TRIED = 4
+"""Ways that are evaluated for each start, the most promising."""
+
+REACH = 0.3
+"""The model of a start is believed within this share of each range."""
+
+
+def rounded(
+    land: AbstractLandscape, lanes: Lane, whole: np.ndarray, choose: bool
+) -> tuple[Lane, int]:
+    """As many lanes as before, small numbers of things whole and held; at the second call all of them.
+
+    Large numbers adapt first to what the small ones became.
+
+    **Arguments:**
+
+    - `lanes`: at rest; those with numbers held keep these.
+    - `choose`: whether other choices are tried too.
+
+    **Returns:**
+
+    Lanes that begin, and evaluations spent.
+    """
+    again = bool(np.any(np.asarray(lanes.low) == np.asarray(lanes.high)))
+    bases, choice, value, slack = _choices(land, lanes, choose)
+    moves, fixed = _moves(land, lanes, whole, again)
+    which, way = np.divmod(np.arange(len(choice) * moves.shape[1]), moves.shape[1])
+    base = bases[which]
+    parents = jax.tree.map(lambda leaf: leaf[base], lanes)
+    stiff = parents._replace(penalty=jnp.maximum(parents.penalty, PENALTY))
+    known = (moves[base, way], fixed[base], value[which], slack[which])
+    goal, promised = map(np.array, _promised(stiff, *map(as_values, known)))
+    order = _distinct(promised, goal, choice[which])[: TRIED * len(lanes.unit)]
+    found = merit(*evaluate(land, goal[order], choice[which][order]))
+    best = order[np.resize(np.argsort(found, kind="stable")[: len(lanes.unit)], len(lanes.unit))]
+    held = _held(land, lanes, goal[best], choice[which][best], fixed[base[best]])
+    kept = jax.tree.map(lambda leaf: leaf[base[best]], lanes)
+    spent = len(order) + choose * len(choice)
+    return held._replace(hessian=kept.hessian, penalty=kept.penalty, prices=kept.prices), spent
+
+
+def _choices(land: AbstractLandscape, lanes: Lane, choose: bool) -> tuple[np.ndarray, ...]:
+    """For every lane and choice: the lane, the choice, value and slacks where the lane stands."""
+    count = len(lanes.unit)
+    if not choose:
+        seen = (np.asarray(part, float) for part in (lanes.seen.value, lanes.seen.slack))
+        return np.arange(count), np.asarray(lanes.choice), *seen
+    every = int(np.prod(land.options))
+    some = combinations(land.options, min(every, MOST_CHOICES), 0)
+    base, choice = np.repeat(np.arange(count), len(some)), np.tile(some, (count, 1))
+    return base, choice, *evaluate(land, np.asarray(lanes.unit, float)[base], choice)
+
+
+def _moves(
+    land: AbstractLandscape, lanes: Lane, whole: np.ndarray, every: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each lane every way to the whole numbers below and above, and which numbers it fixes."""
+    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
+    unit, least, largest = (np.asarray(x, float) for x in (lanes.unit, lanes.low, lanes.high))
+    numbers, least, largest = (np.exp(low + (high - low) * x) for x in (unit, least, largest))
+    fixed = whole & (every | (numbers < LARGE))
+    ways = np.zeros((2 ** min(int(whole.sum()), WAYS), len(whole)))
+    ways[:, whole] = _ways(int(whole.sum()), len(ways))
+    tried = np.floor(numbers + 1e-4)[:, None] + ways
+    tried = np.clip(tried, np.ceil(least - 1e-3)[:, None], np.floor(largest + 1e-3)[:, None])
+    goal = (np.log(np.where(fixed[:, None], tried, 1.0)) - low) / (high - low)
+    return np.where(fixed[:, None], goal - unit[:, None], 0.0), fixed
+
+
+def _ways(count: int, most: int) -> np.ndarray:
+    """Down or up for each of some variables, all ways, or as many as are compared."""
+    if 2**count <= most:
+        return np.array(list(itertools.product((0.0, 1.0), repeat=count))).reshape(2**count, count)
+    return np.random.default_rng(0).integers(0, 2, (most, count)).astype(float)
+
+
+@eqx.filter_jit
+@jax.vmap
+def _promised(
+    lane: Lane, move: Values, fixed: Values, value: Scalar, slack: Values
+) -> tuple[Values, Scalar]:
+    """Where a way leads by the model, the rest adapted, and its merit there."""
+    free, B, g, A = 1 - fixed, lane.hessian, lane.seen.gradient, lane.seen.slopes
+    low = jnp.where(free > 0, jnp.maximum(-REACH, -lane.unit), -1.0)
+    high = jnp.where(free > 0, jnp.minimum(REACH, 1 - lane.unit), 1.0)
+    moved, reached = g + B @ move, slack + A @ move
+    alone = B * jnp.outer(free, free) + jnp.diag(fixed)
+    program = Program(alone, moved * free, A * free[None], reached, lane.prices, low, high)
+    d = solve(program)[0] * free
+    hoped = value + g @ move + 0.5 * move @ (B @ move) + moved @ d + 0.5 * d @ (B @ d)
+    missed = jnp.sum(lane.penalty * jnp.maximum(-(reached + A @ d), 0.0))
+    return jnp.clip(lane.unit + move + d, 0.0, 1.0), hoped + missed
+
+
+def _distinct(promised: np.ndarray, points: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """Places of the ways, the most promising first, each once."""
+    rows = np.round(np.concatenate([points, choices], axis=1), 4)
+    first = np.unique(rows, axis=0, return_index=True)[1]
+    score = np.where(np.isfinite(promised), promised, np.inf)[first]
+    return first[np.argsort(score, kind="stable")]
+
+
+def _held(
+    land: AbstractLandscape, lanes: Lane, unit: np.ndarray, choice: np.ndarray, fixed: np.ndarray
+) -> Lane:
+    """Lanes that begin where they are told, some numbers fixed."""
+    low, high = (as_values(np.where(fixed, unit, end)) for end in (0.0, 1.0))
+    start = Start(as_values(unit), low, high, jnp.asarray(choice), jnp.zeros_like(lanes.shift))
+    return begin(land, start, as_scalar(1.0))

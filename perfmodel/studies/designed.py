@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.design.answer import made_of, objective, vector
-from perfmodel.design.families import left_out
 from perfmodel.design.front import trace
 from perfmodel.design.pose import NO_MEMORY, pose
 from perfmodel.design.presets import find_study
-from perfmodel.design.search import State, search
+from perfmodel.design.search import search
 from perfmodel.design.space import Space, read_space, shown
 from perfmodel.library.technology import device
 
@@ -40,10 +39,7 @@ def designed() -> dict[bool, list[Designed]]:
     """Fronts of machines with HBM (`True`) and of SRAM alone (`False`), the slowest first."""
     study = find_study(PRESET)[1]
     space, problem, options = read_space(study), pose(study), study.optimiser
-    last: list[State] = []
-    found = search(problem, space.whole, options, progress=last.append)
-    loose = last[-1].aside if last[-1].held else last[-1].lanes
-    designs = [*found.designs, *left_out(problem, loose, space.whole, found.designs)]
+    designs = search(problem, space.whole, options).designs
     fronts: dict[bool, list[Designed]] = {}
     for hbm in (True, False):
         mine = [d for d in designs if (made_of(study, d.choice)["memory"] != NO_MEMORY) == hbm]

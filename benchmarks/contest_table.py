@@ -47,8 +47,8 @@ def _score(run: dict[str, Any], best: float, dear: float) -> dict[str, Any]:
 
 def median(runs: list[dict[str, Any]], key: str) -> float:
     """Infinite where half of the runs or more did not arrive."""
-    values = sorted(np.inf if run[key] is None else run[key] for run in runs)
-    return float(values[len(values) // 2]) if values else np.inf
+    values = [np.inf if run[key] is None else run[key] for run in runs]
+    return float(np.median(values)) if values else np.inf
 
 
 def lines(report: dict[str, Any]) -> list[str]:
@@ -69,7 +69,7 @@ def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
         for what in ("evaluations", "CPU s")
     ]
     rows = [head + " | ".join(ends) + " |", "|---" * (5 + len(ends)) + "|"]
-    for problem in _names(runs, "problem"):
+    for problem in _names([run for run in runs if run["method"] == "ours"], "problem"):
         mine = [run for run in runs if run["problem"] == problem]
         fact = facts[problem]
         dear = (

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from perfmodel.files import write_whole
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("tutorials/predict.md", "library.md")
+
+CELL, LAST = "cell.py", "_last"
+"""A cell while it runs, and the value of its last line."""
 
 Json = dict[str, Any]
 
@@ -86,11 +90,14 @@ def _shell(line: str) -> str:
 def _run(code: str, space: dict[str, Any]) -> Any:
     """Run it; the value of an expression that ends it, as notebooks show it."""
     body = ast.parse(code).body
-    last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
-    exec(compile(ast.Module(body, []), "cell", "exec"), space)
-    if not isinstance(last, ast.Expr):
-        return None
-    return eval(compile(ast.Expression(last.value), "cell", "eval"), space)
+    ends = bool(body) and isinstance(body[-1], ast.Expr)
+    if ends:
+        last = ast.unparse(body.pop())
+        body += ast.parse(f"{LAST} = {last}").body
+    Path(CELL).write_text(ast.unparse(ast.Module(body, [])), encoding="utf-8")
+    space |= runpy.run_path(CELL, space, "__main__")
+    os.remove(CELL)
+    return space.pop(LAST) if ends else None
 
 
 def _printed(text: str) -> Json:

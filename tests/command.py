@@ -9,6 +9,9 @@ import pytest
 
 from perfmodel.interface.cli import main
 
+COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
+"""The program, in a process of its own."""
+
 
 def run(*words: object) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command, with every warning an error."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import run
+from command import COMMAND, run
 
 from perfmodel.errors import InputError
 from perfmodel.inference.rows import read_row
@@ -19,8 +19,6 @@ from perfmodel.inference.setting import setting
 from perfmodel.inference.splits import Split, splits
 from perfmodel.interface.serving import OUTPUTS
 from perfmodel.library.efficiency import FITTED
-
-COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
 
 
 def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):

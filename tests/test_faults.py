@@ -63,6 +63,15 @@ def test_no_chip_draws_more_than_its_peak_power(execution: str):
             assert np.all(np.asarray(power(chip)) <= limit), name
 
 
+def test_layers_and_the_head_share_the_power_of_a_wafer():
+    # Hungry products: every region is at its limit, the head's too.
+    chip, model = load_chip("wse-3"), traced(load_model("llama-3.2-1b"))
+    hungry = jax.tree.map(lambda x: 20 * x, chip.matrix_energy)
+    chip = dataclasses.replace(chip, matrix_energy=hungry)
+    step = decode_step(chip, Plan(), model, as_scalar(65536.0), as_scalar(16.0))
+    assert float(step.energy) <= float(chip.peak_power * step.time) * (1 + ROUNDING)
+
+
 def test_weights_on_a_wafer_do_not_stream():
     chip, plan = load_chip("wse-3"), Plan(pipeline=4.0)
     model = traced(load_model("llama-3.1-70b"))

@@ -19,6 +19,7 @@ from perfmodel.interface.serving import predict_cells
 from perfmodel.kernels.collective import collective
 from perfmodel.library.chip import load_chip
 from perfmodel.library.efficiency import FITTED
+from perfmodel.library.files import stems
 from perfmodel.library.model import load_model
 from perfmodel.roofline import price
 from perfmodel.units import as_scalar
@@ -312,6 +313,23 @@ def test_one_user_is_served_fastest_from_sram_then_hbm_then_ddr(model: str):
         assert set(found["error"]) == {""}
         speeds.append([float(x) for x in found["output_tokens_per_s_per_user"]])
     assert min(speeds[0]) > max(speeds[1]) and min(speeds[1]) > max(speeds[2])
+
+
+@pytest.mark.slow
+def test_on_every_model_one_user_is_served_fastest_from_sram_then_hbm_then_ddr():
+    """Where it fits: the three largest do not on eight B200."""
+    chips = {"wse-3": "", "b200": "8", "epyc-9965": "", "m3-ultra": ""}
+    models = sorted(stems("models"))
+    cells = {"model": [model for model in models for _ in chips], "chip": [*chips] * len(models)}
+    cells["n_chips"] = [chips[chip] for chip in cells["chip"]]
+    cells |= {name: [word] * len(cells["chip"]) for name, word in ONE_USER.items()}
+    found = predict_cells(cells, len(cells["chip"]), FITTED)
+    fits = np.array(found["fits"]) == "true"
+    speed = np.where(fits, found["output_tokens_per_s_per_user"], "nan").astype(float)
+    sram, hbm, *rest = speed.reshape(len(models), len(chips)).T
+    assert np.sum(np.isnan(hbm)) <= 3 and np.isfinite(sram).all()
+    ddr = np.nanmax(rest, axis=0)
+    assert not np.any(sram <= hbm) and not np.any(hbm <= ddr) and not np.any(sram <= ddr)
 
 
 ONE_USER = {"mode": "single_stream", "isl": "1000", "osl": "1000"}

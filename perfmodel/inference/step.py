@@ -214,16 +214,13 @@ def _ends(site: Site, model: Transformer, tokens: Scalar, sequences: Scalar) -> 
 def costs(chip: Chip, plan: Plan, model: Transformer, passes: Sequence[Pass]) -> list[Cost]:
     """Price several passes together, so that each kernel is compiled once for all of them.
 
-    Layers run on their part of a dataflow machine, the ends on the whole chip.
+    On a dataflow machine each layer runs on its part, and the ends on one more.
     """
     layers = [task for one in passes for task in one.layers]
     ends = [task for one in passes for task in one.ends]
-    if chip.execution == "dataflow":
-        part = region(chip, plan.pipeline / model.layers)
-        priced = price_tasks(part, plan, layers)
-        priced = _join(priced, price_tasks(chip, plan, ends)) if ends else priced
-    else:
-        priced = price_tasks(chip, plan, layers + ends)
+    flows = chip.execution == "dataflow"
+    part = region(chip, plan.pipeline / (model.layers + 1)) if flows else chip
+    priced = price_tasks(part, plan, layers + ends)
     owner = [i for i, one in enumerate(passes) for _ in one.layers]
     owner += [i for i, one in enumerate(passes) for _ in one.ends]
     places = [np.flatnonzero(np.array(owner) == i) for i in range(len(passes))]

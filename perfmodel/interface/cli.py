@@ -50,6 +50,8 @@ def main() -> None:
     """Run a command; a mistake of the user is one sentence and exit status 2."""
     _set_compiler()
     sys.unraisablehook = _once_more
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _hear)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
@@ -61,6 +63,10 @@ def main() -> None:
         status = _wrong(_words(error))
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
+    except ImportError:  # a Ctrl-C while a module of compiled code begins comes out as this
+        if not _heard:
+            raise
+        status = STOPPED
     except BrokenPipeError:
         status = _deaf(1)
     except OSError as error:
@@ -69,6 +75,15 @@ def main() -> None:
     if status == STOPPED:
         errors.print("perfmodel: stopped.")
     sys.exit(status)
+
+
+_heard: list[int] = []
+"""The signals of Ctrl-C that came."""
+
+
+def _hear(signum: int, _: Any) -> None:
+    _heard.append(signum)
+    raise KeyboardInterrupt
 
 
 def _once_more(lost: Any) -> None:

@@ -21,6 +21,7 @@ from perfmodel.inference.splits import Split
 from perfmodel.interface.grid import Grid, parts_of
 from perfmodel.interface.kernels import OVERFLOW
 from perfmodel.interface.serving import FORMS, OUTPUTS, PLAN, crowded, figures, price_of, short_of
+from perfmodel.interface.wall import joules_at_wall
 from perfmodel.units import as_scalar
 
 ANY = {"isl": "1", "osl": "1"}
@@ -202,7 +203,7 @@ def _predicted(one: Segment, served: Service) -> dict[str, Any]:
     best = _best(one.case, chips[:, None], ways)
     chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
     ranks = dict(zip(Split._fields, splits[best].T, strict=True))
-    return _columns(one.case, chosen, chips[best], ranks)
+    return _columns(one, chosen, chips[best], ranks)
 
 
 def _best(case: Case, chips: np.ndarray, ways: Service) -> np.ndarray:
@@ -215,15 +216,19 @@ def _best(case: Case, chips: np.ndarray, ways: Service) -> np.ndarray:
 
 
 def _columns(
-    case: Case, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
+    one: Segment, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
+    case = one.case
     given, row = case.setting, case.row
     rate = served.users * row.osl * row.length_ratio / served.total
     dollars = price_of(given.stem, chips, served.energy, 1 / rate)
     if case.pool.chips:
         dollars = dollars + price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
     found = ranks | figures(row, given.intervals, chips, served, rate, dollars)
+    if not (one.factors or case.pool.chips):  # of hardware as it is sold the wall is known
+        at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
+        found["joules_per_output_token_at_wall"] = at_wall
     fits = served.slack >= 0
     bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]
     errors = _faults(case, np.isfinite(served.ttft + served.tpot + rate))

@@ -256,8 +256,9 @@ def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str
     """Energy at the wall where one kind of chip, whose power is known, serves."""
     if case.pool.chips:
         return {}
-    joules = joules_at_wall(case.setting.stem, served.joules, rate / chips)
-    return {"joules_per_output_token_at_wall": as_text(np.array([joules]))[0]}
+    joules = np.asarray(served.joules)[None]
+    at_wall = joules_at_wall(case.setting.stem, joules, np.array([rate / chips]))
+    return {"joules_per_output_token_at_wall": as_text(at_wall)[0]}
 
 
 def crowded(case: Case, rate: float, chips: float, most: float) -> str:

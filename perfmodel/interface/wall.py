@@ -43,22 +43,34 @@ def wall_of(chip: str) -> Wall | None:
     return Wall(factors, static, limit, load_ownership().around * limit)
 
 
-@jax.jit
+TOGETHER = 512
+"""Tokens that are priced at a time, so that any number is compiled once."""
+
+
 def _joules(wall: Wall, joules: jax.Array, rate: Scalar) -> Scalar:
     work = joules.at[JOULES.index("idle")].set(0.0)
     power = power_at(work, rate, wall.factors, wall.static, wall.limit)
     return (power + wall.around) / rate
 
 
-def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: float) -> float:
-    """Of one output token; `nan` where it cannot be told.
+_many = jax.jit(jax.vmap(_joules, (None, 0, 0)))
+
+
+def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Of one output token, of several; `nan` where it cannot be told.
 
     **Arguments:**
 
-    - `joules`: plain, of one output token on all chips, by term of `JOULES`.
+    - `joules`: plain, of one output token on all chips, by term of `JOULES` on the last axis.
     - `rate`: output tokens/s of one chip.
     """
-    wall = wall_of(chip)
-    if wall is None or not np.isfinite(rate) or rate <= 0:
-        return float("nan")
-    return float(_joules(wall, as_values(joules), as_scalar(rate)))
+    wall, count = wall_of(chip), len(rate)
+    if wall is None:
+        return np.full(count, np.nan)
+    told = np.isfinite(rate) & (rate > 0)
+    whole = -(-count // TOGETHER) * TOGETHER
+    tokens = np.resize(np.asarray(joules), (whole, len(JOULES)))
+    rates = np.resize(np.where(told, rate, 1.0), whole)
+    parts = [slice(at, at + TOGETHER) for at in range(0, whole, TOGETHER)]
+    found = [_many(wall, as_values(tokens[at]), as_values(rates[at])) for at in parts]
+    return np.where(told, np.concatenate(found)[:count], np.nan)

@@ -106,12 +106,15 @@ def test_no_part_and_no_work_have_finite_gradients(precision: str):
 def test_joules_at_the_wall_are_those_of_the_limit_or_of_an_idle_server():
     from perfmodel.interface.wall import joules_at_wall, wall_of
 
-    h100, plain = wall_of("h100-sxm"), np.full(len(JOULES), 0.01)
+    def at_wall(chip: str, joules: float, *rates: float) -> np.ndarray:
+        return joules_at_wall(chip, np.full((len(rates), len(JOULES)), joules), np.array(rates))
+
+    h100 = wall_of("h100-sxm")
     assert h100 is not None
     # Around 700 W stand 0.48 times as many: at its limit a server of one chip draws 1,036 W.
-    most = joules_at_wall("h100-sxm", 1e6 * plain, 100.0)
-    assert most == pytest.approx(1.48 * 700 / 100, rel=0.01)
-    idle = joules_at_wall("h100-sxm", 1e-6 * plain, 1e-3) * 1e-3
+    assert at_wall("h100-sxm", 1e4, 100.0)[0] == pytest.approx(1.48 * 700 / 100, rel=0.01)
+    idle = at_wall("h100-sxm", 1e-8, 1e-3)[0] * 1e-3
     assert idle == pytest.approx(float(h100.static) + 0.48 * 700, rel=0.02)
-    assert joules_at_wall("h100-sxm", plain, 50.0) > joules_at_wall("h100-sxm", plain, 100.0)
-    assert np.isnan(joules_at_wall("tpu-v5e", plain, 100.0))  # its die is not known
+    slow, fast, never = at_wall("h100-sxm", 0.01, 50.0, 100.0, np.inf)
+    assert slow > fast and np.isnan(never)
+    assert np.isnan(at_wall("tpu-v5e", 0.01, 100.0))  # its die is not known

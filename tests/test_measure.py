@@ -47,7 +47,9 @@ def test_rows_say_what_was_run_and_how_long_it_took(measured: Path):
         assert row["measured_with"].startswith("jax")
 
 
-def test_what_was_measured_is_what_calibrate_reads(measured: Path):
+def test_what_was_measured_is_what_calibrate_reads(measured: Path, monkeypatch: pytest.MonkeyPatch):
+    # A machine that does other work at the same time may take any time for a kernel.
+    monkeypatch.setattr("perfmodel.calibration.absurd.SLOWER", 1e9)
     chip = measured.with_name("mine.toml")
     chip.write_text(SERVER.read_text())
     found = read_source(str(measured), [], [], ["elementwise"], chip).tables

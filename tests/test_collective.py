@@ -197,6 +197,10 @@ def test_what_nccl_reaches_on_a_chip_speaks_for_frameworks_that_were_not_measure
 
 
 def test_bridges_of_a_server_are_not_carried_over_to_another_chip():
-    l40s, l4 = (load_chip(name, Plan(framework="nccl")) for name in ("l40s", "l4"))
+    plan = Plan(framework="nccl", replay=True)
+    l40s, l4, served = (
+        load_chip(n, p) for n, p in (("l40s", plan), ("l4", plan), ("l40s", Plan()))
+    )
     assert l4.efficiency.collective.handshake == l40s.efficiency.collective.handshake
-    assert l4.efficiency.collective.bridge != l40s.efficiency.collective.bridge
+    bridges = [one.efficiency.collective.bridge for one in (l40s, l4, served)]
+    assert bridges[0] != bridges[1] == bridges[2]

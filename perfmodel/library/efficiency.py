@@ -273,6 +273,9 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     }
     formats = formats_of(dataclasses.replace(plan, weights=plan.kept), "matmul")
     kept = sections(origin, "matmul", framework, formats, folder)
+    if not plan.replay:  # a service stands in another server
+        bridge = prior["collective"]["bridge"]
+        families["collective"] = dataclasses.replace(families["collective"], bridge=bridge)
     families["kept"] = _family("matmul", prior, kept)
     families["host"] = _family("host", prior, host_sections(origin, plan, folder))
     return Efficiency(**families, crossing=prior["crossing"])

@@ -241,14 +241,17 @@ def sibling(origin: Origin, folder: Path) -> str:
 
 
 def sections(
-    origin: Origin, family: str, framework: str, formats: list[str], folder: Path
+    origin: Origin, family: str, framework: str, formats: list[str], folder: Path, replay: bool
 ) -> list[dict[str, Any]]:
-    """Sections that speak of a family, the most general first: of the chip's file, or of its sibling's."""
+    """Sections that speak of a family, the most general first: of the chip's file, or of its sibling's.
+
+    Neither a sibling nor a service (what is not a benchmark's replay) stands in the measured server.
+    """
     own = read_fitted(folder, origin.stem).get(family)
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
     frameworks = dict.fromkeys([*LEFT_TO.get(family, ()), SMOOTH, framework])
     found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
-    return found if own else [without_box(section) for section in found]
+    return found if own and replay else [without_box(section) for section in found]
 
 
 def without_box(section: dict[str, Any]) -> dict[str, Any]:
@@ -261,22 +264,13 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
     whose = {"collective": PLAIN_REDUCTION} if plan.reduces_apart else {}
-    families = {
-        family: _family(
-            family,
-            prior,
-            sections(
-                origin, family, whose.get(family, framework), formats_of(plan, family), folder
-            ),
-        )
-        for family in FAMILIES
-    }
-    formats = formats_of(dataclasses.replace(plan, weights=plan.kept), "matmul")
-    kept = sections(origin, "matmul", framework, formats, folder)
-    if not plan.replay:  # a service stands in another server
-        bridge = prior["collective"]["bridge"]
-        families["collective"] = dataclasses.replace(families["collective"], bridge=bridge)
-    families["kept"] = _family("matmul", prior, kept)
+
+    def found(family: str, plan: Plan) -> Any:
+        names = family, whose.get(family, framework), formats_of(plan, family)
+        return _family(family, prior, sections(origin, *names, folder, plan.replay))
+
+    families = {family: found(family, plan) for family in FAMILIES}
+    families["kept"] = found("matmul", dataclasses.replace(plan, weights=plan.kept))
     families["host"] = _family("host", prior, host_sections(origin, plan, folder))
     return Efficiency(**families, crossing=prior["crossing"])
 
@@ -321,7 +315,7 @@ def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED
     """
     formats = formats_of(plan, family)
     found = [read_prior(origin.execution, folder)["interval"]]
-    found += sections(origin, family, plan.framework or SMOOTH, formats, folder)
+    found += sections(origin, family, plan.framework or SMOOTH, formats, folder, plan.replay)
     given = [section for section in found if "low" in section][-1]
     own = given is found[0] or family in read_fitted(folder, origin.stem)
     wider = 1.0 if own else WIDER

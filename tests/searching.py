@@ -46,7 +46,8 @@ def main() -> None:
     """Search, from the checkpoint if there is one, and print what was found."""
     from perfmodel.design.checkpoint import load_state, save_state
     from perfmodel.design.presets import presets
-    from perfmodel.design.search import State, search
+    from perfmodel.design.search import search
+    from perfmodel.design.state import State
     from perfmodel.design.study import read_study
 
     study = read_study(next(iter(presets().values())))

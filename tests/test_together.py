@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perfmodel.design.search import State
+from perfmodel.design.state import State
 from perfmodel.errors import InputError
 from perfmodel.interface.together import join
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.design.descent import Lane
 from perfmodel.design.landscape import Look
-from perfmodel.design.search import State
+from perfmodel.design.state import State
 from perfmodel.design.study import Study
 from perfmodel.errors import InputError
 from perfmodel.files import write_whole

@@ -17,9 +17,10 @@ from perfmodel.design.devices import shared_out
 from perfmodel.design.front import trace
 from perfmodel.design.pose import pose
 from perfmodel.design.presets import find_study, presets, question
-from perfmodel.design.search import State, search, whole_designs
+from perfmodel.design.search import search
 from perfmodel.design.space import read_space, shown, start_vector
 from perfmodel.design.starts import sampled
+from perfmodel.design.state import State, whole_designs
 from perfmodel.design.study import Study
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole

@@ -56,9 +56,9 @@ class Breakdown(AbstractResult):
         return cls(as_scalar(0.0), *(jnp.zeros(len(names)) for names in (SECONDS, JOULES, NAMES)))
 
     @property
-    def energy(self) -> Scalar:
-        """All terms of energy together, in J."""
-        return jnp.sum(self.joules)
+    def energy(self) -> Values:
+        """All terms of energy together, in J; of many breakdowns together an array."""
+        return jnp.sum(self.joules, axis=-1)
 
     def __add__(self, other: "Breakdown") -> "Breakdown":
         return jax.tree.map(jnp.add, self, other)
@@ -67,9 +67,9 @@ class Breakdown(AbstractResult):
         factor = as_scalar(times)
         return jax.tree.map(lambda x: x * factor, self)
 
-    def by_term(self) -> dict[str, Scalar]:
+    def by_term(self) -> dict[str, Values]:
         """Seconds of each term."""
-        return {name: self.seconds[i] for i, name in enumerate(SECONDS)}
+        return {name: self.seconds[..., i] for i, name in enumerate(SECONDS)}
 
     def as_dict(self) -> Plain:
         """Its numbers by name and unit."""
@@ -77,21 +77,16 @@ class Breakdown(AbstractResult):
         joules = {f"energy_{name}_j": plain(self.joules[..., i]) for i, name in enumerate(JOULES)}
         return {
             "time_s": plain(self.time),
-            "energy_j": plain(jnp.sum(self.joules, axis=-1)),
-            "bound": named(_by_bound(self.seconds), BOUNDS),
+            "energy_j": plain(self.energy),
+            "bound": bound(self),
             **seconds,
             **joules,
         }
 
-    def by_bound(self) -> Float[Array, " bounds"]:
-        """Seconds of each of `BOUNDS`."""
-        return _by_bound(self.seconds)
-
-
-def _by_bound(seconds: Values) -> Values:
-    """Terms of time added by what they count as, along the last axis."""
-    which = jnp.array([BOUNDS.index(BOUND_OF[name]) for name in SECONDS])
-    return jnp.zeros((*seconds.shape[:-1], len(BOUNDS))).at[..., which].add(seconds)
+    def by_bound(self) -> Values:
+        """Seconds of each of `BOUNDS`: terms added by what they count as."""
+        which = jnp.array([BOUNDS.index(BOUND_OF[name]) for name in SECONDS])
+        return jnp.zeros((*self.time.shape, len(BOUNDS))).at[..., which].add(self.seconds)
 
 
 def total(parts: Sequence[Breakdown]) -> Breakdown:
@@ -99,6 +94,6 @@ def total(parts: Sequence[Breakdown]) -> Breakdown:
     return functools.reduce(lambda a, b: a + b, parts, Breakdown.zero())
 
 
-def bound(cost: Breakdown) -> str:
-    """What takes the most time: one of `BOUNDS`."""
-    return BOUNDS[int(jnp.argmax(cost.by_bound()))]
+def bound(cost: Breakdown) -> Any:
+    """What takes the most time: one of `BOUNDS`; of many breakdowns together a list."""
+    return named(cost.by_bound(), BOUNDS)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import perfmodel as pm
-from perfmodel.breakdown import BOUNDS, JOULES, SECONDS
+from perfmodel.breakdown import BOUNDS, JOULES, SECONDS, bound
 from perfmodel.errors import InputError
 from perfmodel.inference.serving import Service
 from perfmodel.kernels import catalogue
@@ -42,6 +42,18 @@ def test_results_are_columns_of_a_table():
 def test_a_result_of_vmap_has_a_row_for_each_place():
     many = jax.vmap(priced)(jnp.array([1.0, 1e9]))
     assert pm.as_rows(many) == pm.as_rows([jax.tree.map(lambda x, i=i: x[i], many) for i in (0, 1)])
+
+
+def test_what_is_read_off_a_result_of_vmap_has_its_shape():
+    """Also inside of jit, and with a gradient: each place has its own."""
+    sizes = jnp.array([1.0, 1e9])
+    many, alone = jax.jit(jax.vmap(priced))(sizes), [priced(size) for size in sizes]
+    assert many.energy.tolist() == pytest.approx([float(one.energy) for one in alone])
+    for name, seconds in many.by_term().items():
+        assert seconds.tolist() == pytest.approx([float(one.by_term()[name]) for one in alone])
+    assert bound(many) == [bound(one) for one in alone] == ["latency", "memory"]
+    slopes = jax.jacobian(lambda x: jax.vmap(priced)(x).energy)(sizes)
+    assert slopes[0, 1] == slopes[1, 0] == 0 and bool(jnp.all(jnp.diag(slopes) > 0))
 
 
 def service(size: Any) -> Service:

@@ -19,7 +19,7 @@ from perfmodel.resources import Resources
 from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import Work, price
 from perfmodel.smooth import whole
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import Number, Transformer
 
@@ -69,8 +69,8 @@ class Cost(AbstractResult):
         return self.breakdown.time
 
     @property
-    def energy(self) -> Scalar:
-        """Of all chips, in J."""
+    def energy(self) -> Values:
+        """Of all chips, in J; of many passes together an array."""
         return self.breakdown.energy
 
     def as_dict(self) -> Plain:

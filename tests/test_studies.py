@@ -67,7 +67,9 @@ def test_the_command_writes_an_answer_its_table_and_its_figure(tmp_path):
 def test_names_and_numbers_of_claims_are_those_of_the_modules():
     assert [study.name for study in studies()] == names()
     assert len({study.question for study in studies()}) == len(names())
-    assert find("q2").name == "capacity" and find("Peak_Bandwidth").question == "Q1"
+    assert (
+        find("q2").name == find("2").name == "capacity" and find("Peak_Bandwidth").question == "Q1"
+    )
 
 
 def test_an_unknown_study_names_those_that_there_are():

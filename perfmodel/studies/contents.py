@@ -40,8 +40,8 @@ def find(name: str) -> Study:
     - `InputError`: for an unknown one, with the nearest.
     """
     found = studies()
-    claims = {fold(study.question): study.name for study in found}
-    wanted = claims.get(fold(name)) or word_of(name, names(), "study")
+    claims = {fold(study.question).removeprefix("q"): study.name for study in found}
+    wanted = claims.get(fold(name).removeprefix("q")) or word_of(name, names(), "study")
     return next(study for study in found if study.name == wanted)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from perfmodel.errors import InputError
 from perfmodel.interface.commands.options import Json, Report, check_places, study_names
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
@@ -33,6 +34,7 @@ def study(
     from perfmodel.studies.contents import find, studies
 
     if list_ or not name:
+        _check_alone(name, list_, out or report)
         show_list("Studies", *shown.listing(studies()), json_)
         return
     asked = find(name)
@@ -53,3 +55,14 @@ def study(
     show_table(f"{asked.question}: {asked.title}", list(answer.table.names), shown.cells(answer))
     say(*(f"Caveat: {caveat}" for caveat in answer.caveats))
     say(*(f"Written: {path}" for path in written))
+
+
+def _check_alone(name: str, list_: bool, place: Path | None) -> None:
+    """A list is no answer: it has no name, and writes no file."""
+    if list_ and name:
+        raise InputError(f"--list shows all studies, not {name[:40]!r}; leave out one of the two.")
+    if place is not None:
+        raise InputError(
+            "a study is missing, so there is nothing to write; "
+            "give its name before --out or --report: `perfmodel study --list` shows them."
+        )

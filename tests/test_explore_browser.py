@@ -181,7 +181,7 @@ def test_a_search_is_started_watched_and_stopped(browser: Any, address: str):
     page = opened(browser, address + SMALL, width=390)
     page.get_by_text("Search a better chip").click()
     page.get_by_test_id("stBaseButton-primary").get_by_text("search", exact=True).click()
-    page.get_by_text("step ").wait_for(timeout=PATIENCE)
+    page.get_by_text("of at most ").wait_for(timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     page.get_by_role("button", name="stop", exact=True).click()
     page.get_by_role("button", name="search", exact=True).and_(page.locator(":enabled")).wait_for(

@@ -64,8 +64,8 @@ class Cost(AbstractResult):
     labels: tuple[str, ...] = eqx.field(static=True)
 
     @property
-    def time(self) -> Scalar:
-        """In s."""
+    def time(self) -> Values:
+        """In s; of many passes together an array."""
         return self.breakdown.time
 
     @property

@@ -1,6 +1,9 @@
-"""The accuracy of the shipped parameters, and the parameters themselves, as a page of the documents.
+"""The accuracy by protocol, as shipped, and the parameters themselves, as a page of the documents.
 
 Run: python -m benchmarks.accuracy --out docs/accuracy.md
+
+With `--protocol validation/protocol.csv`, which `perfmodel validate --protocol full --out validation`
+wrote, the kept result takes over its lines first.
 """
 
 import argparse
@@ -9,19 +12,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import protocol
 from perfmodel.files import write_whole
 from perfmodel.hardware.efficiency import parameters
 from perfmodel.library.efficiency import FAMILIES, FITTED, SERVING, SMOOTH, key
 
 HEAD = """# Accuracy
 
-How far are predictions from measurements that no fit has seen? Each row is a table of measured
-kernels (`aiconfigurator-core` 0.12.0): at most 2,000 of its shapes train, and at most 10,000 of those
-that a hash of the shape held out before the first fit are predicted. `smooth` is the form without a
-framework's rules, fitted to the fastest of the frameworks. `coverage` is the share of held-out rows
-inside the 90 % interval. This page is written by `python -m benchmarks.accuracy` from the reports in
-`calibration/fitted`.
+How far are predictions from measurements that no fit has seen? All rows are measured kernels
+(`aiconfigurator-core` 0.12.0); a hash of the shape held them out before the first fit. What the figures
+mean, and what is behind those that are missed: [Validation](validate.md). This page is written by
+`python -m benchmarks.accuracy`.
+"""
 
+TABLES = """
+## Table by table, as shipped
+
+Each row is a table of measured kernels: at most 2,000 of its shapes train, and at most 10,000 of those
+that are held out are predicted. `smooth` is the form without a framework's rules, fitted to the
+fastest of the frameworks. `coverage` is the share of held-out rows inside the 90 % interval. From the
+reports of the fits in `calibration/fitted`.
 """
 
 PARAMETERS = """
@@ -78,7 +88,7 @@ def accuracy() -> Iterator[str]:
         reports(), key=lambda r: (r.op, r.chip, r.formats, r.framework == SMOOTH, r.framework)
     )
     for op in dict.fromkeys(row.op for row in rows):
-        yield f"\n## {op}\n\n"
+        yield f"\n### {op}\n\n"
         yield "| chip | format | framework | train | held out | mean | median | p90 | bias | coverage |\n"
         yield "|---|---|---|---|---|---|---|---|---|---|\n"
         yield from (_line(row) for row in rows if row.op == op)
@@ -105,16 +115,19 @@ def values() -> Iterator[str]:
 
 def page() -> str:
     """The whole page."""
-    return "".join(
-        [HEAD.rstrip() + "\n", *accuracy(), PARAMETERS.rstrip() + "\n", *values(), TAKEAWAY]
-    )
+    parts = [HEAD, *protocol.sections(), TABLES, *accuracy(), PARAMETERS.rstrip() + "\n", *values()]
+    return "".join([*parts, TAKEAWAY])
 
 
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write")
-    write_whole(parser.parse_args().out, page().encode())
+    parser.add_argument("--protocol", type=Path, help="protocol.csv of a newer run, to keep")
+    asked = parser.parse_args()
+    if asked.protocol is not None:
+        protocol.keep(asked.protocol)
+    write_whole(asked.out, page().encode())
 
 
 if __name__ == "__main__":

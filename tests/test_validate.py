@@ -27,7 +27,7 @@ from perfmodel.calibration.splits import (
 from perfmodel.calibration.unseen import bare, start
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
-from perfmodel.interface import musts
+from perfmodel.interface import kept, musts
 from perfmodel.interface import validate as report
 from perfmodel.kernels.rows import Key
 from perfmodel.library.efficiency import FITTED, WIDER, from_file, read_fitted, read_prior
@@ -289,6 +289,10 @@ def test_the_command_draws_parity_and_residuals(small, tmp_path: Path):
     for name in ("parity.png", "residuals.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "rows").glob("*.csv"))) == 1
+    (line,) = kept.read(tmp_path / "protocol.csv")
+    (record,) = json.loads((tmp_path / "validate.json").read_text())["kernels"]
+    assert line["date"] == record["date"] and line["n"] == record["n"]
+    assert line["mape"] == pytest.approx(record["mape"], abs=1e-4) and line["forest_mape"] is None
 
 
 def test_a_wrong_word_is_one_sentence(tmp_path: Path):
@@ -354,6 +358,29 @@ def test_every_line_of_the_table_has_records_that_hold():
         asked = {"op": must.ops[0], "chip": chip, "dtype": dtype, "routing": must.routing}
         framework = "nccl" if must.ops[0] == "all_reduce" else "trtllm"
         assert must.holds(record(split=must.split, framework=framework, **asked)), must.name
+
+
+# What is kept
+
+
+def whole(**changes) -> dict:
+    figures = {"train": 0, "n": 5, "median": 0.1, "p90": 0.2, "bias": -0.01}
+    return record(**figures, date="2026-01-01", version="1") | changes
+
+
+def test_a_newer_run_takes_the_place_of_its_own_lines_alone(tmp_path: Path):
+    path = tmp_path / "protocol.csv"
+    kept.write(path, [whole(), whole(chip="l40s"), whole(split="framework")])
+    old = kept.read(path)
+    assert old == [whole(), whole(chip="l40s")]
+    found = kept.merged(old, [whole(mape=0.01, date="2026-02-01")])
+    assert [one["mape"] for one in found] == [0.01, 0.06]
+
+
+def test_another_table_is_no_result_of_the_protocol(tmp_path: Path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="has no column op"):
+        kept.read(tmp_path / "x.csv")
 
 
 def test_a_failed_table_is_named_and_the_run_goes_on(small, monkeypatch: pytest.MonkeyPatch):

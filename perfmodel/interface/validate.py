@@ -1,5 +1,6 @@
 """The protocol as a report: run section by section, and written as it goes."""
 
+import datetime
 import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -17,9 +18,9 @@ from perfmodel.calibration.splits import Job, Protocol, Unit, jobs, read, units
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv, write_whole
-from perfmodel.interface import plots, technology
+from perfmodel.interface import kept, plots, technology
 from perfmodel.interface.musts import Record
-from perfmodel.interface.versions import versions
+from perfmodel.interface.versions import version, versions
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.rows import word_of
 from perfmodel.library.chip import find_chip
@@ -35,7 +36,7 @@ class Request(NamedTuple):
     - `source`: `aiconfigurator`, or a path to its wheel or checkout.
     - `chips`, `ops`: names of the protocol's; empty: all of them. `technology` among `ops` asks for
       area, power and cost of chips, alone or beside others.
-    - `json`: file of the report; `out`: folder of the pictures and of every row.
+    - `json`: file of the report; `out`: folder of the pictures, of every row, and of a line for each table.
     - `resume`: keep what the report already holds.
     """
 
@@ -86,8 +87,13 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
             _finished(unit.name, request, report)
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
     if request.out is not None:
+        kept.write(request.out / KEPT, report["kernels"])
         pictures(request.out)
     return report
+
+
+KEPT = "protocol.csv"
+"""Name of the file, in `--out`, that has a line for each table."""
 
 
 TECHNOLOGY = "technology"
@@ -135,7 +141,7 @@ def _job(job: Job, request: Request, report: Record) -> None:
     except InputError as error:
         report["skipped"].append({"job": job.name, "reason": str(error)})
     else:
-        report["kernels"] += [_rounded(record) for record in found.records]
+        report["kernels"] += [_rounded(record) | _stamp() for record in found.records]
         if request.out is not None and found.rows:
             _write_rows(request.out, job, found.rows)
     _finished(job.name, request, report)
@@ -149,6 +155,11 @@ def _finished(name: str, request: Request, report: Record) -> None:
 
 def _rounded(record: Record) -> Record:
     return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()}
+
+
+def _stamp() -> Record:
+    """When, and by which version: a report may come from several days."""
+    return {"date": datetime.date.today().isoformat(), "version": version("perfmodel")}
 
 
 def _begun(request: Request) -> Record:

@@ -71,6 +71,21 @@ def test_help_shows_an_example(command: str):
     assert f"Example: perfmodel {command}" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "explore"])
+def test_every_command_speaks_json(command: str):
+    assert "--json" in run(*command.split(), "--help")[1]
+
+
+def test_json_is_all_that_stands_on_stdout(tmp_path: Path):
+    (tmp_path / "in.csv").write_text("op,chip,dtype,m,n,k\ngemm,h100,bf16,1,,1\n")
+    out, page = tmp_path / "out.csv", tmp_path / "page.html"
+    words = ["predict", "kernels", tmp_path / "in.csv", "--out", out, "--report", page, "--json"]
+    status, said, _ = run(*words)
+    found = json.loads(said)
+    assert status == 0 and found.pop("first_error").startswith("n is missing")
+    assert found == {"out": str(out), "rows": 1, "errors": 1} and page.exists()
+
+
 def test_help_lists_every_command():
     status, out, _ = run("--help")
     assert status == 0

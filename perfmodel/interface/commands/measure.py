@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import Out, check_places, listed
-from perfmodel.interface.terminal import bar, say
+from perfmodel.interface.commands.options import Json, Out, check_places, listed
+from perfmodel.interface.terminal import bar, say, show_json
 
 
 def measure(
@@ -25,6 +25,7 @@ def measure(
     seconds: Annotated[float, typer.Option(min=1, help="For all of it, about.")] = 180,
     seed: Annotated[int, typer.Option(min=0, help="Of the shapes.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the rows OUT holds.")] = False,
+    json_: Json = False,
 ) -> None:
     """Time this machine's own kernels with JAX, and write the rows that `calibrate` reads.
 
@@ -37,5 +38,8 @@ def measure(
     asked = Asked(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)
     with bar("kernels") as update:
         found = run(asked, out, resume, update)
+    if json_:
+        show_json({"out": str(out)} | found._asdict())
+        return
     say(f"{found.rows} rows in {out}, {found.new} of them new.")
     say(*found.failed[:3], advice(found, out))

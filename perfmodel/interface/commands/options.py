@@ -1,11 +1,11 @@
 """Options that commands share, and what they come to."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from perfmodel.interface.terminal import console, say
+from perfmodel.interface.terminal import console, say, show_json
 
 Out = Annotated[Path, typer.Option("--out", help="File to write.")]
 Folder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
@@ -17,7 +17,7 @@ Report = Annotated[
     Path | None,
     typer.Option("--report", help="Page to write (.html): tables, pictures, sources."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables or sentences.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File of the report to write.")]
 ReportFolder = Annotated[
     Path | None,
@@ -71,12 +71,31 @@ def show_definitions() -> None:
         console.print(f"{word}: {meaning}.", style="dim", soft_wrap=True)
 
 
-def write_report(path: Path, page: Any) -> None:
+class Outcome(NamedTuple):
+    """What a file holds: how many rows, how many of them with an error, and the first error."""
+
+    rows: int
+    errors: int
+    first_error: str
+
+
+def show_outcome(out: Path, found: Outcome, json_: bool) -> None:
+    """Print what a file holds."""
+    if json_:
+        show_json({"out": str(out)} | found._asdict())
+        return
+    say(f"{found.rows:,} rows in {out}, {found.errors:,} with an error.")
+    if found.errors:
+        say(f"The first: {found.first_error}")
+
+
+def write_report(path: Path, page: Any, silent: bool = False) -> None:
     """Write a page, and say where it is."""
     from perfmodel.interface.report import write_report as write
 
     write(path, page)
-    say(f"The report is {path}.")
+    if not silent:
+        say(f"The report is {path}.")
 
 
 def chip_names(begun: str) -> list[str]:

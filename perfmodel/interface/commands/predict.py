@@ -7,14 +7,17 @@ import typer
 
 from perfmodel.interface.commands.options import (
     Calibration,
+    Json,
     Out,
+    Outcome,
     Report,
     check_places,
     fitted,
     show_definitions,
+    show_outcome,
     write_report,
 )
-from perfmodel.interface.terminal import bar, say
+from perfmodel.interface.terminal import bar
 
 
 def predict_kernels(
@@ -31,6 +34,7 @@ def predict_kernels(
         ),
     ] = False,
     report: Report = None,
+    json_: Json = False,
 ) -> None:
     """Predict the time of kernels, with a 90 % interval and what binds.
 
@@ -41,11 +45,11 @@ def predict_kernels(
     check_places(file=out, report=report)
     with bar("kernels") as update:
         result = run(rows, out, fitted(calibration), not cold, update)
-    _said(out, result.error)
+    show_outcome(out, _outcome(result.error), json_)
     if report is not None:
         from perfmodel.interface.pages import kernels_page
 
-        write_report(report, kernels_page(rows, out))
+        write_report(report, kernels_page(rows, out), silent=json_)
 
 
 def predict_serving(
@@ -56,6 +60,7 @@ def predict_serving(
     out: Out,
     calibration: Calibration = None,
     report: Report = None,
+    json_: Json = False,
 ) -> None:
     """Predict TTFT, TPOT, throughput, energy and price of served models.
 
@@ -72,16 +77,15 @@ def predict_serving(
     check_places(file=out, report=report)
     with bar("rows alike") as update:
         result = run(rows, out, fitted(calibration), update)
-    _said(out, result["error"])
-    show_definitions()
+    show_outcome(out, _outcome(result["error"]), json_)
+    if not json_:
+        show_definitions()
     if report is not None:
         from perfmodel.interface.pages import serving_page
 
-        write_report(report, serving_page(rows, out))
+        write_report(report, serving_page(rows, out), silent=json_)
 
 
-def _said(out: Path, found: Any) -> None:
-    wrong = [str(error) for error in found if error]
-    say(f"{len(found)} rows in {out}, {len(wrong)} with an error.")
-    if wrong:
-        say(f"The first: {wrong[0]}")
+def _outcome(errors: Any) -> Outcome:
+    wrong = [str(error) for error in errors if error]
+    return Outcome(len(errors), len(wrong), wrong[0] if wrong else "")

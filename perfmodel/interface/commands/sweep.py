@@ -7,12 +7,15 @@ import typer
 
 from perfmodel.interface.commands.options import (
     Calibration,
+    Json,
+    Outcome,
     Report,
     check_places,
     fitted,
+    show_outcome,
     write_report,
 )
-from perfmodel.interface.terminal import bar, say
+from perfmodel.interface.terminal import bar
 
 
 def sweep(
@@ -25,6 +28,7 @@ def sweep(
     ] = False,
     calibration: Calibration = None,
     report: Report = None,
+    json_: Json = False,
 ) -> None:
     """Predict every point of a grid of chips, models, plans and traffic: millions of them.
 
@@ -44,10 +48,8 @@ def sweep(
     check_places(report=report)
     with bar("points") as update:
         found = run(grid, out, fitted(calibration), resume, update)
-    say(f"{found.points:,} points in {out}, {found.wrong:,} with an error.")
-    if found.wrong:
-        say(f"The first: {found.first}")
+    show_outcome(out, Outcome(found.points, found.wrong, found.first), json_)
     if report is not None:
         from perfmodel.interface.sweep_page import sweep_page
 
-        write_report(report, sweep_page(grid, out))
+        write_report(report, sweep_page(grid, out), silent=json_)

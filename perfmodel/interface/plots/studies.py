@@ -3,7 +3,15 @@
 from typing import Any
 
 from perfmodel.interface.plots import Cell, crossover
-from perfmodel.interface.plots.theme import EDGE, HEIGHT, WIDTH, altair, colours_of, rows_of
+from perfmodel.interface.plots.theme import (
+    EDGE,
+    HEIGHT,
+    WIDTH,
+    altair,
+    chip_scales,
+    colours_of,
+    rows_of,
+)
 from perfmodel.studies.answer import Axis, Figure
 
 
@@ -29,6 +37,10 @@ def _kind(figure: Figure, axis: Axis) -> str:
     return f"{axis.column}:{'Q' if numbers else 'N'}"
 
 
+def _names(figure: Figure, axis: Axis) -> list[str]:
+    return list(dict.fromkeys(row[axis.column] for row in figure.rows))
+
+
 def _scale(axis: Axis) -> Any:
     log = {"type": "log", "nice": False, "padding": EDGE}
     return altair().Scale(**(log if axis.log else {"nice": True}))
@@ -37,10 +49,8 @@ def _scale(axis: Axis) -> Any:
 def _place(figure: Figure, axis: Axis, channel: Any) -> Any:
     field = _kind(figure, axis)
     if field.endswith(":N"):
-        order = list(dict.fromkeys(row[axis.column] for row in figure.rows))
-        return channel(
-            field, title=axis.label or None, sort=order, axis=altair().Axis(labelLimit=400)
-        )
+        title, order = axis.label or None, _names(figure, axis)
+        return channel(field, title=title, sort=order, axis=altair().Axis(labelLimit=400))
     return channel(field, title=axis.label, scale=_scale(axis))
 
 
@@ -51,9 +61,11 @@ def _colour(figure: Figure) -> Any:
         kind = "log" if figure.colour.log else "linear"
         scale = alt.Scale(type=kind, scheme="viridis")
         return alt.Color(field, title=figure.colour.label, scale=scale)
-    domain = list(dict.fromkeys(row[figure.colour.column] for row in figure.rows))
+    domain = _names(figure, figure.colour)
     scale = alt.Scale(domain=domain, range=colours_of(domain))
-    legend = alt.Legend(labelLimit=320, symbolOpacity=1)  # also where a band is pale
+    legend = alt.Legend(
+        labelLimit=320, symbolOpacity=1, symbolStrokeWidth=0
+    )  # also where a band is pale
     return alt.Color(field, title=figure.colour.label, scale=scale, legend=legend)
 
 
@@ -68,7 +80,10 @@ def _axes(figure: Figure) -> dict[str, Any]:
 
 def _lines(figure: Figure) -> list[Any]:
     chart, axes = _chart(figure), _axes(figure)
-    layers = [chart.mark_line(strokeWidth=2, point=True).encode(**axes)]
+    names = _names(figure, figure.colour)
+    _, shape, dash = chip_scales(names, figure.colour.label, figure.colour.column)
+    dots = chart.mark_point(filled=True, size=40, opacity=1).encode(**axes, shape=shape)
+    layers = [chart.mark_line(strokeWidth=2).encode(**axes, strokeDash=dash), dots]
     if figure.band is not None:
         alt, (low, high) = altair(), figure.band
         edge = alt.Y(f"{low}:Q", scale=_scale(figure.y), title=figure.y.label)

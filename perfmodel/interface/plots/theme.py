@@ -88,18 +88,20 @@ def colours_of(names: Sequence[str]) -> list[str]:
     return found
 
 
-def chip_scales(names: Sequence[str], title: str = "chip") -> tuple[Any, Any, Any]:
-    """Colour, shape and dash of chips, in one legend."""
-    alt, count = altair(), len(names)
+def chip_scales(
+    names: Sequence[str], title: str = "chip", column: str = "name"
+) -> tuple[Any, Any, Any]:
+    """Colour, shape and dash of the chips of a column, in one legend."""
+    alt, count, field = altair(), len(names), f"{column}:N"
 
     def scale(values: Sequence[Any]) -> Any:
         return alt.Scale(domain=list(names), range=[values[i % len(values)] for i in range(count)])
 
     dashes = [list(dash) for dash in DASHES]
     return (
-        alt.Color("name:N", scale=scale(colours_of(names)), title=title),
-        alt.Shape("name:N", scale=scale(SHAPES), title=title),
-        alt.StrokeDash("name:N", scale=scale(dashes), title=title),
+        alt.Color(field, scale=scale(colours_of(names)), title=title),
+        alt.Shape(field, scale=scale(SHAPES), title=title),
+        alt.StrokeDash(field, scale=scale(dashes), title=title),
     )
 
 

@@ -141,7 +141,18 @@ def test_a_sweep_has_a_page_of_its_best_points(tmp_path: Path):
     assert _front(table.slice(0, 3)) == [(100.0, 2.0, 1.0), (50.0, 1.0, 2.0)]
     pyarrow.csv.write_csv(table, tmp_path / "out.csv")
     text = as_html(sweep_page(tmp_path / "grid.toml", tmp_path / "out.csv"))
-    assert alone(text) and "3 of 4 points" in text and "The cheapest" in text and "<svg" in text
+    assert alone(text) and "3 of 4 points" in text and "The cheapest" in text
+    assert "8 x h100-sxm, llama-3.1-8b" in text
+
+
+def test_a_page_of_chips_alone_has_no_empty_tables():
+    from perfmodel.interface.pages import validate_page
+
+    chip = {"chip": "WSE-3", "quantity": "die_area_mm2", "kind": "wafer"}
+    chip |= {"predicted": 41_630.0, "known": 46_225.0}
+    text = as_html(validate_page({"kernels": [], "technology": [chip]}, [], []))
+    assert alone(text) and "46,225" in text and "-10 %" in text
+    assert "random forest" not in text and "perfmodel chips NAME" in text
 
 
 @pytest.mark.slow

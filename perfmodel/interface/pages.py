@@ -215,22 +215,23 @@ def _by_set(known: Sequence[made.Row]) -> dict[str, tuple[str, list[plots.Point]
 
 
 def validate_page(report: musts.Record, notes: list[str], charts: list[Any]) -> Page:
-    """How far off kernels are that no fit has seen."""
-    records = report["kernels"]
+    """How far off kernels and chips are that no fit has seen."""
+    records, chips = report["kernels"], report["technology"]
     tables = [
-        Table("What must be reached", musts.SUMMARY, musts.summary(records)),
-        Table("Rows that no fit has seen", musts.TABLE, musts.lines(records)),
-        Table("Technology", technology.SUMMARY, technology.summary(report["technology"])),
-        Table(
-            "Chips that a fit has not seen",
-            technology.TABLE,
-            technology.lines(report["technology"]),
-        ),
+        Table("Kernels: what must be reached", musts.SUMMARY, musts.summary(records)),
+        Table("Kernels, table by table", musts.TABLE, musts.lines(records)),
+        Table("Chips: what must be reached", technology.SUMMARY, technology.summary(chips)),
+        Table("Chips, one by one", technology.TABLE, technology.lines(chips)),
     ]
-    said = [
-        "Errors on rows that no fit has seen, beside a roofline, a random forest, and frameworks."
-    ]
-    parts: list[Table | Picture] = [*tables, *map(Picture, charts)]
-    assumed = (*notes, "Rows are held out by a hash of their shape, before anything is fitted.")
-    source = {"measurements": "aiconfigurator-core 0.12.0 (Apache-2.0), NVIDIA AIConfigurator"}
-    return Page("Kernels that no fit has seen", said, parts, assumed, source, command())
+    said, assumed, sources = [], [*notes], {}
+    if records:
+        said.append("Kernels stand beside a roofline, a random forest, and other frameworks.")
+        assumed.append("Rows are held out by a hash of their shape, before anything is fitted.")
+        sources["measurements"] = "aiconfigurator-core 0.12.0 (Apache-2.0), NVIDIA AIConfigurator"
+    if chips:
+        said.append("Each chip is predicted by constants that were fitted without it.")
+        sources["chips"] = (
+            "the library's files: `perfmodel chips NAME` says where each number is from"
+        )
+    parts = [*(table for table in tables if table.rows), *map(Picture, charts)]
+    return Page("What no fit has seen", said, parts, assumed, sources, command())

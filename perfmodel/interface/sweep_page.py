@@ -100,11 +100,13 @@ def _fronts(table: pa.Table) -> Iterator[plots.Spot]:
         own = known
         for name, value in machine.items():
             own = own.filter(pc.equal(own[name], value))
-        words = [
-            f"{v:g} chips," if isinstance(v, float | int) else str(v) for v in machine.values()
-        ]
         for speed, price, users in _front(own):
-            yield plots.Spot(" ".join(words), speed, price, f"{users:g} users")
+            yield plots.Spot(_name(**machine), speed, price, f"{users:g} users")
+
+
+def _name(chip: str, model: str, n_chips: float | None = None) -> str:
+    """A machine and its model, as in other pictures."""
+    return f"{chip}, {model}" if n_chips is None else f"{n_chips:g} x {chip}, {model}"
 
 
 def _front(table: pa.Table) -> list[tuple[float, float, float]]:

@@ -99,12 +99,16 @@ def lines(found: Iterable[Record]) -> list[tuple[str, ...]]:
         (
             one["chip"],
             one["quantity"],
-            f"{one['predicted']:.4g}",
-            f"{one['known']:.4g}",
+            _number(one["predicted"]),
+            _number(one["known"]),
             f"{100 * error(one):+.0f} %",
         )
         for one in found
     ]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _percent(share: float) -> str:

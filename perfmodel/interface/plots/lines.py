@@ -105,7 +105,8 @@ def front(spots: Sequence[Spot], title: str, axes: tuple[str, str], marked: str 
     """
     alt = altair()
     names = list(dict.fromkeys(spot.name for spot in spots))
-    plain = {"symbolStrokeWidth": 0}  # a dashed edge would fray the shapes of the legend
+    # A dashed edge would fray the shapes of the legend.
+    plain = {"symbolStrokeWidth": 0, "labelLimit": 320}
     colour, shape, dash = (one.legend(**plain) for one in chip_scales(names, "machine"))
     values = [
         spot._asdict() | {"order": i, "size": 190 if spot.label == marked else 55}

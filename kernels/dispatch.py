@@ -23,6 +23,8 @@ Read in their sources, and seen in their measured times:
   fills. vLLM leaves an fp8 cache on Ampere and Ada to it.
 - SGLang prompts in fp8 on Ada run its Triton kernel (`extend_attention`): no folding, tiles of 64 rows,
   and windows masked tile by tile: what a window hides is scored, and only its products are skipped.
+- Mixtures of the `trtllm_gen` kernels take tiles of as many rows as all tokens give to each expert here,
+  also those that go to other ranks (`computeSelectedTileN`): with experts spread out, mostly padding.
 - Frameworks all-reduce vectors with kernels of their own up to some size, and with NCCL beyond.
 - cuBLAS on Ada leaves k whole where there is little to do, and for up to 16 rows where the columns
   give 20 tiles: seen in its times, which jump four times over.
@@ -102,6 +104,34 @@ def tile_rows(backend: Backend, rows: Values, head_dim: Scalar) -> Values:
         tall = jnp.where((rows > FULL / 2) & (head_dim < 256), FULL, FULL / 2)
         return jnp.where(rows > FULL / 8, tall, FULL / 8)
     return jnp.full_like(rows, ROWS.get(backend, FULL))
+
+
+EXPERT_ROWS = (16.0, 32.0, 64.0, 128.0)
+"""Rows of the tiles tried in a mixture: an expert's tokens are padded to them."""
+
+LEAST_ROWS = 8.0
+
+MOST_ROWS = {"nvfp4": 256.0, "w4a8_mxfp4": 256.0, "w4a16_mxfp4": 64.0}
+"""Between what the `trtllm_gen` mixtures take rows of a tile; up to 128 in other formats."""
+
+NEAR = (0.5, 1.0, 2.0, 4.0)
+"""Tiles tried by vLLM and SGLang, over the one that is expected (`computeSelectedTileN`)."""
+
+OTHERS = ("bf16", "fp8", "fp8_block", "nvfp4")
+"""Formats whose mixtures TensorRT-LLM leaves to other kernels there: CUTLASS and DeepGEMM."""
+
+
+def expert_rows(plan: Plan, expected: Scalar) -> Values:
+    """Rows of a mixture's tiles: those tried, or those near what is expected before tokens are routed.
+
+    - `expected`: pairs of token and expert of all ranks, over the experts of one.
+    """
+    own = plan.framework == "trtllm"
+    if plan.backend != "trtllm_gen" or (own and plan.weights in OTHERS):
+        return jnp.array(EXPERT_ROWS)
+    guess = jnp.maximum(expected, 1.0)
+    near = _power_of_two(guess) * guess * jnp.array((1.0,) if own else NEAR)
+    return jnp.clip(near, LEAST_ROWS, MOST_ROWS.get(plan.weights, FULL))
 
 
 LITTLE = 4.6e6

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MixtureEfficiency
+from perfmodel.kernels.dispatch import expert_rows
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.kernels.routing import ROUTINGS, loads
@@ -18,9 +19,6 @@ from perfmodel.roofline import Work
 from perfmodel.smooth import whole
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-
-ROWS = (16.0, 32.0, 64.0, 128.0)
-"""Rows of the tiles tried: an expert's tokens are padded to them."""
 
 COLUMNS = 128.0
 
@@ -57,8 +55,9 @@ def mixture(
     moved = _moved(plan, tokens, pairs, hidden, columns, wide)
     reads = home.traffic(weights)
     even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
-    heights = _heights(plan, pairs, local, even)
-    tiles = _tiles(chip, plan, heights, pairs, hidden, columns, wide)
+    rows = expert_rows(plan, tokens * active * ranks / experts)
+    heights = _heights(plan, rows, pairs, local, even)
+    tiles = _tiles(chip, plan, rows, heights, pairs, hidden, columns, wide)
     launched, inside = chip.execution == "launched", on_chip(chip, moved.total)
     return Work(
         demand=Resources(
@@ -124,9 +123,8 @@ def _passes(chip: Chip, fitted: MixtureEfficiency, moved: Moved) -> Scalar:
     return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.cached + 1.0))
 
 
-def _heights(plan: Plan, pairs: Scalar, local: Scalar, even: Scalar) -> Values:
+def _heights(plan: Plan, rows: Values, pairs: Scalar, local: Scalar, even: Scalar) -> Values:
     """Tiles that the rows of all experts fill: each expert pads its last one, half of it on average."""
-    rows = jnp.array(ROWS)
     alike = local * whole(pairs / local / rows, plan.exact)
     uneven = jnp.maximum(local, pairs / rows + local / 2)
     return even * alike + (1 - even) * uneven
@@ -148,6 +146,7 @@ class Tiles(NamedTuple):
 def _tiles(
     chip: Chip,
     plan: Plan,
+    rows: Values,
     heights: Values,
     pairs: Scalar,
     hidden: Scalar,
@@ -156,7 +155,6 @@ def _tiles(
 ) -> Tiles:
     if chip.execution != "launched":
         return Tiles(jnp.ones(()), jnp.zeros(()), jnp.zeros(()))
-    rows = jnp.array(ROWS)
     up = heights * whole(wide * columns / COLUMNS, plan.exact)
     down = heights * whole(hidden / COLUMNS, plan.exact)
     steps = up * hidden + down * columns

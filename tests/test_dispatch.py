@@ -5,7 +5,16 @@ import pytest
 
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.collective import collective
-from perfmodel.kernels.dispatch import Cut, decode_cut, leaves_whole, prompt_parts, reduces_itself
+from perfmodel.kernels.dispatch import (
+    EXPERT_ROWS,
+    Cut,
+    decode_cut,
+    expert_rows,
+    leaves_whole,
+    prompt_parts,
+    reduces_itself,
+)
+from perfmodel.kernels.feed_forward import mixture
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
@@ -100,6 +109,36 @@ def test_cublas_on_ada_leaves_k_whole_where_there_is_little_to_do(
     plan = Plan(framework="vllm", library=library("vllm", "ada"))
     assert leaves_whole(plan, *map(as_scalar, (m, n, k))) == whole
     assert not leaves_whole(Plan(framework="vllm"), *map(as_scalar, (m, n, k)))
+
+
+@pytest.mark.parametrize(
+    ("framework", "weights", "expected", "rows"),
+    [
+        ("trtllm", "w4a8_mxfp4", 40, [64]),
+        ("trtllm", "w4a8_mxfp4", 1000, [256]),
+        ("vllm", "nvfp4", 40, [32, 64, 128, 256]),
+        ("sglang", "fp8_block", 40, [32, 64, 128, 128]),
+        ("vllm", "bf16", 0.1, [8, 8, 8, 8]),
+        ("trtllm", "nvfp4", 40, list(EXPERT_ROWS)),
+    ],
+)
+def test_mixtures_on_blackwell_take_tiles_for_an_even_share_of_all_tokens(
+    framework: Framework, weights: str, expected: float, rows: list[float]
+):
+    plan = Plan(framework=framework, weights=weights, backend="trtllm_gen")
+    # Of 8 rows, 64 and so on: 40 pairs for each expert fill the next power of two.
+    assert expert_rows(plan, as_scalar(expected)).tolist() == rows
+
+
+def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
+    plan = Plan(framework="trtllm", weights="w4a8_mxfp4", backend="trtllm_gen", expert=8)
+    sizes = [as_scalar(x) for x in (256, 4096, 2048, 8, 256, 1, 8, 0)]
+    share = mixture(load_chip("b200-sxm", plan), plan, *sizes).shares.matrix
+    alone = expert_rows(plan, as_scalar(256 * 8 / 256))
+    # An expert gets 8 tokens, in tiles of 64 rows.
+    assert share is not None and alone.tolist() == [8]
+    sustained = load_chip("b200-sxm", plan).efficiency.mixture.sustained
+    assert share.tolist() == pytest.approx([float(sustained) * 8 / 64], rel=1e-5)
 
 
 def test_triton_reads_latents_for_sixteen_heads_at_a_time():

@@ -3,7 +3,8 @@
 import pytest
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.feed_forward import ROWS, mixture
+from perfmodel.kernels.dispatch import EXPERT_ROWS
+from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.home import Home, replayed
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.kernels.routing import Load, balanced, loads, power_law, random
@@ -116,7 +117,7 @@ def test_tokens_of_an_expert_are_padded_to_a_tile():
     share = run().shares.matrix
     assert share is not None
     # 16 tokens for each expert, in tiles of 16, 32, 64 and 128 rows.
-    expected = [float(chip.efficiency.mixture.sustained) * 16 / rows for rows in ROWS]
+    expected = [float(chip.efficiency.mixture.sustained) * 16 / rows for rows in EXPERT_ROWS]
     assert share.tolist() == pytest.approx(expected, rel=ROUNDING)
 
 

@@ -193,6 +193,7 @@ def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():
         ({"concurrency": ""}, "give the number of sequences in flight, or requests_per_s"),
         ({"pp": "64"}, "may not be more than the 16 layers of llama-3.2-1b"),
         ({"model": "mixtral-8x7b", "ep": "16"}, "may not be more than the 8 experts"),
+        ({"ep": "4"}, "has no experts; leave it empty"),
         (
             {"tp": "4", "pp": "4", "n_chips": "8"},
             "n_chips is tp x pp x dp; leave one of them empty",

@@ -56,6 +56,10 @@ def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
             f"pp is {row.pp:.0f}, but may not be more than the {given.layers:.0f} layers "
             f"of {row_name(given)}."
         )
+    if row.ep > 1 and np.isnan(given.experts):
+        raise InputError(
+            f"ep is {row.ep:.0f}, but {row_name(given)} has no experts; leave it empty, or give 1."
+        )
     if row.ep > given.experts:
         raise InputError(
             f"ep is {row.ep:.0f}, but may not be more than the {given.experts:.0f} experts "

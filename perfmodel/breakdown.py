@@ -1,6 +1,7 @@
 """What a piece of work costs: seconds and joules by term, and what binds."""
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ class Breakdown(AbstractResult):
 
 def total(parts: Sequence[Breakdown]) -> Breakdown:
     """The cost of `parts`, one after the other."""
-    return functools.reduce(lambda a, b: a + b, parts, Breakdown.zero())
+    return functools.reduce(operator.add, parts) if parts else Breakdown.zero()
 
 
 def bound(cost: Breakdown) -> Any:

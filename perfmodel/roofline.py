@@ -10,6 +10,8 @@ replaces their maximum because kernels overlap their resources imperfectly.
 
 import abc
 import functools
+import itertools
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -123,32 +125,49 @@ def price(machine: AbstractMachine, work: Work) -> Breakdown:
     weights = choose(overlapped + work.latency, work.choice)
     latency = jnp.sum(weights * work.latency)
     time = jnp.sum(weights * (overlapped + work.latency))
-    seconds = _parts(weights, overlapped, terms) | {"latency": latency}
-    demand = _means(weights, dict(work.demand.items()))
+    seconds = jnp.append(_parts(weights, overlapped, list(terms.values())), latency)
+    demand = _means(weights, [value for _, value in work.demand.items()])
     energies = machine.energies(work.dtype)
-    spending = {name: mean * getattr(energies, name) for name, mean in demand.items()}
+    spending = demand * jnp.stack([getattr(energies, name) for name in joules])
+    spending = jnp.append(spending, machine.idle_power * time)
     return Breakdown(
         time=time,
-        seconds=_in_order(SECONDS, seconds),
-        joules=_in_order(JOULES, spending | {"idle": machine.idle_power * time}),
-        demand=_in_order(NAMES, demand),
+        seconds=_in_order(SECONDS, (*terms, "latency"), seconds),
+        joules=_in_order(JOULES, (*joules, "idle"), spending),
+        demand=_in_order(NAMES, tuple(joules), demand),
     )
 
 
-def _means(weights: Values, values: dict[str, Values]) -> dict[str, Scalar]:
+def waiting(machine: AbstractMachine, time: Scalar) -> Breakdown:
+    """What `time` costs in which nothing is done: latency, and idle power."""
+    return Breakdown(
+        time=time,
+        seconds=_in_order(SECONDS, ("latency",), time[None]),
+        joules=_in_order(JOULES, ("idle",), (machine.idle_power * time)[None]),
+        demand=jnp.zeros(len(NAMES)),
+    )
+
+
+def _means(weights: Values, values: Sequence[Values]) -> Float[Array, " values"]:
     """Each value averaged over the alternatives."""
-    rows = jnp.stack([value * weights for value in values.values()])
-    means = jnp.sum(rows, axis=tuple(range(1, rows.ndim)))
-    return {name: means[i] for i, name in enumerate(values)}
+    rows = jnp.stack([value * weights for value in values])
+    return jnp.sum(rows, axis=tuple(range(1, rows.ndim)))
 
 
-def _parts(weights: Values, overlapped: Values, terms: dict[str, Values]) -> dict[str, Scalar]:
+def _parts(weights: Values, overlapped: Values, terms: Sequence[Values]) -> Float[Array, " terms"]:
     """Each term's part of the overlapped time, averaged over the alternatives."""
     scale = jnp.maximum(overlapped, TICK)
-    shares = {name: jnp.square(jnp.square(t / scale)) for name, t in terms.items()}
+    shares = [jnp.square(jnp.square(time / scale)) for time in terms]
     return _means(weights * overlapped, shares)
 
 
-def _in_order(names: tuple[str, ...], values: dict[str, Scalar]) -> Float[Array, " names"]:
-    """Values by name as an array; zero where there is none."""
-    return jnp.stack([values.get(name, as_scalar(0.0)) for name in names])
+def _in_order(
+    names: tuple[str, ...], given: tuple[str, ...], values: Float[Array, " given"]
+) -> Float[Array, " names"]:
+    """Values of the given names, which follow in the same order, among all; zero where there is none."""
+    parts, rest = [], values
+    for present, run in itertools.groupby(names, given.__contains__):
+        size = len(list(run))
+        parts.append(rest[:size] if present else jnp.zeros(size))
+        rest = rest[size:] if present else rest
+    return jnp.concatenate(parts)

@@ -63,20 +63,38 @@ def fill(rooms: list[Scalar], size: Scalar) -> Filled:
     return Filled(home, left, rest)
 
 
-def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Placement:
-    """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan.
+class Sizes(NamedTuple):
+    """Bytes of weights and of cache on one chip, and bytes free; negative: bytes short."""
+
+    weights: Scalar
+    cache: Scalar
+    slack: Scalar
+
+
+def sizes(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Sizes:
+    """What the weights, and the cache of `batch` sequences of `context` tokens, take on one chip of a plan.
 
     Where a cache may overflow into far memory, weights may not: the slack is theirs where it is less.
     """
-    size = weight_bytes(model, plan)
-    cache_size = cache_bytes(model, plan, batch, context)
+    weights, cache = weight_bytes(model, plan), cache_bytes(model, plan, batch, context)
     rooms = [tier.room for tier in chip.tiers]
-    near = [*rooms[:3], 0 * rooms[3]] if plan.overflows else rooms
-    weights = fill(near, size)
-    cache = fill([*weights.left[:3], rooms[3]] if plan.overflows else weights.left, cache_size)
-    slack = sum(rooms, as_scalar(0.0)) - size - cache_size
-    slack = jnp.minimum(slack, sum(near, as_scalar(0.0)) - size)
-    return Placement(weights.home, cache.home, size, cache_size, slack)
+    slack = sum(rooms, as_scalar(0.0)) - weights - cache
+    slack = jnp.minimum(slack, sum(_near(plan, rooms), as_scalar(0.0)) - weights)
+    return Sizes(weights, cache, slack)
+
+
+def _near(plan: Plan, rooms: list[Scalar]) -> list[Scalar]:
+    """Room for weights in each tier."""
+    return [*rooms[:3], 0 * rooms[3]] if plan.overflows else rooms
+
+
+def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Placement:
+    """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan."""
+    size = sizes(chip, plan, model, batch, context)
+    rooms = [tier.room for tier in chip.tiers]
+    weights = fill(_near(plan, rooms), size.weights)
+    left = [*weights.left[:3], rooms[3]] if plan.overflows else weights.left
+    return Placement(weights.home, fill(left, size.cache).home, *size)
 
 
 def weight_bytes(model: Transformer, plan: Plan) -> Scalar:

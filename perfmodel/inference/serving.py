@@ -20,11 +20,12 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import HostEfficiency
-from perfmodel.inference.placement import place
+from perfmodel.inference.placement import sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.roofline import SLOWEST
@@ -61,9 +62,9 @@ class Service(AbstractResult):
     busy: Values = eqx.field(converter=as_values, default=())
 
     @property
-    def energy(self) -> Values:
+    def energy(self) -> Values | np.ndarray | np.floating:
         """Of all chips for one output token, in J; of many services together an array."""
-        return jnp.sum(self.joules, axis=-1)
+        return self.joules.sum(axis=-1)
 
     def as_dict(self) -> Plain:
         """Its numbers by name and unit."""
@@ -129,7 +130,7 @@ def serve(
     batch = in_flight(chip, plan, model, traffic)
     found = steps_of(chip, plan, model, traffic, batch)
     waits = policy(found.steps, chip.efficiency.host, traffic)
-    full = place(chip, plan, model, batch, traffic.prompt + traffic.output)
+    full = sizes(chip, plan, model, batch, traffic.prompt + traffic.output)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
@@ -212,6 +213,6 @@ def in_flight(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> S
 
 def largest_batch(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
     """Sequences of `length` tokens that fit beside the weights; at least one."""
-    one = place(chip, plan, model, plan.data * plan.pipeline, length)
-    room = one.slack + one.cache_size
-    return jnp.maximum(jnp.floor(room / one.cache_size) * plan.data * plan.pipeline, as_scalar(1.0))
+    one = sizes(chip, plan, model, plan.data * plan.pipeline, length)
+    room = one.slack + one.cache
+    return jnp.maximum(jnp.floor(room / one.cache) * plan.data * plan.pipeline, as_scalar(1.0))

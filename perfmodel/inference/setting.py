@@ -92,7 +92,7 @@ def setting(
         query_heads(model_traced),
         fewest_experts(model_traced),
         float(loaded.scale_up.size),
-        float(model_traced.layers),
+        float(shape.layers),
         loaded.execution == "dataflow" and not float(loaded.main.capacity),
     )
 

@@ -15,9 +15,8 @@ from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_tasks, tokens_of
 from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import Task, price_tasks
-from perfmodel.resources import Resources
 from perfmodel.results import AbstractResult, Plain, plain
-from perfmodel.roofline import Work, price
+from perfmodel.roofline import waiting
 from perfmodel.smooth import whole
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
@@ -46,7 +45,7 @@ class Pass(NamedTuple):
     @property
     def runs(self) -> Scalar:
         """Kernels that run, one after the other."""
-        return sum((task.runs for task in self.layers + self.ends), as_scalar(0.0))
+        return jnp.sum(jnp.stack([task.runs for task in self.layers + self.ends]))
 
 
 class Cost(AbstractResult):
@@ -254,5 +253,4 @@ def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scala
 
 def _host(chip: Chip, one: Pass) -> Breakdown:
     """What the host adds to a pass."""
-    latency = host_time(chip.efficiency.host, one.runs, one.sequences)
-    return price(chip, Work(demand=Resources(vector=as_scalar(0.0)), latency=latency, dtype="bf16"))
+    return waiting(chip, host_time(chip.efficiency.host, one.runs, one.sequences))

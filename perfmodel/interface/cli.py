@@ -1,6 +1,7 @@
 """The command line: its commands, and what a mistake or a Ctrl-C comes to."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -46,9 +47,14 @@ for _command in COMMANDS:
     app.command()(_command)
 
 
+MANY_OBJECTS = 100_000
+"""Made between two searches for what nothing refers to: importing and tracing make many, and few cycles."""
+
+
 def main() -> None:
     """Run a command; a mistake of the user is one sentence and exit status 2."""
     _set_compiler()
+    gc.set_threshold(MANY_OBJECTS)
     sys.unraisablehook = _once_more
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _hear)

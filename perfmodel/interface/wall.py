@@ -7,15 +7,18 @@ import jax
 import numpy as np
 
 from perfmodel.breakdown import JOULES
+from perfmodel.compiling import to_run_once
 from perfmodel.errors import InputError
-from perfmodel.hardware.power import Activity, all_in, drawn
+from perfmodel.hardware.parts import Parts
+from perfmodel.hardware.power import Activity, PowerConstants, all_in, drawn
+from perfmodel.hardware.technology import Technology
 from perfmodel.inference.energy import power_at
 from perfmodel.library.chip import chip_file
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import described
 from perfmodel.library.schema import si_or
-from perfmodel.units import Scalar, Values, as_scalar, as_values
+from perfmodel.units import Scalar, Values, as_scalar
 
 
 class Wall(NamedTuple):
@@ -37,10 +40,22 @@ def wall_of(chip: str) -> Wall | None:
         made, parts, _ = described(file)
     except InputError:
         return None
-    static = drawn(parts, as_scalar(file.area.si("m2")), Activity(), made, constants)
-    limit = as_scalar(si_or(file.power.peak, "W"))
-    factors = all_in(made, parts.clock, constants)
-    return Wall(factors, static, limit, load_ownership().around * limit)
+    sizes = as_scalar(file.area.si("m2")), as_scalar(si_or(file.power.peak, "W"))
+    return _wall(made, parts, *sizes, constants, load_ownership().around)
+
+
+@to_run_once
+def _wall(
+    made: Technology,
+    parts: Parts,
+    area: Scalar,
+    limit: Scalar,
+    constants: PowerConstants,
+    around: Scalar,
+) -> Wall:
+    """The same, all together: each operation alone would be compiled."""
+    static = drawn(parts, area, Activity(), made, constants)
+    return Wall(all_in(made, parts.clock, constants), static, limit, around * limit)
 
 
 TOGETHER = 512
@@ -53,7 +68,7 @@ def _joules(wall: Wall, joules: jax.Array, rate: Scalar) -> Scalar:
     return (power + wall.around) / rate
 
 
-_many = jax.jit(jax.vmap(_joules, (None, 0, 0)))
+_many = to_run_once(jax.vmap(_joules, (None, 0, 0)))
 
 
 def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -72,5 +87,5 @@ def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> 
     tokens = np.resize(np.asarray(joules), (whole, len(JOULES)))
     rates = np.resize(np.where(told, rate, 1.0), whole)
     parts = [slice(at, at + TOGETHER) for at in range(0, whole, TOGETHER)]
-    found = [_many(wall, as_values(tokens[at]), as_values(rates[at])) for at in parts]
+    found = [_many(wall, tokens[at], rates[at]) for at in parts]
     return np.where(told, np.concatenate(found)[:count], np.nan)

@@ -95,19 +95,26 @@ class Spot(NamedTuple):
     label: str = ""
 
 
-def front(spots: Sequence[Spot], title: str, axes: tuple[str, str], marked: str = "") -> Any:
+def front(
+    spots: Sequence[Spot],
+    title: str,
+    axes: tuple[str, str],
+    marked: str = "",
+    kind: str = "machine",
+) -> Any:
     """A line of points for each name, on logarithmic axes.
 
     **Arguments:**
 
     - `axes`: titles of both axes, with their units.
     - `marked`: label of the points to be drawn large: where one stands.
+    - `kind`: of what the names are.
     """
     alt = altair()
     names = list(dict.fromkeys(spot.name for spot in spots))
     # A dashed edge would fray the shapes of the legend.
     plain = {"symbolStrokeWidth": 0, "labelLimit": 320}
-    colour, shape, dash = (one.legend(**plain) for one in chip_scales(names, "machine"))
+    colour, shape, dash = (one.legend(**plain) for one in chip_scales(names, kind))
     values = [
         spot._asdict() | {"order": i, "size": 190 if spot.label == marked else 55}
         for i, spot in enumerate(spots)

@@ -246,12 +246,12 @@ def test_hbm_that_is_not_bought_is_counted():
     np.testing.assert_allclose(found, [0.5, 0.0, 0.0])
 
 
-def test_searched_machines_cross_where_sram_is_nowhere_dearer():
-    from perfmodel.studies.designed import Designed, cheapest, crossing
+def test_searched_machines_of_sram_are_cheaper_where_their_front_is_lower_or_alone():
+    from perfmodel.studies.designed import Designed, cheaper, cheapest
 
     hbm = [Designed(20.0, 1.0, 5.0), Designed(100.0, 3.0, 9.0)]
     alone = [Designed(50.0, 2.0, 0.0), Designed(300.0, 2.5, 0.0)]
     speeds = np.array([10.0, 30.0, 200.0])
-    assert crossing({True: hbm, False: alone}, speeds) == 30.0
-    assert crossing({True: alone, False: hbm}, speeds) == np.inf
+    assert cheaper({True: hbm, False: alone}, speeds).tolist() == [30.0, 200.0]
+    assert cheaper({True: alone, False: hbm}, speeds).tolist() == [10.0]
     assert cheapest(hbm, 30.0) == hbm[1] and cheapest(hbm, 150.0) is None

@@ -65,13 +65,10 @@ def cheapest(front: list[Designed], speed: float) -> Designed | None:
     return min((p for p in front if p.speed >= speed), key=lambda p: p.dollars, default=None)
 
 
-def crossing(fronts: dict[bool, list[Designed]], speeds: np.ndarray) -> float:
-    """The least speed from which on SRAM alone is nowhere dearer; infinite where there is none."""
+def cheaper(fronts: dict[bool, list[Designed]], speeds: np.ndarray) -> np.ndarray:
+    """Those of the speeds at which SRAM alone is the cheaper, or all that is fast enough."""
     prices = {
         hbm: np.array([one.dollars if (one := cheapest(front, s)) else np.inf for s in speeds])
         for hbm, front in fronts.items()
     }
-    lost = np.flatnonzero(prices[True] < prices[False])
-    first = lost[-1] + 1 if len(lost) else 0
-    alone = first < len(speeds) and np.isfinite(prices[False][first])
-    return float(speeds[first]) if alone else float("inf")
+    return speeds[prices[False] < prices[True]]

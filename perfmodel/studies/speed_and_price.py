@@ -7,7 +7,7 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.designed import crossing, designed
+from perfmodel.studies.designed import cheaper, designed
 from perfmodel.studies.draws import Draws, middle, share, within
 from perfmodel.studies.fronts import FAMILIES, HBM, SRAM, Cloud, best, cloud, crossings, least
 from perfmodel.workload.plan import Plan
@@ -36,7 +36,7 @@ def run(progress: Progress) -> Answer:
     one, other = best(found, [HBM], SLOW), best(found, SRAM, SLOW)
     assert one is not None and other is not None
     ratio = other.dollars / one.dollars
-    large, new = _hold(LARGE), crossing(designed(), np.array(TARGETS))
+    large, new = _hold(LARGE), cheaper(designed(), np.array(TARGETS))
     said = (
         f"Both halves hold: at {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for "
         f"{show(1e6 * one.dollars)} USD per million tokens and SRAM machines for {show(ratio)} times that; "
@@ -63,7 +63,7 @@ def run(progress: Progress) -> Answer:
             "crossing_tokens_per_s": at.median,
             "crossing_low": at.low,
             "crossing_high": at.high,
-            "crossing_designed": new,
+            "crossing_designed": float(new[0]) if len(new) else float("inf"),
             "usd_per_million_gpu_slow": 1e6 * one.dollars,
             "sram_over_gpu_slow": ratio,
         }
@@ -71,12 +71,10 @@ def run(progress: Progress) -> Answer:
     )
 
 
-def _designed(crossing: float) -> str:
+def _designed(speeds: np.ndarray) -> str:
     """What a search says, whose machines are all of one making."""
-    when = (
-        f"cheaper from {show(crossing)} tokens/s on" if np.isfinite(crossing) else "never cheaper"
-    )
-    return f" Among chips that a search designs for each speed SRAM alone is {when}."
+    where = f"from {show(speeds[0])} to {show(speeds[-1])} tokens/s" if len(speeds) else "nowhere"
+    return f" Among chips that a search designs for each speed SRAM alone is cheaper {where}."
 
 
 def _hold(model: str) -> dict[str, float]:

@@ -18,7 +18,9 @@ HELD = 3
 
 AGREE = 16
 """Starts in a row, or two waves, that find nothing better, after which a search is over: where every choice
-has had its turn."""
+has had its turn. As many more for each number of things beyond three: what they round to has many optima."""
+
+FEW = 3
 
 
 def advance(
@@ -82,7 +84,8 @@ def finished(
         return False
     after = archived(state, whole)
     each = 2 * min(int(np.prod(land.options)), MOST_CHOICES)
-    enough = int(after.quiet) >= max(AGREE, 2 * options.lanes) and int(state.begun) > each
+    agree = max(AGREE * max(int(whole.sum()) - FEW + 1, 1), 2 * options.lanes)
+    enough = int(after.quiet) >= agree and int(state.begun) > each
     return (enough and bool(np.isfinite(after.lowest).any())) or int(state.begun) >= options.starts
 
 

@@ -1,6 +1,9 @@
-"""How programs are compiled: fast where they run once, to be fast where they run often."""
+"""How programs are compiled and run: compiled fast where they run once, to be fast where they run often."""
 
+import contextlib
+import ctypes
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,3 +53,20 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
         return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
 
     return lambda *arguments: compiled()(*arguments)
+
+
+KEEPING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+"""What makes glibc keep memory, by its name in `malloc.h`: what is asked for, and its new value."""
+
+
+def keep_memory() -> None:
+    """Use the memory of large buffers again, where the system's library is glibc.
+
+    By itself it gives back what is larger than 32 MB (`mallopt(3)`), and each call has to have its pages
+    cleared and mapped anew: half of the time of the gradients of 8,192 designs.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            set_option = ctypes.CDLL(None).mallopt
+            for option, value in KEEPING.values():
+                set_option(option, value)

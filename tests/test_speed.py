@@ -58,3 +58,23 @@ def test_options_that_this_xla_does_not_have_are_left_out():
 
     plain = {"xla_backend_optimization_level": 0}
     assert supported(plain | {"xla_no_such_option": True}) == plain
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep memory in their own way")
+def test_kept_memory_is_not_cleared_and_mapped_again():
+    code = """
+import resource
+import numpy as np
+from perfmodel.compiling import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_memory()
+first, second = faults(), faults()
+print(second)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 100  # of 32,768 pages

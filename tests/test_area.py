@@ -119,6 +119,11 @@ def test_mram_on_the_die_is_denser_than_sram_and_does_not_leak():
     swapped = with_macro(node, "stt-mram")
     assert float(swapped.sram_density) > 2 * float(node.sram_density)
     assert float(swapped.sram_leakage) == 0 and float(with_macro(node, "edram").sram_leakage) > 0
+    named = silicon("n5+stt-mram")
+    assert float(named.sram_density) == float(swapped.sram_density)
+    # A whole chip's 1.45 MB/mm2: its macros are as much denser as SRAM's are than a chip of SRAM.
+    whole = 1.45e12 * float(load_constants().values.area.sram)
+    assert float(silicon("n16+edram").sram_density) == pytest.approx(whole, rel=1e-5)
 
 
 def test_a_technology_that_lacks_a_fact_says_which():

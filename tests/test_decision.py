@@ -14,7 +14,7 @@ from perfmodel.design.crossing import ALONE, MOST, _won
 from perfmodel.design.decision import weighed
 from perfmodel.design.doubt import doubts, draws
 from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
-from perfmodel.design.families import Family, shares, under
+from perfmodel.design.families import Family, _best_way, shares, under
 from perfmodel.design.pose import pose
 from perfmodel.design.problem import Problem, larger
 from perfmodel.design.search import search
@@ -88,8 +88,25 @@ def test_facts_are_drawn_as_far_as_they_are_known(study: Study, problem: Problem
     assert width["area.sram"] == pytest.approx([0.091, 0.091], abs=0.01)  # of its fit
     assert width["n5.sram_leakage"] == pytest.approx(np.log(10) / 1.6449)  # ten times each way
     assert not width["asked.batch"].any() and width["slow.hbm3e"].all()
-    drawn = draws(np.array([[0.1, 0.3]]), 4000, 0)[:, 0]
+    drawn = draws(["n5.wafer"], np.array([[0.1, 0.3]]), 4000, 0)[:, 0]
     assert np.quantile(drawn, [0.05, 0.5, 0.95]) == pytest.approx([-0.164, 0, 0.493], abs=0.03)
+
+
+def test_a_wafer_is_drawn_once_for_all_memories_on_its_dies():
+    names = ["n5.wafer", "n5+stt-mram.wafer", "n5.sram_density", "n5+stt-mram.sram_density"]
+    drawn = draws(names, np.ones((4, 2)), 100, 0)
+    assert (drawn[:, 0] == drawn[:, 1]).all() and (drawn[:, 2] != drawn[:, 3]).any()
+    space = {"memory": "none", "node": ["n5", "n5+stt-mram"]}
+    width = doubts(Study.model_validate(ASKED | {"space": space}), names)
+    assert (width[0] == width[1]).all() and width[2].max() == 0
+    assert width[3] == pytest.approx(np.log([73 / 0.53, 99 / 73]) / 1.6449, rel=1e-3)
+
+
+def test_a_family_takes_the_power_that_serves_it_best():
+    values = np.array([[[1.0, 5.0, 3.0], [2.0, 4.0, 4.0]]])
+    kept = np.array([[[False, True, False], [True, True, False]]])
+    value, holds = _best_way(values, kept)
+    assert value.tolist() == [[2.0, 4.0, 3.0]] and holds.tolist() == [[True, True, False]]
 
 
 def test_shares_stay_below_one(study: Study, problem: Problem):

@@ -191,7 +191,7 @@ def test_another_memory_is_held_against_sram_like_with_like():
 
 
 def test_a_die_takes_as_many_devices_as_its_edge():
-    from perfmodel.studies.memory_prices import kind
+    from perfmodel.studies.memories import kind
 
     # Two sides of 33 mm: six stacks of 11 mm, 18 channels of 3.6 mm.
     assert kind("hbm3e").devices == 6 and kind("ddr5").devices == 18
@@ -227,7 +227,7 @@ def test_speed_is_worth_more_in_a_fast_tier_than_between_open_offers():
 
 def test_a_node_scales_the_same_die():
     from perfmodel.library.chip import load_chip
-    from perfmodel.studies.node_choice import Choice, rebuilt
+    from perfmodel.studies.nodes import Choice, rebuilt
 
     old = load_chip("lpu-v1")
     same, new = rebuilt(old, Choice("n16")), rebuilt(old, Choice("n5"))
@@ -235,6 +235,37 @@ def test_a_node_scales_the_same_die():
     # 31.8 over 10 Mb/mm2 of SRAM.
     assert float(new.shared.capacity / old.shared.capacity) == pytest.approx(3.18, rel=1e-3)
     assert float(new.matrix_energy["int8"]) < float(old.matrix_energy["int8"])
+
+
+def test_a_searched_machine_is_counted_in_chips_and_wins_where_it_is_cheapest():
+    from perfmodel.studies.searched import Winner, won
+
+    drawn = np.array([[1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 5.0]])
+    both = [
+        Winner("n5", name, {"tensor": 8.0}, 1.0, d) for name, d in zip("ab", drawn, strict=True)
+    ]
+    assert won(both) == [0.75, 0.25] and both[0].chips == 8
+
+
+def test_a_study_of_machines_like_an_lpu_can_be_posed():
+    from perfmodel.design.pose import pose
+    from perfmodel.design.study import Study
+    from perfmodel.studies.searched import GOAL, like_an_lpu
+
+    asked = like_an_lpu(65536.0, 200.0, memory=["hbm3e", "none"], node=["n5", "n5+stt-mram"])
+    problem = pose(Study.model_validate(GOAL | asked))
+    assert problem.options == (2, 2) and {"pipeline", "sram_mb", "power_w"} <= set(problem.names)
+
+
+def test_modules_beside_a_searched_chip_are_no_larger_than_servers_have():
+    from perfmodel.design.pose import pose
+    from perfmodel.design.study import Study
+    from perfmodel.studies.memory_prices import _asked, _with_modules
+    from perfmodel.studies.searched import GOAL
+
+    study = Study.model_validate(GOAL | _asked("2026", 4.0))
+    sizes = dict(zip(study.space.memory, _with_modules(pose(study)).memories.capacity, strict=True))
+    assert [float(sizes[name]) for name in ("ddr5", "hbm3e")] == pytest.approx([32e9, 36e9])
 
 
 def test_hbm_that_is_not_bought_is_counted():

@@ -41,7 +41,7 @@ def decide(found: Answer) -> Decision:
     study, space, problem, best = found.study, found.space, found.problem, found.best
     made, facts = found.assessed().parts[0][-1].made, names(problem, study.space)
     known = families(study, problem, found.result.designs, space.whole)
-    drawn = draws(doubts(study, facts), DRAWS, study.optimiser.seed)
+    drawn = draws(facts, doubts(study, facts), DRAWS, study.optimiser.seed)
     doubled, kept = under(problem, known, np.log(2) * np.eye(len(facts)))
     return Decision(
         rivals(problem, space, made, vector(space, best.unit)),

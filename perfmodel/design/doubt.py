@@ -9,7 +9,13 @@ from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import assumption
 from perfmodel.library.efficiency import load_serving_intervals
 from perfmodel.library.schema import Quantity
-from perfmodel.library.technology import link_technology, load_node, memory_technology, price_of
+from perfmodel.library.technology import (
+    WITH,
+    link_technology,
+    load_node,
+    memory_technology,
+    price_of,
+)
 from perfmodel.workload.plan import Plan
 
 NINE_TENTHS = 1.6449
@@ -17,6 +23,9 @@ NINE_TENTHS = 1.6449
 
 LEAST = 1e-3
 """A range that begins at nothing begins at a thousandth of the value."""
+
+ON_DIE = {"sram_density": "density", "sram_energy": "energy"}
+"""Facts of a node that are those of the memory on its die, where that is not SRAM: as its file calls them."""
 
 Doubt = tuple[float, float]
 """Standard deviations of a logarithm, downwards and upwards."""
@@ -32,6 +41,13 @@ def doubts(study: Study, names: list[str]) -> np.ndarray:
     the spread of their fit; times that of the base chip's predictions, drawn for each memory by itself.
     """
     return np.array([_doubt(study, *name.split(".", 1)) for name in names])
+
+
+def same(name: str) -> str:
+    """What a fact is drawn with: a wafer's price is that of its node, whatever memory lies on the die."""
+    of, _, field = name.partition(".")
+    node, _, macro = of.partition(WITH)
+    return name if macro and field in ON_DIE else f"{node}.{field}"
 
 
 def _doubt(study: Study, of: str, field: str) -> Doubt:
@@ -61,8 +77,8 @@ def _quantity(space: SpaceTable, of: str, field: str) -> Quantity | None:
     if of in (NO_MEMORY, "asked"):
         return None
     if of in space.node:
-        found = getattr(load_node(of), field)
-        return found["bf16"] if isinstance(found, dict) else found
+        node, _, macro = of.partition(WITH)
+        return _of_silicon(node, macro, field)
     if of == space.link:
         return getattr(link_technology(of), field)
     file = memory_technology(of)
@@ -73,7 +89,17 @@ def _quantity(space: SpaceTable, of: str, field: str) -> Quantity | None:
     )
 
 
-def draws(deviations: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _of_silicon(node: str, macro: str, field: str) -> Quantity | None:
+    """A fact of a node, or of the memory on its die."""
+    if macro and field in ON_DIE:
+        return getattr(memory_technology(macro), ON_DIE[field])
+    found = getattr(load_node(node), field)
+    return found["bf16"] if isinstance(found, dict) else found
+
+
+def draws(names: list[str], deviations: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Logarithms of factors on each fact: log-normal, its two sides as wide as they are known."""
-    normal = np.random.default_rng(seed).standard_normal((count, len(deviations)))
+    normal = np.random.default_rng(seed).standard_normal((count, len(names)))
+    keys = [same(name) for name in names]
+    normal = normal[:, [keys.index(key) for key in keys]]
     return normal * np.where(normal < 0, deviations[:, 0], deviations[:, 1])

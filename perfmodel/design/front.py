@@ -1,15 +1,17 @@
 """Pareto fronts by continuation: the same objective with one figure held at rising targets.
 
 All targets are lanes of one descent. Each begins at the best design; after every few steps a lane
-takes its neighbour's design where that keeps its own target and is better, or where it has none yet.
+takes its neighbour's design where that keeps its own target and is better, or where it has none yet. The
+front is done when no lane takes another's design and all rest.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.descent import Lane, Start, begin, step
+from perfmodel.design.descent import Lane, Start, begin, rests, step
 from perfmodel.design.problem import Problem
 from perfmodel.design.search import Found
 from perfmodel.design.study import LARGER
@@ -18,42 +20,51 @@ from perfmodel.units import as_scalar, as_values
 WIDEST = 100.0
 """Targets reach this many times the figure of the best design, as far as any design does."""
 
-SWEEPS, STEPS = 4, 8
-"""Exchanges between neighbours, and steps before each."""
+SWEEPS, STEPS = 12, 8
+"""Exchanges between neighbours at most, and steps before each."""
 
-MOST_CHOICES = 4
+MOST_CHOICES = 8
 """Combinations of node and memory that a front is traced for, at most: those of the best designs."""
+
+ENOUGH = 1e-5
+"""A lane with less than this to win, relative, rests."""
 
 
 class Point(NamedTuple):
-    """One place of a front: the figure's value, minus the logarithm of the objective, and the design."""
+    """One place of a front: the figure's value, minus the logarithm of the objective, and the design.
+
+    - `beaten`: whether another node or memory is better in both.
+    """
 
     figure: float
     value: float
     unit: np.ndarray
     choice: np.ndarray
+    beaten: bool = False
 
 
 def trace(
     problem: Problem, designs: list[Found], name: str, points: int, lanes: int
 ) -> list[Point]:
-    """The best objective at each value of a figure, numbers of things left loose.
+    """The best objective at each value of a figure, for each node and memory, numbers of things left loose.
 
     **Arguments:**
 
     - `designs`: of a search, the best first; `name`: of the figure, limited in the problem.
-    - `points`: wanted; `lanes`: as many as the search had, for which slopes are compiled.
+    - `points`: wanted of each node and memory; `lanes`: as many as the search had, which are compiled.
     """
     rows = [i for i, row in enumerate(problem.checked) if row.split(" of workload")[0] == name]
     bases: dict[tuple, Found] = {}
     for one in designs:
         bases.setdefault(tuple(one.choice), one)
-    found = [
-        point
+    larger = name in LARGER
+    fronts = [
+        _thinned(_best(_traced(problem, base, name, rows, lanes), larger), points)
         for base in list(bases.values())[:MOST_CHOICES]
-        for point in _traced(problem, base, name, rows, lanes)
     ]
-    return _thinned(_best(found, name in LARGER), points)
+    found = [point for front in fronts for point in front]
+    ahead = {id(point) for point in _best(found, larger)}
+    return [point._replace(beaten=id(point) not in ahead) for point in found]
 
 
 def _traced(problem: Problem, base: Found, name: str, rows: list[int], lanes: int) -> list[Point]:
@@ -76,22 +87,22 @@ def _descended(problem: Problem, base: Found, rows: list[int], shifts: np.ndarra
     fixed = (jnp.asarray(choice), as_values(shift))
     box = (as_values(0 * unit), as_values(0 * unit + 1))
     lanes = begin(problem, Start(as_values(unit), *box, *fixed), as_scalar(1.0))
-    for sweep in range(SWEEPS):
+    for _ in range(SWEEPS):
         for _ in range(STEPS):
             lanes = step(problem, lanes, as_scalar(1.0))
-        if sweep < SWEEPS - 1:
-            place = _exchanged(np.asarray(lanes.best), np.asarray(lanes.lowest))
-            best = lanes
-            lanes = begin(problem, Start(as_values(place), *box, *fixed), as_scalar(1.0))
-            lanes = _with_best(lanes, best)
+        place = _exchanged(np.asarray(lanes.best), np.asarray(lanes.lowest))
+        moved = np.any(place != np.asarray(lanes.best), axis=1)
+        if not moved.any() and bool(jnp.all(rests(lanes, ENOUGH) | jnp.isinf(lanes.lowest))):
+            break
+        fresh = begin(problem, Start(as_values(place), *box, *fixed), as_scalar(1.0))
+        lanes = _where(moved & np.asarray(fresh.lowest <= lanes.lowest), fresh, lanes)
     return lanes
 
 
-def _with_best(new: Lane, old: Lane) -> Lane:
-    better = old.lowest < new.lowest
-    return new._replace(
-        best=jnp.where(better[:, None], old.best, new.best),
-        lowest=jnp.where(better, old.lowest, new.lowest),
+def _where(which: np.ndarray, new: Lane, old: Lane) -> Lane:
+    """Lanes that begin anew, and the others, which keep what they know of their surroundings."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old
     )
 
 

@@ -83,13 +83,13 @@ def run_search(
 
 
 def _front(found: Answer) -> list[dict[str, Any]]:
-    """Rows of the front that a study asks for; numbers of things are loose on it."""
+    """Rows of the front of each node and memory that a study asks for; numbers of things are loose on it."""
     name, options = found.study.objective.front, found.study.optimiser
     if name is None or found.result.stopped:
         return []
     points = trace(found.problem, found.result.designs, name, options.points, options.starts)
     return [
-        {name: one.figure, "objective": objective(found.study, one.value)}
+        {name: one.figure, "objective": objective(found.study, one.value), "beaten": one.beaten}
         | shown(found.space, vector(found.space, one.unit))
         | made_of(found.study, one.choice)
         for one in points

@@ -165,7 +165,10 @@ def _front(found: Answer, rows: list[dict[str, Any]]) -> Parts:
         plots.Spot(f"{row['node']}, {row['memory']}", row[name], row["objective"]) for row in rows
     ]
     cells = [[_cell(value) for value in row.values()] for row in rows]
-    caption = "Numbers of things are loose along the front."
+    caption = (
+        "A line for each node and memory, also where another is better in both (`beaten`); numbers of things "
+        "are loose along it."
+    )
     return [
         Picture(plots.front(spots, "What one costs in the other", (name, goal)), caption),
         Table("Front", list(rows[0]), cells),

@@ -7,6 +7,7 @@ import equinox as eqx
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
+from perfmodel.library.constants import load_constants
 from perfmodel.library.files import read_as, stems
 from perfmodel.library.schema import (
     LinkTechnology,
@@ -87,9 +88,10 @@ def load_technology(
 
 
 def silicon(name: str) -> Node:
-    """A process node, such as `n5`, as numbers in SI."""
+    """A process node, such as `n5`, as numbers in SI; `n5+stt-mram` has MRAM in place of its SRAM."""
+    name, _, macro = name.partition(WITH)
     file = _complete(load_node(name))
-    return Node(
+    node = Node(
         logic_density=file.logic_density.si("1"),
         sram_density=file.sram_density.si("byte/m2"),
         matrix_energy=file.matrix_energy["bf16"].si("J/FLOP"),
@@ -102,6 +104,11 @@ def silicon(name: str) -> Node:
         wafer=si_or(file.wafer, "USD"),
         defects=si_or(file.defects, "1/m2"),
     )
+    return with_macro(node, macro) if macro else node
+
+
+WITH = "+"
+"""Between a node and the memory on its die, where that is not SRAM."""
 
 
 def device(name: str, year: str = "2026") -> Device:
@@ -138,12 +145,20 @@ def with_macro(node: Node, name: str) -> Node:
     if file.density is None:
         raise InputError(f"{file.name} does not lie on a die; give edram, stt-mram or reram.")
     leakage = node.sram_leakage if file.endurance is None else 0.0 * node.sram_leakage
-    changed = (file.density.si("byte/m2"), file.energy.si("J/byte"))
+    changed = (surroundings(name) * file.density.si("byte/m2"), file.energy.si("J/byte"))
     return eqx.tree_at(
         lambda n: (n.sram_density, n.sram_energy, n.sram_leakage),
         node,
         (*map(as_scalar, changed), leakage),
     )
+
+
+def surroundings(name: str) -> float:
+    """Density of a macro over the density that is published, by which macros of SRAM are compared with it.
+
+    Of eDRAM a whole chip's is published: what stands around its macros takes as much as around SRAM's.
+    """
+    return float(load_constants().values.area.sram) if name == "edram" else 1.0
 
 
 def _complete(file: T) -> T:

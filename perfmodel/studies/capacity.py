@@ -64,48 +64,57 @@ def counts(stem: str, asked: Need, usable: float = USABLE.value) -> tuple[int, i
     )
 
 
+CAVEATS = (
+    "Weights in 8 bits, cache in bf16; whole chips, evenly filled; latency is left out here.",
+    "An SRAM machine also wants room for activations, which the usable share stands for.",
+)
+
+
 def run(progress: Progress) -> Answer:
     progress(0, 1)
-    halves = room("wse-3")[0] / room("h100-sxm")[0]
-    rows, binds = [], []
-    drawn = Draws().of(USABLE)
+    halves, binds = room("wse-3")[0] / room("h100-sxm")[0], room_binds()
+    big = need("llama-3.1-70b", 8192)
+    wafers, gpus = counts("wse-3", big)[0], counts("h100-sxm", big)[0]
+    progress(1, 1)
+    return Answer(
+        _said(halves, wafers, gpus, binds),
+        share(np.full(1, 0.5 < halves < 0.6)),
+        "Capacities are from datasheets; the share open to weights and cache is drawn from 0.80 to 0.95.",
+        _table(),
+        _figure(),
+        CAVEATS,
+        {"capacity_ratio": halves, "wafers": wafers, "h100": gpus, "room_binds_share": binds},
+    )
+
+
+def room_binds() -> float:
+    """Share of cases and draws in which room takes more wafers than bandwidth does."""
+    drawn, (capacity, bandwidth) = Draws().of(USABLE), room("wse-3")
+    cases = [need(model, context) for model in MODELS for context in CONTEXTS]
+    return share(
+        [(one.weights + one.cache) / (capacity * drawn) > one.traffic / bandwidth for one in cases]
+    )
+
+
+def _said(halves: float, wafers: int, gpus: int, binds: float) -> str:
+    slow, fast = (room(name)[0] / room(name)[1] for name in ("h100-sxm", "wse-3"))
+    return (
+        f"A wafer holds {show(halves)} of an H100's memory, so Llama-3.1-70B in 8 bits with {USERS} users of "
+        f"8,192 tokens takes {wafers} wafers or {gpus} H100; reading all of its memory once takes the H100 "
+        f"{show(1e3 * slow)} ms and the wafer {show(1e6 * fast)} us, so room "
+        f"alone sets the number of wafers in {show(100 * binds, 3)} % of cases."
+    )
+
+
+def _table() -> Table:
+    rows = []
     for model in MODELS:
         for context in CONTEXTS:
             asked = need(model, context)
-            found = {name: counts(stem, asked) for name, stem in CHIPS.items()}
-            rows.append((model, context, *(n for pair in found.values() for n in pair)))
-            capacity, bandwidth = room("wse-3")
-            wafers = (asked.weights + asked.cache) / (capacity * drawn)
-            binds.append(wafers > asked.traffic / bandwidth)
-    names = ["model", "context"]
-    names += [f"{name} for {what}" for name in CHIPS for what in ("room", "bandwidth")]
-    big = need("llama-3.1-70b", 8192)
-    wafers, gpus = counts("wse-3", big)[0], counts("h100-sxm", big)[0]
-    slow = room("h100-sxm")[0] / room("h100-sxm")[1]
-    said = (
-        f"A wafer holds {show(halves)} of an H100's memory, so Llama-3.1-70B in 8 bits with {USERS} users of "
-        f"8,192 tokens takes {wafers} wafers or {gpus} H100; reading all of its memory once takes the H100 "
-        f"{show(1e3 * slow)} ms and the wafer {show(1e6 * room('wse-3')[0] / room('wse-3')[1])} us, so room "
-        f"alone sets the number of wafers in {show(100 * float(np.mean(np.stack(binds))), 3)} % of cases."
-    )
-    progress(1, 1)
-    return Answer(
-        said,
-        share(np.full(1, 0.5 < halves < 0.6)),
-        "Capacities are from datasheets; the share open to weights and cache is drawn from 0.80 to 0.95.",
-        Table(names, rows),
-        _figure(),
-        (
-            "Weights in 8 bits, cache in bf16; whole chips, evenly filled; latency is left out here.",
-            "An SRAM machine also wants room for activations, which the usable share stands for.",
-        ),
-        {
-            "capacity_ratio": halves,
-            "wafers": wafers,
-            "h100": gpus,
-            "room_binds_share": float(np.mean(np.stack(binds))),
-        },
-    )
+            pairs = [counts(stem, asked) for stem in CHIPS.values()]
+            rows.append((model, context, *(n for pair in pairs for n in pair)))
+    names = [f"{name} for {what}" for name in CHIPS for what in ("room", "bandwidth")]
+    return Table(["model", "context", *names], rows)
 
 
 def _figure() -> Figure:

@@ -100,45 +100,46 @@ def crossings() -> dict[str, np.ndarray]:
     return found
 
 
+CAVEATS = (
+    "Cost of making alone: no margin, no system around it, N5 and prices of 2026.",
+    "HBM's unused capacity still holds caches, which favours it; a user's tokens are reads only of "
+    "what is active, which favours HBM for sparse models.",
+    "Latencies are left out: they keep SRAM machines that are sold far below what they could read.",
+)
+
+
 def run(progress: Progress) -> Answer:
     progress(0, 1)
     found = crossings()
     spreads = {name: middle(draws) for name, draws in found.items()}
     cost, energy = spreads["cost, whole chip"], spreads["energy, whole chip"]
+    progress(1, 1)
+    return Answer(
+        _said(cost, energy),
+        share((found["cost, whole chip"] > 300) & (found["cost, whole chip"] < 1400)),
+        "Wafer price, defects, HBM price, SRAM's density and static power are drawn from their ranges.",
+        Table(["crossing", "reads/s", "low", "high"], [(name, *m) for name, m in spreads.items()]),
+        _figure(spreads),
+        CAVEATS,
+        _named("by_cost", cost)
+        | _named("by_energy", energy)
+        | {"energy_spread": energy.high / max(energy.low, 1e-9)},
+    )
+
+
+def _named(name: str, found: Middle) -> dict[str, float]:
+    return {name: found.median, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _said(cost: Middle, energy: Middle) -> str:
     draws = Draws()
     other, own = hbm(draws), sram(draws, True)
-    said = (
+    return (
         f"By cost SRAM overtakes HBM3E from {show(cost.median)} full reads a second on ({show(cost.low)} to "
         f"{show(cost.high)} in 90 %; a stack gives {show(float(other.reads))}), a whole chip at "
         f"{show(middle(own.dollars).median * 1e9)} USD/GB against {show(middle(other.dollars)[0] * 1e9)}; "
         f"by energy from {show(energy.median)} on ({show(energy.low)} to {show(energy.high)}), which is as "
         f"unknown as the static power of SRAM."
-    )
-    progress(1, 1)
-    return Answer(
-        said,
-        share((found["cost, whole chip"] > 300) & (found["cost, whole chip"] < 1400)),
-        "Wafer price, defects, HBM price, SRAM's density and static power are drawn from their ranges.",
-        Table(
-            ["crossing", "reads/s", "low", "high"],
-            [(name, *m) for name, m in spreads.items()],
-        ),
-        _figure(spreads),
-        (
-            "Cost of making alone: no margin, no system around it, N5 and prices of 2026.",
-            "HBM's unused capacity still holds caches, which favours it; a user's tokens are reads only of "
-            "what is active, which favours HBM for sparse models.",
-            "Latencies are left out: they keep SRAM machines that are sold far below what they could read.",
-        ),
-        {
-            "by_cost": cost.median,
-            "by_cost_low": cost.low,
-            "by_cost_high": cost.high,
-            "by_energy": energy.median,
-            "by_energy_low": energy.low,
-            "by_energy_high": energy.high,
-            "energy_spread": energy.high / max(energy.low, 1e-9),
-        },
     )
 
 

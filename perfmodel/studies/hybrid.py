@@ -1,11 +1,21 @@
 """Q8: weights in SRAM, caches in HBM: where does the division of labour pay?"""
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
 
+from perfmodel.design.chip import SRAM_USABLE
+from perfmodel.design.pose import NO_MEMORY
+from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import physics
+from perfmodel.library.model import load_model
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import middle, share
+from perfmodel.studies.draws import Middle, middle, share
 from perfmodel.studies.hybrids import CONTEXTS, GPU, INSIDE, MODEL, POOL, Option, cheapest, options
+from perfmodel.studies.searched import Winner, like_an_lpu, searched
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import traced
 
 SPEEDS = (30.0, 60.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0)
 USERS = 256.0
@@ -13,50 +23,120 @@ NAMES = {GPU: "HBM alone", INSIDE: "SRAM alone", POOL: "SRAM and HBM"}
 TESTED = (65536.0, 200.0)
 """Tokens of context, and tokens/s of a user, at which the claim is put: long texts, faster than GPUs."""
 
+LITTLE = 50
+"""MB of SRAM of a chip that lives from its HBM: the second cache of an H100 (NVIDIA, 2022)."""
+
+
+CAVEATS = (
+    "A cell shows how many times the next is dearer; 100 where nothing else is possible.",
+    "Weights on WSE-3 or on LP30, caches on groups of eight H100 or B200; decode alone.",
+    "Nobody has published a round trip; one layer after the other, nothing overlapped.",
+    "LP30 has no price; it is guessed within a factor of eight.",
+    "Searched chips are wired like LPU v1, at 5 nm, and have both memories on one package: no round trip.",
+)
+
+
+class Tested(NamedTuple):
+    """Draws of USD for a token, where the claim is put."""
+
+    both: np.ndarray
+    alone: np.ndarray
+
+    @property
+    def times(self) -> Middle:
+        """Cost of both together over the better of the two alone, where one of them is so fast."""
+        ratio = self.both / np.where(np.isfinite(self.alone), self.alone, np.nan)
+        known = ratio[np.isfinite(ratio)]
+        return middle(known if len(known) else np.full(1, np.nan))
+
+
+def tested(found: list[Option]) -> Tested:
+    """Machines that there are, at the context and the speed of the claim."""
+    context, speed = TESTED
+    ways = {way: cheapest(found, [way], context, USERS, speed) for way in NAMES}
+    return Tested(ways[POOL], np.minimum(ways[GPU], ways[INSIDE]))
+
+
+class Designed(NamedTuple):
+    """What a search designs for the same: with both memories, with HBM and little SRAM, with SRAM alone."""
+
+    both: Winner
+    hbm: Winner
+    sram: Winner
+
+    @property
+    def times(self) -> np.ndarray:
+        """Draws of what both cost over the better of the two alone."""
+        return self.both.drawn / np.minimum(self.hbm.drawn, self.sram.drawn)
+
+    @property
+    def inside(self) -> float:
+        """Share of the weights that both keep in SRAM."""
+        size = float(weight_bytes(traced(load_model(MODEL)), Plan(weights="int8")))
+        room = 1e6 * SRAM_USABLE * self.both.design["sram_mb"] * self.both.chips
+        return min(room / size, 1.0)
+
+
+@functools.cache
+def designed() -> Designed:
+    """Three searches' worth in two: with HBM and SRAM free, with little SRAM, and without HBM."""
+    asked = like_an_lpu(*TESTED, memory=["hbm3e", NO_MEMORY])
+    free = {one.memory: one for one in searched(asked)}
+    little = asked | {"space": asked["space"] | {"sram_mb": {"low": 10, "high": LITTLE}}}
+    return Designed(free["hbm3e"], searched(little)[0], free[NO_MEMORY])
+
 
 def run(progress: Progress) -> Answer:
     found = options(progress)
-    context, speed = TESTED
-    alone = np.minimum(*(cheapest(found, [w], context, USERS, speed) for w in (GPU, INSIDE)))
-    both = cheapest(found, [POOL], context, USERS, speed)
-    cells = list(_cells(found))
-    wins = [cell for cell in cells if cell[2] == POOL]
-    slow = [cell for cell in cells if cell[1] == SPEEDS[0]]
-    reach = share(np.isfinite(both))
-    ratio = both / np.where(np.isfinite(alone), alone, np.nan)
-    known = ratio[np.isfinite(ratio)]
-    times = middle(known) if len(known) else middle(np.full(1, np.nan))
-    away = physics("round_trip", "s")
-    trip = f"{show(1e6 * away.low)} to {show(1e6 * away.high)} us"
-    where = (
-        f"from {min(c[1] for c in wins):.0f} tokens/s and {min(c[0] for c in wins):,.0f} tokens of context on"
-        if wins
-        else "nowhere"
-    )
-    said = (
-        f"The hybrid is the cheapest in {len(wins)} of {len(cells)} cells of speed and context, {where}; at "
-        f"{SPEEDS[0]:.0f} tokens/s HBM alone wins {sum(c[2] == GPU for c in slow)} of {len(slow)}. At "
-        f"{context:,.0f} tokens and {speed:.0f} tokens/s a user it costs {show(times.median)} times the "
-        f"better of the two alone ({show(times.low)} to {show(times.high)} in 90 %)."
-    )
+    known, new, cells = tested(found), designed(), list(_cells(found))
+    reach, away = share(np.isfinite(known.both)), physics("round_trip", "s")
     return Answer(
-        said,
-        share(both < alone),
-        f"It is that fast in {100 * reach:.0f} % of draws: a layer's round trip, {trip}, decides.",
+        f"{_said(cells, known)} {_said_of(new)}",
+        share(known.both < known.alone),
+        f"It is that fast in {100 * reach:.0f} % of draws: a layer's round trip, {show(1e6 * away.low)} to "
+        f"{show(1e6 * away.high)} us, decides. Of searched chips the claim is true in "
+        f"{100 * share(new.times < 1):.0f} % of draws.",
         _table(found),
         _figure(cells),
-        (
-            "A cell shows how many times the next is dearer; 100 where nothing else is possible.",
-            "Weights on WSE-3 or on LP30, caches on groups of eight H100 or B200; decode alone.",
-            "Nobody has published a round trip; one layer after the other, nothing overlapped.",
-            "LP30 has no price; it is guessed within a factor of eight.",
-        ),
+        CAVEATS,
         {
-            "cells_won": len(wins),
+            "cells_won": len([cell for cell in cells if cell[2] == POOL]),
             "cells": len(cells),
-            "hybrid_over_alone": times.median,
+            "hybrid_over_alone": known.times.median,
             "hybrid_reaches_share": reach,
+            "hybrid_over_alone_designed": middle(new.times).median,
+            "hybrid_best_share_designed": share(new.times < 1),
+            "weights_in_sram_designed": new.inside,
         },
+    )
+
+
+def _said(cells: list[tuple[float, float, str, float]], known: Tested) -> str:
+    wins = [cell for cell in cells if cell[2] == POOL]
+    slow = [cell for cell in cells if cell[1] == SPEEDS[0]]
+    where = "nowhere"
+    if wins:
+        speed, context = min(c[1] for c in wins), min(c[0] for c in wins)
+        where = f"from {speed:.0f} tokens/s and {context:,.0f} tokens of context on"
+    times = known.times
+    return (
+        f"The hybrid is the cheapest in {len(wins)} of {len(cells)} cells of speed and context, {where}; at "
+        f"{SPEEDS[0]:.0f} tokens/s HBM alone wins {sum(c[2] == GPU for c in slow)} of {len(slow)}. At "
+        f"{TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user it costs {show(times.median)} times "
+        f"the better of the two alone ({show(times.low)} to {show(times.high)} in 90 %)."
+    )
+
+
+def _said_of(new: Designed) -> str:
+    """What a search says, whose chip may have both."""
+    ratio, chip = middle(new.times), new.both
+    return (
+        f"A chip that a search designs for it has {show(chip.design['stacks'], 1)} stacks of HBM3E beside "
+        f"{show(chip.design['sram_mb'])} MB of SRAM, which keep {100 * new.inside:.0f} % of the weights, at "
+        f"{show(1e6 * chip.dollars)} USD per million tokens; with SRAM alone it is "
+        f"{show(1e6 * new.sram.dollars)}, with HBM and at most {LITTLE} MB of SRAM "
+        f"{show(1e6 * new.hbm.dollars)}. Under draws both cost {show(ratio.median)} times the better of the "
+        f"two alone ({show(ratio.low)} to {show(ratio.high)})."
     )
 
 
@@ -104,6 +184,6 @@ STUDY = Study(
     claim="SRAM and HBM divide the labour: weights in SRAM, caches in HBM.",
     source="conference-call summary, SRAM: A New AI Inference Paradigm; podcast notes on Cerebras and Groq",
     test=f"at {TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user the hybrid is the cheapest",
-    seconds=50,
+    seconds=90,
     run=run,
 )

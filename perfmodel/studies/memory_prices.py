@@ -1,164 +1,203 @@
-"""Q6: with whose memory is a token cheapest, at the prices of 2023, 2025 and 2026?
+"""Q6: with whose memory is a token cheapest, at the prices of 2023, 2025 and 2026?"""
 
-One die, with as many devices of a memory as fit along two long sides of a reticle.
-"""
-
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.hardware.area import RETICLE
-from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import weight_bytes
-from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.constants import load_constants
-from perfmodel.library.market import spread
-from perfmodel.library.model import load_model
-from perfmodel.library.schema import si_or
-from perfmodel.library.technology import YEARS, device, memory_technology
+from perfmodel.design.problem import Problem
+from perfmodel.library.technology import YEARS
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import Draws, middle, share
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
-from perfmodel.studies.making import made, owned
-from perfmodel.units import as_scalar
-from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
-
-BASE = "h100-sxm"
-MODELS = {"llama-3.1-70b": ("fp8", "fp8"), "gpt-oss-120b": ("", "")}
-"""One dense, one sparse, and their formats of weights and cache."""
+from perfmodel.studies.draws import Middle, middle, share
+from perfmodel.studies.machines import Asked, Load, Seen, observe
+from perfmodel.studies.memories import (
+    BASE,
+    CHEAP,
+    DENSE,
+    KINDS,
+    LARGEST,
+    MODELS,
+    SPARSE,
+    dollars,
+    holding,
+    machine,
+)
+from perfmodel.studies.searched import Winner, searched, won
 
 LARGE = "kimi-k2"
 USERS = (1.0, 2.0, 4.0, 16.0, 64.0, 256.0)
+FEW = 4.0
+"""Users at once, for whom the claim is put."""
+
 CONTEXT = 1024.0
-EDGE = 2 * max(RETICLE)
-"""Of the die's perimeter for memory, in m; the rest is for links."""
-
-LARGEST = 32e9
-"""Bytes of one device or channel at most: server modules cost more for each byte above."""
-
-
-class Kind(NamedTuple):
-    """A memory: its file, how many devices of it, their bytes and bytes/s together."""
-
-    name: str
-    devices: int
-    capacity: float
-    bandwidth: float
+FREE = {
+    "stacks": {"low": 0.5, "high": 24},
+    "tflops": {"low": 5, "high": 2000},
+    "power_w": {"low": 50, "high": 1000},
+    "tensor": {"low": 1, "high": 16},
+}
+"""What a search may choose, beside SRAM: devices as far as the edge takes them."""
 
 
-def kind(name: str) -> Kind:
-    """As many devices as the edge takes."""
-    one = device(name)
-    count = int(EDGE / float(one.edge))
-    size = min(float(one.capacity), LARGEST) if float(one.footprint) == 0 else float(one.capacity)
-    return Kind(name, count, count * size, count * float(one.bandwidth))
+Costs = dict[tuple[str, str, str, float], np.ndarray]
+"""Draws of USD for a token, by year, model, memory and users."""
+
+CAVEATS = (
+    "One die (an H100's) with every memory; real DDR servers have cheaper and slower processors.",
+    "Memory is bought without the chip maker's margin, HBM too; prompts on the same kind of machine.",
+    "Searched chips work like an H100 of any size at 5 nm, decode alone, memory with the maker's margin.",
+    "DDR5 prices of 2026 are retail in a shortage.",
+)
 
 
-KINDS = tuple(kind(name) for name in ("hbm3e", "gddr7", "lpddr5x", "ddr5"))
-CHEAP = ("lpddr5x", "ddr5")
+class Compared(NamedTuple):
+    """What the model says of each model, memory and number of users, and what a token costs there."""
+
+    places: dict[tuple[str, str, float], Seen]
+    costs: Costs
+
+    def ratio(self, year: str, model: str, users: float) -> Middle:
+        """DDR5's cost over HBM3E's."""
+        own, other = (self.costs[year, model, name, users] for name in ("ddr5", "hbm3e"))
+        return middle(own / other)
+
+    def cheap(self) -> list[np.ndarray]:
+        """For each case of few users, draws in which DDR5 or LPDDR5X is cheapest at the prices of 2026."""
+        return [_cheap(self.costs, "2026", m, u) for m in MODELS for u in USERS if u <= FEW]
 
 
-def fitted(chip: Chip, memory: Kind) -> Chip:
-    """The base chip with another main memory."""
-    main = (memory.capacity, memory.bandwidth, float(device(memory.name).energy))
-    return eqx.tree_at(
-        lambda c: (c.main.capacity, c.main.bandwidth, c.main.energy),
-        chip,
-        tuple(map(as_scalar, main)),
-    )
-
-
-def machine(memory: Kind, model: str) -> Machine:
-    """One chip."""
-    weights, cache = MODELS[model]
-    return Machine(
-        memory.name, BASE, weights=weights, cache=cache, change=lambda c: fitted(c, memory)
-    )
-
-
-def memory_dollars(memory: Kind, year: str, draws: Draws) -> np.ndarray:
-    """USD of a chip's memory, with the interposer that HBM asks for."""
-    file, constants = memory_technology(memory.name), load_constants().values.cost
-    prices = {y: q for y, q in file.prices.items() if y == year}
-    beside = memory.devices * float(device(memory.name, year).footprint)
-    package = float(constants.package) * (beside + si_or(chip_files()[BASE].area, "m2"))
-    whole = memory.capacity * draws.of(spread(prices[year], "USD/byte"))
-    return whole + (package if beside else 0.0)
-
-
-def rates(memory: Kind, year: str, power: float, draws: Draws) -> np.ndarray:
-    """USD/s of one chip with its memory: the die with its maker's margin, the memory without."""
-    file = chip_files()[BASE]
-    cost = made(file.node, si_or(file.area, "m2"), draws)
-    limit = si_or(file.power.peak, "W")
-    return owned(cost, power, limit, memory_dollars(memory, year, draws))
-
-
-def run(progress: Progress) -> Answer:
+def compared(progress: Progress) -> Compared:
+    """One die with every memory."""
     asked = [
         Asked(machine(k, m), m, Load(u, CONTEXT, CONTEXT))
         for m in MODELS
         for k in KINDS
         for u in USERS
     ]
-    seen = observe(asked, progress)
-    places = {(s.asked.model, s.asked.machine.family, s.asked.load.users): s for s in seen}
-    costs = {
-        (year, *key): _dollars(s, next(k for k in KINDS if k.name == key[1]), year)
-        for year in YEARS
-        for key, s in places.items()
-        if s.fits
+    places = {
+        (s.asked.model, s.asked.machine.family, s.asked.load.users): s
+        for s in observe(asked, progress)
     }
-    few = [share(_cheap(costs, "2026", m, u)) for m in MODELS for u in USERS if u <= 4]
-    held = {y: {k.name: _holding(k, y) for k in KINDS} for y in YEARS}
-    ratio = {y: middle(held[y]["ddr5"] / held[y]["hbm3e"]) for y in YEARS}
-    ahead = middle(_ratio(costs, "2026", "llama-3.1-70b", 1.0))
-    later = middle(_ratio(costs, "2023", "llama-3.1-70b", 1.0))
-    sparse = middle(_ratio(costs, "2026", "gpt-oss-120b", 4.0))
-    said = (
-        f"With one user of Llama-3.1-70B a token on DDR5 costs {show(later.median)} times that on HBM3E at "
-        f"the prices of 2023 and {show(ahead.median)} times in 2026; for four of the sparse gpt-oss-120b "
-        f"{show(sparse.median)} times. To keep {LARGE} ready, without work, costs "
-        f"{show(ratio['2023'].median)} times as much as with HBM in 2023 and "
-        f"{show(ratio['2026'].median)} times in 2026."
-    )
-    return Answer(
-        said,
-        share(
-            np.any([_cheap(costs, "2026", m, u) for m in MODELS for u in USERS if u <= 4], axis=0)
-        ),
-        f"Prices, wafers and defects are drawn; with few users it is {show(100 * max(few))} % at most.",
-        _table(costs, places),
-        _figure(costs),
-        (
-            "One die (an H100's) with every memory; real DDR servers have cheaper and slower processors.",
-            "Memory is bought without the chip maker's margin, HBM too; prompts on the same kind of machine.",
-            "DDR5 prices of 2026 are retail in a shortage.",
-        ),
+    kinds = {k.name: k for k in KINDS}
+    return Compared(
+        places,
         {
-            "ddr5_over_hbm_one_user_2023": later.median,
-            "ddr5_over_hbm_one_user_2026": ahead.median,
-            "ddr5_over_hbm_sparse_2026": sparse.median,
-            "ddr5_over_hbm_holding_2023": ratio["2023"].median,
-            "ddr5_over_hbm_holding_2026": ratio["2026"].median,
+            (year, *key): dollars(s, kinds[key[1]], year)
+            for year in YEARS
+            for key, s in places.items()
+            if s.fits
         },
     )
 
 
-def _dollars(seen: Seen, memory: Kind, year: str) -> np.ndarray:
-    """USD of a token; every memory on the same draws of the die."""
-    draws = Draws()
-    slow = draws.factor(time_interval(seen.asked.machine, seen.asked.model))
-    return rates(memory, year, seen.joules / seen.held, draws) * seen.held * slow
+@functools.cache
+def designed() -> dict[tuple[str, float], dict[str, Winner]]:
+    """The chip that a search designs around each memory, by the year of prices, the users and the memory."""
+    cases = [("2026", 1.0), ("2026", FEW), ("2023", FEW)]
+    return {
+        (year, users): {one.memory: one for one in searched(_asked(year, users), _with_modules)}
+        for year, users in cases
+    }
 
 
-def _ratio(costs: dict, year: str, model: str, users: float) -> np.ndarray:
-    return costs[year, model, "ddr5", users] / costs[year, model, "hbm3e", users]
+def _asked(year: str, users: float) -> dict[str, Any]:
+    """A study of chips of any size around any of the memories, for few users of a sparse model."""
+    load = {"model": SPARSE, "precision": "mxfp4", "kv_precision": "bf16", "batch": users}
+    return {
+        "constraints": {"power_w": 1000},
+        "workload": [load | {"context": 1.5 * CONTEXT}],
+        "space": {"base": BASE, "memory": [k.name for k in KINDS], "year": year, "batch": users}
+        | FREE,
+    }
 
 
-def _cheap(costs: dict, year: str, model: str, users: float) -> np.ndarray:
+def _with_modules(problem: Problem) -> Problem:
+    """Memory that is no part of the package comes in modules of `LARGEST` bytes at most."""
+    memories = problem.memories
+    modules = jnp.minimum(memories.capacity, LARGEST)
+    size = jnp.where(memories.footprint == 0, modules, memories.capacity)
+    return eqx.tree_at(lambda p: p.memories.capacity, problem, size)
+
+
+def run(progress: Progress) -> Answer:
+    found, new = compared(progress), designed()
+    cheap = found.cheap()
+    anew = [share(_ahead(one) < 1) for one in new.values()]
+    return Answer(
+        f"{_said(found)} {_said_of(new)}",
+        share(np.any(cheap, axis=0)),
+        f"Prices, wafers and defects are drawn; with few users it is {show(100 * max(map(share, cheap)))} % "
+        f"at most, and among searched chips {show(100 * max(anew))} %.",
+        _table(found.costs, found.places),
+        _figure(found.costs),
+        CAVEATS,
+        _numbers(found, new),
+    )
+
+
+def _said(found: Compared) -> str:
+    dense = {year: found.ratio(year, DENSE, 1.0).median for year in ("2023", "2026")}
+    sparse, held = found.ratio("2026", SPARSE, FEW).median, _held()
+    return (
+        f"With one user of Llama-3.1-70B a token on DDR5 costs {show(dense['2023'])} times that on HBM3E at "
+        f"the prices of 2023 and {show(dense['2026'])} times in 2026; for four of the sparse gpt-oss-120b "
+        f"{show(sparse)} times. To keep {LARGE} ready, without work, costs {show(held['2023'])} times as "
+        f"much as with HBM in 2023 and {show(held['2026'])} times in 2026."
+    )
+
+
+def _said_of(new: dict[tuple[str, float], dict[str, Winner]]) -> str:
+    """What a search says, which designs a chip around each memory."""
+    now = new["2026", FEW]
+    first = min(now.values(), key=lambda one: one.dollars)
+    times = {key: show(middle(_ahead(one)).median) for key, one in new.items()}
+    return (
+        f"Where a search designs a chip around each memory, {first.memory} is cheapest for four users in "
+        f"{100 * _wins(now)[first.memory]:.0f} % of draws; the better of LPDDR5X and DDR5 costs "
+        f"{times['2026', FEW]} times the better of HBM3E and GDDR7 ({times['2026', 1.0]} times for one user, "
+        f"{times['2023', FEW]} at the prices of 2023)."
+    )
+
+
+def _ahead(new: dict[str, Winner]) -> np.ndarray:
+    """Draws of what the better of the cheap memories costs over the better of the others."""
+    cheap, others = (
+        [one.drawn for n, one in new.items() if (n in CHEAP) == c] for c in (True, False)
+    )
+    return np.min(cheap, axis=0) / np.min(others, axis=0)
+
+
+def _wins(new: dict[str, Winner]) -> dict[str, float]:
+    return dict(zip(new, won(list(new.values())), strict=True))
+
+
+def _held() -> dict[str, float]:
+    """Cost of keeping a large model ready on DDR5 over that on HBM3E, by year."""
+    held = {y: {k.name: holding(k, y, LARGE) for k in KINDS} for y in YEARS}
+    return {y: middle(one["ddr5"] / one["hbm3e"]).median for y, one in held.items()}
+
+
+def _numbers(found: Compared, new: dict[tuple[str, float], dict[str, Winner]]) -> dict[str, float]:
+    held = _held()
+    return (
+        {
+            "ddr5_over_hbm_one_user_2023": found.ratio("2023", DENSE, 1.0).median,
+            "ddr5_over_hbm_one_user_2026": found.ratio("2026", DENSE, 1.0).median,
+            "ddr5_over_hbm_sparse_2026": found.ratio("2026", SPARSE, FEW).median,
+            "ddr5_over_hbm_holding_2023": held["2023"],
+            "ddr5_over_hbm_holding_2026": held["2026"],
+        }
+        | {
+            f"cheap_over_others_{users:.0f}_users_{year}_designed": middle(_ahead(one)).median
+            for (year, users), one in new.items()
+        }
+        | {f"cheapest_share_{n}_designed": part for n, part in _wins(new["2026", FEW]).items()}
+    )
+
+
+def _cheap(costs: Costs, year: str, model: str, users: float) -> np.ndarray:
     """Draws in which DDR5 or LPDDR5X is the cheapest."""
     there = {
         k.name: costs[year, model, k.name, users]
@@ -169,20 +208,12 @@ def _cheap(costs: dict, year: str, model: str, users: float) -> np.ndarray:
     return cheap < np.min([v for name, v in there.items() if name not in CHEAP], axis=0)
 
 
-def _holding(memory: Kind, year: str) -> np.ndarray:
-    """USD/s of as many idle chips as hold a model of a trillion parameters in 8 bits."""
-    size = float(weight_bytes(traced(load_model(LARGE)), Plan(weights="fp8")))
-    count = np.ceil(size / (memory.capacity * float(load_chip(BASE).main.usable)))
-    idle = float(load_chip(BASE).idle_power)
-    return count * rates(memory, year, idle, Draws())
-
-
-def _table(costs: dict, places: dict) -> Table:
+def _table(costs: Costs, places: dict) -> Table:
     rows = []
-    for (year, model, name, users), dollars in costs.items():
+    for (year, model, name, users), drawn in costs.items():
         if users in (1.0, 4.0, 64.0, 256.0):
             speed = places[model, name, users].speed
-            rows.append((year, model, name, int(users), speed, *middle(1e6 * dollars)))
+            rows.append((year, model, name, int(users), speed, *middle(1e6 * drawn)))
     names = [
         "prices of",
         "model",
@@ -196,11 +227,11 @@ def _table(costs: dict, places: dict) -> Table:
     return Table(names, rows)
 
 
-def _figure(costs: dict) -> Figure:
+def _figure(costs: Costs) -> Figure:
     rows = []
-    for (year, model, name, users), dollars in costs.items():
-        if model == "llama-3.1-70b" and year != "2025":
-            m = middle(1e6 * dollars)
+    for (year, model, name, users), drawn in costs.items():
+        if model == DENSE and year != "2025":
+            m = middle(1e6 * drawn)
             rows.append({"users": users, "usd": m.median, "memory": f"{name}, {year}"})
     return Figure(
         "Llama-3.1-70B on one die with four memories",
@@ -219,6 +250,6 @@ STUDY = Study(
     claim="Builds with DDR5 or LPDDR cut the cost of inference.",
     source="Bear case on Micron",
     test="DDR5 or LPDDR5X is cheapest for at most four users of some model, at the prices of 2026",
-    seconds=30,
+    seconds=120,
     run=run,
 )

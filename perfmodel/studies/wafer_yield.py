@@ -1,5 +1,7 @@
 """Q10: at what core size does the yield of a wafer-scale part collapse?"""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 
@@ -10,7 +12,7 @@ from perfmodel.library.market import Spread, market, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node, silicon
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.draws import Draws, Middle, middle, share
 from perfmodel.units import as_values
 
 WAFER = "wse-3"
@@ -24,6 +26,7 @@ COSTLY = 2.0
 """Share of the system's parts by which yield would have to raise them to drive up costs: twofold."""
 
 _yields = jax.jit(jax.vmap(wafer_scale))
+_cost = jax.vmap(wafer_scale_cost, (None, 0))
 
 
 def facts() -> tuple[float, float, float]:
@@ -52,51 +55,81 @@ def collapse(defects: np.ndarray, spares: float) -> np.ndarray:
     return np.where(good.all(axis=0), np.inf, CORES[first])
 
 
-def run(progress: Progress) -> Answer:
-    progress(0, 1)
+class Known(NamedTuple):
+    """What is known of a wafer that is sold.
+
+    - `area`: in m2; `core`: in mm2; `spares`: share of its cores.
+    - `defects`: on a m2; `parts`: of a system, in USD.
+    """
+
+    area: float
+    core: float
+    spares: float
+    defects: Spread
+    parts: float
+
+
+def known() -> Known:
+    """Facts of the wafer and of its node."""
     area, made, spares = facts()
     node = load_node(chip_files()[WAFER].node)
     assert node.defects is not None
-    known = spread(node.defects, "1/m2")
-    defects = Draws().of(Spread(known.value, known.low, 3 * known.high))
-    own = area * 1e6 / made
-    now = yields(np.array(own), defects, spares)
-    size = collapse(defects, spares)
-    wafer = np.asarray(wafer_scale_cost(silicon(chip_files()[WAFER].node), as_values(now)))
     parts = market().wafer["parts"].si("USD")
-    extra = (wafer - float(np.min(wafer))) / parts
-    at, middle_ = middle(size), float(yields(np.array(own), known.value, spares))
-    each = known.value * area
-    whole = float(poisson(as_values(area), as_values(known.value)))
-    said = (
-        f"With {show(each)} defects on a wafer and {show(100 * spares)} % of {show(own)} mm2 cores spare, "
-        f"{show(100 * middle_, 3)} % of wafers work; half of them would fail only with cores of "
-        f"{show(at.median)} mm2 ({show(at.low)} to {show(at.high)} in 90 %), {show(at.median / own)} times "
-        f"as large, and even a wafer thrown away for each good one would add "
-        f"{show(100 * float(np.min(wafer)) / parts)} % to the {parts:,.0f} USD of a system's parts."
+    return Known(area, area * 1e6 / made, spares, spread(node.defects, "1/m2"), parts)
+
+
+def run(progress: Progress) -> Answer:
+    progress(0, 1)
+    one = known()
+    defects = Draws().of(Spread(one.defects.value, one.defects.low, 3 * one.defects.high))
+    now, size = (
+        yields(np.array(one.core), defects, one.spares),
+        middle(collapse(defects, one.spares)),
     )
+    wafer = np.asarray(_cost(silicon(chip_files()[WAFER].node), as_values(now)))
+    extra = (wafer - float(np.min(wafer))) / one.parts
+    works = float(yields(np.array(one.core), one.defects.value, one.spares))
+    added = float(np.min(wafer)) / one.parts
     progress(1, 1)
     return Answer(
-        said,
+        _said(one, works, size, added),
         share((now < GOOD) | (extra > COSTLY - 1)),
         "Defects are drawn from half to three times what TSMC said of N5; fields are alike and independent.",
-        _table(known.value, spares),
-        _figure(known, spares),
-        (
-            "Each of 84 fields must do with its own spare cores; wires and power are not in it.",
-            f"Without spare cores one wafer in {show(1 / whole, 1)} would work."
-            if whole > 1e-12
-            else "Without spare cores no wafer would ever work.",
-            "A defect costs one core, also where it falls on what cores share.",
-        ),
+        _table(one.defects.value, one.spares),
+        _figure(one.defects, one.spares),
+        _caveats(one),
         {
-            "yield": middle_,
-            "defects_per_wafer": each,
-            "collapse_mm2": at.median,
-            "collapse_low": at.low,
-            "collapse_high": at.high,
-            "wafer_share_of_parts": float(np.min(wafer)) / parts,
+            "yield": works,
+            "defects_per_wafer": one.defects.value * one.area,
+            "collapse_mm2": size.median,
+            "collapse_low": size.low,
+            "collapse_high": size.high,
+            "wafer_share_of_parts": added,
         },
+    )
+
+
+def _said(one: Known, works: float, size: Middle, added: float) -> str:
+    return (
+        f"With {show(one.defects.value * one.area)} defects on a wafer and {show(100 * one.spares)} % of "
+        f"{show(one.core)} mm2 cores spare, {show(100 * works, 3)} % of wafers work; half of them would fail "
+        f"only with cores of {show(size.median)} mm2 ({show(size.low)} to {show(size.high)} in 90 %), "
+        f"{show(size.median / one.core)} times as large, and even a wafer thrown away for each good one "
+        f"would add {show(100 * added)} % to the {one.parts:,.0f} USD of a system's parts."
+    )
+
+
+def _caveats(one: Known) -> tuple[str, ...]:
+    whole = float(poisson(as_values(one.area), as_values(one.defects.value)))
+    alone = (
+        f"one wafer in {show(1 / whole, 1)} would work"
+        if whole > 1e-12
+        else "no wafer would ever work"
+    )
+    return (
+        "Each of 84 fields must do with its own spare cores; wires and power are not in it.",
+        f"Without spare cores {alone}.",
+        "A defect costs one core, also where it falls on what cores share.",
     )
 
 

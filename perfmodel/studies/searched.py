@@ -1,0 +1,116 @@
+"""What a search designs where a study asks for it: the best machine of each node and memory, and how sure
+its rank is.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perfmodel.design.answer import vector
+from perfmodel.design.doubt import doubts, draws
+from perfmodel.design.facts import names, within
+from perfmodel.design.families import DRAWS, Family, families, shares, under
+from perfmodel.design.pose import pose
+from perfmodel.design.problem import Problem
+from perfmodel.design.search import search
+from perfmodel.design.space import Space, read_space, shown
+from perfmodel.design.study import Study
+from perfmodel.errors import InputError
+
+SPEED, CONTEXT = 100.0, 1536.0
+"""Tokens/s of a user that machines of SRAM are bought for, and tokens in the middle of an answer of 1,024
+to a prompt of 1,024 (assumed)."""
+
+GOAL = {"objective": {"minimise": "usd_per_million_tokens"}}
+
+FREE = {
+    "sram_mb": {"low": 10, "high": 6000},
+    "power_w": {"low": 30, "high": 1000},
+    "tensor": {"low": 1, "high": 64},
+    "pipeline": {"low": 1, "high": 80},
+    "batch": {"low": 1, "high": 4096},
+}
+"""Wide enough that only the layers of the model bind."""
+
+
+class Winner(NamedTuple):
+    """The best design of one node and memory.
+
+    - `design`: its variables in the units of studies; `dollars`: of one output token.
+    - `drawn`: the same under draws of every fact, the same draws for all families of a study.
+    """
+
+    node: str
+    memory: str
+    design: dict[str, float]
+    dollars: float
+    drawn: np.ndarray
+
+    @property
+    def chips(self) -> float:
+        """That serve one copy of the model."""
+        return self.design.get("tensor", 1.0) * self.design.get("pipeline", 1.0)
+
+
+def searched(
+    asked: dict[str, Any],
+    change: Callable[[Problem], Problem] = lambda problem: problem,
+    more: dict[str, np.ndarray] | None = None,
+) -> list[Winner]:
+    """Search a study for the cheapest token; the best design of each family, the cheapest first.
+
+    **Arguments:**
+
+    - `asked`: the tables of a study file; its objective is the price of a token.
+    - `change`: makes another problem of it, of the same form.
+    - `more`: draws of logarithms of factors on facts, by name, beside what the library doubts.
+
+    **Raises:**
+
+    - `InputError`: when no design keeps every limit.
+    """
+    study = Study.model_validate(GOAL | asked)
+    space, problem = read_space(study), change(pose(study))
+    found = search(problem, space.whole, study.optimiser).designs
+    if not found:
+        raise InputError("no design of this study keeps every limit; widen what is free.")
+    known = families(study, problem, found, space.whole)
+    drawn = under(problem, known, _drawn(study, problem, more or {}))[0]
+    return [_winner(space, one, values) for one, values in zip(known, drawn, strict=True)]
+
+
+def won(found: list[Winner]) -> list[float]:
+    """Share of draws in which each is the cheapest."""
+    return list(map(float, shares(np.stack([one.drawn for one in found]))))
+
+
+def like_an_lpu(context: float = CONTEXT, speed: float = SPEED, **space: Any) -> dict[str, Any]:
+    """A study of machines that work like LPU v1, of any size, for users of Llama-3.1-70B.
+
+    **Arguments:**
+
+    - `context`: tokens of a user; `speed`: tokens/s that each gets at least; `space`: what is free beside.
+    """
+    users = {"precision": "int8", "kv_precision": "bf16", "batch": 64, "context": context}
+    return {
+        "constraints": {"power_w": 1000, "tokens_per_s_per_user": speed},
+        "workload": [{"model": "llama-3.1-70b"} | users],
+        "space": {"base": "lpu-v1"} | FREE | space,
+    }
+
+
+def _drawn(study: Study, problem: Problem, more: dict[str, np.ndarray]) -> np.ndarray:
+    """Logarithms of factors on facts, a draw a row."""
+    facts = names(problem, study.space)
+    logs = draws(facts, doubts(study, facts), DRAWS, study.optimiser.seed)
+    for name, factor in more.items():
+        logs[:, facts.index(name)] += factor
+    return within(problem, facts, logs)
+
+
+def _winner(space: Space, family: Family, values: np.ndarray) -> Winner:
+    best = family.designs[0]
+    design = shown(space, vector(space, best.unit))
+    dollars = 1e-6 * float(np.exp(best.value))
+    return Winner(family.node, family.memory, design, dollars, 1e-6 * np.exp(values))

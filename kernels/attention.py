@@ -11,22 +11,19 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
-from perfmodel.kernels.dispatch import (
+from perfmodel.kernels.dispatch import PADDING, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
+from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.kernels.prompts import (
     FOLDING,
     KEYS,
     MASKS_WINDOWS,
-    PADDING,
     SCORES_WINDOWS,
-    SEES_A_TILE_MORE,
-    WRITES_BACK,
-    decode_cut,
     prompt_backend,
     prompt_parts,
     start_share,
     tile_rows,
 )
-from perfmodel.kernels.home import Home, native, on_chip, spilled
-from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_min, whole

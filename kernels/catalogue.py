@@ -18,10 +18,11 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
 from perfmodel.kernels.collective import Kind, collective
-from perfmodel.kernels.dispatch import ABSORBS, LATENT
+from perfmodel.kernels.dispatch import LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.matmul import matmul
+from perfmodel.kernels.prompts import ABSORBS
 from perfmodel.kernels.recurrent import KINDS as STATES
 from perfmodel.kernels.recurrent import States, recurrent
 from perfmodel.kernels.routing import ROUTINGS

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.network import Network
-from perfmodel.kernels.dispatch import reduces_itself
+from perfmodel.kernels.choices import reduces_itself
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.units import Scalar, Values, as_scalar

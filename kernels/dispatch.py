@@ -1,4 +1,4 @@
-"""How a framework's attention kernels cut their work: facts about frameworks, not chips.
+"""How a framework's attention kernels cut a cache: facts about frameworks, not chips.
 
 Read in their sources, and seen in their measured times:
 
@@ -18,18 +18,7 @@ Read in their sources, and seen in their measured times:
 - On Blackwell TensorRT-LLM's own kernels take groups up to 32, and any for SGLang and vLLM, where few
   and short texts with large groups run another kernel; of latents sixteen heads at a
   time up to 32, then all.
-- SGLang before Blackwell multiplies prompts of latent attention with the latents themselves.
-- FlashInfer folds groups in prefill, and takes tiles of 128, 64 or 16 rows, as many as a prompt
-  fills. vLLM leaves an fp8 cache on Ampere and Ada to it.
-- SGLang prompts in fp8 on Ada run its Triton kernel (`extend_attention`): no folding, tiles of 64 rows,
-  and windows masked tile by tile: what a window hides is scored, and only its products are skipped.
-- Mixtures of the `trtllm_gen` kernels take tiles of as many rows as all tokens give to each expert here,
-  also those that go to other ranks (`computeSelectedTileN`): with experts spread out, mostly padding.
-- Frameworks all-reduce vectors with kernels of their own up to some size, and with NCCL beyond.
-- cuBLAS on Ada leaves k whole where there is little to do, and for up to 16 rows where the columns
-  give 20 tiles: seen in its times, which jump four times over.
 - Intel's kernels cut a cache only to reach every core once, and run several blocks on a core.
-- Intel's kernels mask a window in prefill; they skip nothing.
 """
 
 from collections.abc import Callable
@@ -38,7 +27,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from perfmodel.units import Scalar, Values
+from perfmodel.kernels.prompts import TILE, tile_rows
+from perfmodel.smooth import power_of_two
+from perfmodel.units import Scalar
 from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
@@ -47,129 +38,15 @@ Flag = Bool[Array, ""]
 
 UNBOUND = 1e9
 
-FOLDING: dict[Backend, bool] = {
-    "fa3": True,
-    "fa3_padded": True,
-    "flashinfer": True,
-    "xqa": False,
-    "xqa_hopper": False,
-    "trtllm_gen": False,
-    "xpu": False,
-    "triton": False,
-}
-"""Whether prefill folds the queries of a group into rows of one block; `fa2` does for one new token."""
-
-
-def _power_of_two(size: Scalar) -> Scalar:
-    return 2 ** jnp.ceil(jnp.log2(size)) / size
-
-
 PADDING: dict[Backend, Callable[[Scalar], Scalar]] = {
-    "xqa": _power_of_two,
-    "xqa_hopper": _power_of_two,
+    "xqa": lambda size: power_of_two(size) / size,
+    "xqa_hopper": lambda size: power_of_two(size) / size,
 }
 """What a head size becomes on chip, over what it is, where a backend pads it."""
 
 WRITES_BACK: tuple[Backend, ...] = ("xqa_hopper",)
 """Backends whose benchmark leaves the shared tier full of data that must be written back before
 it can be read into: seen as one more pass over as much of the cache as the tier holds."""
-
-
-KEYS: dict[Backend, float] = {"xqa": 64.0, "triton": 64.0, "xpu": 64.0}
-"""Keys of a prefill tile where they are not as many as its rows: what is masked is cut so finely."""
-
-MASKS_WINDOWS: tuple[Backend, ...] = ("xpu",)
-"""Backends whose prefill multiplies what a window hides, and masks it."""
-
-SCORES_WINDOWS: tuple[Backend, ...] = ("triton",)
-"""Backends whose prefill builds the mask of what a window hides, and skips only its products."""
-
-FULL = 128.0
-"""Rows of a prefill tile, if nothing else is known."""
-
-ROWS: dict[Backend, float] = {"fa2": 64.0, "xqa": 64.0, "xpu": 64.0, "triton": 64.0}
-"""The same where they are others: FlashAttention 2 over a paged cache (`kBlockM`),
-TensorRT-LLM's kernels before Hopper; of Intel's seen in measured times."""
-
-
-def prompt_backend(plan: Plan) -> Backend:
-    """The backend of prompts: the plan's, but SGLang's Triton kernel in fp8 where FlashInfer would run."""
-    own = plan.framework == "sglang" and plan.weights == "fp8"
-    return "triton" if plan.backend == "flashinfer" and own else plan.backend
-
-
-def tile_rows(backend: Backend, rows: Values, head_dim: Scalar) -> Values:
-    """Rows in a tile: FlashInfer takes as few as the prompt fills (`FA2DetermineCtaTileQ`)."""
-    if backend == "flashinfer":
-        tall = jnp.where((rows > FULL / 2) & (head_dim < 256), FULL, FULL / 2)
-        return jnp.where(rows > FULL / 8, tall, FULL / 8)
-    return jnp.full_like(rows, ROWS.get(backend, FULL))
-
-
-EXPERT_ROWS = (16.0, 32.0, 64.0, 128.0)
-"""Rows of the tiles tried in a mixture: an expert's tokens are padded to them."""
-
-LEAST_ROWS = 8.0
-
-MOST_ROWS = {"nvfp4": 256.0, "w4a8_mxfp4": 256.0, "w4a16_mxfp4": 64.0}
-"""Between what the `trtllm_gen` mixtures take rows of a tile; up to 128 in other formats."""
-
-NEAR = (0.5, 1.0, 2.0, 4.0)
-"""Tiles tried by vLLM and SGLang, over the one that is expected (`computeSelectedTileN`)."""
-
-OTHERS = ("bf16", "fp8", "fp8_block", "nvfp4")
-"""Formats whose mixtures TensorRT-LLM leaves to other kernels there: CUTLASS and DeepGEMM."""
-
-
-def expert_rows(plan: Plan, expected: Scalar) -> Values:
-    """Rows of a mixture's tiles: those tried, or those near what is expected before tokens are routed.
-
-    - `expected`: pairs of token and expert of all ranks, over the experts of one.
-    """
-    own = plan.framework == "trtllm"
-    if plan.backend != "trtllm_gen" or (own and plan.weights in OTHERS):
-        return jnp.array(EXPERT_ROWS)
-    guess = jnp.maximum(expected, 1.0)
-    near = _power_of_two(guess) * guess * jnp.array((1.0,) if own else NEAR)
-    return jnp.clip(near, LEAST_ROWS, MOST_ROWS.get(plan.weights, FULL))
-
-
-LITTLE = 4.6e6
-"""Multiply-adds below which cuBLAS on Ada does not split k: of rows padded to `_tall`, 32 more columns."""
-
-MANY = 1280.0
-"""Columns above which it does not for up to 16 rows: 20 tiles of 64."""
-
-
-def _tall(m: Scalar) -> Scalar:
-    """Rows of the shortest tile that holds them all: 8 up to 7, then 16, then powers of two."""
-    return jnp.where(m < 8, 8.0, jnp.maximum(_power_of_two(m) * m, 16.0))
-
-
-def leaves_whole(plan: Plan, m: Scalar, n: Scalar, k: Scalar) -> Flag:
-    """Whether a library does not split k of a product, though it might pay; one row runs another kernel."""
-    if plan.library != "cublas_ada" or plan.format.matrix != "bf16":
-        return jnp.zeros((), bool)
-    little = _tall(m) * (n + 32.0) * k < LITTLE
-    return (m > 1) & (little | ((m <= 16) & (n > MANY)))
-
-
-def start_share(backend: Backend, head_dim: Scalar) -> Scalar:
-    """Time a block of a prompt takes to start, over the fitted: Triton pads what it loads, 64 at least."""
-    if backend != "triton":
-        return jnp.ones_like(head_dim)
-    return jnp.maximum(_power_of_two(head_dim) * head_dim, 64.0) / 64.0
-
-
-CUTS_PROMPTS: tuple[Backend, ...] = ("fa3_padded",)
-"""Backends that cut the keys of a prompt, too, where its blocks leave cores idle."""
-
-
-def prompt_parts(plan: Plan, cores: Scalar, blocks: Values, seen: Scalar) -> Values:
-    """Parts of the keys that a prompt's queries see: as many as the idle cores can take."""
-    if plan.backend not in CUTS_PROMPTS:
-        return jnp.ones_like(blocks)
-    return jnp.maximum(jnp.minimum(cores / blocks, seen / TILE), 1.0)
 
 
 SEES_A_TILE_MORE: tuple[Backend, ...] = ("smooth", "fa3")
@@ -228,9 +105,6 @@ class Cut(NamedTuple):
 
 MATRIX_ROWS = 16.0
 """Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
-
-TILE = 128.0
-"""Tokens of the cache in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
 
 LATENT_TILE = 64.0
 """The same for latents, whose rows are long."""
@@ -423,39 +297,6 @@ LATENT: dict[Backend, Backend] = {
     "fa3_padded": "latent_flash",
 }
 """The kernels that decode latent attention, beside those of grouped attention; `smooth` elsewhere."""
-
-
-class Reach(NamedTuple):
-    """Vectors that a framework's own kernels all-reduce: below `most` bytes over $n^{power}$ chips."""
-
-    most: float
-    power: float
-
-
-OWN_REDUCTIONS: dict[str, Reach] = {
-    "sglang": Reach(32 * 2.0**20, 0.0),
-    "vllm": Reach(16 * 2.0**20, 0.0),
-    "vllm trtllm_gen": Reach(128 * 2.0**20, 2.0),
-    "trtllm": Reach(32 * 2.0**20, 2.0),
-    "trtllm trtllm_gen": Reach(2 * 2.0**20, 1.0),
-    "apart": Reach(16 * 2.0**20, 0.0),
-    "apart trtllm_gen": Reach(2 * 2.0**20, 1.0),
-}
-"""By framework, and apart where Blackwell differs; seen in measured times, which are NCCL's beyond.
-`apart` is SGLang's where no norm is fused with it: on Blackwell it gives way before two shots."""
-
-
-def reduces_itself(plan: Plan, ranks: Scalar, size: Scalar) -> Flag:
-    """Whether a framework's own kernels all-reduce a vector of `size` bytes, rather than NCCL's."""
-    name = "apart" if plan.reduces_apart else plan.framework or ""
-    reach = OWN_REDUCTIONS.get(f"{name} {plan.backend}", OWN_REDUCTIONS.get(name))
-    if reach is None:
-        return jnp.ones_like(size, dtype=bool)
-    return size < reach.most / ranks**reach.power
-
-
-ABSORBS: tuple[Backend, ...] = ("fa3_padded", "flashinfer")
-"""Backends that multiply prompts, too, with the latents themselves, the queries of all heads folded."""
 
 
 def decode_cut(

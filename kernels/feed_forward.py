@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MixtureEfficiency
-from perfmodel.kernels.dispatch import expert_rows
+from perfmodel.kernels.choices import expert_rows
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.kernels.routing import ROUTINGS, loads

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MatmulEfficiency
-from perfmodel.kernels.dispatch import leaves_whole
+from perfmodel.kernels.choices import leaves_whole
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.resources import Resources

@@ -76,3 +76,8 @@ def at_least_one(x: Values) -> Values:
 def whole(x: Values, exact: bool) -> Values:
     """How many whole pieces cover `x`: `ceil(x)` when `exact`, else its smooth twin; at least one."""
     return jnp.maximum(jnp.ceil(x), 1.0) if exact else at_least_one(x)
+
+
+def power_of_two(size: Values) -> Values:
+    """The next power of two that is not less; no slope but at its steps."""
+    return 2 ** jnp.ceil(jnp.log2(size))

@@ -4,17 +4,11 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.choices import EXPERT_ROWS, expert_rows, leaves_whole, reduces_itself
 from perfmodel.kernels.collective import collective
-from perfmodel.kernels.dispatch import (
-    EXPERT_ROWS,
-    Cut,
-    decode_cut,
-    expert_rows,
-    leaves_whole,
-    prompt_parts,
-    reduces_itself,
-)
+from perfmodel.kernels.dispatch import Cut, decode_cut
 from perfmodel.kernels.feed_forward import mixture
+from perfmodel.kernels.prompts import prompt_parts
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar

@@ -3,7 +3,7 @@
 import pytest
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.dispatch import EXPERT_ROWS
+from perfmodel.kernels.choices import EXPERT_ROWS
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.home import Home, replayed
 from perfmodel.kernels.launch import crossing_time

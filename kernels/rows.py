@@ -68,7 +68,8 @@ def groups_of(
             raise InputError(f"the table has no column {name!r}; it has {named(cells)}.")
     load_plugins()
     errors = np.full(count, "", dtype=object)
-    names = chip_names() | {fold(name): stem for name, stem in (chips or {}).items()}
+    own = dict(chips or {})
+    names = chip_names() | {fold(name): stem for name, stem in own.items()} | own
     keys = _keys(cells, count, errors, names)
     groups = [_group(key, np.array(places), cells, errors) for key, places in keys.items()]
     return [group for group in groups if len(group.places)], errors
@@ -99,7 +100,7 @@ def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     op, chip, framework, dtype, cache = words
     operation = word_of(op, list(OPERATIONS), "op")
     attends = OPERATIONS[operation].family in CACHED
-    stem = pick(chip, chips, "chip", "perfmodel chips")
+    stem = chips.get(chip) or pick(chip, chips, "chip", "perfmodel chips")
     weights = word_of(dtype, list(FORMATS), "dtype")
     stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights
     return Key(operation, stem, framework_of(framework), weights, stored if attends else "")

@@ -19,6 +19,7 @@ from perfmodel.inference.setting import setting
 from perfmodel.inference.splits import Split, splits
 from perfmodel.interface.serving import OUTPUTS
 from perfmodel.library.efficiency import FITTED
+from perfmodel.library.files import stems
 
 
 def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):
@@ -119,6 +120,18 @@ def test_kernel_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path):
     assert float(found[0]["predicted_us"]) < float(found[0]["high_us"])
     assert found[0]["bound"] in ("compute", "exponential", "sram", "memory", "latency", "network")
     assert found[0]["error"] == ""
+
+
+def test_the_path_of_a_chip_file_serves_as_a_chip(tmp_path: Path):
+    """A copy of L4's file under another name: it takes the same parameters of its architecture."""
+    own, wrong = tmp_path / "my-l4.toml", tmp_path / "wrong.toml"
+    own.write_bytes(stems("chips")["l4"].read_bytes())
+    wrong.write_text("name = 3")
+    rows = [GEMM | {"chip": str(name)} for name in ("l4", own, wrong, tmp_path / "none.toml")]
+    found, _ = predict("kernels", tmp_path, rows)
+    assert found[0]["predicted_us"] == found[1]["predicted_us"] != ""
+    assert "wrong.toml" in found[2]["error"] and "none.toml" in found[3]["error"]
+    assert run("explain", *(f"{name}={value}" for name, value in rows[1].items()))[0] == 0
 
 
 def test_an_input_column_that_is_also_an_output_is_replaced_in_its_place(tmp_path: Path):

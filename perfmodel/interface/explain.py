@@ -16,7 +16,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.cases import READ, Case, case_of
 from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, decode_step
-from perfmodel.interface.kernels import OVERFLOW, site_of
+from perfmodel.interface.kernels import OVERFLOW, own_files, site_of
 from perfmodel.interface.serving import PLAN, predict_cells
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import groups_of
@@ -133,7 +133,8 @@ def _kernel(op: str, chip: Chip, plan: Plan, row: dict) -> Breakdown:
 
 
 def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
-    groups, errors = groups_of({name: [value] for name, value in cells.items()}, 1)
+    columns = {name: [value] for name, value in cells.items()}
+    groups, errors = groups_of(columns, 1, own_files(columns))
     if errors[0]:
         raise InputError(str(errors[0]))
     site = site_of(groups[0], calibration, replay=True)

@@ -1,7 +1,7 @@
 """`perfmodel predict kernels`: a time, an interval and what binds, for each row of a table."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import gather, in_blocks, stack, structure
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import Group, groups_of
-from perfmodel.library.chip import chip_files, load_chip, origin
+from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import CACHED, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import backend, library
@@ -69,7 +69,8 @@ def predict_table(
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> Predicted:
     """Predict every row of a table."""
-    groups, error = groups_of(cells_of(table), len(table))
+    cells = cells_of(table)
+    groups, error = groups_of(cells, len(table), own_files(cells))
     time, low, high = (np.full(len(table), np.nan) for _ in range(3))
     result = Predicted(time, low, high, np.full(len(table), "", dtype=object), error)
     sites = _sites(groups, calibration, replay, error)
@@ -84,6 +85,11 @@ def predict_table(
 
 OVERFLOW = "the sizes are so large or so small that no time can be computed; correct them."
 """What a row says whose time is not a number."""
+
+
+def own_files(cells: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Chips that rows name by the path of a chip file."""
+    return {name: name.strip() for name in cells.get("chip", ()) if name.strip().endswith(".toml")}
 
 
 def _sites(
@@ -109,7 +115,7 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
 
     - `InputError`: when the chip lacks a fact, or cannot run the format.
     """
-    key, file = group.key, chip_files()[group.key.chip]
+    key, (stem, file) = group.key, chip_file(group.key.chip)
     plan = Plan(
         weights=runnable(key.dtype, file.matrix, key.chip),
         cache=key.cache or "bf16",
@@ -118,11 +124,9 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         library=library(key.framework, file.architecture),
         replay=replay,
     )
-    chip = restrict(load_chip(key.chip, plan, calibration), _kinds(key.op, plan))
+    chip = restrict(build(stem, file, plan, calibration), _kinds(key.op, plan))
     family = OPERATIONS[key.op].family
-    return Site(
-        group, chip, plan, *load_interval(origin(key.chip, file), family, plan, calibration)
-    )
+    return Site(group, chip, plan, *load_interval(origin(stem, file), family, plan, calibration))
 
 
 def _kinds(op: str, plan: Plan) -> set[str]:

@@ -14,7 +14,7 @@ from perfmodel.files import check_place, write_whole
 from perfmodel.interface.plots import as_svg
 from perfmodel.interface.plots.theme import altair
 from perfmodel.interface.versions import versions
-from perfmodel.library.chip import chip_files, find_chip
+from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import load_economics
 from perfmodel.library.model import find_model, model_files
 
@@ -170,15 +170,20 @@ def sources_of(chips: Iterable[str], models: Iterable[str] = ()) -> dict[str, st
     """Where the facts of chips and models come from, by their names; what is not known is left out."""
     found: dict[str, str] = {}
     for name in chips:
-        found |= _sources(name, find_chip, chip_files)
+        found |= _sources(name, chip_file)
     for name in models:
-        found |= _sources(name, find_model, model_files)
+        found |= _sources(name, _model_file)
     return found
 
 
-def _sources(name: str, find: Any, files: Any) -> dict[str, str]:
+def _model_file(name: str) -> tuple[str, Any]:
+    stem = find_model(name)
+    return stem, model_files()[stem]
+
+
+def _sources(name: str, look: Any) -> dict[str, str]:
     try:
-        stem = find(name)
+        stem, file = look(name)
     except InputError:
         return {}
-    return {stem: "; ".join(dict.fromkeys(files()[stem].sources.values()))}
+    return {stem: "; ".join(dict.fromkeys(file.sources.values()))}

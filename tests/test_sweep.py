@@ -37,7 +37,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "grid.toml").write_text(GRID)
     status, out, err = run("sweep", folder / "grid.toml", "--out", folder / "points.parquet")
-    assert (status, err) == (0, "") and out.startswith(f"{POINTS} points")
+    assert (status, err) == (0, "") and out.startswith(f"{POINTS} rows in")
     assert [path.name for path in folder.iterdir() if "points" in path.name] == ["points.parquet"]
     return pyarrow.parquet.read_table(folder / "points.parquet").to_pylist()
 

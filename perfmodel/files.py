@@ -135,7 +135,9 @@ def write_whole(path: Path, content: bytes) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}; {_ELSEWHERE}") from None
 
 
-_ELSEWHERE = "give --out (or --json, --report) a place in a folder that is there and may be written."
+_ELSEWHERE = (
+    "give --out (or --json, --report) a place in a folder that is there and may be written."
+)
 
 
 def check_place(path: Path) -> None:

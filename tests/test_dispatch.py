@@ -126,8 +126,10 @@ def test_mixtures_on_blackwell_take_tiles_for_an_even_share_of_all_tokens(
 
 def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
     plan = Plan(framework="trtllm", weights="w4a8_mxfp4", backend="trtllm_gen", expert=8)
-    sizes = [as_scalar(x) for x in (256, 4096, 2048, 8, 256, 1, 8, 0)]
-    share = mixture(load_chip("b200-sxm", plan), plan, *sizes).shares.matrix
+    names = ("tokens", "hidden", "inter", "active", "experts", "tensor", "ranks", "routing")
+    sizes = map(as_scalar, (256, 4096, 2048, 8, 256, 1, 8, 0))
+    told = dict(zip(names, sizes, strict=True))
+    share = mixture(load_chip("b200-sxm", plan), plan, **told).shares.matrix
     alone = expert_rows(plan, as_scalar(256 * 8 / 256))
     # An expert gets 8 tokens, in tiles of 64 rows.
     assert share is not None and alone.tolist() == [8]

@@ -76,7 +76,8 @@ def served(parts: list[Part], load: Load, integer: bool) -> Served:
         return _decoding(parts[0], load)
     found = _service(parts, load)
     assert load.output is not None
-    return Served(found.ttft, found.tpot, load.batch * load.output / found.total, found.energy)
+    energy = jnp.asarray(found.energy)
+    return Served(found.ttft, found.tpot, load.batch * load.output / found.total, energy)
 
 
 def slower(seen: Served, factor: Scalar) -> Served:

@@ -115,7 +115,7 @@ def attention_tasks(site: Site, hidden: Number, attention: Any, batches: Batches
     after = [("output", *matrix) for matrix in attention.outputs(hidden, ranks)]
     return [
         site.elementwise("norm", tokens, hidden),
-        *[site.product("projection", tokens, *matrix, own) for *matrix, own in before],
+        *[site.product("projection", tokens, *product) for product in before],
         *[task for batch in batches for task in _mixing(site, attention, batch)],
         *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in after],
         site.collective("all-reduce", "all_reduce", ranks, STREAM_BYTES * tokens * hidden),

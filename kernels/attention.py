@@ -19,6 +19,7 @@ from perfmodel.kernels.prompts import (
     KEYS,
     MASKS_WINDOWS,
     SCORES_WINDOWS,
+    TILE,
     prompt_backend,
     prompt_parts,
     start_share,
@@ -31,9 +32,6 @@ from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
-
-TILE = 128
-"""Tokens of the cache, and rows of queries, in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
 
 WIDE, WIDEST = 192.0, 256.0
 """Head sizes up to which registers hold a tile of outputs with ease, and that they just hold."""

@@ -12,13 +12,10 @@ Read in their sources, and seen in their measured times:
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
 
 from perfmodel.smooth import power_of_two
-from perfmodel.units import Scalar, Values
+from perfmodel.units import Flag, Scalar, Values
 from perfmodel.workload.plan import Plan
-
-Flag = Bool[Array, ""]
 
 EXPERT_ROWS = (16.0, 32.0, 64.0, 128.0)
 """Rows of the tiles tried in a mixture: an expert's tokens are padded to them."""
@@ -45,7 +42,7 @@ def expert_rows(plan: Plan, expected: Scalar) -> Values:
         return jnp.array(EXPERT_ROWS)
     guess = jnp.maximum(expected, 1.0)
     near = power_of_two(guess) * jnp.array((1.0,) if own else NEAR)
-    return jnp.clip(near, LEAST_ROWS, MOST_ROWS.get(plan.weights, 128.0))
+    return jnp.clip(near, LEAST_ROWS, MOST_ROWS.get(plan.weights, max(EXPERT_ROWS)))
 
 
 LITTLE = 4.6e6

@@ -25,22 +25,24 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
 
 from perfmodel.kernels.prompts import TILE, tile_rows
 from perfmodel.smooth import power_of_two
-from perfmodel.units import Scalar
+from perfmodel.units import Flag, Scalar
 from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 
-Flag = Bool[Array, ""]
-
 UNBOUND = 1e9
 
+
+def _to_power_of_two(size: Scalar) -> Scalar:
+    return power_of_two(size) / size
+
+
 PADDING: dict[Backend, Callable[[Scalar], Scalar]] = {
-    "xqa": lambda size: power_of_two(size) / size,
-    "xqa_hopper": lambda size: power_of_two(size) / size,
+    "xqa": _to_power_of_two,
+    "xqa_hopper": _to_power_of_two,
 }
 """What a head size becomes on chip, over what it is, where a backend pads it."""
 

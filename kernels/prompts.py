@@ -40,7 +40,7 @@ SCORES_WINDOWS: tuple[Backend, ...] = ("triton",)
 """Backends whose prefill builds the mask of what a window hides, and skips only its products."""
 
 TILE = 128.0
-"""Tokens of the cache in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
+"""Tokens of the cache, and rows of queries, in a tile (FlashAttention 2 and 3, TensorRT-LLM)."""
 
 FULL = 128.0
 """Rows of a tile, if nothing else is known."""

@@ -9,7 +9,7 @@ import math
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from perfmodel.errors import InputError
 
@@ -18,6 +18,9 @@ Scalar: TypeAlias = Float[Array, ""]
 
 Values: TypeAlias = Float[Array, "..."]
 """A traced number, or one for each alternative."""
+
+Flag: TypeAlias = Bool[Array, ""]
+"""One traced truth value."""
 
 MOST = 1e30
 """No quantity in a file is larger, in SI units: single precision holds its products."""

@@ -36,6 +36,17 @@ def test_an_hbm_interface_is_its_phy_its_controller_and_its_fabric():
     assert found == pytest.approx(10.45 + 4.005 + fabric, rel=1e-3)
 
 
+def test_a_device_off_the_package_takes_its_phy_and_the_fabric_of_its_channels():
+    # At N7, 91.2 a um2: 90.4 M transistors are 0.991 mm2, of 32 bits; a channel of LPDDR has 64.
+    fabric = float(CONSTANTS.channel) * 1e6
+    made = made_of("n7", "gddr6")
+    found = float(area.interface_area(made.memory, made.node, CONSTANTS)) * 1e6
+    assert found == pytest.approx(4.25 + 0.991 + fabric, rel=2e-3)
+    wide = made_of("n7", "lpddr5x")
+    found = float(area.interface_area(wide.memory, wide.node, CONSTANTS)) * 1e6
+    assert found == pytest.approx(2 * (1.45 + 0.992 + fabric), rel=2e-3)
+
+
 def test_constants_hold_at_n7():
     assert float(area.logic_scale(silicon("n7"), CONSTANTS)) == pytest.approx(1)
 

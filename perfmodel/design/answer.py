@@ -25,7 +25,6 @@ PART_NAMES = {
     "sram": "SRAM",
     "crossbar": "SRAM ports",
     "stacks": "HBM interface",
-    "channels": "HBM interface",
     "links": "links",
     "bridges": "links",
     "fixed": "fixed",

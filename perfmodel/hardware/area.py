@@ -28,11 +28,8 @@ N7_SRAM = 24.7e12 / 8
 RETICLE = (26e-3, 33e-3)
 """Sides of the field that a scanner exposes at once, in m (ASML; High-NA halves the longer one)."""
 
-CHANNEL_PHY = 1.45e-6
-"""PHY of 32 bits of DDR5, in m2 (Zhang et al., LLMCompass, ISCA 2024, from die photos)."""
-
 CHANNEL_CONTROLLER = 90.4464e6
-"""Transistors of the controller of 32 bits (LLMCompass)."""
+"""Transistors of the controller of 32 bits off the package (Zhang et al., LLMCompass, ISCA 2024)."""
 
 
 class AreaConstants(eqx.Module):
@@ -45,7 +42,7 @@ class AreaConstants(eqx.Module):
     - `graphics`: for each fp32 FLOP in a clock of a core that also draws.
     - `core`: for each core; `crossbar`: for each byte in a clock between cores and shared SRAM.
     - `stack`: for each stack, beyond PHY and controller: queues, fabric, its share of what shares it.
-    - `channel`: for each 32-bit channel, beyond PHY and controller.
+    - `channel`: the same for each 32-bit channel of a memory off the package.
     - `link`, `bridge`, `bonds`: m2/(byte/s) of links off the package, to dies beside and to dies
       above or below, at any node.
     - `fixed`: of every die that is not stacked: pads, clocks, management, host interface; it
@@ -88,10 +85,8 @@ def blocks(parts: Parts, technology: Technology, constants: AreaConstants) -> di
     Pass it a `Technology` that was stacked, under `vmap`, to have one for each node or memory.
     """
     node, scale = technology.node, logic_scale(technology.node, constants)
-    channel = CHANNEL_PHY + CHANNEL_CONTROLLER / node.logic_density + scale * constants.channel
     return tiles(parts, node, constants) | {
         "stacks": parts.stacks * interface_area(technology.memory, node, constants),
-        "channels": parts.channels * channel,
         "links": parts.link * constants.link
         + parts.bridge * constants.bridge
         + parts.bonds * constants.bonds,
@@ -115,9 +110,15 @@ def tiles(parts: Parts, node: Node, constants: AreaConstants) -> dict[str, Scala
 
 
 def interface_area(memory: Device, node: Node, constants: AreaConstants) -> Scalar:
-    """Area on the host of one memory device: PHY, controller, and what feeds them, in m2."""
-    fabric = constants.stack * logic_scale(node, constants)
-    return memory.phy + memory.controller / node.logic_density + fabric
+    """Area on the host of one memory device: PHY, controller, and what feeds them, in m2.
+
+    A device without a footprint beside the host lies off the package; its controller tells its channels.
+    """
+    channels = memory.controller / CHANNEL_CONTROLLER * constants.channel
+    fabric = jnp.where(memory.footprint > 0, constants.stack, channels)
+    return (
+        memory.phy + memory.controller / node.logic_density + fabric * logic_scale(node, constants)
+    )
 
 
 def total(found: dict[str, Scalar]) -> Scalar:

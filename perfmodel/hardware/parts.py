@@ -14,7 +14,7 @@ class Parts(eqx.Module):
     - `vector`: fp32 FLOPs of the vector units in a clock.
     - `double`: fp64 FLOPs of the vector units in a clock.
     - `cores`: that fetch their own instructions.
-    - `stacks`: of memory beside the die (HBM); `channels`: of 32 bits off the package.
+    - `stacks`: memory devices: stacks beside the die (HBM), or chips and channels off the package.
     - `link`: bytes/s in one direction over links to other chips and the host.
     - `bridge`: bytes/s in one direction to dies beside it in the package; `bonds`: to dies that it is
       stacked on or carries.
@@ -32,7 +32,6 @@ class Parts(eqx.Module):
     double: Scalar = eqx.field(converter=as_scalar, default=0.0)
     cores: Scalar = eqx.field(converter=as_scalar, default=0.0)
     stacks: Scalar = eqx.field(converter=as_scalar, default=0.0)
-    channels: Scalar = eqx.field(converter=as_scalar, default=0.0)
     link: Scalar = eqx.field(converter=as_scalar, default=0.0)
     bridge: Scalar = eqx.field(converter=as_scalar, default=0.0)
     bonds: Scalar = eqx.field(converter=as_scalar, default=0.0)

@@ -117,7 +117,7 @@ def static_power(
     return {
         "logic": constants.static * node.leakage * area,
         "arrays": constants.static * node.sram_leakage * array,
-        "memory idle": technology.memory.idle * (parts.stacks + parts.channels),
+        "memory idle": technology.memory.idle * parts.stacks,
     }
 
 

@@ -8,8 +8,8 @@ a device with its share of the designs, as in sweeps.
 import argparse
 import json
 import resource
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perfmodel.compiling import OFTEN, Options, keep_memory, supported
+from benchmarks.pace import pace
+from benchmarks.peers import peers
+from benchmarks.scaling import scaling
+from benchmarks.starting import starting
+from perfmodel.compiling import OFTEN, Options, prepare_for_millions, supported
 from perfmodel.files import write_whole
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import spread
 from perfmodel.inference.serving import serve
 from perfmodel.inference.step import decode_step
-from perfmodel.interface.sweep import use_all_cores
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
@@ -34,9 +37,6 @@ from perfmodel.workload.transformer import traced
 
 BATCH = 8192
 """Designs evaluated together on each device."""
-
-SECONDS = 5.0
-"""For which each function runs, at least."""
 
 SPREAD = 0.1
 """Standard deviation of the logarithm of each number of the hardware."""
@@ -51,11 +51,12 @@ def varied(chip: Chip, count: int, seed: int = 0) -> Chip:
 
 
 class Rate(NamedTuple):
-    """Evaluations a second, the median of repeats; a second of one processor; seconds to compile."""
+    """Evaluations a second by the clock, and of one processor; seconds to compile, cold and kept on disk."""
 
     wall: float
     processor: float
     compile: float
+    again: float
 
 
 def rate(
@@ -64,35 +65,17 @@ def rate(
     """How fast a function of a chip is, of `batch` chips on each device."""
     count = batch * len(jax.devices())
     chips = jax.tree.map(spread, varied(chip, count))
+    compiled, cold = _compiled(function, chips, options)
+    jax.clear_caches()
+    again = _compiled(function, chips, options)[1]
+    return Rate(*pace(lambda: jax.block_until_ready(compiled(chips)), count), cold, again)
+
+
+def _compiled(function: Callable[[Chip], Any], chips: Chip, options: Options | None) -> Any:
+    """The function of many chips, and the seconds that it took to trace and to compile."""
     began = time.perf_counter()
     compiled = jax.jit(jax.vmap(function)).lower(chips).compile(compiler_options=options)
-    compile_seconds = time.perf_counter() - began
-    jax.block_until_ready(compiled(chips))
-    times: list[tuple[float, float]] = []
-    while sum(wall for wall, _ in times) < SECONDS or len(times) < 3:
-        began = time.perf_counter(), time.process_time()
-        jax.block_until_ready(compiled(chips))
-        times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
-    wall, processor = (sorted(column)[len(times) // 2] for column in zip(*times, strict=True))
-    return Rate(count / wall, count / processor, compile_seconds)
-
-
-def import_seconds(code: str) -> float:
-    """Of some code, in a fresh process, less the start of Python itself."""
-    return _process(code) - _process("pass")
-
-
-READY = "import perfmodel as pm; pm.load_chip, pm.decode_step"
-"""Until a step can be priced: JAX and Equinox, which `import perfmodel` leaves until they are used."""
-
-
-def _process(code: str) -> float:
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        times.append(time.perf_counter() - began)
-    return sorted(times)[1]
+    return compiled, time.perf_counter() - began
 
 
 def subject(model: str, weights: str, tensor: float) -> tuple[Chip, Callable[[Chip], jax.Array]]:
@@ -123,28 +106,26 @@ def served() -> tuple[Chip, Callable[[Chip], jax.Array]]:
 def measure(batch: int = BATCH) -> dict[str, Any]:
     """Run the benchmark."""
     chip, step = subject("llama-3.1-70b", "fp8", 8.0)
-    values = rate(step, chip, batch)
-    gradients = rate(jax.value_and_grad(step), chip, batch, supported(OFTEN))
-    found = {
-        "evaluations_per_s": values.wall,
-        "gradients_per_s": gradients.wall,
-        "evaluations_per_processor_s": values.processor,
-        "gradients_per_processor_s": gradients.processor,
-        "compile_s": values.compile,
-        "gradient_compile_s": gradients.compile,
-    }
+    found = _named("evaluations", "", rate(step, chip, batch))
+    slopes = rate(jax.value_and_grad(step), chip, batch, supported(OFTEN))
+    found |= _named("gradients", "gradient_", slopes)
     for name, (one, function) in others().items():
-        other = rate(function, one, batch)
-        found |= {f"{name}_per_s": other.wall, f"{name}_per_processor_s": other.processor}
-        found |= {f"{name}_compile_s": other.compile}
+        found |= _named(name, f"{name}_", rate(function, one, batch))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found | {
-        "import_s": import_seconds("import perfmodel"),
-        "ready_s": import_seconds(READY),
         "peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e3),
         "batch": batch,
         "devices": len(jax.devices()),
-        "peers": {},
+        "peers": peers(),
+    }
+
+
+def _named(rates: str, compiling: str, found: Rate) -> dict[str, float]:
+    return {
+        f"{rates}_per_s": found.wall,
+        f"{rates}_per_processor_s": found.processor,
+        f"{compiling}compile_s": found.compile,
+        f"{compiling}compile_again_s": found.again,
     }
 
 
@@ -158,10 +139,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--batch", type=int, default=BATCH, help="designs on each device")
+    numbers = {"type": int, "nargs": "*", "default": [], "metavar": "N"}
+    parser.add_argument("--devices", **numbers, help="time a sweep and a search on so many, too")
     options = parser.parse_args()
-    use_all_cores()
-    keep_memory()
-    found = measure(options.batch)
+    found = starting() | scaling(options.devices)
+    prepare_for_millions()
+    with tempfile.TemporaryDirectory() as kept:
+        jax.config.update("jax_compilation_cache_dir", kept)
+        found |= measure(options.batch)
     for name, value in found.items():
         print(f"{name:32s} {value:,.3f}" if isinstance(value, float) else f"{name:32s} {value}")
     if options.json:

@@ -1,5 +1,6 @@
 """The price of an evaluation, from the start: the benchmark runs, and importing is quick."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -14,13 +15,17 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.slow
 def test_the_speed_benchmark_writes_what_the_contract_names(tmp_path: Path):
     out = tmp_path / "speed.json"
-    command = [sys.executable, "-m", "benchmarks.speed", "--batch", "64", "--json", str(out)]
+    words = ["--batch", "64", "--devices", "2", "--json", str(out)]
+    command = [sys.executable, "-m", "benchmarks.speed", *words]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     found = json.loads(out.read_text())
     names = {
         "evaluations_per_s",
         "gradients_per_s",
         "compile_s",
+        "compile_again_s",
+        "help_s",
+        "first_row_s",
         "import_s",
         "peak_mb",
         "batch",
@@ -30,7 +35,12 @@ def test_the_speed_benchmark_writes_what_the_contract_names(tmp_path: Path):
     assert found["batch"] == 64
     assert found["evaluations_per_s"] > 1_000
     assert found["deepseek_r1_per_s"] > 0 and found["service_per_s"] > 0
-    assert found["import_s"] < found["ready_s"]
+    assert found["import_s"] < found["ready_s"] < found["first_row_s"]
+    assert found["compile_again_s"] < found["compile_s"]
+    assert found["scaling"]["2"]["devices"] == 2
+    assert found["scaling"]["2"]["sweep_per_s"] > 0 and found["scaling"]["2"]["search_per_s"] > 0
+    installed = importlib.util.find_spec("aiconfigurator_core") is not None
+    assert ("aiconfigurator" in found["peers"]) == installed
 
 
 @pytest.mark.slow
@@ -51,6 +61,16 @@ def test_help_needs_neither_jax_nor_the_library():
     code = "import sys, perfmodel.interface.cli; print('jax' in sys.modules, 'pydantic' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_importing_sweeps_and_searches_leaves_the_processor_to_be_split():
+    code = """
+import jax, perfmodel.interface.search, perfmodel.interface.sweep
+jax.config.update("jax_num_cpu_devices", 3)
+print(jax.local_device_count("cpu"))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "3\n"
 
 
 def test_options_that_this_xla_does_not_have_are_left_out():

@@ -24,7 +24,7 @@ SRAM_USABLE = 0.9
 REGISTERS = 256 * 1024
 """Bytes of registers of a core that runs threads (NVIDIA H100 whitepaper, 2022); none elsewhere."""
 
-SPARES = as_scalar(0.07)
+SPARES = 0.07
 """Cores of a wafer beyond those sold, as a share: 970,000 made for 900,000 (Cerebras, WSE-3, 2024)."""
 
 
@@ -166,7 +166,7 @@ def _die_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:
 def _wafer_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:
     """A wafer-scale part, with spare cores; its memory lies elsewhere, at its price alone."""
     node, memory = stuff.technology.node, stuff.technology.memory
-    good = wafer_scale(die, node.defects, found.cores, SPARES)
+    good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARES))
     return wafer_scale_cost(node, good) + found.stacks * memory.capacity * memory.price
 
 

@@ -239,7 +239,7 @@ def _made(chip: Chip, file: ChipFile, constants: Constants) -> Made:
     held = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
     memory = eqx.tree_at(lambda m: m.capacity, technology.memory, held)
     if file.execution == "dataflow":
-        good = wafer_scale(area, technology.node.defects, chip.cores, SPARES)
+        good = wafer_scale(area, technology.node.defects, chip.cores, as_scalar(SPARES))
         cost = wafer_scale_cost(technology.node, good)
     else:
         die = Die(area / _dies(file), technology.node, _dies(file))

@@ -71,12 +71,6 @@ def sweep(
     return Swept(grid.points, sum(one.wrong for one in wrong), wrong[0].first if wrong else "")
 
 
-def use_all_cores() -> None:
-    """Let each core of a machine without accelerators be a device, if JAX has not begun yet."""
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
 def check_out(out: Path) -> None:
     """Find out before any work whether a sweep may be written at `out`.
 

@@ -41,10 +41,10 @@ def sweep(
 
     Example: perfmodel sweep grid.toml --out points.parquet
     """
+    from perfmodel.compiling import prepare_for_millions
     from perfmodel.interface.sweep import sweep as run
-    from perfmodel.interface.sweep import use_all_cores
 
-    use_all_cores()
+    prepare_for_millions()
     check_places(report=report)
     with bar("points") as update:
         found = run(grid, out, fitted(calibration), resume, update)

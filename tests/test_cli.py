@@ -72,7 +72,7 @@ def test_help_shows_an_example(command: str):
     assert f"Example: perfmodel {command}" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "explore"])
+@pytest.mark.parametrize("command", [*COMMANDS, "quickstart"])
 def test_every_command_speaks_json(command: str):
     assert "--json" in run(*command.split(), "--help")[1]
 

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import pytest
 
 from perfmodel.design.knobs import KNOBS
+
+SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory", "Overview")
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -31,30 +32,22 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The page, served by the command on a free port."""
+    """The page, served by the command on a free port, which it tells as JSON when it answers."""
     pytest.importorskip("streamlit", reason="needs the extra app")
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     script = "from perfmodel.interface.cli import main; main()"
-    words = ["explore", "--no-browser", "--port", str(port)]
-    served = subprocess.Popen([sys.executable, "-c", script, *words])
+    words = ["explore", "--no-browser", "--port", str(port), "--json"]
+    served = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.PIPE)
     try:
-        _wait(f"http://127.0.0.1:{port}/_stcore/health")
-        yield f"http://127.0.0.1:{port}/"
+        assert served.stdout is not None
+        said = json.load(served.stdout)
+        assert said["port"] == port and said["process"] == served.pid
+        yield f"{said['address']}/"
     finally:
         served.terminate()
         served.wait(30)
-
-
-def _wait(url: str) -> None:
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(url)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +94,7 @@ def speed(page: Any) -> str:
 def test_every_control_moves_the_page(browser: Any, address: str):
     page = opened(browser, address + SMALL)
     before = speed(page)
-    for shown in ("Energy", "Time", "Sensitivities", "Kernels", "Memory", "Price"):
+    for shown in SHOWN:
         page.get_by_test_id("stButtonGroup").get_by_text(shown, exact=True).click()
         settled(page)
         assert page.locator("canvas, svg.marks").count() > 0
@@ -117,6 +110,19 @@ def test_every_control_moves_the_page(browser: Any, address: str):
     users.press("Enter")
     settled(page)
     assert "users=16" in page.url
+    page.close()
+
+
+def test_front_binds_and_sensitivities_are_seen_on_one_screen(browser: Any, address: str):
+    """With the numbers and what binds, at 1440 x 900 pixels; on a phone one below the other."""
+    page = opened(browser, address + SMALL, width=1440)
+    boxes = [one.bounding_box() for one in page.get_by_test_id("stVegaLiteChart").all()]
+    assert len(boxes) == 4 and all(box["y"] + box["height"] <= 900 for box in boxes)
+    assert len({box["x"] for box in boxes}) == 2
+    page.set_viewport_size({"width": 390, "height": 844})
+    settled(page)
+    boxes = [one.bounding_box() for one in page.get_by_test_id("stVegaLiteChart").all()]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
     page.close()
 
 

@@ -52,6 +52,15 @@ FIGURES: dict[str, Any] = {
         "What moves the time of a token",
         "change of the time of a token (%)",
     ),
+    "moves": plots.moves(
+        [
+            plots.Move("8 x H100", "memory bandwidth", 5.2, -4.4),
+            plots.Move("4 x WSE-3", "SRAM size", 497.0, -0.2),
+        ],
+        "What 10 % less and 10 % more do to the time",
+        "change of the time of a token (%)",
+        ["8 x H100", "4 x WSE-3"],
+    ),
     "waterfall": plots.waterfall(
         [("die", 310), ("memory", 1500), ("package", 750), ("rebate", -80)],
         "What a chip costs",
@@ -123,6 +132,19 @@ def test_a_chip_keeps_its_colour_and_no_two_share_one():
     assert both[1] == alone[0]
     many = ["h100-sxm", "h100-pcie", "h100-nvl", "a", "b", "c"]
     assert len(set(plots.colours_of(many))) == len(many)
+
+
+def test_the_first_of_a_family_has_its_colour_whoever_stands_before():
+    two, one = plots.colours_of(["h100, machine 1", "h100, machine 2", "b200"]), plots.colours_of
+    assert two[2] == one(["b200"])[0] and two[0] == one(["h100"])[0]
+
+
+def test_a_move_beyond_the_picture_is_cut_and_says_how_far_it_goes():
+    spec = FIGURES["moves"].to_dict()
+    scales = [layer["encoding"]["x"].get("scale") for layer in spec["layer"]]
+    assert {"clamp": True, "domain": [-20.0, 20.0]} in scales
+    (cut,) = spec["layer"][-1]["data"]["values"]
+    assert cut["text"] == "+497" and cut["fact"] == "SRAM size"
 
 
 def test_tiles_of_a_floorplan_have_the_areas_of_its_parts():

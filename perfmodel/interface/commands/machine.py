@@ -12,6 +12,9 @@ from perfmodel.interface.terminal import bar, say, show_json, show_table
 def explore(
     port: Annotated[int, typer.Option(min=1024, max=65535, help="Of this machine.")] = 8501,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the page's address as JSON when it answers.")
+    ] = False,
 ) -> None:
     """Drag SRAM, bandwidth, stacks and prices of up to four machines, and see what that does.
 
@@ -21,7 +24,7 @@ def explore(
     """
     from perfmodel.interface.explore.serve import run
 
-    run(port, browser)
+    run(port, browser, json_)
 
 
 def doctor(json_: Json = False) -> None:

@@ -23,7 +23,7 @@ from perfmodel.interface.explore.scenario import (
     machine,
     to_query,
 )
-from perfmodel.interface.plots import as_png
+from perfmodel.interface.plots import as_png, joined
 from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.report import MEANING, money
 from perfmodel.library.chip import chip_file, chip_files
@@ -40,15 +40,24 @@ COLUMNS = (
     "first token (ms)",
     "bound by",
 )
-FORMATS = {"": "automatic", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
-SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
+FORMATS = {"": "auto", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
+SHOWN = ("Overview", "Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
+STYLE = """<style>
+.stMainBlockContainer { padding-top: 2.75rem; padding-bottom: 2rem; }
+[data-testid="stHeader"] { background: transparent; }
+[data-testid="stSidebarHeader"] { height: 2.5rem; margin-bottom: 0; }
+.stMainBlockContainer > div > .stVerticalBlock { gap: 0.5rem; }
+[data-testid="stSidebarUserContent"] .stVerticalBlock { gap: 0.5rem; }
+</style>"""
+"""Less empty space, so that the answer is seen on one screen."""
 MOST_BYTES = 1_000_000  # no chip file or config.json is longer
 
 
 def main() -> None:
     """Draw the page."""
     st.set_page_config("perfmodel", layout="wide")
-    st.title("SRAM or HBM? Drag a machine and see.")
+    st.html(STYLE)
+    st.subheader("SRAM or HBM? Drag a machine and see.")
     start = _start()
     scenario = _controls(start)
     st.query_params.from_dict(to_query(scenario))
@@ -110,11 +119,14 @@ def _controls(start: Scenario) -> Scenario:
     names = ("prompt", "output", "users")
     labels = ("tokens in", "tokens out", "users at once")
     mosts = (10_000_000, 1_000_000, 1_000_000)
+    places = (*top.columns(2), *top.columns(2))
     numbers = {
-        name: int(top.number_input(label, 1, most, getattr(start, name), key=f"{name}-of-traffic"))
-        for name, label, most in zip(names, labels, mosts, strict=True)
+        name: int(
+            place.number_input(label, 1, most, getattr(start, name), key=f"{name}-of-traffic")
+        )
+        for place, name, label, most in zip(places, names, labels, mosts, strict=False)
     }
-    count = top.number_input("machines compared", 1, MOST_MACHINES, len(start.machines))
+    count = places[-1].number_input("machines", 1, MOST_MACHINES, len(start.machines))
     machines = [_machine(middle, i, start, chips) for i in range(int(count))]
     return Scenario(tuple(machines), model, **numbers)
 
@@ -163,9 +175,10 @@ def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
     with box.expander(f"machine {i + 1}", expanded=i == 0):
         place = chips.index(begun.chip) if begun.chip in chips else 0
         chip = st.selectbox("chip", chips, place, key=f"chip-{i}", format_func=_label)
-        count = st.number_input("chips", 1, 100_000, begun.size, key=f"count-{i}")
+        left, right = st.columns(2)
+        count = left.number_input("chips", 1, 100_000, begun.size, key=f"count-{i}")
         formats = list(FORMATS)
-        precision = st.selectbox(
+        precision = right.selectbox(
             "weights",
             formats,
             formats.index(begun.precision),
@@ -209,11 +222,36 @@ def _answer(scenario: Scenario, views: list[View]) -> None:
     """Numbers, then the picture that is asked for."""
     st.table([_numbers(view) for view in views])
     fitting = [view for view in views if not view.here.short] or views
-    shown = st.segmented_control("show", SHOWN, default=SHOWN[0], key="shown") or SHOWN[0]
+    shown = _choice()
     charts = _charts(shown, scenario, views, fitting)
-    for chart in charts:
-        st.altair_chart(styled(chart), theme=None, width="stretch")
-    st.session_state.chart = charts[0]
+    if shown == SHOWN[0]:
+        _side_by_side(charts)
+        _say_stuck(fitting)
+    else:
+        for chart in charts:
+            _draw(st, styled(chart))
+    st.session_state.charts = charts
+
+
+def _draw(place: Any, chart: Any) -> None:
+    """As it is: tests have checked what Altair would check at every drag."""
+    spec = chart.to_dict(validate=False)
+    place.vega_lite_chart(spec, theme=None, width="stretch")
+
+
+def _choice() -> str:
+    """Which pictures are asked for."""
+    shown = st.segmented_control(
+        "show", SHOWN, default=SHOWN[0], key="shown", label_visibility="collapsed"
+    )
+    return shown or SHOWN[0]
+
+
+def _side_by_side(charts: list[Any]) -> None:
+    """Two pictures in a row; one below the other where the screen is narrow."""
+    for pair in zip(charts[::2], charts[1::2], strict=True):
+        for column, chart in zip(st.columns(2), pair, strict=True):
+            _draw(column, styled(chart, "bottom"))
 
 
 def _numbers(view: View) -> dict[str, str]:
@@ -238,20 +276,26 @@ def _plain(value: float) -> str:
 def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[View]) -> list[Any]:
     """The pictures of one choice."""
     names = [view.name for view in views]
+    if shown == "Overview":
+        return pictures.overview(fitting, scenario.users)
     if shown in ("Price", "Energy"):
         return [pictures.front(views, scenario.users, "dollars" if shown == "Price" else "joules")]
     if shown == "Time":
         return [pictures.times(views)]
     if shown == "Sensitivities":
-        for view in fitting:
-            if lost := pictures.stuck(view):
-                st.caption(f"{view.name}: with less {', '.join(lost)} the model has no room.")
+        _say_stuck(fitting)
         return [pictures.tornado(view, other) for view in fitting for other in ("tpot", "dollars")]
     with st.spinner("the step in detail (the first of its kind compiles)"):
         steps = [step_of(one, scenario) for one in scenario.machines]
     if shown == "Kernels":
         return [pictures.kernels(steps), pictures.energies(names, steps, scenario.users)]
     return [pictures.rooms(names, steps)]
+
+
+def _say_stuck(views: list[View]) -> None:
+    for view in views:
+        if lost := pictures.stuck(view):
+            st.caption(f"{view.name}: with less {', '.join(lost)} the model has no room.")
 
 
 def _exports(scenario: Scenario, views: list[View]) -> None:
@@ -262,7 +306,7 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         ("rows (CSV)", functools.partial(export.rows_text, scenario), "rows.csv"),
         ("numbers (CSV)", functools.partial(export.numbers_text, views), "numbers.csv"),
         ("Python", functools.partial(export.python_of, scenario, views), "same_numbers.py"),
-        ("picture (PNG)", functools.partial(as_png, st.session_state.chart), "picture.png"),
+        ("picture (PNG)", functools.partial(_picture, st.session_state.charts), "picture.png"),
     ]
     for column, (label, content, name) in zip(columns, files, strict=True):
         column.download_button(label, content, name, key=f"take-{name}", on_click="ignore")
@@ -274,6 +318,10 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         "`perfmodel predict serving rows.csv --out predictions.csv` gives the same numbers, with dragged "
         "chips beside it; the link in the address bar shows this page again."
     )
+
+
+def _picture(charts: list[Any]) -> bytes:
+    return as_png(joined(charts))
 
 
 main()

@@ -15,7 +15,35 @@ PRICE = "USD per million output tokens"
 ENERGY = "energy (J for an output token)"
 
 
-def front(views: Sequence[View], users: int, other: str = "dollars") -> Any:
+SMALL = 265
+"""Height in pixels of one of four pictures that are seen at once."""
+
+
+def overview(views: Sequence[View], users: int) -> list[Any]:
+    """What moves at once when something is dragged: the front, what binds, and the sensitivities."""
+    named = [
+        view._replace(name=name)
+        for view, name in zip(views, short_names([view.name for view in views]), strict=True)
+    ]
+    charts = [
+        front(named, users, inside=True),
+        moves(named, "dollars"),
+        times(named),
+        moves(named, "tpot"),
+    ]
+    return [chart.properties(height=SMALL) for chart in charts]
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names without what was changed; those which are then alike say which machine they are."""
+    plain = [name.partition(" (")[0] for name in names]
+    return [
+        f"{name}, machine {i + 1}" if plain.count(name) > 1 else name
+        for i, name in enumerate(plain)
+    ]
+
+
+def front(views: Sequence[View], users: int, other: str = "dollars", inside: bool = False) -> Any:
     """Speed of a user against price or energy, for 1 to 1,024 users; large where one stands."""
     spots = []
     for view in views:
@@ -26,7 +54,7 @@ def front(views: Sequence[View], users: int, other: str = "dollars") -> Any:
             spots += [spot] if math.isfinite(value) else []
     title = f"Speed against {'price' if other == 'dollars' else 'energy'}, 1 to 1,024 users"
     axes = (SPEED, PRICE if other == "dollars" else ENERGY)
-    return plots.front(spots, title, axes, f"{users:,} users")
+    return plots.front(spots, title, axes, f"{users:,} users", inside=inside)
 
 
 def times(views: Sequence[View]) -> Any:
@@ -49,6 +77,24 @@ def tornado(view: View, other: str = "tpot") -> Any:
         f"{view.name}: what moves the {word} of a token",
         f"change of the {word} of a token (%)",
         f"{100 * MOVE:.0f} %",
+    )
+
+
+def moves(views: Sequence[View], other: str = "tpot") -> Any:
+    """What each knob does to the time of a token, or to its price, on all machines."""
+    which, word = (0, "time") if other == "tpot" else (1, "price")
+    rows = [
+        plots.Move(view.name, KNOBS[name].label, *(100 * change for change in found[which]))
+        for view in views
+        for name, found in view.moves.items()
+        if all(math.isfinite(change) for change in found[which]) and any(found[which])
+    ]
+    step = f"{100 * MOVE:.0f} %"
+    return plots.moves(
+        rows,
+        f"What {step} less and {step} more (the mark) do to the {word}",
+        f"change of the {word} of a token (%)",
+        [view.name for view in views],
     )
 
 

@@ -2,19 +2,26 @@
 
 import importlib.util
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
 from typing import NoReturn
 
 from perfmodel.errors import InputError
 from perfmodel.interface.explore import page_path
+from perfmodel.interface.terminal import show_json
 
 HOST = "127.0.0.1"
 """Nobody outside this machine sees the page."""
 
+BLUE = "#3366AA"
+"""Of sliders and buttons: red would say that something is wrong."""
 
-def run(port: int, browser: bool) -> NoReturn:
-    """Serve the page until Ctrl-C.
+
+def run(port: int, browser: bool, as_json: bool = False) -> NoReturn:
+    """Serve the page until Ctrl-C; `as_json`: print its address when it answers, and nothing else.
 
     **Raises:**
 
@@ -24,8 +31,28 @@ def run(port: int, browser: bool) -> NoReturn:
     if missing:
         raise InputError(f"the explorer needs {' and '.join(missing)}; install `perfmodel[app]`.")
     _check_port(port)
+    if as_json:  # from beside, for this process becomes the page
+        told = f"from perfmodel.interface.explore.serve import announce; announce({port})"
+        subprocess.Popen([sys.executable, "-c", told])
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     words = command(port, browser)
     os.execv(words[0], words)  # in this process: what ends it ends the page too
+
+
+PATIENCE = 120.0
+"""Seconds in which a page begins, on a slow machine."""
+
+
+def announce(port: int) -> None:
+    """Print where the page is, as JSON, as soon as it answers; nothing where it never does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    server, end = os.getppid(), time.monotonic() + PATIENCE
+    while os.getppid() == server and time.monotonic() < end:
+        if _answers(port):
+            place = {"address": f"http://{HOST}:{port}", "host": HOST, "port": port}
+            show_json(place | {"process": server})
+            return
+        time.sleep(0.1)
 
 
 def command(port: int, browser: bool) -> list[str]:
@@ -39,6 +66,7 @@ def command(port: int, browser: bool) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "viewer",
+        "theme.primaryColor": BLUE,
         "runner.magicEnabled": "false",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
@@ -50,6 +78,11 @@ def _there(name: str) -> bool:
 
 
 def _check_port(port: int) -> None:
+    if _answers(port):
+        raise InputError(f"port {port} of this machine is taken; give another with --port.")
+
+
+def _answers(port: int) -> bool:
+    """Whether something listens there."""
     with socket.socket() as one:
-        if one.connect_ex((HOST, port)) == 0:
-            raise InputError(f"port {port} of this machine is taken; give another with --port.")
+        return one.connect_ex((HOST, port)) == 0

@@ -19,6 +19,8 @@ from perfmodel.interface.plots.lines import roofline as roofline
 from perfmodel.interface.plots.maps import Cell as Cell
 from perfmodel.interface.plots.maps import crossover as crossover
 from perfmodel.interface.plots.maps import floorplan as floorplan
+from perfmodel.interface.plots.moves import Move as Move
+from perfmodel.interface.plots.moves import moves as moves
 from perfmodel.interface.plots.parity import Point as Point
 from perfmodel.interface.plots.parity import parity as parity
 from perfmodel.interface.plots.parity import residuals as residuals
@@ -26,4 +28,5 @@ from perfmodel.interface.plots.theme import as_png as as_png
 from perfmodel.interface.plots.theme import as_svg as as_svg
 from perfmodel.interface.plots.theme import check_picture as check_picture
 from perfmodel.interface.plots.theme import colours_of as colours_of
+from perfmodel.interface.plots.theme import joined as joined
 from perfmodel.interface.plots.theme import save as save

@@ -101,6 +101,7 @@ def front(
     axes: tuple[str, str],
     marked: str = "",
     kind: str = "machine",
+    inside: bool = False,
 ) -> Any:
     """A line of points for each name, on logarithmic axes.
 
@@ -109,11 +110,14 @@ def front(
     - `axes`: titles of both axes, with their units.
     - `marked`: label of the points to be drawn large: where one stands.
     - `kind`: of what the names are.
+    - `inside`: put the legend into the upper left corner, which a front leaves empty.
     """
     alt = altair()
     names = list(dict.fromkeys(spot.name for spot in spots))
     # A dashed edge would fray the shapes of the legend.
     plain = {"symbolStrokeWidth": 0, "labelLimit": 320}
+    corner = {"orient": "top-left", "direction": "vertical", "title": None, "columns": 1}
+    plain |= corner | {"fillColor": "white"} if inside else {}
     colour, shape, dash = (one.legend(**plain) for one in chip_scales(names, kind))
     values = [
         spot._asdict() | {"order": i, "size": 190 if spot.label == marked else 55}
@@ -122,7 +126,9 @@ def front(
     ]
     log = {"scale": alt.Scale(type="log", nice=False, padding=16)}
     chart = alt.Chart(rows_of(values), title=title).encode(
-        x=alt.X("x:Q", title=axes[0], **log), y=alt.Y("y:Q", title=axes[1], **log), color=colour
+        x=alt.X("x:Q", title=axes[0], axis=alt.Axis(labelBound=True), **log),
+        y=alt.Y("y:Q", title=axes[1], **log),
+        color=colour,
     )
     lines = chart.mark_line(strokeWidth=1.5).encode(strokeDash=dash, order="order:Q")
     dots = chart.mark_point(filled=True, opacity=0.95).encode(

@@ -79,13 +79,17 @@ def altair() -> Any:
 
 
 def colours_of(names: Sequence[str]) -> list[str]:
-    """A colour for each chip or machine: its family's, where no earlier one has it."""
-    found: list[str] = []
-    for name in names:
+    """A colour for each chip or machine: its family's for the first of a family, else a free one."""
+    found: dict[int, str] = {}
+    for i, name in enumerate(names):
         own = [colour for key, colour in FAMILIES.items() if key in fold(name)]
-        free = [colour for colour in (*own, *OTHERS) if colour not in found]
-        found.append((free or list(OTHERS))[0])
-    return found
+        if own and own[0] not in found.values():
+            found[i] = own[0]
+    for i in range(len(names)):
+        if i not in found:
+            free = [colour for colour in OTHERS if colour not in found.values()]
+            found[i] = (free or list(OTHERS))[0]
+    return [found[i] for i in range(len(names))]
 
 
 def chip_scales(
@@ -106,8 +110,8 @@ def chip_scales(
 
 
 def rows_of(values: Sequence[dict[str, Any]]) -> Any:
-    """Rows as the data of a chart."""
-    return altair().Data(values=list(values))
+    """Rows as the data of a chart; in a tuple, which Altair does not copy with each layer."""
+    return altair().Data(values=tuple(values))
 
 
 def check_picture(path: Path) -> None:
@@ -123,14 +127,28 @@ def check_picture(path: Path) -> None:
     check_place(path)
 
 
-def styled(chart: Any) -> Any:
-    """With the fonts and lines of the house."""
+def joined(charts: Sequence[Any]) -> Any:
+    """Charts as one picture, two in a row, each with its own scales."""
+    if len(charts) == 1:
+        return charts[0]
+    both = altair().concat(*charts, columns=2)
+    return both.resolve_scale(color="independent", shape="independent", strokeDash="independent")
+
+
+def styled(chart: Any, legend: str = "right") -> Any:
+    """With the fonts and lines of the house.
+
+    **Arguments:**
+
+    - `legend`: where it stands: right, or bottom, in rows of three, where there is little width.
+    """
+    narrow = {"orient": "bottom", "columns": 3} if legend == "bottom" else {}
     return (
         chart.configure(font="sans-serif", background="white")
         .configure_axis(
             labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#EEEEEE"
         )
-        .configure_legend(labelFontSize=12, titleFontSize=13, titleFontWeight="normal")
+        .configure_legend(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", **narrow)
         .configure_title(fontSize=15, anchor="start", offset=12)
         .configure_header(labelFontSize=12)
         .configure_view(stroke="#DDDDDD")

@@ -319,6 +319,35 @@ STUDIES = {
     "negative area": (STUDY.replace("800", "-800"), "constraints.area_mm2"),
     "a word": (STUDY.replace("800", '"x"'), "constraints.area_mm2"),
     "no workload": (STUDY[: STUDY.index("[[")], "workload: it is missing"),
+    "a list for a number": (STUDY.replace("800", "[8, 9]"), "area_mm2: it is a list, not a number"),
+    "a truth for a number": (
+        STUDY.replace("800", "true"),
+        "constraints.area_mm2: it is true, not a number",
+    ),
+    "a text for a number": (
+        STUDY + 'weight = "2"',
+        "workload.0.weight: it is '2', not a number",
+    ),
+    "no number": (STUDY + "weight = nan", "workload.0.weight: it is nan, not a finite number"),
+    "a text for a table": ('space = "x"\n' + STUDY, "space: it is 'x', not a table of keys"),
+    "a number for a table": ("space = 3\n" + STUDY, "space: it is 3, not a table of keys"),
+    "a table for workloads": (
+        STUDY.replace("[[workload]]", "[workload]"),
+        "workload: it is a table of keys, not a list",
+    ),
+    "a table for a text": (
+        STUDY + "precision = {a = 1}",
+        "workload.0.precision: it is a table of keys, not a text in quotation marks",
+    ),
+    "nested": (
+        STUDY + "[space.sram_mb.low]\nlow = 1",
+        "space.sram_mb.low: it is a table of keys, not a number",
+    ),
+    "a part of a thing": (
+        STUDY.replace("chips = 8", "chips = 1.5"),
+        "workload.0.chips: it is 1.5, not a whole number",
+    ),
+    "no memory": (STUDY + "[space]\nmemory = []", "space.memory: it is empty; give at least one"),
     "a missing config": (STUDY.replace("llama-3.1-8b", "none.json"), "none.json cannot be read"),
 }
 
@@ -347,6 +376,15 @@ def test_a_study_that_is_not_there_is_refused(tmp_path: Path, name: str):
         (L4.replace('unit = "GHz"', 'unit = "GHx"'), "clock: unknown unit 'GHx'; allowed are"),
         (L4 + "\n[colour]\nvalue = 1", "colour: no such key"),
         (L4.replace('source = "datasheet"', 'source = "x"', 1), "source 'x' is not listed"),
+        (L4.replace('node = "n5"', 'node = "n55"'), "my.toml: node: unknown technology 'n55'"),
+        (L4.replace("year = 2023", "year = true"), "year: it is true, not a whole number"),
+        (L4.replace("year = 2023", 'year = "2023"'), "year: it is '2023', not a whole number"),
+        ("clock = 2.0\n" + L4[: L4.index("[clock]")], "clock: it is 2.0, not a table of keys"),
+        (L4.replace("= 2.04\n", "= [2.04]\n"), "clock.value: it is a list, not a number"),
+        (L4.replace("= 2.04\n", "= {a = 1}\n"), "clock.value: it is a table of keys, not a number"),
+        (L4.replace("= 2.04\n", "= true\n"), "clock.value: it is true, not a number"),
+        (L4.replace("= 2.04\n", '= "2.04"\n'), "clock.value: it is '2.04', not a number"),
+        (L4.replace("= 2.04\n", "= nan\n"), "clock.value: it is nan, not a finite number"),
         ("a = " + "[" * 10_000, "not a readable TOML"),
         ("#" * 2_000_000, "longer than 1,000,000 bytes"),
     ],

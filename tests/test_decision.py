@@ -188,7 +188,7 @@ WRONG = {
     "space.power_w reaches 2000": {"space": {"power_w": {"low": 100, "high": 2000}}},
     "low 64 is not below high 1": {"space": {"tensor": {"low": 64, "high": 1}}},
     "space.tensr: no such key": {"space": {"tensr": 4}},
-    "constraints.power_w: Input should be greater than 0": {"constraints": {"power_w": -1}},
+    "constraints.power_w: it is -1; it should be greater than 0": {"constraints": {"power_w": -1}},
 }
 
 

@@ -1,12 +1,13 @@
 """What a search is asked: objective, constraints, workloads, space and optimiser, from a file."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from perfmodel.errors import InputError
-from perfmodel.library.files import first_fault, read_toml
+from perfmodel.library.files import first_fault, in_words, read_toml
 
 Larger = Literal[
     "tokens_per_s_per_user",
@@ -37,10 +38,22 @@ AREAS = {"reticle": 858.0, "wafer": 46_225.0}
 """In mm2: 26 mm x 33 mm, which a scanner exposes at once (ASML); the square of a wafer (Cerebras)."""
 
 
-class Table(BaseModel):
-    """A table of a study: unknown keys are errors."""
+def _area(given: Any) -> Any:
+    """Words for areas are those of `AREAS`; all else is a number."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not (0 < given < math.inf if is_number else isinstance(given, str) and given in AREAS):
+        words = " or ".join(map(repr, AREAS))
+        raise ValueError(f"it is {in_words(given)}, not a number greater than 0, {words}")
+    return given
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+Area = Annotated[float | str, BeforeValidator(_area)]
+
+
+class Table(BaseModel):
+    """A table of a study: unknown keys are errors, and so are texts and true where a number belongs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class PriceTable(Table):
@@ -83,7 +96,7 @@ class ObjectiveTable(Table):
 class ConstraintsTable(Table):
     """Limits: of one chip, of the whole system (`system_memory_gb`: HBM in all), and on every figure."""
 
-    area_mm2: Positive | Literal["reticle", "wafer"] = "reticle"
+    area_mm2: Area = "reticle"
     power_w: Positive
     chip_usd: Positive | None = None
     system_usd: Positive | None = None

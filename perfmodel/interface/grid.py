@@ -13,7 +13,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of, read_row
 from perfmodel.kernels.rows import framework_of
 from perfmodel.library.chip import chip_file, load_chip
-from perfmodel.library.files import first_fault, named, nearest, read_toml
+from perfmodel.library.files import first_fault, in_words, named, nearest, read_toml
 from perfmodel.library.model import load_model
 
 OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *WHOLE, "burst")
@@ -32,7 +32,7 @@ MOST_VALUES = 100_000
 class Range(BaseModel):
     """Numbers from `low` to `high`, both included, evenly spaced, or evenly in their logarithms."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     low: float = Field(allow_inf_nan=False)
     high: float = Field(allow_inf_nan=False)
     points: int = Field(ge=2, le=MOST_VALUES)
@@ -62,8 +62,15 @@ def _listed(given: Any) -> Any:
         raise ValueError(first_fault(error)) from None
 
 
+def _plain(given: Any) -> Any:
+    """A value of a cell."""
+    if not isinstance(given, bool | int | float | str):
+        raise ValueError(f"it is {in_words(given)}, not a number, a text, true or false")
+    return given
+
+
 Axis = Annotated[
-    list[bool | int | float | str],
+    list[Annotated[Any, BeforeValidator(_plain)]],
     BeforeValidator(_listed),
     Field(min_length=1, max_length=MOST_VALUES),
 ]
@@ -76,7 +83,7 @@ Factors = Annotated[
 class GridFile(BaseModel):
     """Columns of the serving schema, and `hardware`: factors on what the chips' files say."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     __pydantic_extra__: dict[str, Axis]  # pyright: ignore[reportIncompatibleVariableOverride]
     hardware: dict[str, Factors] = {}
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perfmodel.library.chip import build, chip_files, find_chip
+from perfmodel.library.chip import build, chip_files, find_chip, own_file
 from perfmodel.library.efficiency import FITTED, read_fitted
-from perfmodel.library.files import read_as
 from perfmodel.library.model import find_model, load_model, model_files
 from perfmodel.library.schema import ChipFile, Quantity, TierFile
 from perfmodel.units import show
@@ -93,7 +92,7 @@ def read_chip(name: str) -> tuple[str, ChipFile]:
         stem = find_chip(name)
         return stem, chip_files()[stem]
     path = Path(name)
-    file = read_as(ChipFile, path)
+    file = own_file(path)
     build(path.stem, file, Plan(), FITTED)
     return path.stem, file
 

@@ -1,6 +1,8 @@
 """Chips by name: from their files to the frozen modules that kernels use."""
 
 import functools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from perfmodel.errors import InputError
@@ -52,7 +54,7 @@ def chip_file(name: str) -> tuple[str, ChipFile]:
     - `InputError`: for an unknown chip, or a file that is wrong.
     """
     if name.strip().endswith(".toml"):
-        return name.strip(), read_as(ChipFile, Path(name.strip()))
+        return name.strip(), own_file(Path(name.strip()))
     stem = find_chip(name)
     return stem, chip_files()[stem]
 
@@ -71,7 +73,7 @@ def load_chip(name: str | Path, plan: Plan | None = None, calibration: Path = FI
     - `InputError`: for an unknown chip, a wrong file, or a fact that is missing.
     """
     if isinstance(name, Path):
-        return build(name.stem, read_as(ChipFile, name), plan or Plan(), calibration)
+        return build(name.stem, own_file(name), plan or Plan(), calibration)
     stem = find_chip(name)
     return build(stem, chip_files()[stem], plan or Plan(), calibration)
 
@@ -116,8 +118,34 @@ def _check(stem: str, file: ChipFile) -> None:
     if missing:
         raise InputError(
             f"{stem} cannot be priced: its {', '.join(missing)} is not known; "
-            f"add it with its source to {stem}.toml."
+            f"add it with its source to {stem.removesuffix('.toml')}.toml."
         )
+
+
+def own_file(path: Path) -> ChipFile:
+    """A chip file of one's own, whose technologies may not be there.
+
+    **Raises:**
+
+    - `InputError`: naming the file, the field and what is wrong with it.
+    """
+    file = read_as(ChipFile, path)
+    for place, load in _technologies(file).items():
+        try:
+            load()
+        except InputError as wrong:
+            raise InputError(f"{path}: {place}: {wrong}") from None
+    return file
+
+
+def _technologies(file: ChipFile) -> dict[str, Callable[[], object]]:
+    """What loads each technology that a chip names, by its key."""
+    found: dict[str, Callable[[], object]] = {"node": partial(load_node, file.node)}
+    for name in ("private", "shared", "main", "far", "scale_up", "scale_out"):
+        if table := getattr(file, name):
+            load = load_memory if isinstance(table, TierFile) else load_link
+            found[f"{name}.technology"] = partial(load, table.technology)
+    return found
 
 
 def _tier(file: TierFile | None) -> Memory:

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -66,8 +66,18 @@ def pick(name: str, names: dict[str, str], what: str, where: str) -> str:
 ADVICE = {
     "missing": "it is missing; add it",
     "extra_forbidden": "no such key is known here; correct its name, or take it out",
+    "too_short": "it is empty; give at least one",
+    "model_type": "it is {given}, not a table of keys",
+    "dict_type": "it is {given}, not a table of keys",
+    "list_type": "it is {given}, not a list",
+    "string_type": "it is {given}, not a text in quotation marks",
+    "float_type": "it is {given}, not a number",
+    "int_type": "it is {given}, not a whole number",
+    "int_from_float": "it is {given}, not a whole number",
+    "bool_type": "it is {given}, neither true nor false",
+    "finite_number": "it is {given}, not a finite number",
 }
-"""What to do about a fault, where pydantic's own words do not say it."""
+"""What to say of a fault, where pydantic's own words do not say what to do about it."""
 
 
 def first_fault(error: ValidationError) -> str:
@@ -75,8 +85,19 @@ def first_fault(error: ValidationError) -> str:
     faults = error.errors(include_url=False)
     fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part)[:LONGEST] for part in fault["loc"]) or "the file"
-    words = ADVICE.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    given, said = in_words(fault["input"]), fault["msg"].removeprefix("Value error, ")
+    plain = said.replace("Input should", f"it is {given}; it should")
+    words = ADVICE.get(fault["type"], plain).replace("{given}", given)
     return f"{place}: {words.rstrip('.')}"
+
+
+def in_words(value: Any) -> str:
+    """What stands in a file, as its author would call it."""
+    if isinstance(value, dict | list | tuple):
+        return "a table of keys" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value)[:LONGEST] if isinstance(value, str | int | float) else str(value)[:LONGEST]
 
 
 def read_toml(path: Path) -> dict:

@@ -19,9 +19,9 @@ Confidence = Literal["datasheet", "vendor-claim", "third-party", "derived", "est
 
 
 class Strict(BaseModel):
-    """A table of a file: unknown keys are errors."""
+    """A table of a file: unknown keys are errors, and so are texts and true where a number belongs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Quantity(Strict):
@@ -55,11 +55,13 @@ class Quantity(Strict):
         return to_si(self.value, self.unit, dimension)
 
 
-def measures(dimension: str, positive: bool = False) -> AfterValidator:
+def measures(dimension: str, positive: bool = False, most: float = math.inf) -> AfterValidator:
     def check(quantity: Quantity) -> Quantity:
         value = quantity.si(dimension)
         if positive and value <= 0:
             raise ValueError("must be greater than zero")
+        if value > most:
+            raise ValueError(f"must be at most {most:g}")
         return quantity
 
     return AfterValidator(check)
@@ -72,7 +74,7 @@ ExponentialsPerSecond = Annotated[Quantity, measures("exp/s", positive=True)]
 Hertz = Annotated[Quantity, measures("1/s", positive=True)]
 Seconds = Annotated[Quantity, measures("s")]
 Count = Annotated[Quantity, measures("1", positive=True)]
-Share = Annotated[Quantity, measures("1")]
+Share = Annotated[Quantity, measures("1", most=1.0)]
 Watts = Annotated[Quantity, measures("W", positive=True)]
 Area = Annotated[Quantity, measures("m2", positive=True)]
 Dollars = Annotated[Quantity, measures("USD", positive=True)]
@@ -146,7 +148,7 @@ class ChipFile(Sourced):
 
     name: str
     vendor: str
-    year: int
+    year: int = Field(ge=1970, le=2100)
     aliases: list[str] = []
     execution: Execution
     architecture: str

@@ -24,7 +24,7 @@ def aiconfigurator() -> Pace:
     from aiconfigurator_core import AicEngine
     from aiconfigurator_core.sdk.engine import compile_engine
 
-    formats = {"gemm_quant_mode": "fp8", "kvcache_quant_mode": "fp8"}
+    formats: dict[str, Any] = {"gemm_quant_mode": "fp8", "kvcache_quant_mode": "fp8"}
     asked = "meta-llama/Meta-Llama-3.1-70B", "h100_sxm", "vllm"
     engine = AicEngine.from_spec(compile_engine(*asked, tp_size=TENSOR, **formats))
 

@@ -69,9 +69,8 @@ def here() -> dict[str, float]:
 
 
 def scaling(counts: list[int]) -> dict[str, dict[str, float]]:
-    """The same with each number of devices on the processor; nothing where none is asked for."""
-    rows = {str(count): _elsewhere(count) for count in counts}
-    return {"scaling": rows} if rows else {}
+    """The same with each number of devices on the processor."""
+    return {str(count): _elsewhere(count) for count in counts}
 
 
 def _elsewhere(count: int) -> dict[str, float]:

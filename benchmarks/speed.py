@@ -142,7 +142,7 @@ def main() -> None:
     numbers = {"type": int, "nargs": "*", "default": [], "metavar": "N"}
     parser.add_argument("--devices", **numbers, help="time a sweep and a search on so many, too")
     options = parser.parse_args()
-    found = starting() | scaling(options.devices)
+    found: dict[str, Any] = {**starting(), "scaling": scaling(options.devices)}
     prepare_for_millions()
     with tempfile.TemporaryDirectory() as kept:
         jax.config.update("jax_compilation_cache_dir", kept)

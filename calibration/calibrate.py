@@ -5,7 +5,6 @@ was stopped goes on from there.
 """
 
 import importlib.metadata
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +17,11 @@ from perfmodel.calibration.errors import coverage, errors, interval
 from perfmodel.calibration.fit import Fit, Table, fit, predict, with_family
 from perfmodel.calibration.measurements import LeftOut, Measurements, fastest
 from perfmodel.calibration.protocol import DEVELOPMENT, PARTS, TRAIN, part_of, pick
+from perfmodel.calibration.sections import read_section, reports, write_section
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import parameters
+from perfmodel.holding import held
 from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files, load_chip, origin
@@ -124,11 +125,23 @@ def calibrate(
 
     **Raises:**
 
-    - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format.
+    - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format, or
+      the folder holds something else, or another run writes it.
     """
     for table in tables:
         chip, plan = chip_of(table.key, options)
         chip.rates(plan.format.matrix)
+        read_section(*_place(table.key, options))
+    with held(options.out, "calibration"):
+        return _fitted(tables, options, progress, left_out)
+
+
+def _fitted(
+    tables: Sequence[Measurements],
+    options: Options,
+    progress: Callable[[Measurements], None],
+    left_out: Sequence[LeftOut],
+) -> list[Outcome]:
     (options.out / "residuals").mkdir(parents=True, exist_ok=True)
     _write_prior(options)
     write_toml(options.out / "run.toml", _run(options, left_out))
@@ -191,7 +204,7 @@ def _one(group: Sequence[Measurements], options: Options) -> list[Outcome]:
     for trial in trials:
         rows = pa.concat_tables(_residuals(trial, part) for part in trial.chosen)
         write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
-    _merge(options.out / f"{group[0].key.chip}.toml", section_of(group[0].key), section)
+    write_section(*_place(group[0].key, options), section)
     return _outcomes(group, section)
 
 
@@ -295,19 +308,13 @@ def _residuals(trial: Trial, part: str) -> pa.Table:
 
 def _already(group: Sequence[Measurements], options: Options) -> list[Outcome] | None:
     """What an earlier run into the same folder found, if it fitted all these tables."""
-    path = options.out / f"{group[0].key.chip}.toml"
-    found = tomllib.loads(path.read_text()) if path.exists() else {}
-    for name in section_of(group[0].key):
-        found = found.get(name, {})
-    done = found.get("report", {})
-    return _outcomes(group, found) if all(_label(t.key) in done for t in group) else None
+    found = read_section(*_place(group[0].key, options))
+    done = reports(found, [_label(table.key) for table in group])
+    return _outcomes(group, found) if done else None
 
 
-def _merge(path: Path, names: tuple[str, str, str], section: dict[str, Any]) -> None:
-    content = tomllib.loads(path.read_text()) if path.exists() else {}
-    family, framework, dtype = names
-    content.setdefault(family, {}).setdefault(framework, {})[dtype] = section
-    write_toml(path, content)
+def _place(key: Key, options: Options) -> tuple[Path, tuple[str, str, str]]:
+    return options.out / f"{key.chip}.toml", section_of(key)
 
 
 def _write_prior(options: Options) -> None:

@@ -16,9 +16,11 @@ from perfmodel.calibration.errors import coverage, errors, interval
 from perfmodel.calibration.fit import Table, fit, from_free, predict, to_free, with_family
 from perfmodel.calibration.measurements import Measurements, fastest, merged
 from perfmodel.calibration.protocol import PARTS, hashed, part_of, pick
+from perfmodel.calibration.sections import reports
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
 from perfmodel.hardware.efficiency import MatmulEfficiency
+from perfmodel.holding import held
 from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import load_chip
 from perfmodel.library.efficiency import FITTED
@@ -196,6 +198,45 @@ def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path
     before = (tmp_path / "mine.toml").read_bytes()
     (again,) = calibrate(found, options._replace(resume=True), lambda table: None)
     assert again == outcome and (tmp_path / "mine.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\0", "not a readable TOML"),
+        (b"[" * 10_000, "not a readable TOML"),
+        (b"matmul = 1", "matmul is no table"),
+        (b"[matmul]\nsmooth = []", "smooth is no table"),
+    ],
+)
+def test_a_folder_that_holds_something_else_is_refused_before_anything_is_fitted(
+    rows_of_a_new_chip, tmp_path: Path, content: bytes, said: str
+):
+    from perfmodel.calibration.sources import read_source
+
+    chip, csv = rows_of_a_new_chip
+    (tmp_path / "mine.toml").write_bytes(content)
+    found = read_source(str(csv), [], [], [], chip).tables
+    with pytest.raises(InputError, match=said):
+        calibrate(found, Options(tmp_path, chip_file=chip), lambda table: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_two_calibrations_do_not_write_into_one_folder(rows_of_a_new_chip, tmp_path: Path):
+    from perfmodel.calibration.sources import read_source
+
+    chip, csv = rows_of_a_new_chip
+    found = read_source(str(csv), [], [], [], chip).tables
+    with (
+        held(tmp_path, "calibration"),
+        pytest.raises(InputError, match="another calibration is writing"),
+    ):
+        calibrate(found, Options(tmp_path, chip_file=chip), lambda table: None)
+
+
+@pytest.mark.parametrize("report", [{}, {"gemm-bf16": 3}, {"gemm-bf16": {"rows": "many"}}, 7])
+def test_a_report_that_says_too_little_is_none(report: object):
+    assert not reports({"report": report}, ["gemm-bf16"])
 
 
 def test_a_table_without_a_row_to_train_on_is_refused(tmp_path: Path):

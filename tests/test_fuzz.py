@@ -1,15 +1,22 @@
 """Files broken at random: a command predicts or refuses, in one sentence, and leaves nothing half-written."""
 
+import io
 import json
 import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bad_input import CONFIG, KERNELS, L4, MEASURED, SERVING, STUDY, tree
+
+from perfmodel.design.checkpoint import _SHAPE, load_state
+from perfmodel.design.presets import presets
+from perfmodel.design.study import read_study
+from perfmodel.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,6 +134,46 @@ def test_thousands_of_files_broken_at_random_are_read_or_refused(tmp_path: Path,
         survives(tmp_path, reader, broken(READERS[reader][1], changes))
 
     check()
+
+
+NUMBERS = io.BytesIO()
+np.savez(NUMBERS, *[np.arange(3.0)] * _SHAPE.num_leaves)
+
+
+def resumed(folder: Path, numbers: bytes) -> None:
+    """A search goes on from a checkpoint, or refuses it."""
+    study = read_study(next(iter(presets().values())))
+    path = folder / "checkpoint.npz"
+    path.write_bytes(study.model_dump_json().encode() + b"\n" + numbers)
+    try:
+        load_state(path, study)
+    except InputError as error:
+        assert "damaged" in str(error)
+
+
+@pytest.mark.parametrize(
+    "examples", [50, pytest.param(5000, marks=pytest.mark.slow, id="thousands")]
+)
+def test_a_checkpoint_broken_at_random_is_taken_up_or_refused(tmp_path: Path, examples: int):
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(edits)
+    def check(changes: list[tuple[float, int, bytes]]) -> None:
+        resumed(tmp_path, broken(NUMBERS.getvalue(), changes))
+
+    check()
+
+
+@pytest.mark.parametrize("place, byte", [(4, 99), (6, 1), (8, 7), (6, 64)])
+def test_a_checkpoint_of_another_kind_of_archive_is_refused(tmp_path: Path, place: int, byte: int):
+    """What random bytes found: an archive of a later version, encrypted, compressed in another way."""
+    content = bytearray(NUMBERS.getvalue())
+    content[content.index(b"PK\x01\x02") + 2 + place] = byte
+    resumed(tmp_path, bytes(content))
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -298,12 +298,15 @@ def test_the_command_draws_parity_and_residuals(small, tmp_path: Path):
 def test_a_wrong_word_is_one_sentence(tmp_path: Path):
     other = tmp_path / "other.json"
     other.write_text("{}")
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
     for words, said in (
         (("--protocol", "long"), "allowed are quick, full"),
         (("--chips", "wse-3"), "takes no part"),
         (("--ops", "moe"), "takes no part"),
         (("--resume",), "give --json or --out"),
         (("--json", other, "--resume"), "no report of this protocol"),
+        (("--json", deep, "--resume"), "no report of this protocol"),
     ):
         status, _, err = command("validate", *words)
         assert status == 2 and said in err and len(err.splitlines()) == 1

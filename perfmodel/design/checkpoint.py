@@ -1,7 +1,6 @@
 """A search on disk: the study in one line of JSON, then the numbers of its state."""
 
 import io
-import zipfile
 from pathlib import Path
 
 import jax
@@ -38,7 +37,10 @@ def load_state(path: Path, study: Study) -> State:
 
     - `InputError`: when it is another study's, or damaged.
     """
-    first, _, rest = path.read_bytes().partition(b"\n")
+    try:
+        first, _, rest = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     if first != study.model_dump_json().encode():
         raise InputError(
             f"{path} belongs to another study; search without --resume, or into another folder."
@@ -46,9 +48,8 @@ def load_state(path: Path, study: Study) -> State:
     try:
         with np.load(io.BytesIO(rest)) as file:
             leaves = [file[f"arr_{i}"] for i in range(_SHAPE.num_leaves)]
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); search without --resume."
-        ) from None
+    except Exception as error:  # archives break in many ways, each with an error of its own
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}); search without --resume.") from None
     state = jax.tree.unflatten(_SHAPE, leaves)
     return state._replace(lanes=jax.tree.map(jnp.asarray, state.lanes))

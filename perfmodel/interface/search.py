@@ -24,6 +24,7 @@ from perfmodel.design.state import State, whole_designs
 from perfmodel.design.study import Study
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
+from perfmodel.holding import held
 from perfmodel.interface.report import write_report
 from perfmodel.interface.search_page import page
 
@@ -50,36 +51,37 @@ def run_search(
 
     **Raises:**
 
-    - `InputError`: for a wrong study, a checkpoint of another one, or when no design keeps every limit.
+    - `InputError`: for a wrong study, a checkpoint of another one, a folder that another search
+      is writing, or when no design keeps every limit.
     """
     title, study = find_study(name)
     study = changed(study, starts, seed)
     space, problem = read_space(study), pose(study)
     first, checkpoint = start_vector(space, study.space.start), out / "checkpoint.npz"
-    out.mkdir(parents=True, exist_ok=True)
-    begun = (known or out) / checkpoint.name
-    state = load_state(begun, study) if resume and begun.exists() else None
-    progress(0, study.optimiser.starts, "compiling")
-    keeper = _Keeper(checkpoint, study, space.whole, progress, state)
-    result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
-    keeper.save()
-    if result.stopped and not result.designs:
-        raise KeyboardInterrupt
-    if not result.designs:
-        raise InputError(f"{name}: {clash(problem, result)}")
-    found = answer(study, space, problem, result)
-    report = as_dict(found) | {"stopped": result.stopped, "grid": _grid(found)}
-    if not result.stopped:
-        progress(study.optimiser.starts, study.optimiser.starts, "beside other chips")
-        report |= weighed(found)
-    write_whole(out / "result.json", json.dumps(report, indent=1).encode())
-    write_csv(out / "designs.csv", _designs(found))
-    front = _front(found)
-    if front:
-        progress(study.optimiser.starts, study.optimiser.starts, "front")
-        write_csv(out / "front.csv", pa.Table.from_pylist(front))
-    write_report(out / "report.html", page(title, found, report, front))
-    return report
+    with held(out, "search"):
+        begun = (known or out) / checkpoint.name
+        state = load_state(begun, study) if resume and begun.exists() else None
+        progress(0, study.optimiser.starts, "compiling")
+        keeper = _Keeper(checkpoint, study, space.whole, progress, state)
+        result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
+        keeper.save()
+        if result.stopped and not result.designs:
+            raise KeyboardInterrupt
+        if not result.designs:
+            raise InputError(f"{name}: {clash(problem, result)}")
+        found = answer(study, space, problem, result)
+        report = as_dict(found) | {"stopped": result.stopped, "grid": _grid(found)}
+        if not result.stopped:
+            progress(study.optimiser.starts, study.optimiser.starts, "beside other chips")
+            report |= weighed(found)
+        write_whole(out / "result.json", json.dumps(report, indent=1).encode())
+        write_csv(out / "designs.csv", _designs(found))
+        front = _front(found)
+        if front:
+            progress(study.optimiser.starts, study.optimiser.starts, "front")
+            write_csv(out / "front.csv", pa.Table.from_pylist(front))
+        write_report(out / "report.html", page(title, found, report, front))
+        return report
 
 
 def _front(found: Answer) -> list[dict[str, Any]]:

@@ -4,13 +4,11 @@ Parts lie in a folder beside the file until all are there: a sweep that was stop
 them, and no more than one part is in memory.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ import pyarrow.parquet
 
 from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place, write_whole
+from perfmodel.holding import held
 from perfmodel.interface.grid import Grid, read_grid
 from perfmodel.interface.points import Pricer, schema_of
 
@@ -57,7 +56,7 @@ def sweep(
     check_out(out)
     grid = read_grid(path)
     parts = out.with_name(out.name + ".parts")
-    with _held(parts):
+    with held(parts, "sweep"):
         _begin(parts, _identity(grid, calibration), resume)
         pricer, starts = Pricer(grid, calibration), range(0, grid.points, PART)
         found = []
@@ -83,37 +82,6 @@ def check_out(out: Path) -> None:
             f"{out} ends in neither {' nor '.join(WRITERS)}; give --out a name that does."
         )
     check_place(out)
-
-
-@contextlib.contextmanager
-def _held(parts: Path) -> Iterator[None]:
-    """The folder of parts, for this run alone; the lock ends with the process, however it ends."""
-    try:
-        parts.mkdir(exist_ok=True)
-        handle = os.open(parts / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise InputError(
-            f"{parts} cannot be written: {error.strerror}; give --out another place."
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _same(handle, parts / "lock"):
-            raise BlockingIOError
-        yield
-    except BlockingIOError:
-        raise InputError(
-            f"another sweep is writing {parts}; wait for it, or give --out another place."
-        ) from None
-    finally:
-        os.close(handle)
-
-
-def _same(handle: int, path: Path) -> bool:
-    """Whether the file is still there, and not taken away by the run that held it before."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
 
 
 def _begin(parts: Path, identity: str, resume: bool) -> None:

@@ -186,7 +186,7 @@ def _earlier(path: Path, empty: Record) -> Record:
     try:
         found = json.loads(path.read_text())
         alike = found["run"] == empty["run"] and found.keys() == empty.keys()
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         found, alike = {}, False
     if not alike:
         raise InputError(

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.descent import TOLERANCE, begin
 from perfmodel.design.landscape import AbstractLandscape, Choice
+from perfmodel.design.neighbours import neighbour
 from perfmodel.design.quadratic import SOFTNESS, Program, solve
 from perfmodel.design.search import Result, search
-from perfmodel.design.starts import combinations, nearest_whole, sampled
+from perfmodel.design.starts import at, combinations, nearest_whole, sampled
 from perfmodel.design.study import OptimiserTable
 from perfmodel.design.worth import worth
-from perfmodel.units import Scalar, Values, as_values
+from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 OPTIONS = OptimiserTable(starts=8, steps=40)
 
@@ -107,6 +108,25 @@ def test_numbers_of_things_become_whole_and_the_rest_adapts():
     # The sum is at most 4. With 2: the other is 2, cost .6**2 + 2 * .2**2 = .44; with 3: 1, 3.04.
     assert numbers == pytest.approx([2.0, 2.0], abs=1e-3)
     assert result.loose < result.designs[0].value
+
+
+class Ditch(Logged):
+    """Falls along a ditch, where numbers of things keep their sum."""
+
+    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+        n = jnp.exp(x)
+        return (100 * jnp.square(n[0] + n[1] - 8) + jnp.square(n[0] - 5) + n[2])[None]
+
+
+def test_numbers_of_things_move_together_where_each_alone_is_worse():
+    ends, whole = (np.zeros(3), np.log([8.0, 8.0, 4.0])), np.array([True, True, False])
+    low, high = map(as_values, ends)
+    land = Ditch(low, high, (1,), *map(as_values, ([0.0] * 3, 1e3, [0.0])))
+    place = at(np.log([[4.0, 4.0, 2.0]]) / ends[1], np.zeros((1, 1), int), 1)
+    lanes = begin(land, place._replace(low=place.unit, high=place.unit), as_scalar(1.0))
+    moved, looks = neighbour(land, lanes, whole)
+    assert np.exp(moved.unit[0] * ends[1])[:2] == pytest.approx([5.0, 3.0], rel=1e-5)
+    assert looks == 6 * 64 and moved.unit[0, 2] < place.unit[0, 2]
 
 
 def test_limits_that_clash_leave_no_design_and_the_nearest_is_told():

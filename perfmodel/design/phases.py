@@ -4,8 +4,9 @@ import numpy as np
 
 from perfmodel.design.descent import FLAT, look_again, rests, step
 from perfmodel.design.landscape import AbstractLandscape
+from perfmodel.design.neighbours import neighbour
 from perfmodel.design.rounding import MOST_CHOICES, rounded
-from perfmodel.design.state import SOFT, SOFT_STEPS, State, archived, is_whole, least
+from perfmodel.design.state import BETTER, SOFT, SOFT_STEPS, State, archived, is_whole, least
 from perfmodel.design.study import OptimiserTable
 from perfmodel.design.waves import next_wave
 from perfmodel.units import as_scalar
@@ -18,9 +19,10 @@ HELD = 3
 
 AGREE = 16
 """Starts in a row, or two waves, that find nothing better, after which a search is over: where every choice
-has had its turn. As many more for each number of things beyond three: what they round to has many optima."""
+has had its turn."""
 
 FEW = 3
+"""With more numbers of things than these, their neighbours are tried: what they round to has many optima."""
 
 
 def advance(
@@ -50,6 +52,8 @@ def _turned(
         return state
     if _due(land, state, whole):
         return _hold(land, state, whole)
+    if _leads(state, whole):
+        return _beside(land, state, whole)
     return next_wave(land, archived(state, whole), options)
 
 
@@ -57,6 +61,12 @@ def _due(land: AbstractLandscape, state: State, whole: np.ndarray) -> bool:
     """Whether a wave has something to round or to choose yet."""
     loose = not np.all(is_whole(state.lanes, whole))
     return int(state.held) < 2 and bool(loose or _chooses(land, state))
+
+
+def _leads(state: State, whole: np.ndarray) -> bool:
+    """Whether a wave at rest found the best design so far, with many numbers of things."""
+    best = np.min(state.lowest, initial=np.inf)
+    return int(whole.sum()) > FEW and bool(least(state) < best - BETTER)
 
 
 def _chooses(land: AbstractLandscape, state: State) -> bool:
@@ -80,13 +90,22 @@ def finished(
     land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
 ) -> bool:
     """Whether the last wave is at rest, and no further one is due."""
-    if _due(land, state, whole) or not _rested(land, state, whole, options):
+    due = _due(land, state, whole) or _leads(state, whole)
+    if due or not _rested(land, state, whole, options):
         return False
     after = archived(state, whole)
     each = 2 * min(int(np.prod(land.options)), MOST_CHOICES)
-    agree = max(AGREE * max(int(whole.sum()) - FEW + 1, 1), 2 * options.lanes)
+    agree = max(AGREE, 2 * options.lanes)
     enough = int(after.quiet) >= agree and int(state.begun) > each
     return (enough and bool(np.isfinite(after.lowest).any())) or int(state.begun) >= options.starts
+
+
+def _beside(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
+    """The designs of the wave kept, and all lanes on their way from the best of their neighbours."""
+    lanes, looked = neighbour(land, state.lanes, whole)
+    return archived(state, whole)._replace(
+        lanes=lanes, held=np.array(1), age=np.array(0), looks=state.looks + looked
+    )
 
 
 def _hold(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:

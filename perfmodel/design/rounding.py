@@ -16,7 +16,7 @@ import numpy as np
 from perfmodel.design.descent import Lane, Start, begin
 from perfmodel.design.landscape import AbstractLandscape
 from perfmodel.design.quadratic import Program, solve
-from perfmodel.design.starts import PENALTY, combinations, evaluate, merit
+from perfmodel.design.starts import PENALTY, combinations, evaluate, merit, numbers
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 MOST_CHOICES, WAYS = 32, 6
@@ -54,16 +54,14 @@ def rounded(
     which, way = np.divmod(np.arange(len(choice) * moves.shape[1]), moves.shape[1])
     base = bases[which]
     parents = jax.tree.map(lambda leaf: leaf[base], lanes)
-    stiff = parents._replace(penalty=jnp.maximum(parents.penalty, PENALTY))
-    known = (moves[base, way], fixed[base], value[which], slack[which])
-    goal, promised = map(np.array, _promised(stiff, *map(as_values, known)))
-    order = _distinct(promised, goal, choice[which])[: TRIED * len(lanes.unit)]
+    goal, hoped = promised(parents, moves[base, way], fixed[base], value[which], slack[which])
+    order = distinct(hoped, goal, choice[which])[: TRIED * len(lanes.unit)]
     found = merit(*evaluate(land, goal[order], choice[which][order]))
     best = order[np.resize(np.argsort(found, kind="stable")[: len(lanes.unit)], len(lanes.unit))]
-    held = _held(land, lanes, goal[best], choice[which][best], fixed[base[best]])
+    begun = held(land, lanes, goal[best], choice[which][best], fixed[base[best]])
     kept = jax.tree.map(lambda leaf: leaf[base[best]], lanes)
     spent = len(order) + choose * len(choice)
-    return held._replace(hessian=kept.hessian, penalty=kept.penalty, prices=kept.prices), spent
+    return begun._replace(hessian=kept.hessian, penalty=kept.penalty, prices=kept.prices), spent
 
 
 def _choices(land: AbstractLandscape, lanes: Lane, choose: bool) -> tuple[np.ndarray, ...]:
@@ -82,16 +80,22 @@ def _moves(
     land: AbstractLandscape, lanes: Lane, whole: np.ndarray, every: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each lane every way to the whole numbers below and above, and which numbers it fixes."""
-    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
-    unit, least, largest = (np.asarray(x, float) for x in (lanes.unit, lanes.low, lanes.high))
-    numbers, least, largest = (np.exp(low + (high - low) * x) for x in (unit, least, largest))
-    fixed = whole & (every | (numbers < LARGE))
+    here, least, largest = (numbers(land, x) for x in (lanes.unit, lanes.low, lanes.high))
+    fixed = whole & (every | (here < LARGE))
     ways = np.zeros((2 ** min(int(whole.sum()), WAYS), len(whole)))
     ways[:, whole] = _ways(int(whole.sum()), len(ways))
-    tried = np.floor(numbers + 1e-4)[:, None] + ways
+    tried = np.floor(here + 1e-4)[:, None] + ways
     tried = np.clip(tried, np.ceil(least - 1e-3)[:, None], np.floor(largest + 1e-3)[:, None])
-    goal = (np.log(np.where(fixed[:, None], tried, 1.0)) - low) / (high - low)
-    return np.where(fixed[:, None], goal - unit[:, None], 0.0), fixed
+    return moves_to(land, lanes, tried, fixed[:, None]), fixed
+
+
+def moves_to(
+    land: AbstractLandscape, lanes: Lane, tried: np.ndarray, fixed: np.ndarray
+) -> np.ndarray:
+    """From each lane to all its ways, in coordinates: to `tried` where a number is fixed."""
+    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
+    goal = (np.log(np.where(fixed, tried, 1.0)) - low) / (high - low)
+    return np.where(fixed, goal - np.asarray(lanes.unit, float)[:, None], 0.0)
 
 
 def _ways(count: int, most: int) -> np.ndarray:
@@ -101,12 +105,20 @@ def _ways(count: int, most: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 2, (most, count)).astype(float)
 
 
+def promised(
+    parents: Lane, move: np.ndarray, fixed: np.ndarray, value: np.ndarray, slack: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each way leads by its parent's model, the rest adapted, and its merit there."""
+    stiff = parents._replace(penalty=jnp.maximum(parents.penalty, PENALTY))
+    goal, hoped = _promised(stiff, *map(as_values, (move, fixed, value, slack)))
+    return np.array(goal), np.array(hoped)
+
+
 @eqx.filter_jit
 @jax.vmap
 def _promised(
     lane: Lane, move: Values, fixed: Values, value: Scalar, slack: Values
 ) -> tuple[Values, Scalar]:
-    """Where a way leads by the model, the rest adapted, and its merit there."""
     free, B, g, A = 1 - fixed, lane.hessian, lane.seen.gradient, lane.seen.slopes
     low = jnp.where(free > 0, jnp.maximum(-REACH, -lane.unit), -1.0)
     high = jnp.where(free > 0, jnp.minimum(REACH, 1 - lane.unit), 1.0)
@@ -119,7 +131,7 @@ def _promised(
     return jnp.clip(lane.unit + move + d, 0.0, 1.0), hoped + missed
 
 
-def _distinct(promised: np.ndarray, points: np.ndarray, choices: np.ndarray) -> np.ndarray:
+def distinct(promised: np.ndarray, points: np.ndarray, choices: np.ndarray) -> np.ndarray:
     """Places of the ways, the most promising first, each once."""
     rows = np.round(np.concatenate([points, choices], axis=1), 4)
     first = np.unique(rows, axis=0, return_index=True)[1]
@@ -127,7 +139,7 @@ def _distinct(promised: np.ndarray, points: np.ndarray, choices: np.ndarray) -> 
     return first[np.argsort(score, kind="stable")]
 
 
-def _held(
+def held(
     land: AbstractLandscape, lanes: Lane, unit: np.ndarray, choice: np.ndarray, fixed: np.ndarray
 ) -> Lane:
     """Lanes that begin where they are told, some numbers fixed."""

@@ -8,7 +8,7 @@ from scipy.stats import qmc
 
 from perfmodel.design.descent import Start
 from perfmodel.design.landscape import AbstractLandscape, values
-from perfmodel.units import as_scalar, as_values
+from perfmodel.units import Values, as_scalar, as_values
 
 GROUP = 16
 """Points that are looked at for each start, of which the best is taken."""
@@ -139,10 +139,15 @@ def sampled(land: AbstractLandscape, whole: np.ndarray, slack: float) -> tuple[f
     return float(np.min(value[kept], initial=np.inf)), len(unit)
 
 
+def numbers(land: AbstractLandscape, unit: Values | np.ndarray) -> np.ndarray:
+    """Variables themselves, from coordinates between 0 and 1."""
+    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
+    return np.exp(low + (high - low) * np.asarray(unit, float))
+
+
 def nearest_whole(land: AbstractLandscape, unit: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Points with numbers of things rounded."""
     low, high = np.asarray(land.low, float), np.asarray(land.high, float)
-    numbers = np.exp(low + (high - low) * unit)
     least, most = np.ceil(np.exp(low) - 1e-4), np.floor(np.exp(high) + 1e-4)
-    rounded = np.log(np.maximum(np.clip(np.round(numbers), least, most), 1e-9))
+    rounded = np.log(np.maximum(np.clip(np.round(numbers(land, unit)), least, most), 1e-9))
     return np.where(whole, (rounded - low) / (high - low), unit)

@@ -1,0 +1,87 @@
+"""Numbers of things moved together: designs whose whole numbers lie at most one from those of another.
+
+The best whole numbers are often none of those around a loose optimum, and each number moved by
+itself makes a design worse: fewer ranks want more stacks and more workers. Of all ways to move
+some by one, those that promise most by the quadratic model descend side by side for a few steps; the
+best of them goes on.
+"""
+
+import itertools
+
+import jax
+import numpy as np
+
+from perfmodel.design.descent import Lane, step
+from perfmodel.design.landscape import AbstractLandscape
+from perfmodel.design.rounding import LARGE, distinct, held, moves_to, promised
+from perfmodel.design.starts import merit, numbers
+from perfmodel.units import as_scalar
+
+MOST_WAYS = 3**6
+"""Ways to move that are compared by the quadratic model, at most."""
+
+NEAR, SHORT = 64, 5
+"""Ways that descend, and their steps: among two pools' 320, the optimum ranked up to 51st by promise, and
+first after five steps."""
+
+
+def neighbour(land: AbstractLandscape, lanes: Lane, whole: np.ndarray) -> tuple[Lane, int]:
+    """As many lanes as before, the best of those beside them.
+
+    Large numbers of things are left to adapt, and are rounded later.
+
+    **Arguments:**
+
+    - `lanes`: at rest, with all numbers of things held.
+
+    **Returns:**
+
+    Lanes on their way, and evaluations with slopes spent.
+    """
+    goal, base, fixed = _most_promising(land, lanes, whole)
+    parents = jax.tree.map(lambda leaf: leaf[base], lanes)
+    near = held(land, parents, goal, np.asarray(parents.choice), fixed)
+    for _ in range(SHORT):
+        near = step(land, near, as_scalar(1.0))
+    found = merit(np.asarray(near.seen.value), np.asarray(near.seen.slack))
+    best = np.argsort(found, kind="stable")[: len(lanes.unit)]
+    return jax.tree.map(lambda leaf: leaf[best], near), (1 + SHORT) * len(goal)
+
+
+def _most_promising(
+    land: AbstractLandscape, lanes: Lane, whole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of all ways from all lanes, `NEAR`: where each leads, the lane that it comes from, what it fixes."""
+    moves, some = _moves(land, lanes, whole)
+    base = np.repeat(np.arange(moves.shape[0]), moves.shape[1])
+    move, fixed = moves.reshape(-1, len(whole)), some[base]
+    parents = jax.tree.map(lambda leaf: leaf[base], lanes)
+    value, slack = (np.asarray(x) for x in (parents.seen.value, parents.seen.slack))
+    goal, hoped = promised(parents, move, fixed, value, slack)
+    still = np.all(np.abs(move) < 1e-6, axis=1)
+    order = distinct(np.where(still, np.inf, hoped), goal, np.asarray(parents.choice))
+    order = np.resize(order[:NEAR], max(NEAR, len(moves)))
+    return goal[order], base[order], fixed[order]
+
+
+def _moves(
+    land: AbstractLandscape, lanes: Lane, whole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each lane all ways to move its small numbers by one or none, and which these are."""
+    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
+    least, most = np.ceil(np.exp(low) - 1e-4), np.floor(np.exp(high) + 1e-4)
+    here = np.round(numbers(land, lanes.unit))
+    small = whole & (here < LARGE)
+    tried = np.clip(here[:, None] + _ways(whole), np.maximum(least, 1.0), most)
+    return moves_to(land, lanes, tried, small[:, None]), small
+
+
+def _ways(whole: np.ndarray) -> np.ndarray:
+    """Down, up or not for each number of things: all ways, or as many as are compared."""
+    count = int(whole.sum())
+    ways = np.zeros((min(3**count, MOST_WAYS), len(whole)))
+    if 3**count <= MOST_WAYS:
+        ways[:, whole] = list(itertools.product((-1.0, 0.0, 1.0), repeat=count))
+    else:
+        ways[:, whole] = np.random.default_rng(0).integers(-1, 2, (MOST_WAYS, count))
+    return ways

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from perfmodel.design.descent import TOLERANCE, begin
 from perfmodel.design.landscape import AbstractLandscape, Choice
-from perfmodel.design.neighbours import neighbour
+from perfmodel.design.neighbours import neighbour, other_choice
 from perfmodel.design.quadratic import SOFTNESS, Program, solve
 from perfmodel.design.search import Result, search
 from perfmodel.design.starts import at, combinations, nearest_whole, sampled
@@ -127,6 +127,14 @@ def test_numbers_of_things_move_together_where_each_alone_is_worse():
     moved, looks = neighbour(land, lanes, whole)
     assert np.exp(moved.unit[0] * ends[1])[:2] == pytest.approx([5.0, 3.0], rel=1e-5)
     assert looks == 6 * 64 and moved.unit[0, 2] < place.unit[0, 2]
+
+
+def test_another_choice_is_compared_after_it_has_adapted():
+    land = bowl([0.5, 0.5], 100.0, (0.0, -1.0, -2.0))
+    start = begin(land, at(np.array([[0.9, 0.9]]), np.array([[1]]), 1), as_scalar(1.0))
+    other, looks = other_choice(land, start)
+    assert other.choice.tolist() == [[2]] and looks == 6 * 2
+    assert 2 * np.asarray(other.unit[0]) == pytest.approx([0.5, 0.5], abs=1e-2)
 
 
 def test_limits_that_clash_leave_no_design_and_the_nearest_is_told():

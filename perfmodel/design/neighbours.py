@@ -1,20 +1,21 @@
-"""Numbers of things moved together: designs whose whole numbers lie at most one from those of another.
+"""Designs beside another: with numbers of things moved together by one, or with other choices.
 
 The best whole numbers are often none of those around a loose optimum, and each number moved by
 itself makes a design worse: fewer ranks want more stacks and more workers. Of all ways to move
-some by one, those that promise most by the quadratic model descend side by side for a few steps; the
-best of them goes on.
+some by one, those that promise most by the quadratic model descend for a few steps; the best of
+them goes on. Another node or memory also wants another design: each is compared after as many steps.
 """
 
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.design.descent import Lane, step
 from perfmodel.design.landscape import AbstractLandscape
-from perfmodel.design.rounding import LARGE, distinct, held, moves_to, promised
-from perfmodel.design.starts import merit, numbers
+from perfmodel.design.rounding import LARGE, MOST_CHOICES, distinct, held, moves_to, promised
+from perfmodel.design.starts import combinations, merit, numbers
 from perfmodel.units import as_scalar
 
 MOST_WAYS = 3**6
@@ -26,9 +27,9 @@ first after five steps."""
 
 
 def neighbour(land: AbstractLandscape, lanes: Lane, whole: np.ndarray) -> tuple[Lane, int]:
-    """As many lanes as before, the best of those beside them.
+    """As many lanes as before, the best of those beside them in numbers of things.
 
-    Large numbers of things are left to adapt, and are rounded later.
+    Large numbers are left to adapt, and are rounded later.
 
     **Arguments:**
 
@@ -39,13 +40,40 @@ def neighbour(land: AbstractLandscape, lanes: Lane, whole: np.ndarray) -> tuple[
     Lanes on their way, and evaluations with slopes spent.
     """
     goal, base, fixed = _most_promising(land, lanes, whole)
-    parents = jax.tree.map(lambda leaf: leaf[base], lanes)
-    near = held(land, parents, goal, np.asarray(parents.choice), fixed)
+    return _best_of(land, lanes, goal, np.asarray(lanes.choice)[base], fixed)
+
+
+def other_choice(land: AbstractLandscape, lanes: Lane) -> tuple[Lane, int]:
+    """As many lanes as before, the best that begin where these are with another choice, all numbers loose.
+
+    **Returns:**
+
+    Lanes on their way, and evaluations with slopes spent.
+    """
+    some = combinations(land.options, min(int(np.prod(land.options)), MOST_CHOICES), 0)
+    own, unit = np.asarray(lanes.choice), np.asarray(lanes.unit, float)
+    base, which = np.nonzero(np.any(own[:, None] != some, axis=-1))
+    loose = np.zeros_like(unit[base], bool)
+    return _best_of(land, lanes, unit[base], some[which], loose)
+
+
+def _best_of(
+    land: AbstractLandscape, lanes: Lane, unit: np.ndarray, choice: np.ndarray, fixed: np.ndarray
+) -> tuple[Lane, int]:
+    """The best lanes after a few steps from these places; as many at a time as there are `lanes`."""
+    size = len(lanes.unit)
+    groups = [np.arange(i, i + size) % len(unit) for i in range(0, len(unit), size)]
+    ends = [_short(held(land, lanes, unit[i], choice[i], fixed[i]), land) for i in groups]
+    every = jax.tree.map(lambda *leaves: np.concatenate(leaves), *ends)
+    best = np.argsort(merit(every.seen.value, every.seen.slack), kind="stable")[:size]
+    spent = (1 + SHORT) * len(groups) * size
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), every), spent
+
+
+def _short(lanes: Lane, land: AbstractLandscape) -> Lane:
     for _ in range(SHORT):
-        near = step(land, near, as_scalar(1.0))
-    found = merit(np.asarray(near.seen.value), np.asarray(near.seen.slack))
-    best = np.argsort(found, kind="stable")[: len(lanes.unit)]
-    return jax.tree.map(lambda leaf: leaf[best], near), (1 + SHORT) * len(goal)
+        lanes = step(land, lanes, as_scalar(1.0))
+    return lanes
 
 
 def _most_promising(
@@ -60,7 +88,7 @@ def _most_promising(
     goal, hoped = promised(parents, move, fixed, value, slack)
     still = np.all(np.abs(move) < 1e-6, axis=1)
     order = distinct(np.where(still, np.inf, hoped), goal, np.asarray(parents.choice))
-    order = np.resize(order[:NEAR], max(NEAR, len(moves)))
+    order = order[:NEAR]
     return goal[order], base[order], fixed[order]
 
 

@@ -203,17 +203,29 @@ UNSAFE = re.compile(
 """What runs a file's content as a program."""
 
 
+NETWORK = re.compile(
+    r"^\s*(import|from) (urllib|requests|httpx?|http\.client|aiohttp|socket|ftplib|smtplib)\b"
+)
+"""What opens a connection."""
+
+
 def test_no_file_is_ever_run_as_a_program():
-    sources = [
-        path
-        for folder in ("perfmodel", "kernels", "calibration", "benchmarks")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
+    assert found_in_sources(UNSAFE) == []
+
+
+def test_nothing_opens_a_connection_but_the_page_of_this_machine():
+    page, its_clock = "serve.py: import socket", "explorer.py: import socket"
+    assert set(found_in_sources(NETWORK)) <= {page, its_clock}
+
+
+def found_in_sources(what: re.Pattern[str]) -> list[str]:
+    """Lines of the program, each after the name of its file."""
+    folders = ("perfmodel", "kernels", "calibration", "benchmarks")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 100
-    found = [
+    return [
         f"{path.name}: {line.strip()}"
         for path in sources
         for line in path.read_text().splitlines()
-        if UNSAFE.search(line)
+        if what.search(line)
     ]
-    assert found == []

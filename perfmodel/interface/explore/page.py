@@ -12,6 +12,7 @@ import streamlit as st
 
 from perfmodel.design.knobs import KNOBS
 from perfmodel.errors import InputError
+from perfmodel.files import write_whole
 from perfmodel.interface.explore import export, pictures, searching
 from perfmodel.interface.explore.machines import View, step_of, view_of
 from perfmodel.interface.explore.scenario import (
@@ -158,7 +159,7 @@ def _taken(side: Any, loaded: Any, check: Callable[[str], object]) -> str:
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"own{Path(loaded.name).suffix}"
-    path.write_bytes(content)
+    write_whole(path, content)
     try:
         check(str(path))
     except InputError as wrong:

@@ -126,7 +126,7 @@ def test_numbers_of_things_move_together_where_each_alone_is_worse():
     lanes = begin(land, place._replace(low=place.unit, high=place.unit), as_scalar(1.0))
     moved, looks = neighbour(land, lanes, whole)
     assert np.exp(moved.unit[0] * ends[1])[:2] == pytest.approx([5.0, 3.0], rel=1e-5)
-    assert looks == 6 * 64 and moved.unit[0, 2] < place.unit[0, 2]
+    assert looks == 6 * 9 and moved.unit[0, 2] < place.unit[0, 2]
 
 
 def test_another_choice_is_compared_after_it_has_adapted():

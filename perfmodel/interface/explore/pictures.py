@@ -95,6 +95,7 @@ def moves(views: Sequence[View], other: str = "tpot") -> Any:
         f"What {step} less and {step} more (the mark) do to the {word}",
         f"change of the {word} of a token (%)",
         [view.name for view in views],
+        legend=False,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.interface.plots.bars import PARTS
-from perfmodel.interface.plots.theme import HEIGHT, WIDTH, altair, colours_of, rows_of
+from perfmodel.interface.plots.theme import HEIGHT, WIDTH, altair, chip_scales, rows_of
 
 
 class Cell(NamedTuple):
@@ -19,6 +19,8 @@ class Cell(NamedTuple):
 def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
     """Who wins where: the stronger the colour, the clearer; twice as good is full colour.
 
+    In grey print the mark in a cell tells who wins.
+
     **Arguments:**
 
     - `axes`: titles of both axes, with their units.
@@ -27,19 +29,18 @@ def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
     names = list(dict.fromkeys(cell.winner for cell in cells))
     values = [
         cell._asdict()
-        | {"strength": min(max(cell.factor - 1, 0.0), 1.0), "text": f"{cell.factor:.1f}"}
+        | {"strength": min(max(cell.factor - 1, 0.0), 1.0), "text": _times(cell.factor)}
         for cell in cells
     ]
     ordinal = {"type": "ordinal"}
-    label = alt.Axis(labelAngle=0, labelExpr="format(datum.value, '.3~s')", grid=False)
+    label = alt.Axis(labelAngle=0, labelExpr="format(datum.value, ',')", grid=False)
+    colour, shape, _ = chip_scales(names, "best", "winner")
     base = alt.Chart(rows_of(values), title=title).encode(
         x=alt.X("x", title=axes[0], axis=label, **ordinal),
         y=alt.Y("y", title=axes[1], axis=label, sort="descending", **ordinal),
     )
     tiles = base.mark_rect(stroke="white").encode(
-        color=alt.Color(
-            "winner:N", scale=alt.Scale(domain=names, range=colours_of(names)), title="best"
-        ),
+        color=colour,
         opacity=alt.Opacity(
             "strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.35, 1]), legend=None
         ),
@@ -47,9 +48,14 @@ def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
     )
     columns, lines = (len({cell[i] for cell in cells}) for i in (0, 1))
     few = columns <= 14
-    text = base.mark_text(fontSize=10, color="black").encode(text="text:N")
-    layers = [tiles, text] if few else [tiles]
-    return alt.layer(*layers).properties(width=WIDTH, height=max(HEIGHT, 24 * min(lines, 20)))
+    text = base.mark_text(fontSize=10, dy=5, color="black").encode(text="text:N")
+    marks = base.mark_point(size=22, yOffset=-7, filled=True, color="black").encode(shape=shape)
+    layers = [tiles, marks, text] if few else [tiles]
+    return alt.layer(*layers).properties(width=WIDTH, height=max(HEIGHT, 26 * min(lines, 20)))
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f}" if factor < 10 else f"{factor:,.0f}"
 
 
 def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -> Any:

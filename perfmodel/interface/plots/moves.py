@@ -22,7 +22,9 @@ class Move(NamedTuple):
     higher: float
 
 
-def moves(rows: Sequence[Move], title: str, axis: str, names: Sequence[str]) -> Any:
+def moves(
+    rows: Sequence[Move], title: str, axis: str, names: Sequence[str], legend: bool = True
+) -> Any:
     """For each fact a line for each machine, from what less of it does to what more does: the mark.
 
     **Arguments:**
@@ -30,9 +32,12 @@ def moves(rows: Sequence[Move], title: str, axis: str, names: Sequence[str]) -> 
     - `rows`: the strongest fact comes first in the picture, whatever their order here.
     - `axis`: what changes, with its unit, and for which step.
     - `names`: all machines, so that each keeps its colour where it has no line.
+    - `legend`: whether it says whose a line is; not beside a picture that does.
     """
     alt, facts = altair(), _strongest_first(rows)
-    colour, shape, _ = (one.legend(None) for one in chip_scales(names))
+    scales = chip_scales(names, "machine")[:2]
+    bare = {"symbolStrokeWidth": 0, "labelLimit": 320}
+    colour, shape = (one.legend(**bare) if legend else one.legend(None) for one in scales)
     where = {
         "y": alt.Y("fact:N", title=None, sort=facts),
         "yOffset": alt.YOffset("name:N", scale=alt.Scale(domain=list(names))),

@@ -13,10 +13,10 @@ COLOURS = {
     "exponential": "#66CCEE",
     "sram": "#228833",
     "memory": "#CCBB44",
-    "latency": "#BBBBBB",
+    "latency": "#D5D5D5",
     "network": "#AA3377",
 }
-"""One colour for each bound, told apart by the colour-blind (Paul Tol's bright scheme)."""
+"""One colour for each bound, told apart by the colour-blind, and in grey from the next (after Paul Tol)."""
 
 ENERGY_COLOURS = {
     "matrix": "#4477AA",
@@ -28,7 +28,7 @@ ENERGY_COLOURS = {
     "far": "#997722",
     "network": "#AA3377",
     "fabric": "#DDAACC",
-    "idle": "#BBBBBB",
+    "idle": "#D5D5D5",
 }
 """One colour for each term of energy: shades of the bound that it belongs to, as much as that can be."""
 
@@ -45,6 +45,9 @@ FAMILIES = {
     "a100": "#7777BB",
 }
 """Chips that are often drawn have the same colour in every picture."""
+
+KIN = {"wafer": "wse", "lp30": "lpu"}
+"""Other words for chips of a family."""
 
 OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#222255", "#999933")
 """Colours of what belongs to none of `FAMILIES`, in order."""
@@ -82,7 +85,8 @@ def colours_of(names: Sequence[str]) -> list[str]:
     """A colour for each chip or machine: its family's for the first of a family, else a free one."""
     found: dict[int, str] = {}
     for i, name in enumerate(names):
-        own = [colour for key, colour in FAMILIES.items() if key in fold(name)]
+        plain = fold(name) + "".join(key for word, key in KIN.items() if word in fold(name))
+        own = [colour for key, colour in FAMILIES.items() if key in plain]
         if own and own[0] not in found.values():
             found[i] = own[0]
     for i in range(len(names)):
@@ -146,7 +150,11 @@ def styled(chart: Any, legend: str = "right") -> Any:
     return (
         chart.configure(font="sans-serif", background="white")
         .configure_axis(
-            labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#EEEEEE"
+            labelFontSize=12,
+            labelSeparation=8,
+            titleFontSize=13,
+            titleFontWeight="normal",
+            gridColor="#EEEEEE",
         )
         .configure_legend(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", **narrow)
         .configure_title(fontSize=15, anchor="start", offset=12)

@@ -70,11 +70,12 @@ class Asked(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The chip's name, rows in the file, rows that are new, and what could not be run, with why."""
+    """The chip's name, rows in the file, new ones, those asked for, and what could not be run, with why."""
 
     chip: str
     rows: int
     new: int
+    asked: int
     failed: list[str]
 
 
@@ -110,7 +111,7 @@ def measure(
     finally:
         if len(rows) > earlier:
             write_csv(out, _table(rows))
-    return Measured(chip, len(rows), len(rows) - earlier, failed)
+    return Measured(chip, len(rows), len(rows) - earlier, asked.rows * len(streams), failed)
 
 
 def _run(
@@ -295,6 +296,14 @@ def _table(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(
         rows, pa.schema([(name, pa.string()) for name in (*COLUMNS, *TIMED)])
     )
+
+
+def outcome(found: Measured, out: Path) -> str:
+    """What a file of measurements holds, and how to get what is lacking."""
+    said = f"{found.rows} rows in {out}, {found.new} of them new."
+    if found.rows + len(found.failed) >= found.asked:
+        return said
+    return f"{said} {found.asked} were asked for; more --seconds, with --resume, time the rest."
 
 
 def advice(found: Measured, out: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from command import COMMAND, run
 
-from perfmodel.calibration.measure import _earlier, call, seconds_of
+from perfmodel.calibration.measure import Measured, _earlier, call, outcome, seconds_of
 from perfmodel.calibration.shapes import (
     COLUMNS,
     FUNCTIONS,
@@ -64,6 +64,13 @@ def test_a_run_that_is_taken_up_again_keeps_its_rows_and_measures_the_rest(measu
     status, said, _ = run("measure", "--out", measured, *words, "--resume")
     assert status == 0 and _earlier(measured)[:4] == before
     assert len(_earlier(measured)) > 4 and "rows" in said
+
+
+def test_fewer_rows_than_asked_for_are_said_to_be_so(tmp_path: Path):
+    out = tmp_path / "rows.csv"
+    said = outcome(Measured("mine", 19, 19, 32, []), out)
+    assert "19 rows" in said and "32 were asked for; more --seconds, with --resume" in said
+    assert "were asked" not in outcome(Measured("mine", 31, 31, 32, ["one that cannot run"]), out)
 
 
 def test_a_file_of_another_kind_is_not_taken_up(tmp_path: Path):

@@ -31,7 +31,7 @@ def measure(
 
     Example: perfmodel measure --out rows.csv --ops gemm,attention_decode --seconds 120
     """
-    from perfmodel.calibration.measure import Asked, advice
+    from perfmodel.calibration.measure import Asked, advice, outcome
     from perfmodel.calibration.measure import measure as run
 
     check_places(file=out)
@@ -41,5 +41,5 @@ def measure(
     if json_:
         show_json({"out": str(out)} | found._asdict())
         return
-    say(f"{found.rows} rows in {out}, {found.new} of them new.")
+    say(outcome(found, out))
     say(*found.failed[:3], advice(found, out))

@@ -247,6 +247,17 @@ def test_a_searched_machine_is_counted_in_chips_and_wins_where_it_is_cheapest():
     assert won(both) == [0.75, 0.25] and both[0].chips == 8
 
 
+def test_the_verdict_is_that_of_the_machines_whose_token_is_cheaper():
+    from perfmodel.studies.verdict import Side, verdict
+
+    true, false = np.array([True, True, True, False]), np.array([False, False, True, False])
+    known = Side(true, np.full(4, 4.0))
+    better, worse = (verdict(known, Side(false, np.full(4, price))) for price in (1.0, 8.0))
+    assert (better.share, worse.share) == (0.25, 0.75)
+    assert "75 %" in better.said and "25 %" in better.said and "0.25 times" in better.said
+    assert better.said.endswith("searched machines.") and worse.said.endswith("there are.")
+
+
 def test_a_study_of_machines_like_an_lpu_can_be_posed():
     from perfmodel.design.pose import pose
     from perfmodel.design.study import Study

@@ -1,5 +1,7 @@
 """Q7: what binds prompts and decode steps, and are attention and feed-forward different machines?"""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
@@ -43,57 +45,93 @@ def products(seen: Seen) -> tuple[float, float]:
 def critical(found: list[Seen]) -> float:
     """Users from which on products with weights compute longer than they read; infinite if never."""
     for seen in found:
-        arithmetic, reading = products(seen)
-        if arithmetic > reading:
+        arithmetic, read_ = products(seen)
+        if arithmetic > read_:
             return seen.asked.load.users
     return float("inf")
 
 
-def run(progress: Progress) -> Answer:
+CAVEATS = (
+    "Eight GPUs share a step: on one the reads are eight times longer and the waiting is as long.",
+    "On wafers every layer is a stage of its own, so a batch is cut into as many parts as layers.",
+    "Arithmetic includes the power limit, at which a chip slows down.",
+)
+
+
+class Groups(NamedTuple):
+    """What each of `MACHINES` does, at every number of users."""
+
+    h100: list[Seen]
+    b200: list[Seen]
+    wafer: list[Seen]
+    lpu: list[Seen]
+    sparse: list[Seen]
+
+    @property
+    def marks(self) -> list[float]:
+        """Users from which on products compute, for each machine."""
+        return [critical(group) for group in self]
+
+    @property
+    def waits(self) -> tuple[float, float, float]:
+        """Share of one user's step that waits, on H100, wafers and LPUs."""
+        return self.h100[0].waits, self.wafer[0].waits, self.lpu[0].waits
+
+
+def groups(progress: Progress) -> Groups:
+    """Every machine with every number of users."""
     asked = [Asked(m, model, Load(u, CONTEXT, 1.0)) for m, model in MACHINES for u in USERS]
     seen = observe(asked, progress)
-    groups = [seen[i : i + len(USERS)] for i in range(0, len(seen), len(USERS))]
-    gpu, wafer, lpu = groups[0], groups[2], groups[3]
-    marks = [critical(group) for group in groups]
+    return Groups(*(seen[i : i + len(USERS)] for i in range(0, len(seen), len(USERS))))
+
+
+def reading(found: Groups) -> np.ndarray:
+    """Draws in which reading is most of a step on every machine: one user, and 32 on H100."""
     drawn, held = Draws(), []
-    for one in (gpu[0], gpu[5], groups[1][0], wafer[0], lpu[0]):
+    for one in (found.h100[0], found.h100[5], found.b200[0], found.wafer[0], found.lpu[0]):
         factor = drawn.factor(time_interval(one.asked.machine, one.asked.model))
         # What a prediction is off by is taken to be waiting: reads and products are counted.
-        waits = one.bounds["latency"] + one.bounds["network"] + factor - 1
-        held.append((read(one.bounds) > one.bounds["compute"]) & (read(one.bounds) > waits))
-    waits = [one.bounds["latency"] + one.bounds["network"] for one in (gpu[0], wafer[0], lpu[0])]
-    computes = gpu[0].prompt_bounds["compute"]
-    reads = read(gpu[0].prompt_bounds)
-    sparse = f"and {_mark(marks[4])} for the sparse gpt-oss-120b"
-    said = (
-        f"On eight H100 a prompt of {CONTEXT:,.0f} tokens computes {show(100 * computes)} % of its time and "
-        f"reads {show(100 * reads)} %. One user's decode step waits: {show(100 * waits[0])} % on H100, "
-        f"{show(100 * waits[1])} % on wafers, {show(100 * waits[2])} % on LPUs. Products with weights turn "
-        f"from reading to computing at {_mark(marks[0])} users on H100 {sparse}, at {_mark(marks[2])} on "
-        f"wafers, while attention always reads ({show(100 * read(gpu[-1].kernel_bounds['attention']))} % at "
-        f"{USERS[-1]:,.0f} users)."
-    )
+        longer = read(one.bounds) > one.waits + factor - 1
+        held.append((read(one.bounds) > one.bounds["compute"]) & longer)
+    return np.all(held, axis=0)
+
+
+def run(progress: Progress) -> Answer:
+    found = groups(progress)
+    prompt = found.h100[0].prompt_bounds
     return Answer(
-        said,
-        share(np.stack(held).all(axis=0) * float(computes > reads)),
+        _said(found),
+        share(reading(found) * float(prompt["compute"] > read(prompt))),
         "Counts are exact; what times are off by is taken to be waiting, and drawn from the fit's interval.",
-        _table(groups, marks),
-        _figure(groups),
-        (
-            "Eight GPUs share a step: on one the reads are eight times longer and the waiting is as long.",
-            "On wafers every layer is a stage of its own, so a batch is cut into as many parts as layers.",
-            "Arithmetic includes the power limit, at which a chip slows down.",
-        ),
-        {
-            "prompt_compute_share": computes,
-            "critical_users_h100": marks[0],
-            "critical_users_b200": marks[1],
-            "critical_users_wafer": marks[2],
-            "critical_users_sparse": marks[4],
-            "wait_share_h100": waits[0],
-            "wait_share_wafer": waits[1],
-            "wait_share_lpu": waits[2],
-        },
+        _table(found),
+        _figure(found),
+        CAVEATS,
+        _numbers(found),
+    )
+
+
+def _said(found: Groups) -> str:
+    prompt, alone, marks = found.h100[0].prompt_bounds, found.waits, found.marks
+    sparse = f"and {_mark(marks[4])} for the sparse gpt-oss-120b"
+    attention = read(found.h100[-1].kernel_bounds["attention"])
+    return (
+        f"On eight H100 a prompt of {CONTEXT:,.0f} tokens computes {show(100 * prompt['compute'])} % of its "
+        f"time and reads {show(100 * read(prompt))} %. One user's decode step waits: "
+        f"{show(100 * alone[0])} % on H100, {show(100 * alone[1])} % on wafers, {show(100 * alone[2])} % on "
+        f"LPUs. Products with weights turn from reading to computing at {_mark(marks[0])} users on H100 "
+        f"{sparse}, at {_mark(marks[2])} on wafers, while attention always reads "
+        f"({show(100 * attention)} % at {USERS[-1]:,.0f} users)."
+    )
+
+
+def _numbers(found: Groups) -> dict[str, float]:
+    machines = ("h100", "b200", "wafer", "lpu", "sparse")
+    marks = dict(zip(machines, found.marks, strict=True))
+    alone = zip(("h100", "wafer", "lpu"), found.waits, strict=True)
+    return (
+        {"prompt_compute_share": found.h100[0].prompt_bounds["compute"]}
+        | {f"critical_users_{name}": mark for name, mark in marks.items() if name != "lpu"}
+        | {f"wait_share_{name}": part for name, part in alone}
     )
 
 
@@ -101,28 +139,32 @@ def _mark(users: float) -> str:
     return f"{users:,.0f}" if np.isfinite(users) else f"more than {USERS[-1]:,.0f}"
 
 
-def _table(groups: list[list[Seen]], marks: list[float]) -> Table:
+def _table(found: Groups) -> Table:
     names = ["machine", "model", "users", "reads %", "computes %", "waits %"]
     names += ["attention reads %", "prompt computes %", "products compute from users"]
     rows = []
-    for group, mark in zip(groups, marks, strict=True):
-        for one in group[::5]:
-            waits = 1 - read(one.bounds) - one.bounds["compute"] - one.bounds["exponential"]
-            shares = (read(one.bounds), one.bounds["compute"], waits)
-            rest = (read(one.kernel_bounds["attention"]), one.prompt_bounds["compute"])
-            row = (one.asked.machine.name, one.asked.model, int(one.asked.load.users))
-            rows.append((*row, *(100 * s for s in (*shares, *rest)), _mark(mark)))
+    for group, mark in zip(found, found.marks, strict=True):
+        rows += [(*_row(one), _mark(mark)) for one in group[::5]]
     return Table(names, rows)
 
 
-def _figure(groups: list[list[Seen]]) -> Figure:
+def _row(one: Seen) -> tuple[Any, ...]:
+    """A machine with some users, and shares of its times in per cent."""
+    rest = 1 - read(one.bounds) - one.bounds["compute"] - one.bounds["exponential"]
+    shares = (read(one.bounds), one.bounds["compute"], rest)
+    others = (read(one.kernel_bounds["attention"]), one.prompt_bounds["compute"])
+    row = (one.asked.machine.name, one.asked.model, int(one.asked.load.users))
+    return *row, *(100 * s for s in (*shares, *others))
+
+
+def _figure(found: Groups) -> Figure:
     rows = []
-    for group in groups:
+    for group in found:
         one = group[0].asked
         name = one.machine.name if one.model == MODEL else f"{one.machine.name}, sparse"
         for seen in group:
-            arithmetic, reading = products(seen)
-            part = 100 * arithmetic / max(arithmetic + reading, 1e-12)
+            arithmetic, read_ = products(seen)
+            part = 100 * arithmetic / max(arithmetic + read_, 1e-12)
             rows.append({"users": seen.asked.load.users, "part": part, "machine": name})
     return Figure(
         "Products with weights: from reading to computing",

@@ -25,43 +25,48 @@ LONG, MANY = 65536.0, 64.0
 """Where the claim is put: long texts of many users, which no four wafers hold."""
 
 
+CAVEATS = (
+    "A cell shows how many times the next way is dearer, 100 at most.",
+    "Decode alone, Llama-3.1-70B in bf16 on wafers and fp8 on GPUs; each cache at full length.",
+    "Layers go to the pool and back one after the other: overlap would make it cheaper.",
+    "Behind the edge lie 150 GB/s for each wafer; whether that is both directions is not stated.",
+)
+
+
 def run(progress: Progress) -> Answer:
     found = [one for one in options(progress) if one.weights in ("wse-3", "h100-sxm", "b200-sxm")]
-    gpu = cheapest(found, [GPU], LONG, MANY)
-    ways = {way: cheapest(found, [way], LONG, MANY) for way in WAYS}
-    wafer = np.min(np.stack(list(ways.values())), axis=0)
-    first = {way: _first(found, way) for way in (STREAMED, POOL)}
-    over, early = middle(wafer / gpu), middle(_over(found, CONTEXTS[0], MANY))
-    prices = [f"{way} {_price(drawn)}" for way, drawn in ways.items()]
-    said = (
-        f"With {MANY:.0f} users of {LONG:,.0f} tokens a million tokens cost, in USD: {', '.join(prices)}, "
-        f"GPUs alone {_price(gpu)}: the best wafer {show(over.median)} times GPUs ({show(over.low)} to "
-        f"{show(over.high)} in 90 %), against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
-        f"pool beats cache in SRAM {first[POOL]}, the edge {first[STREAMED]}."
-    )
+    over = _over(found, LONG)
     return Answer(
-        said,
-        share(wafer > SENSE * gpu),
+        _said(found),
+        share(over > SENSE),
         "Times of wafers are known to a factor of two and a half, their price to two, a round trip to four.",
         _table(found),
         _figure(found),
-        (
-            "A cell shows how many times the next way is dearer, 100 at most.",
-            "Decode alone, Llama-3.1-70B in bf16 on wafers and fp8 on GPUs; each cache at full length.",
-            "Layers go to the pool and back one after the other: overlap would make it cheaper.",
-            "Behind the edge lie 150 GB/s for each wafer; whether that is both directions is not stated.",
-        ),
+        CAVEATS,
         {
-            "wafer_over_gpu_long": over.median,
-            "wafer_over_gpu_low": over.low,
-            "wafer_over_gpu_high": over.high,
-            "wafer_over_gpu_short": early.median,
+            "wafer_over_gpu_long": middle(over).median,
+            "wafer_over_gpu_low": middle(over).low,
+            "wafer_over_gpu_high": middle(over).high,
+            "wafer_over_gpu_short": middle(_over(found, CONTEXTS[0])).median,
         },
     )
 
 
-def _over(found: list[Option], context: float, users: float) -> np.ndarray:
-    return cheapest(found, WAYS, context, users) / cheapest(found, [GPU], context, users)
+def _said(found: list[Option]) -> str:
+    gpu, *ways = (_price(cheapest(found, [way], LONG, MANY)) for way in (GPU, *WAYS))
+    over, early = middle(_over(found, LONG)), middle(_over(found, CONTEXTS[0]))
+    prices = [f"{way} {price}" for way, price in zip(WAYS, ways, strict=True)]
+    return (
+        f"With {MANY:.0f} users of {LONG:,.0f} tokens a million tokens cost, in USD: {', '.join(prices)}, "
+        f"GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs ({show(over.low)} to "
+        f"{show(over.high)} in 90 %), against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
+        f"pool beats cache in SRAM {_first(found, POOL)}, the edge {_first(found, STREAMED)}."
+    )
+
+
+def _over(found: list[Option], context: float) -> np.ndarray:
+    """Draws of the best wafer's cost over that of GPUs, for `MANY` users."""
+    return cheapest(found, WAYS, context, MANY) / cheapest(found, [GPU], context, MANY)
 
 
 def _price(drawn: np.ndarray) -> str:

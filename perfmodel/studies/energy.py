@@ -12,6 +12,7 @@ from perfmodel.library.technology import load_node
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share, within
 from perfmodel.studies.fronts import FAMILIES, HBM, LPU, SRAM, Cloud, cloud, family_of, least
+from perfmodel.studies.machines import Seen
 
 UNKNOWN = ("lp30",)
 """Chips whose power nobody has published."""
@@ -19,6 +20,9 @@ UNKNOWN = ("lp30",)
 TARGETS = (10.0, 30.0, 60.0, 100.0, 200.0)
 TESTED = 60.0
 """Tokens/s of a user at which the claim is put: LPUs and GPUs can both do it."""
+
+QUICK = 100.0
+"""Tokens/s that SRAM machines are bought for."""
 
 MODEL = Spread(1.0, 0.7, 1.4)
 """How far a GPU's energy by the model may be off (assumed: that of published wall energies)."""
@@ -50,62 +54,110 @@ def joules(found: Cloud, draws: Draws) -> np.ndarray:
     What a token of an SRAM machine takes beside its arithmetic and its reads is not published; it
     is drawn between nothing and all that the machine may draw.
     """
-    chips = {s.asked.machine.chip for s in found.seen} - set(UNKNOWN)
-    statics = {stem: static(stem, draws) for stem in sorted(chips)}
-    hidden = {stem: np.random.default_rng(i).random(COUNT) for i, stem in enumerate(sorted(chips))}
-    around = {stem: draws.of(spread(assumption("around"), "1")) for stem in sorted(chips)}
-    scale = {stem: draws.of(MODEL) for stem in sorted(chips)}
-    rows = []
-    for i, seen in enumerate(found.seen):
-        stem = seen.asked.machine.chip
-        if stem in UNKNOWN:
-            rows.append(np.full(COUNT, np.inf))
-            continue
-        slow = seen.speed / found.speed[i]
-        idle = seen.idle * slow * statics[stem].drawn / statics[stem].nominal
-        counted = seen.joules - seen.idle
-        most = float(load_chip(stem).peak_power) * seen.asked.machine.chips * seen.held * slow
-        if family_of(seen) == HBM:
-            rows.append(counted * scale[stem] + idle + around[stem] * most)
-            continue
-        least_ = np.minimum(counted + idle, most)
-        rows.append(least_ ** (1 - hidden[stem]) * most ** hidden[stem])
-    return np.stack(rows)
+    known = _unknowns(found, draws)
+    return np.stack(
+        [
+            _token(seen, seen.speed / speed, known)
+            for seen, speed in zip(found.seen, found.speed, strict=True)
+        ]
+    )
+
+
+class Unknown(NamedTuple):
+    """Draws of what is not known of a chip.
+
+    - `static`: its power at rest; `hidden`: how much of what it may draw beside what is counted it does.
+    - `around`: of the limit, at the wall; `scale`: what the model is off by.
+    """
+
+    static: Static
+    hidden: np.ndarray
+    around: np.ndarray
+    scale: np.ndarray
+
+
+def _unknowns(found: Cloud, draws: Draws) -> dict[str, Unknown]:
+    """Of every chip whose power is published."""
+    chips = sorted({s.asked.machine.chip for s in found.seen} - set(UNKNOWN))
+    statics = [static(stem, draws) for stem in chips]
+    hidden = [np.random.default_rng(i).random(COUNT) for i, _ in enumerate(chips)]
+    around = [draws.of(spread(assumption("around"), "1")) for _ in chips]
+    scale = [draws.of(MODEL) for _ in chips]
+    drawn = zip(statics, hidden, around, scale, strict=True)
+    return {stem: Unknown(*one) for stem, one in zip(chips, drawn, strict=True)}
+
+
+def _token(seen: Seen, slow: np.ndarray, known: dict[str, Unknown]) -> np.ndarray:
+    """Draws of J of one token at one point, where times are `slow` times as long."""
+    stem = seen.asked.machine.chip
+    if stem not in known:
+        return np.full(COUNT, np.inf)
+    one, counted = known[stem], seen.joules - seen.idle
+    idle = seen.idle * slow * one.static.drawn / one.static.nominal
+    most = float(load_chip(stem).peak_power) * seen.asked.machine.chips * seen.held * slow
+    if family_of(seen) == HBM:
+        return counted * one.scale + idle + one.around * most
+    return np.minimum(counted + idle, most) ** (1 - one.hidden) * most**one.hidden
+
+
+CAVEATS = (
+    "LPU v1 is of 14 nm; of LP30 (4 nm) no power is published, so it is left out.",
+    "GPUs at the wall of their server; SRAM machines between what is counted and their power limit.",
+    "Each machine at the batch that takes the least energy at that speed.",
+)
+
+
+class Spent(NamedTuple):
+    """Draws of the joules of a token: of an LPU and of a GPU where the claim is put.
+
+    - `quick`: whether some SRAM machine takes less than any GPU at 100 tokens/s.
+    """
+
+    lpu: np.ndarray
+    gpu: np.ndarray
+    quick: np.ndarray
 
 
 def run(progress: Progress) -> Answer:
     draws = Draws()
     found = cloud(progress, draws)
     spent = joules(found, draws)
-    rows = _rows(found, spent)
-    lpu, gpu = (least(found, spent, [family], TESTED) for family in (LPU, HBM))
-    wins, ratio = share(lpu < gpu), middle(lpu / gpu)
-    anyone = share(least(found, spent, SRAM, 100.0) < least(found, spent, [HBM], 100.0))
-    said = (
-        f"At {TESTED:.0f} tokens/s a user an LPU v1 takes {show(middle(lpu).median)} J a token and a GPU "
-        f"{show(middle(gpu).median)} J at the wall: {show(ratio.median)} times as much ({show(ratio.low)} to "
-        f"{show(ratio.high)} in 90 %); at 100 tokens/s some SRAM machine takes less than any GPU in "
-        f"{show(100 * anyone)} % of draws."
-    )
+    one, rows = _tested(found, spent), _rows(found, spent)
     return Answer(
-        said,
-        wins,
+        _said(one),
+        share(one.lpu < one.gpu),
         "Static power of SRAM is known to a factor of ten each way, and no SRAM machine was ever measured.",
         Table(["tokens/s a user", "family", "J a token", "low", "high"], rows),
         _figure(rows),
-        (
-            "LPU v1 is of 14 nm; of LP30 (4 nm) no power is published, so it is left out.",
-            "GPUs at the wall of their server; SRAM machines between what is counted and their power limit.",
-            "Each machine at the batch that takes the least energy at that speed.",
-        ),
-        {
-            "lpu_joules": middle(lpu).median,
-            "gpu_joules": middle(gpu).median,
-            "lpu_over_gpu": ratio.median,
-            "lpu_over_gpu_low": ratio.low,
-            "lpu_over_gpu_high": ratio.high,
-        },
+        CAVEATS,
+        _numbers(one),
     )
+
+
+def _tested(found: Cloud, spent: np.ndarray) -> Spent:
+    lpu, gpu = (least(found, spent, [family], TESTED) for family in (LPU, HBM))
+    return Spent(lpu, gpu, least(found, spent, SRAM, QUICK) < least(found, spent, [HBM], QUICK))
+
+
+def _said(one: Spent) -> str:
+    lpu, gpu, ratio = middle(one.lpu), middle(one.gpu), middle(one.lpu / one.gpu)
+    return (
+        f"At {TESTED:.0f} tokens/s a user an LPU v1 takes {show(lpu.median)} J a token and a GPU "
+        f"{show(gpu.median)} J at the wall: {show(ratio.median)} times as much ({show(ratio.low)} to "
+        f"{show(ratio.high)} in 90 %); at {QUICK:.0f} tokens/s some SRAM machine takes less than any GPU in "
+        f"{show(100 * share(one.quick))} % of draws."
+    )
+
+
+def _numbers(one: Spent) -> dict[str, float]:
+    ratio = middle(one.lpu / one.gpu)
+    return {
+        "lpu_joules": middle(one.lpu).median,
+        "gpu_joules": middle(one.gpu).median,
+        "lpu_over_gpu": ratio.median,
+        "lpu_over_gpu_low": ratio.low,
+        "lpu_over_gpu_high": ratio.high,
+    }
 
 
 def _rows(found: Cloud, spent: np.ndarray) -> list[tuple[float, str, float, float, float]]:

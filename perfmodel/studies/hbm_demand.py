@@ -1,5 +1,7 @@
 """Q9: how much HBM is not bought when fast tokens move to SRAM?"""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from perfmodel.library.chip import load_chip
@@ -47,53 +49,105 @@ def erosion(
     return np.where(cheaper, fast, 0.0) / ((1 - part) * slow + fast)
 
 
-def run(progress: Progress) -> Answer:
-    draws = Draws()
-    found = cloud(progress, draws)
+CAVEATS = (
+    "One dense model of 70 billion parameters; a sparse one holds more HBM for each token.",
+    "Searched chips work like an H100; decode alone at 4,096 tokens.",
+    "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
+    "What no GPU can serve counts as new demand, not as HBM that is not bought.",
+    "Faster and cheaper tokens are also more tokens: that growth is not in it.",
+)
+
+
+class Demand(NamedTuple):
+    """What a slow and a fast token hold of HBM, and where the fast one is cheaper, as draws.
+
+    - `size`: bytes that a token holds for a second, at every point of the cloud; infinite without HBM.
+    - `slow`, `quick`: the least of a token in the usual tier and in the fast one.
+    - `cheaper`: whether SRAM is, for fast tokens; `part`: of tokens that are fast.
+    """
+
+    size: np.ndarray
+    slow: np.ndarray
+    quick: np.ndarray
+    cheaper: np.ndarray
+    part: np.ndarray
+
+    @property
+    def eroded(self) -> np.ndarray:
+        """Share of all HBM that is not bought."""
+        return erosion(self.part, self.slow, self.quick, self.cheaper)
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Bytes of a slow token and of a fast one, where a GPU can serve it."""
+        quick = self.quick[np.isfinite(self.quick)]
+        return middle(self.slow).median, middle(quick).median
+
+
+def demand(found: Cloud, draws: Draws) -> Demand:
+    """Machines that there are, in both tiers."""
     size = np.where(found.of([HBM])[:, None], held(found), np.inf)
     usual, fast = speeds()
     part = draws.of(spread(market().demand["fast"], "1"))
-    slow_, quick = (least(found, size, [HBM], target) for target in (usual, fast))
-    cheaper = least(found, found.dollars, SRAM, fast) < least(found, found.dollars, [HBM], fast)
-    eroded = erosion(part, slow_, quick, cheaper)
-    gone, wafers = middle(eroded), _contract(found)
-    one, two = middle(slow_).median, middle(quick[np.isfinite(quick)]).median
-    power = market().contract["power"].si("W") / 1e6
-    fronts = designed()
-    new = [held_designed(fronts[True], speed) for speed in (usual, fast)]
-    said = (
-        f"A token at {usual:.0f} tokens/s holds {show(one / 1e6)} MB of HBM for a second, one at {fast:.0f} "
-        f"tokens/s {show(two / 1e6)} MB; if {show(100 * market().demand['fast'].value, 1)} % of tokens are "
-        f"that fast and go where they are cheaper, {show(100 * float(np.mean(eroded)))} % of HBM is not "
-        f"bought ({show(100 * gone.low)} to {show(100 * gone.high)} in 90 %). OpenAI's {power:.0f} MW of "
-        f"wafers stand for {show(wafers / 1e15)} PB of HBM at the slower speed. Chips that a search designs "
-        f"with HBM for the two speeds hold {show(new[0] / 1e6)} and {show(new[1] / 1e6)} MB"
-        f"{_dearer(fronts, fast)}."
-    )
+    slow, quick = (least(found, size, [HBM], target) for target in (usual, fast))
+    return Demand(size, slow, quick, _ahead(found, fast), part)
+
+
+def _ahead(found: Cloud, target: float) -> np.ndarray:
+    """Draws in which SRAM is cheaper than HBM at a speed."""
+    return least(found, found.dollars, SRAM, target) < least(found, found.dollars, [HBM], target)
+
+
+def run(progress: Progress) -> Answer:
+    draws = Draws()
+    found = cloud(progress, draws)
+    one = demand(found, draws)
     return Answer(
-        said,
-        share(eroded > MUCH),
-        f"SRAM is cheaper at {fast:.0f} tokens/s in {100 * share(cheaper):.0f} % of draws; the share of fast "
-        "tokens is drawn from 1 to 20 %, since nobody publishes it.",
-        _table(found, size),
-        _figure(found, size),
-        (
-            "One dense model of 70 billion parameters; a sparse one holds more HBM for each token.",
-            "Searched chips work like an H100; decode alone at 4,096 tokens.",
-            "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
-            "What no GPU can serve counts as new demand, not as HBM that is not bought.",
-            "Faster and cheaper tokens are also more tokens: that growth is not in it.",
-        ),
-        {
-            "hbm_bytes_slow": one,
-            "hbm_bytes_fast": two,
-            "hbm_bytes_slow_designed": new[0],
-            "hbm_bytes_fast_designed": new[1],
-            "eroded": float(np.mean(eroded)),
-            "eroded_high": gone.high,
-            "contract_hbm_bytes": wafers,
-        },
+        _said(one, _contract(found)),
+        share(one.eroded > MUCH),
+        f"SRAM is cheaper at {speeds()[1]:.0f} tokens/s in {100 * share(one.cheaper):.0f} % of draws; the "
+        "share of fast tokens is drawn from 1 to 20 %, since nobody publishes it.",
+        _table(found, one.size),
+        _figure(found, one.size),
+        CAVEATS,
+        _numbers(one, _contract(found)),
     )
+
+
+def _said(one: Demand, wafers: float) -> str:
+    (usual, fast), (slow, quick), gone = speeds(), one.medians, middle(one.eroded)
+    power = market().contract["power"].si("W") / 1e6
+    return (
+        f"A token at {usual:.0f} tokens/s holds {show(slow / 1e6)} MB of HBM for a second, one at {fast:.0f} "
+        f"tokens/s {show(quick / 1e6)} MB; if {show(100 * market().demand['fast'].value, 1)} % of tokens are "
+        f"that fast and go where they are cheaper, {show(100 * float(np.mean(one.eroded)))} % of HBM is not "
+        f"bought ({show(100 * gone.low)} to {show(100 * gone.high)} in 90 %). OpenAI's {power:.0f} MW of "
+        f"wafers stand for {show(wafers / 1e15)} PB of HBM at the slower speed. {_said_of()}"
+    )
+
+
+def _said_of() -> str:
+    """What a search says, which designs a chip for each speed."""
+    fronts, (usual, fast) = designed(), speeds()
+    new = [held_designed(fronts[True], speed) for speed in (usual, fast)]
+    return (
+        f"Chips that a search designs with HBM for the two speeds hold {show(new[0] / 1e6)} and "
+        f"{show(new[1] / 1e6)} MB{_dearer(fronts, fast)}."
+    )
+
+
+def _numbers(one: Demand, wafers: float) -> dict[str, float]:
+    slow, quick = one.medians
+    new = [held_designed(designed()[True], speed) for speed in speeds()]
+    return {
+        "hbm_bytes_slow": slow,
+        "hbm_bytes_fast": quick,
+        "hbm_bytes_slow_designed": new[0],
+        "hbm_bytes_fast_designed": new[1],
+        "eroded": float(np.mean(one.eroded)),
+        "eroded_high": middle(one.eroded).high,
+        "contract_hbm_bytes": wafers,
+    }
 
 
 def held_designed(front: list[Designed], speed: float) -> float:
@@ -125,10 +179,7 @@ def _table(found: Cloud, size: np.ndarray) -> Table:
     rows = []
     for target in TARGETS:
         drawn = least(found, size, [HBM], target)
-        wins = share(
-            least(found, found.dollars, SRAM, target) < least(found, found.dollars, [HBM], target)
-        )
-        half = middle(drawn).median / 1e6
+        half, wins = middle(drawn).median / 1e6, share(_ahead(found, target))
         rows.append((target, half if np.isfinite(half) else float("nan"), 100 * wins))
     return Table(["tokens/s a user", "MB of HBM for a token/s", "SRAM cheaper, % of draws"], rows)
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -13,8 +14,11 @@ from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time
 
 MODEL = "llama-3.1-8b"
 USER = Load(1, 1024, 1024)
-HOPS = (0.0, 0.1, 0.2, 0.5, 0.722, 1.5, 3.0, 6.0)
-"""Latency of one hop, in us; 0.722 is what Groq published."""
+PUBLISHED = 0.722
+"""Latency of one hop, in us, that Groq published."""
+
+HOPS = (0.0, 0.1, 0.2, 0.5, PUBLISHED, 1.5, 3.0, 6.0)
+"""Latencies that are tried."""
 
 SYNC = (1.0, 0.5, 0.25, 0.1)
 """What starting a product takes, over what was fitted."""
@@ -63,62 +67,100 @@ def _machines() -> Iterator[tuple[Key, Machine]]:
             yield (family, hop, sync), Machine(family, chip, n, m, weights=weights, change=change)
 
 
-def _seen(progress: Progress) -> tuple[Seen, dict[Key, Seen]]:
-    """The wafer, and the fastest layout of each of the others."""
+CAVEATS = (
+    "Two all-reduces a layer, in groups; between groups one hop. A dragonfly's hops do not grow "
+    "with the number of chips here, as Groq's 3 us over 10,440 chips suggest.",
+    "The wafer rests on three published speeds, LPU v1 on a few.",
+    "8 bits on LPUs and 16 on the wafer, as served.",
+)
+
+
+class Found(NamedTuple):
+    """One user on the wafer, and on the fastest layout of each of the others."""
+
+    wafer: Seen
+    best: dict[Key, Seen]
+
+    @property
+    def lpu(self) -> Seen:
+        """LPU v1 as it is."""
+        return self.best["LPU v1", PUBLISHED, 1.0]
+
+    @property
+    def free(self) -> Seen:
+        """With hops that take no time."""
+        return self.best["LPU v1", 0.0, 1.0]
+
+    @property
+    def quick(self) -> Seen:
+        """With products that start ten times sooner."""
+        return self.best["LPU v1", PUBLISHED, 0.1]
+
+    @property
+    def ahead(self) -> np.ndarray:
+        """Draws of the wafer's tokens/s over LPU v1's."""
+        draws = Draws()
+        wafer = self.wafer.speed / draws.factor(time_interval(WAFER, MODEL))
+        return wafer / self.lpu.speed * draws.factor(time_interval(self.lpu.asked.machine, MODEL))
+
+    @property
+    def taxed(self) -> np.ndarray:
+        """Draws of the share of LPU v1's time that is on the way between chips.
+
+        A published speed says what a layer takes in all, not how much of it is on the way.
+        """
+        least, drawn = tax(self.lpu), np.random.default_rng(2).random(COUNT)
+        return least + drawn * np.maximum(self.lpu.waits - least, 0.0)
+
+
+def _seen(progress: Progress) -> Found:
     keys, machines = zip(*_machines(), strict=True)
     wafer, *others = observe([Asked(one, MODEL, USER) for one in (WAFER, *machines)], progress)
     best: dict[Key, Seen] = {}
     for key, seen in zip(keys, others, strict=True):
         if key not in best or seen.step < best[key].step:
             best[key] = seen
-    return wafer, best
+    return Found(wafer, best)
 
 
 def run(progress: Progress) -> Answer:
-    wafer, best = _seen(progress)
-    lpu = best["LPU v1", 0.722, 1.0]
-    draws, drawn = Draws(), np.random.default_rng(2).random(COUNT)
-    waits = lpu.bounds["latency"] + lpu.bounds["network"]
-    # A published speed says what a layer takes in all, not how much of it is on the way.
-    taxed = tax(lpu) + drawn * np.maximum(waits - tax(lpu), 0.0)
-    ratio = middle(
-        wafer.speed / draws.factor(time_interval(WAFER, MODEL)) / lpu.speed
-        * draws.factor(time_interval(lpu.asked.machine, MODEL))
-    )  # fmt: skip
-    free, quick = best["LPU v1", 0.0, 1.0], best["LPU v1", 0.722, 0.1]
-    reach = [hop for hop in HOPS if best["LPU v1", hop, 0.1].speed >= wafer.speed]
+    found = _seen(progress)
+    return Answer(
+        _said(found),
+        share(found.taxed > 0.5),
+        "How much of the fitted waiting is on the way is not identified: drawn evenly between both ends.",
+        _table(found.best),
+        _figure(found),
+        CAVEATS,
+        _numbers(found),
+    )
+
+
+def _said(found: Found) -> str:
+    lpu, ratio = found.lpu, middle(found.ahead)
+    reach = [hop for hop in HOPS if found.best["LPU v1", hop, 0.1].speed >= found.wafer.speed]
     equal = f"hops of up to {reach[-1]:g} us" if reach else "no hop at all"
-    said = (
+    return (
         f"On {lpu.asked.machine.chips:.0f} LPU v1, as much SRAM as a wafer's, a user gets {show(lpu.speed)} "
         f"tokens/s, on the wafer {show(ratio.median)} times that ({show(ratio.low)} to {show(ratio.high)} in "
-        f"90 %); {show(100 * tax(lpu))} to {show(100 * waits)} % of the time is on the way between chips. "
-        f"Hops of no time would give {show(free.speed)}, products that start ten times sooner "
-        f"{show(quick.speed)}: with those, {equal} would equal the wafer."
-    )
-    return Answer(
-        said,
-        share(taxed > 0.5),
-        "How much of the fitted waiting is on the way is not identified: drawn evenly between both ends.",
-        _table(best),
-        _figure(best, wafer),
-        (
-            "Two all-reduces a layer, in groups; between groups one hop. A dragonfly's hops do not grow "
-            "with the number of chips here, as Groq's 3 us over 10,440 chips suggest.",
-            "The wafer rests on three published speeds, LPU v1 on a few.",
-            "8 bits on LPUs and 16 on the wafer, as served.",
-        ),
-        {
-            "lpu_tokens_per_s": lpu.speed,
-            "wafer_over_lpu": ratio.median,
-            "tax_low": tax(lpu),
-            "tax_high": waits,
-            "lpu_without_hops": free.speed,
-            "lpu_quick_starts": quick.speed,
-        },
+        f"90 %); {show(100 * tax(lpu))} to {show(100 * lpu.waits)} % of the time is on the way between "
+        f"chips. Hops of no time would give {show(found.free.speed)}, products that start ten times sooner "
+        f"{show(found.quick.speed)}: with those, {equal} would equal the wafer."
     )
 
 
-def _table(best: dict[tuple[str, float, float], Seen]) -> Table:
+def _numbers(found: Found) -> dict[str, float]:
+    return {
+        "lpu_tokens_per_s": found.lpu.speed,
+        "wafer_over_lpu": middle(found.ahead).median,
+        "tax_low": tax(found.lpu),
+        "tax_high": found.lpu.waits,
+        "lpu_without_hops": found.free.speed,
+        "lpu_quick_starts": found.quick.speed,
+    }
+
+
+def _table(best: dict[Key, Seen]) -> Table:
     rows = [
         (s.asked.machine.name, hop, sync, int(s.asked.machine.tensor), s.speed, 100 * tax(s))
         for (_, hop, sync), s in best.items()
@@ -128,7 +170,7 @@ def _table(best: dict[tuple[str, float, float], Seen]) -> Table:
     return Table([*names, "between chips % at least"], rows)
 
 
-def _figure(best: dict[tuple[str, float, float], Seen], wafer: Seen) -> Figure:
+def _figure(found: Found) -> Figure:
     rows = [
         {
             "hop": hop,
@@ -137,7 +179,7 @@ def _figure(best: dict[tuple[str, float, float], Seen], wafer: Seen) -> Figure:
             if sync == 1
             else f"{family}, products start {1 / sync:g} times sooner",
         }
-        for (family, hop, sync), s in best.items()
+        for (family, hop, sync), s in found.best.items()
         if sync in (1.0, 0.1)
     ]
     return Figure(
@@ -147,7 +189,7 @@ def _figure(best: dict[tuple[str, float, float], Seen], wafer: Seen) -> Figure:
         Axis("speed", "speed of one user", "tokens/s", log=True),
         Axis("who", "machine"),
         rows,
-        rule=wafer.speed,
+        rule=found.wafer.speed,
     )
 
 

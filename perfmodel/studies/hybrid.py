@@ -14,6 +14,7 @@ from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Tabl
 from perfmodel.studies.draws import Middle, middle, share
 from perfmodel.studies.hybrids import CONTEXTS, GPU, INSIDE, MODEL, POOL, Option, cheapest, options
 from perfmodel.studies.searched import Winner, like_an_lpu, searched
+from perfmodel.studies.verdict import Side, verdict
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced
 
@@ -43,6 +44,11 @@ class Tested(NamedTuple):
     alone: np.ndarray
 
     @property
+    def side(self) -> Side:
+        """Draws of the claim, and of the best way's token."""
+        return Side(self.both < self.alone, np.minimum(self.both, self.alone))
+
+    @property
     def times(self) -> Middle:
         """Cost of both together over the better of the two alone, where one of them is so fast."""
         ratio = self.both / np.where(np.isfinite(self.alone), self.alone, np.nan)
@@ -70,6 +76,12 @@ class Designed(NamedTuple):
         return self.both.drawn / np.minimum(self.hbm.drawn, self.sram.drawn)
 
     @property
+    def side(self) -> Side:
+        """Draws of the claim, and of the best design's token."""
+        drawn = [one.drawn for one in (self.both, self.hbm, self.sram)]
+        return Side(self.times < 1, np.min(drawn, axis=0))
+
+    @property
     def inside(self) -> float:
         """Share of the weights that both keep in SRAM."""
         size = float(weight_bytes(traced(load_model(MODEL)), Plan(weights="int8")))
@@ -89,26 +101,35 @@ def designed() -> Designed:
 def run(progress: Progress) -> Answer:
     found = options(progress)
     known, new, cells = tested(found), designed(), list(_cells(found))
-    reach, away = share(np.isfinite(known.both)), physics("round_trip", "s")
+    whose = verdict(known.side, new.side)
     return Answer(
         f"{_said(cells, known)} {_said_of(new)}",
-        share(known.both < known.alone),
-        f"It is that fast in {100 * reach:.0f} % of draws: a layer's round trip, {show(1e6 * away.low)} to "
-        f"{show(1e6 * away.high)} us, decides. Of searched chips the claim is true in "
-        f"{100 * share(new.times < 1):.0f} % of draws.",
+        whose.share,
+        f"{_sure(known)} {whose.said}",
         _table(found),
         _figure(cells),
         CAVEATS,
-        {
-            "cells_won": len([cell for cell in cells if cell[2] == POOL]),
-            "cells": len(cells),
-            "hybrid_over_alone": known.times.median,
-            "hybrid_reaches_share": reach,
-            "hybrid_over_alone_designed": middle(new.times).median,
-            "hybrid_best_share_designed": share(new.times < 1),
-            "weights_in_sram_designed": new.inside,
-        },
+        _numbers(cells, known, new) | whose.numbers,
     )
+
+
+def _sure(known: Tested) -> str:
+    reach, away = share(np.isfinite(known.both)), physics("round_trip", "s")
+    return (
+        f"Weights and caches apart are that fast in {100 * reach:.0f} % of draws: a layer's round trip, "
+        f"{show(1e6 * away.low)} to {show(1e6 * away.high)} us, decides."
+    )
+
+
+def _numbers(cells: list, known: Tested, new: Designed) -> dict[str, float]:
+    return {
+        "cells_won": len([cell for cell in cells if cell[2] == POOL]),
+        "cells": len(cells),
+        "hybrid_over_alone": known.times.median,
+        "hybrid_reaches_share": share(np.isfinite(known.both)),
+        "hybrid_over_alone_designed": middle(new.times).median,
+        "weights_in_sram_designed": new.inside,
+    }
 
 
 def _said(cells: list[tuple[float, float, str, float]], known: Tested) -> str:

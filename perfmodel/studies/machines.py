@@ -117,10 +117,20 @@ class Seen(NamedTuple):
         return 1 / self.step
 
     @property
+    def waits(self) -> float:
+        """Share of the step that is latency and network: nothing is read or computed."""
+        return self.bounds["latency"] + self.bounds["network"]
+
+    @property
     def held(self) -> float:
         """Seconds of the machine for one output token, its prompt's share included."""
         load = self.asked.load
         return self.step / load.users + self.prompt / load.output
+
+    @property
+    def decoding(self) -> float:
+        """Share of that time that is of the decode step."""
+        return self.step / self.asked.load.users / self.held
 
     @property
     def dollars(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.design.problem import Problem
 from perfmodel.library.technology import YEARS
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import Middle, middle, share
+from perfmodel.studies.draws import Middle, middle
 from perfmodel.studies.machines import Asked, Load, Seen, observe
 from perfmodel.studies.memories import (
     BASE,
@@ -25,6 +25,7 @@ from perfmodel.studies.memories import (
     machine,
 )
 from perfmodel.studies.searched import Winner, searched, won
+from perfmodel.studies.verdict import Side, verdict
 
 LARGE = "kimi-k2"
 USERS = (1.0, 2.0, 4.0, 16.0, 64.0, 256.0)
@@ -62,6 +63,16 @@ class Compared(NamedTuple):
         """DDR5's cost over HBM3E's."""
         own, other = (self.costs[year, model, name, users] for name in ("ddr5", "hbm3e"))
         return middle(own / other)
+
+    @property
+    def side(self) -> Side:
+        """Draws of the claim, and of the best memory's token of the sparse model, decode alone."""
+        own = [
+            drawn * self.places[SPARSE, name, FEW].decoding
+            for (year, model, name, users), drawn in self.costs.items()
+            if (year, model, users) == ("2026", SPARSE, FEW)
+        ]
+        return Side(np.any(self.cheap(), axis=0), np.min(own, axis=0))
 
     def cheap(self) -> list[np.ndarray]:
         """For each case of few users, draws in which DDR5 or LPDDR5X is cheapest at the prices of 2026."""
@@ -121,19 +132,24 @@ def _with_modules(problem: Problem) -> Problem:
     return eqx.tree_at(lambda p: p.memories.capacity, problem, size)
 
 
+def side(new: dict[tuple[str, float], dict[str, Winner]]) -> Side:
+    """Of searched chips at the prices of 2026: draws of the claim, and of the best memory's token."""
+    true = [_ahead(one) < 1 for (year, _), one in new.items() if year == "2026"]
+    cheapest = np.min([one.drawn for one in new["2026", FEW].values()], axis=0)
+    return Side(np.any(true, axis=0), cheapest)
+
+
 def run(progress: Progress) -> Answer:
     found, new = compared(progress), designed()
-    cheap = found.cheap()
-    anew = [share(_ahead(one) < 1) for one in new.values()]
+    whose = verdict(found.side, side(new))
     return Answer(
         f"{_said(found)} {_said_of(new)}",
-        share(np.any(cheap, axis=0)),
-        f"Prices, wafers and defects are drawn; with few users it is {show(100 * max(map(share, cheap)))} % "
-        f"at most, and among searched chips {show(100 * max(anew))} %.",
+        whose.share,
+        f"Prices, wafers and defects are drawn. {whose.said}",
         _table(found.costs, found.places),
         _figure(found.costs),
         CAVEATS,
-        _numbers(found, new),
+        _numbers(found, new) | whose.numbers,
     )
 
 

@@ -13,6 +13,7 @@ from perfmodel.studies.machines import Asked, Seen, observe, setting_of
 from perfmodel.studies.making import made
 from perfmodel.studies.nodes import BASE, CLOCKS, LOAD, MODEL, Choice, machine, priced
 from perfmodel.studies.searched import Winner, like_an_lpu, searched, won
+from perfmodel.studies.verdict import Side, verdict
 
 CHOICES = (*(Choice(node) for node in CLOCKS), Choice("n16", "edram"))
 OLD, EMBEDDED = Choice("n16"), CHOICES[-1]
@@ -52,6 +53,12 @@ class Compared(NamedTuple):
         return self.dollars[OLD] / self.nodes.min(axis=0)
 
     @property
+    def side(self) -> Side:
+        """Draws of the claim, and of the best node's token, decode alone."""
+        alone = [self.dollars[Choice(name)] * self.seen[Choice(name)].decoding for name in CLOCKS]
+        return Side(self.old < LITTLE, np.min(alone, axis=0))
+
+    @property
     def embedded(self) -> float:
         """Cost with eDRAM over that with SRAM, on the old node."""
         return middle(self.dollars[EMBEDDED] / self.dollars[OLD]).median
@@ -80,18 +87,24 @@ def designed_old(new: dict[str, Winner]) -> np.ndarray:
     return new[OLD.node].drawn / np.min([one.drawn for one in new.values()], axis=0)
 
 
+def side(new: dict[str, Winner]) -> Side:
+    """The same of searched machines."""
+    cheapest = np.min([one.drawn for one in new.values()], axis=0)
+    return Side(designed_old(new) < LITTLE, cheapest)
+
+
 def run(progress: Progress) -> Answer:
     found, new = compared(progress), designed()
-    holds, anew = share(found.old < LITTLE), share(designed_old(new) < LITTLE)
+    whose = verdict(found.side, side(new))
     return Answer(
         f"{_said(found)} {_said_of(new)}",
-        holds,
+        whose.share,
         "Wafer prices, defects and leakage are drawn, and what testing a chip without HBM takes; of searched "
-        f"machines every fact is: the claim is true of them in {100 * anew:.0f} % of draws.",
+        f"machines every fact is. {whose.said}",
         _table(found, new),
         _figure(found.dollars),
         CAVEATS,
-        _numbers(found, new),
+        _numbers(found, new) | whose.numbers,
     )
 
 

@@ -19,6 +19,7 @@ from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import Asked, Seen, observe, setting_of
 from perfmodel.studies.nodes import LOAD, MODEL, Choice, machine, priced
 from perfmodel.studies.searched import Winner, like_an_lpu, searched
+from perfmodel.studies.verdict import Side, verdict
 from perfmodel.units import as_scalar
 
 MACROS = {"stt-mram": "n5", "reram": "n16", "edram": "n16"}
@@ -117,14 +118,23 @@ def swap(name: str, seen: dict[str, Seen], dollars: dict[str, np.ndarray]) -> Sw
 
 
 class Compared(NamedTuple):
-    """Draws of what each memory does in a machine that is otherwise as it was."""
+    """Draws of what each memory does in a machine that is otherwise as it was.
+
+    - `sram`: USD of a token with SRAM on the best node, decode alone.
+    """
 
     swaps: dict[str, Swap]
+    sram: np.ndarray
 
     @property
     def best(self) -> np.ndarray:
         """Of the cheapest of them: cost of a token over that of SRAM on the best node."""
         return np.min([_usable(one) for one in self.swaps.values()], axis=0)
+
+    @property
+    def side(self) -> Side:
+        """Draws of the claim, and of the best memory's token, SRAM among them."""
+        return Side(self.best < LANDSCAPE, self.sram * np.minimum(self.best, 1.0))
 
 
 def compared(progress: Progress) -> Compared:
@@ -133,7 +143,8 @@ def compared(progress: Progress) -> Compared:
     found = observe([Asked(machine(Choice(node)), MODEL, LOAD) for node in nodes], progress)
     seen = dict(zip(nodes, found, strict=True))
     dollars = {node: priced(Choice(node), one, Draws()).dollars for node, one in seen.items()}
-    return Compared({name: swap(name, seen, dollars) for name in MACROS})
+    swaps = {name: swap(name, seen, dollars) for name in MACROS}
+    return Compared(swaps, dollars[BEST] * seen[BEST].decoding)
 
 
 @functools.cache
@@ -151,18 +162,24 @@ def over_sram(new: dict[str, Winner], name: str) -> np.ndarray:
     return new[name].drawn / new["sram"].drawn
 
 
+def side(new: dict[str, Winner]) -> Side:
+    """Of searched machines: draws of the claim, and of the best one's token."""
+    best = np.min([over_sram(new, name) for name in LASTING], axis=0)
+    return Side(best < LANDSCAPE, np.min([one.drawn for one in new.values()], axis=0))
+
+
 def run(progress: Progress) -> Answer:
     found, new = compared(progress), designed()
-    anew = np.min([over_sram(new, name) for name in LASTING], axis=0)
+    whose, swaps = verdict(found.side, side(new)), list(found.swaps.values())
     return Answer(
         f"{_said(found)} {_said_of(new)}",
-        share(found.best < LANDSCAPE),
-        "Density of MRAM is known from 0.02 to 3 times SRAM's; what extra masks cost is assumed. Of searched "
-        f"machines the claim is true in {100 * share(anew < LANDSCAPE):.0f} % of draws.",
-        _table(list(found.swaps.values())),
-        _figure(list(found.swaps.values())),
+        whose.share,
+        "Density of MRAM is known from 0.02 to 3 times SRAM's; what extra masks cost is assumed. "
+        f"{whose.said}",
+        _table(swaps),
+        _figure(swaps),
         CAVEATS,
-        _numbers(found, new),
+        _numbers(found, new) | whose.numbers,
     )
 
 

@@ -1,5 +1,8 @@
 """Q1: does six thousand times the bandwidth make a user's tokens come that much faster?"""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from perfmodel.files import cells_of, read_csv
@@ -85,97 +88,104 @@ def used(seen: Seen) -> float:
     return size * seen.speed / rate
 
 
+CAVEATS = (
+    "Wafers in bf16 and GPUs in fp8, as they are served; 70B on as many wafers as Cerebras named.",
+    "Speeds published since 2025 are higher, and may use speculation that is not declared.",
+    "The GPU is a smooth machine without a framework's overheads.",
+)
+
+
+def quicker(seen: list[Seen]) -> list[np.ndarray]:
+    """Draws of the wafers' tokens/s over the GPUs', for each of `PAIRS`."""
+    draws, ratios = Draws(), []
+    for wafer, gpu in zip(seen[::2], seen[1::2], strict=True):
+        slow, other = (
+            draws.factor(time_interval(s.asked.machine, s.asked.model)) for s in (wafer, gpu)
+        )
+        ratios.append(wafer.speed / slow / (gpu.speed / other))
+    return ratios
+
+
 def run(progress: Progress) -> Answer:
     asked = [Asked(machine, model, USER) for model, *pair in PAIRS for machine in pair]
     seen = observe(asked, progress)
-    draws, ratios = Draws(), []
-    for wafer, gpu in zip(seen[::2], seen[1::2], strict=True):
-        slower = draws.factor(time_interval(wafer.asked.machine, wafer.asked.model))
-        quicker = draws.factor(time_interval(gpu.asked.machine, gpu.asked.model))
-        ratios.append(wafer.speed / slower / (gpu.speed / quicker))
-    peak, first = peaks(), seen[0]
-    found = [middle(one) for one in ratios]
-    latency = first.bounds["latency"] + first.bounds["network"]
-    felt = share(np.stack(ratios) > FELT * peak["peak_ratio"])
-    between = f"{show(min(m.median for m in found))} to {show(max(m.median for m in found))}"
-    said = (
-        f"On paper the wafer has {show(peak['peak_ratio'], 4)} times the bandwidth of an H100 "
-        f"({show(peak['per_area'], 3)} times for its area, {show(peak['per_watt'], 3)} for its power, "
-        f"{show(peak['on_chip_per_area'])} for its area against the H100's own on-chip memory), but one "
-        f"user's tokens come only {between} times faster: a token uses "
-        f"{show(100 * used(first))} % of the bandwidth, and {show(100 * latency)} % of its time is latency."
-    )
-    numbers = peak | {
-        f"speed_ratio_{model}_{gpu.name}": m.median
-        for (model, _, gpu), m in zip(PAIRS, found, strict=True)
-    }
+    ratios, peak = quicker(seen), peaks()
     return Answer(
-        said,
-        felt,
+        _said(peak, ratios, seen[0]),
+        share(np.stack(ratios) > FELT * peak["peak_ratio"]),
         "The ratio of speeds is known to a factor of two and a half: three published speeds of the wafer.",
         _table(seen),
         _figure(ratios),
-        (
-            "Wafers in bf16 and GPUs in fp8, as they are served; 70B on as many wafers as Cerebras named.",
-            "Speeds published since 2025 are higher, and may use speculation that is not declared.",
-            "The GPU is a smooth machine without a framework's overheads.",
-        ),
-        numbers | {"used_share": used(first), "latency_share": latency},
+        CAVEATS,
+        _numbers(peak, ratios, seen[0]),
     )
+
+
+def _said(peak: dict[str, float], ratios: list[np.ndarray], first: Seen) -> str:
+    medians = [middle(one).median for one in ratios]
+    return (
+        f"On paper the wafer has {show(peak['peak_ratio'], 4)} times the bandwidth of an H100 "
+        f"({show(peak['per_area'], 3)} times for its area, {show(peak['per_watt'], 3)} for its power, "
+        f"{show(peak['on_chip_per_area'])} for its area against the H100's own on-chip memory), but one "
+        f"user's tokens come only {show(min(medians))} to {show(max(medians))} times faster: a token uses "
+        f"{show(100 * used(first))} % of the bandwidth, and {show(100 * first.waits)} % of its time is "
+        f"latency."
+    )
+
+
+def _numbers(peak: dict[str, float], ratios: list[np.ndarray], first: Seen) -> dict[str, float]:
+    speeds = {
+        f"speed_ratio_{model}_{gpu.name}": middle(drawn).median
+        for (model, _, gpu), drawn in zip(PAIRS, ratios, strict=True)
+    }
+    return peak | speeds | {"used_share": used(first), "latency_share": first.waits}
 
 
 def _table(seen: list[Seen]) -> Table:
     names = ["machine", "model", "tokens/s", "low", "high", "published tokens/s"]
     names += ["us a layer", "peak bandwidth used %", "latency %"]
-    rows = []
-    for one in dict.fromkeys(s.asked for s in seen):
-        s = next(x for x in seen if x.asked == one)
-        interval = time_interval(one.machine, one.model)
-        layers = float(setting_of(one.machine, one.model).model.layers)
-        waits = s.bounds["latency"] + s.bounds["network"]
-        spreads = (s.speed, s.speed / interval.high, s.speed / interval.low)
-        rest = (
-            published(one.machine.chip, one.model),
-            1e6 * s.step / layers,
-            100 * used(s),
-            100 * waits,
-        )
-        rows.append((one.machine.name, one.model, *spreads, *rest))
-    return Table(names, rows)
+    once = {one.asked: one for one in reversed(seen)}
+    return Table(names, [_row(once[asked]) for asked in dict.fromkeys(s.asked for s in seen)])
+
+
+def _row(one: Seen) -> tuple[Any, ...]:
+    """A machine with one user: its speed, what is published of it, and what a layer takes."""
+    machine, model = one.asked.machine, one.asked.model
+    interval = time_interval(machine, model)
+    layers = float(setting_of(machine, model).model.layers)
+    speeds = (one.speed, one.speed / interval.high, one.speed / interval.low)
+    shares = (100 * used(one), 100 * one.waits)
+    known = published(machine.chip, model)
+    return machine.name, model, *speeds, known, 1e6 * one.step / layers, *shares
 
 
 def _figure(ratios: list[np.ndarray]) -> Figure:
-    rows = []
-    for (model, wafer, gpu), drawn in zip(PAIRS, ratios, strict=True):
-        m = middle(drawn)
-        name = f"{model}: {wafer.name} over {gpu.name}"
-        rows.append(
-            {
-                "pair": name,
-                "ratio": m.median,
-                "low": m.low,
-                "high": m.high,
-                "what": "speed of one user",
-            }
-        )
-    for name, key in (
-        ("chips", "peak_ratio"),
-        ("mm2", "per_area"),
-        ("W", "per_watt"),
-        ("USD", "per_dollar"),
-    ):
-        value = peaks()[key]
-        row = {"pair": f"peak bandwidth: WSE-3 over H100, by {name}", "ratio": value}
-        rows.append(row | {"low": value, "high": value, "what": "peak bandwidth"})
     return Figure(
         "What the ratio of peaks is worth to one user",
         "points",
         Axis("ratio", "wafer over GPU", "times", log=True),
         Axis("pair", ""),
         Axis("what", "ratio of"),
-        rows,
+        [*_felt(ratios), *_on_paper()],
         band=("low", "high"),
     )
+
+
+def _felt(ratios: list[np.ndarray]) -> Iterator[dict[str, Any]]:
+    for (model, wafer, gpu), drawn in zip(PAIRS, ratios, strict=True):
+        m, name = middle(drawn), f"{model}: {wafer.name} over {gpu.name}"
+        row = {"pair": name, "ratio": m.median, "low": m.low, "high": m.high}
+        yield row | {"what": "speed of one user"}
+
+
+PER = {"chips": "peak_ratio", "mm2": "per_area", "W": "per_watt", "USD": "per_dollar"}
+
+
+def _on_paper() -> Iterator[dict[str, Any]]:
+    for name, key in PER.items():
+        value = peaks()[key]
+        row = {"pair": f"peak bandwidth: WSE-3 over H100, by {name}", "ratio": value}
+        yield row | {"low": value, "high": value, "what": "peak bandwidth"}
 
 
 STUDY = Study(

@@ -1,5 +1,7 @@
 """Q12: from which speed of a user on is SRAM the cheaper machine?"""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from perfmodel.inference.placement import weight_bytes
@@ -8,7 +10,7 @@ from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.designed import cheaper, designed
-from perfmodel.studies.draws import Draws, middle, share, within
+from perfmodel.studies.draws import Draws, Middle, middle, share, within
 from perfmodel.studies.fronts import FAMILIES, HBM, SRAM, Cloud, best, cloud, crossings, least
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced
@@ -23,52 +25,84 @@ LARGE = "kimi-k2"
 """A model of a trillion parameters."""
 
 
-def run(progress: Progress) -> Answer:
-    found = cloud(progress, Draws())
-    gpu = np.stack([least(found, found.dollars, [HBM], t) for t in TARGETS])
-    sram = np.stack([least(found, found.dollars, SRAM, t) for t in TARGETS])
-    from_on = crossings(TARGETS, sram, gpu)
-    slow = share(least(found, found.dollars, [HBM], SLOW) < least(found, found.dollars, SRAM, SLOW))
-    fast = (least(found, found.dollars, SRAM, FAST) < least(found, found.dollars, [HBM], FAST)) & (
-        least(found, found.dollars, [HBM], SLOW) < least(found, found.dollars, SRAM, SLOW)
+CAVEATS = (
+    "One dense model, 1,024 tokens in and out, prompts on machines of their own, no speculation.",
+    "Owners' cost for GPUs and the wafer; prices of LPUs are guesses with a range of four to eight.",
+    "No throughput of a wafer is published: that it serves hundreds of users at once is the model's.",
+    "Searched chips work like an H100, at the cost of making them, decode alone at 4,096 tokens.",
+    "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
+    "A GPU speculates better than a wafer gains from it; both would move the crossing.",
+)
+
+
+class Crossed(NamedTuple):
+    """Where SRAM becomes the cheaper machine.
+
+    - `slow`, `fast`: draws in which GPUs are cheaper at `SLOW`, and SRAM at `FAST`.
+    - `at`: the speed from which on SRAM is never dearer.
+    - `gpu`, `sram`: USD of a token at `SLOW`, in the middle.
+    """
+
+    slow: np.ndarray
+    fast: np.ndarray
+    at: Middle
+    gpu: float
+    sram: float
+
+    @property
+    def both(self) -> np.ndarray:
+        """Draws in which both halves of the claim hold."""
+        return self.slow & self.fast
+
+
+def crossed(found: Cloud) -> Crossed:
+    """Machines that there are."""
+    gpu, sram = (
+        np.stack([least(found, found.dollars, who, t) for t in (*TARGETS, SLOW, FAST)])
+        for who in ([HBM], SRAM)
     )
-    at = middle(np.minimum(from_on, TARGETS[-1]))
+    at = crossings(TARGETS, sram[:-2], gpu[:-2])
     one, other = best(found, [HBM], SLOW), best(found, SRAM, SLOW)
     assert one is not None and other is not None
-    ratio = other.dollars / one.dollars
-    large, new = _hold(LARGE), cheaper(designed(), np.array(TARGETS))
-    said = (
-        f"Both halves hold: at {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for "
-        f"{show(1e6 * one.dollars)} USD per million tokens and SRAM machines for {show(ratio)} times that; "
-        f"from {show(at.median)} tokens/s on ({show(at.low)} to {show(at.high)} in 90 %) SRAM is cheaper; "
-        f"to hold a trillion parameters in 8 bits costs {show(large['WSE-3'])} USD/h in wafers and "
-        f"{show(large['H100'])} in H100."
-    )
+    last = middle(np.minimum(at, TARGETS[-1]))
+    return Crossed(gpu[-2] < sram[-2], sram[-1] < gpu[-1], last, one.dollars, other.dollars)
+
+
+def run(progress: Progress) -> Answer:
+    found = cloud(progress, Draws())
+    one, new = crossed(found), cheaper(designed(), np.array(TARGETS))
     return Answer(
-        (said if share(fast) >= 0.5 else said.replace("Both halves hold: at", "At"))
-        + _designed(new),
-        share(fast),
-        f"GPUs are cheaper at {SLOW:.0f} tokens/s in {100 * slow:.0f} % of draws of prices and times.",
+        _said(one) + _designed(new),
+        share(one.both),
+        f"GPUs are cheaper at {SLOW:.0f} tokens/s in {100 * share(one.slow):.0f} % of draws of prices and "
+        "times.",
         _table(found),
         _figure(found),
-        (
-            "One dense model, 1,024 tokens in and out, prompts on machines of their own, no speculation.",
-            "Owners' cost for GPUs and the wafer; prices of LPUs are guesses with a range of four to eight.",
-            "No throughput of a wafer is published: that it serves hundreds of users at once is the model's.",
-            "Searched chips work like an H100, at the cost of making them, decode alone at 4,096 tokens.",
-            "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
-            "A GPU speculates better than a wafer gains from it; both would move the crossing.",
-        ),
-        {
-            "crossing_tokens_per_s": at.median,
-            "crossing_low": at.low,
-            "crossing_high": at.high,
-            "crossing_designed": float(new[0]) if len(new) else float("inf"),
-            "usd_per_million_gpu_slow": 1e6 * one.dollars,
-            "sram_over_gpu_slow": ratio,
-        }
-        | {f"usd_per_hour_{name}_{LARGE}": value for name, value in large.items()},
+        CAVEATS,
+        _numbers(one, new),
     )
+
+
+def _said(one: Crossed) -> str:
+    large, begin = _hold(LARGE), "Both halves hold: at" if share(one.both) >= 0.5 else "At"
+    return (
+        f"{begin} {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for {show(1e6 * one.gpu)} USD per "
+        f"million tokens and SRAM machines for {show(one.sram / one.gpu)} times that; from "
+        f"{show(one.at.median)} tokens/s on ({show(one.at.low)} to {show(one.at.high)} in 90 %) SRAM is "
+        f"cheaper; to hold a trillion parameters in 8 bits costs {show(large['WSE-3'])} USD/h in wafers and "
+        f"{show(large['H100'])} in H100."
+    )
+
+
+def _numbers(one: Crossed, new: np.ndarray) -> dict[str, float]:
+    return {
+        "crossing_tokens_per_s": one.at.median,
+        "crossing_low": one.at.low,
+        "crossing_high": one.at.high,
+        "crossing_designed": float(new[0]) if len(new) else float("inf"),
+        "usd_per_million_gpu_slow": 1e6 * one.gpu,
+        "sram_over_gpu_slow": one.sram / one.gpu,
+    } | {f"usd_per_hour_{name}_{LARGE}": value for name, value in _hold(LARGE).items()}
 
 
 def _designed(speeds: np.ndarray) -> str:
@@ -88,26 +122,22 @@ def _hold(model: str) -> dict[str, float]:
 
 
 def _table(found: Cloud) -> Table:
-    names = [
-        "tokens/s a user",
-        "family",
-        "cheapest machine",
-        "users",
-        "USD/M tokens",
-        "low",
-        "high",
-    ]
-    rows = []
-    for target in (10.0, 30.0, 60.0, 100.0, 200.0, 400.0, 800.0):
-        for family in dict.fromkeys(FAMILIES.values()):
-            seen = best(found, [family], target)
-            if seen is None:
-                continue
-            drawn = found.dollars[found.seen.index(seen)] * 1e6
-            spread = middle(drawn)
-            row = (target, family, seen.asked.machine.name, int(seen.asked.load.users))
-            rows.append((*row, *spread))
-    return Table(names, rows)
+    names = ["tokens/s a user", "family", "cheapest machine", "users", "USD/M tokens"]
+    speeds, families = (
+        (10.0, 30.0, 60.0, 100.0, 200.0, 400.0, 800.0),
+        dict.fromkeys(FAMILIES.values()),
+    )
+    rows = [row for t in speeds for family in families if (row := _row(found, t, family))]
+    return Table([*names, "low", "high"], rows)
+
+
+def _row(found: Cloud, target: float, family: str) -> tuple[Any, ...] | None:
+    """The cheapest machine of a family that is so fast."""
+    seen = best(found, [family], target)
+    if seen is None:
+        return None
+    spread = middle(found.dollars[found.seen.index(seen)] * 1e6)
+    return target, family, seen.asked.machine.name, int(seen.asked.load.users), *spread
 
 
 def _figure(found: Cloud) -> Figure:

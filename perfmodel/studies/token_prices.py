@@ -46,49 +46,64 @@ def offer(name: str, seen: list[Seen], draws: Draws) -> Offer:
     return Offer(name, best, best.held * slow * rate / busy, revenue, price)
 
 
-def run(progress: Progress) -> Answer:
+CAVEATS = (
+    "Four tokens in for each out, none cached: caching, which providers sell cheaper, costs less.",
+    "No speculation, one kind of GPU, no research or staff; closed prices are recalled.",
+    "That SRAM machines cut OpenAI's cost (the claim's other half) has no number to test.",
+)
+
+
+def offers(progress: Progress) -> list[Offer]:
+    """Each model on its cheapest machine, in the order of `SOLD`."""
     machines = [Machine("B200", CHIP, n, expert=n) for n in RANKS]
     models = [market().tokens[name].model for name in SOLD]
-    asked = [
-        Asked(m, model, Load(u, PROMPT, OUTPUT))
-        for model in models
-        for m in machines
-        for u in USERS
-    ]
-    seen = observe(asked, progress)
-    draws = Draws()
-    offers = [offer(name, seen, draws) for name in SOLD]
-    closed = spread(market().closed["output"], "USD/token")
-    first = offers[0]
-    margin = middle(1 - first.cost / first.revenue)
-    cost = middle(1e6 * first.cost)
-    ratios = (closed.low / first.output, closed.high / first.output)
-    said = (
-        f"{first.name} sells at {show(1e6 * first.output)} USD per million output tokens, 1/{ratios[0]:.0f} "
-        f"to 1/{ratios[1]:.0f} of closed models; with their input they bring {show(1e6 * first.revenue)} and "
-        f"cost an owner of B200 {show(cost.median)} ({show(cost.low)} to {show(cost.high)} in "
-        f"90 %), a margin of {show(100 * margin.median)} %. Prices bring {_times(offers)} "
-        f"what they cost."
-    )
-    covered = np.stack([one.cost < one.revenue for one in offers]).all(axis=0)
+    loads = [Load(u, PROMPT, OUTPUT) for u in USERS]
+    asked = [Asked(m, model, load) for model in models for m in machines for load in loads]
+    seen, draws = observe(asked, progress), Draws()
+    return [offer(name, seen, draws) for name in SOLD]
+
+
+def run(progress: Progress) -> Answer:
+    found, closed = offers(progress), spread(market().closed["output"], "USD/token")
+    covered = np.all([one.cost < one.revenue for one in found], axis=0)
     return Answer(
-        said,
+        _said(found, closed),
         share(covered),
         "Times, the price of a GPU-hour (owner's to on-demand) and utilisation (0.3 to 1) are drawn.",
-        _table(offers, closed),
-        _figure(offers),
-        (
-            "Four tokens in for each out, none cached: caching, which providers sell cheaper, costs less.",
-            "No speculation, one kind of GPU, no research or staff; closed prices are recalled.",
-            "That SRAM machines cut OpenAI's cost (the claim's other half) has no number to test.",
-        ),
-        {f"cost_{one.name}": 1e6 * middle(one.cost).median for one in offers}
-        | {f"revenue_{one.name}": 1e6 * one.revenue for one in offers}
-        | {
-            "margin": margin.median,
-            "closed_over_open_low": ratios[0],
-            "closed_over_open_high": ratios[1],
-        },
+        _table(found, closed),
+        _figure(found),
+        CAVEATS,
+        _numbers(found, closed),
+    )
+
+
+def _said(found: list[Offer], closed: Spread) -> str:
+    first = found[0]
+    cost, (low, high) = middle(1e6 * first.cost), _times_closed(first, closed)
+    return (
+        f"{first.name} sells at {show(1e6 * first.output)} USD per million output tokens, 1/{low:.0f} "
+        f"to 1/{high:.0f} of closed models; with their input they bring {show(1e6 * first.revenue)} and "
+        f"cost an owner of B200 {show(cost.median)} ({show(cost.low)} to {show(cost.high)} in "
+        f"90 %), a margin of {show(100 * _margin(first))} %. Prices bring {_times(found)} "
+        f"what they cost."
+    )
+
+
+def _times_closed(one: Offer, closed: Spread) -> tuple[float, float]:
+    """Price of closed models over an open one's."""
+    return closed.low / one.output, closed.high / one.output
+
+
+def _margin(one: Offer) -> float:
+    return middle(1 - one.cost / one.revenue).median
+
+
+def _numbers(found: list[Offer], closed: Spread) -> dict[str, float]:
+    low, high = _times_closed(found[0], closed)
+    return (
+        {f"cost_{one.name}": 1e6 * middle(one.cost).median for one in found}
+        | {f"revenue_{one.name}": 1e6 * one.revenue for one in found}
+        | {"margin": _margin(found[0]), "closed_over_open_low": low, "closed_over_open_high": high}
     )
 
 

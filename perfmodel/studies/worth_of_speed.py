@@ -5,7 +5,7 @@ exponent is near nothing where providers of one open model compete, and about tw
 closed one.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,50 +81,80 @@ def _figure(rows: list[tuple[Any, ...]]) -> Figure:
     )
 
 
+CAVEATS = (
+    "45 to 150 USD per million tokens are aims of a vendor, and are left out.",
+    "Searched chips work like an H100; decode alone at 4,096 tokens.",
+    "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
+    "Joules of SRAM machines are at least what is counted; see the study of energy.",
+)
+
+
+class Earned(NamedTuple):
+    """SRAM's revenue for a dollar over that of GPUs.
+
+    - `tier`, `open`: draws at the exponents of a closed model's fast tier, and of offers of one open model.
+    - `drawn`: at exponents drawn evenly between both; `above`: exponents at which SRAM earns more.
+    - `new`: the first two of searched chips.
+    """
+
+    tier: np.ndarray
+    open: np.ndarray
+    drawn: np.ndarray
+    above: list[float]
+    new: tuple[float, float]
+
+
 def run(progress: Progress) -> Answer:
     found = cloud(progress, Draws())
-    open_, tier = exponents()
-    drawn = np.random.default_rng(1).uniform(open_, tier, COUNT)
     rows = _rows(found)
-    medians = [row[2] for row in rows if row[1] == PER_DOLLAR]
-    above = [float(e) for e, m in zip(EXPONENTS, medians, strict=True) if m >= 1]
-    at_tier, at_open = (middle(ratio(found, found.dollars, e)) for e in (tier, open_))
-    holds = share(ratio(found, found.dollars, drawn) > 1)
-    between = f"between exponents of {show(above[0])} and {show(above[-1])}" if above else "nowhere"
-    premium, new = market().premium, [designed_ratio(e) for e in (tier, open_)]
-    dearer = premium["price"].value
-    said = (
-        f"{show(dearer, 1)} times the price for {show(premium['speed'].value)} times the speed "
-        f"is an exponent of {show(tier)}: there SRAM earns {show(at_tier.median)} times as much for a dollar "
-        f"as GPUs ({show(at_tier.low)} to {show(at_tier.high)} in 90 %); at {show(open_)}, as between offers "
-        f"of one open model, {show(at_open.median)} times. SRAM earns more {between}; above, GPUs reach the "
-        f"highest price too. Among chips that a search designs SRAM alone earns {show(new[0])} and "
-        f"{show(new[1])} times as much as with HBM."
-    )
+    one = _earned(found, rows)
     shown = [row for row in rows if round(10 * row[0]) % 5 == 0]
+    most = show(market().premium["price"].value, 1)
     return Answer(
-        said,
-        holds,
+        _said(one),
+        share(one.drawn > 1),
         "The exponent of price over speed, drawn evenly between both markets, decides more than machines do.",
         Table(["exponent", "revenue", "SRAM over GPU", "low", "high"], shown),
         _figure(rows),
-        (
-            f"No one is known to pay more than {show(dearer, 1)} times: there the price stops.",
-            "45 to 150 USD per million tokens are aims of a vendor, and are left out.",
-            "Searched chips work like an H100; decode alone at 4,096 tokens.",
-            "With HBM their front is coarse above 105 tokens/s: its price there is an upper bound.",
-            "Joules of SRAM machines are at least what is counted; see the study of energy.",
-        ),
-        {
-            "exponent_tier": tier,
-            "exponent_open": open_,
-            "exponent_needed": above[0] if above else float("inf"),
-            "sram_over_gpu_at_tier": at_tier.median,
-            "sram_over_gpu_open": at_open.median,
-            "designed_at_tier": new[0],
-            "designed_open": new[1],
-        },
+        (f"No one is known to pay more than {most} times: there the price stops.", *CAVEATS),
+        _numbers(one),
     )
+
+
+def _earned(found: Cloud, rows: list[tuple[Any, ...]]) -> Earned:
+    open_, tier = exponents()
+    drawn = np.random.default_rng(1).uniform(open_, tier, COUNT)
+    medians = [row[2] for row in rows if row[1] == PER_DOLLAR]
+    above = [float(e) for e, m in zip(EXPONENTS, medians, strict=True) if m >= 1]
+    first, second, third = (ratio(found, found.dollars, e) for e in (tier, open_, drawn))
+    return Earned(first, second, third, above, (designed_ratio(tier), designed_ratio(open_)))
+
+
+def _said(one: Earned) -> str:
+    (open_, tier), premium = exponents(), market().premium
+    at_tier, above = middle(one.tier), one.above
+    between = f"between exponents of {show(above[0])} and {show(above[-1])}" if above else "nowhere"
+    return (
+        f"{show(premium['price'].value, 1)} times the price for {show(premium['speed'].value)} times the "
+        f"speed is an exponent of {show(tier)}: there SRAM earns {show(at_tier.median)} times as much for a "
+        f"dollar as GPUs ({show(at_tier.low)} to {show(at_tier.high)} in 90 %); at {show(open_)}, as between "
+        f"offers of one open model, {show(middle(one.open).median)} times. SRAM earns more {between}; above, "
+        f"GPUs reach the highest price too. Among chips that a search designs SRAM alone earns "
+        f"{show(one.new[0])} and {show(one.new[1])} times as much as with HBM."
+    )
+
+
+def _numbers(one: Earned) -> dict[str, float]:
+    open_, tier = exponents()
+    return {
+        "exponent_tier": tier,
+        "exponent_open": open_,
+        "exponent_needed": one.above[0] if one.above else float("inf"),
+        "sram_over_gpu_at_tier": middle(one.tier).median,
+        "sram_over_gpu_open": middle(one.open).median,
+        "designed_at_tier": one.new[0],
+        "designed_open": one.new[1],
+    }
 
 
 STUDY = Study(

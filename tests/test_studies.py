@@ -258,6 +258,17 @@ def test_the_verdict_is_that_of_the_machines_whose_token_is_cheaper():
     assert better.said.endswith("searched machines.") and worse.said.endswith("there are.")
 
 
+@pytest.mark.slow
+def test_fronts_of_searched_machines_have_no_holes():
+    from perfmodel.studies.designed import cheapest, designed
+
+    for front in designed().values():
+        speeds = np.geomspace(front[0].speed, front[-1].speed, 40)
+        dollars = [found.dollars for s in speeds if (found := cheapest(front, 0.999 * s))]
+        assert len(dollars) == 40
+        assert all(1 <= b / a < 1.35 for a, b in zip(dollars[:-1], dollars[1:], strict=True))
+
+
 def test_a_study_of_machines_like_an_lpu_can_be_posed():
     from perfmodel.design.pose import pose
     from perfmodel.design.study import Study

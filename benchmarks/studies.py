@@ -22,8 +22,9 @@ What does the model say to claims made in public about SRAM, HBM and inference? 
 command, `perfmodel study NAME`, whose answer follows from the library's facts and the fitted parameters
 at the time it runs; so an answer changes when a fact does. A claim *holds* where it is true in nine of
 ten draws of what is not known exactly (the fit's error, prices, wafer costs, static power), *does not
-hold* where it is true in one of ten or fewer, and *is not decided* between. Each has a page, with its
-figure, how sure it is, and caveats, written by `python -m benchmarks.studies`.
+hold* where it is true in one of ten or fewer, and *is not decided* between. Where a search designs machines
+for it (Q5, Q6, Q8, Q11) and their token is the cheaper, the draws are of these; the page says both. Each
+has a page, with its figure, how sure it is, and caveats, written by `python -m benchmarks.studies`.
 
 Three warnings hold for all of them. Wafers rest on three published speeds: read a factor of two and a
 half. LPUs rest on a few, and no price of them is published. Static power of SRAM is known to a factor

@@ -1,5 +1,6 @@
 """Studies answer with numbers that follow from the model and from facts."""
 
+import itertools
 import json
 
 import numpy as np
@@ -266,7 +267,7 @@ def test_fronts_of_searched_machines_have_no_holes():
         speeds = np.geomspace(front[0].speed, front[-1].speed, 40)
         dollars = [found.dollars for s in speeds if (found := cheapest(front, 0.999 * s))]
         assert len(dollars) == 40
-        assert all(1 <= b / a < 1.35 for a, b in zip(dollars[:-1], dollars[1:], strict=True))
+        assert all(1 <= b / a < 1.35 for a, b in itertools.pairwise(dollars))
 
 
 def test_a_study_of_machines_like_an_lpu_can_be_posed():

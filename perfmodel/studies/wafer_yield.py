@@ -68,6 +68,22 @@ class Known(NamedTuple):
     defects: Spread
     parts: float
 
+    @property
+    def works(self) -> float:
+        """Share of wafers that work, in the middle."""
+        return float(yields(np.array(self.core), self.defects.value, self.spares))
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """Draws of defects on a m2."""
+        low, high = self.defects.low, 3 * self.defects.high
+        return Draws().of(Spread(self.defects.value, low, high))
+
+    @property
+    def size(self) -> Middle:
+        """Of the core, in mm2, at which yield collapses."""
+        return middle(collapse(self.drawn, self.spares))
+
 
 def known() -> Known:
     """Facts of the wafer and of its node."""
@@ -81,35 +97,34 @@ def known() -> Known:
 def run(progress: Progress) -> Answer:
     progress(0, 1)
     one = known()
-    defects = Draws().of(Spread(one.defects.value, one.defects.low, 3 * one.defects.high))
-    now, size = (
-        yields(np.array(one.core), defects, one.spares),
-        middle(collapse(defects, one.spares)),
-    )
+    now = yields(np.array(one.core), one.drawn, one.spares)
     wafer = np.asarray(_cost(silicon(chip_files()[WAFER].node), as_values(now)))
-    extra = (wafer - float(np.min(wafer))) / one.parts
-    works = float(yields(np.array(one.core), one.defects.value, one.spares))
-    added = float(np.min(wafer)) / one.parts
+    least = float(np.min(wafer))
     progress(1, 1)
     return Answer(
-        _said(one, works, size, added),
-        share((now < GOOD) | (extra > COSTLY - 1)),
+        _said(one, least / one.parts),
+        share((now < GOOD) | ((wafer - least) / one.parts > COSTLY - 1)),
         "Defects are drawn from half to three times what TSMC said of N5; fields are alike and independent.",
         _table(one.defects.value, one.spares),
         _figure(one.defects, one.spares),
         _caveats(one),
-        {
-            "yield": works,
-            "defects_per_wafer": one.defects.value * one.area,
-            "collapse_mm2": size.median,
-            "collapse_low": size.low,
-            "collapse_high": size.high,
-            "wafer_share_of_parts": added,
-        },
+        _numbers(one, least / one.parts),
     )
 
 
-def _said(one: Known, works: float, size: Middle, added: float) -> str:
+def _numbers(one: Known, added: float) -> dict[str, float]:
+    return {
+        "yield": one.works,
+        "defects_per_wafer": one.defects.value * one.area,
+        "collapse_mm2": one.size.median,
+        "collapse_low": one.size.low,
+        "collapse_high": one.size.high,
+        "wafer_share_of_parts": added,
+    }
+
+
+def _said(one: Known, added: float) -> str:
+    works, size = one.works, one.size
     return (
         f"With {show(one.defects.value * one.area)} defects on a wafer and {show(100 * one.spares)} % of "
         f"{show(one.core)} mm2 cores spare, {show(100 * works, 3)} % of wafers work; half of them would fail "

@@ -6,9 +6,9 @@ import io
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -80,34 +80,53 @@ def with_columns(table: pa.Table, columns: dict[str, list[str]]) -> pa.Table:
     return table
 
 
-def _texts(values: list[str]) -> pa.Array:
-    """Texts as a column, without `pyarrow.array`: where pandas is installed, that imports it for a second."""
+def _texts(values: list[str]) -> pa.ChunkedArray:
+    """Texts as a column, without `pyarrow.array`: where pandas is installed, that imports it for a second.
+
+    In chunks: one holds 2 GB of text at most, and drops without a word what is beyond.
+    """
+    parts = range(0, len(values), CHUNK)
+    return pa.chunked_array([_chunk(values[at : at + CHUNK]) for at in parts], pa.string())
+
+
+def _chunk(values: list[str]) -> pa.Array:
     column = StringBuilder()
     column.append_values(values)
     return column.finish()
 
 
-class _Lines(io.StringIO):
-    """Text whose lines end in a line feed alone."""
+CHUNK = 16_384
+"""Rows of a table that are handled at a time."""
+
+
+class _Lines:
+    """A file of bytes, as `csv` writes text into it: with lines that end in a line feed alone."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
     def write(self, line: str, /) -> int:
-        return super().write(line.removesuffix("\r\n") + "\n")
+        return self._file.write((line.removesuffix("\r\n") + "\n").encode())
 
 
 def write_csv(path: Path, table: pa.Table) -> None:
     """Write a CSV file whole or not at all."""
-    write_whole(path, csv_text(table).encode())
+    _put(path, lambda file: _pour(table, file))
 
 
 def csv_text(table: pa.Table) -> str:
     """A table as the text of a CSV file."""
-    text = _Lines(newline="")
+    content = io.BytesIO()
+    _pour(table, content)
+    return content.getvalue().decode()
+
+
+def _pour(table: pa.Table, file: BinaryIO) -> None:
     # Python 3.11 quotes only what is in its line ends: with both, no cell can break a row.
-    writer = csv.writer(text, lineterminator="\r\n")
+    writer = csv.writer(_Lines(file), lineterminator="\r\n")
     writer.writerow(table.column_names)
-    for batch in table.to_batches(max_chunksize=65_536):
+    for batch in table.to_batches(max_chunksize=CHUNK):
         writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    return text.getvalue()
 
 
 def write_toml(path: Path, content: dict[str, Any]) -> None:
@@ -124,11 +143,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
     - `InputError`: when it is a folder, or its folder is not there or may not be written.
     """
+    _put(path, lambda file: file.write(content))
+
+
+def _put(path: Path, pour: Callable[[BinaryIO], object]) -> None:
+    """The same, with what pours the content into a file."""
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            path.write_bytes(content)
+            with path.open("wb") as file:
+                pour(file)
         else:
-            _replace(Path(os.path.realpath(path)), content)
+            with beside(Path(os.path.realpath(path))) as place, place.open("wb") as file:
+                pour(file)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -165,11 +191,6 @@ def check_folder(path: Path) -> None:
     there = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
     if not os.path.isdir(there) or not os.access(there, os.W_OK):
         raise InputError(f"{there} is not a folder that may be written; {_ELSEWHERE}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with beside(path) as place:
-        place.write_bytes(content)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
 from perfmodel.files import (
+    CHUNK,
     cells_of,
     check_folder,
     check_place,
@@ -129,6 +130,21 @@ def test_a_column_is_replaced_where_it_stands_and_a_new_one_comes_last():
     found = with_columns(table, {"error": ["new"], "bound": ["memory"]})
     assert found.column_names == ["note", "error", "memo", "bound"]
     assert found["error"].to_pylist() == ["new"]
+
+
+def test_a_long_column_is_written_whole(tmp_path: Path):
+    """What ten million rows found: a column of more than 2 GB of text lost its end."""
+    numbers = [str(i) for i in range(2 * CHUNK + 5)]
+    write_csv(tmp_path / "out.csv", with_columns(pa.table({"a": numbers}), {"b": numbers}))
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines == ["a,b", *(f"{n},{n}" for n in numbers)]
+
+
+@pytest.mark.slow
+def test_a_column_of_more_than_two_gigabytes_is_kept_whole():
+    values = ["x" * 2**13] * (2**18 + 5)
+    table = with_columns(pa.table({"a": ["y"] * len(values)}), {"b": values})
+    assert len(table) == len(values)
 
 
 @pytest.mark.parametrize("name", ["", "none/out.csv", "file/out.csv", "x" * 300])

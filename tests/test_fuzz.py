@@ -192,7 +192,11 @@ def test_ten_million_rows_are_refused_or_read_in_bounded_memory(tmp_path: Path):
         file.write(b"op,chip,dtype\n")
         for _ in range(100):
             file.write(b"gem,h100,bf16\n" * 100_000)
-    run("predict", "kernels", tmp_path / "rows.csv", "--out", tmp_path / "out.csv")
+    out = tmp_path / "out.csv"
+    status, said, _ = run("predict", "kernels", tmp_path / "rows.csv", "--out", out)
+    assert status == 0 and said.startswith("10,000,000 rows in")
+    with out.open("rb") as file:
+        assert sum(1 for _ in file) == 10_000_001
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 12e6  # kB
 
 

@@ -22,8 +22,11 @@ from perfmodel.hardware.cost import YEAR
 from perfmodel.inference.energy import power_at
 from perfmodel.interface import technology as report
 from perfmodel.library import known
+from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
+from perfmodel.library.schema import si_or
+from perfmodel.library.technology import load_node
 from perfmodel.units import as_values
 
 MUST_BE_THERE = {
@@ -51,6 +54,13 @@ def test_every_known_figure_names_its_source():
     for name in ("dies.csv", "costs.csv"):
         assert all(row["source"] for row in known._rows(name))
     assert all(row["source"] for row in known._rows("powers.csv") if row["silicon_mm2"])
+
+
+def test_a_nodes_range_of_clocks_holds_those_of_its_chips():
+    for name, file in chip_files().items():
+        clock = load_node(file.node).clock
+        assert clock is not None and clock.low is not None and clock.high is not None
+        assert clock.low - 0.05 <= si_or(file.clock, "1/s") / 1e9 <= clock.high + 0.05, name
 
 
 def test_a_package_is_read_from_its_words():

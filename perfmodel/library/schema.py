@@ -234,6 +234,7 @@ class NodeTechnology(Sourced):
 
     - `bit_cell`: of high-density SRAM; `sram_density`: of macros.
     - `voltage`, `least_voltage`: nominal, and the lowest that SRAM keeps working at.
+    - `clock`: of products, and the range of it.
     - `leakage`, `sram_leakage`: of idle logic by area, of SRAM by what it holds.
     - `wafer`: price of one of 300 mm; `defects`: killing ones by area.
     """
@@ -249,6 +250,7 @@ class NodeTechnology(Sourced):
     exponential_energy: JoulesPerExponential
     voltage: Volts | None = None
     least_voltage: Volts | None = None
+    clock: Hertz | None = None
     leakage: Annotated[Quantity, measures("W/m2")] | None = None
     sram_leakage: Annotated[Quantity, measures("W/byte")] | None = None
     wafer: Dollars | None = None

@@ -141,6 +141,7 @@ class Seen(NamedTuple):
 class Look(NamedTuple):
     """The same, traced."""
 
+    time: Scalar
     step: Cost
     prompt: Scalar
     prompt_joules: Values
@@ -158,7 +159,7 @@ def _look(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Look:
     full = place(chip, plan, model, traffic.users, traffic.prompt + traffic.output)
     busy = occupied(passes[1], prompt.time) / plan.data
     one = prompt.breakdown
-    return Look(step, busy, one.joules, one.seconds, full.slack)
+    return Look(step.time, step, busy, one.joules, one.seconds, full.slack)
 
 
 def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
@@ -208,7 +209,7 @@ def _row(asked: Asked, given: Setting) -> tuple[Case, Split]:
 
 
 def _seen(asked: Asked, look: Look, place: int) -> Seen:
-    step = float(look.step.time[place])
+    step = float(look.time[place])
     bounds = np.asarray(look.step.breakdown.seconds[place])
     terms: dict[str, np.ndarray] = {}
     for label, parts in zip(look.step.labels, look.step.kernels.seconds[place], strict=True):

@@ -139,6 +139,11 @@ def to_si(value: float, unit: str, dimension: str) -> float:
     return value * size
 
 
+def figures(value: float | int, digits: int = 4) -> str:
+    """A number for a table: some digits, or all that stand before the point: `21,991`, `2.884`."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
 def show(value: float, unit: str, digits: int = 3) -> str:
     """Write an SI value with the prefix that suits it: `show(3.35e12, "B/s")` is `3.35 TB/s`."""
     steps = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]

@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.errors import InputError
-from perfmodel.units import BASES, PREFIXES, WHOLE, as_scalar, as_values, parse, show, to_si
+from perfmodel.units import (
+    BASES,
+    PREFIXES,
+    WHOLE,
+    as_scalar,
+    as_values,
+    figures,
+    parse,
+    show,
+    to_si,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +98,11 @@ def test_a_plain_number_becomes_one_that_has_a_gradient(precision: str):
     assert as_scalar(3).dtype == as_values([1, 2]).dtype == jnp.dtype(precision)
     assert as_scalar(3).shape == ()
     assert jax.grad(lambda x: as_scalar(x) ** 2)(3.0) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [(21991.4, 4, "21,991"), (2.8841, 4, "2.884"), (999.5, 3, "1,000"), (0.0, 4, "0")],
+)
+def test_figures_have_no_exponent_where_they_are_large(value: float, digits: int, said: str):
+    assert figures(value, digits) == said

@@ -21,7 +21,7 @@ from perfmodel.interface.serving import PLAN, predict_cells
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import groups_of
 from perfmodel.library.files import nearest
-from perfmodel.units import as_scalar
+from perfmodel.units import as_scalar, figures
 from perfmodel.workload.plan import Plan
 
 
@@ -218,14 +218,14 @@ def _explanation(title: str, found: Breakdown, lines: list[Line]) -> Explanation
 def lines_of(found: Explanation) -> list[tuple[str, ...]]:
     """A row for each kernel: time, share, what binds."""
     return [
-        (x.label, f"{x.time * 1e6:,.4g}", f"{100 * x.share:.1f} %", x.bound) for x in found.lines
+        (x.label, figures(x.time * 1e6), f"{100 * x.share:.1f} %", x.bound) for x in found.lines
     ]
 
 
 def terms_of(found: Explanation) -> list[tuple[str, ...]]:
     """A row for each term of time, the largest first."""
     terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
-    return [(name, f"{s * 1e6:,.4g}", f"{100 * s / found.time:.1f} %") for name, s in terms]
+    return [(name, figures(s * 1e6), f"{100 * s / found.time:.1f} %") for name, s in terms]
 
 
 def as_dict(explanation: Explanation) -> dict[str, Any]:

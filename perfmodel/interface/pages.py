@@ -15,6 +15,7 @@ from perfmodel.interface import reproduce as made
 from perfmodel.interface.explain import Explanation, Line, Step, lines_of, terms_of
 from perfmodel.interface.figures import home_of, joules_of, points_of, roof_of, rooms_of
 from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
+from perfmodel.units import figures
 
 FITTED = (
     "Constants of kernels are fitted to the measurements of aiconfigurator-core 0.12.0 (Apache-2.0) where a "
@@ -40,7 +41,7 @@ def explain_page(found: Explanation, cells: dict[str, str]) -> Page:
     first = found.lines[0]
     most = BOUNDS[int(np.sum([line.parts for line in found.lines], axis=0).argmax())]
     said = [
-        f"{found.title} takes {found.time * 1e6:,.4g} us. Most of it is bound by {most}; "
+        f"{found.title} takes {figures(found.time * 1e6)} us. Most of it is bound by {most}; "
         f"the slowest is {first.label} with {100 * first.share:.0f} %."
     ]
     parts: list[Table | Picture] = [
@@ -174,7 +175,7 @@ def _short(text: str) -> str:
     value = _number(text)
     if not np.isfinite(value):
         return text
-    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return figures(value)
 
 
 def reproduce_page(report: dict[str, Any], rows: Sequence[made.Row]) -> Page:

@@ -30,6 +30,7 @@ from perfmodel.interface.serving import PLAN, predict_cells
 from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import FITTED
 from perfmodel.resources import NAMES as RESOURCES
+from perfmodel.units import figures
 
 STEPS = 8
 
@@ -208,8 +209,8 @@ def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
         f"{parts['stacks']:.0f} stacks",
         f"{parts['tflops']:,.0f} TFLOP/s",
         f"{report['chips'][0]['area_mm2']:,.0f} mm2",
-        f"{report['objective']:,.4g} {goal.unit}",
-        f"{objective(found.study, on_grid):,.4g}",
+        f"{figures(report['objective'])} {goal.unit}",
+        figures(objective(found.study, on_grid)),
     )
 
 

@@ -27,6 +27,7 @@ from perfmodel.files import write_csv, write_whole
 from perfmodel.holding import held
 from perfmodel.interface.report import write_report
 from perfmodel.interface.search_page import page
+from perfmodel.units import figures
 
 PAUSE = 2.0
 """Seconds from one checkpoint to the next, at least."""
@@ -106,7 +107,7 @@ def listed() -> list[tuple[str, str]]:
 def best_so_far(study: Study, whole: np.ndarray, state: State) -> str:
     """The best design that keeps every limit, in words."""
     lowest = float(np.min(whole_designs(state, whole)[2], initial=np.inf))
-    return f"best {objective(study, lowest):,.4g}" if np.isfinite(lowest) else "descending"
+    return f"best {figures(objective(study, lowest))}" if np.isfinite(lowest) else "descending"
 
 
 class _Keeper:

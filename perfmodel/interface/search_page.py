@@ -12,7 +12,7 @@ from perfmodel.interface.explain import Step, explain_step, step_of
 from perfmodel.interface.figures import home_of, points_of, roof_of
 from perfmodel.interface.pages import command, drawn
 from perfmodel.interface.report import Page, Picture, Table, money, sources_of
-from perfmodel.units import as_scalar, as_values
+from perfmodel.units import as_scalar, as_values, figures
 
 Parts = list[Table | Picture]
 
@@ -67,11 +67,13 @@ MANY = 30
 
 
 def _said(report: dict[str, Any]) -> list[str]:
-    rounding, gap = 100 * report["loss_of_rounding"], 100 * report["gap_of_smoothing"]
+    rounding = round(100 * report["loss_of_rounding"], 2) + 0.0  # not -0.00
+    gap = 100 * report["gap_of_smoothing"]
+    name, count = search_tables.goal(report), report["local_optima"]
     said = [
-        f"The objective is {report['objective']:,.4g} at the best of {report['local_optima']} designs "
-        f"that keep every limit. Whole numbers of things cost {rounding:.2f} %; in whole tiles, waves and "
-        f"cores it is {report['objective_exact']:,.4g} ({gap:+.2f} %)."
+        f"{name} is {figures(report['objective'])} at the best of {count} designs that keep every limit. "
+        f"Whole numbers of things cost {rounding:.2f} %; in whole tiles, waves and cores it is "
+        f"{figures(report['objective_exact'])} ({gap:+.2f} %)."
     ]
     if report["stopped"]:
         said.append("The search was stopped before its end.")
@@ -176,7 +178,7 @@ def _front(found: Answer, rows: list[dict[str, Any]]) -> Parts:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return figures(value) if isinstance(value, float) else str(value)
 
 
 def _optima(found: Answer) -> Table:
@@ -189,5 +191,5 @@ def _optima(found: Answer) -> Table:
     for unit in seen[:20]:
         one = next(d for d in found.result.designs if d.unit is unit)
         values = shown(found.space, vector(found.space, unit)).values()
-        rows.append((f"{objective(found.study, one.value):,.5g}", *(f"{v:,.4g}" for v in values)))
+        rows.append((f"{objective(found.study, one.value):,.5g}", *(figures(v) for v in values)))
     return Table("Local optima", ["objective", *found.space.names], rows)

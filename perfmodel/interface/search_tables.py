@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from perfmodel.units import figures
+
 Rows = tuple[list[str], list[tuple[str, ...]]]
 
 FEW = 5
@@ -27,25 +29,25 @@ NAMES = ["", "value", "elasticity"]
 def summary(report: dict[str, Any]) -> Rows:
     """Names and rows of the table that is printed."""
     rows = [
-        (name, f"{value:,.4g}", f"{report['elasticities'][name]:+.3f}")
+        (name, figures(value), f"{report['elasticities'][name]:+.3f}")
         if name in report["elasticities"]
         else (name, str(value), "")
         for name, value in report["best"].items()
     ]
     for chip in report["chips"]:
-        rows.append(("area (mm2)", f"{chip['area_mm2']:,.4g}", ""))
-        rows.append(("price (USD)", f"{chip['price_usd']:,.4g}", ""))
+        rows.append(("area (mm2)", figures(chip["area_mm2"]), ""))
+        rows.append(("price (USD)", figures(chip["price_usd"]), ""))
     rows += [
-        (goal(report), f"{report['objective']:,.4g}", ""),
-        ("before rounding", f"{report['objective_continuous']:,.4g}", ""),
-        ("in whole tiles, waves and cores", f"{report['objective_exact']:,.4g}", ""),
+        (goal(report), figures(report["objective"]), ""),
+        ("before rounding", figures(report["objective_continuous"]), ""),
+        ("in whole tiles, waves and cores", figures(report["objective_exact"]), ""),
         (f"best of {report['grid']['points']:,} points", _or_none(report["grid"]["objective"]), ""),
     ]
     return NAMES, rows
 
 
 def _or_none(value: float | None) -> str:
-    return "none keeps the limits" if value is None else f"{value:,.4g}"
+    return "none keeps the limits" if value is None else figures(value)
 
 
 PRICES = ["limit", "at", "gain for 1 % more", "USD a unit and chip"]
@@ -58,7 +60,7 @@ def prices(report: dict[str, Any]) -> Rows:
             name,
             f"{limit['limit']:,.5g}" if "limit" in limit else "",
             f"{limit['shadow_price']:+.4f} %",
-            f"{limit['usd_per_unit']:,.4g}" if "usd_per_unit" in limit else "",
+            figures(limit["usd_per_unit"]) if "usd_per_unit" in limit else "",
         )
         for name, limit in report["constraints"].items()
         if abs(limit["shadow_price"]) > 1e-5
@@ -93,7 +95,7 @@ def rivals(report: dict[str, Any], count: int = FEW) -> Rows:
 
 def _rival(one: dict[str, Any]) -> tuple[str, ...]:
     numbers = [f"{one[name]:,.3g}" if one[name] < 1e3 else f"{one[name]:,.0f}" for name in RIVALS]
-    return one["chip"], f"{one['objective']:,.4g}", *numbers, ", ".join(one["broken"])
+    return one["chip"], figures(one["objective"]), *numbers, ", ".join(one["broken"])
 
 
 def facts(report: dict[str, Any], count: int = 2 * FEW) -> Rows:
@@ -109,13 +111,13 @@ def _doubled(one: dict[str, Any]) -> tuple[str, str]:
     """Nothing is said where no design is known that keeps the limits."""
     if one["if_doubled"] is None:
         return "", ""
-    return f"{one['if_doubled']:,.4g}", one["best_if_doubled"]
+    return figures(one["if_doubled"]), one["best_if_doubled"]
 
 
 def families(report: dict[str, Any]) -> Rows:
     """Shares of draws of all facts in which each node and memory is best."""
     rows = [
-        (one["name"], f"{one['objective']:,.4g}", f"{100 * one['share_of_draws']:.0f} %")
+        (one["name"], figures(one["objective"]), f"{100 * one['share_of_draws']:.0f} %")
         for one in report["families"]
     ]
     return ["node, memory", goal(report), "best in draws"], rows

@@ -13,6 +13,7 @@ import pyarrow.parquet
 from perfmodel.interface import plots
 from perfmodel.interface.pages import FITTED, command
 from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
+from perfmodel.units import figures
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
@@ -88,7 +89,7 @@ def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
 
 
 def _short(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float | int) else str(value or "")
+    return figures(value) if isinstance(value, float | int) else str(value or "")
 
 
 def _fronts(table: pa.Table) -> Iterator[plots.Spot]:

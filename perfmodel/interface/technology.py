@@ -7,6 +7,7 @@ import numpy as np
 
 from perfmodel.calibration.technology import scores
 from perfmodel.interface.musts import Record
+from perfmodel.units import figures
 
 WITHIN = 0.2
 """The error that a share of dies must stay within."""
@@ -99,16 +100,12 @@ def lines(found: Iterable[Record]) -> list[tuple[str, ...]]:
         (
             one["chip"],
             one["quantity"],
-            _number(one["predicted"]),
-            _number(one["known"]),
+            figures(one["predicted"]),
+            figures(one["known"]),
             f"{100 * error(one):+.0f} %",
         )
         for one in found
     ]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _percent(share: float) -> str:

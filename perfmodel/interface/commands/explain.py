@@ -29,6 +29,7 @@ def explain(
     """
     from perfmodel.interface.explain import as_dict, lines_of, read_asked, terms_of
     from perfmodel.interface.explain import explain as run
+    from perfmodel.units import figures
 
     check_places(picture=out, report=report)
     cells = read_asked(row)
@@ -47,6 +48,6 @@ def explain(
     if json_:
         show_json(as_dict(found))
     else:
-        title = f"{found.title}: {found.time * 1e6:,.4g} us"
+        title = f"{found.title}: {figures(found.time * 1e6)} us"
         show_table(title, ["kernel", "us", "share", "bound"], lines_of(found))
         show_table("by term", ["term", "us", "share"], terms_of(found))

@@ -30,6 +30,7 @@ from perfmodel.interface.report import MEANING, money
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.model import load_model, model_files
 from perfmodel.library.schema import ChipFile
+from perfmodel.units import figures
 
 FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 COLUMNS = (
@@ -271,7 +272,7 @@ def _plain(value: float) -> str:
     """Three digits, or all before the point; nothing is said of what is not known."""
     if not math.isfinite(value):
         return "not known"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return figures(value, 3)
 
 
 def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[View]) -> list[Any]:

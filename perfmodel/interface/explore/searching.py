@@ -9,7 +9,8 @@ from perfmodel.interface.explore.hunt import GOALS, Hunt, limits_of, study_text
 from perfmodel.interface.explore.machines import name_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.search_tables import tables
+from perfmodel.interface.search_tables import goal, tables
+from perfmodel.units import figures
 
 EVERY = 1.0
 """Seconds from one look at a search to the next."""
@@ -72,7 +73,7 @@ def _found(hunt: Hunt) -> None:
     if not report:
         st.error(hunt.wrong())
         return
-    st.markdown(f"**{report['objective']:,.4g}**, {_against(report)}")
+    st.markdown(f"**{goal(report)}: {figures(report['objective'])}**, {_against(report)}")
     for title, (names, rows) in tables(report):
         st.markdown(title)
         st.table(

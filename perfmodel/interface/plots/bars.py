@@ -14,6 +14,7 @@ from perfmodel.interface.plots.theme import (
     altair,
     rows_of,
 )
+from perfmodel.units import figures
 
 BAR, NARROW = 44, 28
 """Height of a bar with the space around it, in pixels: of few, and of more than `FEW`."""
@@ -168,7 +169,7 @@ def waterfall(
         reached += amount
     values.append({"name": total, "from": 0.0, "to": reached, "kind": "sum"})
     for one in values:
-        one["label"] = _amount(one["to"] - one["from"])
+        one["label"] = figures(one["to"] - one["from"], 3)
         one["top"] = max(one["from"], one["to"])
     names, highest = [one["name"] for one in values], max(one["top"] for one in values)
     kinds = {"adds": "#4477AA", "saves": GOOD, "sum": GREY}
@@ -189,11 +190,6 @@ def waterfall(
 
 ROOM = 1.1
 """How far an axis goes beyond the highest bar, for the label above it."""
-
-
-def _amount(value: float) -> str:
-    """Three digits, or all that stand before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _height(count: int) -> int:

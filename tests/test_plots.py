@@ -24,7 +24,7 @@ CELLS = [
     for i in range(6)
     for j in range(5)
 ]
-DIE = {"compute": 310.0, "SRAM": 180.0, "SRAM ports": 90.0, "HBM interface": 84.0, "links": 50.0}
+DIE = {"compute": 310.0, "SRAM": 180.0, "SRAM ports": 90.0, "memory interface": 84.0, "links": 50.0}
 
 FIGURES: dict[str, Any] = {
     "breakdown": plots.breakdown(TIMES, "Where the time of a token goes"),

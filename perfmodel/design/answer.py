@@ -24,7 +24,7 @@ PART_NAMES = {
     "registers": "compute",
     "sram": "SRAM",
     "crossbar": "SRAM ports",
-    "stacks": "HBM interface",
+    "stacks": "memory interface",
     "links": "links",
     "bridges": "links",
     "fixed": "fixed",

@@ -78,7 +78,7 @@ PARTS = {
     "compute": "#4477AA",
     "SRAM": "#228833",
     "SRAM ports": "#66CCEE",
-    "HBM interface": "#CCBB44",
+    "memory interface": "#CCBB44",
     "links": "#AA3377",
     "fixed": "#7777BB",
     "unused": "#DDDDDD",

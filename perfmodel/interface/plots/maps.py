@@ -92,7 +92,7 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
     return alt.layer(tiles, labels).properties(width=340 * aspect, height=340)
 
 
-LIGHT = ("SRAM ports", "HBM interface", "unused")
+LIGHT = ("SRAM ports", "memory interface", "unused")
 """Parts on whose colour black is read better than white."""
 
 

@@ -2,11 +2,14 @@
 
 Run: python -m benchmarks.accuracy --out docs/accuracy.md
 
+A page model.md beside it gets each kernel's error.
+
 With `--protocol validation/protocol.csv`, which `perfmodel validate --protocol full --out validation`
 wrote, the kept result takes over its lines first.
 """
 
 import argparse
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +122,23 @@ def page() -> str:
     return "".join([*parts, TAKEAWAY])
 
 
+def errors() -> dict[str, float]:
+    """Mean error of each operation on held-out rows, over the frameworks' tables as shipped."""
+    rows = [row for row in reports() if row.framework != SMOOTH]
+    found = {op: [r.found["mean"] for r in rows if r.op == op] for op in {r.op for r in rows}}
+    return {op: sum(means) / len(means) for op, means in found.items()}
+
+
+def with_errors(page: str) -> str:
+    """A page whose lines that begin with `Held out` tell the errors as they are."""
+    known = errors()
+
+    def line(held: re.Match[str]) -> str:
+        return re.sub(r"`(\w+)` [\d.]+ %", lambda m: f"`{m[1]}` {100 * known[m[1]]:.1f} %", held[0])
+
+    return re.sub(r"^Held out: .*$", line, page, flags=re.M)
+
+
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,6 +148,9 @@ def main() -> None:
     if asked.protocol is not None:
         protocol.keep(asked.protocol)
     write_whole(asked.out, page().encode())
+    model = asked.out.with_name("model.md")
+    if model.exists():
+        write_whole(model, with_errors(model.read_text()).encode())
 
 
 if __name__ == "__main__":

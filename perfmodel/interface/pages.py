@@ -231,6 +231,9 @@ def validate_page(report: musts.Record, notes: list[str], charts: list[Any]) -> 
         sources["measurements"] = "aiconfigurator-core 0.12.0 (Apache-2.0), NVIDIA AIConfigurator"
     if chips:
         said.append("Each chip is predicted by constants that were fitted without it.")
+        assumed.append(
+            "What a chip is made of is taken as published; only the constants of the laws are fitted."
+        )
         sources["chips"] = (
             "the library's files: `perfmodel chips NAME` says where each number is from"
         )

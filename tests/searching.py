@@ -1,6 +1,7 @@
 """A small search in a process of its own: `searching.py LANES [CHECKPOINT [HOST:PORT PROCESSES PROCESS]]`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class Waves(AbstractLandscape):
 if __name__ == "__main__" and len(sys.argv) > 3:  # before anything is computed
     jax.distributed.initialize(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
 
+TOLD = "SEARCHING_TOLD"
+"""In the environment of a search that says when it has saved, and waits to be told to go on."""
+
 LAND = Waves(as_values(np.zeros(3)), as_values(np.full(3, np.log(8.0))))
 WHOLE = np.array([True, False, False])
 
@@ -57,6 +61,9 @@ def main() -> None:
     def keep(now: State) -> None:
         if path:
             save_state(path, study, now)
+        if TOLD in os.environ:
+            print("saved", flush=True)
+            sys.stdin.readline()
 
     result = search(LAND, WHOLE, options(int(sys.argv[1])), state, keep)
     best = result.designs[0]

@@ -197,7 +197,7 @@ def test_ten_million_rows_are_refused_or_read_in_bounded_memory(tmp_path: Path):
     assert status == 0 and said.startswith("10,000,000 rows in")
     with out.open("rb") as file:
         assert sum(1 for _ in file) == 10_000_001
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 12e6  # kB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 6e6  # kB
 
 
 UNSAFE = re.compile(

@@ -25,7 +25,7 @@ def started(*words: str, devices: int = 1, **more: str) -> subprocess.Popen:
     flags = f"--xla_force_host_platform_device_count={devices}"
     settings = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | more
     command = [sys.executable, str(HERE / "searching.py"), *words]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, env=settings, text=True, **pipes)
 
 
@@ -63,22 +63,22 @@ def test_a_search_killed_twenty_times_finds_the_same(tmp_path: Path):
     whole = found(started("1", str(tmp_path / "undisturbed.npz")))
     dice = random.Random(0)
     while kills < 20:
-        process = started("1", str(path))
-        _wait_for_changes(path, dice.randint(1, 12), process)
-        time.sleep(0.005 * dice.random())
-        assert process.poll() is None, "the search ended before it was killed"
+        process = started("1", str(path), SEARCHING_TOLD="1")
+        _go_on(process, dice.randint(1, 12))
+        time.sleep(0.02 * dice.random())
         process.kill()
         process.communicate()
         kills += 1
     assert found(started("1", str(path))) == whole
 
 
-def _wait_for_changes(path: Path, count: int, process: subprocess.Popen) -> None:
-    """Until the checkpoint has been replaced so many times."""
-    seen = path.stat().st_ino if path.exists() else None
-    while count and process.poll() is None:
-        now = path.stat().st_ino if path.exists() else None
-        count, seen = count - (now != seen), now
+def _go_on(process: subprocess.Popen, steps: int) -> None:
+    """Until the search has saved so many times, and is in the midst of what follows."""
+    assert process.stdin is not None and process.stdout is not None
+    for _ in range(steps):
+        assert process.stdout.readline() == "saved\n", "the search ended before it was killed"
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 def test_ctrl_c_ends_a_search_with_what_was_found():

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -102,7 +102,7 @@ CHUNK = 16_384
 class _Lines:
     """A file of bytes, as `csv` writes text into it: with lines that end in a line feed alone."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
 
     def write(self, line: str, /) -> int:
@@ -121,7 +121,7 @@ def csv_text(table: pa.Table) -> str:
     return content.getvalue().decode()
 
 
-def _pour(table: pa.Table, file: BinaryIO) -> None:
+def _pour(table: pa.Table, file: io.BufferedIOBase) -> None:
     # Python 3.11 quotes only what is in its line ends: with both, no cell can break a row.
     writer = csv.writer(_Lines(file), lineterminator="\r\n")
     writer.writerow(table.column_names)
@@ -146,7 +146,7 @@ def write_whole(path: Path, content: bytes) -> None:
     _put(path, lambda file: file.write(content))
 
 
-def _put(path: Path, pour: Callable[[BinaryIO], object]) -> None:
+def _put(path: Path, pour: Callable[[io.BufferedIOBase], object]) -> None:
     """The same, with what pours the content into a file."""
     try:
         if os.path.exists(path) and not os.path.isfile(path):

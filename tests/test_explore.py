@@ -233,6 +233,17 @@ def test_the_page_shows_numbers_and_follows_a_drag(app: Any):
     assert "1*h100-sxm:,bandwidth=2" in app.query_params["machine"]
 
 
+def test_a_link_brings_back_the_picture_that_was_shown(app: Any):
+    app.query_params["show"] = "Time"
+    app.run()
+    assert app.segmented_control(key="shown").value == "Time"
+    app.segmented_control(key="shown").set_value("Energy").run()
+    assert "Energy" in app.query_params["show"] and not app.exception
+    app.query_params["show"] = "nothing like it"
+    app.run()
+    assert not app.exception and not app.error
+
+
 def test_every_control_of_the_page_works(app: Any):
     app.run()
     for shown in ("Price", "Energy", "Time", "Sensitivities"):

@@ -62,7 +62,8 @@ def main() -> None:
     st.subheader("SRAM or HBM? Drag a machine and see.")
     start = _start()
     scenario = _controls(start)
-    st.query_params.from_dict(to_query(scenario))
+    shown = st.session_state.get("shown") or st.session_state.first
+    st.query_params.from_dict(to_query(scenario) | {"show": [shown]})
     views = _views(scenario)
     if views:
         kept = scenario._replace(machines=tuple(one for one, _ in views))
@@ -83,6 +84,8 @@ def _start() -> Scenario:
     """What the link says, once a session; a link that cannot be read is said to be so."""
     if "start" not in st.session_state:
         query = {name: st.query_params.get_all(name) for name in st.query_params}
+        asked = query.get("show", [""])[0]
+        st.session_state.first = asked if asked in SHOWN else SHOWN[0]
         try:
             st.session_state.start = _known(from_query(query))
         except InputError as wrong:
@@ -244,7 +247,7 @@ def _draw(place: Any, chart: Any) -> None:
 def _choice() -> str:
     """Which pictures are asked for."""
     shown = st.segmented_control(
-        "show", SHOWN, default=SHOWN[0], key="shown", label_visibility="collapsed"
+        "show", SHOWN, default=st.session_state.first, key="shown", label_visibility="collapsed"
     )
     return shown or SHOWN[0]
 

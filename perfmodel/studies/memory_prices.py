@@ -250,7 +250,7 @@ def _figure(costs: Costs) -> Figure:
             m = middle(1e6 * drawn)
             rows.append({"users": users, "usd": m.median, "memory": f"{name}, {year}"})
     return Figure(
-        "Llama-3.1-70B on one die with four memories",
+        "Llama-3.1-70B on one die, by its memory",
         "lines",
         Axis("users", "users of a chip", "users", log=True),
         Axis("usd", "owner's cost", "USD per million output tokens", log=True),

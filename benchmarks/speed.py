@@ -64,7 +64,7 @@ def rate(
 ) -> Rate:
     """How fast a function of a chip is, of `batch` chips on each device."""
     count = batch * len(jax.devices())
-    chips = jax.tree.map(spread, varied(chip, count))
+    chips = spread(varied(chip, count))
     compiled, cold = _compiled(function, chips, options)
     jax.clear_caches()
     again = _compiled(function, chips, options)[1]

@@ -53,7 +53,7 @@ def by_blocks(
     for start in range(0, count, size):
         places = np.minimum(np.arange(start, start + size), count - 1)
         kept = min(size, count - start)
-        found = function(jax.tree.map(spread, take(places)))
+        found = function(spread(take(places)))
         parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -63,10 +63,10 @@ def block_size(count: int) -> int:
     return next((size for size in BLOCKS if count <= size), BLOCKS[-1])
 
 
-def spread(rows: np.ndarray) -> jax.Array | np.ndarray:
-    """Rows over all devices, as many on each; as they are where they cannot be shared out evenly."""
+def spread(rows: T) -> T:
+    """A tree of rows over all devices, as many on each; as it is where they cannot be shared out evenly."""
     devices = jax.devices()
-    if len(devices) == 1 or len(rows) % len(devices):
+    if len(devices) == 1 or len(jax.tree.leaves(rows)[0]) % len(devices):
         return rows
     mesh = jax.sharding.Mesh(np.array(devices), ("rows",))
     return jax.device_put(

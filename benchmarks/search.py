@@ -178,13 +178,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write, and to go on from")
     parser.add_argument("--quick", action="store_true", help="three problems, three seeds")
     parser.add_argument("--seeds", type=int, help="seeds of each problem; 20 if not given")
-    parser.add_argument("--problems", help=f"names with commas, of {', '.join(PROBLEMS)}")
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, help="all if not given")
     parser.add_argument(
         "--table", action="store_true", help="print what the file holds, run nothing"
     )
     options = parser.parse_args()
-    names = list(QUICK if options.quick else PROBLEMS)
-    names = options.problems.split(",") if options.problems else names
+    names = options.problems or list(QUICK if options.quick else PROBLEMS)
     contest = Contest(options.json, options.quick)
     if not options.table:
         _play(contest, names, options.seeds or (3 if options.quick else 20))

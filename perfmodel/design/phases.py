@@ -125,8 +125,14 @@ def _beside(
 
 
 def _hold(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
-    """All lanes with numbers of things rounded and held."""
-    lanes, tried = rounded(land, state.lanes, whole, _chooses(land, state))
+    """All lanes with numbers of things rounded and held; or on their way with another choice, where it is better."""
+    if _chooses(land, state):
+        chosen, tried = rounded(land, state.lanes, np.zeros_like(whole), choose=True)
+        state = state._replace(values=state.values + tried)
+        if np.any(np.asarray(chosen.choice) != np.asarray(state.lanes.choice)):
+            looks = state.looks + len(chosen.unit)
+            return state._replace(lanes=chosen, age=np.array(SOFT_STEPS + 1), looks=looks)
+    lanes, tried = rounded(land, state.lanes, whole, choose=False)
     return state._replace(
         lanes=lanes,
         held=state.held + 1,

@@ -3,7 +3,7 @@
 The best whole numbers are often none of those around a loose optimum, and each number moved by
 itself makes a design worse: fewer ranks want more stacks and more workers. Of all ways to move
 some by one, those that promise most by the quadratic model descend for a few steps; the best of
-them goes on. Another node or memory also wants another design: each is compared after as many steps.
+them goes on. Another node or memory also wants another design: each is compared after steps of its own.
 """
 
 import itertools
@@ -14,9 +14,12 @@ import numpy as np
 
 from perfmodel.design.descent import Lane, step
 from perfmodel.design.landscape import AbstractLandscape
-from perfmodel.design.rounding import LARGE, MOST_CHOICES, distinct, held, moves_to, promised
+from perfmodel.design.rounding import LARGE, distinct, held, moves_to, promised
 from perfmodel.design.starts import combinations, merit, numbers
 from perfmodel.units import as_scalar
+
+MOST_CHOICES = 32
+"""Choices that are compared for each start, at most."""
 
 MOST_WAYS = 3**6
 """Ways to move that are compared by the quadratic model, at most."""
@@ -24,6 +27,9 @@ MOST_WAYS = 3**6
 NEAR, SHORT = 64, 5
 """Ways that descend, and their steps: among two pools' 320, the optimum ranked up to 51st by promise, and
 first after five steps."""
+
+QUICK = 2
+"""Steps of another choice: the first follows its own slopes, the second what it found."""
 
 
 def neighbour(land: AbstractLandscape, lanes: Lane, whole: np.ndarray) -> tuple[Lane, int]:
@@ -40,11 +46,15 @@ def neighbour(land: AbstractLandscape, lanes: Lane, whole: np.ndarray) -> tuple[
     Lanes on their way, and evaluations with slopes spent.
     """
     goal, base, fixed = _most_promising(land, lanes, whole)
-    return _best_of(land, lanes, goal, np.asarray(lanes.choice)[base], fixed)
+    return _best_of(land, lanes, (goal, np.asarray(lanes.choice)[base], fixed), SHORT)
 
 
 def other_choice(land: AbstractLandscape, lanes: Lane) -> tuple[Lane, int]:
-    """As many lanes as before, the best that begin where these are with another choice, all numbers loose.
+    """As many lanes as before, the best that begin where these are with another choice.
+
+    **Arguments:**
+
+    - `lanes`: at rest, with all numbers of things loose.
 
     **Returns:**
 
@@ -54,26 +64,36 @@ def other_choice(land: AbstractLandscape, lanes: Lane) -> tuple[Lane, int]:
     own, unit = np.asarray(lanes.choice), np.asarray(lanes.unit, float)
     base, which = np.nonzero(np.any(own[:, None] != some, axis=-1))
     loose = np.zeros_like(unit[base], bool)
-    return _best_of(land, lanes, unit[base], some[which], loose)
+    return _best_of(land, lanes, (unit[base], some[which], loose), QUICK)
 
 
 def _best_of(
-    land: AbstractLandscape, lanes: Lane, unit: np.ndarray, choice: np.ndarray, fixed: np.ndarray
+    land: AbstractLandscape, lanes: Lane, ways: tuple[np.ndarray, ...], steps: int
 ) -> tuple[Lane, int]:
-    """The best lanes after a few steps from these places; as many at a time as there are `lanes`."""
-    size = len(lanes.unit)
-    groups = [np.arange(i, i + size) % len(unit) for i in range(0, len(unit), size)]
-    ends = [_short(held(land, lanes, unit[i], choice[i], fixed[i]), land) for i in groups]
+    """The best lanes after a few steps of all ways; as many at a time as there are `lanes`.
+
+    **Arguments:**
+
+    - `ways`: places to begin at, choices, and which numbers are fixed; one a row.
+    """
+    size, count = len(lanes.unit), len(ways[0])
+    groups = [np.arange(i, i + size) % count for i in range(0, count, size)]
+    ends = [_descended(land, held(land, lanes, *(w[i] for w in ways)), steps) for i in groups]
     every = jax.tree.map(lambda *leaves: np.concatenate(leaves), *ends)
-    best = np.argsort(merit(every.seen.value, every.seen.slack), kind="stable")[:size]
-    spent = (1 + SHORT) * len(groups) * size
+    best = np.argsort(merits(every), kind="stable")[:size]
+    spent = (1 + steps) * len(groups) * size
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), every), spent
 
 
-def _short(lanes: Lane, land: AbstractLandscape) -> Lane:
-    for _ in range(SHORT):
+def _descended(land: AbstractLandscape, lanes: Lane, steps: int) -> Lane:
+    for _ in range(steps):
         lanes = step(land, lanes, as_scalar(1.0))
     return lanes
+
+
+def merits(lanes: Lane) -> np.ndarray:
+    """Of each lane where it is now."""
+    return merit(np.asarray(lanes.seen.value), np.asarray(lanes.seen.slack))
 
 
 def _most_promising(
@@ -84,8 +104,7 @@ def _most_promising(
     base = np.repeat(np.arange(moves.shape[0]), moves.shape[1])
     move, fixed = moves.reshape(-1, len(whole)), some[base]
     parents = jax.tree.map(lambda leaf: leaf[base], lanes)
-    value, slack = (np.asarray(x) for x in (parents.seen.value, parents.seen.slack))
-    goal, hoped = promised(parents, move, fixed, value, slack)
+    goal, hoped = promised(parents, move, fixed)
     still = np.all(np.abs(move) < 1e-6, axis=1)
     order = distinct(np.where(still, np.inf, hoped), goal, np.asarray(parents.choice))
     order = order[:NEAR]

@@ -1,12 +1,11 @@
 """Phases of a wave: it descends with numbers of things loose, is rounded at rest, descends again, ends."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.design.descent import FLAT, look_again, rests, step
 from perfmodel.design.landscape import AbstractLandscape
-from perfmodel.design.neighbours import neighbour, other_choice
-from perfmodel.design.rounding import MOST_CHOICES, rounded
+from perfmodel.design.neighbours import MOST_CHOICES, merits, neighbour, other_choice
+from perfmodel.design.rounding import rounded
 from perfmodel.design.state import BETTER, SOFT, SOFT_STEPS, State, archived, is_whole, least
 from perfmodel.design.study import OptimiserTable
 from perfmodel.design.waves import next_wave
@@ -53,8 +52,8 @@ def _turned(
         return state
     if _due(land, state, whole):
         return _hold(land, state, whole)
-    if _leads(land, state, whole):
-        return _beside(land, state, whole, options)
+    if _leads(state, whole):
+        return _beside(land, state, whole)
     return next_wave(land, archived(state, whole), options)
 
 
@@ -64,16 +63,10 @@ def _due(land: AbstractLandscape, state: State, whole: np.ndarray) -> bool:
     return int(state.held) < 2 and bool(loose or _chooses(land, state))
 
 
-def _leads(land: AbstractLandscape, state: State, whole: np.ndarray) -> bool:
-    """Whether a wave at rest found the best design so far, and there is something to try beside it."""
+def _leads(state: State, whole: np.ndarray) -> bool:
+    """Whether a wave at rest found the best design so far, and has numbers enough to move together."""
     best = np.min(state.lowest, initial=np.inf)
-    more = int(whole.sum()) > FEW or _first_choice(land, state)
-    return more and bool(least(state) < best - BETTER)
-
-
-def _first_choice(land: AbstractLandscape, state: State) -> bool:
-    """Whether nothing was found before, and there are others to choose."""
-    return len(state.lowest) == 0 and int(np.prod(land.options)) > 1
+    return int(whole.sum()) > FEW and bool(least(state) < best - BETTER)
 
 
 def _chooses(land: AbstractLandscape, state: State) -> bool:
@@ -97,7 +90,7 @@ def finished(
     land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
 ) -> bool:
     """Whether the last wave is at rest, and no further one is due."""
-    due = _due(land, state, whole) or _leads(land, state, whole)
+    due = _due(land, state, whole) or _leads(state, whole)
     if due or not _rested(land, state, whole, options):
         return False
     after = archived(state, whole)
@@ -107,32 +100,23 @@ def finished(
     return (enough and bool(np.isfinite(after.lowest).any())) or int(state.begun) >= options.starts
 
 
-def _beside(
-    land: AbstractLandscape, state: State, whole: np.ndarray, options: OptimiserTable
-) -> State:
-    """On the way from the best beside the designs of the wave, which are kept; or in the next wave."""
-    found = archived(state, whole)
-    if _first_choice(land, state):
-        lanes, looked = other_choice(land, state.lanes)
-        found = found._replace(looks=found.looks + looked)
-        if float(jnp.min(lanes.lowest)) < least(state) - BETTER:
-            return found._replace(lanes=lanes, held=np.array(0), age=np.array(SOFT_STEPS + 1))
-    if int(whole.sum()) <= FEW:
-        return next_wave(land, found, options)
+def _beside(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
+    """The designs of the wave kept, and all lanes on their way from the best of their neighbours."""
     lanes, looked = neighbour(land, state.lanes, whole)
-    looks = found.looks + looked
-    return found._replace(lanes=lanes, held=np.array(1), age=np.array(0), looks=looks)
+    looks = state.looks + looked
+    return archived(state, whole)._replace(
+        lanes=lanes, held=np.array(1), age=np.array(0), looks=looks
+    )
 
 
 def _hold(land: AbstractLandscape, state: State, whole: np.ndarray) -> State:
-    """All lanes with numbers of things rounded and held; or on their way with another choice, where it is better."""
+    """All lanes with numbers of things rounded and held; or on their way with a better choice."""
     if _chooses(land, state):
-        chosen, tried = rounded(land, state.lanes, np.zeros_like(whole), choose=True)
-        state = state._replace(values=state.values + tried)
-        if np.any(np.asarray(chosen.choice) != np.asarray(state.lanes.choice)):
-            looks = state.looks + len(chosen.unit)
-            return state._replace(lanes=chosen, age=np.array(SOFT_STEPS + 1), looks=looks)
-    lanes, tried = rounded(land, state.lanes, whole, choose=False)
+        lanes, looked = other_choice(land, state.lanes)
+        state = state._replace(looks=state.looks + looked)
+        if merits(lanes).min() < merits(state.lanes).min() - BETTER:
+            return state._replace(lanes=lanes, age=np.array(SOFT_STEPS + 1))
+    lanes, tried = rounded(land, state.lanes, whole)
     return state._replace(
         lanes=lanes,
         held=state.held + 1,

@@ -1,9 +1,9 @@
-r"""Numbers of things made whole, and other nodes and memories tried, with few evaluations.
+r"""Numbers of things made whole, with few evaluations.
 
 A start that has come to rest knows a quadratic model of its surroundings. Every way to round its
-numbers, with every choice, is a quadratic program in the variables that are left; the ways that promise
-most are evaluated, and the best of them goes on with its numbers held (after the mixed-integer
-quadratic programs of Exler and Schittkowski, Optimization Letters 1, 2007).
+numbers is a quadratic program in the variables that are left; the ways that promise most are evaluated,
+and the best of them goes on with its numbers held (after the mixed-integer quadratic programs of
+Exler and Schittkowski, Optimization Letters 1, 2007).
 """
 
 import itertools
@@ -16,11 +16,11 @@ import numpy as np
 from perfmodel.design.descent import Lane, Start, begin
 from perfmodel.design.landscape import AbstractLandscape
 from perfmodel.design.quadratic import Program, solve
-from perfmodel.design.starts import PENALTY, combinations, evaluate, merit, numbers
+from perfmodel.design.starts import PENALTY, evaluate, merit, numbers
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
-MOST_CHOICES, WAYS = 32, 6
-"""Choices that are compared for each start, at most, and ways to round, as a power of two."""
+WAYS = 6
+"""Ways to round that are compared for each start, at most, as a power of two."""
 
 LARGE = 20
 """A number of things above this is rounded last: one more of it changes it by less than a twentieth."""
@@ -32,9 +32,7 @@ REACH = 0.3
 """The model of a start is believed within this share of each range."""
 
 
-def rounded(
-    land: AbstractLandscape, lanes: Lane, whole: np.ndarray, choose: bool
-) -> tuple[Lane, int]:
+def rounded(land: AbstractLandscape, lanes: Lane, whole: np.ndarray) -> tuple[Lane, int]:
     """As many lanes as before, small numbers of things whole and held; at the second call all of them.
 
     Large numbers adapt first to what the small ones became.
@@ -42,38 +40,24 @@ def rounded(
     **Arguments:**
 
     - `lanes`: at rest; those with numbers held keep these.
-    - `choose`: whether other choices are tried too.
 
     **Returns:**
 
     Lanes that begin, and evaluations spent.
     """
     again = bool(np.any(np.asarray(lanes.low) == np.asarray(lanes.high)))
-    bases, choice, value, slack = _choices(land, lanes, choose)
     moves, fixed = _moves(land, lanes, whole, again)
-    which, way = np.divmod(np.arange(len(choice) * moves.shape[1]), moves.shape[1])
-    base = bases[which]
+    base, way = np.divmod(np.arange(moves.shape[0] * moves.shape[1]), moves.shape[1])
     parents = jax.tree.map(lambda leaf: leaf[base], lanes)
-    goal, hoped = promised(parents, moves[base, way], fixed[base], value[which], slack[which])
-    order = distinct(hoped, goal, choice[which])[: TRIED * len(lanes.unit)]
-    found = merit(*evaluate(land, goal[order], choice[which][order]))
+    choice = np.asarray(parents.choice)
+    goal, hoped = promised(parents, moves[base, way], fixed[base])
+    order = distinct(hoped, goal, choice)[: TRIED * len(lanes.unit)]
+    found = merit(*evaluate(land, goal[order], choice[order]))
     best = order[np.resize(np.argsort(found, kind="stable")[: len(lanes.unit)], len(lanes.unit))]
-    begun = held(land, lanes, goal[best], choice[which][best], fixed[base[best]])
-    kept = jax.tree.map(lambda leaf: leaf[base[best]], lanes)
-    spent = len(order) + choose * len(choice)
-    return begun._replace(hessian=kept.hessian, penalty=kept.penalty, prices=kept.prices), spent
-
-
-def _choices(land: AbstractLandscape, lanes: Lane, choose: bool) -> tuple[np.ndarray, ...]:
-    """For every lane and choice: the lane, the choice, value and slacks where the lane stands."""
-    count = len(lanes.unit)
-    if not choose:
-        seen = (np.asarray(part, float) for part in (lanes.seen.value, lanes.seen.slack))
-        return np.arange(count), np.asarray(lanes.choice), *seen
-    every = int(np.prod(land.options))
-    some = combinations(land.options, min(every, MOST_CHOICES), 0)
-    base, choice = np.repeat(np.arange(count), len(some)), np.tile(some, (count, 1))
-    return base, choice, *evaluate(land, np.asarray(lanes.unit, float)[base], choice)
+    begun = held(land, lanes, goal[best], choice[best], fixed[base[best]])
+    kept = jax.tree.map(lambda leaf: leaf[best], parents)
+    begun = begun._replace(hessian=kept.hessian, penalty=kept.penalty, prices=kept.prices)
+    return begun, len(order)
 
 
 def _moves(
@@ -105,20 +89,17 @@ def _ways(count: int, most: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 2, (most, count)).astype(float)
 
 
-def promised(
-    parents: Lane, move: np.ndarray, fixed: np.ndarray, value: np.ndarray, slack: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def promised(parents: Lane, move: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each way leads by its parent's model, the rest adapted, and its merit there."""
     stiff = parents._replace(penalty=jnp.maximum(parents.penalty, PENALTY))
-    goal, hoped = _promised(stiff, *map(as_values, (move, fixed, value, slack)))
+    goal, hoped = _promised(stiff, as_values(move), as_values(fixed))
     return np.array(goal), np.array(hoped)
 
 
 @eqx.filter_jit
 @jax.vmap
-def _promised(
-    lane: Lane, move: Values, fixed: Values, value: Scalar, slack: Values
-) -> tuple[Values, Scalar]:
+def _promised(lane: Lane, move: Values, fixed: Values) -> tuple[Values, Scalar]:
+    value, slack = lane.seen.value, lane.seen.slack
     free, B, g, A = 1 - fixed, lane.hessian, lane.seen.gradient, lane.seen.slopes
     low = jnp.where(free > 0, jnp.maximum(-REACH, -lane.unit), -1.0)
     high = jnp.where(free > 0, jnp.minimum(REACH, 1 - lane.unit), 1.0)

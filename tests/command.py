@@ -9,7 +9,7 @@ import pytest
 
 from perfmodel.interface.cli import main
 
-COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "perfmodel"]
 """The program, in a process of its own."""
 
 

@@ -16,7 +16,7 @@ from perfmodel.interface import doctor
 from perfmodel.interface.doctor import EXTRAS, USES, examine
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "perfmodel"]
 
 
 def test_every_extra_of_the_project_is_looked_at():

@@ -1,0 +1,5 @@
+"""The command line as `python -m perfmodel`."""
+
+from perfmodel.interface.cli import main
+
+main()

@@ -28,17 +28,22 @@ PATIENCE = 600.0
 """Seconds to wait for a page: the first machine of its kind compiles."""
 
 
-@contextlib.contextmanager
-def served() -> Iterator[str]:
-    """The address of a page that runs meanwhile."""
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    script = "from perfmodel.interface.cli import main; main()"
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def served(port: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """A page that runs meanwhile: what it said of itself when it answered, and its process."""
     words = ["explore", "--no-browser", "--port", str(port), "--json"]
-    process = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "perfmodel", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        yield json.load(process.stdout or sys.stdin)["address"]
+        assert process.stdout is not None
+        yield json.load(process.stdout), process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -65,10 +70,10 @@ def main() -> None:
     parser.add_argument("--size", default="1440x900", help="of the window, in pixels")
     asked = parser.parse_args()
     width, height = map(int, asked.size.split("x"))
-    with served() as address, sync_playwright() as p:
+    with served(free_port()) as (said, _), sync_playwright() as p:
         browser = p.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": height})
-        page.goto(f"{address}/{asked.scene}")
+        page.goto(f"{said['address']}/{asked.scene}")
         settled(page)
         page.screenshot(path=asked.out)
         browser.close()

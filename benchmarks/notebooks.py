@@ -82,7 +82,7 @@ def outputs_of(cell: Cell, space: dict[str, Any]) -> list[Json]:
 
 
 def _shell(line: str) -> str:
-    words = [sys.executable, "-c", "from perfmodel.interface.cli import main; main()"]
+    words = [sys.executable, "-m", "perfmodel"]
     words += line.removeprefix("perfmodel ").split()
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 

@@ -52,10 +52,9 @@ def command(line: str, more: str) -> None:
     if not more:
         status, out, err = run(*words[1:])
     else:
-        script = "from perfmodel.interface.cli import main; main()"
         env = os.environ | dict([more.split("=", 1)]) | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [sys.executable, "-c", script, *words[1:]], env=env, capture_output=True, text=True
+            [sys.executable, "-m", *words], env=env, capture_output=True, text=True
         )
         status, out, err = done.returncode, done.stdout, done.stderr
     assert status == 0, f"{line}\n{out}\n{err}"

@@ -1,10 +1,6 @@
 """The explorer end to end, in a headless browser: every control, two tabs, narrow screens, the keyboard."""
 
 import json
-import shutil
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +8,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.explorer import BROWSER, free_port, served
 from perfmodel.design.knobs import KNOBS
 
 SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory", "Overview")
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 SMALL = "?machine=1*h100-sxm&model=llama-3.2-1b&prompt=512&output=64&users=4"
 PATIENCE = 300_000
 """Milliseconds to wait for a page: the first of its kind compiles, on a machine that others share."""
@@ -34,20 +28,10 @@ pytestmark = [
 def address() -> Iterator[str]:
     """The page, served by the command on a free port, which it tells as JSON when it answers."""
     pytest.importorskip("streamlit", reason="needs the extra app")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    script = "from perfmodel.interface.cli import main; main()"
-    words = ["explore", "--no-browser", "--port", str(port), "--json"]
-    served = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.PIPE)
-    try:
-        assert served.stdout is not None
-        said = json.load(served.stdout)
-        assert said["port"] == port and said["process"] == served.pid
+    port = free_port()
+    with served(port) as (said, process):
+        assert said["port"] == port and said["process"] == process
         yield f"{said['address']}/"
-    finally:
-        served.terminate()
-        served.wait(30)
 
 
 @pytest.fixture(scope="module")

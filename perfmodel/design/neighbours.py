@@ -6,16 +6,14 @@ some by one, those that promise most by the quadratic model descend for a few st
 them goes on. Another node or memory also wants another design: each is compared after steps of its own.
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.design.descent import Lane, step
 from perfmodel.design.landscape import AbstractLandscape
-from perfmodel.design.rounding import LARGE, distinct, held, moves_to, promised
-from perfmodel.design.starts import combinations, merit, numbers
+from perfmodel.design.rounding import LARGE, distinct, held, moves_to, promised, steps
+from perfmodel.design.starts import combinations, merit, numbers, whole_bounds
 from perfmodel.units import as_scalar
 
 MOST_CHOICES = 32
@@ -68,25 +66,25 @@ def other_choice(land: AbstractLandscape, lanes: Lane) -> tuple[Lane, int]:
 
 
 def _best_of(
-    land: AbstractLandscape, lanes: Lane, ways: tuple[np.ndarray, ...], steps: int
+    land: AbstractLandscape, lanes: Lane, ways: tuple[np.ndarray, ...], count: int
 ) -> tuple[Lane, int]:
-    """The best lanes after a few steps of all ways; as many at a time as there are `lanes`.
+    """The best lanes after `count` steps of all ways; as many at a time as there are `lanes`.
 
     **Arguments:**
 
     - `ways`: places to begin at, choices, and which numbers are fixed; one a row.
     """
-    size, count = len(lanes.unit), len(ways[0])
-    groups = [np.arange(i, i + size) % count for i in range(0, count, size)]
-    ends = [_descended(land, held(land, lanes, *(w[i] for w in ways)), steps) for i in groups]
+    size, many = len(lanes.unit), len(ways[0])
+    groups = [np.arange(i, i + size) % many for i in range(0, many, size)]
+    ends = [_descended(land, held(land, lanes, *(w[i] for w in ways)), count) for i in groups]
     every = jax.tree.map(lambda *leaves: np.concatenate(leaves), *ends)
     best = np.argsort(merits(every), kind="stable")[:size]
-    spent = (1 + steps) * len(groups) * size
+    spent = (1 + count) * len(groups) * size
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), every), spent
 
 
-def _descended(land: AbstractLandscape, lanes: Lane, steps: int) -> Lane:
-    for _ in range(steps):
+def _descended(land: AbstractLandscape, lanes: Lane, count: int) -> Lane:
+    for _ in range(count):
         lanes = step(land, lanes, as_scalar(1.0))
     return lanes
 
@@ -106,8 +104,8 @@ def _most_promising(
     parents = jax.tree.map(lambda leaf: leaf[base], lanes)
     goal, hoped = promised(parents, move, fixed)
     still = np.all(np.abs(move) < 1e-6, axis=1)
-    order = distinct(np.where(still, np.inf, hoped), goal, np.asarray(parents.choice))
-    order = order[:NEAR]
+    hoped = np.where(still, np.inf, hoped)
+    order = distinct(hoped, goal, np.asarray(parents.choice))[:NEAR]
     return goal[order], base[order], fixed[order]
 
 
@@ -115,20 +113,10 @@ def _moves(
     land: AbstractLandscape, lanes: Lane, whole: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each lane all ways to move its small numbers by one or none, and which these are."""
-    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
-    least, most = np.ceil(np.exp(low) - 1e-4), np.floor(np.exp(high) + 1e-4)
+    least, most = whole_bounds(land)
     here = np.round(numbers(land, lanes.unit))
     small = whole & (here < LARGE)
-    tried = np.clip(here[:, None] + _ways(whole), np.maximum(least, 1.0), most)
+    tried = np.clip(
+        here[:, None] + steps(whole, (-1, 0, 1), MOST_WAYS), np.maximum(least, 1.0), most
+    )
     return moves_to(land, lanes, tried, small[:, None]), small
-
-
-def _ways(whole: np.ndarray) -> np.ndarray:
-    """Down, up or not for each number of things: all ways, or as many as are compared."""
-    count = int(whole.sum())
-    ways = np.zeros((min(3**count, MOST_WAYS), len(whole)))
-    if 3**count <= MOST_WAYS:
-        ways[:, whole] = list(itertools.product((-1.0, 0.0, 1.0), repeat=count))
-    else:
-        ways[:, whole] = np.random.default_rng(0).integers(-1, 2, (MOST_WAYS, count))
-    return ways

@@ -16,11 +16,11 @@ import numpy as np
 from perfmodel.design.descent import Lane, Start, begin
 from perfmodel.design.landscape import AbstractLandscape
 from perfmodel.design.quadratic import Program, solve
-from perfmodel.design.starts import PENALTY, evaluate, merit, numbers
+from perfmodel.design.starts import PENALTY, coordinates, evaluate, merit, numbers
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
-WAYS = 6
-"""Ways to round that are compared for each start, at most, as a power of two."""
+MOST_WAYS = 2**6
+"""Ways to round that are compared for each start, at most."""
 
 LARGE = 20
 """A number of things above this is rounded last: one more of it changes it by less than a twentieth."""
@@ -66,9 +66,7 @@ def _moves(
     """Of each lane every way to the whole numbers below and above, and which numbers it fixes."""
     here, least, largest = (numbers(land, x) for x in (lanes.unit, lanes.low, lanes.high))
     fixed = whole & (every | (here < LARGE))
-    ways = np.zeros((2 ** min(int(whole.sum()), WAYS), len(whole)))
-    ways[:, whole] = _ways(int(whole.sum()), len(ways))
-    tried = np.floor(here + 1e-4)[:, None] + ways
+    tried = np.floor(here + 1e-4)[:, None] + steps(whole, (0, 1), MOST_WAYS)
     tried = np.clip(tried, np.ceil(least - 1e-3)[:, None], np.floor(largest + 1e-3)[:, None])
     return moves_to(land, lanes, tried, fixed[:, None]), fixed
 
@@ -77,16 +75,23 @@ def moves_to(
     land: AbstractLandscape, lanes: Lane, tried: np.ndarray, fixed: np.ndarray
 ) -> np.ndarray:
     """From each lane to all its ways, in coordinates: to `tried` where a number is fixed."""
-    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
-    goal = (np.log(np.where(fixed, tried, 1.0)) - low) / (high - low)
+    goal = coordinates(land, np.where(fixed, tried, 1.0))
     return np.where(fixed, goal - np.asarray(lanes.unit, float)[:, None], 0.0)
 
 
-def _ways(count: int, most: int) -> np.ndarray:
-    """Down or up for each of some variables, all ways, or as many as are compared."""
-    if 2**count <= most:
-        return np.array(list(itertools.product((0.0, 1.0), repeat=count))).reshape(2**count, count)
-    return np.random.default_rng(0).integers(0, 2, (most, count)).astype(float)
+def steps(whole: np.ndarray, sizes: tuple[int, ...], most: int) -> np.ndarray:
+    """Ways to move numbers of things by one of some sizes, in a row: all, or `most` of them at random."""
+    count = int(whole.sum())
+    every = len(sizes) ** count
+    ways = np.zeros((min(every, most), len(whole)))
+    if every <= most:
+        ways[:, whole] = np.array(list(itertools.product(sizes, repeat=count))).reshape(
+            every, count
+        )
+    else:
+        random = np.random.default_rng(0)
+        ways[:, whole] = random.integers(sizes[0], sizes[-1] + 1, (most, count))
+    return ways
 
 
 def promised(parents: Lane, move: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

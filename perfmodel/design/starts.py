@@ -145,9 +145,19 @@ def numbers(land: AbstractLandscape, unit: Values | np.ndarray) -> np.ndarray:
     return np.exp(low + (high - low) * np.asarray(unit, float))
 
 
+def coordinates(land: AbstractLandscape, numbers: np.ndarray) -> np.ndarray:
+    """Coordinates between 0 and 1, from the variables themselves."""
+    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
+    return (np.log(numbers) - low) / (high - low)
+
+
+def whole_bounds(land: AbstractLandscape) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the most whole number of each variable."""
+    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
+    return np.ceil(np.exp(low) - 1e-4), np.floor(np.exp(high) + 1e-4)
+
+
 def nearest_whole(land: AbstractLandscape, unit: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Points with numbers of things rounded."""
-    low, high = np.asarray(land.low, float), np.asarray(land.high, float)
-    least, most = np.ceil(np.exp(low) - 1e-4), np.floor(np.exp(high) + 1e-4)
-    rounded = np.log(np.maximum(np.clip(np.round(numbers(land, unit)), least, most), 1e-9))
-    return np.where(whole, (rounded - low) / (high - low), unit)
+    rounded = np.clip(np.round(numbers(land, unit)), *whole_bounds(land))
+    return np.where(whole, coordinates(land, np.maximum(rounded, 1e-9)), unit)

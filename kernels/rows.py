@@ -14,7 +14,7 @@ from perfmodel.kernels.catalogue import OPERATIONS, Operation, load_plugins
 from perfmodel.library.chip import chip_names
 from perfmodel.library.efficiency import CACHED
 from perfmodel.library.files import LONGEST, fold, named, nearest, pick
-from perfmodel.workload.framework import FRAMEWORKS, UNMODELLED
+from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS, UNMODELLED
 from perfmodel.workload.precision import FORMATS
 
 Cells = Mapping[str, list[str]]
@@ -122,8 +122,14 @@ def word_of(given: str, allowed: Sequence[str], what: str) -> str:
     raise InputError(f"{said}; {those}allowed are {', '.join(allowed)}.")
 
 
+def generation_of(given: str) -> str:
+    """The generation of a framework that a cell means; empty where it means today's."""
+    folded = {fold(word): word for word in GENERATIONS}
+    return folded.get(fold(given), "")
+
+
 def framework_of(given: str) -> str:
-    """The framework that a cell means; empty for the smooth form.
+    """The framework that a cell means, of whatever generation; empty for the smooth form.
 
     **Raises:**
 
@@ -131,7 +137,8 @@ def framework_of(given: str) -> str:
     """
     if not given.strip():
         return ""
-    word = word_of(given, [*FRAMEWORKS, *UNMODELLED], "framework")
+    word = word_of(given, [*FRAMEWORKS, *GENERATIONS, *UNMODELLED], "framework")
+    word = GENERATIONS.get(word, word)
     return word if word in FRAMEWORKS else ""
 
 

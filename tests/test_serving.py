@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.pairs import pair_of
 from perfmodel.inference.placement import place
 from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
+from perfmodel.inference.setting import setting
 from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
 from perfmodel.kernels.collective import collective
@@ -334,3 +336,30 @@ def test_on_every_model_one_user_is_served_fastest_from_sram_then_hbm_then_ddr()
 
 
 ONE_USER = {"mode": "single_stream", "isl": "1000", "osl": "1000"}
+
+
+PULLS = (("1", "32", "128", 160 / 0.9704), ("250", "256", "256", 24.24 * 512))
+"""Runs that vLLM's host of 2024 is taken from: a batch, a prompt, an output, tokens/s (pull requests 10933
+and 7117, the latter in waves of 256, 256, 256 and 232)."""
+
+
+@pytest.mark.parametrize(("users", "prompt", "output", "published"), PULLS)
+def test_a_generation_s_host_meets_the_runs_it_is_taken_from(users, prompt, output, published):
+    cells = {"chip": ["h100-sxm"], "model": ["llama-3-8b"], "framework": ["vLLM 0.5"]}
+    cells |= {"mode": ["static_batch"], "tp": ["1"], "concurrency": [users]}
+    found = predict_cells(cells | {"isl": [prompt], "osl": [output]}, 1, FITTED)
+    # The constants are rounded to three digits; kernels may be fitted anew.
+    assert float(found["total_tokens_per_s"][0]) == pytest.approx(published, rel=0.03)
+
+
+def test_a_generation_shares_the_kernels_of_its_framework():
+    words = ("trtllm-engine", "trtllm")
+    old, new = (setting("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
+    assert (old.plan.framework, old.plan.generation) == ("trtllm", "trtllm-engine")
+    assert (new.plan.framework, new.plan.generation) == ("trtllm", "")
+    assert old.plan.reduces_apart and not new.plan.reduces_apart
+    hosts = [one.chip.efficiency.host for one in (old, new)]
+    assert [float(host.kernel) for host in hosts] == [0.0, pytest.approx(-1.9e-6, rel=0.05)]
+    same = [eqx.tree_at(lambda c: c.efficiency.host, one.chip, HOST) for one in (old, new)]
+    alike = [eqx.tree_at(lambda c: c.efficiency.collective, one, None) for one in same]
+    assert eqx.tree_equal(*alike)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
-from perfmodel.kernels.rows import framework_of, word_of
+from perfmodel.kernels.rows import framework_of, generation_of, word_of
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
 from perfmodel.library.files import named
@@ -16,6 +16,7 @@ from perfmodel.library.model import load_model, published
 from perfmodel.workload.framework import (
     FUSED_EXPERTS,
     FUSES_SHARED,
+    NEVER_FUSES,
     REDUCES_APART,
     backend,
     library,
@@ -59,7 +60,7 @@ def setting(
     - `InputError`: for a name that is not known, or a format that the chip cannot run.
     """
     (stem, file), software = chip_file(chip), framework_of(framework)
-    shape = load_model(model)
+    generation, shape = generation_of(framework), load_model(model)
     if PLAIN not in file.matrix:
         raise InputError(
             f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "
@@ -73,10 +74,11 @@ def setting(
         cache=stored,
         kept=kept,
         framework=software or None,
-        backend=backend(software, file.architecture, stored),
+        generation=generation,
+        backend=backend(generation or software, file.architecture, stored),
         library=library(software, file.architecture),
         fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
-        reduces_apart=software in REDUCES_APART and _recurs(shape),
+        reduces_apart=generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape)),
     )
     used = {look_up(word).matrix for word in (PLAIN, kept, weights, stored)}
     kinds = used & set(file.matrix)

@@ -29,6 +29,7 @@ from perfmodel.hardware.efficiency import (
     parameters,
 )
 from perfmodel.library.files import ROOT, read_toml
+from perfmodel.library.generation import generation_host
 from perfmodel.units import to_si
 from perfmodel.workload.framework import FRAMEWORKS, PLAIN_REDUCTION
 from perfmodel.workload.plan import Plan
@@ -285,7 +286,8 @@ def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, An
         return []
     table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})
     frameworks = dict.fromkeys([SMOOTH, plan.framework or SMOOTH])
-    return [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
+    found = [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
+    return [*found, generation_host(plan.generation)]
 
 
 def read_prior(execution: str, folder: Path = FITTED) -> dict[str, Any]:

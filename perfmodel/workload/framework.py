@@ -1,12 +1,17 @@
 """Serving frameworks, and which attention backend each runs on which architecture.
 
-Facts read in the frameworks' sources (vLLM 0.14 to 0.24, SGLang 0.5, TensorRT-LLM 1.3).
+Facts read in the frameworks' sources (vLLM 0.14 to 0.24, SGLang 0.5, TensorRT-LLM 1.3; vLLM 0.5 has
+FlashAttention 2 on Hopper too, `vllm-flash-attn` 2.5 and 2.6).
 """
 
 from typing import Literal, get_args
 
 Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
 FRAMEWORKS = get_args(Framework)
+
+GENERATIONS: dict[str, Framework] = {"vllm-0.5": "vllm", "trtllm-engine": "trtllm"}
+"""Older software, and the framework whose kernels it shares: vLLM 0.5, and TensorRT-LLM while it ran engines
+of TensorRT (up to 0.18). What its host adds is in `library/generations.toml`."""
 
 Backend = Literal[
     "smooth",
@@ -40,6 +45,7 @@ BACKENDS: dict[tuple[str, str], Backend] = {
     ("trtllm", "ada"): "xqa",
     ("trtllm", "hopper"): "xqa_hopper",
     ("trtllm", "blackwell"): "trtllm_gen",
+    ("vllm-0.5", "hopper"): "fa2",
     ("vllm", "xe"): "xpu",
     ("vllm", "blackwell-gddr"): "fa2",
     ("sglang", "blackwell-gddr"): "flashinfer",
@@ -65,6 +71,10 @@ that model alone, and not with the kernels of FlashInfer that Blackwell takes)."
 REDUCES_APART = ("sglang",)
 """Frameworks that fuse an all-reduce with the usual norm, but not with one that adds 1 to its weights, as
 models with gated delta nets have (`GemmaRMSNorm` has no `forward_with_allreduce_fusion` in SGLang 0.5.9)."""
+
+NEVER_FUSES = ("trtllm-engine",)
+"""Generations that fuse no norm with an all-reduce: `trtllm-build` does where `--reduce_fusion enable` is
+given, and NVIDIA built its own tables of 2024 with `disable`."""
 
 PLAIN_REDUCTION = "vllm"
 """Whose all-reduce is then run: `custom_all_reduce.cuh` came from there, and is measured alike. On eight
@@ -105,7 +115,9 @@ def library(framework: str | None, architecture: str) -> Library:
 
 
 def backend(framework: str | None, architecture: str, cache: str = "bf16") -> Backend:
-    """The attention backend of a framework on an architecture; `smooth` where none is known."""
+    """The attention backend of a framework, or of a generation of it; `smooth` where none is known."""
     pair = (framework or "", architecture)
+    if pair not in BACKENDS:
+        pair = (GENERATIONS.get(pair[0], pair[0]), architecture)
     own = BACKENDS.get(pair, "smooth")
     return FP8_CACHE.get(pair, own) if cache == "fp8" else own

@@ -16,6 +16,7 @@ class Plan(eqx.Module):
     - `kept`: format of the products that a checkpoint in four bits leaves as they were.
     - `framework`: whose dispatch rules apply, in whole numbers; `None`: the smooth form,
       the best schedule that the hardware allows.
+    - `generation`: of that framework, where it is not today's.
     - `backend`: the attention kernels that the framework runs on this chip.
     - `library`: whose matrix products it runs there.
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
@@ -35,6 +36,7 @@ class Plan(eqx.Module):
     cache: str = eqx.field(static=True, default="bf16")
     kept: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
+    generation: str = eqx.field(static=True, default="")
     backend: Backend = eqx.field(static=True, default="smooth")
     library: Library = eqx.field(static=True, default="any")
     integer: bool = eqx.field(static=True, default=False)

@@ -10,7 +10,7 @@ import pytest
 
 from perfmodel.calibration.ideal import ideal_tpot
 from perfmodel.errors import InputError
-from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.hardware.efficiency import HostEfficiency, parameters
 from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.pairs import pair_of
 from perfmodel.inference.placement import place
@@ -20,11 +20,13 @@ from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
 from perfmodel.kernels.collective import collective
 from perfmodel.library.chip import load_chip
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.efficiency import FAMILIES, FITTED
 from perfmodel.library.files import stems
+from perfmodel.library.generation import generations
 from perfmodel.library.model import load_model
 from perfmodel.roofline import price
 from perfmodel.units import as_scalar
+from perfmodel.workload.framework import GENERATIONS
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import MOST_DRAFTED, Traffic, static_batch
 from perfmodel.workload.transformer import Recurrent, traced
@@ -350,6 +352,34 @@ def test_a_generation_s_host_meets_the_runs_it_is_taken_from(users, prompt, outp
     found = predict_cells(cells | {"isl": [prompt], "osl": [output]}, 1, FITTED)
     # The constants are rounded to three digits; kernels may be fitted anew.
     assert float(found["total_tokens_per_s"][0]) == pytest.approx(published, rel=0.03)
+
+
+@pytest.mark.parametrize(("users", "published"), [(16, 76.4), (32, 99.1)])
+def test_attention_on_rocm_read_the_cache_for_each_head(users, published):
+    # Pull request 8310: the second 256 steps of Llama-2-70B's 512, in ms each.
+    both = {
+        "chip": "mi300x",
+        "model": "llama-2-70b",
+        "mode": "static_batch",
+        "tp": "1",
+        "isl": "512",
+    }
+    both |= {"framework": "vllm-rocm-0.6", "concurrency": str(users)}
+    cells = {name: [word, word] for name, word in both.items()} | {"osl": ["256", "512"]}
+    found = predict_cells(cells, 2, FITTED)["total_tokens_per_s"]
+    half, whole = (
+        users * tokens / float(rate) for tokens, rate in zip((768, 1024), found, strict=True)
+    )
+    assert 1e3 * (whole - half) / 256 == pytest.approx(published, rel=0.05)
+
+
+def test_a_generation_names_parameters_that_there_are():
+    for word, generation in generations().generation.items():
+        assert word in GENERATIONS
+        for family, found in generation.parameters.items():
+            known = {field.name: field.metadata["unit"] for field in parameters(FAMILIES[family])}
+            assert {name: number.unit for name, number in found.items()}.items() <= known.items()
+            assert all(n.source in generations().sources for n in found.values())
 
 
 def test_a_generation_shares_the_kernels_of_its_framework():

@@ -13,7 +13,7 @@ from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse import KINDS as KINDS_OF_SPARSE
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.framework import APART
+from perfmodel.workload.framework import APART, READS_FOR_EACH_HEAD
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.transformer import (
@@ -150,6 +150,8 @@ def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:
 def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) -> Task:
     common = {"batch": batch.sequences, "ctx_len": batch.context, "home": site.placement.cache}
     if batch.decoding:
+        if site.plan.generation in READS_FOR_EACH_HEAD:
+            sizes = sizes | {"kv_heads": sizes["heads"]}
         # Tokens that are checked together share the cache, as the heads of a group do.
         sizes = sizes | {"heads": sizes["heads"] * batch.queries}
         return site.task(label, "attention_decode", site.plan.attended, **common, **sizes)

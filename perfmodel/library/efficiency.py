@@ -29,7 +29,7 @@ from perfmodel.hardware.efficiency import (
     parameters,
 )
 from perfmodel.library.files import ROOT, read_toml
-from perfmodel.library.generation import generation_host
+from perfmodel.library.generation import generation_section
 from perfmodel.units import to_si
 from perfmodel.workload.framework import FRAMEWORKS, PLAIN_REDUCTION
 from perfmodel.workload.plan import Plan
@@ -268,11 +268,15 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
 
     def found(family: str, plan: Plan) -> Any:
         names = family, whose.get(family, framework), formats_of(plan, family)
-        return _family(family, prior, sections(origin, *names, folder, plan.replay))
+        return told(family, sections(origin, *names, folder, plan.replay))
+
+    def told(family: str, found: list[dict[str, Any]]) -> Any:
+        own = generation_section(plan.generation, family)
+        return _family(family, prior, [*found, own])
 
     families = {family: found(family, plan) for family in FAMILIES}
     families["kept"] = found("matmul", dataclasses.replace(plan, weights=plan.kept))
-    families["host"] = _family("host", prior, host_sections(origin, plan, folder))
+    families["host"] = told("host", host_sections(origin, plan, folder))
     return Efficiency(**families, crossing=prior["crossing"])
 
 
@@ -286,8 +290,7 @@ def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, An
         return []
     table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})
     frameworks = dict.fromkeys([SMOOTH, plan.framework or SMOOTH])
-    found = [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
-    return [*found, generation_host(plan.generation)]
+    return [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
 
 
 def read_prior(execution: str, folder: Path = FITTED) -> dict[str, Any]:

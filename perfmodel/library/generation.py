@@ -1,19 +1,16 @@
-"""Generations of frameworks: what the host of older software added, with its sources."""
+"""Generations of frameworks: what older software took, where it was other than today's, with its sources."""
 
 import functools
-from typing import Annotated
 
 from perfmodel.library.files import ROOT, read_as
-from perfmodel.library.schema import Quantity, Sourced, Strict, measures
-
-Time = Annotated[Quantity, measures("s")]
+from perfmodel.library.schema import Quantity, Sourced, Strict
 
 
 class Generation(Strict):
-    """One generation: seconds of the host that were other than today's, by parameter."""
+    """One generation: parameters that differ from the fitted ones, by family and name."""
 
     name: str
-    host: dict[str, Time]
+    parameters: dict[str, dict[str, Quantity]]
 
 
 class GenerationFile(Sourced):
@@ -28,9 +25,12 @@ def generations() -> GenerationFile:
     return read_as(GenerationFile, ROOT / "generations.toml")
 
 
-def generation_host(word: str) -> dict[str, float]:
-    """The host's parameters that a generation changes, as files of fitted parameters have them."""
+def generation_section(word: str, family: str) -> dict[str, float]:
+    """A family's parameters that a generation changes, as files of fitted parameters have them."""
     if not word:
         return {}
-    host = generations().generation[word].host
-    return {f"{name}_us": 1e6 * time.si("s") for name, time in host.items()}
+    found = generations().generation[word].parameters.get(family, {})
+    return {
+        name if number.unit == "1" else f"{name}_{number.unit}": number.value
+        for name, number in found.items()
+    }

@@ -9,9 +9,17 @@ from typing import Literal, get_args
 Framework = Literal["trtllm", "vllm", "sglang", "nccl"]
 FRAMEWORKS = get_args(Framework)
 
-GENERATIONS: dict[str, Framework] = {"vllm-0.5": "vllm", "trtllm-engine": "trtllm"}
-"""Older software, and the framework whose kernels it shares: vLLM 0.5, and TensorRT-LLM while it ran engines
-of TensorRT (up to 0.18). What its host adds is in `library/generations.toml`."""
+GENERATIONS: dict[str, Framework] = {
+    "vllm-0.5": "vllm",
+    "vllm-rocm-0.6": "vllm",
+    "trtllm-engine": "trtllm",
+}
+"""Older software, and the framework whose rules it shares: vLLM 0.5, vLLM 0.6 on ROCm, and TensorRT-LLM
+while it ran engines of TensorRT (up to 0.18). Parameters that differed: `library/generations.toml`."""
+
+READS_FOR_EACH_HEAD = ("vllm-rocm-0.6",)
+"""Generations whose attention of decode steps reads the cache once for each query head, not for a group of
+them (`paged_attention_v1` and `v2` of vLLM: a block a head)."""
 
 Backend = Literal[
     "smooth",

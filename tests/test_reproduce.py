@@ -21,7 +21,7 @@ from perfmodel.calibration.leave_out import FINE, _best
 from perfmodel.calibration.pools import PLAN, decoding
 from perfmodel.calibration.runs import TABLE, Part, Run, once, read_runs
 from perfmodel.errors import InputError
-from perfmodel.interface.published import METRICS, PUBLISHED
+from perfmodel.interface.published import METRICS, PUBLISHED, Row, groups
 from perfmodel.interface.reproduce import sets_of
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import ROOT
@@ -230,6 +230,15 @@ def test_an_unknown_set_is_refused():
     known = "throughput, single-stream, serving, closed, disaggregated"
     with pytest.raises(InputError, match=f"allowed are {known}"):
         sets_of(["speeds"])
+
+
+def test_software_of_2024_is_in_a_line_of_its_own_beside_the_machines_tuned_to_be_fast():
+    words = ("h100-sxm", "llama-2-70b", "trtllm", "offline")
+    named = ("MLPerf v5.0", "TensorRT-LLM 0.14.0", "Argonne LLM-Inference-Bench", "LMSYS")
+    rows = [Row("throughput", name, words, 100.0, 90.0, "") for name in named]
+    lines = {row["group"]: row["n"] for row in groups(rows)}
+    assert lines["throughput / MLPerf and TensorRT-LLM"] == 2
+    assert lines["throughput / MLPerf and TensorRT-LLM and Argonne"] == 3
 
 
 @pytest.mark.slow

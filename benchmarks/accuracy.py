@@ -111,9 +111,9 @@ def values() -> Iterator[str]:
         known = {chip: section for chip, section in sections.items() if section}
         if known:
             yield f"\n### {family}\n\n| parameter | {' | '.join(known)} |\n|---|{'---|' * len(known)}\n"
-            for field in parameters(kind):
-                cells = [f"{section[key(field)]:.4g}" for section in known.values()]
-                yield f"| {key(field)} | {' | '.join(cells)} |\n"
+            for name in map(key, parameters(kind)):
+                cells = [f"{one[name]:.4g}" if name in one else "-" for one in known.values()]
+                yield f"| {name} | {' | '.join(cells)} |\n"
 
 
 def page() -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
-from perfmodel.kernels.dispatch import PADDING, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
+from perfmodel.kernels.dispatch import PADDING, PLAIN, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
 from perfmodel.kernels.home import Home, native, on_chip, spilled
 from perfmodel.kernels.launch import crossing_time, occupied
 from perfmodel.kernels.prompts import (
@@ -133,7 +133,6 @@ def _split_decode(
     splits = _cache_splits(chip, plan, items, jnp.minimum(cuttable, cut.splits), cut.least)
     pairs = batch * heads.query * seen
     rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
-    multiplied = rows * items * tiles * cut.grain
     cache = _cache(plan, batch, seen, heads)
     reads = home.traffic(cache)
     fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
@@ -142,13 +141,16 @@ def _split_decode(
         chip, plan, fitted, cache * context / seen, cache
     )
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
-    feed = items * tiles * cut.grain * heads.stored * look_up(plan.cache).weight
-    feed = feed * PADDING.get(plan.backend, jnp.ones_like)(heads.key)
+    padded = PADDING.get(plan.backend, jnp.ones_like)(heads.key)
+    numbers = items * tiles * cut.grain * heads.stored * padded
+    feed = numbers * look_up(plan.cache).weight
+    multiplied = rows * items * tiles * cut.grain * padded
     uncrowded = _crowded(fitted, heads.key)
     filled = uncrowded * _filled(chip, fitted, cut.ways * feed / (items * splits), cut.light)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
+            vector=cut.plain * fitted.plain * numbers if plan.backend in PLAIN else None,
             exponential=pairs,
             private=reads["private"],
             shared=feed + fresh,

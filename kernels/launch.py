@@ -1,4 +1,4 @@
-"""How blocks of work fill the cores, and what it costs to reach them."""
+"""How blocks of work fill the cores, and what it costs to reach them and main memory."""
 
 import jax.numpy as jnp
 
@@ -19,6 +19,17 @@ def occupied(rounds: Values, rounding: Scalar, exact: bool) -> Values:
     if not exact:
         return rounds / at_least_one(rounds)
     return rounds / (rounding * whole(rounds, exact) + (1 - rounding) * jnp.maximum(rounds, 1.0))
+
+
+def filling(chip: Chip, fill: Scalar, main: Values) -> Values:
+    r"""Time until main memory serves at its full rate: $\tau(1 - e^{-b/(\beta\tau)})$, in s.
+
+    **Arguments:**
+
+    - `fill`: the time $\tau$ until as many bytes are on their way as full rate takes, in s.
+    - `main`: bytes $b$ from main memory, of bandwidth $\beta$; what few wait for is part of a launch.
+    """
+    return fill * (1 - jnp.exp(-main / (chip.main.bandwidth * fill + 1.0)))
 
 
 def crossing_time(chip: Chip, times: Scalar | float) -> Scalar:

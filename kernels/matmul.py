@@ -11,7 +11,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MatmulEfficiency
 from perfmodel.kernels.choices import leaves_whole
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
-from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.kernels.launch import crossing_time, filling, occupied
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_max, whole
@@ -83,7 +83,9 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
         ),
         shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step)),
         occupancy=filled * occupied(tiles / chip.cores, fitted.rounding, plan.exact),
-        latency=fitted.launch + _fixup(chip, fitted, splits, m * n),
+        latency=fitted.launch
+        + filling(chip, fitted.fill, memory["main"])
+        + _fixup(chip, fitted, splits, m * n),
         choice=fitted.choice,
         dtype=plan.format.matrix,
     )

@@ -83,6 +83,21 @@ def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serve
     assert alone.main == pytest.approx(float(together.main) * (1 + 7 * again), rel=ROUNDING)
 
 
+@pytest.mark.parametrize("cache", ["bf16", "fp8"])
+def test_plain_vector_code_pays_for_each_number_whatever_its_format(cache: str):
+    # 2 sequences x 64 heads, each with 1024 tokens x (128 + 128) numbers of the one cache they share.
+    plan = dataclasses.replace(EXACT, backend="xqa_hopper", cache=cache)
+    found, fitted = decode(shape(64, 1), plan).demand, load_chip("h100-sxm").efficiency.decode
+    assert found.vector == pytest.approx(float(fitted.plain) * 2 * 64 * 1024 * 256, rel=ROUNDING)
+
+
+def test_heads_in_groups_are_left_to_matrix_units():
+    grouped_heads = decode(
+        shape(64, 8), dataclasses.replace(EXACT, backend="xqa_hopper", cache="fp8")
+    )
+    assert grouped_heads.demand.vector == 0 and decode(shape(64, 1)).demand.vector is None
+
+
 def test_a_window_bounds_what_is_read_and_multiplied():
     demand = decode(shape(8, 2), window=256.0).demand
     assert demand.main == 2 * 2 * 256 * 256 * 2

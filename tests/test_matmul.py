@@ -6,7 +6,7 @@ import pytest
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.home import Home
-from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.kernels.launch import crossing_time, filling, occupied
 from perfmodel.kernels.matmul import TILES, matmul
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
@@ -82,8 +82,9 @@ def test_a_split_pays_for_its_reduction():
     found = product(chip, 256, 512, 1024)
     # 8 partial sums of 256 x 512, 4 bytes out and 4 back.
     traffic = 8 * 8 * 256 * 512 / chip.shared.bandwidth
-    assert found.latency[WHOLE] == fitted.launch
-    expected = float(fitted.launch + fitted.fixup + traffic)
+    start = fitted.launch + filling(chip, fitted.fill, found.demand.main)
+    assert found.latency[WHOLE] == start
+    expected = float(start + fitted.fixup + traffic)
     assert found.latency[WHOLE + 1] == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -157,6 +158,14 @@ def test_a_dataflow_product_crosses_its_cores_twice():
 
 def test_only_dataflow_machines_cross_their_cores():
     assert crossing_time(load_chip("lpu-v1"), 2.0) == crossing_time(load_chip("h100-sxm"), 2.0) == 0
+
+
+def test_main_memory_serves_few_bytes_at_once_and_many_after_a_while():
+    # 2 us at 3.35 TB/s are 6.7 MB: a thousandth of that waits a thousandth of the time, much more all of it.
+    chip, fill = load_chip("h100-sxm"), as_scalar(2e-6)
+    bytes_in_flight = float(chip.main.bandwidth) * 2e-6
+    found = filling(chip, fill, as_values([0.0, 1e-3 * bytes_in_flight, 1e3 * bytes_in_flight]))
+    assert found == pytest.approx([0.0, 2e-9, 2e-6], rel=1e-3)
 
 
 def test_a_part_wave_takes_as_long_as_a_whole_one():

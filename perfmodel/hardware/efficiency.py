@@ -36,6 +36,7 @@ class MatmulEfficiency(eqx.Module):
     - `cached`: share of the shared tier's peak at which what stays there is read: partial sums,
       and a benchmark's operands.
     - `streaming`: share of main memory's peak.
+    - `fill`: until main memory serves at that rate: its first bytes on their way.
     - `private`: share of the private SRAM's peak, where weights live in it.
     - `prologue`: time to fill and drain a tile's pipeline, in steps of k.
     - `step`: what each step of k costs a tile besides its operands, in bytes that would have come.
@@ -54,6 +55,7 @@ class MatmulEfficiency(eqx.Module):
     feed: Scalar = parameter(0.05, 8.0)
     cached: Scalar = parameter(0.02, 4.0)
     streaming: Scalar = parameter(0.3, 1.0)
+    fill: Scalar = parameter(1e-8, 1e-5, "us")
     private: Scalar = parameter(0.01, 1.0)
     prologue: Scalar = parameter(1.0, 2000.0)
     step: Scalar = parameter(1.0, 3000.0)
@@ -72,6 +74,8 @@ class DecodeEfficiency(eqx.Module):
       `hold`, `cliff`: as for the matrix product.
     - `crowded`: share of the rates left for heads of 256 numbers, whose tiles crowd the registers.
     - `block`: to start a thread block and to end it; `light`: the same for one of plain vector code.
+    - `plain`: FLOPs of the vector units for each number of the cache, where plain vector code takes
+      them for one query: conversion, both products, addresses.
     - `sequence`: added for each sequence of the batch (its page table, its append).
     - `reduction`: added when the cache is split over cores.
     - `rotate`: passes over queries and outputs beside the kernel's own (rotary embedding, formats).
@@ -87,6 +91,7 @@ class DecodeEfficiency(eqx.Module):
     private: Scalar = parameter(0.01, 1.0)
     block: Scalar = parameter(1e-9, 2e-5, "us")
     light: Scalar = parameter(1e-9, 2e-5, "us")
+    plain: Scalar = parameter(1.0, 500.0)
     sequence: Scalar = parameter(1e-12, 1e-6, "us")
     reduction: Scalar = parameter(1e-8, 1e-4, "us")
     copy: Scalar = parameter(1e-8, 1e-4, "us")

@@ -2,19 +2,21 @@
 
 All targets are lanes of one descent. Each begins at the best design; after every few steps a lane
 takes its neighbour's design where that keeps its own target and is better, or where it has none yet. The
-front is done when no lane takes another's design and all rest.
+front is done when no lane takes another's design and all rest. Descents from easy targets miss designs for
+hard ones, so the search is made again for two hard ones, and the front traced from what it finds, too.
 """
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.design.descent import Lane, Start, begin, rests, step
 from perfmodel.design.problem import Problem
-from perfmodel.design.search import Found
-from perfmodel.design.study import LARGER
+from perfmodel.design.search import Found, search
+from perfmodel.design.study import LARGER, OptimiserTable
 from perfmodel.units import as_scalar, as_values
 
 WIDEST = 100.0
@@ -25,6 +27,9 @@ SWEEPS, STEPS = 12, 8
 
 MOST_CHOICES = 8
 """Combinations of node and memory that a front is traced for, at most: those of the best designs."""
+
+AGAIN = (2 / 3, 5 / 6)
+"""Where searches begin again: of the way from the best design's figure to the hardest target reached."""
 
 ENOUGH = 1e-5
 """A lane with less than this to win, relative, rests."""
@@ -44,27 +49,61 @@ class Point(NamedTuple):
 
 
 def trace(
-    problem: Problem, designs: list[Found], name: str, points: int, lanes: int
+    problem: Problem, designs: list[Found], name: str, whole: np.ndarray, options: OptimiserTable
 ) -> list[Point]:
     """The best objective at each value of a figure, for each node and memory, numbers of things left loose.
 
     **Arguments:**
 
     - `designs`: of a search, the best first; `name`: of the figure, limited in the problem.
-    - `points`: wanted of each node and memory; `lanes`: as many as the search had, which are compiled.
+    - `whole`, `options`: of the search.
+
+    **Raises:**
+
+    - `KeyboardInterrupt`: where a search is stopped.
     """
+    larger = name in LARGER
+    found = _fronts(problem, designs, name, options.starts)
+    for target in _hard(found, larger):
+        harder = _limited(problem, name, target)
+        again = search(harder, whole, options)
+        if again.stopped:
+            raise KeyboardInterrupt
+        found += _fronts(harder, again.designs, name, options.starts)
+    return _merged(found, larger, options.points)
+
+
+def _merged(found: list[Point], larger: bool, count: int) -> list[Point]:
+    """The front of each node and memory, about `count` points each, and which points others beat."""
+    choices = dict.fromkeys(tuple(one.choice) for one in found)
+    fronts = [_best([p for p in found if tuple(p.choice) == own], larger) for own in choices]
+    thinned = [point for front in fronts for point in _thinned(front, count)]
+    ahead = {id(point) for point in _best(thinned, larger)}
+    return [point._replace(beaten=id(point) not in ahead) for point in thinned]
+
+
+def _fronts(problem: Problem, designs: list[Found], name: str, lanes: int) -> list[Point]:
+    """From the best design of each node and memory; as many targets as a search has starts."""
     rows = [i for i, row in enumerate(problem.checked) if row.split(" of workload")[0] == name]
     bases: dict[tuple, Found] = {}
     for one in designs:
         bases.setdefault(tuple(one.choice), one)
-    larger = name in LARGER
-    fronts = [
-        _thinned(_best(_traced(problem, base, name, rows, lanes), larger), points)
-        for base in list(bases.values())[:MOST_CHOICES]
-    ]
-    found = [point for front in fronts for point in front]
-    ahead = {id(point) for point in _best(found, larger)}
-    return [point._replace(beaten=id(point) not in ahead) for point in found]
+    chosen = list(bases.values())[:MOST_CHOICES]
+    return [point for one in chosen for point in _traced(problem, one, name, rows, lanes)]
+
+
+def _hard(found: list[Point], larger: bool) -> list[float]:
+    """Targets for which the search is made again."""
+    if not found:
+        return []
+    first = min(found, key=lambda one: one.value).figure
+    last = (max if larger else min)(one.figure for one in found)
+    return [first + share * (last - first) for share in AGAIN]
+
+
+def _limited(problem: Problem, name: str, target: float) -> Problem:
+    """The problem with the figure held at a target."""
+    return eqx.tree_at(lambda p: p.limits.figures[name], problem, as_scalar(target))
 
 
 def _traced(problem: Problem, base: Found, name: str, rows: list[int], lanes: int) -> list[Point]:

@@ -90,7 +90,7 @@ def _front(found: Answer) -> list[dict[str, Any]]:
     name, options = found.study.objective.front, found.study.optimiser
     if name is None or found.result.stopped:
         return []
-    points = trace(found.problem, found.result.designs, name, options.points, options.starts)
+    points = trace(found.problem, found.result.designs, name, found.space.whole, options)
     return [
         {name: one.figure, "objective": objective(found.study, one.value), "beaten": one.beaten}
         | shown(found.space, vector(found.space, one.unit))

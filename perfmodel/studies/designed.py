@@ -1,11 +1,10 @@
 """Machines that nobody sells yet: at each speed of a user the chip that a search designs for it.
 
-Searches over SRAM alone and HBM (the preset `sram-or-hbm`) at three speeds, then the front of price against
-speed from each, all speeds in one `vmap`. Numbers of chips and of users are loose along a front.
+A search over SRAM alone and HBM (the preset `sram-or-hbm`), then the front of price against speed, all speeds
+in one `vmap`. Numbers of chips and of users are loose along a front.
 """
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +16,13 @@ from perfmodel.design.pose import NO_MEMORY, pose
 from perfmodel.design.presets import find_study
 from perfmodel.design.search import search
 from perfmodel.design.space import Space, read_space, shown
-from perfmodel.design.study import Study
 from perfmodel.library.technology import device
 
 PRESET = Path("sram-or-hbm")
 SPEED = "tokens_per_s_per_user"
+
+POINTS = 48
+"""Places of each front, at most: they are read between, not interpolated."""
 
 
 class Designed(NamedTuple):
@@ -36,32 +37,19 @@ class Designed(NamedTuple):
     held: float
 
 
-BEGINS = (1.0, 125.0, 150.0)
-"""Tokens/s of the searches from which fronts are traced: descents from slow machines miss fast ones."""
-
-
 @functools.cache
 def designed() -> dict[bool, list[Designed]]:
     """Fronts of machines with HBM (`True`) and of SRAM alone (`False`), the slowest first."""
     study = find_study(PRESET)[1]
-    found = [place for speed in BEGINS for place in _traced(study, speed)]
-    return {
-        hbm: sorted((one for own, one in found if own == hbm), key=lambda one: one.speed)
-        for hbm in (True, False)
-    }
-
-
-def _traced(study: Study, speed: float) -> Iterator[tuple[bool, Designed]]:
-    """Places of the fronts that begin at the best designs of at least `speed`, and whether they have HBM."""
-    limits = study.constraints.model_copy(update={SPEED: speed})
-    asked = study.model_copy(update={"constraints": limits})
-    space, problem, options = read_space(asked), pose(asked), asked.optimiser
+    space, problem = read_space(study), pose(study)
+    options = study.optimiser.model_copy(update={"points": POINTS})
     designs = search(problem, space.whole, options).designs
-    for hbm in (True, False):
-        mine = [d for d in designs if (made_of(asked, d.choice)["memory"] != NO_MEMORY) == hbm]
-        for p in trace(problem, mine, SPEED, options.points, options.starts):
-            held = _held(space, p.unit, p.figure) * hbm
-            yield hbm, Designed(p.figure, 1e-6 * objective(asked, p.value), held)
+    found: dict[bool, list[Designed]] = {True: [], False: []}
+    for p in trace(problem, designs, SPEED, space.whole, options):
+        hbm = made_of(study, p.choice)["memory"] != NO_MEMORY
+        held = _held(space, p.unit, p.figure) * hbm
+        found[hbm].append(Designed(p.figure, 1e-6 * objective(study, p.value), held))
+    return {hbm: sorted(front, key=lambda one: one.speed) for hbm, front in found.items()}
 
 
 def _held(space: Space, unit: np.ndarray, speed: float) -> float:

@@ -2,6 +2,7 @@
 its rank is.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from perfmodel.design.facts import names, within
 from perfmodel.design.families import DRAWS, Family, families, shares, under
 from perfmodel.design.pose import pose
 from perfmodel.design.problem import Problem
-from perfmodel.design.search import search
+from perfmodel.design.search import Found, search
 from perfmodel.design.space import Space, read_space, shown
 from perfmodel.design.study import Study
 from perfmodel.errors import InputError
@@ -75,9 +76,25 @@ def searched(
     found = search(problem, space.whole, study.optimiser).designs
     if not found:
         raise InputError("no design of this study keeps every limit; widen what is free.")
+    found += _left_out(study, change, found)
     known = families(study, problem, found, space.whole)
     drawn = under(problem, known, _drawn(study, problem, more or {}))[0]
     return [_winner(space, one, values) for one, values in zip(known, drawn, strict=True)]
+
+
+def _left_out(
+    study: Study, change: Callable[[Problem], Problem], found: list[Found]
+) -> list[Found]:
+    """The best designs of nodes and memories of which a search among all found none, each searched alone."""
+    known, more = {tuple(one.choice) for one in found}, []
+    for i, j in itertools.product(range(len(study.space.node)), range(len(study.space.memory))):
+        if (i, j) in known:
+            continue
+        alone = {"node": [study.space.node[i]], "memory": [study.space.memory[j]]}
+        only = study.model_copy(update={"space": study.space.model_copy(update=alone)})
+        designs = search(change(pose(only)), read_space(only).whole, only.optimiser).designs
+        more += [one._replace(choice=np.array([i, j])) for one in designs[:1]]
+    return more
 
 
 def won(found: list[Winner]) -> list[float]:

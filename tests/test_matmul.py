@@ -82,6 +82,7 @@ def test_a_split_pays_for_its_reduction():
     found = product(chip, 256, 512, 1024)
     # 8 partial sums of 256 x 512, 4 bytes out and 4 back.
     traffic = 8 * 8 * 256 * 512 / chip.shared.bandwidth
+    assert found.demand.main is not None
     start = fitted.launch + filling(chip, fitted.fill, found.demand.main)
     assert found.latency[WHOLE] == start
     expected = float(start + fitted.fixup + traffic)

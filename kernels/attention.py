@@ -150,7 +150,7 @@ def _split_decode(
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
-            vector=cut.plain * fitted.plain * numbers if plan.backend in PLAIN else None,
+            vector=cut.alone * fitted.plain * numbers if plan.backend in PLAIN else None,
             exponential=pairs,
             private=reads["private"],
             shared=feed + fresh,

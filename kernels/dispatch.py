@@ -87,7 +87,6 @@ class Cut(NamedTuple):
     - `least`: parts of one sequence's cache, at least.
     - `heads`: of one KV head that a block takes together, at most.
     - `grain`: tokens of the cache that a block takes at a time.
-    - `plain`: 1 where that code takes the numbers of the cache one by one, for one query.
     - `ways`: blocks that a core works on at once, none of them faster for being alone.
     - `unpacked`: bytes moved for each number of the cache before it is read.
     - `empty`: 1 where parts that a window hides are started too.
@@ -104,7 +103,6 @@ class Cut(NamedTuple):
     ways: Scalar
     unpacked: Scalar
     empty: Scalar
-    plain: Scalar
 
 
 MATRIX_ROWS = 16.0
@@ -129,7 +127,7 @@ TOGETHER = 64.0
 """Query heads of one KV head that a decode block takes together, at most."""
 
 PLAIN: tuple[Backend, ...] = ("xqa", "xqa_hopper", "trtllm_gen")
-"""Backends that leave heads of large groups, or without one, to plain vector code
+"""Backends that leave heads alone to plain vector code, which takes each number of the cache for one query
 (`masked_multihead_attention` of TensorRT-LLM)."""
 
 UNPACKED = 10.0
@@ -211,7 +209,7 @@ def _vector(cut: Cut, where: Scalar, tile: Scalar | float = LIGHT_TILE) -> Cut:
 def _trtllm_gen(case: Case, free: Cut) -> Cut:
     large = _one_where(case.group > 32)
     if case.framework == "trtllm":
-        return _vector(free._replace(alone=large, plain=large), large)
+        return _vector(free._replace(alone=large), large)
     short = _one_where((case.batch * case.kv_heads < case.cores / 2) & (case.context <= 256))
     passes = 1 + case.group * case.head_dim / LARGE_GROUP
     return free._replace(heads=jnp.maximum(free.heads, case.group), copies=large * short * passes)
@@ -227,8 +225,8 @@ def _xqa(case: Case, free: Cut) -> Cut:
 
 def _xqa_hopper(case: Case, free: Cut) -> Cut:
     other = _one_where((case.head_dim == 64) & (case.cache == "fp8"))
-    rows = WARPGROUP_ROWS if case.cache == "fp8" else MATRIX_ROWS
-    free = free._replace(rows=free.least * rows)
+    if case.cache == "fp8":
+        free = free._replace(rows=free.least * WARPGROUP_ROWS)
     found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
     return found._replace(copies=jnp.maximum(found.copies, other))
 
@@ -252,7 +250,6 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
         copies=apart,
         alone=apart,
         empty=1 - apart,
-        plain=apart,
     )
     return _vector(cut, apart)
 
@@ -336,7 +333,6 @@ def decode_cut(
         none + TOGETHER,
         none + TILE,
         none + 1.0,
-        none,
         none,
         none,
     )

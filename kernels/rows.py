@@ -122,14 +122,8 @@ def word_of(given: str, allowed: Sequence[str], what: str) -> str:
     raise InputError(f"{said}; {those}allowed are {', '.join(allowed)}.")
 
 
-def generation_of(given: str) -> str:
-    """The generation of a framework that a cell means; empty where it means today's."""
-    folded = {fold(word): word for word in GENERATIONS}
-    return folded.get(fold(given), "")
-
-
 def framework_of(given: str) -> str:
-    """The framework that a cell means, of whatever generation; empty for the smooth form.
+    """The framework that a cell means; empty for the smooth form.
 
     **Raises:**
 
@@ -137,9 +131,21 @@ def framework_of(given: str) -> str:
     """
     if not given.strip():
         return ""
-    word = word_of(given, [*FRAMEWORKS, *GENERATIONS, *UNMODELLED], "framework")
-    word = GENERATIONS.get(word, word)
+    word = word_of(given, [*FRAMEWORKS, *UNMODELLED], "framework")
     return word if word in FRAMEWORKS else ""
+
+
+def software_of(given: str) -> tuple[str, str]:
+    """The framework of a service, and its generation, which is empty where it is today's.
+
+    **Raises:**
+
+    - `InputError`: for an unknown one.
+    """
+    if not given.strip():
+        return "", ""
+    word = word_of(given, [*FRAMEWORKS, *GENERATIONS, *UNMODELLED], "framework")
+    return (GENERATIONS[word], word) if word in GENERATIONS else (framework_of(word), "")
 
 
 def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:

@@ -87,6 +87,7 @@ def test_how_a_word_is_spelled_does_not_matter(column: str, word: str, means: st
         ("dtype", "bf61", "unknown dtype 'bf61'; the nearest are bf16"),
         ("dtype", "", "dtype is missing; allowed are fp32"),
         ("framework", "vlm", "unknown framework 'vlm'; the nearest are vllm"),
+        ("framework", "vllm-0.5", "unknown framework 'vllm-0.5'; the nearest are vllm"),
     ],
 )
 def test_an_unknown_word_is_answered_with_the_nearest(column: str, word: str, said: str):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
-from perfmodel.kernels.rows import framework_of, generation_of, word_of
+from perfmodel.kernels.rows import software_of, word_of
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
 from perfmodel.library.files import named
@@ -59,8 +59,8 @@ def setting(
 
     - `InputError`: for a name that is not known, or a format that the chip cannot run.
     """
-    (stem, file), software = chip_file(chip), framework_of(framework)
-    generation, shape = generation_of(framework), load_model(model)
+    (stem, file), (software, generation) = chip_file(chip), software_of(framework)
+    shape = load_model(model)
     if PLAIN not in file.matrix:
         raise InputError(
             f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "

@@ -2,7 +2,6 @@
 its rank is.
 """
 
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -86,12 +85,11 @@ def _left_out(
     study: Study, change: Callable[[Problem], Problem], found: list[Found]
 ) -> list[Found]:
     """The best designs of nodes and memories of which a search among all found none, each searched alone."""
-    known, more = {tuple(one.choice) for one in found}, []
-    for i, j in itertools.product(range(len(study.space.node)), range(len(study.space.memory))):
-        if (i, j) in known:
-            continue
-        alone = {"node": [study.space.node[i]], "memory": [study.space.memory[j]]}
-        only = study.model_copy(update={"space": study.space.model_copy(update=alone)})
+    space, more = study.space, []
+    every = set(np.ndindex(len(space.node), len(space.memory)))
+    for i, j in sorted(every - {tuple(one.choice) for one in found}):
+        alone = {"node": [space.node[i]], "memory": [space.memory[j]]}
+        only = study.model_copy(update={"space": space.model_copy(update=alone)})
         designs = search(change(pose(only)), read_space(only).whole, only.optimiser).designs
         more += [one._replace(choice=np.array([i, j])) for one in designs[:1]]
     return more

@@ -1,27 +1,23 @@
 """Where the parameters of a chip start that was never measured: from the chips that were.
 
-From the chip that speaks for its architecture, if it was measured; else from all measured
-chips with the same framework and format; else with the same framework; else from the smooth forms;
-else the prior. A sibling speaks alone. Fits of other architectures speak together with the
-prior by the median of each parameter: one odd fit carries nothing over.
+From the chip that speaks for its architecture, if it was measured: alone. Else from the fits of all measured
+chips together, and the prior (`voices`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from perfmodel.calibration.calibrate import plan_of, section_of
-from perfmodel.calibration.fit import from_free, to_free
+from perfmodel.calibration.voices import first, together, voices
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.efficiency import (
     FAMILIES,
     LEFT_TO,
-    SMOOTH,
     WIDER,
     Origin,
     from_file,
@@ -64,44 +60,27 @@ def start(key: Key, sources: Collection[str], folder: Path) -> Start:
     A sibling's interval is widened; without a sibling the interval is the prior's.
     """
     file = chip_files()[key.chip]
-    prior, (family, _, _) = read_prior(file.execution, folder), section_of(key)
-    speaker = sibling(origin(key.chip, file), folder)
-    found = _speakers(key, sorted(set(sources) - {key.chip}), speaker, folder)
-    kind, sections = FAMILIES[family], [section for _, section in found]
-    chips = tuple(dict.fromkeys(chip for chip, _ in found))
-    alone = chips == (speaker,)
-    chosen = [without_box(section) if alone else section for section in sections]
-    values = [from_file(kind, prior[family] | section) for section in chosen + [{}] * (not alone)]
-    free = jnp.stack([to_free(kind(**value)) for value in values])
-    fitted = from_free(kind, jnp.median(free, axis=0))
-    if not alone:
-        return Start(fitted, prior["interval"]["low"], prior["interval"]["high"], chips)
-    return Start(fitted, sections[0]["low"] / WIDER, sections[0]["high"] * WIDER, chips)
+    prior, (family, framework, dtype) = read_prior(file.execution, folder), section_of(key)
+    tables = {
+        chip: read_fitted(folder, chip).get(family, {})
+        for chip in sorted(set(sources) - {key.chip})
+    }
+    near = {chip: table for chip, table in tables.items() if _speaks_alone(chip, key, folder)}
+    names = (framework, *LEFT_TO.get(family, ()))
+    for chip, section in first(near, [(name, (dtype,)) for name in names]):
+        own = from_file(FAMILIES[family], prior[family] | without_box(section))
+        ends = section["low"] / WIDER, section["high"] * WIDER
+        return Start(FAMILIES[family](**own), *ends, (chip,))
+    found, ends = voices(key, tables), (prior["interval"]["low"], prior["interval"]["high"])
+    chips = tuple(dict.fromkeys(voice.chip for voice in found))
+    return Start(together(key, found, prior[family]), *ends, chips)
 
 
-def _speakers(
-    key: Key, sources: Collection[str], speaker: str, folder: Path
-) -> list[tuple[str, dict[str, Any]]]:
-    """The sections that speak for a key, with their chips: of the first way that finds any."""
-    family, framework, dtype = section_of(key)
-    tables = {chip: read_fitted(folder, chip).get(family, {}) for chip in sources}
-    near = {chip: table for chip, table in tables.items() if chip == speaker}
-    ways = [
-        (near, framework, dtype),
-        *((near, other, dtype) for other in LEFT_TO.get(family, ())),
-        (tables, framework, dtype),
-        (tables, framework, None),
-        (tables, SMOOTH, dtype),
-        (tables, SMOOTH, "bf16"),
-    ]
-    return next((found for way in ways if (found := list(_of(*way)))), [])
-
-
-def _of(
-    tables: dict[str, Any], framework: str, dtype: str | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The sections of a framework in a format, or in any."""
-    for chip, table in tables.items():
-        for name, section in table.get(framework, {}).items():
-            if dtype in (None, name):
-                yield chip, section
+def _speaks_alone(chip: str, key: Key, folder: Path) -> bool:
+    """Whether a chip speaks for the key's architecture; of collectives, also one on PCIe for another."""
+    files = chip_files()
+    links = [files[name].scale_up for name in (chip, key.chip)]
+    plain = all(link and link.technology == "pcie" for link in links)
+    if plain and section_of(key)[0] == "collective":
+        return True
+    return chip == sibling(origin(key.chip, files[key.chip]), folder)

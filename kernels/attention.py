@@ -20,7 +20,9 @@ from perfmodel.kernels.prompts import (
     MASKS_WINDOWS,
     SCORES_WINDOWS,
     TILE,
+    in_16_bits,
     prompt_backend,
+    prompt_format,
     prompt_parts,
     start_share,
     tile_rows,
@@ -106,11 +108,12 @@ def _shares(
     fitted: DecodeEfficiency | PrefillEfficiency,
     useful: Values | float = 1.0,
     feed: Values | None = None,
+    rate: Values | float = 1.0,
 ) -> Resources:
-    """Shares of the peak rates: `useful` of what is multiplied, `feed` of the shared tier's."""
+    """Shares of the peak rates: `useful` of what is multiplied at `rate`, `feed` of the shared tier's."""
     exponential = fitted.exponential if isinstance(fitted, PrefillEfficiency) else as_scalar(1.0)
     return Resources(
-        matrix=fitted.sustained * useful,
+        matrix=fitted.sustained * useful * rate,
         exponential=exponential * useful,
         private=fitted.private,
         shared=fitted.feed if feed is None else feed,
@@ -141,7 +144,7 @@ def _split_decode(
         chip, plan, fitted, cache * context / seen, cache
     )
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
-    padded = PADDING.get(plan.backend, jnp.ones_like)(heads.key)
+    padded = _padding(plan.backend, heads.key)
     numbers = items * tiles * cut.grain * heads.stored * padded
     feed = numbers * look_up(plan.cache).weight
     multiplied = rows * items * tiles * cut.grain * padded
@@ -330,6 +333,7 @@ def _tiled_prefill(
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else queries / context
     start = fitted.block * start_share(backend, heads.key) + fitted.windowed * windowed
+    wide = in_16_bits(plan, heads.key)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
@@ -339,25 +343,28 @@ def _tiled_prefill(
             main=fresh * (1 - kept) + reads["main"] * (1 - kept * recent),
             far=reads["far"],
         ),
-        shares=_shares(fitted, asked / multiplied * _crowded(fitted, heads.key)),
+        shares=_shares(
+            fitted,
+            asked / multiplied * _crowded(fitted, heads.key),
+            rate=(1 - wide / 2) / _padding(backend, heads.key),
+        ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
-        latency=fitted.launch
+        latency=fitted.launch * (1 + wide / 2)
         + start * whole(all_blocks / chip.cores, plan.exact)
         + fitted.token * batch * queries
         + _append(chip, fitted, fresh, cache * queries / context, kept),
-        dtype=_multiplied_in(plan),
+        dtype=prompt_format(plan),
     )
+
+
+def _padding(backend: Backend, size: Scalar) -> Scalar:
+    """What a head size becomes on chip, over what it is."""
+    return PADDING.get(backend, jnp.ones_like)(size)
 
 
 def _crowded(fitted: DecodeEfficiency | PrefillEfficiency, key: Scalar) -> Scalar:
     """Share of the rates left where tiles of wide heads crowd the registers."""
     return fitted.crowded ** jnp.maximum((key - WIDE) / (WIDEST - WIDE), 0.0)
-
-
-def _multiplied_in(plan: Plan) -> str:
-    """Format of the products of a prompt: the weights' where the cache has it too, else bf16."""
-    matrix = plan.format.matrix
-    return matrix if look_up(plan.cache).matrix == matrix else "bf16"
 
 
 def _folds(backend: Backend, heads: Heads, queries: Scalar) -> Values:

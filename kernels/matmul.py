@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MatmulEfficiency
-from perfmodel.kernels.choices import leaves_whole
+from perfmodel.kernels.choices import leaves_whole, product_format
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
 from perfmodel.kernels.launch import crossing_time, filling, occupied
 from perfmodel.resources import Resources
@@ -87,13 +87,13 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
         + filling(chip, fitted.fill, memory["main"])
         + _fixup(chip, fitted, splits, m * n),
         choice=fitted.choice,
-        dtype=plan.format.matrix,
+        dtype=product_format(plan),
     )
 
 
 def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
     """Share of the matrix peak left by padding, by issue, and by power in work that lasts."""
-    fitted, kind = chip.efficiency.matmul, plan.format.matrix
+    fitted, kind = chip.efficiency.matmul, product_format(plan)
     peak, energy = (as_scalar(of(kind).matrix) for of in (chip.rates, chip.energies))
     drawn = fitted.draw * energy * peak / chip.headroom
     limited = 1 / soft_max([1 / fitted.sustained, drawn])

@@ -7,6 +7,8 @@ Read in their sources, and seen in their measured times:
   fills. vLLM leaves an fp8 cache on Ampere and Ada to it.
 - SGLang prompts in fp8 on Ada run its Triton kernel (`extend_attention`): no folding, tiles of 64 rows,
   and windows masked tile by tile: what a window hides is scored, and only its products are skipped.
+  It multiplies in bf16, as fresh keys and values are; only a prefix is read in the cache's format.
+- TensorRT-LLM before Hopper pads heads to a power of two, and multiplies in fp8 those of 128 and 192 alone.
 - Intel's kernels mask a window in prefill; they skip nothing.
 """
 
@@ -16,6 +18,7 @@ from perfmodel.smooth import power_of_two
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up
 
 FOLDING: dict[Backend, bool] = {
     "fa3": True,
@@ -69,6 +72,24 @@ def start_share(backend: Backend, head_dim: Scalar) -> Scalar:
     if backend != "triton":
         return jnp.ones_like(head_dim)
     return jnp.maximum(power_of_two(head_dim), 64.0) / 64.0
+
+
+IN_16_BITS: dict[Backend, tuple[float, ...]] = {"xqa": (64.0, 256.0)}
+"""Heads that a backend multiplies in 16 bits where it takes others in fp8: long prompts take as long as in
+bf16, and short ones 4 us longer, as for a third kernel beside two."""
+
+
+def prompt_format(plan: Plan) -> str:
+    """Format of a prompt's products: the weights' where the cache has it too, else bf16."""
+    matrix = plan.format.matrix
+    narrow = look_up(plan.cache).matrix == matrix and prompt_backend(plan) != "triton"
+    return matrix if narrow else "bf16"
+
+
+def in_16_bits(plan: Plan, head_dim: Scalar) -> Scalar:
+    """1 where prompts in fp8 are multiplied in 16 bits for want of a kernel, else 0."""
+    sizes = IN_16_BITS.get(prompt_backend(plan), ()) if prompt_format(plan) == "fp8" else ()
+    return sum((jnp.where(head_dim == size, 1.0, 0.0) for size in sizes), jnp.zeros_like(head_dim))
 
 
 CUTS_PROMPTS: tuple[Backend, ...] = ("fa3_padded",)

@@ -21,6 +21,7 @@ from perfmodel.kernels.prompts import (
     SCORES_WINDOWS,
     TILE,
     in_16_bits,
+    padded_share,
     prompt_backend,
     prompt_format,
     prompt_parts,
@@ -144,7 +145,7 @@ def _split_decode(
         chip, plan, fitted, cache * context / seen, cache
     )
     unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
-    padded = _padding(plan.backend, heads.key)
+    padded = PADDING.get(plan.backend, jnp.ones_like)(heads.key)
     numbers = items * tiles * cut.grain * heads.stored * padded
     feed = numbers * look_up(plan.cache).weight
     multiplied = rows * items * tiles * cut.grain * padded
@@ -346,7 +347,7 @@ def _tiled_prefill(
         shares=_shares(
             fitted,
             asked / multiplied * _crowded(fitted, heads.key),
-            rate=(1 - wide / 2) / _padding(backend, heads.key),
+            rate=(1 - wide / 2) / padded_share(backend, heads.key),
         ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
         latency=fitted.launch * (1 + wide / 2)
@@ -355,11 +356,6 @@ def _tiled_prefill(
         + _append(chip, fitted, fresh, cache * queries / context, kept),
         dtype=prompt_format(plan),
     )
-
-
-def _padding(backend: Backend, size: Scalar) -> Scalar:
-    """What a head size becomes on chip, over what it is."""
-    return PADDING.get(backend, jnp.ones_like)(size)
 
 
 def _crowded(fitted: DecodeEfficiency | PrefillEfficiency, key: Scalar) -> Scalar:

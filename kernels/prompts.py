@@ -74,6 +74,15 @@ def start_share(backend: Backend, head_dim: Scalar) -> Scalar:
     return jnp.maximum(power_of_two(head_dim), 64.0) / 64.0
 
 
+PADS_HEADS: tuple[Backend, ...] = ("xqa",)
+"""Backends that multiply heads of a prompt as of the next power of two."""
+
+
+def padded_share(backend: Backend, head_dim: Scalar) -> Scalar:
+    """What a prompt's head size becomes on chip, over what it is."""
+    return power_of_two(head_dim) / head_dim if backend in PADS_HEADS else jnp.ones_like(head_dim)
+
+
 IN_16_BITS: dict[Backend, tuple[float, ...]] = {"xqa": (64.0, 256.0)}
 """Heads that a backend multiplies in 16 bits where it takes others in fp8: long prompts take as long as in
 bf16, and short ones 4 us longer, as for a third kernel beside two."""

@@ -4,15 +4,21 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.choices import EXPERT_ROWS, expert_rows, leaves_whole, reduces_itself
+from perfmodel.kernels.choices import (
+    EXPERT_ROWS,
+    expert_rows,
+    leaves_whole,
+    product_format,
+    reduces_itself,
+)
 from perfmodel.kernels.collective import collective
 from perfmodel.kernels.dispatch import Cut, decode_cut
 from perfmodel.kernels.feed_forward import mixture
-from perfmodel.kernels.prompts import prompt_parts
+from perfmodel.kernels.prompts import in_16_bits, padded_share, prompt_format, prompt_parts
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
-from perfmodel.workload.framework import Backend, Framework, library
+from perfmodel.workload.framework import Backend, Framework, backend, library
 from perfmodel.workload.plan import Plan
 
 H100, B200, L40S = 132, 148, 142
@@ -135,6 +141,50 @@ def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
     assert share is not None and alone.tolist() == [8]
     sustained = load_chip("b200-sxm", plan).efficiency.mixture.sustained
     assert share.tolist() == pytest.approx([float(sustained) * 8 / 64], rel=1e-5)
+
+
+def prompts(framework: Framework, architecture: str) -> Plan:
+    """A plan whose weights and cache are in fp8."""
+    own = backend(framework, architecture, "fp8")
+    return Plan(weights="fp8", cache="fp8", framework=framework, backend=own)
+
+
+@pytest.mark.parametrize(
+    ("framework", "architecture", "expected"),
+    [
+        ("trtllm", "ada", "fp8"),
+        ("trtllm", "hopper", "fp8"),
+        ("sglang", "ada", "bf16"),  # Triton's, of which fresh keys are in bf16
+        ("sglang", "hopper", "fp8"),
+    ],
+)
+def test_prompts_are_multiplied_in_the_format_of_fresh_keys(framework, architecture, expected):
+    assert prompt_format(prompts(framework, architecture)) == expected
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head_dim", "wide"),
+    [("ada", 64, 1), ("ada", 128, 0), ("ada", 256, 1), ("hopper", 64, 0), ("blackwell", 256, 0)],
+)
+def test_tensorrt_llm_multiplies_some_heads_in_16_bits_on_ada(architecture, head_dim, wide):
+    assert float(in_16_bits(prompts("trtllm", architecture), as_scalar(head_dim))) == wide
+    plain = Plan(framework="trtllm", backend=backend("trtllm", architecture))
+    assert float(in_16_bits(plain, as_scalar(head_dim))) == 0
+
+
+@pytest.mark.parametrize(("architecture", "expected"), [("ada", 256 / 192), ("hopper", 1.0)])
+def test_tensorrt_llm_pads_heads_of_prompts_before_hopper(architecture, expected):
+    share = padded_share(backend("trtllm", architecture), as_scalar(192))
+    assert float(share) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "expected"),
+    [("ada", "fp8_block", "bf16"), ("ada", "fp8", "fp8"), ("hopper", "fp8_block", "fp8")],
+)
+def test_blocks_in_fp8_are_multiplied_as_bf16_on_ada(architecture, weights, expected):
+    plan = Plan(weights=weights, framework="trtllm", library=library("trtllm", architecture))
+    assert product_format(plan) == expected
 
 
 def test_triton_reads_latents_for_sixteen_heads_at_a_time():

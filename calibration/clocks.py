@@ -1,13 +1,14 @@
 """What a chip's fitted parameters become on a chip with another clock.
 
 What cores do takes cycles: to start kernels and blocks, to reduce, to append. In cycles split-K's reduction
-takes 4,300 to 4,900 on H100, B200 and L40S, whose clocks lie between 1.8 and 2.5 GHz, and TensorRT-LLM's
-start of a prompt 20,000 to 25,000. What main memory and a power limit take does not follow the clock.
+in bf16 takes 3,400 to 5,600 on A100, H100, B200 and L40S, whose clocks lie between 1.4 and 2.5 GHz, and
+TensorRT-LLM's start of a prompt in bf16 20,000 to 25,000. What main memory and a power limit take does not
+follow the clock.
 
 The energy of a product follows the square of the voltage, and that the clock: near the highest clock, by the
 alpha-power law (Sakurai and Newton, IEEE JSSC 25, 1990) with an exponent of 1.3 and a threshold of 0.35 V,
-d ln V / d ln f is 0.7 at 0.75 V and 1.0 at 1 V. At 1.8 GHz `draw` in bf16 is 2.1 to 3.1 on A100, H100, B200,
-L40S and B60; as fitted it is 1.7 to 5.9.
+d ln V / d ln f is 0.7 at 0.75 V and 1.0 at 1 V. At 1.8 GHz `draw` in bf16 is 2.1 to 3.1 in the fits of
+TensorRT-LLM, or of vLLM where it has none, on A100, H100, B200, L40S and B60; as fitted it is 1.7 to 5.9.
 """
 
 from dataclasses import Field
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.efficiency import parameters
 
-STEADY = ("fill", "onset")
+CLOCK_INDEPENDENT = ("fill", "onset")
 """Times that do not follow the clock of the cores."""
 
 SQUARED = ("draw",)
@@ -39,4 +40,4 @@ def _power(field: Field) -> int:
     """Of the clock, with which a parameter goes."""
     if field.name in SQUARED:
         return 2
-    return -1 if field.metadata["unit"] == "us" and field.name not in STEADY else 0
+    return -1 if field.metadata["unit"] == "us" and field.name not in CLOCK_INDEPENDENT else 0

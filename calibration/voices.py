@@ -1,9 +1,9 @@
 """How fits of other chips speak together for a chip that was never measured.
 
 Those with its framework and format speak; else with its framework; else the smooth forms. Fits of chips of
-its kind, which feed their matrix units alike, speak once more, and so do those of other frameworks, though
-not of what a framework adds itself. The prior is one voice. Each parameter is the weighted median at
-the chip's clock: one odd fit carries nothing over.
+its kind, which feed their matrix units alike, speak once more; and fits of other frameworks on chips of its
+kind speak once, except on how many kernels and passes a framework adds. The prior is one voice. Each
+parameter is the weighted median at the chip's clock: one odd fit carries nothing over.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import FAMILIES, SMOOTH, from_file
 from perfmodel.units import as_values
 
-READ_SHARED_MEMORY = ("hopper", "blackwell")
+READ_SHARED_MEMORY = ("hopper", "blackwell", "rubin")
 """Architectures whose matrix units read shared memory themselves (wgmma, tcgen05): a kind. Those of all
 others are fed from registers."""
 
@@ -43,13 +43,13 @@ class Voice(NamedTuple):
     section: dict[str, Any]
     clock: float
     votes: float = 1.0
-    of_framework: float = 1.0
+    framework_votes: float = 1.0
 
 
 def voices(key: Key, tables: dict[str, Sections]) -> list[Voice]:
     """The fits that speak for a key: of its framework, and of chips of its kind."""
     _, framework, _ = section_of(key)
-    formats, alike = _formats(key), {c: t for c, t in tables.items() if _kind(c) == _kind(key.chip)}
+    formats, alike = _formats(key), _alike(key, tables)
     ways = (framework, formats), (framework, ()), (SMOOTH, formats), (SMOOTH, ("bf16",))
     same = first(tables, ways)
     found = [Voice(c, s, clock_of(c), 1.0 + (c in alike), 1.0 + (c in alike)) for c, s in same]
@@ -59,15 +59,25 @@ def voices(key: Key, tables: dict[str, Sections]) -> list[Voice]:
     return found
 
 
+def _alike(key: Key, tables: dict[str, Sections]) -> dict[str, Sections]:
+    """Those of chips of a key's kind; none for collectives, which are cut for links, not for cores."""
+    if section_of(key)[0] == "collective":
+        return {}
+    own = _reads_shared_memory(key.chip)
+    return {chip: table for chip, table in tables.items() if _reads_shared_memory(chip) == own}
+
+
 def together(key: Key, found: Sequence[Voice], prior: dict[str, Any]) -> Any:
     """The weighted median of each parameter among the voices and the prior, at the chip's clock."""
     kind, clock = FAMILIES[section_of(key)[0]], clock_of(key.chip)
-    if key.chip not in PRIOR_FROM or not found:
+    if key.chip not in PRIOR_FROM or not any(voice.framework_votes for voice in found):
         between = float(np.sqrt(np.prod([clock_of(chip) for chip in PRIOR_FROM])))
         found = [*found, Voice("", {}, between)]
-    fits = [at_clock(kind(**from_file(kind, prior | v.section)), clock / v.clock) for v in found]
+    ratios = [clock / voice.clock if clock and voice.clock else 1.0 for voice in found]
+    modules = [kind(**from_file(kind, prior | voice.section)) for voice in found]
+    fits = [at_clock(module, ratio) for module, ratio in zip(modules, ratios, strict=True)]
     added = np.array([field.name in OF_A_FRAMEWORK for field in parameters(kind)])
-    votes = np.array([np.where(added, voice.of_framework, voice.votes) for voice in found])
+    votes = np.array([np.where(added, voice.framework_votes, voice.votes) for voice in found])
     free = np.array([to_free(fit) for fit in fits])
     columns = zip(free.T, votes.T, strict=True)
     return from_free(kind, as_values([weighted_median(*column) for column in columns]))
@@ -107,11 +117,11 @@ def _formats(key: Key) -> tuple[str, ...]:
     return tuple(dict.fromkeys((dtype, "bf16"))) if known else (dtype,)
 
 
-def _kind(chip: str) -> bool:
+def _reads_shared_memory(chip: str) -> bool:
     return chip_files()[chip].architecture in READ_SHARED_MEMORY
 
 
 def clock_of(chip: str) -> float:
-    """Of its datasheet, in 1/s; 1 where it has none, as nothing then follows it."""
+    """Of its datasheet, in 1/s; 0 where it has none, as nothing then follows it."""
     clock = chip_files()[chip].clock
-    return clock.si("1/s") if clock else 1.0
+    return clock.si("1/s") if clock else 0.0

@@ -334,7 +334,9 @@ def _tiled_prefill(
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else queries / context
     start = fitted.block * start_share(backend, heads.key) + fitted.windowed * windowed
-    wide = in_16_bits(plan, heads.key)
+    in_16 = in_16_bits(plan, heads.key)
+    slower = _matrix_rate(chip, "bf16") / _matrix_rate(chip, prompt_format(plan))
+    multiplied_at = 1 - in_16 * (1 - slower)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
@@ -347,15 +349,19 @@ def _tiled_prefill(
         shares=_shares(
             fitted,
             asked / multiplied * _crowded(fitted, heads.key),
-            rate=(1 - wide / 2) / padded_share(backend, heads.key),
+            rate=multiplied_at / padded_share(backend, heads.key, heads.value),
         ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
-        latency=fitted.launch * (1 + wide / 2)
+        latency=fitted.launch * (1 + in_16 / 2)
         + start * whole(all_blocks / chip.cores, plan.exact)
         + fitted.token * batch * queries
         + _append(chip, fitted, fresh, cache * queries / context, kept),
         dtype=prompt_format(plan),
     )
+
+
+def _matrix_rate(chip: Chip, kind: str) -> Scalar:
+    return as_scalar(chip.rates(kind).matrix)
 
 
 def _crowded(fitted: DecodeEfficiency | PrefillEfficiency, key: Scalar) -> Scalar:

@@ -6,8 +6,8 @@ Read in their sources, and seen in their measured times:
   also those that go to other ranks (`computeSelectedTileN`): with experts spread out, mostly padding.
 - cuBLAS on Ada leaves k whole where there is little to do, and for up to 16 rows where the columns
   give 20 tiles: seen in its times, which jump four times over.
-- Blocks in fp8 are multiplied as bf16 on Ada: the rate and the joules that fit their times were bf16's, half
-  of fp8's and twice its.
+- TensorRT-LLM multiplies blocks in fp8 as bf16 on Ada: the rate and the joules that fit their times were
+  bf16's, half of fp8's and twice its.
 - Frameworks all-reduce vectors with kernels of their own up to some size, and with NCCL beyond.
 """
 
@@ -68,8 +68,9 @@ def leaves_whole(plan: Plan, m: Scalar, n: Scalar, k: Scalar) -> Flag:
 
 
 def product_format(plan: Plan) -> str:
-    """Format in which the matrix units multiply: that of the weights, but for blocks in fp8 on Ada."""
-    as_bf16 = plan.library == "cublas_ada" and plan.weights == "fp8_block"
+    """Format in which the matrix units multiply: the weights', but for TensorRT-LLM's blocks on Ada."""
+    on_ada = plan.framework == "trtllm" and plan.library == "cublas_ada"
+    as_bf16 = on_ada and plan.weights == "fp8_block"
     return "bf16" if as_bf16 else plan.format.matrix
 
 

@@ -8,7 +8,8 @@ Read in their sources, and seen in their measured times:
 - SGLang prompts in fp8 on Ada run its Triton kernel (`extend_attention`): no folding, tiles of 64 rows,
   and windows masked tile by tile: what a window hides is scored, and only its products are skipped.
   It multiplies in bf16, as fresh keys and values are; only a prefix is read in the cache's format.
-- TensorRT-LLM before Hopper pads heads to a power of two, and multiplies in fp8 those of 128 and 192 alone.
+- TensorRT-LLM's kernels for matrix units that registers feed pad heads to a power of two, and multiply fp8
+  heads of 64 and 256 in 16 bits (of 128 and 192 in fp8; others were not measured).
 - Intel's kernels mask a window in prefill; they skip nothing.
 """
 
@@ -78,9 +79,11 @@ PADS_HEADS: tuple[Backend, ...] = ("xqa",)
 """Backends that multiply heads of a prompt as of the next power of two."""
 
 
-def padded_share(backend: Backend, head_dim: Scalar) -> Scalar:
-    """What a prompt's head size becomes on chip, over what it is."""
-    return power_of_two(head_dim) / head_dim if backend in PADS_HEADS else jnp.ones_like(head_dim)
+def padded_share(backend: Backend, key: Scalar, value: Scalar) -> Scalar:
+    """What the heads of a prompt's keys and values become on chip, over what they are."""
+    if backend not in PADS_HEADS:
+        return jnp.ones_like(key)
+    return (power_of_two(key) + power_of_two(value)) / (key + value)
 
 
 IN_16_BITS: dict[Backend, tuple[float, ...]] = {"xqa": (64.0, 256.0)}

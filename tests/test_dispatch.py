@@ -174,7 +174,7 @@ def test_tensorrt_llm_multiplies_some_heads_in_16_bits_on_ada(architecture, head
 
 @pytest.mark.parametrize(("architecture", "expected"), [("ada", 256 / 192), ("hopper", 1.0)])
 def test_tensorrt_llm_pads_heads_of_prompts_before_hopper(architecture, expected):
-    share = padded_share(backend("trtllm", architecture), as_scalar(192))
+    share = padded_share(backend("trtllm", architecture), as_scalar(192), as_scalar(192))
     assert float(share) == pytest.approx(expected)
 
 

@@ -25,7 +25,7 @@ def tables(family: str, chips: tuple[str, ...] = MEASURED) -> dict:
 
 def votes(of: Key, family: str) -> set[tuple[str, float, float]]:
     others = tuple(chip for chip in MEASURED if chip != of.chip)
-    return {(v.chip, v.votes, v.of_framework) for v in voices(of, tables(family, others))}
+    return {(v.chip, v.votes, v.framework_votes) for v in voices(of, tables(family, others))}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 
 from perfmodel.calibration.calibrate import plan_of, section_of
-from perfmodel.calibration.voices import first, together, voices
+from perfmodel.calibration.voices import nearest_fits, together, voices
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files, load_chip, origin
@@ -67,7 +67,7 @@ def start(key: Key, sources: Collection[str], folder: Path) -> Start:
     }
     near = {chip: table for chip, table in tables.items() if _speaks_alone(chip, key, folder)}
     names = (framework, *LEFT_TO.get(family, ()))
-    for chip, section in first(near, [(name, (dtype,)) for name in names]):
+    for chip, section in nearest_fits(near, [(name, (dtype,)) for name in names]):
         own = from_file(FAMILIES[family], prior[family] | without_box(section))
         ends = section["low"] / WIDER, section["high"] * WIDER
         return Start(FAMILIES[family](**own), *ends, (chip,))

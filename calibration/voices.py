@@ -32,8 +32,8 @@ OF_A_FRAMEWORK = ("launch", "quantise", "copy", "rotate", "append", "token", "se
 PRIOR_FROM = ("h100-sxm", "a100-sxm-80gb")
 """Chips that the prior was made from: left out, they do not hear it. Its clock is their geometric mean."""
 
-Sections = dict[str, dict[str, dict[str, Any]]]
-"""Of one family of a chip: by framework, then by format."""
+Fits = dict[str, dict[str, dict[str, Any]]]
+"""The sections of one family of a chip: by framework, then by format."""
 
 
 class Voice(NamedTuple):
@@ -46,20 +46,20 @@ class Voice(NamedTuple):
     framework_votes: float = 1.0
 
 
-def voices(key: Key, tables: dict[str, Sections]) -> list[Voice]:
+def voices(key: Key, tables: dict[str, Fits]) -> list[Voice]:
     """The fits that speak for a key: of its framework, and of chips of its kind."""
     _, framework, _ = section_of(key)
     formats, alike = _formats(key), _alike(key, tables)
     ways = (framework, formats), (framework, ()), (SMOOTH, formats), (SMOOTH, ("bf16",))
-    same = first(tables, ways)
+    same = nearest_fits(tables, ways)
     found = [Voice(c, s, clock_of(c), 1.0 + (c in alike), 1.0 + (c in alike)) for c, s in same]
-    others = {name: None for table in alike.values() for name in table}.keys() - {framework, SMOOTH}
+    others = {name for table in alike.values() for name in table} - {framework, SMOOTH}
     for name in sorted(others):
-        found += [Voice(c, s, clock_of(c), 1.0, 0.0) for c, s in sections(alike, name, formats)]
+        found += [Voice(c, s, clock_of(c), 1.0, 0.0) for c, s in fits_of(alike, name, formats)]
     return found
 
 
-def _alike(key: Key, tables: dict[str, Sections]) -> dict[str, Sections]:
+def _alike(key: Key, tables: dict[str, Fits]) -> dict[str, Fits]:
     """Those of chips of a key's kind; none for collectives, which are cut for links, not for cores."""
     if section_of(key)[0] == "collective":
         return {}
@@ -91,15 +91,15 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.interp(weights.sum() / 2, middles, values[order]))
 
 
-def first(
-    tables: dict[str, Sections], ways: Sequence[tuple[str, tuple[str, ...]]]
+def nearest_fits(
+    tables: dict[str, Fits], ways: Sequence[tuple[str, tuple[str, ...]]]
 ) -> list[tuple[str, dict[str, Any]]]:
     """The sections, with their chips, of the first framework and formats that any chip has."""
-    return next(filter(None, (list(sections(tables, *way)) for way in ways)), [])
+    return next(filter(None, (list(fits_of(tables, *way)) for way in ways)), [])
 
 
-def sections(
-    tables: dict[str, Sections], framework: str, formats: tuple[str, ...]
+def fits_of(
+    tables: dict[str, Fits], framework: str, formats: tuple[str, ...]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The sections of a framework in some formats, or in any where none is given, with their chips."""
     for chip, table in tables.items():

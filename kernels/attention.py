@@ -25,6 +25,7 @@ from perfmodel.kernels.prompts import (
     prompt_backend,
     prompt_format,
     prompt_parts,
+    sizes_in_16_bits,
     start_share,
     tile_rows,
 )
@@ -334,9 +335,6 @@ def _tiled_prefill(
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else queries / context
     start = fitted.block * start_share(backend, heads.key) + fitted.windowed * windowed
-    in_16 = in_16_bits(plan, heads.key)
-    slower = _matrix_rate(chip, "bf16") / _matrix_rate(chip, prompt_format(plan))
-    multiplied_at = 1 - in_16 * (1 - slower)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
@@ -349,10 +347,11 @@ def _tiled_prefill(
         shares=_shares(
             fitted,
             asked / multiplied * _crowded(fitted, heads.key),
-            rate=multiplied_at / padded_share(backend, heads.key, heads.value),
+            rate=_prompt_rate(chip, plan, heads.key)
+            / padded_share(backend, heads.key, heads.value),
         ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
-        latency=fitted.launch * (1 + in_16 / 2)
+        latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
         + start * whole(all_blocks / chip.cores, plan.exact)
         + fitted.token * batch * queries
         + _append(chip, fitted, fresh, cache * queries / context, kept),
@@ -360,8 +359,12 @@ def _tiled_prefill(
     )
 
 
-def _matrix_rate(chip: Chip, kind: str) -> Scalar:
-    return as_scalar(chip.rates(kind).matrix)
+def _prompt_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
+    """Share of the peak of a prompt's format at which heads are multiplied: bf16's where it is in 16 bits."""
+    if not sizes_in_16_bits(plan):
+        return jnp.ones_like(key)
+    bf16, peak = (as_scalar(chip.rates(kind).matrix) for kind in ("bf16", prompt_format(plan)))
+    return 1 - in_16_bits(plan, key) * (1 - bf16 / peak)
 
 
 def _crowded(fitted: DecodeEfficiency | PrefillEfficiency, key: Scalar) -> Scalar:

@@ -98,10 +98,15 @@ def prompt_format(plan: Plan) -> str:
     return matrix if narrow else "bf16"
 
 
+def sizes_in_16_bits(plan: Plan) -> tuple[float, ...]:
+    """Head sizes whose prompts in fp8 are multiplied in 16 bits for want of a kernel."""
+    return IN_16_BITS.get(prompt_backend(plan), ()) if prompt_format(plan) == "fp8" else ()
+
+
 def in_16_bits(plan: Plan, head_dim: Scalar) -> Scalar:
-    """1 where prompts in fp8 are multiplied in 16 bits for want of a kernel, else 0."""
-    sizes = IN_16_BITS.get(prompt_backend(plan), ()) if prompt_format(plan) == "fp8" else ()
-    return sum((jnp.where(head_dim == size, 1.0, 0.0) for size in sizes), jnp.zeros_like(head_dim))
+    """1 for heads of these sizes, else 0."""
+    found = (jnp.where(head_dim == size, 1.0, 0.0) for size in sizes_in_16_bits(plan))
+    return sum(found, jnp.zeros_like(head_dim))
 
 
 CUTS_PROMPTS: tuple[Backend, ...] = ("fa3_padded",)

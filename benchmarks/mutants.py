@@ -1,0 +1,276 @@
+"""Which changes of the code no test sees: `python -m benchmarks.mutants --json OUT.json`.
+
+One operator or one number of kernels, roofline, inference or design is changed at a time, in a copy of
+the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample;
+a mutant that passes both survives. Mutants that compute the same are named with a reason in
+`equivalent_mutants.toml` and do not count. Needs the group `mutants`: `uv sync --all-extras --group mutants`.
+"""
+
+import argparse
+import ast
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import Any, NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+
+from perfmodel.files import write_whole
+
+ROOT = Path(__file__).parents[1]
+PLACES = (
+    "kernels/*.py",
+    "perfmodel/roofline.py",
+    "perfmodel/inference/*.py",
+    "perfmodel/design/*.py",
+)
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
+
+SWAPS = {
+    "Binary": (
+        "Add_Sub",
+        "Sub_Add",
+        "Mul_Div",
+        "Div_Mul",
+        "Pow_Mul",
+        "BitAnd_BitOr",
+        "BitOr_BitAnd",
+    ),
+    "Comparison": (
+        "Lt_LtE",
+        "LtE_Lt",
+        "Gt_GtE",
+        "GtE_Gt",
+        "Lt_Gt",
+        "Gt_Lt",
+        "Eq_NotEq",
+        "NotEq_Eq",
+    ),
+    "Unary": ("Delete_USub", "Delete_Not", "Delete_Invert"),
+}
+OPERATORS = (
+    *(f"core/Replace{kind}Operator_{swap}" for kind, swaps in SWAPS.items() for swap in swaps),
+    *(f"core/{name}" for name in ("NumberReplacer", "ReplaceAndWithOr", "ReplaceOrWithAnd")),
+    *(f"core/{name}" for name in ("ReplaceTrueWithFalse", "ReplaceFalseWithTrue")),
+)
+"""Changes that still run: a shift of floats or a text for a number would fail by itself."""
+
+ALLOWED = 0.05
+"""Share of mutants that may survive."""
+
+LONGEST = 900
+"""Seconds that the tests of a mutant may take; one that takes longer is killed by that."""
+
+
+Span = tuple[tuple[int, int], tuple[int, int]]
+"""First line and column of a piece of code, and the end."""
+
+
+class Mutant(NamedTuple):
+    """One change: of which file and line, by which operator at which of its places."""
+
+    path: str
+    line: int
+    operator: str
+    occurrence: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}:{self.line} {self.operator.removeprefix('core/')} {self.occurrence}"
+
+    def code(self) -> str:
+        """The file with the change."""
+        operator = get_operator(self.operator)()
+        found = mutate_code((ROOT / self.path).read_text(), operator, self.occurrence)
+        assert found is not None, self.name
+        return found
+
+    def lines(self) -> tuple[str, str]:
+        """The line before and after."""
+        before, after = (ROOT / self.path).read_text().splitlines(), self.code().splitlines()
+        return before[self.line - 1].strip(), after[self.line - 1].strip()
+
+
+def mutants_of(path: Path) -> Iterator[Mutant]:
+    """Every change of a file that is not in an annotation or an error's text."""
+    text = path.read_text()
+    tree, left_out = get_ast(text), _without_effect(text)
+    for name in OPERATORS:
+        operator = get_operator(name)()
+        places = [at for node in ast_nodes(tree) for at, _ in operator.mutation_positions(node)]
+        for occurrence, at in enumerate(places):
+            if not any(start <= at < end for start, end in left_out):
+                yield Mutant(str(path.relative_to(ROOT)), at[0], name, occurrence)
+
+
+def changes(mutant: Mutant) -> bool:
+    """Whether the code says something else: 1e36 + 1 is 1e36."""
+    before, after = (ROOT / mutant.path).read_text(), mutant.code()
+    return ast.dump(ast.parse(before)) != ast.dump(ast.parse(after))
+
+
+def _without_effect(text: str) -> list[Span]:
+    """Where annotations, raised errors, assertions and imports stand."""
+    kinds = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert)
+    nodes: list[Any] = []
+    for node in ast.walk(ast.parse(text)):
+        noted = (getattr(node, "annotation", None), getattr(node, "returns", None))
+        nodes += [node] if isinstance(node, kinds) else [one for one in noted if one]
+    return [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in nodes]
+
+
+def drawn(count: int, seed: int, only: str) -> list[Mutant]:
+    """Mutants drawn from all lines alike, then from the changes of a line."""
+    paths = sorted(path for place in PLACES for path in ROOT.glob(place) if only in str(path))
+    lines: dict[tuple[str, int], list[Mutant]] = {}
+    for mutant in (one for path in paths for one in mutants_of(path)):
+        lines.setdefault((mutant.path, mutant.line), []).append(mutant)
+    pick = random.Random(seed)
+    places = pick.sample(sorted(lines), min(count, len(lines)))
+    found = [pick.choice(lines[place]) for place in places]
+    return [mutant for mutant in found if changes(mutant)]
+
+
+def tests_of(path: str) -> list[str]:
+    """Test files that import a module, its namesake first; where there are none, those of its importers."""
+    tests = sorted((ROOT / "tests").glob("test_*.py"))
+    code = [path for place in PLACES for path in ROOT.glob(place)]
+    found = _importing(path, tests)
+    if not found:
+        users = _importing(path, code)
+        found = list(dict.fromkeys(test for user in users for test in _importing(user, tests)))
+    stem = Path(path).stem
+    return sorted(found, key=lambda test: (Path(test).stem != f"test_{stem}", test))
+
+
+def _importing(path: str, files: Sequence[Path]) -> list[str]:
+    module = ".".join(Path(path).with_suffix("").parts)
+    package, _, stem = (
+        module if module.startswith("perfmodel") else f"perfmodel.{module}"
+    ).rpartition(".")
+    words = rf"(from|import) {package}\.{stem}\b|from {package} import [^\n]*\b{stem}\b"
+    return [str(file.relative_to(ROOT)) for file in files if re.search(words, file.read_text())]
+
+
+def killer(mutant: Mutant, copy: Path) -> str:
+    """What ends a mutant, or nothing where it survives."""
+    home = copy / mutant.path
+    before = home.read_text()
+    home.write_text(mutant.code())
+    try:
+        return next(
+            (said for command in commands(mutant.path) if (said := _run(command, copy))), ""
+        )
+    finally:
+        home.write_text(before)
+
+
+def commands(path: str) -> list[list[str]]:
+    """The tests of a module, then the golden sample."""
+    tests = tests_of(path)
+    pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
+    return [*([pytest] if tests else []), ["benchmarks.golden", "sample"]]
+
+
+def _run(command: list[str], copy: Path) -> str:
+    """What a command says of its failure, or nothing."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
+    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    env = os.environ | cache | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    whole = [sys.executable, "-m", *command]
+    try:
+        done = subprocess.run(
+            whole, cwd=copy, env=env, capture_output=True, text=True, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        return f"{command[0]}: longer than {LONGEST} s"
+    said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return (
+        (said[0][:160] if said else f"{command[0]} exits {done.returncode}")
+        if done.returncode
+        else ""
+    )
+
+
+def equivalent() -> dict[tuple[str, str], str]:
+    """Mutants that compute the same: file and changed line, and the reason."""
+    if not EQUIVALENT.exists():
+        return {}
+    return {
+        (one["path"], one["line"]): one["reason"]
+        for one in tomllib.loads(EQUIVALENT.read_text())["mutant"]
+    }
+
+
+def copies(count: int, folder: Path) -> list[Path]:
+    """Copies of what git tracks, for mutants to live in."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    places = [folder / f"copy{i}" for i in range(count)]
+    for place in places:
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).exists():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, place / name, follow_symlinks=False)
+    return places
+
+
+def tried(mutants: Sequence[Mutant], jobs: int, out: Path, done: dict[str, Any]) -> dict[str, Any]:
+    """What became of each mutant, written as it goes."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        free: Queue[Path] = Queue()
+        for place in copies(jobs, Path(folder)):
+            free.put(place)
+
+        def one(mutant: Mutant) -> tuple[Mutant, str]:
+            place = free.get()
+            try:
+                return mutant, killer(mutant, place)
+            finally:
+                free.put(place)
+
+        for mutant, said in pool.map(one, [m for m in mutants if m.name not in done]):
+            before, after = mutant.lines()
+            done[mutant.name] = {"before": before, "after": after, "killed_by": said}
+            write_whole(out, json.dumps({"mutants": done}, indent=1).encode())
+            print(f"{mutant.name}: {said or f'SURVIVES  {before}  ->  {after}'}", flush=True)
+    return done
+
+
+def main() -> None:
+    """Draw, try, and say who survives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--json", type=Path, required=True, help="file to write; what it holds is kept"
+    )
+    parser.add_argument("--count", type=int, default=60, help="how many mutants")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--only", default="", help="part of the path of files to change")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
+    asked = parser.parse_args()
+    done = json.loads(asked.json.read_text())["mutants"] if asked.json.exists() else {}
+    mutants = drawn(asked.count, asked.seed, asked.only)
+    found, same = tried(mutants, asked.jobs, asked.json, done), equivalent()
+    counted = [m for m in mutants if (m.path, m.lines()[1]) not in same]
+    alive = [m for m in counted if not found[m.name]["killed_by"]]
+    share = len(alive) / max(len(counted), 1)
+    print(f"{len(alive)} of {len(counted)} survive ({100 * share:.0f} %; at most {100 * ALLOWED:.0f}); "
+          f"{len(mutants) - len(counted)} compute the same.")  # fmt: skip
+    sys.exit(share > ALLOWED)
+
+
+if __name__ == "__main__":
+    main()

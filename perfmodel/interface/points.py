@@ -131,7 +131,7 @@ def schema_of(grid: Grid) -> pa.Schema:
     ranks = dict.fromkeys((name for name in grid.outer if name in WHOLE), pa.float64())
     found = {name: (words | ranks)[name] for name in grid.outer} | numbers
     found |= {name: pa.float64() for name in PLAN if name not in found}
-    found |= dict.fromkeys(OUTPUTS, pa.float32())
+    found |= dict.fromkeys(OUTPUTS, pa.from_numpy_dtype(as_scalar(0.0).dtype))
     return pa.schema(found | {"fits": pa.bool_(), "bound": pa.string(), "error": pa.string()})
 
 

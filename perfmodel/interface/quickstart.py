@@ -24,9 +24,10 @@ from perfmodel.design.study import (
 )
 from perfmodel.errors import InputError
 from perfmodel.inference.step import Cost
+from perfmodel.interface.columns import Values, as_cells, is_empty
 from perfmodel.interface.explain import step_cost
 from perfmodel.interface.plots import breakdown, floorplans, roofline, save
-from perfmodel.interface.serving import PLAN, predict_cells
+from perfmodel.interface.serving import PLAN, predict_values
 from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import FITTED
 from perfmodel.resources import NAMES as RESOURCES
@@ -95,13 +96,14 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
     """
     out.mkdir(parents=True, exist_ok=True)
     progress(0, STEPS, "serving")
-    rows, cells = _serve()
+    found = predict_machines()
+    rows = [_machine_row(*case, found, i) for i, case in enumerate(CASES)]
     steps = []
     for i, machine in enumerate(MACHINES):
         progress(1 + i, STEPS, f"kernels of {machine.name}")
-        steps.append(step_cost(machine.cells | COMMON | _plan(cells, 2 * i), FITTED).cost)
+        steps.append(step_cost(machine.cells | COMMON | _plan(found, 2 * i), FITTED).cost)
     progress(5, STEPS, "searching")
-    chips = _search()
+    chips = search_chips()
     progress(7, STEPS, "drawing")
     pictures = _draw(out, steps, chips)
     designs = (
@@ -122,38 +124,38 @@ def as_dict(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _serve() -> tuple[list[tuple[str, ...]], dict[str, list[str]]]:
-    """Every machine with every batch."""
-    cases = [(machine, batch) for machine in MACHINES for batch in BATCHES]
+CASES = [(machine, batch) for machine in MACHINES for batch in BATCHES]
+"""Every machine with every batch."""
+
+
+def predict_machines() -> Values:
+    """Predicted columns of `CASES`."""
     names = {name for machine in MACHINES for name in machine.cells}
-    cells = {name: [machine.cells.get(name, "") for machine, _ in cases] for name in names}
-    cells |= {name: [value] * len(cases) for name, value in COMMON.items()}
-    cells["concurrency"] = [batch for _, batch in cases]
-    found = predict_cells(cells, len(cases), FITTED)
-    return [
-        _machine_row(machine.name, batch, found, i) for i, (machine, batch) in enumerate(cases)
-    ], found
+    cells = {name: [machine.cells.get(name, "") for machine, _ in CASES] for name in names}
+    cells |= {name: [value] * len(CASES) for name, value in COMMON.items()}
+    cells["concurrency"] = [batch for _, batch in CASES]
+    return predict_values(cells, len(CASES), FITTED)
 
 
-def _machine_row(name: str, batch: str, found: dict[str, list[str]], i: int) -> tuple[str, ...]:
+def _machine_row(machine: Machine, batch: str, found: Values, i: int) -> tuple[str, ...]:
     slow, fast = (1e3 / float(found[f"tpot_ms_{end}"][i]) for end in ("high", "low"))
-    numbers = {column: found[column][i] for column in found}
-    price, joules = numbers["usd_per_million_output_tokens"], numbers["joules_per_output_token"]
-    room = float(numbers["sequences"] or batch)
+    values = {column: found[column][i] for column in found}
+    price, joules = values["usd_per_million_output_tokens"], values["joules_per_output_token"]
+    room = float(batch if is_empty(values["sequences"]) else values["sequences"])
     return (
-        name,
+        machine.name,
         batch if room >= float(batch) else f"{batch}, {room:,.0f} at once",
-        f"{float(numbers['output_tokens_per_s_per_user']):,.0f}",
+        f"{float(values['output_tokens_per_s_per_user']):,.0f}",
         f"{slow:,.0f} to {fast:,.0f}",
-        f"{float(numbers['tpot_ms']):.2f}",
-        numbers["bound"] if numbers["fits"] == "true" else "does not fit",
-        f"{float(price):,.2f}" if price else "not known",
-        f"{float(joules):,.2f}" if joules else "not known",
+        f"{float(values['tpot_ms']):.2f}",
+        str(values["bound"]) if values["fits"] == "true" else "does not fit",
+        "not known" if is_empty(price) else f"{float(price):,.2f}",
+        "not known" if is_empty(joules) else f"{float(joules):,.2f}",
     )
 
 
-def _plan(found: dict[str, list[str]], place: int) -> dict[str, str]:
-    return {name: found[name][place] for name in PLAN}
+def _plan(found: Values, place: int) -> dict[str, str]:
+    return {name: as_cells(found[name])[place] for name in PLAN}
 
 
 class Goal(NamedTuple):
@@ -184,7 +186,7 @@ def _study(goal: Goal) -> Study:
     )
 
 
-def _search() -> list[Design]:
+def search_chips() -> list[Design]:
     """Both chips; both goals are one problem with other weights, compiled once."""
     studies = [_study(goal) for goal in GOALS]
     return [_found(study) for study in studies]

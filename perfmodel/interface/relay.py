@@ -14,10 +14,10 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.rows import number
-from perfmodel.interface.kernels import as_text
+from perfmodel.interface.columns import Value, Values, is_empty
 
 Cells = dict[str, list[str]]
-Predict = Callable[[Cells, int, Path], Cells]
+Predict = Callable[[Cells, int, Path], Values]
 
 OWN = ("model", "chip", "n_chips", "precision", "kv_precision", "tp", "pp", "ep", "dp", "framework")
 SHARE = "boss_share"
@@ -43,7 +43,7 @@ def asked(cells: Cells) -> list[int]:
     return [i for i, name in enumerate(cells.get("boss_model", [])) if name.strip()]
 
 
-def relayed(cells: Cells, places: Sequence[int], calibration: Path, predict: Predict) -> Cells:
+def relayed(cells: Cells, places: Sequence[int], calibration: Path, predict: Predict) -> Values:
     """What rows with a worker and a boss come to; `places` are theirs."""
     rows = [{name: column[i] for name, column in cells.items()} for i in places]
     errors, shares = ["" for _ in rows], np.full(len(rows), 0.5)
@@ -52,7 +52,7 @@ def relayed(cells: Cells, places: Sequence[int], calibration: Path, predict: Pre
             _check(row)
         except InputError as wrong:
             errors[i] = str(wrong)
-    found: list[dict[str, str]] = [{} for _ in rows]
+    found: list[dict[str, Value]] = [{} for _ in rows]
     good = [i for i, error in enumerate(errors) if not error]
     for _ in range(ROUNDS if good else 0):
         pairs = [_pair(rows[i], float(shares[i])) for i in good]
@@ -60,7 +60,7 @@ def relayed(cells: Cells, places: Sequence[int], calibration: Path, predict: Pre
         for i, worker, boss in zip(good, *sides, strict=True):
             found[i], shares[i] = _joined(rows[i], worker, boss, float(shares[i]))
     names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
-    columns = {name: [one.get(name, "") for one in found] for name in names}
+    columns: Values = {name: [one.get(name, "") for one in found] for name in names}
     columns["error"] = [
         error or one.get("error", "") for error, one in zip(errors, found, strict=True)
     ]
@@ -96,7 +96,7 @@ def _pair(row: dict[str, str], with_worker: float) -> tuple[dict[str, str], dict
 
 def _predicted(
     rows: list[dict[str, str]], calibration: Path, predict: Predict
-) -> list[dict[str, str]]:
+) -> list[dict[str, Value]]:
     names = {name for row in rows for name in row}
     cells = {name: [row.get(name, "") for row in rows] for name in names}
     found = predict(cells, len(rows), calibration)
@@ -104,48 +104,44 @@ def _predicted(
 
 
 def _joined(
-    row: dict[str, str], worker: dict[str, str], boss: dict[str, str], before: float
-) -> tuple[dict[str, str], float]:
-    """The cells of both together, and the share of users that are with the worker."""
+    row: dict[str, str], worker: dict[str, Value], boss: dict[str, Value], before: float
+) -> tuple[dict[str, Value], float]:
+    """The values of both together, and the share of users that are with the worker."""
     for name, side in (("worker", worker), ("boss", boss)):
         if side["error"]:
             return {"error": f"{name}: {side['error']}", "fits": side["fits"]}, before
     output, users, share = float(row["osl"]), float(row["concurrency"]), float(row[SHARE])
     parts = ((1 - share) * output, share * output)
-    cells: dict[str, str] = {"fits": "true", "bound": worker["bound"], "error": ""}
+    cells: dict[str, Value] = {"fits": "true", "bound": worker["bound"], "error": ""}
     for end in ("", "_low", "_high"):
         times = [
             _seconds(side, tokens, end) for side, tokens in zip((worker, boss), parts, strict=True)
         ]
         first = float(worker[f"ttft_ms{end}"])
         cells[f"ttft_ms{end}"] = worker[f"ttft_ms{end}"]
-        cells[f"tpot_ms{end}"] = _text((sum(times) * 1e3 - first) / max(output - 1, 1e-9))
+        cells[f"tpot_ms{end}"] = (sum(times) * 1e3 - first) / max(output - 1, 1e-9)
     both = [_seconds(side, tokens, "") for side, tokens in zip((worker, boss), parts, strict=True)]
     total, chips = sum(both), float(worker["n_chips"]) + float(boss["n_chips"])
     if both[1] > both[0]:
         cells["bound"] = boss["bound"]
     rate = users * output / total
     cells |= {
-        "n_chips": _text(chips),
+        "n_chips": chips,
         "concurrency": row["concurrency"],
-        "tpot_with_first_ms": _text(total / output * 1e3),
-        "output_tokens_per_s_per_user": _text(1e3 / float(cells["tpot_ms"])),
-        "output_tokens_per_s_per_chip": _text(rate / chips),
-        "total_tokens_per_s": _text(rate * (1 + float(row["isl"]) / output)),
-        "sequences": _text(float(worker["sequences"]) + float(boss["sequences"])),
+        "tpot_with_first_ms": total / output * 1e3,
+        "output_tokens_per_s_per_user": 1e3 / float(cells["tpot_ms"]),
+        "output_tokens_per_s_per_chip": rate / chips,
+        "total_tokens_per_s": rate * (1 + float(row["isl"]) / output),
+        "sequences": float(worker["sequences"]) + float(boss["sequences"]),
     }
     for name in BY_TOKENS:
-        own, other = (float(side[name] or "nan") for side in (worker, boss))
-        mean = (1 - share) * own + share * other
-        cells[name] = _text(mean)
+        sides = (side[name] for side in (worker, boss))
+        own, other = (np.nan if is_empty(one) else float(one) for one in sides)
+        cells[name] = (1 - share) * own + share * other
     return cells, both[0] / total
 
 
-def _seconds(side: dict[str, str], tokens: float, end: str) -> float:
+def _seconds(side: dict[str, Value], tokens: float, end: str) -> float:
     """From asking a model to its last token."""
     later = max(tokens - 1, 0.0) * float(side[f"tpot_ms{end}"])
     return (float(side[f"ttft_ms{end}"]) + later) / 1e3
-
-
-def _text(value: float) -> str:
-    return as_text(np.array([value]))[0]

@@ -24,7 +24,8 @@ from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.setting import Setting, row_name
 from perfmodel.inference.splits import Split
 from perfmodel.interface import relay
-from perfmodel.interface.kernels import OVERFLOW, as_text
+from perfmodel.interface.columns import Value, Values, as_cells, chosen_or_given
+from perfmodel.interface.kernels import OVERFLOW
 from perfmodel.interface.wall import joules_at_wall
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import ServingIntervals
@@ -65,16 +66,27 @@ def predict_cells(
     calibration: Path,
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> dict[str, list[str]]:
-    """The columns that a prediction adds to a table of `count` rows."""
+    """The columns that a prediction adds to a table of `count` rows, as text."""
+    columns = predict_values(cells, count, calibration, progress)
+    return {name: as_cells(column) for name, column in columns.items()}
+
+
+def predict_values(
+    cells: dict[str, list[str]],
+    count: int,
+    calibration: Path,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Values:
+    """The columns that a prediction adds to a table of `count` rows, as numbers and words."""
     places = relay.asked(cells)
     if not places:
-        return _predict_cells(cells, count, calibration, progress)
+        return _predict_values(cells, count, calibration, progress)
     rest = [i for i in range(count) if i not in set(places)]
-    parts = [relay.relayed(cells, places, calibration, _predict_cells)]
+    parts = [relay.relayed(cells, places, calibration, _predict_values)]
     kept = {name: [column[i] for i in rest] for name, column in cells.items()}
-    parts.append(_predict_cells(kept, len(rest), calibration, progress))
+    parts.append(_predict_values(kept, len(rest), calibration, progress))
     order = np.argsort([*places, *rest])
-    columns = {}
+    columns: Values = {}
     for name in dict.fromkeys((*parts[1], *parts[0])):
         own = name in (*OUTPUTS, "error")
         given = [""] * count if own else cells.get(name, [""] * count)
@@ -83,16 +95,16 @@ def predict_cells(
             for part, n in zip(parts, map(len, (places, rest)), strict=True)
         ]
         joined = [(both[0] + both[1])[i] for i in order]
-        columns[name] = [new or old for new, old in zip(joined, given, strict=True)]
+        columns[name] = chosen_or_given(joined, given)
     return columns
 
 
-def _predict_cells(
+def _predict_values(
     cells: dict[str, list[str]],
     count: int,
     calibration: Path,
     progress: Callable[[int, int], None] = lambda done, all: None,
-) -> dict[str, list[str]]:
+) -> Values:
     """The same for rows without a boss."""
     errors = [""] * count
     alike: dict = {}
@@ -105,22 +117,22 @@ def _predict_cells(
             errors[place] = str(wrong)
             continue
         alike.setdefault(case.form, []).append(case)
-    results: list[dict[str, str]] = [{} for _ in range(count)]
+    results: list[dict[str, Value]] = [{} for _ in range(count)]
     for done, cases in enumerate(alike.values()):
         progress(done, len(alike))
         if done % FORMS == FORMS - 1:
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
         for case, result in zip(cases, _outcomes(cases), strict=True):
             results[case.place] = result
-            errors[case.place] = result.pop("error")
+            errors[case.place] = str(result.pop("error"))
     progress(len(alike), len(alike))
     own = dict.fromkeys(name for result in results for name in result)
     names = list(dict.fromkeys([*PLAN, *OUTPUTS, *own]))
-    columns = {name: [result.get(name, "") for result in results] for name in names}
+    columns: Values = {name: [result.get(name, "") for result in results] for name in names}
     for name in {*PLAN, *own} - {*OUTPUTS}:
-        given = cells.get(name, [""] * count)
-        columns[name] = [chosen or cell for chosen, cell in zip(columns[name], given, strict=True)]
-    return columns | {"error": errors}
+        columns[name] = chosen_or_given(columns[name], cells.get(name, [""] * count))
+    columns["error"] = [*errors]
+    return columns
 
 
 OUTPUTS = (
@@ -156,12 +168,12 @@ def _case(place: int, row: dict[str, str], calibration: Path) -> Case | Pair:
     return (pair_of if apart else case_of)(place, row, calibration)
 
 
-def _outcomes(cases: list[Any]) -> list[dict[str, str]]:
+def _outcomes(cases: list[Any]) -> list[dict[str, Value]]:
     """Of rows of one form."""
     return _of_pairs(cases) if isinstance(cases[0], Pair) else _of_cases(cases)
 
 
-def _of_pairs(found: list[Pair]) -> list[dict[str, str]]:
+def _of_pairs(found: list[Pair]) -> list[dict[str, Value]]:
     """Serve all pairs of pools in every way, and take the best way of each."""
     rows, served = pairs.serve_pairs(found)
     ends, results = np.cumsum([len(pair.splits) for pair in found]), []
@@ -179,8 +191,8 @@ def _chips(pair: Pair, ways: tuple[Split, Split]) -> float:
     return sum(side.workers * n for side, n in zip(pair.sides, sizes, strict=True))
 
 
-def _pair_outcome(pair: Pair, ways: tuple[Split, Split], served: Service) -> dict[str, str]:
-    """The cells of a row with two kinds of chips, and how each is spread."""
+def _pair_outcome(pair: Pair, ways: tuple[Split, Split], served: Service) -> dict[str, Value]:
+    """The values of a row with two kinds of chips, and how each is spread."""
     lead, output = pair.lead, pair.lead.row
     rate = float(served.users * output.osl * output.length_ratio / served.total)
     dollars = sum(
@@ -191,10 +203,9 @@ def _pair_outcome(pair: Pair, ways: tuple[Split, Split], served: Service) -> dic
     if served.slack < 0:
         cells["error"] = f"a pool is {-served.slack:.4g} bytes short on each chip; use more chips."
     for name, split in zip(pair.names, ways, strict=True):
-        ranks = as_text(np.array(list(split)))
-        cells |= {f"{name}{rank}": text for rank, text in zip(Split._fields, ranks, strict=True)}
+        cells |= {f"{name}{rank}": float(value) for rank, value in split._asdict().items()}
     if pair.link is not None:
-        cells |= dict(zip(BUSY, as_text(np.asarray(served.busy)), strict=True))
+        cells |= dict(zip(BUSY, map(float, np.asarray(served.busy)), strict=True))
     return cells
 
 
@@ -202,7 +213,7 @@ BUSY = ("attention_busy", "ffn_busy", "micro_batches")
 """Columns of rows whose feed-forward layers are on chips of their own: shares of a step, and its parts."""
 
 
-def _of_cases(cases: list[Case]) -> list[dict[str, str]]:
+def _of_cases(cases: list[Case]) -> list[dict[str, Value]]:
     """Serve all cases in every way, and take the best way of each."""
     rows = [(case, split) for case in cases for split in case.splits]
     served = of_rows(serve_arrivals if cases[0].row.arrives else serve, rows)
@@ -231,8 +242,8 @@ def _least(chips: np.ndarray, served: Service, among: slice, slow: Any) -> int:
     return int(np.lexsort((slow, short, np.where(short > 0, np.inf, chips)))[0])
 
 
-def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
-    """The cells of one row."""
+def _outcome(case: Case, split: Split, served: Service) -> dict[str, Value]:
+    """The values of one row."""
     given, chips = case.setting, split.chips
     rate = float(served.users * case.row.osl * case.row.length_ratio / served.total)
     dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
@@ -248,17 +259,16 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, str]:
             "fits": "true",
             "error": crowded(case, case.row.requests_per_s, chips, float(served.most_rate)),
         }
-    ranks = as_text(np.array(list(split)))
-    return cells | dict(zip(Split._fields, ranks, strict=True))
+    return cells | {rank: float(value) for rank, value in split._asdict().items()}
 
 
-def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str, str]:
+def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str, Value]:
     """Energy at the wall where one kind of chip, whose power is known, serves."""
     if case.pool.chips:
         return {}
     joules = np.asarray(served.joules)[None]
     at_wall = joules_at_wall(case.setting.stem, joules, np.array([rate / chips]))
-    return {"joules_per_output_token_at_wall": as_text(at_wall)[0]}
+    return {"joules_per_output_token_at_wall": float(at_wall[0])}
 
 
 def crowded(case: Case, rate: float, chips: float, most: float) -> str:
@@ -272,15 +282,15 @@ def crowded(case: Case, rate: float, chips: float, most: float) -> str:
 
 def _cells(
     case: Case, chips: float, served: Service, rate: float, dollars: float
-) -> dict[str, str]:
+) -> dict[str, Value]:
     """What a service on `chips` is for a user, a chip and a purse, at `rate` output tokens a second."""
     bound = int(np.argmax(served.seconds))
     if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
     numbers = figures(case.row, case.setting.intervals, chips, served, rate, dollars)
-    cells = dict(zip(numbers, as_text(np.array(list(numbers.values()))), strict=True))
     fits = "true" if served.slack >= 0 else "false"
-    return cells | {"fits": fits, "bound": BOUNDS[bound], "error": ""}
+    words = {"fits": fits, "bound": BOUNDS[bound], "error": ""}
+    return {name: float(value) for name, value in numbers.items()} | words
 
 
 def figures(

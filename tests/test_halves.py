@@ -36,7 +36,7 @@ def test_micro_batches_take_turns_and_the_slower_half_sets_the_pace(micro: float
     assert float(found.alone) == 3.5
 
 
-CELLS = {"chip": "h100", "n_chips": "8", "model": "llama-3.1-8b", "isl": "1000", "osl": "500"}
+CELLS = {"chip": "h100", "n_chips": "16", "model": "llama-3.1-8b", "isl": "1000", "osl": "500"}
 CELLS |= {"concurrency": "32", "ffn_chip": "h100", "ffn_tp": "8"}
 
 
@@ -60,7 +60,7 @@ def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
 
 @pytest.mark.slow
 def test_feed_forward_layers_may_lie_in_sram():
-    (hybrid,) = _predicted({"ffn_chip": "lpu-v1", "ffn_tp": ""})
+    (hybrid,) = _predicted({"ffn_chip": "lpu-v1", "ffn_tp": "", "n_chips": "", "tp": "8"})
     assert hybrid["error"] == "" and hybrid["fits"] == "true"
     assert float(hybrid["ffn_tp"]) * float(hybrid["ffn_pp"]) + 8 == float(hybrid["n_chips"])
     assert np.isfinite(float(hybrid["usd_per_million_output_tokens"]))

@@ -23,7 +23,9 @@ def test_more_chips_are_fast_an_edge_is_slow_and_a_pool_is_between():
     chips, edge, pool, none = _predicted(
         {"kv_overflow": "chips"}, one | {"kv_overflow": "edge"}, one | POOL, one
     )
-    assert float(chips["n_chips"]) > 1 and none["fits"] == "false"
+    assert float(chips["n_chips"]) > 1 and chips["running"] == "8"
+    # What is left on one wafer beside the weights holds two texts: eight run in four waves.
+    assert none["running"] == "2" and edge["running"] == pool["running"] == "8"
     assert edge["n_chips"] == pool["n_chips"] == "1" and edge["fits"] == pool["fits"] == "true"
     times = [float(row["tpot_ms"]) for row in (chips, edge)]
     assert times[0] < times[1]

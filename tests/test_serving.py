@@ -49,13 +49,24 @@ def test_requests_without_room_wait_as_little_s_law_has_it():
     crowd = dataclasses.replace(USERS, users=as_scalar(48.0))
     waits, roomy = closed_loop(STEPS, HOST, crowd), closed_loop(STEPS, HOST, USERS)
     assert float(waits.tpot) == pytest.approx(float(roomy.tpot))
-    assert float(waits.ttft - roomy.ttft) == pytest.approx(2 * 500 * float(waits.tpot))
+    # Two thirds wait while others keep their room, from the prompt to the last token.
+    held = 0.2 + (15 / 16 / 2 + 499) * float(waits.tpot)
+    assert float(waits.ttft - roomy.ttft) == pytest.approx(2 * held)
+    assert float(waits.total) == pytest.approx(0.05 + 3 * held)
 
 
 def test_a_static_batch_has_no_prompts_among_its_steps():
     waits = closed_loop(STEPS, HOST, static_batch(16.0, 1000.0, 500.0))
     assert float(waits.tpot) == pytest.approx(0.01)
     assert float(waits.ttft) == pytest.approx(0.25)
+
+
+def test_a_static_batch_without_room_runs_in_waves():
+    """40 sequences with room for 16: 16, 16 and 8, which wait for none, one and two waves."""
+    waits = closed_loop(STEPS, HOST, static_batch(40.0, 1000.0, 500.0))
+    wave = 0.2 + 499 * 0.01
+    assert float(waits.total) == pytest.approx(0.05 + 3 * wave)
+    assert float(waits.ttft) == pytest.approx(0.25 + (16 * 1 + 8 * 2) / 40 * wave)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@ r"""Prompts and decode steps on pools of machines of their own (disaggregation).
 
 Each of some workers of a pool is a deployment of the whole model. A prompt is computed by a prefill
 worker, its keys and values cross the network, and a decode worker goes on. Of $C$ users, as many decode as
-the time spent there is of the whole: with $\lambda$ prompts a second from the prefill pool at most,
+the time spent there is of the whole: with $\lambda$ prompts a second from the prefill pool at most, and
+room for $M$ sequences in the decode pool,
 
-$$\text{total} \ge \max\Bigl(\text{alone} + R\,\text{TPOT},\; \frac{C}{\lambda}\Bigr), \quad
-  B = C\,\frac{R\,\text{TPOT}}{\text{total}}$$
+$$\text{total} \ge \max\Bigl(\text{alone} + R\,\text{TPOT},\; \frac{C}{\lambda},\;
+  \frac{C}{M} R\,\text{TPOT}\Bigr), \quad B = C\,\frac{R\,\text{TPOT}}{\text{total}}$$
 
-the asymptotic bounds of a closed network (Denning and Buzen, Computing Surveys 10(3), 1978), which
-meet smoothly: requests wait a little before a pool is full.
+the asymptotic bounds of a closed network (Denning and Buzen, Computing Surveys 10(3), 1978). The first two
+meet smoothly: requests wait a little before the prefill pool is full.
 """
 
 from typing import NamedTuple
@@ -16,8 +17,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import cache_bytes, place
-from perfmodel.inference.serving import Service, in_flight, occupied
+from perfmodel.inference.placement import cache_bytes
+from perfmodel.inference.serving import Service, in_flight, occupied, slack_beside_one
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
@@ -51,23 +52,21 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
     full, one = _steps(decode, model, traffic, most)
     host = decode.chip.efficiency.host
     alone = host.first + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
-    tpot, total = _balance(full.time, one.time, most, each, alone, traffic, spacing)
+    tpot, total, batch = _balance(full.time, one.time, most, each, alone, traffic, spacing)
     burst = host.burst * spacing * traffic.users / 2 / traffic.rounds
-    queue = (each / most - 1) * traffic.output * tpot
-    place_full = place(decode.chip, decode.plan, model, most, traffic.prompt + traffic.output)
-    place_prompt = place(
-        prefill.chip, prefill.plan, model, prefill.plan.data * prefill.plan.pipeline, traffic.prompt
-    )
+    whole = traffic.prompt + traffic.output
+    slack = slack_beside_one(decode.chip, decode.plan, model, whole)
+    prompts = slack_beside_one(prefill.chip, prefill.plan, model, traffic.prompt)
     return Service(
-        ttft=total - traffic.later * tpot + burst + queue,
+        ttft=total - traffic.later * tpot + burst,
         tpot=tpot,
-        total=total + queue,
+        total=total,
         users=traffic.users,
-        batch=most * decode.workers,
+        batch=batch * decode.workers,
         joules=traffic.a_token(
             prompt.breakdown.joules / prefill.plan.data, full.breakdown.joules, most
         ),
-        slack=jnp.minimum(place_full.slack, place_prompt.slack),
+        slack=jnp.minimum(slack, prompts),
         seconds=full.breakdown.by_bound(),
     )
 
@@ -93,7 +92,7 @@ def _steps(pool: Pool, model: Transformer, traffic: Traffic, most: Scalar) -> li
 def _transfer(decode: Pool, prefill: Pool, model: Transformer, prompt: Scalar) -> Scalar:
     """Each chip of a prefill worker sends its share of keys and values over its own port."""
     plan = prefill.plan
-    size = cache_bytes(model, plan, plan.data * plan.pipeline, prompt)
+    size = cache_bytes(model, plan, plan.data, prompt)
     port = jnp.minimum(prefill.chip.scale_out.bandwidth, decode.chip.scale_out.bandwidth)
     return size / port + prefill.chip.scale_out.latency
 
@@ -106,8 +105,9 @@ def _balance(
     alone: Scalar,
     traffic: Traffic,
     spacing: Scalar,
-) -> tuple[Scalar, Scalar]:
-    """TPOT, and seconds from a request to its last token, of a decode worker with `users`."""
+) -> tuple[Scalar, Scalar, Scalar]:
+    """TPOT, seconds from a request to its last token, and sequences that decode, of a decode worker
+    with `users` and room for `most`."""
     batch, later = most, jnp.maximum(traffic.output - 1, 1e-3)
     tpot = total = full
     for _ in range(ROUNDS):
@@ -115,5 +115,6 @@ def _balance(
         tpot = (one + (full - one) * share) / traffic.tokens
         free, bound = alone + later * tpot, traffic.users * spacing
         total = free * (1 + (bound / free) ** SHARPNESS) ** (1 / SHARPNESS)
-        batch = jnp.minimum(most, users * later * tpot / total)
-    return tpot, total
+        total = jnp.maximum(total, users / most * later * tpot)
+        batch = users * later * tpot / total
+    return tpot, total, batch

@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import place
-from perfmodel.inference.serving import Service, Steps, in_flight, steps_of
+from perfmodel.inference.serving import Service, Steps, in_flight, slack_beside_one, steps_of
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
@@ -55,7 +54,7 @@ def serve_arrivals(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic)
         users=traffic.rate * total,
         batch=jnp.minimum(decoding, places),
         joules=found.joules,
-        slack=place(chip, plan, model, batch, traffic.prompt + traffic.output).slack,
+        slack=slack_beside_one(chip, plan, model, traffic.prompt + traffic.output),
         seconds=found.seconds,
         most_rate=rates[-1],
     )

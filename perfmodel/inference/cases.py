@@ -46,7 +46,7 @@ class Case(NamedTuple):
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
 
 READ = (*NAMES, "mode", "burst", *Row._fields, *overflow.READ)
-"""Columns that are read; the others pass through."""
+"""Columns that are read of every row."""
 
 
 MANY_HEADS = 2.0**14
@@ -73,8 +73,10 @@ def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool 
     return Case(place, given, row, mode, splits(row, given, copies), pool)
 
 
-LARGEST_FREE_BATCH = 4096.0
-"""Sequences of an offline run whose batch is not given, at most."""
+MOST_SEQUENCES = 4096.0
+"""Sequences on one data rank, at most, where their number is not given: the largest that SGLang takes by
+itself (`max_running_requests` of each data-parallel worker: `_resolve_max_num_reqs`, `model_runner.py`). vLLM
+and TensorRT-LLM take 1,024 and 2,048 by themselves, and are told more for offline runs."""
 
 
 Asked = tuple[Chip, Plan, Transformer, Traffic]
@@ -145,7 +147,7 @@ def settled(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     if plan.overflows:
         chip = with_overflow(chip, split, row["pool_room"], row["pool_rate"], row["pool_energy"])
     length = row["prompt"] + row["output"]
-    free = jnp.minimum(largest_batch(chip, split, model, length), LARGEST_FREE_BATCH)
+    free = jnp.minimum(largest_batch(chip, split, model, length), MOST_SEQUENCES * split.data)
     users = jnp.where(row["users"] > 0, row["users"], free)
     together = jnp.where(row["steady"] > 0, 1.0, users)
     names = ("steady", "rounds", "drafted", "acceptance", "cached", "rate")

@@ -9,7 +9,7 @@ wall for each watt of the chips: fans, host, conversion.
 
 from perfmodel.breakdown import JOULES
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.serving import in_flight, loop_passes
+from perfmodel.inference.serving import in_flight, loop_passes, started
 from perfmodel.inference.step import costs
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, Values
@@ -24,6 +24,7 @@ def token_joules(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -
     Of all chips of the plan; arithmetic, arrays, devices and wires alone, and no static power.
     """
     batch = in_flight(chip, plan, model, traffic)
+    traffic = started(traffic, batch)
     step, prompt, *_ = costs(chip, plan, model, loop_passes(chip, plan, model, traffic, batch))
     first = prompt.breakdown.joules / traffic.at_once(plan.data)
     joules = traffic.a_token(first, step.breakdown.joules, batch)

@@ -20,8 +20,14 @@ import jax.numpy as jnp
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.layer import STREAM_BYTES
-from perfmodel.inference.placement import place
-from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight
+from perfmodel.inference.serving import (
+    Service,
+    Steps,
+    closed_loop,
+    in_flight,
+    slack_beside_one,
+    started,
+)
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
@@ -103,6 +109,7 @@ def serve_halves(
     pair = tuple(map(Half, chips, plans, halves_of(model)))
     first = pair[0]
     batch = in_flight(first.chip, first.plan, first.model, traffic)
+    traffic = started(traffic, batch)
     micros = 1.0 + jnp.arange(float(MICRO_BATCHES))
     tried = jax.vmap(lambda n: _step(pair, link, model, traffic, batch, n))(micros)
     best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
@@ -112,7 +119,7 @@ def serve_halves(
     steps = Steps(batch, step.step, prompt.alone, taken)
     waits = closed_loop(steps, first.chip.efficiency.host, traffic)
     length = traffic.prompt + traffic.output
-    slack = [place(half.chip, half.plan, half.model, batch, length).slack for half in pair]
+    slack = [slack_beside_one(half.chip, half.plan, half.model, length) for half in pair]
     one = prompt.joules / traffic.at_once(first.plan.data)
     return Service(
         ttft=waits.ttft,

@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,64 +18,90 @@ from perfmodel.inference.alike import in_blocks
 from perfmodel.inference.apart import Pool, serve_apart
 from perfmodel.inference.cases import Case, block_of, case_of, plan_of, settled, with_ranks
 from perfmodel.inference.halves import Link, serve_halves
-from perfmodel.inference.rows import number
+from perfmodel.inference.rows import number, read_row
 from perfmodel.inference.serving import Service
-from perfmodel.inference.splits import Split
+from perfmodel.inference.splits import Split, splits
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Transformer
 
 POOLS = ("prefill", "decode")
-OWN = ("chip", "workers", "tp", "ep", "dp")
+OWN = ("chip", "tp", "pp", "ep", "dp")
 FEED_FORWARD = "ffn"
-OWN_OF_HALF = ("chip", "tp", "pp", "ep", "dp")
 LINK = ("link_gb_per_s", "link_us")
 READ = (
-    *(f"{pool}_{name}" for pool in POOLS for name in OWN),
-    *(f"{FEED_FORWARD}_{name}" for name in OWN_OF_HALF),
+    *(f"{pool}_workers" for pool in POOLS),
+    *(f"{side}_{name}" for side in (*POOLS, FEED_FORWARD) for name in OWN),
     *LINK,
 )
 """Columns that are read besides those of every row."""
 
 
-class Side(NamedTuple):
-    """One pool: what it names and how it may be spread, and its workers."""
+ALONE = (1.0, 1.0)
+"""Workers of attention and of feed-forward layers: one of each."""
 
-    case: Case
-    workers: float
+MOST_WAYS = 512
+"""Ways to spread attention and feed-forward layers that are tried, at most: evenly chosen among all."""
+
+MOST_RATIOS = 16
+"""Numbers of workers tried for each way to spread a worker, at most: evenly chosen among all."""
+
+MOST_COUNTS = 2**16
+"""Numbers of chips or workers looked at, at most."""
+
+T = TypeVar("T")
+
+
+def _thinned(ways: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly chosen, with the first and the last."""
+    places = np.linspace(0, len(ways) - 1, min(len(ways), most)).round().astype(int)
+    return [ways[i] for i in places]
+
+
+def _counts_to(most: float) -> list[float]:
+    """Whole numbers from 1 to `most`."""
+    return _thinned(range(1, int(most) + 1), MOST_COUNTS)
+
+
+class Way(NamedTuple):
+    """How both sides are spread, and how many workers each has."""
+
+    splits: tuple[Split, Split]
+    workers: tuple[float, float]
+
+    @property
+    def chips(self) -> float:
+        """In all."""
+        return sum(n * split.chips for n, split in zip(self.workers, self.splits, strict=True))
 
 
 class Pair(NamedTuple):
     """A row that can be predicted, and its place.
 
+    - `ways`: to spread both sides.
     - `link`: where the sides are attention and feed-forward: GB/s of a chip, and us; `None` for pools.
     """
 
     place: int
-    sides: tuple[Side, Side]
+    sides: tuple[Case, Case]
+    ways: list[Way]
     link: tuple[float, float] | None = None
 
     @property
     def form(self) -> tuple:
         """What the compiled function depends on."""
-        return self.link is None, *(side.case.setting.form for side in self.sides)
+        return self.link is None, *(side.setting.form for side in self.sides)
 
     @property
     def lead(self) -> Case:
         """The side whose row speaks for both."""
-        return self.sides[1 if self.link is None else 0].case
+        return self.sides[1 if self.link is None else 0]
 
     @property
     def names(self) -> tuple[str, str]:
         """What the columns of each side begin with."""
         return ("prefill_", "decode_") if self.link is None else ("", f"{FEED_FORWARD}_")
-
-    @property
-    def splits(self) -> list[tuple[Split, Split]]:
-        """Every way to spread both pools."""
-        first, second = (side.case.splits for side in self.sides)
-        return list(itertools.product(first, second))
 
 
 def pair_of(place: int, cells: dict[str, str], calibration: Path) -> Pair:
@@ -85,22 +111,65 @@ def pair_of(place: int, cells: dict[str, str], calibration: Path) -> Pair:
 
     - `InputError`: for a row that cannot be predicted; it says in which pool.
     """
-    first, second = (_side(pool, place, cells, calibration) for pool in POOLS)
-    return Pair(place, (first, second))
+    read_row(cells)  # what is wrong with the row itself is said before what is wrong with a pool
+    first, second = (_pool(pool, place, cells, calibration) for pool in POOLS)
+    given = [number(f"{pool}_workers", _cell(cells, f"{pool}_workers")) for pool in POOLS]
+    return Pair(place, (first, second), _pool_ways((first, second), given, _chips_of(cells)))
 
 
-def _side(pool: str, place: int, cells: dict[str, str], calibration: Path) -> Side:
-    own = {name: cells.get(f"{pool}_{name}", "").strip() for name in OWN}
-    own["chip"] = own["chip"] or cells.get("chip", "").strip()
+def _pool(pool: str, place: int, cells: dict[str, str], calibration: Path) -> Case:
+    """A worker of a pool: what the pool does not give is as the row gives it for both; without stages."""
+    own = {name: _cell(cells, f"{pool}_{name}") or _cell(cells, name) for name in OWN}
     if not own["chip"]:
         raise InputError(f"{pool}_chip is missing; give the chip of the {pool} workers.")
-    workers = number(f"{pool}_workers", own.pop("workers"))
+    own["pp"] = own["pp"] or "1"
     try:
-        row = cells | own | {"n_chips": "", "pp": "1", "mode": "serving"}
-        case = case_of(place, row, calibration)
+        return case_of(place, cells | own | {"n_chips": "", "mode": "serving"}, calibration)
     except InputError as wrong:
         raise InputError(f"{pool} workers: {wrong}") from None
-    return Side(case, 1.0 if np.isnan(workers) else workers)
+
+
+def _cell(cells: dict[str, str], name: str) -> str:
+    return cells.get(name, "").strip()
+
+
+def _chips_of(cells: dict[str, str]) -> float:
+    """Chips of both sides together; `nan` where they are not given."""
+    return number("n_chips", _cell(cells, "n_chips"))
+
+
+def _pool_ways(sides: tuple[Case, Case], given: list[float], chips: float) -> list[Way]:
+    """Every way to spread both pools, on all of the `chips` where they are given.
+
+    **Raises:**
+
+    - `InputError`: when there is none.
+    """
+    both = list(itertools.product(sides[0].splits, sides[1].splits))
+    if np.isnan(chips):
+        first, second = (1.0 if np.isnan(n) else n for n in given)
+        return [Way(splits, (first, second)) for splits in both]
+    found = [Way(splits, workers) for splits in both for workers in _workers(splits, given, chips)]
+    if not found:
+        raise InputError(
+            f"n_chips is {chips:.0f}, the chips of both pools, but workers of the ranks given cannot "
+            f"use exactly so many; leave {', '.join(f'{pool}_workers' for pool in POOLS)} or some "
+            "ranks empty, or give the chips that they add up to."
+        )
+    return found
+
+
+def _workers(
+    splits: tuple[Split, Split], given: list[float], chips: float
+) -> list[tuple[float, float]]:
+    """Workers of both pools that use exactly `chips`; of many the first, the last and some between."""
+    first, second = (split.chips for split in splits)
+    some = np.array(_counts_to(chips // first) if np.isnan(given[0]) else given[:1], float)
+    others = (chips - some * first) / second
+    right = (others >= 1) & (others == np.round(others))
+    right &= np.isnan(given[1]) | (others == given[1])
+    both = np.stack([some[right], others[right]], axis=1).tolist()
+    return [(first, second) for first, second in _thinned(both, MOST_RATIOS)]
 
 
 def halves_of_row(place: int, cells: dict[str, str], calibration: Path) -> Pair:
@@ -110,26 +179,57 @@ def halves_of_row(place: int, cells: dict[str, str], calibration: Path) -> Pair:
 
     - `InputError`: for a row that cannot be predicted.
     """
-    case = case_of(place, cells, calibration)
+    chips = _chips_of(cells)
+    case = case_of(place, cells | {"n_chips": ""}, calibration)
     if case.row.arrives or np.isnan(case.row.concurrency):
         raise InputError(
             "concurrency is missing; with ffn_chip give users who wait for their answers."
         )
-    own = {name: cells.get(f"{FEED_FORWARD}_{name}", "").strip() for name in OWN_OF_HALF}
+    own = {name: _cell(cells, f"{FEED_FORWARD}_{name}") for name in OWN}
     try:
         row = cells | own | {"n_chips": ""}
         other = case_of(place, row, calibration, attends=False)
     except InputError as wrong:
         raise InputError(f"feed-forward chips: {wrong}") from None
-    rate, wait = (number(name, cells.get(name, "").strip()) for name in LINK)
-    return Pair(place, (Side(case, 1.0), Side(other, 1.0)), (rate, wait))
+    rate, wait = (number(name, _cell(cells, name)) for name in LINK)
+    return Pair(place, (case, other), _half_ways((case, other), chips), (rate, wait))
 
 
-def serve_pairs(pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, tuple[Split, Split]]], Service]:
+def _half_ways(sides: tuple[Case, Case], chips: float) -> list[Way]:
+    """Every way to spread attention and feed-forward layers, on all of the `chips` where they are given.
+
+    **Raises:**
+
+    - `InputError`: when there is none.
+    """
+    if np.isnan(chips):
+        return [Way(both, ALONE) for both in itertools.product(sides[0].splits, sides[1].splits)]
+    found = [
+        Way(both, ALONE)
+        for count in _counts_to(chips - 1)
+        for both in itertools.product(_on(sides[0], count), _on(sides[1], chips - count))
+    ]
+    if not found:
+        raise InputError(
+            f"n_chips is {chips:.0f}, the chips of attention and feed-forward layers together, but "
+            "the ranks given cannot use exactly so many; leave n_chips or some ranks empty."
+        )
+    return _thinned(found, MOST_WAYS)
+
+
+def _on(side: Case, count: float) -> list[Split]:
+    """Every way to spread one side on `count` chips; none where they cannot be used."""
+    try:
+        return splits(side.row._replace(n_chips=float(count)), side.setting)
+    except InputError:
+        return []
+
+
+def serve_pairs(pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, Way]], Service]:
     """Serve rows of one form in every way; the ways in the order of the leading axis."""
-    rows = [(pair, ways) for pair in pairs for ways in pair.splits]
-    blocks = [_block([(pair.sides[i], ways[i]) for pair, ways in rows]) for i in (0, 1)]
-    first, second = (plan_of([pair.sides[i].case for pair in pairs]) for i in (0, 1))
+    rows = [(pair, way) for pair in pairs for way in pair.ways]
+    blocks = [_block(rows, i) for i in (0, 1)]
+    first, second = (plan_of([pair.sides[i] for pair in pairs]) for i in (0, 1))
     if pairs[0].link is None:
         return rows, in_blocks(functools.partial(_served, (first, second)), tuple(blocks))
     links = np.array([_link(pair) for pair, _ in rows], as_scalar(0.0).dtype)
@@ -138,7 +238,7 @@ def serve_pairs(pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, tuple[Split, Sp
 
 def _link(pair: Pair) -> tuple[float, float]:
     """Bytes/s of a chip and s of a message: as given, else of the slower side's network between domains."""
-    sides = [side.case.setting.chip.scale_out for side in pair.sides]
+    sides = [side.setting.chip.scale_out for side in pair.sides]
     rate, wait = pair.link or (np.nan, np.nan)
     slowest = min(float(one.bandwidth) for one in sides)
     longest = max(float(one.latency) for one in sides)
@@ -160,9 +260,10 @@ def _halved(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     return jax.vmap(one)(*blocks)
 
 
-def _block(rows: Sequence[tuple[Side, Split]]) -> tuple[Chip, Transformer, dict]:
-    chips, models, numbers = block_of([(side.case, split) for side, split in rows])
-    workers = np.asarray([side.workers for side, _ in rows], as_scalar(0.0).dtype)
+def _block(rows: Sequence[tuple[Pair, Way]], i: int) -> tuple[Chip, Transformer, dict]:
+    """One side of all rows."""
+    chips, models, numbers = block_of([(pair.sides[i], way.splits[i]) for pair, way in rows])
+    workers = np.asarray([way.workers[i] for _, way in rows], as_scalar(0.0).dtype)
     return chips, models, numbers | {"workers": workers}
 
 

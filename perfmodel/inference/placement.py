@@ -77,10 +77,14 @@ def sizes(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
     Where a cache may overflow into far memory, weights may not: the slack is theirs where it is less.
     """
     weights, cache = weight_bytes(model, plan), cache_bytes(model, plan, batch, context)
-    rooms = [tier.room for tier in chip.tiers]
-    slack = sum(rooms, as_scalar(0.0)) - weights - cache
-    slack = jnp.minimum(slack, sum(_near(plan, rooms), as_scalar(0.0)) - weights)
+    near = sum(_near(plan, [tier.room for tier in chip.tiers]), as_scalar(0.0))
+    slack = jnp.minimum(cache_room(chip, plan, model) - cache, near - weights)
     return Sizes(weights, cache, slack)
+
+
+def cache_room(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
+    """Bytes beside the weights on one chip of a plan; negative: bytes short."""
+    return sum((tier.room for tier in chip.tiers), as_scalar(0.0)) - weight_bytes(model, plan)
 
 
 def _near(plan: Plan, rooms: list[Scalar]) -> list[Scalar]:

@@ -1,7 +1,8 @@
 r"""What a user of a machine sees: time to first token, time per output token, energy.
 
-With $C$ users in a closed loop, $B = \min(C, \text{room})$ sequences decode at once. Each brings
-one prompt in the $R$ steps of its output, and a prompt makes a step longer by $P$, so
+With $C$ users in a closed loop, $B = \min(C, \text{room})$ sequences decode at once; the other users
+wait. Each sequence brings one prompt in the $R$ steps of its output, and a prompt makes a step longer
+by $P$, so
 
 $$\text{TPOT} = \frac{\text{step}(B)}{\text{tokens}} + P\,\frac{B-1}{R}$$
 
@@ -12,9 +13,13 @@ TPOT is (total - TTFT) / (R - 1). TTFT is a mean: a prompt waits for half a step
 waits behind the burst with which a run of few rounds begins, and for room where there is none:
 
 $$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,\text{rounds}}
-  + \Bigl(\frac{C}{B}-1\Bigr) R\,\text{TPOT}$$
+  + \Bigl(\frac{C}{B}-1\Bigr) H, \quad H = \text{prompt} + \tfrac12\,\text{step} + (R-1)\,\text{TPOT}$$
+
+A sequence holds its room for $H$, so $C$ users get $B / H$ answers a second (Little's law). A static batch
+that has no room together runs in $\lceil C/B \rceil$ waves, one after the other.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,7 +30,7 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import HostEfficiency
-from perfmodel.inference.placement import sizes
+from perfmodel.inference.placement import cache_bytes, cache_room, sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.roofline import SLOWEST
@@ -41,9 +46,10 @@ class Service(AbstractResult):
 
     - `ttft`, `tpot`: time to first token, and per output token, means over requests, in s.
     - `total`: seconds from a request to its last token, without the burst at the beginning.
-    - `users`: who have a request open; `batch`: sequences that decode at once.
+    - `users`: who have a request open; `batch`: sequences that decode at once, the others wait.
     - `joules`: of all chips for one output token by term of `JOULES`, the prompt's share included.
-    - `slack`: bytes free on a chip when every text has its full length; negative: short.
+    - `slack`: bytes free on a chip beside the weights and one sequence of full length on each data rank;
+      negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
     - `most_rate`: requests a second from which on a queue grows without end; infinite in a closed loop.
     - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
@@ -73,7 +79,7 @@ class Service(AbstractResult):
             "tpot_ms": 1e3 * self.tpot,
             "output_tokens_per_s_per_user": 1 / self.tpot,
             "users": self.users,
-            "sequences": self.batch,
+            "running": self.batch,
             "joules_per_output_token": self.energy,
             "free_bytes": self.slack,
         }
@@ -108,10 +114,23 @@ def closed_loop(steps: Steps, host: HostEfficiency, traffic: Traffic) -> Waits:
     tpot = steps.step / traffic.tokens + steps.longer * others / traffic.output
     busy = others / jnp.maximum(steps.batch, 1.0)
     burst = host.burst * steps.longer * others / 2 / traffic.rounds
-    prompt = host.first + steps.prompt + busy * tpot / 2
-    queue = (traffic.users / steps.batch - 1) * traffic.output * tpot
-    total = prompt + queue + traffic.later * tpot
-    return Waits(prompt + burst + queue, tpot, total)
+    prompt = steps.prompt + busy * tpot / 2
+    queue, total = queueing(traffic, steps.batch, prompt + traffic.later * tpot)
+    return Waits(host.first + prompt + burst + queue, tpot, host.first + total)
+
+
+def queueing(traffic: Traffic, batch: Scalar, held: Scalar) -> tuple[Scalar, Scalar]:
+    """Seconds that a request waits for room, and until it is answered: of a static batch, until all are.
+
+    **Arguments:**
+
+    - `held`: seconds for which each of `batch` sequences keeps its room.
+    """
+    times = traffic.users / batch
+    waves = jnp.ceil(times)
+    mean = (waves - 1) * (1 - waves / times / 2)
+    queue = jnp.where(traffic.steady > 0, times - 1, mean) * held
+    return queue, jnp.where(traffic.steady > 0, times, waves) * held
 
 
 Policy = Callable[[Steps, HostEfficiency, Traffic], Waits]
@@ -128,9 +147,9 @@ def serve(
     - `policy`: how prompts and decode steps share the machine; a closed loop if not given.
     """
     batch = in_flight(chip, plan, model, traffic)
+    traffic = started(traffic, batch)
     found = steps_of(chip, plan, model, traffic, batch)
     waits = policy(found.steps, chip.efficiency.host, traffic)
-    full = sizes(chip, plan, model, batch, traffic.prompt + traffic.output)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
@@ -138,7 +157,7 @@ def serve(
         users=traffic.users,
         batch=batch,
         joules=found.joules,
-        slack=full.slack,
+        slack=slack_beside_one(chip, plan, model, traffic.prompt + traffic.output),
         seconds=found.seconds,
     )
 
@@ -205,14 +224,30 @@ def occupied(prompts: Pass, time: Scalar) -> Scalar:
 
 
 def in_flight(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
-    """Sequences that decode at once: all that there is room for, of a static batch simply all."""
-    reserved = traffic.prompt + RESERVED.get(plan.framework or "", 1.0) * traffic.output
-    room = largest_batch(chip, plan, model, reserved)
-    return jnp.where(traffic.steady > 0, jnp.minimum(traffic.users, room), traffic.users)
+    """Sequences that decode at once: all users, or as many as there is room for."""
+    let_in = RESERVED.get(plan.framework or "", 1.0)
+    reserved = jnp.where(traffic.steady > 0, let_in, 1.0) * traffic.output
+    return jnp.minimum(traffic.users, largest_batch(chip, plan, model, traffic.prompt + reserved))
+
+
+def started(traffic: Traffic, batch: Scalar) -> Traffic:
+    """The traffic where no more prompts of a static batch start together than decode together."""
+    together = jnp.minimum(traffic.together, batch)
+    together = jnp.where(traffic.steady > 0, traffic.together, together)
+    return dataclasses.replace(traffic, together=together)
 
 
 def largest_batch(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
-    """Sequences of `length` tokens that fit beside the weights; at least one."""
-    one = sizes(chip, plan, model, plan.data * plan.pipeline, length)
-    room = one.slack + one.cache
-    return jnp.maximum(jnp.floor(room / one.cache) * plan.data * plan.pipeline, as_scalar(1.0))
+    """Sequences of `length` tokens that fit beside the weights; at least one.
+
+    Each data rank holds whole sequences. Each stage of a pipeline holds its layers of all of them, so
+    their number need be no multiple of the stages.
+    """
+    one = cache_bytes(model, plan, plan.data, length)
+    each = jnp.floor(cache_room(chip, plan, model) / one)
+    return jnp.maximum(each * plan.data, 1.0)
+
+
+def slack_beside_one(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
+    """Bytes free on a chip beside the weights and one sequence of `length` tokens on each data rank."""
+    return sizes(chip, plan, model, plan.data, length).slack

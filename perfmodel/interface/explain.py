@@ -158,12 +158,10 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
     if not chosen["tpot_ms"][0]:
         raise InputError(chosen["error"][0])
     filled = cells | {name: chosen[name][0] for name in PLAN}
-    if filled.get("requests_per_s"):
-        filled |= {"concurrency": chosen["sequences"][0], "requests_per_s": ""}
+    filled |= {"concurrency": chosen["running"][0], "requests_per_s": ""}
     step = step_cost(filled, calibration)
-    note = " (which does not fit)" if chosen["fits"][0] == "false" else ""
     batch = f"batch {float(filled['concurrency']):.0f}"
-    return explain_step(f"decode step of {cells['model']} on {step.name}, {batch}{note}", step)
+    return explain_step(f"decode step of {cells['model']} on {step.name}, {batch}", step)
 
 
 def step_cost(cells: dict[str, str], calibration: Path) -> Step:

@@ -39,7 +39,7 @@ def predict_measured(
         cells = at(predicted, i)
         if cells["fits"] == "true":
             ttft, tpot = (float(cells[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
-            room = float(cells["sequences"]) >= float(cells["concurrency"])
+            room = float(cells["running"]) >= float(cells["concurrency"])
             others = {rival: tpots[i] for rival, tpots in rivals.items()}
             graded.append(Graded(run, ttft, tpot, room, others))
     rows = [_run_row(name, one) for one in graded]

@@ -20,7 +20,16 @@ from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.splits import Split
 from perfmodel.interface.grid import Grid, parts_of
 from perfmodel.interface.kernels import OVERFLOW
-from perfmodel.interface.serving import FORMS, OUTPUTS, PLAN, crowded, figures, price_of, short_of
+from perfmodel.interface.serving import (
+    FORMS,
+    OUTPUTS,
+    PLAN,
+    best_way,
+    crowded,
+    figures,
+    price_of,
+    short_of,
+)
 from perfmodel.interface.wall import joules_at_wall
 from perfmodel.units import as_scalar
 
@@ -200,19 +209,10 @@ def _predicted(one: Segment, served: Service) -> dict[str, Any]:
     splits = np.array(one.case.splits)
     chips = splits[:, 0] * splits[:, 1] * splits[:, 3]  # tensor x pipeline x data
     ways = jax.tree.map(lambda x: x.reshape(len(splits), one.size, *x.shape[1:]), served)
-    best = _best(one.case, chips[:, None], ways)
+    best = best_way(one.case, chips[:, None], ways)
     chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
     ranks = dict(zip(Split._fields, splits[best].T, strict=True))
     return _columns(one, chosen, chips[best], ranks)
-
-
-def _best(case: Case, chips: np.ndarray, ways: Service) -> np.ndarray:
-    """The way of each point, chosen as for a row: the fewest chips on which it fits, then the fastest."""
-    slow = ways.total / ways.users if case.mode == "offline" else ways.tpot
-    if case.row.arrives:
-        slow = np.where(case.row.requests_per_s < ways.most_rate, slow, np.inf)
-    short = np.maximum(-ways.slack, 0.0)
-    return np.lexsort((slow, short, np.where(short > 0, np.inf, chips)), axis=0)[0]
 
 
 def _columns(
@@ -239,8 +239,7 @@ def _columns(
     for i in np.flatnonzero(grows):
         each = float(np.broadcast_to(row.requests_per_s, len(errors))[i])
         errors[i] = crowded(case, each, chips[i], float(served.most_rate[i]))
-    # What nothing below the SRAM holds has no time, nor what a queue grows before.
-    empty = wrong | grows | (~fits & (float(given.chip.main.capacity) == 0))
+    empty = wrong | grows | ~fits
     for name, values in found.items():
         found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
     said = {"fits": (fits, wrong), "bound": (bounds, empty), "error": (errors, errors == "")}

@@ -141,7 +141,7 @@ def _machine_row(machine: Machine, batch: str, found: Values, i: int) -> tuple[s
     slow, fast = (1e3 / float(found[f"tpot_ms_{end}"][i]) for end in ("high", "low"))
     values = {column: found[column][i] for column in found}
     price, joules = values["usd_per_million_output_tokens"], values["joules_per_output_token"]
-    room = float(batch if is_empty(values["sequences"]) else values["sequences"])
+    room = float(batch if is_empty(values["running"]) else values["running"])
     return (
         machine.name,
         batch if room >= float(batch) else f"{batch}, {room:,.0f} at once",

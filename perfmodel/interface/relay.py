@@ -132,7 +132,7 @@ def _joined(
         "output_tokens_per_s_per_user": 1e3 / float(cells["tpot_ms"]),
         "output_tokens_per_s_per_chip": rate / chips,
         "total_tokens_per_s": rate * (1 + float(row["isl"]) / output),
-        "sequences": float(worker["sequences"]) + float(boss["sequences"]),
+        "running": float(worker["running"]) + float(boss["running"]),
     }
     for name in BY_TOKENS:
         sides = (side[name] for side in (worker, boss))

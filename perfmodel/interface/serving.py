@@ -18,7 +18,7 @@ from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.inference import pairs
 from perfmodel.inference.arrivals import serve_arrivals
 from perfmodel.inference.cases import READ, Case, case_of, of_rows
-from perfmodel.inference.pairs import Pair, halves_of_row, pair_of
+from perfmodel.inference.pairs import Pair, Way, halves_of_row, pair_of
 from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.setting import Setting, row_name
@@ -41,6 +41,9 @@ DEFINITIONS = {
     "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
 }
 """What the words of every output mean."""
+
+COLUMNS = (*READ, *pairs.READ, *relay.READ)
+"""Columns that are read; the others pass through."""
 
 PLAN = (*WHOLE, "concurrency")
 """Columns that are written out as chosen where they were empty."""
@@ -149,7 +152,7 @@ OUTPUTS = (
     "joules_per_output_token",
     "joules_per_output_token_at_wall",
     "usd_per_million_output_tokens",
-    "sequences",
+    "running",
     "fits",
     "bound",
 )
@@ -176,34 +179,31 @@ def _outcomes(cases: list[Any]) -> list[dict[str, Value]]:
 def _of_pairs(found: list[Pair]) -> list[dict[str, Value]]:
     """Serve all pairs of pools in every way, and take the best way of each."""
     rows, served = pairs.serve_pairs(found)
-    ends, results = np.cumsum([len(pair.splits) for pair in found]), []
+    ends, results = np.cumsum([len(pair.ways) for pair in found]), []
     for pair, end in zip(found, ends, strict=True):
-        among = slice(end - len(pair.splits), end)
-        chips = [_chips(pair, ways) for _, ways in rows[among]]
-        best = among.start + _least(np.array(chips), served, among, served.tpot[among])
+        among = slice(end - len(pair.ways), end)
+        chips = np.array([way.chips for way in pair.ways])
+        keys = (served.total[among], *by_size(chips, served.slack[among]))
+        best = among.start + int(np.lexsort(keys)[0])
         one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
         results.append(_pair_outcome(pair, rows[best][1], one))
     return results
 
 
-def _chips(pair: Pair, ways: tuple[Split, Split]) -> float:
-    sizes = (split.chips for split in ways)
-    return sum(side.workers * n for side, n in zip(pair.sides, sizes, strict=True))
-
-
-def _pair_outcome(pair: Pair, ways: tuple[Split, Split], served: Service) -> dict[str, Value]:
+def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
     lead, output = pair.lead, pair.lead.row
     rate = float(served.users * output.osl * output.length_ratio / served.total)
     dollars = sum(
-        price_of(side.case.setting.stem, side.workers * split.chips, 0.0, 1 / rate)
-        for side, split in zip(pair.sides, ways, strict=True)
+        price_of(side.setting.stem, workers * split.chips, 0.0, 1 / rate)
+        for side, split, workers in zip(pair.sides, *way, strict=True)
     ) + price_of(lead.setting.stem, 0.0, float(served.energy), 0.0)
-    cells = _cells(lead, _chips(pair, ways), served, rate, dollars)
-    if served.slack < 0:
-        cells["error"] = f"a pool is {-served.slack:.4g} bytes short on each chip; use more chips."
-    for name, split in zip(pair.names, ways, strict=True):
+    cells = _cells(lead, way.chips, served, rate, dollars)
+    if cells.get("fits") == "false":
+        cells |= unfit(short_of(lead.setting, way.chips, float(served.slack)))
+    for name, split, workers in zip(pair.names, *way, strict=True):
         cells |= {f"{name}{rank}": float(value) for rank, value in split._asdict().items()}
+        cells |= {f"{name}workers": workers} if pair.link is None else {}
     if pair.link is not None:
         cells |= dict(zip(BUSY, map(float, np.asarray(served.busy)), strict=True))
     return cells
@@ -227,19 +227,34 @@ def _of_cases(cases: list[Case]) -> list[dict[str, Value]]:
 
 
 def best_of(case: Case, served: Service, among: slice) -> int:
-    """The fewest chips on which it fits, then the fastest: of an offline run, all users together."""
+    """The place of the best way among those of a case."""
     chips = np.array([split.chips for split in case.splits])
-    slow = served.total[among] / served.users[among]
-    slow = slow if case.mode == "offline" else served.tpot[among]
+    ways = jax.tree.map(lambda leaf: np.asarray(leaf)[among], served)
+    return among.start + int(best_way(case, chips, ways))
+
+
+def best_way(case: Case, chips: np.ndarray, ways: Service) -> np.ndarray:
+    """The place of the best of some ways to spread a model, or that of each of many points.
+
+    That is the fewest chips on which it fits, of a static batch all of it; of these ways one with which
+    the fewest users wait, then the fastest: of an offline run, all users together.
+    """
+    slow = ways.total / ways.users if case.mode == "offline" else ways.tpot
+    waiting = np.maximum(ways.users - ways.batch, 0.0)
     if case.row.arrives:  # a way with which the queue grows is the last
-        slow = np.where(case.row.requests_per_s < served.most_rate[among], slow, np.inf)
-    return among.start + _least(chips, served, among, slow)
+        slow = np.where(case.row.requests_per_s < ways.most_rate, slow, np.inf)
+    if case.row.arrives or case.mode == "offline":
+        waiting = np.zeros_like(waiting)
+    fewest = by_size(chips, ways.slack)
+    static = case.mode == "static_batch"
+    keys = (slow, *fewest, waiting) if static else (slow, waiting, *fewest)
+    return np.lexsort(keys, axis=0)[0]
 
 
-def _least(chips: np.ndarray, served: Service, among: slice, slow: Any) -> int:
-    """The place of the fewest chips on which it fits, then of the least time."""
-    short = np.maximum(-served.slack[among], 0.0)
-    return int(np.lexsort((slow, short, np.where(short > 0, np.inf, chips)))[0])
+def by_size(chips: np.ndarray, slack: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What ways are sorted by: bytes short, and the chips of those on which it fits, which come first."""
+    short = np.maximum(-slack, 0.0)
+    return short, np.where(short > 0, np.inf, chips)
 
 
 def _outcome(case: Case, split: Split, served: Service) -> dict[str, Value]:
@@ -251,15 +266,18 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, Value]:
         dollars += price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
     cells = _cells(case, chips, served, rate, dollars) | _at_wall(case, chips, served, rate)
     if cells.get("fits") == "false":
-        cells["error"] = short_of(given, chips, float(served.slack))
-        if not float(given.chip.main.capacity):  # nothing below the SRAM holds it: it has no time
-            cells |= dict.fromkeys(OUTPUTS, "") | {"fits": "false"}
+        cells |= unfit(short_of(given, chips, float(served.slack)))
     elif case.row.arrives and case.row.requests_per_s >= served.most_rate:
         cells |= dict.fromkeys(OUTPUTS, "") | {
             "fits": "true",
             "error": crowded(case, case.row.requests_per_s, chips, float(served.most_rate)),
         }
     return cells | {rank: float(value) for rank, value in split._asdict().items()}
+
+
+def unfit(error: str) -> dict[str, Value]:
+    """The values of a row that does not fit: no numbers."""
+    return {**dict.fromkeys(OUTPUTS, ""), "fits": "false", "error": error}
 
 
 def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str, Value]:
@@ -319,7 +337,7 @@ def figures(
         "total_tokens_per_s": rate * (1 + row.isl / row.osl),
         "joules_per_output_token": served.energy,
         "usd_per_million_output_tokens": 1e6 * dollars,
-        "sequences": served.batch,
+        "running": served.batch,
     }
 
 
@@ -332,6 +350,6 @@ def price_of(stem: str, chips: Any, joules: Any, seconds: Any) -> Any:
 def short_of(given: Setting, chips: float, slack: float) -> str:
     """What is said of a model that does not fit."""
     return (
-        f"{row_name(given)} does not fit on {chips:.0f} x {given.stem}: "
-        f"{-slack:.4g} bytes short on each chip; use more chips, a smaller batch or format."
+        f"{row_name(given)} does not fit on {chips:.0f} x {given.stem}: weights and one sequence are "
+        f"{-slack:.4g} bytes short on each chip; use more chips, shorter texts or a smaller format."
     )

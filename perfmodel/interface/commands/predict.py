@@ -69,6 +69,11 @@ def predict_serving(
     total / output tokens. Of throughput, per chip counts output tokens, total also input tokens.
     concurrency users send their next request when one is answered (mode serving), or start
     together (static_batch); requests_per_s in its place has requests come whatever is open.
+    Who has no room waits, which is in TTFT; running says how many decode at once.
+
+    Mode disaggregated has two pools, on n_chips together: prefill_chip, prefill_workers, prefill_tp,
+    prefill_pp, prefill_ep, prefill_dp, and the same with decode_. What is empty is chosen. With ffn_chip
+    (ffn_tp, ffn_pp, ffn_ep, ffn_dp, link_gb_per_s, link_us) feed-forward layers are on chips of their own.
 
     Example: perfmodel predict serving rows.csv --out predictions.csv
     """

@@ -434,10 +434,12 @@ def test_a_facts_file_that_is_not_there_is_refused(tmp_path: Path, command: str)
 def test_a_table_with_bytes_changed_is_predicted_or_refused(
     tmp_path: Path, start: int, junk: bytes, cut: int
 ):
-    """Two rows, one wrong at once: what the other becomes, the mutation decides."""
+    """Two rows, one wrong at once: what the other becomes, the mutation decides; a column that is no
+    longer read is named."""
     rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
     rows.write_bytes(KERNELS[:start] + junk + KERNELS[start + cut :])
     out.unlink(missing_ok=True)
     status, printed, err = run("predict", "kernels", rows, "--out", out)
-    assert (status, err.count("\n")) in ((0, 0), (2, 1))
+    lines = err.splitlines()
+    assert (status, len(lines)) == (2, 1) or (status == 0 and all(" not read" in x for x in lines))
     assert out.exists() == (status == 0) == bool(printed)

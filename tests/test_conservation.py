@@ -233,3 +233,26 @@ def test_users_running_fall_by_one_at_a_time_as_called(name: str, tmp_path: Path
     ranks = float(machine.cells.get("dp", "1"))
     for before, after in itertools.pairwise(held):
         assert before >= after >= before / 1.07 - ranks
+
+
+SLIPS = {"tpp": "tp", "conurrency": "concurrency", "decode_worker": "decode_workers"}
+
+
+def test_a_column_that_no_one_reads_is_named_with_the_nearest_that_is(tmp_path: Path):
+    names = [*SMALL, *SLIPS, "ttft_slo", "measured_ttft_ms", "note"]
+    (tmp_path / "in.csv").write_text(
+        ",".join(names) + "\n" + ",".join([*SMALL.values(), "4", "4", "1", "500", "7", "mine"])
+    )
+    status, _, err = run("predict", "serving", tmp_path / "in.csv", "--out", tmp_path / "out.csv")
+    lines = err.splitlines()
+    assert status == 0 and len(lines) == len(SLIPS) + 1
+    for line, (slip, meant) in zip(lines, SLIPS.items(), strict=False):
+        assert f"column {slip} is not read; the nearest that is: {meant}." in line
+    assert lines[-1].endswith("columns that are not read: ttft_slo.")
+    (tmp_path / "kernels.csv").write_text(
+        "op,chip,dtype,m,n,k,framewrk\ngemm,h100,bf16,8,8,8,vllm\n"
+    )
+    status, _, err = run(
+        "predict", "kernels", tmp_path / "kernels.csv", "--out", tmp_path / "k.csv"
+    )
+    assert status == 0 and "column framewrk is not read; the nearest that is: framework." in err

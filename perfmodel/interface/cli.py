@@ -114,9 +114,6 @@ class _NeverRaisedError(Exception):
 _NO_COMMAND = getattr(sys.modules[UsageError.__module__], "NoArgsIsHelpError", _NeverRaisedError)
 """A command group without a command: its help has been printed."""
 
-MOST_SAID = 2000
-"""Characters of a sentence, at most."""
-
 
 def _words(error: Exception) -> str:
     """What an error says; a usage error does not say where to look."""
@@ -130,11 +127,8 @@ def _words(error: Exception) -> str:
 
 
 def _wrong(said: str) -> int:
-    """Say it on one line of stderr, whatever is in it; the exit status of bad input."""
-    plain = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in said)
-    line = " ".join(plain.split())
-    short = line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]} ..."
-    warn(short)
+    """Say it; the exit status of bad input."""
+    warn(said)
     return 2
 
 

@@ -13,11 +13,11 @@ from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import READ, Case, case_of
+from perfmodel.inference.cases import Case, case_of
 from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, decode_step
-from perfmodel.interface.kernels import OVERFLOW, own_files, site_of
-from perfmodel.interface.serving import PLAN, predict_cells
+from perfmodel.interface.kernels import OVERFLOW, own_files, read_columns, site_of
+from perfmodel.interface.serving import COLUMNS, PLAN, predict_cells
 from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.rows import groups_of
 from perfmodel.library.files import nearest
@@ -86,15 +86,10 @@ def read_asked(words: Sequence[str]) -> dict[str, str]:
 
 def _known(name: str) -> None:
     """Refuse a column that is not read, but nearly the name of one: a slip."""
-    sizes = {n for one in OPERATIONS.values() for n in (*one.sizes, *one.options, *one.words)}
-    columns = sorted({*READ, *KEYS, *sizes})
+    columns = sorted({*COLUMNS, *read_columns()})
     close = [] if name in columns else nearest(name, columns)
     if close:
         raise InputError(f"there is no column {name[:60]!r}; the nearest are {', '.join(close)}.")
-
-
-KEYS = ("op", "chip", "dtype", "kv_dtype", "framework")
-"""Columns of a row of the kernel schema beside its sizes."""
 
 
 def _from_file(word: str) -> dict[str, str]:

@@ -15,7 +15,9 @@ from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import gather, in_blocks, stack, structure
-from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.interface.terminal import warn
+from perfmodel.interface.unread import unread
+from perfmodel.kernels.catalogue import OPERATIONS, cost, load_plugins
 from perfmodel.kernels.rows import Group, groups_of
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import CACHED, load_interval
@@ -58,8 +60,21 @@ def predict_kernels(
     """
     table = read_csv(rows)
     predicted = predict_table(table, calibration, replay, progress)
+    for line in unread(cells_of(table), read_columns(), WRITTEN):
+        warn(line)
     write_csv(out, with_columns(table, _columns(predicted)))
     return predicted
+
+
+KEYS = ("op", "chip", "dtype", "kv_dtype", "framework")
+"""Columns of a row beside its sizes."""
+
+
+def read_columns() -> set[str]:
+    """All columns that some operation reads."""
+    load_plugins()
+    sizes = {n for one in OPERATIONS.values() for n in (*one.sizes, *one.options, *one.words)}
+    return {*KEYS, *sizes}
 
 
 def predict_table(
@@ -163,14 +178,14 @@ def _price(sites: list[Site], result: Predicted) -> None:
     result.bound[places] = np.array(BOUNDS)[np.argmax(parts, axis=1)]
 
 
+WRITTEN = ("predicted_us", "low_us", "high_us", "bound", "error")
+"""Columns of a prediction."""
+
+
 def _columns(predicted: Predicted) -> dict[str, list]:
-    return {
-        "predicted_us": as_text(predicted.time * 1e6),
-        "low_us": as_text(predicted.low * 1e6),
-        "high_us": as_text(predicted.high * 1e6),
-        "bound": list(predicted.bound),
-        "error": list(predicted.error),
-    }
+    times = (predicted.time, predicted.low, predicted.high)
+    texts = [as_text(time * 1e6) for time in times]
+    return dict(zip(WRITTEN, [*texts, list(predicted.bound), list(predicted.error)], strict=True))
 
 
 def as_text(values: np.ndarray, digits: int = 6) -> list[str]:

@@ -26,6 +26,8 @@ from perfmodel.inference.splits import Split
 from perfmodel.interface import relay
 from perfmodel.interface.columns import Value, Values, as_cells, chosen_or_given
 from perfmodel.interface.kernels import OVERFLOW
+from perfmodel.interface.terminal import warn
+from perfmodel.interface.unread import unread
 from perfmodel.interface.wall import joules_at_wall
 from perfmodel.library.economics import load_economics, running_cost
 from perfmodel.library.efficiency import ServingIntervals
@@ -59,6 +61,8 @@ def predict_serving(
         if not set(names) & set(cells):
             raise InputError(f"{rows} has no column {names[0]!r}; it has {named(cells)}.")
     columns = predict_cells(cells, len(table), calibration, progress)
+    for line in unread(cells, COLUMNS, (*OUTPUTS, *BUSY)):
+        warn(line)
     write_csv(out, with_columns(table, columns))
     return columns
 

@@ -31,9 +31,16 @@ def say(*lines: object) -> None:
         console.print(line, soft_wrap=True)
 
 
-def warn(line: object) -> None:
-    """Say it on stderr, in the program's name."""
-    errors.print(f"perfmodel: {line}", soft_wrap=True)
+MOST_SAID = 2000
+"""Characters of a sentence, at most."""
+
+
+def warn(said: object) -> None:
+    """Say it on one line of stderr, whatever is in it, in the program's name."""
+    plain = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(said))
+    line = " ".join(plain.split())
+    short = line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]} ..."
+    errors.print(f"perfmodel: {short}", soft_wrap=True)
 
 
 def show_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:

@@ -6,14 +6,13 @@ heads), MLA (one latent cache read by all heads) and sliding windows.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import DecodeEfficiency, PrefillEfficiency
 from perfmodel.kernels.dispatch import PADDING, PLAIN, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
-from perfmodel.kernels.home import Home, native, on_chip, spilled
-from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.kernels.home import Home, held, native, on_chip, spilled
+from perfmodel.kernels.launch import crossing_time, no_taller, occupied, started_at_once
 from perfmodel.kernels.prompts import (
     FOLDING,
     KEYS,
@@ -128,7 +127,7 @@ def _split_decode(
 ) -> Work:
     fitted, seen = chip.efficiency.decode, jnp.minimum(context, window)
     sizes = (batch, context, window, heads.query, heads.kv, heads.key, _room(chip))
-    cut = decode_cut(plan, chip.cores, *sizes)
+    cut = decode_cut(plan, chip.cores, *sizes, chip.matrix_rows)
     group = heads.query / heads.kv
     shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
     items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
@@ -151,7 +150,8 @@ def _split_decode(
     feed = numbers * look_up(plan.cache).weight
     multiplied = rows * items * tiles * cut.grain * padded
     uncrowded = _crowded(fitted, heads.key)
-    filled = uncrowded * _filled(chip, fitted, cut.ways * feed / (items * splits), cut.light)
+    rounds = items * splits / (chip.cores * cut.ways)
+    filled = uncrowded * _filled(chip, fitted, feed, rounds, cut.light)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
@@ -163,7 +163,7 @@ def _split_decode(
             far=reads["far"],
         ),
         shares=_shares(fitted, pairs / multiplied * uncrowded, _fed(fitted, filled, feed, fresh)),
-        occupancy=occupied(items * splits / (chip.cores * cut.ways), fitted.rounding, plan.exact),
+        occupancy=occupied(rounds, fitted.rounding, plan.exact),
         latency=fitted.launch
         + fitted.sequence * batch
         + fitted.copy * cut.copies
@@ -193,10 +193,13 @@ def _rotation(chip: Chip, fitted: DecodeEfficiency, fresh: Scalar) -> Scalar:
     return fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
 
 
-def _filled(chip: Chip, fitted: DecodeEfficiency, part: Values, light: Scalar) -> Values:
-    """Share of a block's time in which its part of the cache streams; the rest starts and ends it."""
-    stream = part * chip.cores / (chip.shared.bandwidth * fitted.feed + 1.0)
-    return stream / (stream + fitted.block + light * (fitted.light - fitted.block))
+def _filled(
+    chip: Chip, fitted: DecodeEfficiency, feed: Values, rounds: Values, light: Scalar
+) -> Values:
+    """Share of a core's time in which its part of the cache streams; the rest starts and ends blocks."""
+    stream = feed / (chip.shared.bandwidth * fitted.feed + 1.0)
+    start = fitted.block + light * (fitted.light - fitted.block)
+    return stream / (stream + start * rounds / started_at_once(chip, rounds))
 
 
 def _misses(
@@ -232,7 +235,7 @@ def _kept(
     if not plan.replay:
         return as_scalar(0.0)
     room = chip.shared.capacity / chip.shared.parts * fitted.hold
-    return jax.nn.sigmoid(fitted.cliff * jnp.log(room / size))
+    return held(chip, fitted.cliff, room, size)
 
 
 def _resident_decode(
@@ -316,7 +319,7 @@ def _tiled_prefill(
     fold = _folds(backend, heads, queries)
     windowed = jnp.where(seen < context, 1.0, 0.0)
     rows = queries * fold
-    tall = tile_rows(backend, rows, heads.key)
+    tall = no_taller(chip, tile_rows(backend, rows, heads.key), rows, plan.exact)
     blocks = whole(rows / tall, plan.exact)
     all_blocks = batch * heads.query / fold * blocks
     unhidden = visible(queries, context, context)
@@ -327,7 +330,7 @@ def _tiled_prefill(
     scored = asked
     if backend in SCORES_WINDOWS:
         scored = asked * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
-    parts = prompt_parts(plan, chip.cores, all_blocks, seen)
+    rounds, parts = all_blocks / chip.cores, prompt_parts(plan, chip.cores, all_blocks, seen)
     longest = (seen + windowed * (tall / fold + TILE)) * tall / parts
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
     reads = home.traffic(cache)
@@ -352,7 +355,7 @@ def _tiled_prefill(
         ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
         latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
-        + start * whole(all_blocks / chip.cores, plan.exact)
+        + start * whole(rounds, plan.exact) / started_at_once(chip, rounds)
         + fitted.token * batch * queries
         + _append(chip, fitted, fresh, cache * queries / context, kept),
         dtype=prompt_format(plan),

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from perfmodel.hardware.chip import MATRIX_ROWS
 from perfmodel.kernels.prompts import TILE, tile_rows
 from perfmodel.smooth import power_of_two
 from perfmodel.units import Flag, Scalar
@@ -104,9 +105,6 @@ class Cut(NamedTuple):
     unpacked: Scalar
     empty: Scalar
 
-
-MATRIX_ROWS = 16.0
-"""Rows that a matrix unit multiplies at once in decode (the m of `mma.m16n8k16`)."""
 
 WARPGROUP_ROWS = 8.0
 """The same where a group's queries are the narrow side of Hopper's `wgmma` (the n of `m64n8k32`)."""
@@ -320,6 +318,7 @@ def decode_cut(
     kv_heads: Scalar,
     head_dim: Scalar,
     room: Scalar,
+    matrix_rows: Scalar | float = MATRIX_ROWS,
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
@@ -328,7 +327,7 @@ def decode_cut(
         none,
         none,
         none,
-        none + MATRIX_ROWS,
+        none + matrix_rows,
         none + 1.0,
         none + TOGETHER,
         none + TILE,

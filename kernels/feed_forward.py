@@ -12,7 +12,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MixtureEfficiency
 from perfmodel.kernels.choices import expert_rows
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
-from perfmodel.kernels.launch import crossing_time, occupied
+from perfmodel.kernels.launch import crossing_time, no_taller, occupied, started_at_once
 from perfmodel.kernels.routing import ROUTINGS, loads
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
@@ -56,6 +56,7 @@ def mixture(
     reads = home.traffic(weights)
     even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
     rows = expert_rows(plan, tokens * active * ranks / experts)
+    rows = no_taller(chip, rows, pairs / local, plan.exact)
     heights = _heights(plan, rows, pairs, local, even)
     tiles = _tiles(chip, plan, rows, heights, pairs, hidden, columns, wide)
     launched, inside = chip.execution == "launched", on_chip(chip, moved.total)
@@ -80,7 +81,7 @@ def mixture(
         + fitted.route * tokens * active
         + fitted.serial * (hidden + columns)
         + fitted.local * experts / ranks
-        + fitted.prologue * tiles.rounds
+        + fitted.prologue * tiles.rounds / started_at_once(chip, tiles.rounds)
         + _passes(chip, fitted, moved)
         + crossing_time(chip, 6.0),
         choice=fitted.choice,

@@ -47,15 +47,28 @@ def spilled(chip: Chip, size: Values) -> Values:
     return 1 - fits
 
 
+def held(chip: Chip, cliff: Scalar, room: Scalar, size: Values) -> Values:
+    r"""Share of what a benchmark replays that the shared tier still has: $\sigma(c \log(S/x))$.
+
+    None in a scratchpad, which each kernel fills anew.
+
+    **Arguments:**
+
+    - `cliff`: how sharply $c$ that falls where data outgrow it.
+    - `room`, `size`: bytes $S$ that it holds, and bytes $x$ of data.
+    """
+    return (1 - chip.shared.staged) * jax.nn.sigmoid(cliff * jnp.log(room / size))
+
+
 def replayed(chip: Chip, fitted: MatmulEfficiency | MixtureEfficiency, size: Values) -> Values:
     """Time to read operands that a benchmark replays, as a share of reading main memory.
 
     The shared tier holds them from the replay before, if `size` bytes fit a part of it.
     """
     room = chip.shared.capacity / chip.shared.parts + 1.0
-    miss = jax.nn.sigmoid(fitted.cliff * jnp.log(size / (room * fitted.hold)))
+    kept = held(chip, fitted.cliff, room * fitted.hold, size)
     rate = chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.cached + 1.0)
-    return miss + (1 - miss) * rate
+    return 1 - kept + kept * rate
 
 
 def on_chip(chip: Chip, size: Values) -> dict[str, Values]:

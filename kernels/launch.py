@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.chip import MATRIX_ROWS, Chip
 from perfmodel.smooth import at_least_one, whole
 from perfmodel.units import Scalar, Values, as_scalar
 
@@ -19,6 +19,31 @@ def occupied(rounds: Values, rounding: Scalar, exact: bool) -> Values:
     if not exact:
         return rounds / at_least_one(rounds)
     return rounds / (rounding * whole(rounds, exact) + (1 - rounding) * jnp.maximum(rounds, 1.0))
+
+
+def started_at_once(chip: Chip, rounds: Values) -> Values:
+    r"""Blocks of a core for which one start is paid: $1 + s(\max(r, 1) - 1)$.
+
+    A core that fills a scratchpad itself ($s = 1$) fetches the next block during this one, so only its
+    first block waits; a thread block over a cache ($s = 0$) starts when another has ended.
+
+    **Arguments:**
+
+    - `rounds`: blocks $r$ of work for each core, on average.
+    """
+    return 1 + chip.shared.staged * (jnp.maximum(rounds, 1.0) - 1)
+
+
+def no_taller(chip: Chip, tile: Values, rows: Values, exact: bool) -> Values:
+    """Rows of a tile: as many as there are, where units multiply so few; matrix units pad to the whole of it.
+
+    **Arguments:**
+
+    - `tile`: rows of a full tile.
+    - `rows`: that there are.
+    """
+    units = chip.matrix_rows * whole(rows / chip.matrix_rows, exact)
+    return jnp.where(chip.matrix_rows < MATRIX_ROWS, jnp.minimum(tile, units), tile)
 
 
 def filling(chip: Chip, fill: Scalar, main: Values) -> Values:

@@ -11,7 +11,13 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import MatmulEfficiency
 from perfmodel.kernels.choices import leaves_whole, product_format
 from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
-from perfmodel.kernels.launch import crossing_time, filling, occupied
+from perfmodel.kernels.launch import (
+    crossing_time,
+    filling,
+    no_taller,
+    occupied,
+    started_at_once,
+)
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_max, whole
@@ -63,12 +69,14 @@ def _shares(fitted: MatmulEfficiency, matrix: Values, carried: Values | float = 
 def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:
     fitted = chip.efficiency.matmul
     rows, columns, split = _alternatives()
+    rows = no_taller(chip, rows, m, plan.exact)
     activation = plan.format.activation
     outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
     split = jnp.where(leaves_whole(plan, m, n, k), 0.0, split)
     splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
-    tiles = outputs * splits
-    filled = k / splits / (k / splits + fitted.prologue)
+    rounds = outputs * splits / chip.cores
+    steps = k / splits * started_at_once(chip, rounds)
+    filled = steps / (steps + fitted.prologue)
     weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n
     memory = _memory(chip, plan, home, weights, inputs + results)
     fed = rows * activation + columns * plan.format.weight
@@ -82,7 +90,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
             far=memory["far"],
         ),
         shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step)),
-        occupancy=filled * occupied(tiles / chip.cores, fitted.rounding, plan.exact),
+        occupancy=filled * occupied(rounds, fitted.rounding, plan.exact),
         latency=fitted.launch
         + filling(chip, fitted.fill, memory["main"])
         + _fixup(chip, fitted, splits, m * n),

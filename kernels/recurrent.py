@@ -9,12 +9,11 @@ Networks", arXiv 2412.06464, section 3.3; flash-linear-attention, `chunk.py`).
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import RecurrentEfficiency
-from perfmodel.kernels.home import Home, native, on_chip
+from perfmodel.kernels.home import Home, held, native, on_chip
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
@@ -170,7 +169,7 @@ def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
         return as_scalar(0.0)
     fitted = chip.efficiency.recurrent
     room = chip.shared.capacity * fitted.hold + 1
-    return jax.nn.sigmoid(fitted.cliff * jnp.log(room / size))
+    return held(chip, fitted.cliff, room, size)
 
 
 def _latency(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax.numpy as jnp
 import pytest
 
@@ -18,7 +19,7 @@ from perfmodel.kernels.home import Home
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
-from perfmodel.units import as_scalar
+from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -256,3 +257,34 @@ def test_what_is_masked_is_cut_as_finely_as_the_tiles_of_keys():
     # One tile of rows: 128 x 129 / 2 pairs, and half a tile of 64 or of 128 keys.
     ratio = (8256 + 128 * 128 / 2) / (8256 + 128 * 64 / 2)
     assert float(fine.shares.matrix / coarse.shares.matrix) == pytest.approx(ratio, rel=1e-4)
+
+
+def test_vector_units_multiply_no_queries_that_are_not_there():
+    # Four queries of each cache; matrix units take 16. 1,024 tokens are eight tiles of 128.
+    for name, multiplied in (("m3-ultra", 4), ("h100-sxm", 16)):
+        sustained = float(load_chip(name).efficiency.decode.sustained)
+        share = as_values(decode(shape(8, 2), name=name).shares.matrix)
+        assert share == pytest.approx(sustained * 4 / multiplied, rel=ROUNDING)
+
+
+def test_one_core_that_fetches_ahead_waits_for_the_first_part_of_a_cache_alone():
+    # Two sequences and four heads of 1,024 x 256 numbers of 2 bytes are one stream on the one core of a TPU.
+    chip = load_chip("tpu-v6e")
+    fitted, feed, fresh = chip.efficiency.decode, 2 * 4 * 1024 * 256 * 2, 2 * 2 * 8 * 256
+    stream = feed / float(chip.shared.bandwidth * fitted.feed)
+    filled = stream / (stream + float(fitted.block))
+    share = (feed + fresh) / (feed / (float(fitted.feed) * filled) + fresh)
+    found = as_values(decode(shape(8, 4), name="tpu-v6e").shares.shared)[0]
+    assert found == pytest.approx(share, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("name", "starts"), [("tpu-v6e", 1.0), ("h100-sxm", 2.0)])
+def test_one_core_that_fetches_ahead_waits_for_the_first_block_of_a_prompt_alone(name, starts):
+    # Two prompts of eight heads and 2,048 tokens are 256 blocks of 128 rows: on 132 cores two waves.
+    def latency(block: float) -> float:
+        chip = eqx.tree_at(lambda c: c.efficiency.prefill.block, load_chip(name), as_scalar(block))
+        sizes = [as_scalar(x) for x in (2, 2048, 2048)]
+        plan = dataclasses.replace(EXACT, backend="trtllm_gen")
+        return float(attention_prefill(chip, plan, *sizes, heads=shape(8, 8)).latency)
+
+    assert latency(1.0) - latency(0.0) == pytest.approx(starts, rel=1e-4)

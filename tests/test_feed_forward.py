@@ -1,5 +1,6 @@
 """Mixture of experts: experts touched, tiles padded, the hottest rank."""
 
+import equinox as eqx
 import pytest
 
 from perfmodel.hardware.chip import Chip
@@ -10,7 +11,7 @@ from perfmodel.kernels.launch import crossing_time
 from perfmodel.kernels.routing import Load, balanced, loads, power_law, random
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -29,10 +30,12 @@ def run(
     gated: float = 1,
     home: Home | None = None,
     replay: bool = False,
+    chip: Chip | None = None,
 ) -> Work:
     """Two of eight experts of 1024 x 512 for each token; 64 tokens touch all."""
     sizes = [as_scalar(x) for x in (tokens, 1024, 512, 2, 8, tensor, ranks, routing, gated)]
-    return mixture(load_chip(name), Plan(integer=True, replay=replay), *sizes, home=home)
+    chip = load_chip(name) if chip is None else chip
+    return mixture(chip, Plan(integer=True, replay=replay), *sizes, home=home)
 
 
 def load(way, tokens: float, active: float, experts: float, ranks: float = 1) -> Load:
@@ -175,3 +178,25 @@ def test_latency_counts_routing_and_crossings():
     chip = load_chip("wse-3")
     expected = waits(chip) + crossing_time(chip, 6.0)
     assert run(name="wse-3").latency == pytest.approx(float(expected), rel=ROUNDING)
+
+
+def test_vector_units_multiply_no_rows_of_an_expert_that_are_not_there():
+    # Four tokens to two of eight experts: one row for each; matrix units pad it to 16.
+    for name, multiplied in (("m3-ultra", 1), ("h100-sxm", 16)):
+        sustained = load_chip(name).efficiency.mixture.sustained
+        best = max(as_values(run(tokens=4, name=name).shares.matrix))
+        assert best == pytest.approx(float(sustained) / multiplied, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("name", "cores"), [("tpu-v6e", 1), ("h100-sxm", 132)])
+def test_a_core_that_fetches_ahead_fills_one_pipeline_for_all_its_tiles(name: str, cores: float):
+    # 64 tokens give each of 8 experts 16 rows: 8 and 8 tiles of 128 columns, 128 in all, on each core
+    # one behind the other unless the next is fetched ahead.
+    def latency(prologue: float) -> Values:
+        chip = load_chip(name)
+        chip = eqx.tree_at(lambda c: c.efficiency.mixture.prologue, chip, as_scalar(prologue))
+        return as_values(run(chip=chip).latency)[0]
+
+    rounds = 128 / cores
+    waits = min(rounds, 1.0) if name == "tpu-v6e" else rounds
+    assert latency(1.0) - latency(0.0) == pytest.approx(waits, rel=1e-4)

@@ -182,3 +182,24 @@ def test_fewer_blocks_than_cores_leave_cores_idle():
     # The bend at one lifts the divisor by 0.01 / (4 x 0.75) = 0.33 %.
     smooth = occupied(as_values([0.25, 100.0]), as_scalar(0.5), exact=False)
     assert smooth.tolist() == pytest.approx([0.25, 1.0], rel=0.004)
+
+
+def test_vector_units_multiply_no_rows_that_are_not_there():
+    # One row, and tiles of 16 to 256 columns, which divide 4,096.
+    chip = load_chip("m3-ultra")
+    found = product(chip, 1, 4096, 4096).shares.matrix
+    assert found == pytest.approx(float(chip.efficiency.matmul.sustained), rel=ROUNDING)
+    # Three rows in tiles of two: four; matrix units take 16 at least. A power limit bends the share by 1e-5.
+    for name, multiplied in (("grace", 4), ("xeon-6980p", 16)):
+        chip = load_chip(name)
+        best = jnp.max(as_values(product(chip, 3, 4096, 4096).shares.matrix))
+        sustained = float(chip.efficiency.matmul.sustained)
+        assert best == pytest.approx(sustained * 3 / multiplied, rel=1e-4)
+
+
+def test_one_core_that_fetches_ahead_fills_one_pipeline_for_all_its_tiles():
+    # 2,048 x 4,096 outputs in tiles of 128 x 128 are 512 on one core, each of 1,024 steps.
+    chip = load_chip("tpu-v6e")
+    found = as_values(product(chip, 2048, 4096, 1024).occupancy)[WHOLE]
+    steps, fill = 512 * 1024, float(chip.efficiency.matmul.prologue)
+    assert found == pytest.approx(steps / (steps + fill), rel=ROUNDING)

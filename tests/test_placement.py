@@ -4,13 +4,12 @@ import dataclasses
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import pytest
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.memory import ABSENT, Memory
-from perfmodel.inference.placement import cache_bytes, fill, place, weight_bytes
-from perfmodel.kernels.home import Home, native, on_chip, spilled
+from perfmodel.inference.placement import cache_bytes, fill, place, sizes, weight_bytes
+from perfmodel.kernels.home import Home, held, native, on_chip, replayed, spilled
 from perfmodel.library.chip import load_chip
 from perfmodel.resources import TIERS
 from perfmodel.units import as_scalar
@@ -176,6 +175,8 @@ def test_layers_without_attention_cache_nothing():
         ((1e6, 2e6, 1e9, 0), [0, 0, 1, 0]),
         ((1e6, 2e6, 0, 0), [0, 1, 0, 0]),
         ((1e6, 0, 0, 1e9), [1, 0, 0, 0]),
+        ((0, 0, 1, 0), [0, 0, 1, 0]),
+        ((1e6, 1e6, 0, 0), [1, 0, 0, 0]),
     ],
 )
 def test_a_chip_keeps_operands_in_main_memory_else_in_sram(capacities, home):
@@ -190,6 +191,7 @@ def test_an_operand_is_read_in_parts():
         "main": 50,
         "far": 0,
     }
+    assert shares(Home.main_memory()) == [0, 0, 1, 0]
     assert Home.main_memory().traffic(as_scalar(100))["main"] == 100
 
 
@@ -214,7 +216,40 @@ def test_data_on_chip_use_both_kinds_of_sram_by_their_bandwidths():
 
 def test_without_sram_nothing_is_undefined():
     found = on_chip(chip_of(0, 0, 1e9, 0), as_scalar(100))
-    assert jnp.isfinite(found["private"]) and jnp.isfinite(found["shared"])
+    assert (found["private"], found["shared"]) == (0, 100)
+
+
+def test_sram_of_one_byte_per_second_is_there():
+    chip = eqx.tree_at(lambda c: c.private.bandwidth, chip_of(1e6, 0, 1e9, 0), as_scalar(1.0))
+    found = on_chip(chip, as_scalar(100))
+    assert (found["private"], found["shared"]) == (100, 0)
+
+
+def replaying(staged: float):
+    """A chip whose shared tier holds 6 bytes in two parts, read at 1 byte/s, over memory of 8 bytes/s."""
+    shared = Memory(6.0, 1.0, 0.0, 0.0, parts=2.0, staged=staged)
+    chip = eqx.tree_at(lambda c: c.shared, chip_of(0, 0, 1e9, 0), shared)
+    return eqx.tree_at(lambda c: c.main.bandwidth, chip, as_scalar(8.0))
+
+
+def test_what_a_benchmark_replays_stays_in_a_cache_as_far_as_it_fits():
+    chip, fitted = replaying(0.0), load_chip("h100-sxm").efficiency.matmul
+    # Twice the room: (1/2)^2 against 1: 0.8 of it stays, of half of that 0.2.
+    assert held(chip, *rooms(2, 2e6, 1e6)) == pytest.approx(0.8, rel=ROUNDING)
+    assert held(chip, *rooms(2, 1e6, 2e6)) == pytest.approx(0.2, rel=ROUNDING)
+    changed = {"hold": 2.0, "cliff": 1.0, "streaming": 0.5, "cached": 1.0}
+    fitted = eqx.tree_at(
+        lambda f: [getattr(f, n) for n in changed], fitted, rooms(*changed.values())
+    )
+    # A part of 3 bytes and one of guard, times 2, hold half of 8 bytes. The other half takes the time of
+    # main memory; what stays takes 8 x 0.5 / (1 x 1 + 1) = 2 of it.
+    assert replayed(chip, fitted, as_scalar(8.0)) == pytest.approx(1.5, rel=ROUNDING)
+
+
+def test_a_scratchpad_keeps_nothing_of_what_a_benchmark_replays():
+    fitted = load_chip("tpu-v5e").efficiency.matmul
+    assert held(replaying(1.0), *rooms(2, 2e6, 1e6)) == 0
+    assert replayed(load_chip("tpu-v5e"), fitted, as_scalar(1e3)) == 1
 
 
 def test_checkpoints_in_four_bits_keep_what_they_leave_out():
@@ -234,3 +269,56 @@ def test_checkpoints_in_four_bits_keep_what_they_leave_out():
 
 def _one(layer: Layer, scope) -> Transformer:
     return Transformer(128, 1, (Stack(layer, 1),), narrow=scope)
+
+
+def test_shares_are_of_what_was_placed_and_a_guard_of_one_byte():
+    # 3 bytes in rooms of 1 and 3: one and two of them, over 3 + 1.
+    filled = fill(rooms(1, 0, 3, 0), as_scalar(3))
+    assert shares(filled.home) == [0.25, 0, 0.5, 0]
+    assert [float(left) for left in filled.left] == [0, 0, 1, 0]
+    assert shares(fill(rooms(0, 2, 0, 2), as_scalar(3)).home) == [0, 0.5, 0, 0.25]
+    assert shares(fill(rooms(1, 0, 0, 0), as_scalar(1)).home) == [0.5, 0, 0, 0]
+
+
+def test_a_cache_that_overflows_lies_in_far_memory_where_weights_may_not():
+    # 124,960 bytes of weights; 3,200 of cache for two sequences of 50 tokens, half of which fits beside.
+    one = model(Grouped(2, 1, 4, 4), Dense(1000))
+    size, cache = 124_000 + 2 * 2 * 240, 2 * 2 * 50 * 8 * 2
+    chip, plan = chip_of(0, 0, size + cache / 2, 1e6), Plan(overflows=True)
+    found = place(chip, plan, one, *rooms(2, 50))
+    assert shares(found.weights) == pytest.approx([0, 0, 1, 0], abs=1e-4)
+    assert shares(found.cache) == pytest.approx([0, 0, 0.5, 0.5], abs=1e-3)
+    assert found.slack == cache / 2
+    assert sizes(chip, plan, one, *rooms(0, 50)).slack == cache / 2
+    # What is free is far memory's where the cache asks for more than lies beside the weights.
+    assert sizes(chip, plan, one, *rooms(1_000, 50)).slack == 1e6 + cache / 2 - 500 * cache
+    assert sizes(chip_of(0, 0, 1e6, 0), plan, one, *rooms(0, 50)).slack == 1e6 - size
+
+
+def test_far_memory_holds_weights_where_no_cache_overflows():
+    found = place(chip_of(0, 0, 62_000, 1e6), Plan(), model(None, Dense(1000)), *rooms(1, 1))
+    assert shares(found.weights) == pytest.approx([0, 0, 0.5, 0.5], abs=1e-4)
+
+
+def test_a_tied_embedding_is_stored_once():
+    one = dataclasses.replace(model(None, Dense(1000)), tied=True)
+    assert weight_bytes(one, Plan()) == 120_000 + 2_000
+    assert weight_bytes(one, Plan(tensor=4, pipeline=2)) == (120_000 + 2_000) / 8
+
+
+def test_attention_beside_experts_is_cut_over_tensor_ranks_and_copied_to_data_ranks():
+    # Attention 240, experts 6,000, router 40 in each of two layers; embeddings 4,000 bytes.
+    one = model(Grouped(2, 1, 4, 4), Mixture(4, 2, 50))
+    layer = 2 * ((240 + 6_000 / 2) / 2 + 40)
+    assert weight_bytes(one, Plan(tensor=2, data=2)) == 2 * layer + 4_000 / 2
+
+
+def test_a_router_is_as_wide_as_what_a_checkpoint_keeps():
+    one = model(None, Mixture(4, 2, 50))
+    assert weight_bytes(one, Plan(weights="int4")) == 2 * (0.515625 * 6_000 + 2 * 40) + 4_000
+    assert weight_bytes(one, Plan(kept="fp32")) == 2 * (2 * 6_000 + 4 * 40) + 8_000
+
+
+def test_states_are_cut_over_tensor_ranks():
+    one = model(Recurrent(4, 8, 8, 100, 96, 4))
+    assert cache_bytes(one, Plan(tensor=2), *rooms(3, 10)) == 3 * 2 * (256 + 288) * 4 / 2

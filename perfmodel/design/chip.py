@@ -193,7 +193,8 @@ def _chip(
     else:
         changed = (private.capacity * size, private.bandwidth * scale, private.energy * array)
         private = eqx.tree_at(lambda m: (m.capacity, m.bandwidth, m.energy), private, changed)
-        shared = eqx.tree_at(lambda m: m.multicast, sram, base.shared.multicast)
+        kept = (base.shared.multicast, base.shared.staged)
+        shared = eqx.tree_at(lambda m: (m.multicast, m.staged), sram, kept)
     # Without main memory what kernels leave to the next stays in SRAM; room is a limit of its own.
     alone = memory.capacity <= 0
     main = Memory(

@@ -22,12 +22,17 @@ def _as_scalars(values: dict[str, Any]) -> dict[str, Scalar]:
     return {name: as_scalar(value) for name, value in values.items()}
 
 
+MATRIX_ROWS = 16.0
+"""Rows that a matrix unit multiplies at once (the m of NVIDIA's `mma.m16n8k16`; a tile of Intel's AMX)."""
+
+
 class Chip(AbstractMachine):
     """One chip (or one wafer). The same form slides from H100 to LPU to WSE.
 
     - `cores`: that share nothing but the tiers below their private one.
     - `clock`: sustained, in 1/s.
     - `matrix`: peak rate of the matrix units by dtype, dense, in FLOP/s.
+    - `matrix_rows`: of activations that these units multiply at once; 1 where vector units do it.
     - `vector`: peak rate of the vector units in fp32, in FLOP/s.
     - `exponential`: peak rate of exponentials, in 1/s.
     - `private`, `shared`, `main`, `far`: the memory tiers, fastest first.
@@ -61,6 +66,7 @@ class Chip(AbstractMachine):
     efficiency: Efficiency
     execution: Execution = eqx.field(static=True)
     name: Label = eqx.field(static=True, converter=Label)
+    matrix_rows: Scalar = eqx.field(converter=as_scalar, default=MATRIX_ROWS)
 
     def rates(self, dtype: str) -> Resources:
         """Peak rate of each resource.

@@ -15,6 +15,8 @@ class Memory(eqx.Module):
       0 for a cache that the hardware manages, or for a tier one does not serve from.
     - `multicast`: cores that one read serves at once.
     - `parts`: of a cache that keep copies of their own of what all cores read.
+    - `staged`: 1 for a scratchpad, which each kernel fills anew and ahead of use (by DMA, the next block
+      during this one); 0 for a cache that the hardware manages.
     """
 
     capacity: Scalar = eqx.field(converter=as_scalar)
@@ -23,6 +25,7 @@ class Memory(eqx.Module):
     usable: Scalar = eqx.field(converter=as_scalar)
     multicast: Scalar = eqx.field(converter=as_scalar, default=1.0)
     parts: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    staged: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     @property
     def room(self) -> Scalar:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.chip import MATRIX_ROWS, Chip
 from perfmodel.hardware.memory import ABSENT, Memory
 from perfmodel.hardware.network import Network
 from perfmodel.library.efficiency import FITTED, Origin, load_efficiency
@@ -104,6 +104,7 @@ def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
         efficiency=load_efficiency(origin(stem, file), plan, calibration),
         execution=file.execution,
         name=stem,
+        matrix_rows=si_or(file.matrix_rows, "1", missing=MATRIX_ROWS),
     )
 
 
@@ -158,6 +159,7 @@ def _tier(file: TierFile | None) -> Memory:
         usable=file.usable.si("1"),
         multicast=si_or(file.multicast, "1", missing=1.0),
         parts=si_or(file.parts, "1", missing=1.0),
+        staged=si_or(file.staged, "1", missing=0.0),
     )
 
 

@@ -89,6 +89,7 @@ class TierFile(Strict):
 
     - `multicast`: cores that one read serves; `parts`: that keep copies of their own of what
       all cores read. One where absent.
+    - `staged`: 1 for a scratchpad that kernels fill themselves; a cache where absent.
     """
 
     kind: str
@@ -98,6 +99,7 @@ class TierFile(Strict):
     usable: Share
     multicast: Count | None = None
     parts: Count | None = None
+    staged: Share | None = None
 
 
 class NetworkFile(Strict):
@@ -144,7 +146,10 @@ class Sourced(Strict):
 
 
 class ChipFile(Sourced):
-    """A chip. See `docs/add-a-chip.md` for an example of each table."""
+    """A chip. See `docs/add-a-chip.md` for an example of each table.
+
+    - `matrix_rows`: that its units multiply at once, where they are fewer than a matrix unit's 16.
+    """
 
     name: str
     vendor: str
@@ -156,6 +161,7 @@ class ChipFile(Sourced):
     cores: Count | None = None
     clock: Hertz | None = None
     matrix: dict[Literal[MATRIX_KINDS], FlopsPerSecond]  # pyright: ignore[reportInvalidTypeForm]
+    matrix_rows: Count | None = None
     vector: FlopsPerSecond | None = None
     exponential: ExponentialsPerSecond | None = None
     private: TierFile | None = None

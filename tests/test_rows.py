@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
 from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Group, Key, groups_of
+from perfmodel.kernels.rows import Group, Key, groups_of, software_of
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "64", "k": "128"}
 ATTENTION = {
@@ -229,3 +229,85 @@ def test_any_cells_give_either_sizes_that_are_numbers_or_a_sentence(
     assert len(error.splitlines()) <= 1
     if group is not None:
         assert all(np.isfinite(values).all() for values in group.columns.values())
+
+
+DECODE = {
+    "op": "attention_decode",
+    "chip": "h100",
+    "dtype": "bf16",
+    "batch": "2",
+    "ctx_len": "100",
+    "heads": "8",
+    "kv_heads": "8",
+    "head_dim": "64",
+}
+
+
+def test_the_largest_number_is_allowed_and_one_more_is_not():
+    assert sound(GEMM | {"m": "1e15", "n": "1", "k": "1"}).columns["m"][0] == 1e15
+    assert "m is '1000000000000001'; allowed" in one(GEMM | {"m": "1000000000000001"})[1]
+
+
+def test_sizes_may_multiply_to_the_largest_product_and_no_further():
+    assert sound(GEMM | dict.fromkeys("mnk", "1e12"))
+    assert "multiply to more than 1e+36" in one(GEMM | dict.fromkeys("mnk", "1.1e12"))[1]
+    # Ones, and a window of nothing, do not count.
+    most = {"batch": "1e15", "ctx_len": "1e15", "heads": "1e6", "kv_heads": "1", "head_dim": "1"}
+    assert sound(DECODE | most)
+    assert "multiply" in one(DECODE | most | {"heads": "1e7"})[1]
+
+
+def test_as_many_heads_of_keys_as_of_queries_are_allowed():
+    assert sound(DECODE).columns["kv_heads"][0] == 8
+    assert (
+        "kv_heads is 9, but may not be more than heads, which is 8"
+        in (one(DECODE | {"kv_heads": "9"})[1])
+    )
+
+
+def test_a_size_that_is_not_given_bounds_no_other():
+    linear = {"op": "linear_attention", "chip": "h100", "dtype": "bf16", "batch": "1"}
+    linear |= {"heads": "8", "head_dim": "64", "q_len": "5"}
+    assert sound(linear | {"ctx_len": "0"}).columns["q_len"][0] == 5
+    assert "may not be more than ctx_len, which is 1" in one(linear | {"ctx_len": "1"})[1]
+
+
+def test_a_format_of_the_cache_means_nothing_where_there_is_none():
+    assert sound(GEMM | {"kv_dtype": "bogus"}).key.cache == ""
+    assert sound(DECODE | {"kv_dtype": " "}).key.cache == "bf16"
+    assert sound(DECODE | {"kv_dtype": "fp8"}).key.cache == "fp8"
+    assert "unknown kv_dtype 'bogus'" in one(DECODE | {"kv_dtype": "bogus"})[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "means"),
+    [
+        ("", ("", "")),
+        (" ", ("", "")),
+        ("vLLM", ("vllm", "")),
+        ("vllm-0.5", ("vllm", "vllm-0.5")),
+        ("TRTLLM-engine", ("trtllm", "trtllm-engine")),
+        ("DeepSpeed", ("", "")),
+    ],
+)
+def test_an_older_framework_shares_the_rules_of_todays(word: str, means: tuple[str, str]):
+    assert software_of(word) == means
+
+
+def test_the_first_fault_of_a_row_is_said():
+    assert one(GEMM | {"m": "x", "n": "y"})[1] == "m is 'x', which is not a number."
+    assert one(GEMM | {"m": "x", "chip": "h1000"})[1].startswith("unknown chip")
+
+
+def test_a_long_cell_is_quoted_from_its_beginning():
+    said = one(GEMM | {"m": "x" * 60})[1]
+    assert said == f"m is {'x' * 40!r}, which is not a number."
+
+
+def test_rows_of_one_key_are_one_group_whatever_lies_between():
+    cells = {name: [value] * 3 for name, value in GEMM.items()} | {"dtype": ["bf16", "fp8", "BF16"]}
+    groups, _ = groups_of(cells, 3)
+    assert [(group.key.dtype, list(group.places)) for group in groups] == [
+        ("bf16", [0, 2]),
+        ("fp8", [1]),
+    ]

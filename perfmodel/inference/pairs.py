@@ -47,7 +47,7 @@ MOST_WAYS = 512
 MOST_RATIOS = 16
 """Numbers of workers tried for each way to spread a worker, at most: evenly chosen among all."""
 
-MOST_COUNTS = 2**16
+MOST_COUNTS = 2**12
 """Numbers of chips or workers looked at, at most."""
 
 T = TypeVar("T")

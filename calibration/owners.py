@@ -83,12 +83,15 @@ def owner_scores() -> Iterator[Scored]:
     """USD of an hour and of a million tokens, by a share of capital that has not seen the chip."""
     rows, owner = known_owners(), load_ownership()
     hours = [row for row in rows if row.quantity == "owner_usd_per_hour"]
-    paid = as_values([si_or(chip_files()[row.chip].money.price, "USD") for row in hours])
+    money = [chip_files()[row.chip].money for row in hours]
+    paid = as_values([si_or(one.price, "USD") for one in money])
+    # A share of a rack's price has paid for what stands around the chip.
+    alone = as_values([float(one.of != "system") for one in money])
     limit = as_values([_limit(row.chip) for row in hours])
 
     def predict(share: Share) -> Facts:
-        one = jax.vmap(hourly, (0, 0, None, None))
-        return one(paid, limit, share.value, owner)
+        one = jax.vmap(hourly, (0, 0, 0, None))
+        return one(paid, limit, share.value * alone, owner)
 
     known, names = [row.cost for row in hours], [row.chip for row in hours]
     found = dict(zip(names, _left_out(SYSTEM, SYSTEM_SPREAD, predict, known, names), strict=True))

@@ -14,6 +14,7 @@ from perfmodel.design.space import Space, shown
 from perfmodel.design.study import LARGER, Study
 from perfmodel.design.system import Part
 from perfmodel.design.worth import Worth, worth
+from perfmodel.library.economics import Basis
 from perfmodel.units import as_scalar, as_values
 
 PART_NAMES = {
@@ -124,7 +125,9 @@ def as_dict(found: Answer) -> dict[str, Any]:
         "study": study.model_dump(),
         "best": shown(space, vector(space, best.unit)) | made_of(study, best.choice),
         "chips": [_chip(part, found.problem) for part in seen.parts[0]],
-        "figures": [{n: float(v) for n, v in table.items()} for table in seen.figures],
+        "figures": _figures(found.problem, seen),
+        "cost_basis": BASIS,
+        "utilisation": float(found.problem.owner.busy),
         "objective": objective(study, best.value),
         "objective_exact": objective(study, exact),
         "objective_continuous": objective(study, result.loose),
@@ -138,6 +141,20 @@ def as_dict(found: Answer) -> dict[str, Any]:
         "seconds": result.seconds,
         "seed": study.optimiser.seed,
     }
+
+
+BASIS: Basis = "owner"
+"""What the USD of searched machines are of."""
+
+
+def _figures(problem: Problem, seen: Assessed) -> list[dict[str, float]]:
+    """Of each workload; a chip's hour is paid for whether it serves or not (`utilisation`)."""
+    found = []
+    for table, parts, one in zip(seen.figures, seen.parts, seen.served, strict=True):
+        chips = sum(float(part.chips) for part in parts)
+        hour = 3600 * float(money(problem, parts, one).running) / chips
+        found.append({n: float(v) for n, v in table.items()} | {"usd_per_chip_hour": hour})
+    return found
 
 
 def _chip(part: Part, problem: Problem) -> dict[str, Any]:

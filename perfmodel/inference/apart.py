@@ -57,15 +57,17 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
     whole = traffic.prompt + traffic.output
     slack = slack_beside_one(decode.chip, decode.plan, model, whole)
     prompts = slack_beside_one(prefill.chip, prefill.plan, model, traffic.prompt)
+    own, none = prompt.breakdown.joules / prefill.plan.data, jnp.zeros_like(prompt.breakdown.joules)
+    steps = traffic.a_token(none, full.breakdown.joules, most)
+    joules = jnp.stack([traffic.a_token(own, none, most), steps])
     return Service(
         ttft=total - traffic.later * tpot + burst,
         tpot=tpot,
         total=total,
         users=traffic.users,
         batch=batch * decode.workers,
-        joules=traffic.a_token(
-            prompt.breakdown.joules / prefill.plan.data, full.breakdown.joules, most
-        ),
+        joules=joules.sum(axis=0),
+        by_pool=joules.sum(axis=-1),
         slack=jnp.minimum(slack, prompts),
         seconds=full.breakdown.by_bound(),
     )

@@ -121,13 +121,15 @@ def serve_halves(
     length = traffic.prompt + traffic.output
     slack = [slack_beside_one(half.chip, half.plan, half.model, length) for half in pair]
     one = prompt.joules / traffic.at_once(first.plan.data)
+    joules = traffic.a_token(one, step.joules, batch)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
         total=waits.total,
         users=traffic.users,
         batch=batch,
-        joules=traffic.a_token(one, step.joules, batch),
+        joules=joules.sum(axis=0),
+        by_pool=joules.sum(axis=-1),
         slack=jnp.minimum(*slack),
         seconds=step.seconds,
         busy=jnp.stack([*step.busy, micros[best]]),
@@ -135,7 +137,9 @@ def serve_halves(
 
 
 class Together(NamedTuple):
-    """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J and s by term."""
+    """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J by half and
+    term, s by bound.
+    """
 
     step: Scalar
     alone: Scalar
@@ -194,4 +198,4 @@ def _together(turns: list[Turns], crossing: Scalar, micro: Scalar) -> Together:
     network = jnp.zeros(len(BOUNDS)).at[BOUNDS.index("network")].set(crossing)
     seconds = first.seconds + second.seconds + network
     busy = (first.busy / step, second.busy / step)
-    return Together(step, alone, busy, first.joules + second.joules, seconds)
+    return Together(step, alone, busy, jnp.stack([first.joules, second.joules]), seconds)

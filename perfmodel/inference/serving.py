@@ -54,6 +54,7 @@ class Service(AbstractResult):
     - `most_rate`: requests a second from which on a queue grows without end; infinite in a closed loop.
     - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
       micro-batches; else empty.
+    - `by_pool`: of two kinds of chips the joules of one output token that each draws; else empty.
     """
 
     ttft: Scalar
@@ -66,6 +67,7 @@ class Service(AbstractResult):
     seconds: Values
     most_rate: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     busy: Values = eqx.field(converter=as_values, default=())
+    by_pool: Values = eqx.field(converter=as_values, default=())
 
     @property
     def energy(self) -> Values | np.ndarray | np.floating:

@@ -127,6 +127,8 @@ SHOWN = (
     "output_tokens_per_s_per_user",
     "output_tokens_per_s_per_chip",
     "usd_per_million_output_tokens",
+    "usd_per_chip_hour",
+    "cost_basis",
     "joules_per_output_token",
     "fits",
     "bound",

@@ -26,8 +26,8 @@ from perfmodel.interface.serving import (
     PLAN,
     best_way,
     crowded,
+    dollars_of,
     figures,
-    price_of,
     short_of,
 )
 from perfmodel.interface.wall import joules_at_wall
@@ -141,7 +141,8 @@ def schema_of(grid: Grid) -> pa.Schema:
     found = {name: (words | ranks)[name] for name in grid.outer} | numbers
     found |= {name: pa.float64() for name in PLAN if name not in found}
     found |= dict.fromkeys(OUTPUTS, pa.from_numpy_dtype(as_scalar(0.0).dtype))
-    return pa.schema(found | {"fits": pa.bool_(), "bound": pa.string(), "error": pa.string()})
+    words = dict.fromkeys(("cost_basis", "bound", "error"), pa.string())
+    return pa.schema(found | {"fits": pa.bool_()} | words)
 
 
 def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
@@ -222,9 +223,7 @@ def _columns(
     case = one.case
     given, row = case.setting, case.row
     rate = served.users * row.osl * row.length_ratio / served.total
-    dollars = price_of(given.stem, chips, served.energy, 1 / rate)
-    if case.pool.chips:
-        dollars = dollars + price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
+    dollars, basis = dollars_of(case, chips, served.energy, 1 / rate)
     found = ranks | figures(row, given.intervals, chips, served, rate, dollars)
     if not (one.factors or case.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
@@ -242,7 +241,12 @@ def _columns(
     empty = wrong | grows | ~fits
     for name, values in found.items():
         found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
-    said = {"fits": (fits, wrong), "bound": (bounds, empty), "error": (errors, errors == "")}
+    said = {
+        "fits": (fits, wrong),
+        "bound": (bounds, empty),
+        "cost_basis": (np.full(len(errors), basis, object), empty),
+        "error": (errors, errors == ""),
+    }
     return found | {name: pa.array(x, mask=mask) for name, (x, mask) in said.items()}
 
 

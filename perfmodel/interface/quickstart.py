@@ -27,6 +27,7 @@ from perfmodel.inference.step import Cost
 from perfmodel.interface.columns import Values, as_cells, is_empty
 from perfmodel.interface.explain import step_cost
 from perfmodel.interface.plots import breakdown, floorplans, roofline, save
+from perfmodel.interface.report import money
 from perfmodel.interface.serving import PLAN, predict_values
 from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import FITTED
@@ -67,6 +68,7 @@ NAMES = [
     "ms a token",
     "bound by",
     "USD/M tokens",
+    "cost basis",
     "J a token",
 ]
 NAMES_OF_DESIGNS = ["goal", "SRAM", "SRAM rate", "HBM", "bf16", "die", "reached", "best of a grid"]
@@ -74,14 +76,14 @@ NAMES_OF_DESIGNS = ["goal", "SRAM", "SRAM rate", "HBM", "bf16", "die", "reached"
 CAVEATS = (
     "Fitted: the kernels of H100 and B200.",
     "WSE-3 and LPU v1 rest on a few published speeds; their ranges say so.",
-    "USD: the price of the chips over four years, busy all the time, and their electricity.",
 )
 
 
 class Answer(NamedTuple):
-    """Rows of both tables, sentences, and the pictures written."""
+    """Rows of both tables, columns of the predictions of machines, sentences, and the pictures written."""
 
     machines: list[tuple[str, ...]]
+    predicted: Values
     designs: tuple[list[str], list[tuple[str, ...]]]
     said: list[str]
     pictures: list[Path]
@@ -110,18 +112,35 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
         NAMES_OF_DESIGNS,
         [_design_row(*one) for one in zip(GOALS, chips, strict=True)],
     )
-    return Answer(rows, designs, _said(rows, chips), pictures)
+    return Answer(rows, found, designs, _said(rows, chips), pictures)
 
 
 def as_dict(answer: Answer) -> dict[str, Any]:
     """For JSON."""
     names, designs = answer.designs
     return {
-        "machines": [dict(zip(NAMES, row, strict=True)) for row in answer.machines],
+        "machines": [
+            dict(zip(NAMES, row, strict=True)) | _numbers(answer.predicted, i)
+            for i, row in enumerate(answer.machines)
+        ],
         "designs": [dict(zip(names, row, strict=True)) for row in designs],
-        "said": [*answer.said, *CAVEATS],
+        "said": [*answer.said, *CAVEATS, money()],
         "pictures": [str(path) for path in answer.pictures],
     }
+
+
+IN_NUMBERS = (
+    "n_chips",
+    "output_tokens_per_s_per_chip",
+    "usd_per_million_output_tokens",
+    "usd_per_chip_hour",
+)
+"""Columns of the predictions that JSON has as numbers."""
+
+
+def _numbers(predicted: Values, place: int) -> dict[str, float | None]:
+    values = {name: predicted[name][place] for name in IN_NUMBERS}
+    return {name: None if is_empty(one) else float(one) for name, one in values.items()}
 
 
 CASES = [(machine, batch) for machine in MACHINES for batch in BATCHES]
@@ -150,6 +169,7 @@ def _machine_row(machine: Machine, batch: str, found: Values, i: int) -> tuple[s
         f"{float(values['tpot_ms']):.2f}",
         str(values["bound"]) if values["fits"] == "true" else "does not fit",
         "not known" if is_empty(price) else f"{float(price):,.2f}",
+        str(values["cost_basis"]),
         "not known" if is_empty(joules) else f"{float(joules):,.2f}",
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from perfmodel.errors import InputError
 from perfmodel.inference.rows import number
 from perfmodel.interface.columns import Value, Values, is_empty
+from perfmodel.library.economics import joint_basis
 
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Values]
@@ -34,7 +35,6 @@ SUMS = ("n_chips",)
 BY_TOKENS = (
     "joules_per_output_token",
     "joules_per_output_token_at_wall",
-    "usd_per_million_output_tokens",
 )
 
 
@@ -134,11 +134,26 @@ def _joined(
         "total_tokens_per_s": rate * (1 + float(row["isl"]) / output),
         "running": float(worker["running"]) + float(boss["running"]),
     }
+    cells |= _paid((worker, boss), rate, chips)
     for name in BY_TOKENS:
         sides = (side[name] for side in (worker, boss))
         own, other = (np.nan if is_empty(one) else float(one) for one in sides)
         cells[name] = (1 - share) * own + share * other
     return cells, both[0] / total
+
+
+def _paid(sides: Sequence[dict[str, Value]], rate: float, chips: float) -> dict[str, Value]:
+    """USD of an hour of all chips, over the chips and over `rate` tokens a second."""
+    hours = (
+        np.nan if is_empty(one["usd_per_chip_hour"]) else float(one["usd_per_chip_hour"])
+        for one in sides
+    )
+    hour = sum(float(one["n_chips"]) * each for one, each in zip(sides, hours, strict=True))
+    return {
+        "usd_per_million_output_tokens": hour / 3600 / rate * 1e6,
+        "usd_per_chip_hour": hour / chips,
+        "cost_basis": joint_basis(str(one["cost_basis"]) for one in sides),
+    }
 
 
 def _seconds(side: dict[str, Value], tokens: float, end: str) -> float:

@@ -15,7 +15,7 @@ from perfmodel.interface.plots import as_svg
 from perfmodel.interface.plots.theme import altair
 from perfmodel.interface.versions import versions
 from perfmodel.library.chip import chip_file
-from perfmodel.library.economics import load_economics
+from perfmodel.library.economics import COST_BASES, Basis, load_economics
 from perfmodel.library.model import find_model, model_files
 
 PACKAGES = ("perfmodel", "jax", "numpy")
@@ -156,13 +156,17 @@ MEANING = (
 """Definitions that every page of served models repeats."""
 
 
-def money() -> str:
-    """How a price per token is made."""
-    owned = load_economics()
+SERVED: tuple[Basis, ...] = ("marginal", "rental", "unknown")
+"""What the USD of served models are of."""
+
+
+def money(bases: Sequence[Basis] = SERVED) -> str:
+    """What USD are of, and how they are made."""
+    owned, words = load_economics(), "; ".join(f"{word}: {COST_BASES[word]}" for word in bases)
     return (
-        f"USD: the price of the chips over {owned.life / (365.25 * 86400):g} years, busy all the time "
-        f"(the rental where no price is known), and electricity at {owned.tariff * 3.6e6:g} USD/kWh with "
-        f"{owned.overhead:g} W drawn by the site for each watt of the chips."
+        f"USD are of what cost_basis names. {words[0].upper()}{words[1:]}. Chips are written off over "
+        f"{owned.life / (365.25 * 86400):g} years, busy all the time; electricity costs "
+        f"{owned.tariff * 3.6e6:g} USD/kWh, and the site draws {owned.overhead:g} W for each watt of a chip."
     )
 
 

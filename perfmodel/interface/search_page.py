@@ -44,7 +44,9 @@ def page(title: str, found: Answer, report: dict[str, Any], front: list[dict[str
     parts += [*_contest(report), *_front(found, front), *_maps(report), _optima(found)]
     loads = [load.model for load in found.study.workload]
     sources = sources_of([found.study.space.base], loads)
-    return Page(f"Search: {title}", _said(report), parts, (*ASSUMED, money()), sources, command())
+    return Page(
+        f"Search: {title}", _said(report), parts, (*ASSUMED, money(("owner",))), sources, command()
+    )
 
 
 CHANGES = (

@@ -5,7 +5,7 @@ for room and the burst at the beginning. TPOT is (total - TTFT) / (output - 1), 
 total / output.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from perfmodel.interface.kernels import OVERFLOW
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
 from perfmodel.interface.wall import joules_at_wall
-from perfmodel.library.economics import load_economics, running_cost
+from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
 from perfmodel.library.efficiency import ServingIntervals
 from perfmodel.library.files import named
 
@@ -41,6 +41,8 @@ DEFINITIONS = {
     "tokens/s per chip": "output tokens alone",
     "total tokens/s": "input and output tokens",
     "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
+    "USD": "of what cost_basis names: "
+    + "; ".join(f"{word}, {COST_BASES[word]}" for word in ("marginal", "rental", "unknown")),
 }
 """What the words of every output mean."""
 
@@ -156,6 +158,8 @@ OUTPUTS = (
     "joules_per_output_token",
     "joules_per_output_token_at_wall",
     "usd_per_million_output_tokens",
+    "usd_per_chip_hour",
+    "cost_basis",
     "running",
     "fits",
     "bound",
@@ -198,11 +202,12 @@ def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
     lead, output = pair.lead, pair.lead.row
     rate = float(served.users * output.osl * output.length_ratio / served.total)
+    stems = [side.setting.stem for side in pair.sides]
     dollars = sum(
-        price_of(side.setting.stem, workers * split.chips, 0.0, 1 / rate)
-        for side, split, workers in zip(pair.sides, *way, strict=True)
-    ) + price_of(lead.setting.stem, 0.0, float(served.energy), 0.0)
-    cells = _cells(lead, way.chips, served, rate, dollars)
+        chip_cost(stem).dollars(workers * split.chips, 1 / rate, float(joules))
+        for stem, split, workers, joules in zip(stems, *way, served.by_pool, strict=True)
+    )
+    cells = _cells(lead, way.chips, served, rate, dollars, cost_basis(stems))
     if cells.get("fits") == "false":
         cells |= unfit(short_of(lead.setting, way.chips, float(served.slack)))
     for name, split, workers in zip(pair.names, *way, strict=True):
@@ -265,10 +270,9 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, Value]:
     """The values of one row."""
     given, chips = case.setting, split.chips
     rate = float(served.users * case.row.osl * case.row.length_ratio / served.total)
-    dollars = price_of(given.stem, chips, float(served.energy), 1 / rate)
-    if case.pool.chips:
-        dollars += price_of(case.pool.stem, case.pool.chips, 0.0, 1 / rate)
-    cells = _cells(case, chips, served, rate, dollars) | _at_wall(case, chips, served, rate)
+    dollars, basis = dollars_of(case, chips, float(served.energy), 1 / rate)
+    cells = _cells(case, chips, served, rate, dollars, basis)
+    cells |= _at_wall(case, chips, served, rate)
     if cells.get("fits") == "false":
         cells |= unfit(short_of(given, chips, float(served.slack)))
     elif case.row.arrives and case.row.requests_per_s >= served.most_rate:
@@ -303,7 +307,7 @@ def crowded(case: Case, rate: float, chips: float, most: float) -> str:
 
 
 def _cells(
-    case: Case, chips: float, served: Service, rate: float, dollars: float
+    case: Case, chips: float, served: Service, rate: float, dollars: float, basis: str
 ) -> dict[str, Value]:
     """What a service on `chips` is for a user, a chip and a purse, at `rate` output tokens a second."""
     bound = int(np.argmax(served.seconds))
@@ -311,7 +315,7 @@ def _cells(
         return {"error": OVERFLOW}
     numbers = figures(case.row, case.setting.intervals, chips, served, rate, dollars)
     fits = "true" if served.slack >= 0 else "false"
-    words = {"fits": fits, "bound": BOUNDS[bound], "error": ""}
+    words = {"fits": fits, "bound": BOUNDS[bound], "cost_basis": basis, "error": ""}
     return {name: float(value) for name, value in numbers.items()} | words
 
 
@@ -341,14 +345,23 @@ def figures(
         "total_tokens_per_s": rate * (1 + row.isl / row.osl),
         "joules_per_output_token": served.energy,
         "usd_per_million_output_tokens": 1e6 * dollars,
+        "usd_per_chip_hour": 3600 * dollars * rate / chips,
         "running": served.batch,
     }
 
 
-def price_of(stem: str, chips: Any, joules: Any, seconds: Any) -> Any:
-    """USD of `seconds` on `chips`, and of the electricity for `joules`; `nan` where a price is not known."""
-    economics = load_economics()
-    return running_cost(stem) * chips * seconds + joules * economics.overhead * economics.tariff
+def dollars_of(case: Case, chips: Any, joules: Any, seconds: Any) -> tuple[Any, str]:
+    """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis."""
+    dollars = chip_cost(case.setting.stem).dollars(chips, seconds, joules)
+    if not case.pool.chips:
+        return dollars, cost_basis([case.setting.stem])
+    held = chip_cost(case.pool.stem).dollars(case.pool.chips, seconds, 0.0)
+    return dollars + held, cost_basis([case.setting.stem, case.pool.stem])
+
+
+def cost_basis(stems: Iterable[str]) -> str:
+    """What the USD of chips together are of."""
+    return joint_basis(chip_cost(stem).basis for stem in stems)
 
 
 def short_of(given: Setting, chips: float, slack: float) -> str:

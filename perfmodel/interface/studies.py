@@ -9,6 +9,7 @@ import pyarrow as pa
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.plots.studies import draw
+from perfmodel.library.economics import COST_BASES
 from perfmodel.studies.answer import Answer, Study, show
 
 PICTURES = (".png", ".svg", ".html")
@@ -23,11 +24,13 @@ def listing(studies: list[Study]) -> tuple[list[str], list[tuple[str, ...]]]:
 
 def lines(study: Study, answer: Answer) -> list[str]:
     """What is said above the table."""
+    usd = [f"USD ({basis}): {COST_BASES[basis]}." for basis in study.cost_basis]
     return [
         f"Claim ({study.source}): {study.claim}",
         f"Tested: {study.test}",
         f"Answer: {answer.said}",
         f"Verdict: the claim {answer.verdict} (true in {100 * answer.share:.0f} % of draws). {answer.sure}",
+        *usd,
     ]
 
 

@@ -42,6 +42,7 @@ SHOWN = (
     "concurrency",
     SPEED,
     PRICE,
+    "cost_basis",
     ENERGY,
     "bound",
 )

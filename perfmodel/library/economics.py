@@ -1,7 +1,8 @@
-"""What a chip costs while it runs: its price over its life, or its rental, and its electricity."""
+"""What a chip costs while it runs: its price over its life and its electricity, or its rental."""
 
 import functools
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple
 
 from perfmodel.hardware.cost import Ownership
 from perfmodel.library.chip import chip_file
@@ -67,9 +68,50 @@ def load_ownership() -> Ownership:
     )
 
 
-def running_cost(name: str) -> float:
-    """USD/s of one chip (its name or file), no electricity: its price over its life, its rental, or `nan`."""
-    money = chip_file(name)[1].money
-    if money.price is not None:
-        return money.price.si("USD") / load_economics().life
-    return si_or(money.rental, "USD/s")
+Basis = Literal["owner", "rental", "marginal", "quote", "making", "unknown"]
+
+COST_BASES: dict[Basis, str] = {
+    "owner": "owning a chip: its price, what stands around it, network, interest, site and electricity",
+    "rental": "renting a chip by the hour, with host, network and electricity in the price",
+    "marginal": "one chip more where a system stands: its price over its life and its electricity, "
+    "without host, network, interest and site",
+    "quote": "USD for each hour of a chip as given",
+    "making": "making a chip: dies, memory, package and test, without margin",
+    "unknown": "neither a price with an idle power nor a rental is known: there are no USD",
+}
+"""What USD may be of: the words of the column `cost_basis`."""
+
+
+class ChipCost(NamedTuple):
+    """What one chip costs while it runs.
+
+    - `hold`: to have it, in USD/s; `nan` where it is not known.
+    - `electricity`: of a joule that the chip draws, in USD; zero where `hold` pays for it.
+    - `basis`: what the USD are of.
+    """
+
+    hold: float
+    electricity: float
+    basis: Basis
+
+    def dollars(self, chips: Any, seconds: Any, joules: Any) -> Any:
+        """USD of `chips` for `seconds`, in which they draw `joules` together."""
+        paid = self.hold * chips * seconds
+        return paid + self.electricity * joules if self.electricity else paid
+
+
+def chip_cost(name: str) -> ChipCost:
+    """Of a chip (its name or file): its price over its life and its electricity; else its rental."""
+    file, economics = chip_file(name)[1], load_economics()
+    price, rental = file.money.price, file.money.rental
+    if price is not None and file.power.idle is not None:
+        electricity = economics.overhead * economics.tariff
+        return ChipCost(price.si("USD") / economics.life, electricity, "marginal")
+    basis = "unknown" if rental is None else "rental"
+    return ChipCost(si_or(rental, "USD/s"), 0.0, basis)
+
+
+def joint_basis(bases: Iterable[str]) -> str:
+    """What the USD of several chips together are of: each word once; unknown where that of one is."""
+    words = dict.fromkeys(word for basis in bases for word in basis.split("+"))
+    return "unknown" if "unknown" in words else "+".join(words)

@@ -3,11 +3,18 @@
 import functools
 from typing import Annotated, NamedTuple
 
+from perfmodel.library.economics import Basis
 from perfmodel.library.files import ROOT, read_as
 from perfmodel.library.schema import Count, Quantity, Sourced, Strict, measures
 
 PerToken = Annotated[Quantity, measures("USD/token", positive=True)]
 PerSecond = Annotated[Quantity, measures("1/s", positive=True)]
+
+
+class Hour(Quantity):
+    """USD of one chip for an hour; `basis`: what they are of."""
+
+    basis: Basis
 
 
 class Offer(Strict):
@@ -29,7 +36,7 @@ class Sold(Strict):
 class MarketFile(Sourced):
     """`perfmodel/library/market.toml`."""
 
-    hour: dict[str, Annotated[Quantity, measures("USD/s", positive=True)]]
+    hour: dict[str, Annotated[Hour, measures("USD/s", positive=True)]]
     tokens: dict[str, Sold]
     offers: dict[str, Offer]
     closed: dict[str, PerToken]

@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from perfmodel.library.economics import Basis
+
 Progress = Callable[[int, int], None]
 """Takes how much of a study is done, of how much."""
 
@@ -111,6 +113,7 @@ class Study(NamedTuple):
     - `claim`: as it was made; `source`: by whom; `test`: how it is put to the model, so that it can fail.
     - `seconds`: that it takes, about, on two cores, compiling included.
     - `run`: answers it.
+    - `cost_basis`: what its USD are of; empty where it has none.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Study(NamedTuple):
     test: str
     seconds: int
     run: Callable[[Progress], Answer]
+    cost_basis: tuple[Basis, ...] = ()
 
 
 def show(value: float, digits: int = 2) -> str:

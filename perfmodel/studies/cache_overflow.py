@@ -129,4 +129,5 @@ STUDY = Study(
     test=f"at {LONG:,.0f} tokens and {MANY:.0f} users the best wafer costs more than {SENSE:g} times GPUs",
     seconds=40,
     run=run,
+    cost_basis=("owner",),
 )

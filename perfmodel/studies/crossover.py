@@ -168,4 +168,5 @@ STUDY = Study(
     test="the crossing by cost of a whole chip lies between 300 and 1,400 reads a second",
     seconds=8,
     run=run,
+    cost_basis=("making",),
 )

@@ -208,4 +208,5 @@ STUDY = Study(
     test="more than a tenth of all HBM is not bought, with fast tokens where they are cheaper",
     seconds=130,
     run=run,
+    cost_basis=("owner", "marginal"),
 )

@@ -207,4 +207,5 @@ STUDY = Study(
     test=f"at {TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user the hybrid is the cheapest",
     seconds=90,
     run=run,
+    cost_basis=("owner", "marginal"),
 )

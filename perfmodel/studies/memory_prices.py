@@ -268,4 +268,5 @@ STUDY = Study(
     test="DDR5 or LPDDR5X is cheapest for at most four users of some model, at the prices of 2026",
     seconds=120,
     run=run,
+    cost_basis=("owner",),
 )

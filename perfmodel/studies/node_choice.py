@@ -211,4 +211,5 @@ STUDY = Study(
     test=f"a token of a 14/16 nm machine costs at most {LITTLE:g} times that of the best node",
     seconds=60,
     run=run,
+    cost_basis=("owner", "making"),
 )

@@ -283,4 +283,5 @@ STUDY = Study(
     test="with the best of them a token costs less than two thirds of SRAM on the best node",
     seconds=60,
     run=run,
+    cost_basis=("owner",),
 )

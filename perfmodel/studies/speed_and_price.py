@@ -173,4 +173,5 @@ STUDY = Study(
     test=f"GPUs are cheaper at {SLOW:.0f} tokens/s a user, and SRAM machines at {FAST:.0f}",
     seconds=130,
     run=run,
+    cost_basis=("owner", "marginal"),
 )

@@ -161,4 +161,5 @@ STUDY = Study(
     test="an owner's cost lies below what DeepSeek's and Groq's published prices bring, on GPUs",
     seconds=50,
     run=run,
+    cost_basis=("owner",),
 )

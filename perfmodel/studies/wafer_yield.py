@@ -185,4 +185,5 @@ STUDY = Study(
     test="fewer than half of wafers work, or yield doubles what a system's parts cost",
     seconds=5,
     run=run,
+    cost_basis=("making",),
 )

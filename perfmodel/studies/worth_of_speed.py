@@ -166,4 +166,5 @@ STUDY = Study(
     test="SRAM earns more for each dollar than GPUs, each at the batch that earns most",
     seconds=130,
     run=run,
+    cost_basis=("owner", "marginal"),
 )

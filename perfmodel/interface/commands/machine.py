@@ -55,6 +55,7 @@ def quickstart(
     Example: perfmodel quickstart
     """
     from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, as_dict, run
+    from perfmodel.interface.report import money
 
     with bar("quickstart", STEPS) as update:
         answer = run(out, update)
@@ -67,4 +68,4 @@ def quickstart(
         "A chip of the H100's area and power, eight of them, searched by gradient", *answer.designs
     )
     pictures = ", ".join(map(str, answer.pictures))
-    say("", *answer.said, *CAVEATS, f"Pictures: {pictures}.")
+    say("", *answer.said, *CAVEATS, money(), f"Pictures: {pictures}.")

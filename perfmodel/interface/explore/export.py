@@ -55,6 +55,7 @@ NAMES = {
     "tokens_per_s": ("rate", 1.0),
     "joules_per_output_token": ("joules", 1.0),
     "usd_per_million_output_tokens": ("dollars", 1.0),
+    "usd_per_chip_hour": ("hour", 1.0),
     "bytes_short": ("short", 1.0),
 }
 """Columns of the numbers: the field of a point, and what it is multiplied by."""
@@ -63,7 +64,7 @@ NAMES = {
 def numbers_text(views: Sequence[View]) -> str:
     """Every machine at every load as CSV."""
     rows = [
-        {"machine": view.name, "asked": point is view.here}
+        {"machine": view.name, "asked": point is view.here, "cost_basis": view.cost_basis}
         | {name: float(getattr(point, field)) * size for name, (field, size) in NAMES.items()}
         for view in views
         for point in (view.here, *view.loads)

@@ -21,7 +21,7 @@ from perfmodel.interface.explain import Step, step_at
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.serving import best_of
 from perfmodel.library.chip import chip_file
-from perfmodel.library.economics import load_economics, running_cost
+from perfmodel.library.economics import chip_cost
 from perfmodel.library.efficiency import FITTED
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
@@ -43,7 +43,7 @@ class Point(NamedTuple):
     """Service of one machine at one load: s, tokens/s, J and USD; `nan` where it is not known.
 
     - `speed`: tokens/s of one user; `rate`: of all users.
-    - `joules`, `dollars`: of one output token, and of a million.
+    - `joules`, `dollars`: of one output token, and of a million; `hour`: USD of one chip for an hour.
     - `short`: bytes missing on a chip; zero where it fits.
     """
 
@@ -54,6 +54,7 @@ class Point(NamedTuple):
     rate: float
     joules: float
     dollars: float
+    hour: float
     short: float
 
 
@@ -61,6 +62,7 @@ class View(NamedTuple):
     """All that is shown of a machine.
 
     - `name`: in words; `split`: how it spreads the model; `precision`: of its weights.
+    - `cost_basis`: what its USD are of.
     - `here`: at the users asked for; `loads`: the curve.
     - `low`, `high`: factors of the 90 % range of the time of a token.
     - `bounds`: seconds of a step by what binds; `bound`: the largest.
@@ -71,6 +73,7 @@ class View(NamedTuple):
     name: str
     split: Split
     precision: str
+    cost_basis: str
     here: Point
     loads: list[Point]
     low: float
@@ -132,6 +135,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
         name_of(one),
         split,
         precision_of(one),
+        chip_cost(one.chip).basis,
         here,
         loads,
         later.low,
@@ -183,11 +187,12 @@ def _point(one: Machine, case: Case, split: Split, served: Service, i: int, pric
     tpot, total = float(served.tpot[i]), float(served.total[i])
     users, joules = float(served.users[i]), float(np.sum(served.joules[i]))
     rate = users * case.row.osl / total
-    money = load_economics()
-    owned = running_cost(one.chip) * price * split.tp * split.pp * split.dp
-    dollars = float(1e6 * (owned / rate + joules * money.overhead * money.tariff))
+    cost = chip_cost(one.chip)
+    held, chips = cost._replace(hold=cost.hold * price), split.tp * split.pp * split.dp
+    dollars = float(1e6 * held.dollars(chips, 1 / rate, joules))
+    hour = 3600 * dollars * 1e-6 * rate / chips
     short = max(-float(served.slack[i]), 0.0)
-    return Point(users, float(served.ttft[i]), tpot, 1 / tpot, rate, joules, dollars, short)
+    return Point(users, float(served.ttft[i]), tpot, 1 / tpot, rate, joules, dollars, hour, short)
 
 
 def _moves(

@@ -38,6 +38,8 @@ COLUMNS = (
     "tokens/s for a user",
     "90 % range",
     "USD/M tokens",
+    "USD/h a chip",
+    "cost basis",
     "J a token",
     "first token (ms)",
     "bound by",
@@ -264,11 +266,12 @@ def _numbers(view: View) -> dict[str, str]:
     here, name = view.here, f"{view.name}, {view.precision}"
     if here.short:
         short = f"does not fit: {here.short / 1e9:,.3g} GB short on each chip"
-        return dict(zip(COLUMNS, (name, "", "", "", "", "", short), strict=True))
+        return dict(zip(COLUMNS, (name, "", "", "", "", "", "", "", short), strict=True))
     span = f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}"
-    values = (here.speed, here.dollars, here.joules, here.ttft * 1e3)
-    speed, dollars, joules, first = map(_plain, values)
-    return dict(zip(COLUMNS, (name, speed, span, dollars, joules, first, view.bound), strict=True))
+    values = (here.speed, here.dollars, here.hour, here.joules, here.ttft * 1e3)
+    speed, dollars, hour, joules, first = map(_plain, values)
+    cells = (name, speed, span, dollars, hour, view.cost_basis, joules, first, view.bound)
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def _plain(value: float) -> str:

@@ -31,7 +31,9 @@ from perfmodel.inference.serving import (
     loop_passes,
 )
 from perfmodel.inference.step import costs, host_time
+from perfmodel.library.chip import find_chip
 from perfmodel.library.efficiency import SERVING, SMOOTH
+from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
@@ -137,12 +139,14 @@ def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
 
 
 class Hosted(NamedTuple):
-    """A fitted host, and the factors of the 90 % intervals of TPOT and TTFT."""
+    """A fitted host, the factors of the 90 % intervals of TPOT and TTFT, and what its runs had."""
 
     host: HostEfficiency
     tpot: tuple[float, float]
     ttft: tuple[float, float]
     runs: int
+    chips: tuple[str, ...]
+    models: tuple[str, ...]
 
 
 def fit_host(groups: Sequence[Group], start: HostEfficiency) -> Hosted:
@@ -152,7 +156,10 @@ def fit_host(groups: Sequence[Group], start: HostEfficiency) -> Hosted:
     host = from_free(HostEfficiency, free)
     pairs = [residuals(group, host) for group in groups]
     tpot, ttft = (np.concatenate(errors) for errors in zip(*pairs, strict=True))
-    return Hosted(host, _factors(tpot), _factors(ttft[ttft != 0]), len(tpot))
+    cells = [run.cells for group in groups for run in group.runs]
+    chips = tuple(sorted({find_chip(one["chip"]) for one in cells}))
+    models = tuple(sorted({find_model(one["model"]) for one in cells}))
+    return Hosted(host, _factors(tpot), _factors(ttft[ttft != 0]), len(tpot), chips, models)
 
 
 def _factors(errors: np.ndarray) -> tuple[float, float]:
@@ -206,7 +213,9 @@ def _section(one: Hosted) -> dict[str, Any]:
     ends = {"low": one.tpot[0], "high": one.tpot[1]}
     ends |= {"first_low": one.ttft[0], "first_high": one.ttft[1]}
     rounded = {name: float(f"{value:.4g}") for name, value in ends.items()}
-    return in_units(one.host) | rounded | {"report": {"source": SOURCE, "runs": one.runs}}
+    report = {"source": SOURCE, "runs": one.runs}
+    report |= {"chips": list(one.chips), "models": list(one.models)}
+    return in_units(one.host) | rounded | {"report": report}
 
 
 SOURCE = f"aiconfigurator-core {VERSION}, {TABLE}"

@@ -22,6 +22,7 @@ from perfmodel.library.efficiency import (
     Origin,
     from_file,
     load_efficiency,
+    prior_range,
     read_fitted,
     read_prior,
     sibling,
@@ -71,7 +72,8 @@ def start(key: Key, sources: Collection[str], folder: Path) -> Start:
         own = from_file(FAMILIES[family], prior[family] | without_box(section))
         ends = section["low"] / WIDER, section["high"] * WIDER
         return Start(FAMILIES[family](**own), *ends, (chip,))
-    found, ends = voices(key, tables), (prior["interval"]["low"], prior["interval"]["high"])
+    found, expected = voices(key, tables), prior_range(prior, family)
+    ends = expected["low"], expected["high"]
     chips = tuple(dict.fromkeys(voice.chip for voice in found))
     return Start(together(key, found, prior[family]), *ends, chips)
 

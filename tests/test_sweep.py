@@ -28,7 +28,7 @@ burst = [true, false]
 concurrency = {low = 1, high = 1024, points = 2, spacing = "log"}
 """
 POINTS = 2 * 4 * 3 * 2 * 2 * 2 * 2
-WORDS = ("model", "chip", "mode", "burst", "cost_basis", "bound", "error")
+WORDS = ("model", "chip", "mode", "burst", "cost_basis", "basis", "bound", "error")
 
 
 @pytest.fixture(scope="module")

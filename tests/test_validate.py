@@ -136,7 +136,7 @@ def test_a_chip_that_is_left_out_starts_from_the_others_and_the_prior():
     expected = together(of, voices(of, tables), read_prior("launched", FITTED)["matmul"])
     assert set(found.chips) == set(MEASURED) - {"l40s"}
     assert np.asarray(to_free(found.fitted)) == pytest.approx(np.asarray(to_free(expected)))
-    assert found.low == read_prior("launched")["interval"]["low"]
+    assert found.low == read_prior("launched")["matmul"]["low"]
 
 
 def test_without_the_framework_the_smooth_form_speaks():

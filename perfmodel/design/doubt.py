@@ -4,10 +4,11 @@ import numpy as np
 
 from perfmodel.design.pose import NO_MEMORY
 from perfmodel.design.study import SpaceTable, Study
+from perfmodel.inference.setting import intervals_of
 from perfmodel.library.chip import chip_file, origin
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import assumption
-from perfmodel.library.efficiency import load_serving_intervals
+from perfmodel.library.model import load_model
 from perfmodel.library.schema import Quantity
 from perfmodel.library.technology import (
     WITH,
@@ -56,7 +57,8 @@ def _doubt(study: Study, of: str, field: str) -> Doubt:
         return spread, spread
     if of == "slow":
         stem, file = chip_file(study.space.base)
-        found = load_serving_intervals(origin(stem, file), Plan()).tpot
+        model = load_model(study.workload[0].model)
+        found = intervals_of(origin(stem, file), Plan(), model).tpot
         return _sides(1.0, found.low, found.high)
     found = _quantity(study.space, of, field)
     if found is None or not found.value:

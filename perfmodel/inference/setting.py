@@ -1,5 +1,6 @@
 """What a row of the serving schema names: a chip, a model, formats and a framework, looked up once."""
 
+import dataclasses
 import functools
 from collections.abc import Collection, Hashable
 from pathlib import Path
@@ -10,7 +11,13 @@ from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
 from perfmodel.kernels.rows import software_of, word_of
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.efficiency import ServingIntervals, load_serving_intervals
+from perfmodel.library.efficiency import (
+    FITTED,
+    Origin,
+    ServingIntervals,
+    hosted_models,
+    load_serving_intervals,
+)
 from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
 from perfmodel.workload.framework import (
@@ -89,7 +96,7 @@ def setting(
         plan,
         model_traced,
         stem,
-        load_serving_intervals(origin(stem, file), plan, calibration),
+        intervals_of(origin(stem, file), plan, shape, calibration),
         structure((loaded, plan, model_traced)),
         query_heads(model_traced),
         fewest_experts(model_traced),
@@ -147,6 +154,40 @@ def _recurs(model: Transformer) -> bool:
     """Whether some layers of a model are gated delta nets."""
     attentions = [stack.layer.attention for stack in model.stacks]
     return any(isinstance(one, Recurrent) and one.kind == "gdn" for one in attentions)
+
+
+def intervals_of(
+    of: Origin, plan: Plan, model: Transformer, calibration: Path = FITTED
+) -> ServingIntervals:
+    """Of a model's service on a chip."""
+    hosted = _hosted(model, plan, calibration)
+    return load_serving_intervals(of, plan, families_of(model), hosted, calibration)
+
+
+def families_of(model: Transformer) -> set[str]:
+    """Families of the kernels that take most of a model's time."""
+    found = {"matmul"}
+    for layer in (stack.layer for stack in model.stacks):
+        if isinstance(layer.attention, Recurrent):
+            found.add("recurrent")
+        elif layer.attention is not None:
+            latent = isinstance(layer.attention, Latent)
+            found |= {"mla_decode", "mla_prefill"} if latent else {"decode", "prefill"}
+        if isinstance(layer.feed_forward, Mixture):
+            found.add("mixture")
+    return found
+
+
+def _hosted(model: Transformer, plan: Plan, calibration: Path) -> str:
+    """The name of a model of this shape in the runs that the host is fitted to; empty: there is none."""
+    shape = _shape(model)
+    alike = (n for n in hosted_models(plan, calibration) if _shape(load_model(n)) == shape)
+    return next(alike, "")
+
+
+def _shape(model: Transformer) -> str:
+    """All that sets a model's time, without its name."""
+    return repr(dataclasses.replace(model, name=""))
 
 
 def row_name(given: Setting) -> str:

@@ -20,7 +20,7 @@ from perfmodel.interface.unread import unread
 from perfmodel.kernels.catalogue import OPERATIONS, cost, load_plugins
 from perfmodel.kernels.rows import Group, groups_of
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.efficiency import CACHED, load_interval
+from perfmodel.library.efficiency import CACHED, basis_of, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan
@@ -28,23 +28,28 @@ from perfmodel.workload.precision import look_up, runnable
 
 
 class Site(NamedTuple):
-    """Where the rows of a group run, and the factors of their interval."""
+    """Where the rows of a group run, the factors of their interval, and where their parameters come from."""
 
     group: Group
     chip: Chip
     plan: Plan
     low: float
     high: float
+    basis: str
 
 
 class Predicted(NamedTuple):
-    """One number for each row of a table; `nan` where there is none, and why in `error`."""
+    """One number for each row of a table; `nan` where there is none, and why in `error`.
+
+    - `basis`: where the parameters come from: fitted, sibling or prior.
+    """
 
     time: np.ndarray
     low: np.ndarray
     high: np.ndarray
     bound: np.ndarray
     error: np.ndarray
+    basis: np.ndarray
 
 
 def predict_kernels(
@@ -87,14 +92,15 @@ def predict_table(
     cells = cells_of(table)
     groups, error = groups_of(cells, len(table), own_files(cells))
     time, low, high = (np.full(len(table), np.nan) for _ in range(3))
-    result = Predicted(time, low, high, np.full(len(table), "", dtype=object), error)
+    bound, basis = (np.full(len(table), "", dtype=object) for _ in range(2))
+    result = Predicted(time, low, high, bound, error, basis)
     sites = _sites(groups, calibration, replay, error)
     for done, alike in enumerate(sites):
         progress(done, len(sites))
         _price(alike, result)
     progress(len(sites), len(sites))
     lost = (error == "") & ~np.isfinite(time)
-    error[lost], result.bound[lost] = OVERFLOW, ""
+    error[lost], result.bound[lost], result.basis[lost] = OVERFLOW, "", ""
     return result
 
 
@@ -141,7 +147,9 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
     )
     chip = restrict(build(stem, file, plan, calibration), _kinds(key.op, plan))
     family = OPERATIONS[key.op].family
-    return Site(group, chip, plan, *load_interval(origin(stem, file), family, plan, calibration))
+    of = origin(stem, file)
+    ends = load_interval(of, family, plan, calibration)
+    return Site(group, chip, plan, *ends, basis_of(of, family, calibration))
 
 
 def _kinds(op: str, plan: Plan) -> set[str]:
@@ -175,17 +183,19 @@ def _price(sites: list[Site], result: Predicted) -> None:
     result.time[places] = time
     result.low[places] = time * np.array([site.low for site in sites])[which]
     result.high[places] = time * np.array([site.high for site in sites])[which]
+    result.basis[places] = np.array([site.basis for site in sites])[which]
     result.bound[places] = np.array(BOUNDS)[np.argmax(parts, axis=1)]
 
 
-WRITTEN = ("predicted_us", "low_us", "high_us", "bound", "error")
+WRITTEN = ("predicted_us", "low_us", "high_us", "bound", "basis", "error")
 """Columns of a prediction."""
 
 
 def _columns(predicted: Predicted) -> dict[str, list]:
     times = (predicted.time, predicted.low, predicted.high)
     texts = [as_text(time * 1e6) for time in times]
-    return dict(zip(WRITTEN, [*texts, list(predicted.bound), list(predicted.error)], strict=True))
+    words = [list(one) for one in (predicted.bound, predicted.basis, predicted.error)]
+    return dict(zip(WRITTEN, [*texts, *words], strict=True))
 
 
 def as_text(values: np.ndarray, digits: int = 6) -> list[str]:

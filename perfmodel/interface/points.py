@@ -141,7 +141,7 @@ def schema_of(grid: Grid) -> pa.Schema:
     found = {name: (words | ranks)[name] for name in grid.outer} | numbers
     found |= {name: pa.float64() for name in PLAN if name not in found}
     found |= dict.fromkeys(OUTPUTS, pa.from_numpy_dtype(as_scalar(0.0).dtype))
-    words = dict.fromkeys(("cost_basis", "bound", "error"), pa.string())
+    words = dict.fromkeys(("cost_basis", "basis", "bound", "error"), pa.string())
     return pa.schema(found | {"fits": pa.bool_()} | words)
 
 
@@ -245,6 +245,7 @@ def _columns(
         "fits": (fits, wrong),
         "bound": (bounds, empty),
         "cost_basis": (np.full(len(errors), basis, object), empty),
+        "basis": (np.full(len(errors), given.intervals.basis, object), empty),
         "error": (errors, errors == ""),
     }
     return found | {name: pa.array(x, mask=mask) for name, (x, mask) in said.items()}

@@ -16,6 +16,7 @@ from perfmodel.errors import InputError
 from perfmodel.inference.rows import number
 from perfmodel.interface.columns import Value, Values, is_empty
 from perfmodel.library.economics import joint_basis
+from perfmodel.library.efficiency import weakest
 
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Values]
@@ -135,6 +136,7 @@ def _joined(
         "running": float(worker["running"]) + float(boss["running"]),
     }
     cells |= _paid((worker, boss), rate, chips)
+    cells["basis"] = weakest(str(side["basis"]) for side in (worker, boss))
     for name in BY_TOKENS:
         sides = (side[name] for side in (worker, boss))
         own, other = (np.nan if is_empty(one) else float(one) for one in sides)

@@ -30,7 +30,7 @@ from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
 from perfmodel.interface.wall import joules_at_wall
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
-from perfmodel.library.efficiency import ServingIntervals
+from perfmodel.library.efficiency import ServingIntervals, widest
 from perfmodel.library.files import named
 
 DEFINITIONS = {
@@ -160,6 +160,7 @@ OUTPUTS = (
     "usd_per_million_output_tokens",
     "usd_per_chip_hour",
     "cost_basis",
+    "basis",
     "running",
     "fits",
     "bound",
@@ -200,7 +201,7 @@ def _of_pairs(found: list[Pair]) -> list[dict[str, Value]]:
 
 def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
-    lead, output = pair.lead, pair.lead.row
+    lead, output = _as_wide_as_both(pair), pair.lead.row
     rate = float(served.users * output.osl * output.length_ratio / served.total)
     stems = [side.setting.stem for side in pair.sides]
     dollars = sum(
@@ -216,6 +217,12 @@ def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
     if pair.link is not None:
         cells |= dict(zip(BUSY, map(float, np.asarray(served.busy)), strict=True))
     return cells
+
+
+def _as_wide_as_both(pair: Pair) -> Case:
+    """The row that speaks for both sides, with the intervals of the less sure one."""
+    both = widest([side.setting.intervals for side in pair.sides])
+    return pair.lead._replace(setting=pair.lead.setting._replace(intervals=both))
 
 
 BUSY = ("attention_busy", "ffn_busy", "micro_batches")
@@ -316,6 +323,7 @@ def _cells(
     numbers = figures(case.row, case.setting.intervals, chips, served, rate, dollars)
     fits = "true" if served.slack >= 0 else "false"
     words = {"fits": fits, "bound": BOUNDS[bound], "cost_basis": basis, "error": ""}
+    words["basis"] = case.setting.intervals.basis
     return {name: float(value) for name, value in numbers.items()} | words
 
 

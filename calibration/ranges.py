@@ -73,9 +73,9 @@ def spread_of(table: Table) -> float:
     low, high = NARROWEST, 10.0
     for _ in range(60):
         middle = math.sqrt(low * high)
-        inside = _inside(table, middle)
-        low, high = (middle, high) if inside > WITHIN else (low, middle)
-    return middle
+        wide = _inside(table, middle) < WITHIN
+        low, high = (low, middle) if wide else (middle, high)
+    return math.sqrt(low * high)
 
 
 def _inside(table: Table, spread: float) -> float:
@@ -89,6 +89,21 @@ def _inside(table: Table, spread: float) -> float:
 
 def _normal(x: np.ndarray) -> np.ndarray:
     return np.array([0.5 * (1 + math.erf(one / math.sqrt(2))) for one in x])
+
+
+STUDENT = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015}
+"""95th percentile of Student's distribution by degrees of freedom."""
+
+
+def range_of_few(factors: Sequence[float]) -> Interval:
+    """The 90 % range of one more of few independent factors of measured over predicted times.
+
+    Their logarithms are taken as normal, of unknown mean and spread: Student's prediction interval.
+    """
+    logs, count = np.log(factors), len(factors)
+    half = STUDENT[count - 1] * float(np.std(logs, ddof=1)) * math.sqrt(1 + 1 / count)
+    low, high = np.exp(np.mean(logs) + np.array([-half, half]))
+    return Interval(float(low), float(high))
 
 
 def kernel_ranges(protocol: Path = FITTED / "protocol.csv") -> dict[str, Interval]:

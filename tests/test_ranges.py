@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.ranges import Table, kernel_ranges, range_of, spread_of
+from perfmodel.calibration.ranges import Table, kernel_ranges, range_of, range_of_few, spread_of
 from perfmodel.inference.setting import known
 from perfmodel.interface.published import Row, groups
 from perfmodel.library.chip import chip_files, origin
@@ -122,6 +122,18 @@ def test_predictions_that_are_too_fast_have_their_range_above_one():
     # Predicted / measured is 0.5 throughout: measured times are twice the predicted ones.
     found = range_of([Table("a", float(np.log(0.5)), 0.5001)])
     assert (found.low, found.high) == pytest.approx((2.0, 2.0), rel=0.01)
+
+
+def test_few_factors_have_the_range_of_student():
+    # Logarithms -1, 0, 1: mean 0, spread 1; 2.92 x 1 x sqrt(4/3) is 3.3717.
+    found = range_of_few([float(np.exp(x)) for x in (-1, 0, 1)])
+    assert np.log([found.low, found.high]) == pytest.approx([-3.3717, 3.3717], rel=1e-4)
+
+
+def test_wafers_have_the_range_of_their_published_speeds_each_left_out():
+    # Published over predicted times: Llama-3.1-8B and 70B on WSE-3, Llama-3-8B on WSE-2.
+    found, given = range_of_few([1.566, 1.190, 0.657]), read_prior("dataflow")["service"]["prior"]
+    assert (given["low"], given["high"]) == pytest.approx(tuple(found), rel=0.01)
 
 
 def test_chips_weigh_equally_however_many_tables_they_have():

@@ -21,7 +21,8 @@ from perfmodel.studies.contents import studies
 from perfmodel.units import as_scalar
 
 ASKED = {"model": "llama-3.2-1b", "isl": "1000", "osl": "200", "concurrency": "16"}
-POOLS = {"mode": "disaggregated", "chip": "", "n_chips": ""}
+POOLS = {"mode": "disaggregated", "prefill_workers": "1", "decode_workers": "1"}
+POOLS |= {"prefill_tp": "1", "decode_tp": "1"}
 CASES: dict[str, tuple[dict[str, str], str]] = {
     "serving": ({"chip": "h100-sxm"}, "marginal"),
     "more users than fit": ({"chip": "l4", "concurrency": "3000"}, "marginal"),
@@ -46,7 +47,7 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "rented pools": (POOLS | {"prefill_chip": "mi355x", "decode_chip": "mi355x"}, "rental"),
     "attention apart": (
-        {"chip": "h100-sxm", "n_chips": "1", "ffn_chip": "mi355x", "ffn_tp": "1"},
+        {"chip": "h100-sxm", "tp": "1", "ffn_chip": "mi355x", "ffn_tp": "1"},
         "marginal+rental",
     ),
     "a large model goes on": (

@@ -25,7 +25,7 @@ Golden = dict[str, Numbers]
 NONE = "none"
 """What is written for a number that is not finite."""
 
-WORDS = ("bound", "fits", "answered", "verdict", "node", "memory")
+WORDS = ("bound", "basis", "fits", "answered", "verdict", "node", "memory")
 """Quantities that are words; all other texts are labels, and not kept."""
 
 LEFT_OUT = ("seconds", "evaluations", "gradients", "seed", "study", "points", "stopped")

@@ -73,7 +73,6 @@ def judge(
     - `InputError`: when the times are in another unit.
     """
     chip, plan = chip_of(rows.key, Options(Path(), prior=prior, chip_file=chip_file))
-    chip.rates(plan.format.matrix)
     columns = jax.tree.map(as_values, rows.columns)
     expected = np.asarray(predict(rows.key.op, chip, plan, columns), float)
     bound = np.asarray(least(rows.key.op, chip, plan, columns), float)

@@ -129,8 +129,7 @@ def calibrate(
       the folder holds something else, or another run writes it.
     """
     for table in tables:
-        chip, plan = chip_of(table.key, options)
-        chip.rates(plan.format.matrix)
+        chip_of(table.key, options)
         read_section(*_place(table.key, options))
     with held(options.out, "calibration"):
         return _fitted(tables, options, progress, left_out)
@@ -171,11 +170,19 @@ def _name(key: Key) -> str:
 
 
 def chip_of(key: Key, options: Options) -> tuple[Chip, Plan]:
-    """The chip of a key's rows before the fit, and the plan that they run under."""
+    """The chip of a key's rows before the fit, and the plan that they run under.
+
+    **Raises:**
+
+    - `InputError`: when the chip has no matrix unit for their format.
+    """
     architecture = chip_files()[key.chip].architecture if key.chip in chip_files() else ""
     plan = plan_of(key, architecture)
     name = options.chip_file if key.chip not in chip_files() and options.chip_file else key.chip
-    return load_chip(name, plan, options.prior), plan
+    chip = load_chip(name, plan, options.prior)
+    for kind in OPERATIONS[key.op].rates(plan):
+        chip.rates(kind)
+    return chip, plan
 
 
 class Trial(NamedTuple):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 LOW, HIGH = 0.05, 0.95
 """Ends of the 90 % interval."""
@@ -43,8 +44,9 @@ def errors(predicted: np.ndarray, measured: np.ndarray) -> Errors:
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 3:
         return 0.0
-    of_a, of_b = (np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (a, b))
-    return float(np.corrcoef(of_a, of_b)[0, 1])
+    of_a, of_b = (rankdata(x) for x in (a, b))  # equal values share their mean rank
+    spread = of_a.std() * of_b.std()
+    return float(np.mean((of_a - of_a.mean()) * (of_b - of_b.mean())) / spread) if spread else 0.0
 
 
 def interval(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:

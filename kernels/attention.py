@@ -437,4 +437,5 @@ def _resident_prefill(
         ),
         shares=_shares(fitted),
         latency=fitted.launch + crossing_time(chip, 4.0),
+        dtype=prompt_format(plan),
     )

@@ -17,12 +17,13 @@ from perfmodel.breakdown import Breakdown, total
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
+from perfmodel.kernels.choices import product_format
 from perfmodel.kernels.collective import Kind, collective
 from perfmodel.kernels.dispatch import LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.feed_forward import mixture
 from perfmodel.kernels.matmul import matmul
-from perfmodel.kernels.prompts import ABSORBS
+from perfmodel.kernels.prompts import ABSORBS, prompt_rates
 from perfmodel.kernels.recurrent import KINDS as STATES
 from perfmodel.kernels.recurrent import States, recurrent
 from perfmodel.kernels.routing import ROUTINGS
@@ -38,6 +39,22 @@ Row = Mapping[str, Any]
 
 Count = Callable[[Chip, Plan, Row], list[Work]]
 
+Rates = Callable[[Plan], set[str]]
+"""Kinds of matrix unit whose rates kernels ask a chip for, under a plan."""
+
+
+def _plain(plan: Plan) -> set[str]:
+    """Products in bf16 alone, whatever the weights' format is."""
+    return {"bf16"}
+
+
+def _of_weights(plan: Plan) -> set[str]:
+    return {plan.format.matrix}
+
+
+def _plain_and_of_weights(plan: Plan) -> set[str]:
+    return {"bf16", plan.format.matrix}
+
 
 class Operation(NamedTuple):
     """One operation.
@@ -48,6 +65,7 @@ class Operation(NamedTuple):
       the name of the column it then equals.
     - `words`: columns that choose, with the choices; the first is meant by an empty cell.
     - `works`: counts the kernels that one row runs, one after the other.
+    - `rates`: kinds of matrix unit whose rates these ask a chip for.
     """
 
     family: str
@@ -55,6 +73,14 @@ class Operation(NamedTuple):
     options: dict[str, float | str]
     words: dict[str, tuple[str, ...]]
     works: Count
+    rates: Rates = _plain_and_of_weights
+
+
+def rates_of(plan: Plan) -> set[str]:
+    """Kinds of matrix unit whose rates the kernels of a whole model ask a chip for."""
+    formats = (plan.weights, plan.kept, plan.attended)
+    plans = [dataclasses.replace(plan, weights=weights) for weights in formats]
+    return {kind for one in OPERATIONS.values() for plan in plans for kind in one.rates(plan)}
 
 
 def cost(chip: Chip, works: list[Work]) -> Breakdown:
@@ -68,6 +94,11 @@ def _gemm(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     if not passes:
         return [work]
     return [_quantised(chip, plan, row["m"], row["k"], passes), work]
+
+
+def _product_rates(plan: Plan) -> set[str]:
+    """The product's, and that of the pass which quantises activations."""
+    return {product_format(plan), plan.format.matrix}
 
 
 def _passes(plan: Plan) -> int:
@@ -128,32 +159,36 @@ def _latents(row: Row) -> Heads:
     return latent(row["heads"], _latent_size(row, "rank"), _latent_size(row, "rope"))
 
 
-def _of_latents(chip: Chip, plan: Plan) -> tuple[Chip, Plan]:
-    """Latent attention: parameters of its own, and no rule of grouped attention."""
+def _of_latents(chip: Chip) -> Chip:
+    """Latent attention has parameters of its own."""
     own = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
-    chip = eqx.tree_at(lambda c: (c.efficiency.decode, c.efficiency.prefill), chip, own)
-    return chip, dataclasses.replace(plan, backend="smooth")
+    return eqx.tree_at(lambda c: (c.efficiency.decode, c.efficiency.prefill), chip, own)
 
 
 def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    kernels = LATENT.get(plan.backend, "smooth")
-    chip, plan = _of_latents(chip, plan)
-    plan = dataclasses.replace(plan, backend=kernels)
-    heads, home = _latents(row), row.get("home")
+    plan = dataclasses.replace(plan, backend=LATENT.get(plan.backend, "smooth"))
+    chip, heads, home = _of_latents(chip), _latents(row), row.get("home")
     return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, home)]
 
 
+def _latent_prompt(plan: Plan) -> Plan:
+    """No rule of grouped attention, but of a backend that multiplies prompts with the latents themselves."""
+    return plan if plan.backend in ABSORBS else dataclasses.replace(plan, backend="smooth")
+
+
 def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    absorbed, kernels = plan.backend in ABSORBS, plan.backend
-    chip, plan = _of_latents(chip, plan)
+    absorbed = plan.backend in ABSORBS
+    chip, plan = _of_latents(chip), _latent_prompt(plan)
     sizes = [_latent_size(row, name) for name in ("nope", "rope", "value_dim")]
-    heads = expanded(row["heads"], *sizes)
-    if absorbed:
-        heads, plan = _latents(row), dataclasses.replace(plan, backend=kernels)
+    heads = _latents(row) if absorbed else expanded(row["heads"], *sizes)
     batch, queries = row["batch"], row.get("q_len", row["ctx_len"])
     return [
         attention_prefill(chip, plan, batch, queries, row["ctx_len"], heads, home=row.get("home"))
     ]
+
+
+def _latent_prompt_rates(plan: Plan) -> set[str]:
+    return prompt_rates(_latent_prompt(plan))
 
 
 def _moe(chip: Chip, plan: Plan, row: Row) -> list[Work]:
@@ -210,9 +245,9 @@ def _collective(kind: Kind) -> Count:
 _HEADS = ("heads", "kv_heads", "head_dim")
 
 OPERATIONS: dict[str, Operation] = {
-    "gemm": Operation("matmul", ("m", "n", "k"), {}, {}, _gemm),
+    "gemm": Operation("matmul", ("m", "n", "k"), {}, {}, _gemm, _product_rates),
     "attention_decode": Operation(
-        "decode", ("batch", "ctx_len", *_HEADS), {"window": 0.0}, {}, _decode
+        "decode", ("batch", "ctx_len", *_HEADS), {"window": 0.0}, {}, _decode, _plain
     ),
     "attention_prefill": Operation(
         "prefill",
@@ -220,18 +255,24 @@ OPERATIONS: dict[str, Operation] = {
         {"ctx_len": "q_len", "window": 0.0},
         {"causal": ("true", "false")},
         _prefill,
+        prompt_rates,
     ),
-    "mla_decode": Operation("mla_decode", ("batch", "ctx_len", "heads"), {}, {}, _mla_decode),
-    "mla_prefill": Operation("mla_prefill", ("batch", "ctx_len", "heads"), {}, {}, _mla_prefill),
+    "mla_decode": Operation(
+        "mla_decode", ("batch", "ctx_len", "heads"), {}, {}, _mla_decode, _plain
+    ),
+    "mla_prefill": Operation(
+        "mla_prefill", ("batch", "ctx_len", "heads"), {}, {}, _mla_prefill, _latent_prompt_rates
+    ),
     "moe": Operation(
         "mixture",
         ("tokens", "hidden", "inter", "topk", "experts"),
         {"tp": 1.0, "ep": 1.0},
         {"routing": ROUTINGS},
         _moe,
+        _of_weights,
     ),
     "elementwise": Operation(
-        "elementwise", ("tokens", "hidden"), {}, {"kind": tuple(KINDS)}, _elementwise
+        "elementwise", ("tokens", "hidden"), {}, {"kind": tuple(KINDS)}, _elementwise, _of_weights
     ),
     "linear_attention": Operation(
         "recurrent",
@@ -240,6 +281,7 @@ OPERATIONS: dict[str, Operation] = {
         | {"key_heads": "heads", "value_dim": "head_dim"},
         {"kind": STATES, "phase": ("decode", "prefill")},
         _linear,
+        _plain,
     ),
     "sparse_attention": Operation(
         "mla_decode",
@@ -247,9 +289,17 @@ OPERATIONS: dict[str, Operation] = {
         {"q_len": 1.0, "topk": 0.0},
         {"kind": SPARSE, "phase": ("decode", "prefill")},
         _sparse,
+        _plain_and_of_weights,
     ),
 } | {
-    kind: Operation("collective", ("n_gpus", "bytes"), {"n_nodes": 1.0}, {}, _collective(kind))
+    kind: Operation(
+        "collective",
+        ("n_gpus", "bytes"),
+        {"n_nodes": 1.0},
+        {},
+        _collective(kind),
+        _of_weights,
+    )
     for kind in get_args(Kind)
 }
 

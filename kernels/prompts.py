@@ -103,6 +103,12 @@ def sizes_in_16_bits(plan: Plan) -> tuple[float, ...]:
     return IN_16_BITS.get(prompt_backend(plan), ()) if prompt_format(plan) == "fp8" else ()
 
 
+def prompt_rates(plan: Plan) -> set[str]:
+    """Kinds of matrix unit whose rates a prompt asks a chip for: its products', and bf16's where some
+    heads are multiplied in 16 bits."""
+    return {prompt_format(plan)} | ({"bf16"} if sizes_in_16_bits(plan) else set())
+
+
 def in_16_bits(plan: Plan, head_dim: Scalar) -> Scalar:
     """1 for heads of these sizes, else 0."""
     found = (jnp.where(head_dim == size, 1.0, 0.0) for size in sizes_in_16_bits(plan))

@@ -91,6 +91,13 @@ def test_errors_are_those_of_the_hand():
     assert found.rank == pytest.approx(1.0)
 
 
+def test_equal_times_share_their_mean_rank():
+    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: (1.5^2 + 0.5 x 0 + 0 + 1.5^2) / sqrt(4.5 x 5) = 0.9487.
+    found = errors(np.array([1.0, 2.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]))
+    assert found.rank == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+    assert errors(np.ones(4), np.arange(1.0, 5.0)).rank == 0
+
+
 def test_an_interval_covers_nine_tenths_of_what_it_was_made_from():
     measured = np.linspace(0.5, 1.5, 1001)
     factors = interval(np.ones(1001), measured)

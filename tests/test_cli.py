@@ -17,9 +17,13 @@ from perfmodel.errors import InputError
 from perfmodel.inference.rows import read_row
 from perfmodel.inference.setting import setting
 from perfmodel.inference.splits import Split, splits
+from perfmodel.interface import serving
 from perfmodel.interface.serving import OUTPUTS
+from perfmodel.kernels.catalogue import OPERATIONS, Operation
 from perfmodel.library.efficiency import FITTED
 from perfmodel.library.files import stems
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work
 
 
 def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):
@@ -155,6 +159,66 @@ def test_a_wrong_kernel_row_keeps_its_place_and_the_others_are_predicted(tmp_pat
     assert [{name: row[name] for name in GEMM} for row in found] == rows
     assert all(row["error"] and not row["predicted_us"] and not row["bound"] for row in bad)
     assert all(not row["error"] and float(row["predicted_us"]) > 0 for row in good)
+
+
+FP8_PROMPT = {
+    "op": "attention_prefill",
+    "chip": "b200",
+    "framework": "trtllm",
+    "dtype": "fp8",
+    "batch": "1",
+    "q_len": "1024",
+    "heads": "64",
+    "kv_heads": "8",
+    "head_dim": "128",
+}
+
+
+def test_a_kernel_is_given_every_rate_that_its_plan_asks_for(tmp_path: Path):
+    """Prompts and sparse attention in fp8; blocks that Ada multiplies in bf16; a chip without bf16."""
+    sparse = {"op": "sparse_attention", "chip": "h100", "dtype": "fp8", "batch": "1"}
+    rows = [
+        FP8_PROMPT,
+        FP8_PROMPT | {"op": "mla_prefill", "ctx_len": "1024"},
+        FP8_PROMPT | {"chip": "l40s", "head_dim": "64"},  # multiplied in 16 bits there
+        FP8_PROMPT | {"chip": "corsair", "dtype": "int8", "framework": ""},
+        sparse | {"ctx_len": "4096", "heads": "128"},
+        GEMM | {"chip": "l40s", "framework": "trtllm", "dtype": "fp8_block"},
+    ]
+    names = dict.fromkeys(name for row in rows for name in row)
+    found, _ = predict("kernels", tmp_path, [{n: row.get(n, "") for n in names} for row in rows])
+    assert all(row["error"] == "" and float(row["predicted_us"]) > 0 for row in found)
+
+
+def test_a_kernel_that_cannot_be_priced_costs_no_other_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def asks_for_more(chip, plan, row):
+        return [Work(demand=Resources(matrix=row["flops"]), dtype="fp4")]
+
+    own = Operation("elementwise", ("flops",), {}, {}, asks_for_more)
+    monkeypatch.setitem(OPERATIONS, "undeclared", own)
+    names = ("h100-sxm", "h200-sxm")
+    rows = [GEMM | {"op": "undeclared", "chip": name, "flops": "1e9"} for name in names]
+    found, _ = predict("kernels", tmp_path, [*rows, GEMM | {"flops": ""}])
+    assert all(row["predicted_us"] == "" for row in found[:2])
+    said = [row["error"].partition(" lists no matrix rate for fp4")[0] for row in found]
+    assert said == [*names, ""] and float(found[2]["predicted_us"]) > 0
+
+
+def test_a_service_that_cannot_be_priced_costs_no_other_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def outcomes(cases):
+        if any(case.row.isl == 1000 for case in cases):
+            raise InputError("this cannot be priced.")
+        return [{"tpot_ms": "1", "error": ""} for _ in cases]
+
+    monkeypatch.setattr(serving, "_outcomes", outcomes)
+    rows = [SERVED, SERVED | {"isl": "1000"}, SERVED | {"isl": "2000"}]
+    found, _ = predict("serving", tmp_path, rows)
+    assert [row["tpot_ms"] for row in found] == ["1", "", "1"]
+    assert [row["error"] for row in found] == ["", "this cannot be priced.", ""]
 
 
 def test_every_row_wrong_is_no_failure_of_the_run(tmp_path: Path):

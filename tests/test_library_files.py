@@ -11,8 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
-from perfmodel.library.chip import build, find_chip, load_chip
-from perfmodel.library.efficiency import FITTED, Origin, check_fitted, load_interval, read_prior
+from perfmodel.library.chip import build, chip_files, find_chip, load_chip, origin
+from perfmodel.library.efficiency import (
+    FAMILIES,
+    FITTED,
+    Origin,
+    check_fitted,
+    from_file,
+    load_efficiency,
+    load_interval,
+    read_fitted,
+    read_prior,
+)
 from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
 from perfmodel.library.model import find_model
 from perfmodel.library.schema import ChipFile
@@ -228,3 +238,19 @@ def test_the_interval_of_a_sibling_is_wider():
         for stem in ("h100-sxm", "h200-nvl")
     )
     assert wide.low < narrow.low < narrow.high < wide.high
+
+
+FITTED_CHIPS = [path.stem for path in FITTED.glob("*.toml") if path.stem in chip_files()]
+
+
+@pytest.mark.parametrize("stem", FITTED_CHIPS)
+def test_a_framework_runs_with_its_own_fit_where_it_has_one(stem: str):
+    """NCCL is left to by frameworks, and a framework itself: its own section is the last to speak."""
+    chip = origin(stem, chip_files()[stem])
+    for family, frameworks in read_fitted(FITTED, stem).items():
+        for framework in frameworks.keys() - {"smooth"}:
+            plan = Plan(framework=framework, replay=True)
+            found = getattr(load_efficiency(chip, plan), family)
+            own = from_file(FAMILIES[family], frameworks[framework].get("bf16", {}))
+            for name, value in own.items():
+                assert getattr(found, name) == pytest.approx(value), (family, framework, name)

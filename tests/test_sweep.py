@@ -10,7 +10,9 @@ import pyarrow.parquet
 import pytest
 from command import run
 
+from perfmodel.errors import InputError
 from perfmodel.interface import sweep as module
+from perfmodel.interface.points import Pricer
 from perfmodel.interface.serving import predict_cells
 from perfmodel.interface.sweep import sweep
 from perfmodel.library.efficiency import FITTED
@@ -40,6 +42,21 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     assert (status, err) == (0, "") and out.startswith(f"{POINTS} rows in")
     assert [path.name for path in folder.iterdir() if "points" in path.name] == ["points.parquet"]
     return pyarrow.parquet.read_table(folder / "points.parquet").to_pylist()
+
+
+def test_points_that_cannot_be_priced_cost_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    def priced(self, segments):
+        if any(one.case.setting.stem == "h100-sxm" for one in segments):
+            raise InputError("this cannot be priced.")
+        return [{"tpot_ms": np.ones(one.size)} for one in segments]
+
+    monkeypatch.setattr(Pricer, "_priced", priced)
+    (tmp_path / "grid.toml").write_text(GRID)
+    assert run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "points.parquet")[0] == 0
+    found = pyarrow.parquet.read_table(tmp_path / "points.parquet").to_pylist()
+    sound = [row for row in found if row["tp"] != 3]
+    assert {row["error"] for row in sound if row["chip"] == "h100"} == {"this cannot be priced."}
+    assert {row["tpot_ms"] for row in sound if row["chip"] == "h200"} == {1.0}
 
 
 def test_every_point_is_what_the_row_of_a_table_is(found: list[dict]):

@@ -10,6 +10,7 @@ from perfmodel.design.system import Load
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
+from perfmodel.kernels.catalogue import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
@@ -17,7 +18,7 @@ from perfmodel.library.model import load_model
 from perfmodel.library.technology import device, silicon, wires
 from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import look_up, runnable
+from perfmodel.workload.precision import runnable
 from perfmodel.workload.transformer import traced
 
 NO_MEMORY = "none"
@@ -39,8 +40,7 @@ def pose(study: Study) -> Problem:
     space, table = read_space(study), study.space
     loads = [_load(study, workload, space) for workload in study.workload]
     stem = find_chip(table.base)
-    kinds = {"bf16"} | {load.plan.format.matrix for load in loads}
-    kinds |= {look_up(load.plan.cache).matrix for load in loads} & set(chip_files()[stem].matrix)
+    kinds = {kind for load in loads for kind in rates_of(load.plan)}
     limits = study.constraints
     on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
     return Problem(

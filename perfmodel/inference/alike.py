@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.errors import InputError
+
 BLOCKS = (64, 512, 4096)
 """Rows of a block: the smallest that holds all rows is taken, else the largest again and again."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def structure(tree: Any) -> Hashable:
@@ -56,6 +59,23 @@ def by_blocks(
         found = function(spread(take(places)))
         parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def together_or_alone(
+    price: Callable[[Sequence[T]], Sequence[R]], rows: Sequence[T], failed: Callable[[str], R]
+) -> list[R]:
+    """What `price` finds for rows together; where it cannot, what it finds for each alone.
+
+    **Arguments:**
+
+    - `failed`: what is found for a row that cannot be priced, from the sentence that says why.
+    """
+    try:
+        return list(price(rows))
+    except InputError as wrong:
+        if len(rows) == 1:
+            return [failed(str(wrong))]
+    return [one for row in rows for one in together_or_alone(price, [row], failed)]
 
 
 def block_size(count: int) -> int:

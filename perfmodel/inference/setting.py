@@ -9,6 +9,7 @@ from typing import NamedTuple
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
+from perfmodel.kernels.catalogue import rates_of
 from perfmodel.kernels.rows import software_of, word_of
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.efficiency import (
@@ -29,7 +30,7 @@ from perfmodel.workload.framework import (
     library,
 )
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import FORMATS, look_up, runnable
+from perfmodel.workload.precision import FORMATS, runnable
 from perfmodel.workload.transformer import Latent, Mixture, Recurrent, Transformer, traced
 
 
@@ -87,9 +88,7 @@ def setting(
         fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
         reduces_apart=generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape)),
     )
-    used = {look_up(word).matrix for word in (PLAIN, kept, weights, stored)}
-    kinds = used & set(file.matrix)
-    loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
+    loaded = restrict(build(Path(stem).stem, file, plan, calibration), rates_of(plan))
     model_traced = traced(shape)
     return Setting(
         loaded,

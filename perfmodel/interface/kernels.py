@@ -14,17 +14,17 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.inference.alike import gather, in_blocks, stack, structure
+from perfmodel.inference.alike import gather, in_blocks, stack, structure, together_or_alone
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
 from perfmodel.kernels.catalogue import OPERATIONS, cost, load_plugins
 from perfmodel.kernels.rows import Group, groups_of
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.efficiency import CACHED, basis_of, load_interval
+from perfmodel.library.efficiency import basis_of, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import look_up, runnable
+from perfmodel.workload.precision import runnable
 
 
 class Site(NamedTuple):
@@ -97,7 +97,9 @@ def predict_table(
     sites = _sites(groups, calibration, replay, error)
     for done, alike in enumerate(sites):
         progress(done, len(sites))
-        _price(alike, result)
+        errors = together_or_alone(functools.partial(_price, result=result), alike, str)
+        for site, wrong in zip(alike, errors, strict=True):
+            error[site.group.places] = wrong
     progress(len(sites), len(sites))
     lost = (error == "") & ~np.isfinite(time)
     error[lost], result.bound[lost], result.basis[lost] = OVERFLOW, "", ""
@@ -145,16 +147,10 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         library=library(key.framework, file.architecture),
         replay=replay,
     )
-    chip = restrict(build(stem, file, plan, calibration), _kinds(key.op, plan))
-    family = OPERATIONS[key.op].family
-    of = origin(stem, file)
-    ends = load_interval(of, family, plan, calibration)
-    return Site(group, chip, plan, *ends, basis_of(of, family, calibration))
-
-
-def _kinds(op: str, plan: Plan) -> set[str]:
-    attends = OPERATIONS[op].family in CACHED or op == "linear_attention"
-    return {"bf16"} if attends else {look_up(plan.weights).matrix}
+    operation, of = OPERATIONS[key.op], origin(stem, file)
+    chip = restrict(build(stem, file, plan, calibration), operation.rates(plan))
+    ends = load_interval(of, operation.family, plan, calibration)
+    return Site(group, chip, plan, *ends, basis_of(of, operation.family, calibration))
 
 
 @eqx.filter_jit
@@ -168,8 +164,8 @@ def _priced(op: str, plan: Plan, block: tuple[Chip, dict]):
     return jax.vmap(one)(*block)
 
 
-def _price(sites: list[Site], result: Predicted) -> None:
-    """Price the rows of sites that share a compiled function."""
+def _price(sites: Sequence[Site], result: Predicted) -> list[str]:
+    """Price the rows of sites that share a compiled function; an empty sentence for each site."""
     key, plan = sites[0].group.key, sites[0].plan
     which = np.repeat(np.arange(len(sites)), [len(site.group.places) for site in sites])
     number = as_scalar(0.0).dtype
@@ -185,6 +181,7 @@ def _price(sites: list[Site], result: Predicted) -> None:
     result.high[places] = time * np.array([site.high for site in sites])[which]
     result.basis[places] = np.array([site.basis for site in sites])[which]
     result.bound[places] = np.array(BOUNDS)[np.argmax(parts, axis=1)]
+    return [""] * len(sites)
 
 
 WRITTEN = ("predicted_us", "low_us", "high_us", "bound", "basis", "error")

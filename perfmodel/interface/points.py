@@ -1,7 +1,7 @@
 """Points of a grid, priced many at a time: the same service, and the same choice, as of a row."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.alike import block_size, by_blocks, gather, stack
+from perfmodel.inference.alike import block_size, by_blocks, gather, stack, together_or_alone
 from perfmodel.inference.arrivals import serve_arrivals
 from perfmodel.inference.cases import Case, asked, case_of, mapped
 from perfmodel.inference.rows import MEANT, UNASKED, WHOLE, Row, burst_of, clash
@@ -75,7 +75,8 @@ class Pricer:
             alike.setdefault(case.form, []).append(Segment(case, cells, given, factors, size))
         for form, segments in alike.items():
             self._make_room(form)
-            for one, columns in zip(segments, self._priced(segments), strict=True):
+            found = together_or_alone(self._priced, segments, lambda wrong: {"error": wrong})
+            for one, columns in zip(segments, found, strict=True):
                 table = self._as_table(one.cells, one.given, one.factors, columns, one.size)
                 tables[one.case.place] = table
         return pa.concat_tables([tables[first] for first in sorted(tables)])
@@ -96,7 +97,7 @@ class Pricer:
             self.forms.clear()
         self.forms.add(form)
 
-    def _priced(self, segments: list[Segment]) -> list[dict[str, Any]]:
+    def _priced(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Predicted columns of segments of one form."""
         first = segments[0].case.setting
         plan = dataclasses.replace(first.plan, speculates=self.speculates)

@@ -16,6 +16,7 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.inference import pairs
+from perfmodel.inference.alike import together_or_alone
 from perfmodel.inference.arrivals import serve_arrivals
 from perfmodel.inference.cases import READ, Case, case_of, of_rows
 from perfmodel.inference.pairs import Pair, Way, halves_of_row, pair_of
@@ -131,7 +132,8 @@ def _predict_values(
         progress(done, len(alike))
         if done % FORMS == FORMS - 1:
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-        for case, result in zip(cases, _outcomes(cases), strict=True):
+        found = together_or_alone(_outcomes, cases, lambda wrong: {"error": wrong})
+        for case, result in zip(cases, found, strict=True):
             results[case.place] = result
             errors[case.place] = str(result.pop("error"))
     progress(len(alike), len(alike))

@@ -257,7 +257,8 @@ def sections(
     """
     own = read_fitted(folder, origin.stem).get(family)
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
-    frameworks = dict.fromkeys([*LEFT_TO.get(family, ()), SMOOTH, framework])
+    general = (*LEFT_TO.get(family, ()), SMOOTH)
+    frameworks = [*(name for name in general if name != framework), framework]
     found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
     return found if own and replay else [without_box(section) for section in found]
 

@@ -32,7 +32,7 @@ def test_versions_devices_extras_and_data_are_found():
     found = {(one.kind, one.name): one for one in examine()}
     assert found["package", "jax"].found == jax.__version__
     assert found["device", "JAX"].good and jax.default_backend() in found["device", "JAX"].found
-    assert "54 chips" in found["data", "library"].found
+    assert "56 chips" in found["data", "library"].found
     assert "h100-sxm" in found["data", "fitted parameters"].found
 
 

@@ -104,8 +104,8 @@ class Chip(AbstractMachine):
     def _of(self, table: dict[str, Scalar], dtype: str) -> Scalar:
         if dtype not in table:
             raise InputError(
-                f"{self.name} lists no matrix rate for {dtype}; it has {', '.join(table) or 'none'}. "
-                f"Choose one of these, or add {dtype} with its source to the chip's file."
+                f"{self.name} lists no matrix rate for {dtype}; it has {', '.join(table) or 'none'}: "
+                f"choose one of these, or add {dtype} with its source to the chip's file."
             )
         return table[dtype]
 

@@ -62,7 +62,7 @@ def by_blocks(
 
 
 def together_or_alone(
-    price: Callable[[Sequence[T]], Sequence[R]], rows: Sequence[T], failed: Callable[[str], R]
+    price: Callable[[list[T]], Sequence[R]], rows: list[T], failed: Callable[[str], R]
 ) -> list[R]:
     """What `price` finds for rows together; where it cannot, what it finds for each alone.
 

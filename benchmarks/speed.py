@@ -22,7 +22,7 @@ from benchmarks.pace import pace
 from benchmarks.peers import peers
 from benchmarks.scaling import scaling
 from benchmarks.starting import starting
-from perfmodel.compiling import OFTEN, Options, prepare_for_millions, supported
+from perfmodel.compiling import prepare_for_millions
 from perfmodel.files import write_whole
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import spread
@@ -59,22 +59,20 @@ class Rate(NamedTuple):
     again: float
 
 
-def rate(
-    function: Callable[[Chip], Any], chip: Chip, batch: int, options: Options | None = None
-) -> Rate:
-    """How fast a function of a chip is, of `batch` chips on each device."""
+def rate(function: Callable[[Chip], Any], chip: Chip, batch: int) -> Rate:
+    """How fast a function of a chip is, of `batch` chips on each device, compiled as JAX does by itself."""
     count = batch * len(jax.devices())
     chips = spread(varied(chip, count))
-    compiled, cold = _compiled(function, chips, options)
+    compiled, cold = _compiled(function, chips)
     jax.clear_caches()
-    again = _compiled(function, chips, options)[1]
+    again = _compiled(function, chips)[1]
     return Rate(*pace(lambda: jax.block_until_ready(compiled(chips)), count), cold, again)
 
 
-def _compiled(function: Callable[[Chip], Any], chips: Chip, options: Options | None) -> Any:
+def _compiled(function: Callable[[Chip], Any], chips: Chip) -> Any:
     """The function of many chips, and the seconds that it took to trace and to compile."""
     began = time.perf_counter()
-    compiled = jax.jit(jax.vmap(function)).lower(chips).compile(compiler_options=options)
+    compiled = jax.jit(jax.vmap(function)).lower(chips).compile()
     return compiled, time.perf_counter() - began
 
 
@@ -107,7 +105,7 @@ def measure(batch: int = BATCH) -> dict[str, Any]:
     """Run the benchmark."""
     chip, step = subject("llama-3.1-70b", "fp8", 8.0)
     found = _named("evaluations", "", rate(step, chip, batch))
-    slopes = rate(jax.value_and_grad(step), chip, batch, supported(OFTEN))
+    slopes = rate(jax.value_and_grad(step), chip, batch)
     found |= _named("gradients", "gradient_", slopes)
     for name, (one, function) in others().items():
         found |= _named(name, f"{name}_", rate(function, one, batch))

@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from perfmodel.design.answer import Answer, answer, objective
+from perfmodel.design.answer import Answer, answer, objective, vector
 from perfmodel.design.crossing import ALONE, MOST, _won
 from perfmodel.design.decision import weighed
+from perfmodel.design.doubled import doubled
 from perfmodel.design.doubt import doubts, draws
 from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
-from perfmodel.design.families import Family, _best_way, shares, under
+from perfmodel.design.families import Family, _best_way, families, shares, under
+from perfmodel.design.nearby import settled
 from perfmodel.design.pose import pose
 from perfmodel.design.problem import Problem, larger
 from perfmodel.design.search import search
 from perfmodel.design.shelf import shelves, size_of, ways
 from perfmodel.design.space import RANKS, read_space
+from perfmodel.design.state import BETTER
 from perfmodel.design.study import LARGER, SMALLER, Study, read_study
 from perfmodel.design.worth import worth
 from perfmodel.errors import InputError
@@ -247,6 +250,33 @@ def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
         values.append(solved(Study.model_validate(ASKED | {"space": space})).best.value)
     gain = (values[0] - values[1]) / np.log(1.05 / 0.95)
     assert gain == pytest.approx(slopes[facts.index("hbm3e.price")], abs=0.01)
+
+
+@pytest.mark.slow
+def test_what_is_told_where_a_fact_doubles_is_what_a_search_finds_there(found: Answer):
+    """Twice the tokens ask for twice the memory, so for other numbers of chips and of users."""
+    known = families(found.study, found.problem, found.result.designs, found.space.whole)
+    facts = names(found.problem, found.study.space)
+    place = {"asked.context": facts.index("asked.context")}
+    told = doubled(found.problem, found.space, known, place, found.study.optimiser.lanes)
+    workload = [ASKED["workload"][0] | {"context": 8192}]
+    again = solved(Study.model_validate(ASKED | {"workload": workload}))
+    best = told["asked.context"]
+    assert best is not None and best.design.value == pytest.approx(again.best.value, abs=0.02)
+    assert best.family == f"n5, {ASKED['space']['memory'][int(again.best.choice[1])]}"
+
+
+@pytest.mark.slow
+def test_a_stack_fewer_or_more_is_designed_again_and_none_is_better(found: Answer):
+    lanes, whole = found.study.optimiser.lanes, found.space.whole
+    result, near = settled(found.problem, whole, found.result, lanes)
+    stacks = near["stacks"]
+    best, place = result.designs[0], found.space.names.index("stacks")
+    assert round(float(np.exp(vector(found.space, best.unit)[place]))) == stacks.number
+    assert all(
+        one is None or one.value > best.value - BETTER
+        for one in (stacks.fewer, None if stacks.bound else stacks.more)
+    )
 
 
 @pytest.mark.slow

@@ -7,10 +7,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.design.nearby import Nearby
 from perfmodel.design.problem import Assessed, Problem, assess, money, system
 from perfmodel.design.search import Found, Result
 from perfmodel.design.shelf import size_of, written
 from perfmodel.design.space import Space, shown
+from perfmodel.design.state import BETTER
 from perfmodel.design.study import LARGER, Study
 from perfmodel.design.system import Part
 from perfmodel.design.worth import Worth, worth
@@ -37,13 +39,17 @@ IN_USD = ("usd_per_million_tokens", "tokens_per_s_per_usd", "revenue_per_usd")
 
 
 class Answer(NamedTuple):
-    """A search's result with its study: what is written and shown."""
+    """A search's result with its study: what is written and shown.
+
+    - `near`: the designs beside the best one in its numbers of things, where they were looked for.
+    """
 
     study: Study
     space: Space
     problem: Problem
     result: Result
     worth: Worth
+    near: dict[str, Nearby]
 
     @property
     def best(self) -> Found:
@@ -90,10 +96,16 @@ def exact_value(problem: Problem, space: Space, best: Found) -> float:
     return -float(found.objective)
 
 
-def answer(study: Study, space: Space, problem: Problem, result: Result) -> Answer:
+def answer(
+    study: Study,
+    space: Space,
+    problem: Problem,
+    result: Result,
+    near: dict[str, Nearby] | None = None,
+) -> Answer:
     """With the prices of limits at the best design."""
     found = worth(problem, result.designs[0], space.whole, study.optimiser.lanes)
-    return Answer(study, space, problem, result, found)
+    return Answer(study, space, problem, result, found, near or {})
 
 
 def vector(space: Space, unit: np.ndarray) -> np.ndarray:
@@ -134,6 +146,7 @@ def as_dict(found: Answer) -> dict[str, Any]:
         "loss_of_rounding": float(np.expm1(best.value - result.loose)),
         "gap_of_smoothing": float(np.expm1(exact - best.value)),
         "constraints": _limits(found, seen),
+        "numbers": {name: _beside(found, seen, one) for name, one in found.near.items()},
         "elasticities": dict(zip(space.names, map(float, found.worth.elasticity), strict=True)),
         "local_optima": len(result.designs),
         "evaluations": result.values,
@@ -180,19 +193,28 @@ def _limits(found: Answer, seen: Assessed) -> dict[str, Any]:
             table[name] |= {"limit": limit, "gain_per_unit": price / limit} | _in_usd(
                 found, seen, price / limit
             )
-    return table | _stacks(found, seen)
-
-
-def _stacks(found: Answer, seen: Assessed) -> dict[str, Any]:
-    """What one stack more would bring, where its number is held or on its bound."""
-    table = {}
-    for i, name in enumerate(found.space.names):
-        gain = float(found.worth.reduced[i])
-        if name.endswith("stacks") and abs(gain) > 1e-6:
-            count = shown(found.space, vector(found.space, found.best.unit))[name]
-            table[name] = {"slack": 0.0, "shadow_price": gain, "limit": count}
-            table[name] |= {"gain_per_unit": gain / count} | _in_usd(found, seen, gain / count)
     return table
+
+
+def _beside(found: Answer, seen: Assessed, one: Nearby) -> dict[str, Any]:
+    """What one fewer and one more of a thing change, all else designed again; `None`: no limit can be kept.
+
+    It has a price only where the study's bound keeps out one more that would be better.
+    """
+    fewer, more = (_gain(found, other) for other in (one.fewer, one.more))
+    told = {
+        "at": one.number,
+        "gain_of_one_fewer": fewer,
+        "gain_of_one_more": more,
+        "on_bound": one.bound,
+    }
+    worth_it = one.bound and more is not None and more > BETTER and (fewer is None or fewer < 0)
+    return told | (_in_usd(found, seen, more) if worth_it and more is not None else {})
+
+
+def _gain(found: Answer, other: Found | None) -> float | None:
+    """How much better another design is than the best, relative."""
+    return None if other is None else float(np.expm1(found.best.value - other.value))
 
 
 def _in_usd(found: Answer, seen: Assessed, gain: float) -> dict[str, float]:

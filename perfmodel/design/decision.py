@@ -6,10 +6,12 @@ import numpy as np
 
 from perfmodel.design.answer import Answer, objective, vector
 from perfmodel.design.crossing import Map, maps
+from perfmodel.design.doubled import Doubled, doubled
 from perfmodel.design.doubt import doubts, draws
 from perfmodel.design.facts import SHARES, elasticities, names, within
 from perfmodel.design.families import DRAWS, Family, families, shares, under
 from perfmodel.design.shelf import Rival, rivals, written
+from perfmodel.design.sold import ahead
 from perfmodel.design.space import RANKS, shown
 from perfmodel.hardware.cost import price
 from perfmodel.units import as_scalar
@@ -17,20 +19,23 @@ from perfmodel.units import as_scalar
 NOTHING = 1e-4
 """Elasticities below this are not told."""
 
+SEARCHED = 10
+"""Facts with which the study is searched again, doubled: the strongest; a second or two each."""
+
 
 class Decision(NamedTuple):
     """Beside an answer.
 
     - `rivals`: chips of the library, the nearest first.
-    - `facts`: names; `elasticity`: of the best objective to each; `doubled`: values of each family, on
-      the first axis, with each fact doubled; infinite where that breaks a limit.
+    - `facts`: names; `elasticity`: of the best objective to each; `doubled`: of those that were searched
+      again with the fact doubled, by name, the design found; `None` where none keeps every limit.
     - `families`: the best first; `share`: of draws that each wins; `maps`: who wins where.
     """
 
     rivals: list[Rival]
     facts: list[str]
     elasticity: np.ndarray
-    doubled: np.ndarray
+    doubled: dict[str, Doubled | None]
     families: list[Family]
     share: np.ndarray
     maps: list[Map]
@@ -39,25 +44,39 @@ class Decision(NamedTuple):
 def decide(found: Answer) -> Decision:
     """Weigh the best design of a search against all else."""
     study, space, problem, best = found.study, found.space, found.problem, found.best
-    made, facts = found.assessed().parts[0][-1].made, names(problem, study.space)
+    facts = names(problem, study.space)
     known = families(study, problem, found.result.designs, space.whole)
     drawn = draws(facts, doubts(study, facts), DRAWS, study.optimiser.seed)
-    doubled, kept = under(problem, known, np.log(2) * np.eye(len(facts)))
+    moved = elasticities(problem, best.unit, best.choice, found.worth.prices)
     return Decision(
-        rivals(problem, space, made, vector(space, best.unit)),
+        sold_beside(found),
         facts,
-        elasticities(problem, best.unit, best.choice, found.worth.prices),
-        np.where(kept, doubled, np.inf),
+        moved,
+        doubled(problem, space, known, _strongest(facts, moved), study.optimiser.lanes),
         known,
         shares(under(problem, known, within(problem, facts, drawn))[0]),
         maps(problem, space, known, facts),
     )
 
 
+def sold_beside(found: Answer) -> list[Rival]:
+    """Chips that are sold beside the best design, the nearest first."""
+    made = found.assessed().parts[0][-1].made
+    return rivals(found.problem, found.space, made, vector(found.space, found.best.unit))
+
+
+def _strongest(facts: list[str], elasticity: np.ndarray) -> dict[str, int]:
+    """Names and places of the facts that are doubled: those that move the objective most."""
+    order = np.argsort(-np.abs(elasticity), kind="stable")
+    able = [i for i in order if facts[i] not in SHARES and abs(elasticity[i]) > NOTHING]
+    return {facts[i]: int(i) for i in able[:SEARCHED]}
+
+
 def weighed(found: Answer) -> dict[str, Any]:
     """The same as `result.json` holds it."""
     study, decision = found.study, decide(found)
     return {
+        "ahead": [_ahead(found, one) for one in ahead(decision.rivals, found.best)],
         "rivals": [_rival(found, one) for one in decision.rivals],
         "facts": _facts(found, decision),
         "families": [
@@ -74,6 +93,11 @@ def weighed(found: Answer) -> dict[str, Any]:
             for one in decision.maps
         ],
     }
+
+
+def _ahead(found: Answer, one: Rival) -> dict[str, Any]:
+    """A chip that is sold, keeps every limit, and is better than the best design."""
+    return {"chip": one.name, "objective": objective(found.study, one.value)}
 
 
 def _rival(found: Answer, one: Rival) -> dict[str, Any]:
@@ -100,19 +124,17 @@ def _facts(found: Answer, decision: Decision) -> dict[str, dict[str, Any]]:
     order = np.argsort(-np.abs(decision.elasticity))
     return {
         decision.facts[i]: {"elasticity": float(decision.elasticity[i])}
-        | _if_doubled(found, decision, i)
+        | _if_doubled(found, decision, decision.facts[i])
         for i in order
         if abs(decision.elasticity[i]) > NOTHING
     }
 
 
-def _if_doubled(found: Answer, decision: Decision, i: int) -> dict[str, Any]:
-    """The best objective and its family; none for shares, which cannot double, and where no family keeps
-    the limits without another design.
-    """
-    values = decision.doubled[:, i]
-    if decision.facts[i] in SHARES or not np.isfinite(values).any():
-        return {"if_doubled": None, "best_if_doubled": None}
-    best = int(np.argmin(values))
-    value = objective(found.study, float(values[best]))
-    return {"if_doubled": value, "best_if_doubled": decision.families[best].name}
+def _if_doubled(found: Answer, decision: Decision, name: str) -> dict[str, Any]:
+    """What a search with the fact doubled found, and whether there was one."""
+    one = decision.doubled.get(name)
+    return {
+        "if_doubled": None if one is None else objective(found.study, one.design.value),
+        "best_if_doubled": None if one is None else one.family,
+        "searched_doubled": name in decision.doubled,
+    }

@@ -11,13 +11,15 @@ import pyarrow as pa
 
 from perfmodel.design.answer import Answer, answer, as_dict, clash, made_of, objective, vector
 from perfmodel.design.checkpoint import load_state, save_state
-from perfmodel.design.decision import weighed
+from perfmodel.design.decision import sold_beside, weighed
 from perfmodel.design.descent import TOLERANCE
 from perfmodel.design.devices import shared_out
 from perfmodel.design.front import trace
+from perfmodel.design.nearby import settled
 from perfmodel.design.pose import pose
 from perfmodel.design.presets import find_study, presets, question
 from perfmodel.design.search import search
+from perfmodel.design.sold import from_sold
 from perfmodel.design.space import read_space, shown, start_vector
 from perfmodel.design.starts import sampled
 from perfmodel.design.state import State, whole_designs
@@ -71,10 +73,8 @@ def run_search(
         if not result.designs:
             raise InputError(f"{name}: {clash(problem, result)}")
         found = answer(study, space, problem, result)
-        report = as_dict(found) | {"stopped": result.stopped, "grid": _grid(found)}
-        if not result.stopped:
-            progress(study.optimiser.starts, study.optimiser.starts, "beside other chips")
-            report |= weighed(found)
+        found, more = _decided(found, progress)
+        report = as_dict(found) | {"stopped": found.result.stopped, "grid": _grid(found)} | more
         write_whole(out / "result.json", json.dumps(report, indent=1).encode())
         write_csv(out / "designs.csv", _designs(found))
         front = _front(found)
@@ -83,6 +83,28 @@ def run_search(
             write_csv(out / "front.csv", pa.Table.from_pylist(front))
         write_report(out / "report.html", page(title, found, report, front))
         return report
+
+
+def _decided(found: Answer, progress: Callable[..., None]) -> tuple[Answer, dict[str, Any]]:
+    """With what helps to decide; where a search is stopped, what it found so far."""
+    starts = found.study.optimiser.starts
+    if found.result.stopped:
+        return found, {}
+    try:
+        progress(starts, starts, "beside the best design")
+        found = confirmed(found)
+        progress(starts, starts, "beside other chips and facts")
+        return found, weighed(found)
+    except KeyboardInterrupt:
+        return found._replace(result=found.result._replace(stopped=True)), {}
+
+
+def confirmed(found: Answer) -> Answer:
+    """The answer after descents from sold chips that are ahead of it, and from its neighbours in stacks."""
+    study, space, problem, result = found.study, found.space, found.problem, found.result
+    result = from_sold(study, space, problem, result, sold_beside(found))
+    result, near = settled(problem, space.whole, result, study.optimiser.lanes)
+    return answer(study, space, problem, result, near)
 
 
 def _front(found: Answer) -> list[dict[str, Any]]:

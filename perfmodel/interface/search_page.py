@@ -26,10 +26,13 @@ ASSUMED = (
 NOTES = {
     "What limits are worth": "Gain of the objective for one percent more of a limit; in USD: what one more "
     "unit saves over the life of one chip, where the objective is money.",
+    "One fewer and one more, all else designed again": "Each neighbour was designed again with that number "
+    "held. It has a price only where the study's bound keeps out one more that would be better.",
     "Beside chips that are sold, the nearest first": "Each in as many copies, and with as many users, as "
     "suit it best where the study leaves that free.",
-    "What moves the best objective most": "The design adapts to first order; if a fact doubles, the best of "
-    "all families is told.",
+    "What moves the best objective most": "For small changes the design adapts to first order. Where a fact "
+    "doubles, the study was searched again, shortly: each family begins in as many chips and with as many "
+    "users as suit it then, and is designed again, its numbers of things free.",
     "Who wins, as far as facts are known": "Draws of all facts within their ranges, of the constants of "
     "area, power and cost, and of the error of predicted times.",
 }
@@ -73,9 +76,10 @@ def _said(report: dict[str, Any]) -> list[str]:
     gap = 100 * report["gap_of_smoothing"]
     name, count = search_tables.goal(report), report["local_optima"]
     said = [
+        *search_tables.sold_first(report),
         f"{name} is {figures(report['objective'])} at the best of {count} designs that keep every limit. "
         f"Whole numbers of things cost {rounding:.2f} %; in whole tiles, waves and cores it is "
-        f"{figures(report['objective_exact'])} ({gap:+.2f} %)."
+        f"{figures(report['objective_exact'])} ({gap:+.2f} %).",
     ]
     if report["stopped"]:
         said.append("The search was stopped before its end.")

@@ -15,6 +15,8 @@ def tables(report: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Titles and tables of what was found; those of what was not asked for are left out."""
     yield "The design found", summary(report)
     yield "What limits are worth", prices(report)
+    if report.get("numbers"):
+        yield "One fewer and one more, all else designed again", numbers(report)
     if report.get("rivals"):
         yield "Beside chips that are sold, the nearest first", rivals(report)
     if report.get("facts"):
@@ -70,6 +72,42 @@ def prices(report: dict[str, Any]) -> Rows:
     return PRICES, rows
 
 
+def numbers(report: dict[str, Any]) -> Rows:
+    """Numbers of things, and how much better or worse their neighbours are."""
+    rows = [
+        (
+            name,
+            f"{one['at']}",
+            _change(one["gain_of_one_fewer"]),
+            _change(one["gain_of_one_more"]) + (" (outside the bounds)" if one["on_bound"] else ""),
+            figures(one["usd_per_unit"]) if "usd_per_unit" in one else "",
+        )
+        for name, one in report["numbers"].items()
+    ]
+    return ["number of", "at", "one fewer", "one more", "USD a unit and chip"], rows
+
+
+def _change(gain: float | None) -> str:
+    """Better or worse, in words."""
+    if gain is None:
+        return "breaks a limit"
+    return f"{abs(100 * gain):.2g} % {'better' if gain > 0 else 'worse'}"
+
+
+def sold_first(report: dict[str, Any]) -> list[str]:
+    """A sentence where chips that are sold are better than the design, within every limit."""
+    if not report.get("ahead"):
+        return []
+    first, *others = report["ahead"]
+    verb = "is" if len(others) == 1 else "are"
+    also = f"; so {verb} {', '.join(one['chip'] for one in others)}" if others else ""
+    return [
+        f"{first['chip']}, which is sold, is better than the design found, within every limit: "
+        f"{goal(report)} {figures(first['objective'])} beside {figures(report['objective'])}{also}. "
+        "The search began there too and found none better; a study cannot say all that a sold chip is."
+    ]
+
+
 RIVALS = {
     "area_mm2": "mm2",
     "power_w": "W",
@@ -110,9 +148,11 @@ def facts(report: dict[str, Any], count: int = 2 * FEW) -> Rows:
 
 
 def _doubled(one: dict[str, Any]) -> tuple[str, str]:
-    """Nothing is said where no design is known that keeps the limits."""
+    """What the search with the fact doubled found; only the strongest facts have one."""
+    if not one["searched_doubled"]:
+        return "not searched", ""
     if one["if_doubled"] is None:
-        return "", ""
+        return "no design found", ""
     return figures(one["if_doubled"]), one["best_if_doubled"]
 
 

@@ -48,7 +48,7 @@ def search(
     join(coordinator, processes, process)
     from perfmodel.files import write_whole
     from perfmodel.interface.search import listed, run_search
-    from perfmodel.interface.search_tables import tables
+    from perfmodel.interface.search_tables import sold_first, tables
 
     if list_:
         show_list("Presets", ["preset", "question"], listed(), json_)
@@ -65,8 +65,13 @@ def search(
     if json_:
         show_json(found)
     else:
+        for sentence in sold_first(found):
+            say(sentence)
         for title, table in tables(found):
             show_table(title, *table)
+        say(
+            "Where a fact doubles, the study was searched again from the best designs of its families."
+        )
         say(f"result.json, designs.csv and report.html are in {out}.")
     if found["stopped"]:
         raise KeyboardInterrupt

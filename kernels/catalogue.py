@@ -27,8 +27,8 @@ from perfmodel.kernels.prompts import ABSORBS, prompt_rates
 from perfmodel.kernels.recurrent import KINDS as STATES
 from perfmodel.kernels.recurrent import States, recurrent
 from perfmodel.kernels.routing import ROUTINGS
+from perfmodel.kernels.sparse import INDEX_MATRIX, Form, Text, form_of, sparse
 from perfmodel.kernels.sparse import KINDS as SPARSE
-from perfmodel.kernels.sparse import Text, form_of, sparse
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
 from perfmodel.workload.framework import QUANTISES_AS_IT_WRITES
@@ -66,6 +66,7 @@ class Operation(NamedTuple):
     - `words`: columns that choose, with the choices; the first is meant by an empty cell.
     - `works`: counts the kernels that one row runs, one after the other.
     - `rates`: kinds of matrix unit whose rates these ask a chip for.
+    - `wishes`: kinds that they multiply in where a chip has them.
     """
 
     family: str
@@ -74,6 +75,7 @@ class Operation(NamedTuple):
     words: dict[str, tuple[str, ...]]
     works: Count
     rates: Rates = _plain_and_of_weights
+    wishes: frozenset[str] = frozenset()
 
 
 def rates_of(plan: Plan) -> set[str]:
@@ -227,11 +229,15 @@ def _linear(chip: Chip, plan: Plan, row: Row) -> list[Work]:
 
 
 def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    """A row of several new tokens is a prompt, whatever its phase says."""
+    """A row of several new tokens is a prompt, whatever its phase says.
+
+    Sizes of a model's own attention take the place of those of its kind.
+    """
     prompt = jnp.where((row["phase"] > 0) | (row["q_len"] > 1), 1.0, 0.0)
     text = Text(row["batch"], row["q_len"], row["ctx_len"], prompt)
-    form = form_of(row["kind"])
-    form = form._replace(index_heads=row.get("index_heads", form.index_heads))
+    own = {name: row[name] for name in Form._fields if name in row}
+    form = form_of(row["kind"])._replace(**own)
+    chip, plan = _of_latents(chip), dataclasses.replace(plan, backend="smooth")
     return sparse(chip, plan, text, row["heads"], row["topk"], form, row.get("home"))
 
 
@@ -290,6 +296,7 @@ OPERATIONS: dict[str, Operation] = {
         {"kind": SPARSE, "phase": ("decode", "prefill")},
         _sparse,
         _plain_and_of_weights,
+        wishes=frozenset({INDEX_MATRIX}),
     ),
 } | {
     kind: Operation(

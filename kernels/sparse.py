@@ -6,22 +6,34 @@ r"""Sparse attention: an indexer scores the cache, the best entries are picked, 
   for 128 tokens, all seen (technical report, section 2.3). Both see a window of tokens besides.
 
 Kernels compute all the entries that may be picked, also where the text is shorter
-(`flash_mla_sparse_fwd`: its time does not depend on the context).
+(`flash_mla_sparse_fwd`: its time does not depend on the context). Whole models and rows of the
+kernel schema are counted here alike.
+
+What indexers keep and multiply, read in the frameworks' sources and seen in measured modules of
+SGLang 0.5.14 and 0.5.16 (`aiconfigurator-core` 0.12.0):
+
+- DeepSeek's keys are in fp8, with one scale in fp32 for each key, and so are the products
+  (`deep_gemm.fp8_mqa_logits`), whatever the format of the cache. Each tensor rank scores with all
+  heads of the indexer: 131,072 tokens more take as long on one of eight ranks as on one alone.
+- MiniMax's keys are in bf16, also beside a cache in fp8: so read, they come at 0.86 of the
+  bandwidth of B200, 0.92 of H200's and 0.94 of H100's. Its heads are cut over tensor ranks.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import DecodeEfficiency, MatmulEfficiency
+from perfmodel.kernels.attention import Heads, attention_decode, visible
 from perfmodel.kernels.elementwise import Traffic, elementwise
 from perfmodel.kernels.home import Home, native, spilled
 from perfmodel.kernels.launch import crossing_time
 from perfmodel.resources import Resources
-from perfmodel.roofline import Work
+from perfmodel.roofline import SLOWEST, Work
 from perfmodel.smooth import soft_min
-from perfmodel.units import Scalar
+from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 
@@ -34,6 +46,16 @@ SCORE_BYTES = 4.0
 TILE = 64.0
 """Heads, or queries, that one read of a key serves."""
 
+INDEX_MATRIX = "fp8"
+"""Matrix units that score entries, where a chip has them; else those of bf16."""
+
+INDEX_KEY = 1 + 4 / 128
+"""Bytes of a number of a key of DeepSeek's indexer: fp8, with one scale in fp32 for a key of 128."""
+
+RECTIFIED = 4.0
+"""FLOP of a vector unit for each score of a head: two instructions, of which each could be a multiply-add,
+rectify it and add it to those of the other heads under a weight (arXiv 2512.02556, equation 1)."""
+
 TOPK = Traffic(read=8.0, written=0.0, flops=4.0, exponentials=0.0, crossings=2.0, cold=0.0)
 """Of one score: read once to count its digits, and once to pick (radix select)."""
 
@@ -44,8 +66,10 @@ class Form(NamedTuple):
     - `ratio`: tokens of one entry; `window`: tokens seen besides.
     - `key`, `value`, `stored`: numbers of one entry: in its key, in its value, in the cache.
     - `kv_heads`: that are cached.
-    - `index_heads`, `index_key`: of the indexer, whose keys take a byte a number; zero for none.
-    - `most`: entries that it picks, where a row does not say.
+    - `index_heads`, `index_key`: of the indexer; zero for none.
+    - `index_bytes`: of one number of its keys.
+    - `block`: entries that are picked together, by one score.
+    - `most`: entries that it picks, where a row does not say; infinite where all are seen.
     """
 
     ratio: Scalar | float
@@ -56,14 +80,16 @@ class Form(NamedTuple):
     kv_heads: Scalar | float
     index_heads: Scalar | float
     index_key: Scalar | float
+    index_bytes: Scalar | float
+    block: Scalar | float
     most: Scalar | float
 
 
 FORMS = {
-    "dsa": Form(1.0, 0.0, 576.0, 512.0, 576.0, 1.0, 64.0, 128.0, 2048.0),
-    "msa": Form(1.0, 0.0, 128.0, 128.0, 256.0, 4.0, 4.0, 128.0, 2048.0),
-    "csa": Form(4.0, 128.0, 512.0, 512.0, 512.0, 1.0, 64.0, 128.0, 512.0),
-    "hca": Form(128.0, 128.0, 512.0, 512.0, 512.0, 1.0, 0.0, 0.0, 1e12),
+    "dsa": Form(1.0, 0.0, 576.0, 512.0, 576.0, 1.0, 64.0, 128.0, INDEX_KEY, 1.0, 2048.0),
+    "msa": Form(1.0, 0.0, 128.0, 128.0, 256.0, 4.0, 4.0, 128.0, 2.0, 128.0, 2048.0),
+    "csa": Form(4.0, 128.0, 512.0, 512.0, 512.0, 1.0, 64.0, 128.0, INDEX_KEY, 1.0, 512.0),
+    "hca": Form(128.0, 128.0, 512.0, 512.0, 512.0, 1.0, 0.0, 0.0, 0.0, 1.0, float("inf")),
 }
 """From the configurations of DeepSeek-V3.2, MiniMax-M3 and DeepSeek-V4-Flash, as in `library/models`."""
 
@@ -88,6 +114,11 @@ def form_of(kind: Scalar) -> Form:
     return Form(*jnp.take(table, kind.astype(int), axis=0))
 
 
+def index_matrix(chip: Chip) -> str:
+    """The kind of matrix unit that an indexer's scores are computed in."""
+    return INDEX_MATRIX if INDEX_MATRIX in chip.matrix else "bf16"
+
+
 def sparse(
     chip: Chip,
     plan: Plan,
@@ -97,9 +128,11 @@ def sparse(
     form: Form,
     home: Home | None = None,
 ) -> list[Work]:
-    """Count the indexer, the choice of entries, and attention.
+    """Count the indexer, the choice of entries, and attention: of a decode step, and of a prompt.
 
     **Arguments:**
+
+    - `chip`: whose parameters of decode are those of latents.
 
     - `topk`: entries that are picked; zero: as many as the kind does.
     - `home`: where the cache lives; the chip's native memory if not given.
@@ -109,11 +142,14 @@ def sparse(
     most = jnp.where(topk > 0, topk, form.most)
     indexed = jnp.where(form.index_heads > 0, 1.0, 0.0)
     # What is picked is read and written as the scores are, with its place in the cache.
-    choice = elementwise(chip, plan, text.tokens, entries + most * indexed, TOPK)
+    scored = (entries + jnp.where(form.index_heads > 0, most, 0.0)) / form.block
+    choice = elementwise(chip, plan, text.tokens, scored, TOPK)
+    seen = _seen(text, form, entries, most)
     return [
         _only(_indexer(chip, text, form, entries, home), indexed),
         _only(choice, indexed),
-        _attention(chip, plan, text, form, heads, _seen(text, form, entries, most), home),
+        _only(_decode(chip, plan, text, form, heads, seen, home), 1 - text.prompt),
+        _only(_prompt(chip, plan, text, form, heads, seen, home), text.prompt),
     ]
 
 
@@ -129,16 +165,28 @@ def _only(work: Work, on: Scalar) -> Work:
     )
 
 
+def _before(text: Text, form: Form, entries: Scalar) -> Scalar:
+    """Entries up to a new token, on average: those of the tokens after it are not seen."""
+    return entries - (text.queries - 1) / 2 / form.ratio
+
+
 def _seen(text: Text, form: Form, entries: Scalar, most: Scalar) -> Scalar:
-    """Entries that one query is multiplied with: where an indexer picks, padded to the most it may."""
-    picked = jnp.where(form.index_heads > 0, most, jnp.minimum(entries, most))
-    return picked + jnp.minimum(text.context, form.window)
+    """Entries that one query is multiplied with: where some are picked, padded to the most that may be."""
+    picked = jnp.where(jnp.isinf(most), _before(text, form, entries), most)
+    near = jnp.minimum(text.context, form.window)
+    return picked + visible(text.queries, text.context, near) / text.queries
 
 
-def _shares(fitted: MatmulEfficiency | DecodeEfficiency) -> Resources:
+def _kept(text: Text, form: Form) -> Scalar:
+    """Entries of one cache, and tokens in the windows of all queries."""
+    windows = jnp.minimum(text.context, form.window + text.queries - 1)
+    return text.context / form.ratio + jnp.where(form.window > 0, windows, 0.0)
+
+
+def _shares(fitted: MatmulEfficiency | DecodeEfficiency, useful: Scalar | float = 1.0) -> Resources:
     """Of a plain product for the indexer; of absorbed latents, which are the same, for attention."""
     return Resources(
-        matrix=fitted.sustained,
+        matrix=fitted.sustained * useful,
         private=fitted.private,
         shared=fitted.feed,
         main=fitted.streaming,
@@ -147,46 +195,78 @@ def _shares(fitted: MatmulEfficiency | DecodeEfficiency) -> Resources:
 
 def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, home: Home) -> Work:
     """Scores of each new token with the entries before it, written for the choice."""
-    pairs = text.tokens * (entries - text.prompt * 0.5 * text.queries / form.ratio)
-    reads = home.traffic(text.batch * entries * form.index_key)
-    scores = SCORE_BYTES * pairs
+    pairs = text.tokens * _before(text, form, entries)
+    reads = home.traffic(text.batch * entries * form.index_key * form.index_bytes)
+    scores = SCORE_BYTES * pairs / form.block
     launched = chip.execution == "launched"
     return Work(
         demand=Resources(
             matrix=2 * form.index_heads * form.index_key * pairs,
+            vector=RECTIFIED * form.index_heads * pairs,
             private=reads["private"],
             shared=reads["shared"] + reads["main"] + scores if launched else reads["shared"],
             main=reads["main"] + (scores * spilled(chip, scores) if launched else 0.0),
             far=reads["far"],
         ),
-        shares=_shares(chip.efficiency.matmul),
+        shares=_shares(chip.efficiency.matmul, _in_turn(chip, form)),
         latency=chip.efficiency.elementwise.launch + crossing_time(chip, 2.0),
+        dtype=index_matrix(chip),
     )
 
 
-def _attention(
+def _in_turn(chip: Chip, form: Form) -> Scalar:
+    """Share of the peak of matrix units that wait while vector units rectify and add what they multiplied.
+
+    So counted, products in fp8 take what `deep_gemm.fp8_mqa_logits` is measured at: 0.30 to 0.38 of the
+    peak of B200, 0.37 to 0.43 of H200's. Keys in 16 bits are multiplied in them.
+    """
+    narrow, wide = (as_scalar(chip.rates(kind).matrix) for kind in (index_matrix(chip), "bf16"))
+    rate = jnp.where(form.index_bytes < 2, narrow, wide)
+    # As a ratio: single precision has no room for the slopes of times of 1e-13 s.
+    waits = rate * chip.efficiency.matmul.sustained / (chip.vector + SLOWEST)
+    sums = waits * RECTIFIED / (2 * jnp.maximum(form.index_key, 1.0))
+    return rate / narrow / (1 + sums)
+
+
+def _decode(
     chip: Chip, plan: Plan, text: Text, form: Form, heads: Scalar, seen: Scalar, home: Home
 ) -> Work:
-    """Each query gathers its own entries, which all heads of a cached one share."""
+    """Attention of a decode step to what is picked: as to a cache of so many entries.
+
+    So counted, a kernel over DeepSeek-V4's entries (`FLASHMLA_SPARSE_DSV4` in vLLM 0.24) is off by 31 % on
+    B200 and 14 % on H200, on average over 130 measured sizes each; without splits and their sum, by 78 and
+    44 %; with what frameworks do to dense latents, by 33 and 32 %.
+    """
+    share = _read(text, form, seen) / (text.tokens * seen)
+    there = jax.tree.map(lambda part: part * share, home)
+    shape = Heads(heads, form.kv_heads, form.key, form.value, form.stored)
+    return attention_decode(chip, plan, text.tokens, seen, shape, home=there)
+
+
+def _read(text: Text, form: Form, seen: Scalar) -> Scalar:
+    """Entries that leave the memory of the cache: what is gathered, but no more than are kept."""
+    return soft_min(text.tokens * seen, text.batch * _kept(text, form))
+
+
+def _prompt(
+    chip: Chip, plan: Plan, text: Text, form: Form, heads: Scalar, seen: Scalar, home: Home
+) -> Work:
+    """Each query of a prompt gathers its own entries, which all heads of a cached one share."""
     pairs = text.tokens * heads * seen
     number = form.stored * form.kv_heads * look_up(plan.cache).weight
-    kept = text.batch * (text.context / form.ratio + form.window)
-    reads = home.traffic(soft_min(text.tokens * seen, kept) * number)
-    gathered = text.tokens * seen * number
+    reads = home.traffic(_read(text, form, seen) * number)
     launched = chip.execution == "launched"
     blocks = text.tokens * form.kv_heads * jnp.maximum(heads / form.kv_heads / TILE, 1.0)
-    # A decoded token's entries are split over cores, as in `attention_decode`.
-    blocks = blocks * (1 + (1 - text.prompt) * seen / TILE)
     return Work(
         demand=Resources(
             matrix=2 * (form.key + form.value) * pairs,
             exponential=pairs,
             private=reads["private"],
-            shared=gathered if launched else reads["shared"],
+            shared=text.tokens * seen * number if launched else reads["shared"],
             main=reads["main"],
             far=reads["far"],
         ),
-        shares=_shares(chip.efficiency.mla_decode),
+        shares=_shares(chip.efficiency.decode),
         occupancy=soft_min(blocks / chip.cores, jnp.ones_like(blocks)) if launched else 1.0,
-        latency=chip.efficiency.mla_decode.launch + crossing_time(chip, 4.0),
+        latency=chip.efficiency.decode.launch + crossing_time(chip, 4.0),
     )

@@ -10,6 +10,7 @@ from perfmodel.design.system import Load
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
+from perfmodel.inference.layer import wishes_of
 from perfmodel.kernels.catalogue import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
@@ -41,6 +42,8 @@ def pose(study: Study) -> Problem:
     loads = [_load(study, workload, space) for workload in study.workload]
     stem = find_chip(table.base)
     kinds = {kind for load in loads for kind in rates_of(load.plan)}
+    wishes = {kind for load in loads for kind in wishes_of(load.model)}
+    kinds |= wishes & set(chip_files()[stem].matrix)
     limits = study.constraints
     on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
     return Problem(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.tasks import Task
+from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.kernels.home import Home
 from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
@@ -25,6 +26,8 @@ from perfmodel.workload.transformer import (
     Mixture,
     Number,
     Recurrent,
+    Transformer,
+    indexes,
     shard,
 )
 
@@ -50,6 +53,9 @@ class Batch(NamedTuple):
         """New tokens in all."""
         return self.sequences * self.queries
 
+
+Sparse = Grouped | Latent | Compressed
+"""Attention that may pick what it sees."""
 
 Batches = Sequence[Batch]
 """What passes together: texts that decode, and prompts among them."""
@@ -159,34 +165,38 @@ def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) ->
     return site.task(label, "attention_prefill", site.plan.attended, **common, **sizes)
 
 
-def _index(site: Site, attention: Grouped | Compressed, batch: Batch) -> list[Task]:
-    """Scores of all of the cache, by which an indexer picks what attention sees."""
-    if not attention.indexes:
-        return []
-    sizes: dict[str, Any] = {
-        "kv_heads": 1.0,
-        "head_dim": attention.index_key,
-        "value_dim": 0.0,
-        "window": jnp.inf,
-    }
-    return [_attend(site, batch, "indexer", heads=attention.index_heads, **sizes)]
-
-
-def _most(attention: Grouped | Latent | Compressed) -> Scalar:
-    """Tokens, or entries, that an indexer lets through; infinite where there is none."""
-    return jnp.where(attention.index_most > 0, attention.index_most, jnp.inf)
+def _sparse(site: Site, attention: Sparse, batch: Batch, heads: Scalar, **form: Scalar) -> Task:
+    """The indexer, its choice, and attention to what it picks; `form`: sizes of the model's own."""
+    return site.task(
+        "attention",
+        "sparse_attention",
+        site.plan.attended,
+        batch=batch.sequences,
+        q_len=batch.queries,
+        ctx_len=batch.context,
+        heads=heads,
+        topk=attention.index_most,
+        index_key=attention.index_key,
+        kind=KINDS_OF_SPARSE.index(attention.sparse),
+        phase=0.0 if batch.decoding else 1.0,
+        home=site.placement.cache,
+        **form,
+    )
 
 
 def _grouped(site: Site, attention: Grouped, batch: Batch) -> list[Task]:
+    """Heads of the indexer of MiniMax-M3 are cut over tensor ranks, as those of keys and values are."""
     ranks = site.plan.tensor
     query, kv = shard(attention.heads, ranks), shard(attention.kv_heads, ranks)
-    seen = jnp.minimum(attention.window, _most(attention))
-    sizes = {"head_dim": attention.key, "value_dim": attention.value, "window": seen}
-    return [
-        site.elementwise("rope", batch.tokens, (query + kv) * attention.key),
-        *_index(site, attention, batch),
-        _attend(site, batch, heads=query, kv_heads=kv, **sizes),
-    ]
+    key, value = attention.key, attention.value
+    rope = site.elementwise("rope", batch.tokens, (query + kv) * key)
+    if attention.indexes:
+        index = shard(attention.index_heads, ranks)
+        numbers = {"key": key, "value": value, "stored": key + value}
+        sizes = {"kv_heads": kv, "index_heads": index}
+        return [rope, _sparse(site, attention, batch, query, **sizes, **numbers)]
+    sizes = {"head_dim": key, "value_dim": value, "window": attention.window}
+    return [rope, _attend(site, batch, heads=query, kv_heads=kv, **sizes)]
 
 
 INDEXER = (
@@ -220,11 +230,15 @@ def _around_indexer(site: Site, attention: Latent, batch: Batch) -> list[Task]:
 
 
 def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
+    """Each tensor rank scores with all heads of an indexer: its keys are copied, as latents are."""
     heads = shard(attention.heads, site.plan.tensor)
     rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
-    if attention.indexes:
-        around = _around_indexer(site, attention, batch)
-        return [rope, *around, _picked(site, attention, batch)]
+    if attention.picks:
+        around = _around_indexer(site, attention, batch) if attention.indexes else []
+        width = attention.rank + attention.rope
+        numbers = {"key": width, "value": attention.rank, "stored": width}
+        sizes = {"index_heads": attention.index_heads} | numbers
+        return [rope, *around, _sparse(site, attention, batch, heads, **sizes)]
     checked = batch.queries if batch.decoding else 1.0
     attend = site.task(
         "attention",
@@ -232,7 +246,7 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
         site.plan.attended,
         batch=batch.sequences,
         q_len=batch.queries,
-        ctx_len=jnp.minimum(batch.context, _most(attention)) if batch.decoding else batch.context,
+        ctx_len=batch.context,
         heads=heads * checked,
         rank=attention.rank,
         rope=attention.rope,
@@ -243,34 +257,16 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
     return [rope, attend]
 
 
-def _picked(site: Site, attention: Latent, batch: Batch) -> Task:
-    """Sparse attention over latents: the indexer, its choice, and attention to what it picks."""
-    return site.task(
-        "attention",
-        "sparse_attention",
-        site.plan.attended,
-        batch=batch.sequences,
-        q_len=batch.queries,
-        ctx_len=batch.context,
-        heads=shard(attention.heads, site.plan.tensor),
-        topk=attention.index_most,
-        index_heads=attention.index_heads,
-        kind=KINDS_OF_SPARSE.index("dsa"),
-        phase=0.0 if batch.decoding else 1.0,
-        home=site.placement.cache,
-    )
-
-
 def _compressed(site: Site, attention: Compressed, batch: Batch) -> list[Task]:
     """A window of tokens and the entries before it, one key for all heads."""
     heads = shard(attention.heads, site.plan.tensor)
-    entries = jnp.minimum(batch.context / attention.ratio, _most(attention))
-    numbers = dict.fromkeys(("head_dim", "value_dim", "stored_dim"), attention.key)
-    sizes: dict[str, Any] = {"heads": heads, "kv_heads": 1.0} | numbers
+    numbers = dict.fromkeys(("key", "value", "stored"), attention.key)
+    sizes = {"ratio": attention.ratio, "window": attention.window}
     return [
         site.elementwise("rope", batch.tokens, heads * attention.key),
-        *_index(site, attention, batch),
-        _attend(site, batch, window=attention.window + entries, **sizes),
+        _sparse(
+            site, attention, batch, heads, index_heads=attention.index_heads, **sizes, **numbers
+        ),
     ]
 
 
@@ -305,6 +301,11 @@ def _recurrent(site: Site, attention: Recurrent, batch: Batch) -> list[Task]:
 
 MIXING = {Grouped: _grouped, Latent: _latent, Compressed: _compressed, Recurrent: _recurrent}
 """How each kind of attention mixes tokens."""
+
+
+def wishes_of(model: Transformer) -> frozenset[str]:
+    """Kinds of matrix unit that a model's kernels multiply in where a chip has them."""
+    return OPERATIONS["sparse_attention"].wishes if indexes(model) else frozenset()
 
 
 def feed_forward_tasks(site: Site, hidden: Number, feed_forward: Any, tokens: Scalar) -> list[Task]:

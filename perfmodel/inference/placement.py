@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.home import Home
 from perfmodel.kernels.recurrent import STATE_BYTES
+from perfmodel.kernels.sparse import FORMS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import COVERED, format_of, look_up
@@ -136,13 +137,14 @@ def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) 
 
 
 def _cached(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
-    """Heads of keys and values are cut over tensor ranks; latents are copied."""
+    """Heads of keys and values are cut over tensor ranks; latents and keys of indexers are copied."""
     attention = layer.attention
     if attention is None:
         return as_scalar(0.0)
     if isinstance(attention, Recurrent):
         return STATE_BYTES * attention.kept(context) / plan.tensor
-    size = look_up(plan.cache).weight * attention.kept(context)
-    if not isinstance(attention, Grouped):
-        return size
-    return size * shard(attention.kv_heads, plan.tensor) / attention.kv_heads
+    index = attention.indexed(context)
+    size = look_up(plan.cache).weight * (attention.kept(context) - index)
+    if isinstance(attention, Grouped):
+        size = size * shard(attention.kv_heads, plan.tensor) / attention.kv_heads
+    return size + FORMS[attention.sparse].index_bytes * index

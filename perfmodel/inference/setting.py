@@ -9,6 +9,7 @@ from typing import NamedTuple
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
+from perfmodel.inference.layer import wishes_of
 from perfmodel.kernels.catalogue import rates_of
 from perfmodel.kernels.rows import software_of, word_of
 from perfmodel.library.chip import build, chip_file, origin
@@ -88,7 +89,8 @@ def setting(
         fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
         reduces_apart=generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape)),
     )
-    loaded = restrict(build(Path(stem).stem, file, plan, calibration), rates_of(plan))
+    kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
+    loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
     model_traced = traced(shape)
     return Setting(
         loaded,

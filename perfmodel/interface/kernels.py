@@ -148,7 +148,8 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         replay=replay,
     )
     operation, of = OPERATIONS[key.op], origin(stem, file)
-    chip = restrict(build(stem, file, plan, calibration), operation.rates(plan))
+    kinds = operation.rates(plan) | operation.wishes & set(file.matrix)
+    chip = restrict(build(stem, file, plan, calibration), kinds)
     ends = load_interval(of, operation.family, plan, calibration)
     return Site(group, chip, plan, *ends, basis_of(of, operation.family, calibration))
 

@@ -87,6 +87,15 @@ class Grouped(eqx.Module):
         """Numbers kept for a sequence of `context` tokens."""
         return self.cached() * _least(context, self.window)
 
+    def indexed(self, context: Number) -> Number:
+        """Those among them that are keys of the indexer."""
+        return self.index_key * _least(context, self.window)
+
+    @property
+    def sparse(self) -> str:
+        """The kind of sparse attention that its indexer serves."""
+        return "msa"
+
 
 class Latent(eqx.Module):
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434), with an indexer or without.
@@ -99,7 +108,7 @@ class Latent(eqx.Module):
     - `index_heads`, `index_key`, `index_most`: of the lightning indexer of DeepSeek-V3.2
       (arXiv 2512.02556), and the tokens it lets through; 0 where there is none. A layer
       that uses the choice of an earlier one (GLM-5.2) has only `index_most`.
-    - `indexes`: whether it has an indexer of its own.
+    - `indexes`: whether it has an indexer of its own; `picks`: whether it sees only a choice.
     """
 
     heads: Number
@@ -113,9 +122,11 @@ class Latent(eqx.Module):
     index_key: Number = 0
     index_most: Number = 0
     indexes: bool = eqx.field(static=True, init=False)
+    picks: bool = eqx.field(static=True, init=False)
 
     def __post_init__(self):
         self.indexes = self.index_heads > 0
+        self.picks = self.index_most > 0
 
     def inputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projections before attention, on one rank; the key's last."""
@@ -140,6 +151,15 @@ class Latent(eqx.Module):
     def kept(self, context: Number) -> Number:
         """Numbers kept for a sequence of `context` tokens."""
         return self.cached() * context
+
+    def indexed(self, context: Number) -> Number:
+        """Those among them that are keys of the indexer."""
+        return self.index_key * context
+
+    @property
+    def sparse(self) -> str:
+        """The kind of sparse attention that its indexer serves."""
+        return "dsa"
 
 
 class Compressed(eqx.Module):
@@ -209,6 +229,15 @@ class Compressed(eqx.Module):
         """Numbers kept for a sequence of `context` tokens."""
         entries = context / self.ratio * (self.key + self.index_key)
         return self.key * _least(context, self.window) + entries + self.state()
+
+    def indexed(self, context: Number) -> Number:
+        """Those among them that are keys of the indexer."""
+        return context / self.ratio * self.index_key
+
+    @property
+    def sparse(self) -> str:
+        """The kind of sparse attention: an indexer picks entries, or all are seen."""
+        return "csa" if self.indexes else "hca"
 
 
 class Recurrent(eqx.Module):
@@ -370,6 +399,11 @@ def parameters(model: Transformer, active: bool = False) -> Number:
     embeddings = model.hidden * model.vocabulary * (1 if model.tied or active else 2)
     layers = sum(s.count * layer_parameters(s.layer, model.hidden, active) for s in model.stacks)
     return embeddings + layers + model.extra
+
+
+def indexes(model: Transformer) -> bool:
+    """Whether any layer has an indexer."""
+    return any(getattr(stack.layer.attention, "indexes", False) for stack in model.stacks)
 
 
 def cache_numbers(model: Transformer, context: Number = None) -> Number:

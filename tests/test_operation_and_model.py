@@ -1,0 +1,319 @@
+"""A kernel costs the same as a row of the kernel schema and inside a whole model, for every kind of layer.
+
+What a layer runs is written down here a second time, as rows. A layer of a new kind fails until it is.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from layers import HIDDEN, kinds, layers, model_of
+
+from perfmodel.compiling import ONCE, supported
+from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.inference.layer import Batch, Site, attention_tasks
+from perfmodel.inference.placement import Placement
+from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
+from perfmodel.interface.kernels import site_of
+from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.kernels.elementwise import KINDS as ELEMENTWISE
+from perfmodel.kernels.home import Home, native
+from perfmodel.kernels.recurrent import KINDS as RECURRENT
+from perfmodel.kernels.routing import ROUTINGS
+from perfmodel.kernels.rows import Group, Key
+from perfmodel.kernels.sparse import KINDS as SPARSE
+from perfmodel.library.chip import load_chip
+from perfmodel.library.efficiency import FITTED
+from perfmodel.library.model import load_model
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import (
+    Compressed,
+    Dense,
+    Grouped,
+    Latent,
+    Layer,
+    Mixture,
+    Recurrent,
+)
+
+ROUNDING = 1e-4
+"""Relative: a thousand steps of float32's last digit; both are the same sums in another order."""
+
+CHIP = "b200-sxm"
+TENSOR, DATA, EXPERT = 2, 2, 4
+SEQUENCES, CONTEXT, QUERIES = 16, 65536, 512
+
+
+class Row(NamedTuple):
+    """A kernel as a row: its label in a step, operation, format and columns."""
+
+    label: str
+    op: str
+    dtype: str
+    columns: dict[str, float]
+
+
+class Texts(NamedTuple):
+    """What one data rank has: sequences, new tokens of each, tokens in each cache, and the formats."""
+
+    batch: float
+    queries: float
+    context: float
+    plan: Plan
+
+    @property
+    def tokens(self) -> float:
+        return self.batch * self.queries
+
+    @property
+    def decodes(self) -> bool:
+        return self.queries == 1
+
+    def row(self, label: str, op: str, dtype: str = "", **columns: Any) -> Row:
+        return Row(label, op, dtype or self.plan.weights, columns)
+
+    def product(self, label: str, rows: float, columns: float, dtype: str = "") -> Row:
+        return self.row(label, "gemm", dtype, m=self.tokens, n=columns, k=rows)
+
+    def pass_over(self, kind: str, width: float) -> Row:
+        index = list(ELEMENTWISE).index(kind)
+        return self.row(kind, "elementwise", tokens=self.tokens, hidden=width, kind=index)
+
+    def reduced(self) -> Row:
+        return self.row(
+            "all-reduce", "all_reduce", n_gpus=TENSOR, n_nodes=1, bytes=2 * self.tokens * HIDDEN
+        )
+
+    def attend(self, op: str, **columns: Any) -> Row:
+        sizes = {"batch": self.batch, "ctx_len": self.context} | columns
+        return self.row("attention", op, self.plan.attended, **sizes)
+
+
+def heads(count: float) -> float:
+    """Of one tensor rank, at least one."""
+    return max(count / TENSOR, 1)
+
+
+def grouped(texts: Texts, one: Grouped) -> list[Row]:
+    query, kv, both = heads(one.heads), heads(one.kv_heads), one.key + one.value
+    rope = texts.pass_over("rope", (query + kv) * one.key)
+    if one.index_heads:
+        sizes = {"key": one.key, "value": one.value, "stored": both, "kv_heads": kv}
+        return [rope, picked(texts, "msa", query, one, index_heads=heads(one.index_heads), **sizes)]
+    sizes = {"heads": query, "kv_heads": kv, "head_dim": one.key, "value_dim": one.value}
+    sizes |= {"stored_dim": both, "window": one.window if np.isfinite(one.window) else 0}
+    if texts.decodes:
+        return [rope, texts.attend("attention_decode", **sizes)]
+    return [rope, texts.attend("attention_prefill", q_len=texts.queries, causal=0, **sizes)]
+
+
+def picked(texts: Texts, kind: str, query: float, one: Any, **sizes: Any) -> Row:
+    phase = 0 if texts.decodes else 1
+    columns = {"q_len": texts.queries, "heads": query, "topk": one.index_most, "phase": phase}
+    columns |= {"kind": SPARSE.index(kind), "index_key": one.index_key}
+    return texts.attend("sparse_attention", **columns, **sizes)
+
+
+def latents(texts: Texts, one: Latent) -> list[Row]:
+    query, width = heads(one.heads), one.rank + one.rope
+    rope = texts.pass_over("rope", query * one.rope)
+    if one.index_most:
+        sizes = {"key": width, "value": one.rank, "stored": width}
+        return [rope, picked(texts, "dsa", query, one, index_heads=one.index_heads, **sizes)]
+    op = "mla_decode" if texts.decodes else "mla_prefill"
+    sizes = {"q_len": texts.queries, "heads": query, "rank": one.rank, "rope": one.rope}
+    return [rope, texts.attend(op, nope=one.nope, value_dim=one.value, **sizes)]
+
+
+def compressed(texts: Texts, one: Compressed) -> list[Row]:
+    query, kind = heads(one.heads), "csa" if one.index_heads else "hca"
+    sizes = dict.fromkeys(("key", "value", "stored"), one.key)
+    sizes |= {"ratio": one.ratio, "window": one.window, "index_heads": one.index_heads}
+    rope = texts.pass_over("rope", query * one.key)
+    return [rope, picked(texts, kind, query, one, **sizes)]
+
+
+def recurrent(texts: Texts, one: Recurrent) -> list[Row]:
+    keys = (one.channels - one.heads * one.value) / (2 * one.key)
+    sizes: dict[str, Any] = {
+        "head_dim": one.key,
+        "value_dim": one.value,
+        "kind": RECURRENT.index(one.kind),
+    }
+    sizes |= {"heads": heads(one.heads), "key_heads": heads(keys), "phase": not texts.decodes}
+    columns: dict[str, Any] = {"batch": texts.batch, "q_len": texts.queries} | sizes
+    return [texts.row("attention", "linear_attention", **columns)]
+
+
+MIXES = {Grouped: grouped, Latent: latents, Compressed: compressed, Recurrent: recurrent}
+
+
+def dense(texts: Texts, inter: float, gated: bool) -> list[Row]:
+    columns = inter / TENSOR
+    return [
+        texts.product("up", HIDDEN, (2 if gated else 1) * columns),
+        texts.pass_over("activation", columns),
+        texts.product("down", columns, HIDDEN),
+    ]
+
+
+def mixed(texts: Texts, one: Mixture) -> list[Row]:
+    plan, sent = texts.plan, texts.tokens * one.active * HIDDEN
+    share: dict[str, Any] = {
+        "tokens": texts.tokens * DATA,
+        "hidden": one.width or HIDDEN,
+        "inter": one.inter,
+    }
+    share |= {"topk": one.active, "experts": one.experts, "gated": one.gated}
+    share |= {"tp": TENSOR * DATA / EXPERT, "ep": EXPERT, "routing": ROUTINGS.index("random")}
+    way: dict[str, Any] = {"n_gpus": EXPERT, "n_nodes": 1}
+    return [
+        texts.product("router", HIDDEN, one.experts, plan.kept),
+        texts.row("dispatch", "all_to_all", bytes=plan.format.activation * sent, **way),
+        texts.row("experts", "moe", **share),
+        texts.row("combine", "all_to_all", bytes=2 * sent, **way),
+        *(dense(texts, one.shared, one.gated) if one.shared else []),
+    ]
+
+
+def rows_of(layer: Layer, texts: Texts) -> list[Row]:
+    """What a layer runs, its collectives included."""
+    one, inner, norm = layer.attention, layer.feed_forward, texts.pass_over("norm", HIDDEN)
+    found: list[Row] = []
+    if one is not None:
+        before = [texts.product("projection", *size) for size in one.inputs(HIDDEN, TENSOR)]
+        after = [texts.product("output", *size) for size in one.outputs(HIDDEN, TENSOR)]
+        found += [norm, *before, *MIXES[type(one)](texts, one), *after, texts.reduced()]
+    if isinstance(inner, Dense):
+        found += [norm, *dense(texts, inner.inter, inner.gated), texts.reduced()]
+    if isinstance(inner, Mixture):
+        found += [norm, *mixed(texts, inner), texts.reduced()]
+    return found
+
+
+def alone(rows: list[Row], plan: Plan) -> np.ndarray:
+    """Seconds of each row, as `predict kernels` prices it; those of one operation in one call."""
+    times, groups = np.zeros(len(rows)), {}
+    for place, row in enumerate(rows):
+        groups.setdefault((row.op, row.dtype, *sorted(row.columns)), []).append(place)
+    for (op, dtype, *names), places in groups.items():
+        columns = {n: np.array([float(rows[i].columns[n]) for i in places]) for n in names}
+        cache = plan.cache if "attention" in op or "mla" in op else ""
+        group = Group(Key(op, CHIP, "", dtype, cache), np.arange(len(places)), columns)
+        site = site_of(group, FITTED, False)
+        times[places] = priced(op, site.chip, site.plan, columns)
+    return times
+
+
+def priced(op: str, chip: Chip, plan: Plan, columns: dict[str, np.ndarray]) -> np.ndarray:
+    def one(row: dict) -> jax.Array:
+        return cost(chip, OPERATIONS[op].works(chip, plan, row)).time
+
+    many = jax.jit(jax.vmap(one), compiler_options=supported(ONCE))
+    return np.asarray(many({name: as_float(column) for name, column in columns.items()}))
+
+
+def as_float(column: np.ndarray) -> jax.Array:
+    return jnp.asarray(column, as_scalar(0.0).dtype)
+
+
+def inside(chosen: list[Layer], plan: Plan, queries: int) -> tuple[list[str], np.ndarray]:
+    """Labels and seconds of the kernels of a step through one of each layer, in memory that holds them."""
+    chip = load_chip(CHIP, plan)
+    main = dataclasses.replace(chip.main, capacity=as_scalar(1e16))
+    chip, model = dataclasses.replace(chip, main=main), model_of(chosen)
+    sizes = [as_scalar(x) for x in (SEQUENCES, CONTEXT)]
+
+    def passed() -> Pass:
+        if queries == 1:
+            return decode_pass(chip, plan, model, *sizes)
+        return prompt_pass(chip, plan, model, sizes[0], as_scalar(queries), sizes[1])
+
+    count, labels = len(passed().layers), [task.label for task in passed().layers]
+
+    def seconds() -> jax.Array:
+        return costs(chip, plan, model, [passed()])[0].kernels.time
+
+    many = jax.jit(seconds, compiler_options=supported(ONCE))
+    return labels, np.asarray(many())[:count]
+
+
+def compare(chosen: list[Layer], formats: dict[str, str], queries: int) -> None:
+    plan = Plan(tensor=TENSOR, data=DATA, expert=EXPERT, **formats)
+    texts = Texts(SEQUENCES / DATA, queries, CONTEXT, plan)
+    rows = [row for layer in chosen for row in rows_of(layer, texts)]
+    labels, found = inside(chosen, plan, queries)
+    assert labels == [row.label for row in rows]
+    expected = alone(rows, plan)
+    for row, here, there in zip(rows, found, expected, strict=True):
+        assert here == pytest.approx(there, rel=ROUNDING), row
+
+
+BF16: dict[str, str] = {}
+FP8 = {"weights": "fp8_block", "cache": "fp8"}
+
+
+def test_a_kernel_of_a_decode_step_costs_the_same_alone_and_in_a_model():
+    compare(kinds(), FP8, 1)
+
+
+def test_a_kernel_of_a_prompt_costs_the_same_alone_and_in_a_model():
+    compare(kinds(), BF16, QUERIES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("formats", [BF16, FP8], ids=["bf16", "fp8"])
+@pytest.mark.parametrize("queries", [1, QUERIES], ids=["decode", "prompt"])
+def test_every_layer_of_the_library_costs_the_same_alone(formats: dict[str, str], queries: int):
+    compare(list(layers()), formats, queries)
+
+
+def seconds_of(attention: Latent) -> float:
+    """Of the sparse attention of a decode step of eight texts of 65,536 tokens, on one chip."""
+    plan, one = Plan(cache="fp8"), jax.tree.map(as_scalar, attention)
+    site = Site(
+        plan, Placement(native(B200), native(B200), *[as_scalar(0.0)] * 3), as_scalar(1.0), "all"
+    )
+    batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
+    tasks = attention_tasks(site, as_scalar(HIDDEN), one, [batch])
+    (task,) = [task for task in tasks if task.label == "attention"]
+    return float(cost(B200, OPERATIONS[task.op].works(B200, plan, task.sizes)).time)
+
+
+B200 = restrict(load_chip(CHIP), ["bf16", "fp8"])
+
+
+def test_every_size_of_an_indexer_and_its_latents_changes_a_step():
+    attention = load_model("deepseek-v3.2").stacks[-1].layer.attention
+    assert isinstance(attention, Latent)
+    before = seconds_of(attention)
+    for name in ("rank", "rope", "index_key", "index_heads", "index_most", "heads"):
+        double = dataclasses.replace(attention, **{name: 2 * getattr(attention, name)})
+        assert seconds_of(double) > before * 1.001, name
+
+
+def test_an_indexer_of_compressed_entries_reads_a_key_of_each_entry():
+    # Eight texts of 65,536 tokens: 16,384 entries with keys of 132 bytes.
+    attention = next(a for a in map(attention_of, layers()) if getattr(a, "sparse", "") == "csa")
+    plan, far = Plan(cache="fp8"), Home(far=1.0)
+    site = Site(plan, Placement(far, far, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
+    batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
+    *_, task = compressed_tasks(site, jax.tree.map(as_scalar, attention), batch)
+    indexer, *_ = OPERATIONS[task.op].works(B200, plan, task.sizes)
+    assert float(as_scalar(indexer.demand.far)) == pytest.approx(8 * 16384 * 132, rel=1e-5)
+
+
+def attention_of(layer: Layer) -> Any:
+    return layer.attention
+
+
+def compressed_tasks(site: Site, attention: Any, batch: Batch) -> list:
+    return [
+        t
+        for t in attention_tasks(site, as_scalar(HIDDEN), attention, [batch])
+        if t.label == "attention"
+    ]

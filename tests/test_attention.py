@@ -20,6 +20,7 @@ from perfmodel.kernels.launch import crossing_time
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar, as_values
+from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -288,3 +289,96 @@ def test_one_core_that_fetches_ahead_waits_for_the_first_block_of_a_prompt_alone
         return float(attention_prefill(chip, plan, *sizes, heads=shape(8, 8)).latency)
 
     assert latency(1.0) - latency(0.0) == pytest.approx(starts, rel=1e-4)
+
+
+def grown(backend: Backend, heads: float, queries: float = 512, **more) -> Work:
+    return prefill(
+        shape(heads, 1), queries, 512, dataclasses.replace(EXACT, backend=backend), **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "queries", "useful"),
+    [
+        # 512 x 513 / 2 pairs of each head, and half a tile of 128 keys for each of its rows' tiles:
+        ("trtllm_gen", 512, 131_328 / (131_328 + 4 * 128 * 128 / 2)),
+        ("fa2", 512, 131_328 / (131_328 + 8 * 64 * 128 / 2)),
+        ("xqa", 512, 131_328 / (131_328 + 8 * 64 * 64 / 2)),
+        # eight heads are folded into 4,096 rows, or one token's into 8 of a tile of 64 or 128.
+        ("fa3", 512, 8 * 131_328 / (8 * 131_328 + 32 * 128 * 128 / 2)),
+        ("fa2", 1, 8 * 512 / (64 * 512 + 64 * 128 / 2)),
+        ("fa3", 1, 8 * 512 / (128 * 512 + 128 * 128 / 2)),
+        ("trtllm_gen", 1, 512 / (128 * 512 + 128 * 128 / 2)),
+    ],
+)
+def test_tiles_of_a_backend_pad_a_prompt(backend: Backend, queries: float, useful: float):
+    share = grown(backend, 8, queries).shares.matrix
+    assert share is not None
+    sustained = float(load_chip("h100-sxm").efficiency.prefill.sustained)
+    assert float(jnp.ravel(share)[0]) == pytest.approx(sustained * useful, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("backend", "share"), [("smooth", 2), ("fa3", 1), ("fa2", 1)])
+def test_the_smooth_form_tries_heads_folded_and_apart(backend: Backend, share: int):
+    assert jnp.size(grown(backend, 8).occupancy) == share
+
+
+def test_wide_heads_leave_less_of_the_rates():
+    fitted = load_chip("h100-sxm").efficiency.prefill
+    plan = dataclasses.replace(EXACT, backend="trtllm_gen")
+    wide, usual = (prefill(shape(8, 8, size), plan=plan).shares.matrix for size in (256, 192))
+    assert wide is not None and usual is not None
+    # From 192 numbers on, all of it at 256.
+    assert float(wide / usual) == pytest.approx(float(fitted.crowded), rel=ROUNDING)
+
+
+def test_a_group_s_rows_pad_what_the_matrix_units_take():
+    # 2 heads of a group fill 2 of 16 rows; 8 tiles of 128 tokens, no padding of tokens.
+    chip = load_chip("h100-sxm")
+    share = decode(shape(4, 2)).shares.matrix
+    assert share is not None
+    expected = float(chip.efficiency.decode.sustained) * 2 / 16
+    assert jnp.ravel(share)[0] == pytest.approx(expected, rel=ROUNDING)
+
+
+def test_a_last_tile_is_multiplied_whole():
+    # 1,025 tokens are nine tiles of 128, of which 127 places are empty.
+    chip = load_chip("h100-sxm")
+    work = attention_decode(chip, EXACT, as_scalar(2), as_scalar(1025), shape(32, 2))
+    expected = float(chip.efficiency.decode.sustained) * 1025 / 1152
+    assert work.shares.matrix is not None
+    assert jnp.ravel(work.shares.matrix)[0] == pytest.approx(expected, rel=ROUNDING)
+
+
+def test_a_window_that_cuts_a_tile_reads_one_more():
+    # 256 of 1,024 tokens: two tiles and the one that is cut; of a text as long as it, two.
+    cut = decode(shape(8, 2), window=256.0).demand.shared
+    whole = attention_decode(
+        load_chip("h100-sxm"), EXACT, as_scalar(2), as_scalar(256), shape(8, 2), window=256.0
+    ).demand.shared
+    # 2 sequences x 2 heads x 128 tokens x 256 numbers of 2 bytes are one tile of each block.
+    assert cut is not None and whole is not None
+    assert jnp.all(cut - whole == 2 * 2 * 128 * 256 * 2)
+
+
+def test_queries_and_outputs_pass_once_and_each_sequence_takes_its_time():
+    chip = load_chip("h100-sxm")
+    fitted = chip.efficiency.decode
+    latency = decode(shape(8, 2)).latency[0]
+    # 2 x 8 heads x 256 numbers of 2 bytes.
+    passes = 8192 * float(fitted.rotate) / float(chip.main.bandwidth * fitted.streaming)
+    expected = float(fitted.launch) + 2 * float(fitted.sequence) + passes
+    assert float(latency) == pytest.approx(expected, rel=1e-4)
+
+
+def test_copies_of_a_backend_take_their_time_besides():
+    chip = load_chip("h100-sxm")
+    plain, copied = (
+        decode(shape(16, 2), dataclasses.replace(EXACT, backend=b), window=w).latency[0]
+        for b, w in (("fa2", 256.0), ("fa2", 4096.0))
+    )
+    # A window of any length leaves groups apart: no transposes, and no split.
+    assert float(plain) == float(copied)
+    folded = decode(shape(16, 2), dataclasses.replace(EXACT, backend="fa2")).latency[0]
+    more = float(folded - plain)
+    assert more == pytest.approx(float(chip.efficiency.decode.copy), rel=1e-3)

@@ -204,3 +204,28 @@ def test_bridges_of_a_server_are_not_carried_over_to_another_chip():
     assert l4.efficiency.collective.handshake == l40s.efficiency.collective.handshake
     bridges = [one.efficiency.collective.bridge for one in (l40s, l4, served)]
     assert bridges[0] != bridges[1] == bridges[2]
+
+
+def test_nccl_sends_to_all_at_once_but_flagged_messages_in_pieces():
+    chip, work = load_chip("h100-sxm"), by_nccl("all_to_all", 8, 8e6)
+    fitted = chip.efficiency.collective
+    hop = float(chip.scale_up.latency * fitted.step)
+    copy = 1e6 / float(chip.main.bandwidth * fitted.copy)
+    # One step, and 1 MB for each of eight in pieces of 8,192 bytes; 7 of 8 MB leave, flagged ones twice.
+    expected = float(fitted.launch) + hop * (1 + 1e6 / 8192) + copy
+    assert float(work.latency[0]) == pytest.approx(expected, rel=1e-4)
+    assert work.demand.network is not None
+    assert work.demand.network.tolist() == pytest.approx([14e6, 7e6])
+
+
+def test_the_switch_that_adds_takes_two_steps_of_nccl_and_its_own_filling():
+    chip, work = load_chip("h100-sxm"), by_nccl("all_reduce", 8, 8e6)
+    fitted = chip.efficiency.collective
+    hop = float(chip.scale_up.latency * fitted.step)
+    time = 9e6 / float(chip.scale_up.bandwidth * fitted.sustained)
+    filled = 2 * float(fitted.handshake) + 2 * (float(fitted.fill) * time) ** 0.5
+    assert float(work.latency[2]) == pytest.approx(
+        float(fitted.launch) + 2 * hop + filled, rel=1e-4
+    )
+    # A ring: seven steps there and seven back.
+    assert float(work.latency[0]) == pytest.approx(float(fitted.launch) + 14 * hop, rel=1e-4)

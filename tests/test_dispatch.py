@@ -14,7 +14,14 @@ from perfmodel.kernels.choices import (
 from perfmodel.kernels.collective import collective
 from perfmodel.kernels.dispatch import Cut, decode_cut
 from perfmodel.kernels.feed_forward import mixture
-from perfmodel.kernels.prompts import in_16_bits, padded_share, prompt_format, prompt_parts
+from perfmodel.kernels.prompts import (
+    in_16_bits,
+    padded_share,
+    prompt_format,
+    prompt_parts,
+    start_share,
+    tile_rows,
+)
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
@@ -243,3 +250,165 @@ def test_beyond_that_size_frameworks_reduce_as_nccl_does():
     assert one.demand.network is not None and other.demand.network is not None
     assert one.demand.network.tolist() == other.demand.network.tolist()
     assert one.latency.tolist() == other.latency.tolist()
+
+
+@pytest.mark.parametrize(
+    ("batch", "kv_heads", "parts"),
+    # 8,192 tokens are 64 tiles; ceil(1.1 x batch x heads x 64 / 132) of them a part: 1, 2, 3 and 35.
+    [(1, 1, 32), (1, 3, 32), (2, 2, 22), (8, 8, 2)],
+)
+def test_flash_attention_3_cuts_a_cache_for_ten_percent_more_blocks_than_cores(
+    batch: float, kv_heads: float, parts: float
+):
+    found = cut("vllm", "fa3", H100, batch, 8192, 8 * kv_heads, kv_heads)
+    assert found.splits == found.least == parts and found.rows == 64
+
+
+def test_sglang_cuts_a_cache_without_a_limit_and_copies_heads_of_192():
+    found = cut("sglang", "fa3_padded", H100, 1, 8192, 8, 1)
+    assert found.splits == 64 and found.copies == 0
+    sizes = map(as_scalar, (H100, 1, 8192, jnp.inf, 8, 1, 192, 102400))
+    assert decode_cut(Plan(backend="fa3_padded"), *sizes).copies == 1
+
+
+def test_flash_attention_3_cuts_all_of_a_text_whatever_the_window():
+    assert cut("vllm", "fa3", H100, 1, 8192, 8, 1, window=128).splits == 32
+
+
+@pytest.mark.parametrize(
+    ("batch", "heads", "kv_heads", "window", "alone", "copies"),
+    [
+        (2, 16, 2, jnp.inf, 0, 1),
+        (1, 16, 2, jnp.inf, 0, 0),
+        (2, 8, 1, jnp.inf, 0, 0),
+        (2, 2, 2, jnp.inf, 1, 0),
+        (2, 16, 2, 256, 1, 0),
+    ],
+)
+def test_flash_attention_2_folds_groups_without_a_window(
+    batch: float, heads: float, kv_heads: float, window: float, alone: float, copies: float
+):
+    # Two transposes where there are several sequences and several heads of keys.
+    found = cut("vllm", "fa2", L40S, batch, 4096, heads, kv_heads, window=window)
+    assert (found.alone, found.light, found.copies, found.rows) == (alone, alone, copies, 64)
+    assert (found.splits == 1) == bool(alone)
+
+
+@pytest.mark.parametrize(
+    ("batch", "context", "cache", "alone"),
+    # 4 x batch x 4 tiles of 128 fill 132 cores from a batch of nine on; an fp8 cache need not.
+    [(8, 512, "bf16", 1), (9, 512, "bf16", 0), (9, 511, "bf16", 1), (8, 512, "fp8", 0)],
+)
+def test_tensorrt_llm_leaves_what_fills_no_chip_to_vector_code(
+    batch: float, context: float, cache: str, alone: float
+):
+    sizes = map(as_scalar, (H100, batch, context, jnp.inf, 8, 1, 128, 102400))
+    plan = Plan(framework="trtllm", backend="xqa_hopper", cache=cache)
+    found = decode_cut(plan, *sizes)
+    assert found.alone == found.light == found.copies == 1 - found.empty == alone
+    # Vector code takes parts of 512 tokens; others 8 x 132 blocks over the batch, but no more than tiles.
+    assert found.splits == (max(context // 512, 1) if alone else 4)
+    assert found.grain == (16 if alone else 128)
+
+
+@pytest.mark.parametrize(("group", "alone"), [(1, 1), (2, 0), (32, 0), (33, 1)])
+def test_xqa_takes_groups_of_two_to_32(group: float, alone: float):
+    assert cut("trtllm", "xqa", L40S, 64, 4096, group, 1).alone == alone
+
+
+@pytest.mark.parametrize(("size", "copies"), [(64, 1), (128, 0)])
+def test_another_kernel_decodes_heads_of_64_in_fp8_on_hopper(size: float, copies: float):
+    sizes = list(map(as_scalar, (H100, 64, 4096, jnp.inf, 8, 1, size, 102400)))
+    narrow = Plan(framework="trtllm", backend="xqa_hopper", cache="fp8")
+    found = decode_cut(narrow, *sizes)
+    # Groups are the narrow side of its products in fp8: eight rows.
+    assert (found.copies, found.rows) == (copies, 8)
+    plain = decode_cut(Plan(framework="trtllm", backend="xqa_hopper"), *sizes)
+    assert (plain.copies, plain.rows) == (0, 16)
+
+
+def test_a_cache_in_fp8_is_not_split_before_hopper_unless_it_must_be():
+    sizes = list(map(as_scalar, (L40S, 64, 4096, jnp.inf, 8, 1, 128, 102400)))
+    found = decode_cut(Plan(framework="trtllm", backend="xqa", cache="fp8"), *sizes)
+    assert found.splits == found.least == 1
+    sizes[4] = as_scalar(64.0)  # a group of 64 is left to vector code: eight parts of 512 tokens
+    assert decode_cut(Plan(framework="trtllm", backend="xqa", cache="fp8"), *sizes).splits == 8
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "parts", "ways"), [(4, 128, 5, 4), (4, 64, 5, 8), (40, 128, 1, 4)]
+)
+def test_intel_s_kernels_reach_every_core_once(
+    batch: float, size: float, parts: float, ways: float
+):
+    # 20 cores over 4 blocks; 512 numbers of heads on a core.
+    sizes = map(as_scalar, (20, batch, 4096, jnp.inf, 8, 1, size, 102400))
+    found = decode_cut(Plan(framework="vllm", backend="xpu"), *sizes)
+    assert (found.splits, found.least, found.ways, found.rows) == (parts, parts, ways, 8)
+
+
+@pytest.mark.parametrize(("group", "heads"), [(16, 16), (32, 16), (33, 128)])
+def test_blackwell_takes_latents_for_sixteen_heads_or_for_many(group: float, heads: float):
+    found = cut("trtllm", "latent_gen", B200, 4, 4096, group, 1)
+    assert (found.heads, found.grain, found.rows) == (heads, 64, 16)
+
+
+@pytest.mark.parametrize(("cache", "moved"), [("bf16", 0), ("fp8", 10)])
+def test_latents_in_fp8_are_unpacked_before_flash_attention_reads_them(cache: str, moved: float):
+    sizes = list(map(as_scalar, (H100, 4, 4096, jnp.inf, 16, 1, 576, 102400)))
+    found = decode_cut(Plan(framework="sglang", backend="latent_flash", cache=cache), *sizes)
+    assert (found.unpacked, found.rows, found.grain) == (moved, 64, 64)
+    assert decode_cut(Plan(backend="latent_hopper", cache=cache), *sizes).unpacked == 0
+
+
+@pytest.mark.parametrize(
+    ("group", "size", "light", "rows", "heads"),
+    [(3, 128, 1, 1, 128), (4, 128, 0, 16, 128), (4, 256, 0, 16, 64), (17, 128, 0, 64, 128)],
+)
+def test_flashinfer_takes_groups_of_four_to_matrix_units(
+    group: float, size: float, light: float, rows: float, heads: float
+):
+    sizes = map(as_scalar, (L40S, 4, 4096, jnp.inf, group, 1, size, 102400))
+    found = decode_cut(Plan(framework="sglang", backend="flashinfer"), *sizes)
+    assert (found.light, found.rows, found.heads) == (light, rows, heads)
+
+
+def test_large_groups_on_blackwell_start_at_33():
+    assert [cut("trtllm", "trtllm_gen", B200, 128, 4096, n, 1).alone for n in (32, 33)] == [0, 1]
+
+
+def test_a_plain_plan_has_no_rule():
+    sizes = map(as_scalar, (H100, 4, 4096, jnp.inf, 8, 1, 128, 102400))
+    found = decode_cut(Plan(), *sizes)
+    assert found.splits == 1e9
+    assert (found.rows, found.least, found.heads, found.grain, found.ways) == (16, 1, 64, 128, 1)
+    assert found.copies == found.alone == found.light == found.unpacked == found.empty == 0
+
+
+@pytest.mark.parametrize(
+    ("backend", "rows", "size", "tall"),
+    [
+        ("flashinfer", 16, 128, 16),
+        ("flashinfer", 17, 128, 64),
+        ("flashinfer", 64, 128, 64),
+        ("flashinfer", 65, 128, 128),
+        ("flashinfer", 65, 256, 64),
+        ("fa2", 500, 128, 64),
+        ("xqa", 500, 128, 64),
+        ("xpu", 500, 128, 64),
+        ("triton", 500, 128, 64),
+        ("fa3", 500, 128, 128),
+    ],
+)
+def test_tiles_of_a_prompt_have_as_many_rows(
+    backend: Backend, rows: float, size: float, tall: float
+):
+    assert tile_rows(backend, as_scalar(rows), as_scalar(size)) == tall
+
+
+@pytest.mark.parametrize(
+    ("backend", "size", "share"),
+    [("triton", 32, 1), ("triton", 64, 1), ("triton", 128, 2), ("triton", 192, 4), ("fa3", 192, 1)],
+)
+def test_triton_pads_what_it_loads(backend: Backend, size: float, share: float):
+    assert start_share(backend, as_scalar(size)) == share

@@ -200,3 +200,26 @@ def test_a_core_that_fetches_ahead_fills_one_pipeline_for_all_its_tiles(name: st
     rounds = 128 / cores
     waits = min(rounds, 1.0) if name == "tpu-v6e" else rounds
     assert latency(1.0) - latency(0.0) == pytest.approx(waits, rel=1e-4)
+
+
+def test_activations_between_the_products_by_hand():
+    # 128 pairs, 512 columns, gate and value: SiLU is an exponential and four FLOP for each column.
+    demand = run().demand
+    assert demand.exponential == pytest.approx(128 * 512, rel=ROUNDING)
+    assert demand.vector == pytest.approx(4 * 128 * 512, rel=ROUNDING)
+
+
+def test_the_busiest_of_random_ranks_by_hand():
+    # 256 pairs over 8 ranks: 32, and the square root of 2 x 32 x ln 8 more.
+    found = load(random, 128, 2, 64, 8)
+    assert found.pairs == pytest.approx(32 + (64 * 2.0794415) ** 0.5, rel=ROUNDING)
+    # Of its 8 experts each is missed by 128 tokens with (1 - 1/32)^128.
+    assert found.experts == pytest.approx(8 * (1 - (31 / 32) ** 128), rel=1e-4)
+    # One expert on each rank: no token goes there twice.
+    assert load(random, 2, 2, 2, 2).pairs == 2
+
+
+def test_balanced_pairs_are_spread_over_ranks_and_experts():
+    # 12 pairs of 4 ranks: 3 on each, which touch 3 experts; one pair is still a pair.
+    assert load(balanced, 6, 2, 64, 4) == (3, 3)
+    assert load(balanced, 1, 2, 64, 4) == (1, 1)

@@ -158,3 +158,45 @@ def test_another_way_to_do_the_same_is_not_added():
 
 def test_prompts_that_were_timed_with_the_host_are_not_read():
     assert list(summed(_measured(), "vllm", "kda")) == []
+
+
+def test_a_prompt_launches_several_kernels_and_takes_its_rows_chunk_and_sequences():
+    fitted = load_chip("h100-sxm").efficiency.recurrent
+    # 640 tokens: rows of a chunk of 64 and nine chunks in a chain, for two sequences.
+    serial = 64 * float(fitted.row) + 9 * float(fitted.chain)
+    expected = float(fitted.launch + fitted.kernels) + serial + 2 * float(fitted.sequence)
+    assert float(run(640).latency) == pytest.approx(expected, rel=TWINS)
+    # Kimi's has gates of keys, and kernels of its own for them.
+    more = float(run(640, kind=1).latency - run(640).latency)
+    assert more == pytest.approx(float(fitted.apart), rel=TWINS)
+
+
+def test_a_decoded_token_waits_for_its_launch_alone():
+    for kind in range(3):
+        launch = float(load_chip("h100-sxm").efficiency.recurrent.launch)
+        assert float(run(1, kind=kind).latency) == pytest.approx(launch, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("queries", "chunks"), [(1, 1), (256, 4)])
+def test_cores_take_a_block_for_each_chunk_head_and_32_values(queries: float, chunks: float):
+    # Two sequences, four heads of 16 values: half a tile; on 132 cores.
+    found = run(queries).occupancy
+    assert float(found) == pytest.approx(2 * chunks * 4 * 16 / 32 / 132, rel=TWINS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flops"),
+    # A chunk of 64: scores and values 2 x 64 x (8 + 16); the delta rule 2 x 64 x (2 x 8 + 16) more, and
+    # asks the state besides reading and updating it: 2 x 8 x 16 each.
+    [(0, 3072 + 4096 + 768), (2, 3072 + 512)],
+)
+def test_products_of_a_prompt_by_hand(kind: float, flops: float):
+    assert run(6400, kind=kind).demand.matrix == pytest.approx(2 * 6400 * 4 * flops, rel=TWINS)
+
+
+def test_what_a_token_holds_between_kernels():
+    states = States(*[as_scalar(x) for x in (4, 8, 16, 2, 0)])
+    # Brought: 2 x (2 x 2 x 8 + 4 x 16) = 192; each head 2 x 2 x 24 = 96: 384; changed by the delta rule
+    # 2 x 4 x (8 + 2 x 16 + 8 x 16 / 64) = 336.
+    assert (states.inputs, states.token, states.live) == (192, 384, 912)
+    assert states.size == 4 * 4 * 8 * 16

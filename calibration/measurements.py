@@ -65,8 +65,17 @@ def merged(table: Measurements, reduce=np.median) -> Measurements:
     return table._replace(columns=columns, time=np.array([reduce(group) for group in groups]))
 
 
+REFUSED = ("moe",)
+"""Operations of which frameworks refuse some shapes, as TensorRT-LLM experts in mxfp4 cut over eight chips:
+the shapes that all of them ran would leave out those of the faster ones."""
+
+FEWEST_RIVALS = 2
+"""Frameworks that ran a shape before its fastest time says anything, where some refuse it."""
+
+
 def fastest(tables: list[Measurements]) -> Measurements:
-    """Of several frameworks' tables of one chip, the fastest time for each shape that all of them ran."""
+    """Of several frameworks' tables of one chip, the fastest time for each shape that all of them ran; of
+    `REFUSED` operations for each that two of them ran."""
     key = tables[0].key._replace(framework="")
     columns = {
         name: np.concatenate([t.columns[name] for t in tables]) for name in tables[0].columns
@@ -74,4 +83,5 @@ def fastest(tables: list[Measurements]) -> Measurements:
     time = np.concatenate([t.time for t in tables])
     source = "the fastest of " + "; ".join(table.source for table in tables)
     together = Measurements(key, columns, time, source)
-    return merged(together, np.min).take(merged(together, len).time == len(tables))
+    rivals = min(len(tables), FEWEST_RIVALS) if key.op in REFUSED else len(tables)
+    return merged(together, np.min).take(merged(together, len).time >= rivals)

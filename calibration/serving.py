@@ -1,10 +1,12 @@
 """What the host adds in service, fitted to measured runs: gaps, steps, sequences, the first token.
 
 The kernels' times come from their own fits and stay as they are; five numbers for each framework
-are fitted, for all chips together, to TPOT and to TTFT where no request waits for room.
+are fitted, for all chips together, to TPOT and to TTFT where no request waits for room. The smooth
+form, the best schedule that the hardware allows, has the host of the fastest framework.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +25,14 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.efficiency import HostEfficiency, parameters
 from perfmodel.inference.cases import Case, case_of, of_rows
 from perfmodel.inference.serving import (
+    Service,
     Steps,
     Waits,
     closed_loop,
     in_flight,
     longer,
     loop_passes,
+    serve,
 )
 from perfmodel.inference.step import costs, host_time
 from perfmodel.library.chip import find_chip
@@ -56,13 +60,15 @@ that little of a step is left, which runs of models of two depths hardly tell fr
 class Loop(NamedTuple):
     """What a closed loop is made of, without the host: for each of a step, a prompt, a mixed step.
 
-    - `times`: of the kernels, in s; `kernels`, `sequences`: how many.
+    - `times`: of the kernels, in s; `launches`: what of it nothing hides, in s.
+    - `kernels`, `sequences`: how many.
     """
 
     plan: Plan
     traffic: Traffic
     batch: Scalar
     times: Values
+    launches: Values
     kernels: Values
     sequences: Values
 
@@ -73,10 +79,12 @@ def loop_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Loo
     chip = eqx.tree_at(lambda c: c.efficiency.host, chip, idle)
     batch = in_flight(chip, plan, model, traffic)
     passes = loop_passes(chip, plan, model, traffic, batch)
-    times = jnp.stack([cost.time for cost in costs(chip, plan, model, passes)])
+    found = costs(chip, plan, model, passes)
+    times = jnp.stack([cost.time for cost in found])
+    launches = jnp.stack([cost.breakdown.by_term()["latency"] for cost in found])
     kernels = jnp.stack([one.runs for one in passes])
     sequences = jnp.stack([one.sequences for one in passes])
-    return Loop(plan, traffic, batch, times, kernels, sequences)
+    return Loop(plan, traffic, batch, times, launches, kernels, sequences)
 
 
 def waits_of(loop: Loop, host: HostEfficiency) -> Waits:
@@ -95,30 +103,43 @@ class Group(NamedTuple):
 
 def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[Group]:
     """Runs with their loops; with `smooth`, as if no framework had been named."""
-    alike: dict[Any, list[tuple[Case, Run]]] = {}
+    return [
+        Group(
+            of_rows(loop_of, [(case, case.splits[0]) for case, _ in pairs]), [r for _, r in pairs]
+        )
+        for pairs in alike(runs, folder, smooth)
+    ]
+
+
+def alike(
+    runs: Sequence[Run], folder: Path, smooth: bool = False
+) -> Collection[list[tuple[Case, Run]]]:
+    """Runs of one form, with their cases; with `smooth`, as if no framework had been named."""
+    found: dict[Any, list[tuple[Case, Run]]] = {}
     for run in runs:
         cells = run.cells | ({"framework": ""} if smooth else {})
         try:
             case = case_of(0, cells, folder)
         except InputError:
             continue
-        alike.setdefault(case.setting.form, []).append((case, run))
-    return [
-        Group(
-            of_rows(loop_of, [(case, case.splits[0]) for case, _ in pairs]), [r for _, r in pairs]
-        )
-        for pairs in alike.values()
-    ]
+        found.setdefault(case.setting.form, []).append((case, run))
+    return found.values()
 
 
 def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
     """Log errors of TPOT and TTFT; the latter zero where requests wait for room."""
     waits = jax.vmap(waits_of, (0, None))(jax.tree.map(as_values, group.loops), host)
-    tpot, ttft = (
-        jnp.array([getattr(run, name) for run in group.runs]) for name in ("tpot", "ttft")
-    )
     room = jnp.asarray(group.loops.batch) >= jnp.asarray(group.loops.traffic.users)
-    return jnp.log(waits.tpot / tpot), jnp.where(room, jnp.log(waits.ttft / ttft), 0.0)
+    return log_errors(waits.tpot, waits.ttft, room, group.runs)
+
+
+def log_errors(
+    tpot: Values, ttft: Values, room: Values, runs: Sequence[Run]
+) -> tuple[Values, Values]:
+    """Of predictions beside measured runs; of TTFT zero where requests wait for room."""
+    measured = (jnp.array([getattr(run, name) for run in runs]) for name in ("tpot", "ttft"))
+    errors = [jnp.log(x / y) for x, y in zip((tpot, ttft), measured, strict=True)]
+    return errors[0], jnp.where(room, errors[1], 0.0)
 
 
 def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
@@ -155,11 +176,17 @@ def fit_host(groups: Sequence[Group], start: HostEfficiency) -> Hosted:
     free, _ = solve(asked)
     host = from_free(HostEfficiency, free)
     pairs = [residuals(group, host) for group in groups]
+    return hosted(host, pairs, [run for group in groups for run in group.runs])
+
+
+def hosted(
+    host: HostEfficiency, pairs: Sequence[tuple[Values, Values]], runs: Sequence[Run]
+) -> Hosted:
+    """A host, and how far runs lie from it, by their log errors of TPOT and TTFT."""
     tpot, ttft = (np.concatenate(errors) for errors in zip(*pairs, strict=True))
-    cells = [run.cells for group in groups for run in group.runs]
-    chips = tuple(sorted({find_chip(one["chip"]) for one in cells}))
-    models = tuple(sorted({find_model(one["model"]) for one in cells}))
-    return Hosted(host, _factors(tpot), _factors(ttft[ttft != 0]), len(tpot), chips, models)
+    chips = tuple(sorted({find_chip(run.cells["chip"]) for run in runs}))
+    models = tuple(sorted({find_model(run.cells["model"]) for run in runs}))
+    return Hosted(host, _factors(tpot), _factors(ttft[ttft != 0]), len(runs), chips, models)
 
 
 def _factors(errors: np.ndarray) -> tuple[float, float]:
@@ -171,14 +198,65 @@ def _factors(errors: np.ndarray) -> tuple[float, float]:
 def fit_hosts(
     runs: Sequence[Run], start: HostEfficiency, folder: Path, progress: Callable[[str], None]
 ) -> dict[str, Hosted]:
-    """The host of each framework, and of the smooth form against all of them."""
+    """The host of each framework, and of the smooth form: that of the fastest of them."""
     found: dict[str, Hosted] = {}
+    groups: dict[str, list[Group]] = {}
     for framework in sorted({run.cells["framework"] for run in runs}):
         progress(framework)
         own = [run for run in runs if run.cells["framework"] == framework]
-        found[framework] = fit_host(groups_of(own, folder), start)
+        groups[framework] = groups_of(own, folder)
+        found[framework] = fit_host(groups[framework], start)
     progress(SMOOTH)
-    return found | {SMOOTH: fit_host(groups_of(runs, folder, smooth=True), start)}
+    fastest = fastest_host({name: one.host for name, one in found.items()}, groups)
+    host = with_shorter_launches(found[fastest].host, groups[fastest], folder)
+    return found | {SMOOTH: hosted_alike(host, runs, folder)}
+
+
+def _in_steps(groups: Sequence[Group], name: str) -> Values:
+    """A field of the loops of all groups, of their decode steps."""
+    return jnp.concatenate([jnp.asarray(getattr(group.loops, name))[:, 0] for group in groups])
+
+
+def fastest_host(hosts: dict[str, HostEfficiency], groups: dict[str, list[Group]]) -> str:
+    """Whose host adds least to a decode step, in the median over the loads at hand."""
+    loads = [group for own in groups.values() for group in own]
+    kernels, sequences = (_in_steps(loads, name) for name in ("kernels", "sequences"))
+    each = jax.vmap(host_time, (None, 0, 0))
+    added = {name: jnp.median(each(host, kernels, sequences)) for name, host in hosts.items()}
+    return min(added, key=lambda name: float(added[name]))
+
+
+def with_shorter_launches(
+    host: HostEfficiency, groups: Sequence[Group], folder: Path
+) -> HostEfficiency:
+    """The host of a framework, beside the launches of the smooth form.
+
+    A gap below zero hides a share of the launches that it was fitted beside. The same share is
+    hidden of the smooth form's, in the median over the framework's runs; other constants stay.
+    """
+    runs = [run for group in groups for run in group.runs]
+    ours, theirs = (
+        jnp.median(_in_steps(found, "launches"))
+        for found in (groups_of(runs, folder, smooth=True), groups)
+    )
+    gap = host.kernel * jnp.where(host.kernel < 0, jnp.minimum(ours / theirs, 1.0), 1.0)
+    return dataclasses.replace(host, kernel=gap)
+
+
+def hosted_alike(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> Hosted:
+    """A host of the smooth form, which is not fitted, and how far runs of all frameworks lie from it."""
+
+    def served(chip: Chip, *asked: Any) -> Service:
+        return serve(eqx.tree_at(lambda c: c.efficiency.host, chip, host), *asked)
+
+    pairs, seen = [], []
+    for rows in alike(runs, folder, smooth=True):
+        found = of_rows(served, [(case, case.splits[0]) for case, _ in rows])
+        room = jnp.asarray(found.batch >= found.users)
+        own = [run for _, run in rows]
+        pairs.append(log_errors(found.tpot, found.ttft, room, own))
+        seen += own
+    return hosted(host, pairs, seen)
 
 
 START = {"step": 3e-4, "sequence": 1e-5, "kernel": 5e-7, "first": 5e-2, "burst": 1.5}

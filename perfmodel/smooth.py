@@ -63,9 +63,10 @@ def _slope_of_norm(
 
 
 def soft_min(a: Values, b: Values) -> Values:
-    r"""Smaller of two positive numbers, smoothly and from below: $ab/(a^4+b^4)^{1/4}$."""
-    largest = jnp.maximum(soft_max([a, b]), jnp.finfo(a.dtype).tiny)
-    return a * (b / largest)
+    r"""Smaller of two numbers, smoothly and from below: $ab/(a^4+b^4)^{1/4}$; zero where both are zero."""
+    largest = soft_max([a, b])
+    # The square of the smallest float underflows, and the slope of a quotient has it below.
+    return a * (b / jnp.where(largest > 0, largest, 1.0))
 
 
 def at_least_one(x: Values) -> Values:

@@ -119,6 +119,16 @@ def test_repeats_of_a_shape_become_their_median():
     assert found.columns["m"].tolist() == [1, 2] and found.time.tolist() == [2.0, 5.0]
 
 
+@pytest.mark.parametrize(("op", "found"), [("moe", [1.0, 4.0]), ("gemm", [1.0])])
+def test_a_mixture_that_the_slowest_framework_refuses_is_in_the_smooth_table(op: str, found: list):
+    shapes = {"trtllm": [1.0], "vllm": [1.0, 2.0], "sglang": [1.0, 2.0, 3.0]}
+    tables = [
+        table({"m": np.array(ms)}, np.array(ms) * slower, KEY._replace(op=op, framework=name))
+        for slower, (name, ms) in enumerate(shapes.items(), start=1)
+    ]
+    assert fastest(tables).time.tolist() == found
+
+
 def test_the_smooth_table_is_the_fastest_of_what_every_framework_ran():
     one = table(
         {"m": np.array([1.0, 2, 3])}, np.array([1.0, 9.0, 1.0]), KEY._replace(framework="vllm")

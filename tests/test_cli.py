@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import COMMAND, run
 
@@ -278,6 +279,35 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
     for row, sentence in zip(found[7:], said, strict=True):
         assert sentence in row["error"]
         assert not any(row[name] for name in OUTPUTS)
+
+
+FRAMEWORKS = ("", "trtllm", "vllm", "sglang")
+"""The smooth form first."""
+
+NO_SLOWER = 1.03
+"""TPOT of the smooth form over the fastest framework's, at most in the median: what fits leave open."""
+
+SERVED_BY_ALL = [
+    {"chip": "h100-sxm", "model": "gpt-oss-120b", "precision": "mxfp4", "kv_precision": "bf16"},
+    {"chip": "h200-sxm", "model": "minimax-m2.5", "precision": "fp8", "kv_precision": "fp8"},
+]
+
+
+@pytest.mark.parametrize("served", SERVED_BY_ALL, ids=lambda served: served["model"])
+def test_the_best_schedule_serves_no_slower_than_the_fastest_framework(
+    served: dict[str, str], tmp_path: Path
+):
+    loads = [(isl, users) for isl in ("1024", "8192") for users in ("4", "16", "64")]
+    rows = [
+        served | {"tp": "8", "osl": "1024", "isl": isl, "concurrency": users, "framework": name}
+        for name in FRAMEWORKS
+        for isl, users in loads
+    ]
+    found, _ = predict("serving", tmp_path, rows)
+    assert not any(row["error"] for row in found)
+    times = np.array([float(row["tpot_ms"]) for row in found]).reshape(len(FRAMEWORKS), -1)
+    ratios = times[0] / times[1:].min(axis=0)
+    assert 0.6 < np.median(ratios) <= NO_SLOWER, ratios
 
 
 def test_lengths_are_nominal_times_the_ratio(tmp_path: Path):

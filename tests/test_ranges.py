@@ -61,10 +61,11 @@ def test_a_service_is_the_less_sure_the_weaker_its_basis():
     for name in ("tpot", "ttft"):
         ends = [getattr(one, name) for one in (fitted, sibling, prior)]
         assert ends[2].low <= ends[1].low < ends[0].low < 1, name
-        assert 1 < ends[0].high < ends[1].high < ends[2].high, name
+        assert 1 < ends[0].high <= ends[1].high < ends[2].high, name
+        assert ends[0].high / ends[0].low < ends[1].high / ends[1].low, name
     assert wafer.tpot.low < prior.tpot.low and wafer.tpot.high > prior.tpot.high
-    # The host's own runs: 0.7472 to 1.248, as before.
-    assert fitted.tpot == pytest.approx((0.7472, 1.248))
+    # Runs of all frameworks beside the best schedule: few are faster, most are slower.
+    assert fitted.tpot == pytest.approx((0.9648, 1.687))
 
 
 @pytest.mark.parametrize("framework", ["vllm", "sglang", "trtllm"])

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perfmodel.calibration import serving as hosts
 from perfmodel.calibration.ideal import ideal_tpot
+from perfmodel.calibration.serving import Group, Loop, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.efficiency import HostEfficiency, parameters
 from perfmodel.inference.cases import case_of, of_rows
@@ -180,6 +182,53 @@ def test_sglang_reduces_apart_from_norms_that_add_one():
 
 
 EIGHT, ONE = as_scalar(8.0), as_scalar(1.0)
+
+
+@pytest.mark.parametrize("chip", ["h200", "b200", "wse-3", "sn40l"])
+def test_the_smooth_form_fuses_the_shared_expert_on_launched_chips(chip: str):
+    given = setting(chip, "deepseek-v3", "bf16", "bf16", "", FITTED)
+    assert given.plan.fuses_shared == (given.chip.execution == "launched")
+
+
+def _host(framework: str) -> HostEfficiency:
+    return load_chip("h100-sxm", Plan(framework=framework or None)).efficiency.host
+
+
+@pytest.mark.parametrize("framework", ["trtllm", "vllm", "sglang"])
+def test_no_framework_s_host_adds_less_to_a_step_than_the_smooth_form_s(framework: str):
+    smooth, other = _host(""), _host(framework)
+    for name in ("step", "sequence", "first", "burst"):
+        assert float(getattr(smooth, name)) <= float(getattr(other, name)), name
+
+
+FAST, SLOW = (
+    HostEfficiency(*map(as_scalar, each))
+    for each in ((2e-4, 3e-6, -2e-6, 0.05, 1.5), (3e-4, 1e-5, 1e-6, 0.04, 1.0))
+)
+
+
+def _group(launches: float) -> Group:
+    """One run with 100 kernels and 4 sequences in a decode step."""
+    steps = [jnp.full((1, 3), number) for number in (0.01, launches, 100.0, 4.0)]
+    return Group(Loop(PLAN, USERS, as_scalar(4.0), *steps), [])
+
+
+def test_the_fastest_host_is_the_one_that_adds_least_to_the_steps_at_hand():
+    # 0.2 + 0.012 - 0.2 ms against 0.3 + 0.04 + 0.1.
+    groups = {"slow": [_group(1e-3)], "fast": [_group(1e-3)]}
+    assert fastest_host({"slow": SLOW, "fast": FAST}, groups) == "fast"
+
+
+def test_the_smooth_form_hides_the_share_of_its_launches_that_the_fastest_framework_does(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    # A fifth of 1 ms is hidden there, so that of 0.6 ms it is 0.12: 1.2 us for each of 100 kernels.
+    monkeypatch.setattr(hosts, "groups_of", lambda *_, **__: [_group(6e-4)])
+    found = hosts.with_shorter_launches(FAST, [_group(1e-3)], FITTED)
+    assert float(found.kernel) == pytest.approx(-1.2e-6)
+    assert float(found.step) == float(FAST.step) and float(found.burst) == float(FAST.burst)
+    slower = hosts.with_shorter_launches(SLOW, [_group(1e-3)], FITTED)
+    assert float(slower.kernel) == float(SLOW.kernel)
 
 
 def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():

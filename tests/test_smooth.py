@@ -61,6 +61,11 @@ def test_the_soft_minimum_with_nothing_is_nothing(precision: str):
     assert soft_min(as_scalar(0.0), as_scalar(0.0)) == 0
 
 
+def test_the_soft_minimum_of_nothing_and_nothing_has_no_slope_that_breaks(precision: str):
+    slopes = jax.grad(soft_min, (0, 1))(as_scalar(0.0), as_scalar(0.0))
+    assert [float(slope) for slope in slopes] == [0.0, 0.0]
+
+
 def test_the_soft_minimum_has_the_slope_of_its_formula():
     # At a = b: d/da ab/(a^4 + b^4)^(1/4) = 2^(-1/4) (1 - 1/2).
     slope = jax.grad(lambda a: soft_min(a, as_scalar(3.0)))(as_scalar(3.0))

@@ -11,6 +11,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
 from perfmodel.inference.layer import wishes_of
+from perfmodel.inference.setting import fuses_shared
 from perfmodel.kernels.catalogue import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
@@ -101,14 +102,16 @@ def _memory(name: str, year: str) -> Device:
 
 def _load(study: Study, table: WorkloadTable, space: Space) -> Load:
     stem = find_chip(study.space.base)
-    weights = runnable(table.precision, chip_files()[stem].matrix, stem)
-    plan = Plan(tensor=table.chips, weights=weights, cache=table.kv_precision)
+    file, shape = chip_files()[stem], load_model(table.model)
+    weights = runnable(table.precision, file.matrix, stem)
+    fuses = fuses_shared("", file, shape)
+    plan = Plan(tensor=table.chips, weights=weights, cache=table.kv_precision, fuses_shared=fuses)
     _check_ranks(table, space)
     sizes = (table.batch, table.context, table.prompt, table.output, table.weight)
     traced_sizes = [None if size is None else as_scalar(size) for size in sizes]
     batch, context, prompt, output, weight = traced_sizes
     assert batch is not None and weight is not None
-    return Load(traced(load_model(table.model)), plan, batch, context, prompt, output, weight)
+    return Load(traced(shape), plan, batch, context, prompt, output, weight)
 
 
 def _check_ranks(table: WorkloadTable, space: Space) -> None:

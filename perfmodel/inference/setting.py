@@ -22,6 +22,7 @@ from perfmodel.library.efficiency import (
 )
 from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
+from perfmodel.library.schema import ChipFile
 from perfmodel.workload.framework import (
     FUSED_EXPERTS,
     FUSES_SHARED,
@@ -86,7 +87,7 @@ def setting(
         generation=generation,
         backend=backend(generation or software, file.architecture, stored),
         library=library(software, file.architecture),
-        fuses_shared=(software, file.architecture) in FUSES_SHARED and _fused(shape),
+        fuses_shared=fuses_shared(software, file, shape),
         reduces_apart=generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape)),
     )
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
@@ -139,6 +140,13 @@ def _own(word: str, model: Transformer, formats: Collection[str]) -> str:
 
 def _cache(word: str) -> str:
     return word_of(word, list(FORMATS), "kv_precision") if word.strip() else PLAIN
+
+
+def fuses_shared(software: str, file: ChipFile, model: Transformer) -> bool:
+    """Whether a model's shared expert is one of the routed ones: the smooth form, which names no
+    framework, fuses on every launched chip what any framework fuses on one."""
+    launched = not software and file.execution == "launched"
+    return (launched or (software, file.architecture) in FUSES_SHARED) and _fused(model)
 
 
 def _fused(model: Transformer) -> bool:

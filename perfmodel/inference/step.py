@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.breakdown import JOULES, Breakdown
+from perfmodel.breakdown import JOULES, SECONDS, Breakdown
 from perfmodel.hardware.chip import Chip, region
 from perfmodel.hardware.efficiency import HostEfficiency
 from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_tasks, tokens_of
@@ -17,7 +17,7 @@ from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import Task, price_tasks
 from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import waiting
-from perfmodel.smooth import whole
+from perfmodel.smooth import soft_min, whole
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import Number, Transformer
@@ -237,7 +237,7 @@ def _at(priced: Breakdown, places: np.ndarray) -> Breakdown:
 def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
     """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
     labels = [task.label for task in one.layers + one.ends] + ["host"]
-    host = jax.tree.map(lambda x: x[None], _host(chip, one))
+    host = jax.tree.map(lambda x: x[None], _host(chip, plan, one, priced))
     kernels = _join(priced, host)
     waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + one.waits)
     copies = plan.tensor * plan.data * one.parts
@@ -251,6 +251,20 @@ def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scala
     return host.step + host.sequence * sequences + host.kernel * kernels
 
 
-def _host(chip: Chip, one: Pass) -> Breakdown:
+def _host(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Breakdown:
     """What the host adds to a pass."""
-    return waiting(chip, host_time(chip.efficiency.host, one.runs, one.sequences))
+    host = chip.efficiency.host
+    time = host_time(host, one.runs, one.sequences)
+    return waiting(chip, time if plan.framework else time + _not_hidden(host, one, priced))
+
+
+def _not_hidden(host: HostEfficiency, one: Pass, priced: Breakdown) -> Scalar:
+    """Seconds of gaps below zero that no launch is there to hide.
+
+    Such a gap was fitted beside one framework's launches; the smooth form's are shorter, and those
+    of one chip's collectives are none. Hidden is at most a launch: no kernel beats its resources.
+    """
+    runs = jnp.stack([task.runs for task in one.layers + one.ends])
+    hidden = jnp.maximum(-host.kernel, 0.0) * runs
+    launches = priced.seconds[:, SECONDS.index("latency")]
+    return jnp.sum(hidden - soft_min(launches, hidden))

@@ -318,7 +318,7 @@ def decode_cut(
     kv_heads: Scalar,
     head_dim: Scalar,
     room: Scalar,
-    matrix_rows: Scalar | float = MATRIX_ROWS,
+    matrix_rows: float = MATRIX_ROWS,
 ) -> Cut:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)

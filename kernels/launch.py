@@ -42,8 +42,9 @@ def no_taller(chip: Chip, tile: Values, rows: Values, exact: bool) -> Values:
     - `tile`: rows of a full tile.
     - `rows`: that there are.
     """
-    units = chip.matrix_rows * whole(rows / chip.matrix_rows, exact)
-    return jnp.where(chip.matrix_rows < MATRIX_ROWS, jnp.minimum(tile, units), tile)
+    if chip.matrix_rows >= MATRIX_ROWS:
+        return tile
+    return jnp.minimum(tile, chip.matrix_rows * whole(rows / chip.matrix_rows, exact))
 
 
 def filling(chip: Chip, fill: Scalar, main: Values) -> Values:

@@ -66,7 +66,7 @@ class Chip(AbstractMachine):
     efficiency: Efficiency
     execution: Execution = eqx.field(static=True)
     name: Label = eqx.field(static=True, converter=Label)
-    matrix_rows: Scalar = eqx.field(converter=as_scalar, default=MATRIX_ROWS)
+    matrix_rows: float = eqx.field(static=True, default=MATRIX_ROWS)
 
     def rates(self, dtype: str) -> Resources:
         """Peak rate of each resource.

@@ -51,6 +51,29 @@ def test_queues_are_those_of_the_books():
     assert many[1] < 1e-2 * many[0]
 
 
+def test_the_wait_for_one_of_three_places_is_sakasegawa_s():
+    # u = 0.5, each taken 1.5 / 5 s: 0.3 / 3 x 0.5^(sqrt(8) - 1) / 0.5 / 2 = 0.028155 s.
+    found = for_room(as_scalar(1.5), as_scalar(3.0), as_scalar(5.0))
+    assert float(found) == pytest.approx(0.1 * 0.5 ** (8**0.5 - 1) / 0.5 / 2)
+    # More than all places are priced as 0.999 of them, and none as few.
+    full = for_room(as_scalar(6.0), as_scalar(3.0), as_scalar(5.0))
+    assert float(full) == pytest.approx(0.4 * 0.999 ** (8**0.5 - 1) / 0.001 / 2, rel=1e-3)
+    assert float(for_room(as_scalar(0.0), as_scalar(3.0), as_scalar(0.0))) == 0.0
+
+
+def test_a_queue_of_prompts_that_fill_all_time_stays_finite():
+    # 0.999 of the time: 0.999 x 0.1 / 2 / 0.001 s.
+    assert float(behind(as_scalar(50.0), as_scalar(0.1))) == pytest.approx(49.95, rel=1e-3)
+
+
+def test_the_share_of_time_in_which_anything_runs_is_that_of_the_others():
+    # Ten others beside itself: ten elevenths of what comes meets a step under way.
+    steps = Steps(*map(as_scalar, (11.0, 0.01, 0.2, 0.05)))
+    assert float(shares(steps, _traffic(1.0))[0]) == pytest.approx(10 / 11)
+    alone = steps._replace(batch=as_scalar(1.0))
+    assert float(shares(alone, _traffic(1.0))[0]) == 0.0
+
+
 def test_few_requests_are_served_as_one_user_is():
     alone = closed(_traffic(0.0, users=1.0))
     rare = served(_traffic(1e-3))

@@ -16,7 +16,15 @@ from perfmodel.hardware.efficiency import HostEfficiency, parameters
 from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.pairs import pair_of
 from perfmodel.inference.placement import place
-from perfmodel.inference.serving import Service, Steps, closed_loop, in_flight, serve
+from perfmodel.inference.serving import (
+    Service,
+    Steps,
+    closed_loop,
+    in_flight,
+    longer,
+    occupied,
+    serve,
+)
 from perfmodel.inference.setting import setting
 from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
@@ -45,6 +53,26 @@ def test_times_of_a_closed_loop_are_those_worked_by_hand():
     assert float(waits.tpot) == pytest.approx(tpot)
     assert float(waits.ttft) == pytest.approx(alone + 1.5 * 0.15 * 15 / 2 / 10)
     assert float(waits.total) == pytest.approx(alone + 499 * tpot)
+
+
+@pytest.mark.parametrize(
+    ("framework", "mixed", "added"), [(None, 0.05, 0.01), (None, 0.005, 0.0), ("sglang", 0.05, 0.1)]
+)
+def test_a_prompt_makes_a_step_longer_as_worked_by_hand(
+    framework: str | None, mixed: float, added: float
+):
+    # Four data ranks take prompts together: (50 - 10) / 4 ms; SGLang gives one 400 / 4 ms of its own.
+    plan = Plan(data=4.0, framework=framework)
+    found = longer(plan, as_scalar(0.01), as_scalar(0.4), as_scalar(mixed))
+    assert float(found) == pytest.approx(added)
+
+
+def test_prompts_keep_each_stage_of_a_pipeline_busy_for_their_own_time_there():
+    # Three parts through four stages of 10 ms: one takes 40 ms, the last waits for 2 x 10, 60 ms in
+    # all (1 + 2/4 times 40); each stage works for 3 x 10.
+    one = prompt_pass(CHIP, Plan(pipeline=4.0), MODEL, as_scalar(3.0), ONE, ONE)
+    assert float(one.parts) == 3.0 and float(one.waits) == 0.5
+    assert float(occupied(one, as_scalar(0.06))) == pytest.approx(0.03)
 
 
 def test_requests_without_room_wait_as_little_s_law_has_it():

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from perfmodel.breakdown import Breakdown, total
 from perfmodel.errors import InputError
-from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.chip import Chip, restrict, without_topology
 from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
 from perfmodel.kernels.choices import product_format
 from perfmodel.kernels.collective import Kind, collective
@@ -32,7 +32,7 @@ from perfmodel.kernels.sparse import KINDS as SPARSE
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
 from perfmodel.workload.framework import QUANTISES_AS_IT_WRITES
-from perfmodel.workload.plan import Plan
+from perfmodel.workload.plan import CHOICES, MATRIX, Plan, narrowed
 
 Row = Mapping[str, Any]
 """Sizes by column; and `home`, where an operand lives elsewhere than in the chip's native memory."""
@@ -56,6 +56,10 @@ def _plain_and_of_weights(plan: Plan) -> set[str]:
     return {"bf16", plan.format.matrix}
 
 
+TOPOLOGY = "topology"
+"""Of a chip's networks, among what an operation reads."""
+
+
 class Operation(NamedTuple):
     """One operation.
 
@@ -66,7 +70,9 @@ class Operation(NamedTuple):
     - `words`: columns that choose, with the choices; the first is meant by an empty cell.
     - `works`: counts the kernels that one row runs, one after the other.
     - `rates`: kinds of matrix unit whose rates these ask a chip for.
-    - `wishes`: kinds that they multiply in where a chip has them.
+    - `reads`: choices of a plan that these read: names of its fields, or `MATRIX`; and `TOPOLOGY`
+      where they read the form of a chip's networks.
+    - `wishes`: kinds of matrix unit that they multiply in where a chip has them.
     """
 
     family: str
@@ -75,7 +81,20 @@ class Operation(NamedTuple):
     words: dict[str, tuple[str, ...]]
     works: Count
     rates: Rates = _plain_and_of_weights
+    reads: tuple[str, ...] = (*CHOICES, TOPOLOGY)
     wishes: frozenset[str] = frozenset()
+
+    def narrowed(self, chip: Chip, plan: Plan) -> tuple[Chip, Plan]:
+        """A chip and a plan without what is not read, so that those which differ in it alone share a
+        compiled function.
+
+        **Raises:**
+
+        - `InputError`: when the chip has no matrix rate that is needed.
+        """
+        chip = restrict(chip, self.rates(plan) | self.wishes & set(chip.matrix))
+        alike = chip if TOPOLOGY in self.reads else without_topology(chip)
+        return alike, narrowed(plan, self.reads)
 
 
 def rates_of(plan: Plan) -> set[str]:
@@ -248,12 +267,36 @@ def _collective(kind: Kind) -> Count:
     return count
 
 
+def _read_by(kind: Kind) -> tuple[str, ...]:
+    """By a collective: only all-reduces have kernels of a framework's own."""
+    read = (MATRIX, "framework", TOPOLOGY)
+    return (*read, "backend", "reduces_apart") if kind == "all_reduce" else read
+
+
 _HEADS = ("heads", "kv_heads", "head_dim")
 
+_DECODES = ("cache", "framework", "backend", "replay")
+
+_PROMPTS = ("weights", *_DECODES)
+
 OPERATIONS: dict[str, Operation] = {
-    "gemm": Operation("matmul", ("m", "n", "k"), {}, {}, _gemm, _product_rates),
+    "gemm": Operation(
+        "matmul",
+        ("m", "n", "k"),
+        {},
+        {},
+        _gemm,
+        _product_rates,
+        ("weights", "framework", "library", "replay"),
+    ),
     "attention_decode": Operation(
-        "decode", ("batch", "ctx_len", *_HEADS), {"window": 0.0}, {}, _decode, _plain
+        "decode",
+        ("batch", "ctx_len", *_HEADS),
+        {"window": 0.0},
+        {},
+        _decode,
+        _plain,
+        _DECODES,
     ),
     "attention_prefill": Operation(
         "prefill",
@@ -262,12 +305,25 @@ OPERATIONS: dict[str, Operation] = {
         {"causal": ("true", "false")},
         _prefill,
         prompt_rates,
+        _PROMPTS,
     ),
     "mla_decode": Operation(
-        "mla_decode", ("batch", "ctx_len", "heads"), {}, {}, _mla_decode, _plain
+        "mla_decode",
+        ("batch", "ctx_len", "heads"),
+        {},
+        {},
+        _mla_decode,
+        _plain,
+        ("cache", "backend", "replay"),
     ),
     "mla_prefill": Operation(
-        "mla_prefill", ("batch", "ctx_len", "heads"), {}, {}, _mla_prefill, _latent_prompt_rates
+        "mla_prefill",
+        ("batch", "ctx_len", "heads"),
+        {},
+        {},
+        _mla_prefill,
+        _latent_prompt_rates,
+        _PROMPTS,
     ),
     "moe": Operation(
         "mixture",
@@ -276,9 +332,16 @@ OPERATIONS: dict[str, Operation] = {
         {"routing": ROUTINGS},
         _moe,
         _of_weights,
+        ("weights", "framework", "backend", "replay"),
     ),
     "elementwise": Operation(
-        "elementwise", ("tokens", "hidden"), {}, {"kind": tuple(KINDS)}, _elementwise, _of_weights
+        "elementwise",
+        ("tokens", "hidden"),
+        {},
+        {"kind": tuple(KINDS)},
+        _elementwise,
+        _of_weights,
+        (MATRIX,),
     ),
     "linear_attention": Operation(
         "recurrent",
@@ -288,6 +351,7 @@ OPERATIONS: dict[str, Operation] = {
         {"kind": STATES, "phase": ("decode", "prefill")},
         _linear,
         _plain,
+        ("replay",),
     ),
     "sparse_attention": Operation(
         "mla_decode",
@@ -296,6 +360,7 @@ OPERATIONS: dict[str, Operation] = {
         {"kind": SPARSE, "phase": ("decode", "prefill")},
         _sparse,
         _plain_and_of_weights,
+        reads=(MATRIX, "cache", "replay"),
         wishes=frozenset({INDEX_MATRIX}),
     ),
 } | {
@@ -306,6 +371,7 @@ OPERATIONS: dict[str, Operation] = {
         {},
         _collective(kind),
         _of_weights,
+        _read_by(kind),
     )
     for kind in get_args(Kind)
 }

@@ -6,7 +6,9 @@ are of one of these chips, which take turns, with every word that the operation 
 framework has rules of its own, one of them stands for all.
 """
 
+import functools
 import itertools
+import random
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,6 +18,11 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.efficiency import CACHED
 from perfmodel.workload.framework import FRAMEWORKS, backend
 from perfmodel.workload.precision import FORMATS
+
+OPS = tuple(OPERATIONS)
+
+ATTENDING = tuple(op for op in OPS if OPERATIONS[op].family in CACHED)
+"""Operations whose rows have a cache."""
 
 CACHES = ("", "bf16", "fp8")
 """Formats of the cache beside those of the weights that are served; empty means the same."""
@@ -75,6 +82,7 @@ def frameworks(chips: tuple[str, ...], turn: int) -> tuple[str, ...]:
     return ("", *FRAMEWORKS) if rules else ("", FRAMEWORKS[turn % len(FRAMEWORKS)])
 
 
+@functools.cache
 def cells(op: str) -> list[Cell]:
     """All cells of an operation."""
     return [
@@ -83,6 +91,28 @@ def cells(op: str) -> list[Cell]:
         for chips in machines()
         for framework in frameworks(chips, turn)
     ]
+
+
+SHARES = 10
+"""Parts of the matrix, one for each day, so that ten days in turn see all of it."""
+
+
+def form(cell: Cell) -> tuple[str, str, str]:
+    """What the compiled function of a cell depends on beside its machine, as far as its words tell."""
+    reads = OPERATIONS[cell.op].reads
+    weights = cell.dtype if "weights" in reads else FORMATS[cell.dtype].matrix
+    cache = (cell.cache or cell.dtype) if "cache" in reads else ""
+    return weights, cache, cell.framework
+
+
+def share(op: str, number: int) -> list[Cell]:
+    """The day's part of an operation's cells: of every tenth form, all."""
+    turn, part = divmod(number, SHARES)
+    every = cells(op)
+    forms = list(dict.fromkeys(map(form, every)))
+    random.Random(turn).shuffle(forms)
+    chosen = set(forms[(part + OPS.index(op)) % SHARES :: SHARES])
+    return [cell for cell in every if form(cell) in chosen]
 
 
 def rows(cell: Cell) -> Iterator[dict[str, str]]:

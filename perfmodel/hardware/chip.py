@@ -1,5 +1,6 @@
 """A chip: cores, peak rates, four memory tiers, links, power, area, price."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
@@ -8,7 +9,7 @@ import equinox as eqx
 from perfmodel.errors import InputError
 from perfmodel.hardware.efficiency import Efficiency
 from perfmodel.hardware.memory import Memory
-from perfmodel.hardware.network import Network
+from perfmodel.hardware.network import TOPOLOGIES, Network
 from perfmodel.label import Label
 from perfmodel.resources import Resources
 from perfmodel.roofline import AbstractMachine
@@ -18,7 +19,8 @@ Execution = Literal["launched", "scheduled", "dataflow"]
 EXECUTIONS = get_args(Execution)
 
 
-def _as_scalars(values: dict[str, Any]) -> dict[str, Scalar]:
+def as_scalars(values: dict[str, Any]) -> dict[str, Scalar]:
+    """A table of numbers as traced numbers of the default precision."""
     return {name: as_scalar(value) for name, value in values.items()}
 
 
@@ -47,7 +49,7 @@ class Chip(AbstractMachine):
 
     cores: Scalar = eqx.field(converter=as_scalar)
     clock: Scalar = eqx.field(converter=as_scalar)
-    matrix: dict[str, Scalar] = eqx.field(converter=_as_scalars)
+    matrix: dict[str, Scalar] = eqx.field(converter=as_scalars)
     vector: Scalar = eqx.field(converter=as_scalar)
     exponential: Scalar = eqx.field(converter=as_scalar)
     private: Memory
@@ -56,7 +58,7 @@ class Chip(AbstractMachine):
     far: Memory
     scale_up: Network
     scale_out: Network
-    matrix_energy: dict[str, Scalar] = eqx.field(converter=_as_scalars)
+    matrix_energy: dict[str, Scalar] = eqx.field(converter=as_scalars)
     vector_energy: Scalar = eqx.field(converter=as_scalar)
     exponential_energy: Scalar = eqx.field(converter=as_scalar)
     idle_power: Scalar = eqx.field(converter=as_scalar)
@@ -126,6 +128,15 @@ def restrict(chip: Chip, dtypes: Iterable[str]) -> Chip:
     matrix = {dtype: chip._of(chip.matrix, dtype) for dtype in wanted}
     energy = {dtype: chip._of(chip.matrix_energy, dtype) for dtype in wanted}
     return eqx.tree_at(lambda c: (c.matrix, c.matrix_energy), chip, (matrix, energy))
+
+
+def without_topology(chip: Chip) -> Chip:
+    """`chip` with networks of one form, so that chips whose links nothing is sent over can be stacked."""
+    plain = [
+        dataclasses.replace(network, topology=TOPOLOGIES[0], reduces=False)
+        for network in (chip.scale_up, chip.scale_out)
+    ]
+    return eqx.tree_at(lambda c: (c.scale_up, c.scale_out), chip, tuple(plain))
 
 
 def region(chip: Chip, share: Scalar) -> Chip:

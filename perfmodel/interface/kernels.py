@@ -13,7 +13,7 @@ import pyarrow as pa
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
-from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.hardware.chip import Chip
 from perfmodel.inference.alike import gather, in_blocks, stack, structure, together_or_alone
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
@@ -28,7 +28,10 @@ from perfmodel.workload.precision import runnable
 
 
 class Site(NamedTuple):
-    """Where the rows of a group run, the factors of their interval, and where their parameters come from."""
+    """Where the rows of a group run, the factors of their interval, and where their parameters come from.
+
+    - `chip`, `plan`: as far as the operation's kernels read them.
+    """
 
     group: Group
     chip: Chip
@@ -148,10 +151,9 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         replay=replay,
     )
     operation, of = OPERATIONS[key.op], origin(stem, file)
-    kinds = operation.rates(plan) | operation.wishes & set(file.matrix)
-    chip = restrict(build(stem, file, plan, calibration), kinds)
+    chip, read = operation.narrowed(build(stem, file, plan, calibration), plan)
     ends = load_interval(of, operation.family, plan, calibration)
-    return Site(group, chip, plan, *ends, basis_of(of, operation.family, calibration))
+    return Site(group, chip, read, *ends, basis_of(of, operation.family, calibration))
 
 
 @eqx.filter_jit

@@ -4,9 +4,13 @@ import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.chip import MATRIX_ROWS, Chip
+from perfmodel.hardware.chip import MATRIX_ROWS, Chip, as_scalars
 from perfmodel.hardware.memory import ABSENT, Memory
 from perfmodel.hardware.network import Network
 from perfmodel.library.efficiency import FITTED, Origin, load_efficiency
@@ -80,32 +84,43 @@ def load_chip(name: str | Path, plan: Plan | None = None, calibration: Path = FI
 
 def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
     """A chip from its file."""
+    known = chip_files().get(stem) is file
+    facts = _known_facts(stem, str(jnp.result_type(float))) if known else _facts(stem, file)
+    fitted = load_efficiency(origin(stem, file), plan, calibration)
+    return Chip(**facts, efficiency=fitted, execution=file.execution, name=stem)
+
+
+@functools.cache
+def _known_facts(stem: str, number: str) -> dict[str, Any]:
+    """The same of a chip of the library, once for all plans, and for each precision of its numbers."""
+    # Within a traced function they would be that function's own, and of no use to the next.
+    with jax.ensure_compile_time_eval():
+        return _facts(stem, chip_files()[stem])
+
+
+def _facts(stem: str, file: ChipFile) -> dict[str, Any]:
+    """What a chip's file says of it, by the field of `Chip`."""
     _check(stem, file)
     node = load_node(file.node)
-    return Chip(
-        cores=si_or(file.cores, "1"),
-        clock=si_or(file.clock, "1/s"),
-        matrix={kind: rate.si("FLOP/s") for kind, rate in file.matrix.items()},
-        vector=si_or(file.vector, "FLOP/s"),
-        exponential=si_or(file.exponential, "exp/s"),
-        private=_tier(file.private),
-        shared=_tier(file.shared),
-        main=_tier(file.main),
-        far=_tier(file.far),
-        scale_up=_network(file.scale_up),
-        scale_out=_network(file.scale_out),
-        matrix_energy={kind: node.matrix_energy[kind].si("J/FLOP") for kind in file.matrix},
-        vector_energy=node.vector_energy.si("J/FLOP"),
-        exponential_energy=node.exponential_energy.si("J/exp"),
-        idle_power=si_or(file.power.idle, "W"),
-        peak_power=si_or(file.power.peak, "W", missing=float("inf")),
-        area=si_or(file.area, "m2"),
-        price=si_or(file.money.price, "USD"),
-        efficiency=load_efficiency(origin(stem, file), plan, calibration),
-        execution=file.execution,
-        name=stem,
-        matrix_rows=si_or(file.matrix_rows, "1", missing=MATRIX_ROWS),
-    )
+    numbers = {
+        "cores": si_or(file.cores, "1"),
+        "clock": si_or(file.clock, "1/s"),
+        "vector": si_or(file.vector, "FLOP/s"),
+        "exponential": si_or(file.exponential, "exp/s"),
+        "vector_energy": node.vector_energy.si("J/FLOP"),
+        "exponential_energy": node.exponential_energy.si("J/exp"),
+        "idle_power": si_or(file.power.idle, "W"),
+        "peak_power": si_or(file.power.peak, "W", missing=float("inf")),
+        "area": si_or(file.area, "m2"),
+        "price": si_or(file.money.price, "USD"),
+    }
+    rates = {kind: rate.si("FLOP/s") for kind, rate in file.matrix.items()}
+    energies = {kind: node.matrix_energy[kind].si("J/FLOP") for kind in file.matrix}
+    tiers = {name: _tier(getattr(file, name)) for name in ("private", "shared", "main", "far")}
+    networks = {name: _network(getattr(file, name)) for name in ("scale_up", "scale_out")}
+    tables = {"matrix": as_scalars(rates), "matrix_energy": as_scalars(energies)}
+    rows = {"matrix_rows": si_or(file.matrix_rows, "1", missing=MATRIX_ROWS)}
+    return as_scalars(numbers) | tables | tiers | networks | rows
 
 
 def origin(stem: str, file: ChipFile) -> Origin:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Execution
@@ -79,10 +81,16 @@ def key(field: dataclasses.Field) -> str:
     return field.name if unit == "1" else f"{field.name}_{unit}"
 
 
+@functools.cache
+def _written(kind: type[eqx.Module]) -> dict[str, tuple[str, float]]:
+    """The parameters of a family by how they are written in a file: field, and unit in SI."""
+    return {key(field): (field.name, _scale(field)) for field in parameters(kind)}
+
+
 def from_file(kind: type[eqx.Module], section: dict[str, Any]) -> dict[str, float]:
     """The parameters that a section gives, in SI."""
-    given = [field for field in parameters(kind) if key(field) in section]
-    return {field.name: section[key(field)] * _scale(field) for field in given}
+    written = _written(kind).items()
+    return {field: section[name] * unit for name, (field, unit) in written if name in section}
 
 
 NOT_FITTED = ("run", "technology")
@@ -438,4 +446,17 @@ def _family(family: str, prior: dict[str, Any], found: list[dict[str, Any]]) -> 
     missing = [f.name for f in parameters(kind) if f.name not in values]
     if missing:
         raise InputError(f"the fitted parameters of {family} lack {', '.join(missing)}.")
-    return kind(**values)
+    return _of_values(kind, tuple(values.items()), str(jnp.result_type(float)))
+
+
+@functools.cache
+def _of_values(kind: type[eqx.Module], values: tuple[tuple[str, float], ...], number: str) -> Any:
+    """A family's parameters, which most plans and many chips share.
+
+    **Arguments:**
+
+    - `number`: of what precision they are, for the same values may be wanted in another.
+    """
+    # Within a traced function they would be that function's own, and of no use to the next.
+    with jax.ensure_compile_time_eval():
+        return kind(**dict(values))

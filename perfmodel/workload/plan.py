@@ -1,10 +1,13 @@
 """How a model is spread over chips, in which formats, by which framework."""
 
+import dataclasses
+from collections.abc import Collection
+
 import equinox as eqx
 
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.framework import Backend, Library
-from perfmodel.workload.precision import Format, look_up
+from perfmodel.workload.precision import FORMATS, Format, look_up
 
 
 class Plan(eqx.Module):
@@ -65,3 +68,24 @@ class Plan(eqx.Module):
     def chips(self) -> Scalar:
         """In all."""
         return self.tensor * self.pipeline * self.data
+
+
+MATRIX = "matrix"
+"""Stands for `weights` where only the kind of matrix unit that multiplies them is read."""
+
+CHOICES = {f.name: f.default for f in dataclasses.fields(Plan) if f.metadata.get("static")}
+"""The fields of a plan that a compiled function depends on, and what they are if not given."""
+
+
+def narrowed(plan: Plan, reads: Collection[str]) -> Plan:
+    """`plan` without the choices that are not read, so that plans which differ in these alone are equal.
+
+    **Arguments:**
+
+    - `reads`: names of fields, or `MATRIX`. Whether tiles are whole numbers is kept in any case.
+    """
+    ignored = {name: default for name, default in CHOICES.items() if name not in reads}
+    if MATRIX in reads:
+        kind = plan.format.matrix
+        ignored["weights"] = next(name for name, one in FORMATS.items() if one.matrix == kind)
+    return dataclasses.replace(plan, **(ignored | {"integer": plan.exact}))

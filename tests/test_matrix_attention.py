@@ -1,0 +1,10 @@
+"""The part of the matrix whose rows have a cache; see `test_matrix.py`."""
+
+from pathlib import Path
+
+from answers import check_share
+from matrix import ATTENDING
+
+
+def test_cells_of_the_day_are_answered_for_attention(tmp_path: Path):
+    check_share(tmp_path, ATTENDING)

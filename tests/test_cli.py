@@ -41,7 +41,7 @@ def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):
 
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
-PREDICTED = ["predicted_us", "low_us", "high_us", "bound", "error"]
+PREDICTED = ["predicted_us", "low_us", "high_us", "bound", "basis", "error"]
 SERVED = {
     "chip": "h100",
     "model": "llama-3.2-1b",
@@ -124,6 +124,7 @@ def test_kernel_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path):
     assert 0 < float(found[0]["low_us"]) < float(found[0]["predicted_us"])
     assert float(found[0]["predicted_us"]) < float(found[0]["high_us"])
     assert found[0]["bound"] in ("compute", "exponential", "sram", "memory", "latency", "network")
+    assert found[0]["basis"] in ("fitted", "sibling", "prior")
     assert found[0]["error"] == ""
 
 
@@ -141,7 +142,7 @@ def test_the_path_of_a_chip_file_serves_as_a_chip(tmp_path: Path):
 
 def test_an_input_column_that_is_also_an_output_is_replaced_in_its_place(tmp_path: Path):
     found, names = predict("kernels", tmp_path, [{"Error": "old", **GEMM, "predicted_us": "1"}])
-    assert names == ["error", *GEMM, "predicted_us", "low_us", "high_us", "bound"]
+    assert names == ["error", *GEMM, "predicted_us", "low_us", "high_us", "bound", "basis"]
     assert found[0]["error"] == "" and float(found[0]["predicted_us"]) != 1
 
 

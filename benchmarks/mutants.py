@@ -18,7 +18,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import Queue
 from typing import Any, NamedTuple
@@ -242,7 +242,8 @@ def tried(mutants: Sequence[Mutant], jobs: int, out: Path, done: dict[str, Any])
             finally:
                 free.put(place)
 
-        for mutant, said in pool.map(one, [m for m in mutants if m.name not in done]):
+        runs = [pool.submit(one, mutant) for mutant in mutants if mutant.name not in done]
+        for mutant, said in (run.result() for run in as_completed(runs)):
             before, after = mutant.lines()
             done[mutant.name] = {"before": before, "after": after, "killed_by": said}
             write_whole(out, json.dumps({"mutants": done}, indent=1).encode())

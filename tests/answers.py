@@ -1,6 +1,5 @@
 """Whether rows of the matrix are answered: by a number, or by one sentence."""
 
-import csv
 import datetime
 import math
 import os
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from command import run
+from command import predict
 from matrix import Cell, rows, share
 
 from perfmodel.breakdown import BOUNDS
@@ -22,15 +21,7 @@ def seed() -> int:
 def answered(folder: Path, chosen: Sequence[Cell]) -> list[dict[str, str]]:
     """The rows of some cells as the command answers them, all of them."""
     asked = [row for cell in chosen for row in rows(cell)]
-    names = list(dict.fromkeys(name for row in asked for name in row))
-    with (folder / "rows.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(asked)
-    status, _, err = run("predict", "kernels", folder / "rows.csv", "--out", folder / "out.csv")
-    assert (status, err) == (0, "")
-    with (folder / "out.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
+    found = predict("kernels", folder, asked)
     assert len(found) == len(asked)
     return found
 

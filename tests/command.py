@@ -1,8 +1,11 @@
 """A command of the program, run within the tests."""
 
 import contextlib
+import csv
 import io
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -28,3 +31,18 @@ def run(*words: object) -> tuple[int, str, str]:
     status = ended.value.code
     assert isinstance(status, int)
     return status, out.getvalue(), err.getvalue()
+
+
+def predict(
+    kind: str, folder: Path, rows: Sequence[Mapping[str, object]], *options: object
+) -> list[dict[str, str]]:
+    """What `perfmodel predict` makes of rows; of those that leave a column out its cell is empty."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with (folder / "in.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    status, _, err = run("predict", kind, folder / "in.csv", "--out", folder / "out.csv", *options)
+    assert (status, err) == (0, "")
+    with (folder / "out.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

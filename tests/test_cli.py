@@ -1,6 +1,5 @@
 """The command line keeps to its contract: columns, names, help, exit statuses."""
 
-import csv
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import COMMAND, run
+from command import COMMAND, predict, run
 
 from perfmodel.errors import InputError
 from perfmodel.inference.rows import read_row
@@ -25,20 +24,6 @@ from perfmodel.library.efficiency import FITTED
 from perfmodel.library.files import stems
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-
-
-def predict(kind: str, folder: Path, rows: list[dict[str, str]], *more: object):
-    """The rows that come out of `perfmodel predict`, and their columns."""
-    with (folder / "in.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    status, _, err = run("predict", kind, folder / "in.csv", "--out", folder / "out.csv", *more)
-    assert (status, err) == (0, "")
-    with (folder / "out.csv").open(newline="") as file:
-        reader = csv.DictReader(file)
-        return list(reader), list(reader.fieldnames or [])
-
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
 PREDICTED = ["predicted_us", "low_us", "high_us", "bound", "basis", "error"]
@@ -118,8 +103,8 @@ def test_help_comes_within_a_second():
 
 def test_kernel_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path):
     row = {"note": "a, b", **GEMM, "memo": 'two\nlines "quoted"', "empty": ""}
-    found, names = predict("kernels", tmp_path, [row])
-    assert names == [*row, *PREDICTED]
+    found = predict("kernels", tmp_path, [row])
+    assert list(found[0]) == [*row, *PREDICTED]
     assert {name: found[0][name] for name in row} == row
     assert 0 < float(found[0]["low_us"]) < float(found[0]["predicted_us"])
     assert float(found[0]["predicted_us"]) < float(found[0]["high_us"])
@@ -134,15 +119,15 @@ def test_the_path_of_a_chip_file_serves_as_a_chip(tmp_path: Path):
     own.write_bytes(stems("chips")["l4"].read_bytes())
     wrong.write_text("name = 3")
     rows = [GEMM | {"chip": str(name)} for name in ("l4", own, wrong, tmp_path / "none.toml")]
-    found, _ = predict("kernels", tmp_path, rows)
+    found = predict("kernels", tmp_path, rows)
     assert found[0]["predicted_us"] == found[1]["predicted_us"] != ""
     assert "wrong.toml" in found[2]["error"] and "none.toml" in found[3]["error"]
     assert run("explain", *(f"{name}={value}" for name, value in rows[1].items()))[0] == 0
 
 
 def test_an_input_column_that_is_also_an_output_is_replaced_in_its_place(tmp_path: Path):
-    found, names = predict("kernels", tmp_path, [{"Error": "old", **GEMM, "predicted_us": "1"}])
-    assert names == ["error", *GEMM, "predicted_us", "low_us", "high_us", "bound", "basis"]
+    found = predict("kernels", tmp_path, [{"Error": "old", **GEMM, "predicted_us": "1"}])
+    assert list(found[0]) == ["error", *GEMM, "predicted_us", "low_us", "high_us", "bound", "basis"]
     assert found[0]["error"] == "" and float(found[0]["predicted_us"]) != 1
 
 
@@ -156,7 +141,7 @@ def test_predicting_a_prediction_changes_nothing(tmp_path: Path):
 def test_a_wrong_kernel_row_keeps_its_place_and_the_others_are_predicted(tmp_path: Path):
     wrong = [{"op": "gem"}, {"m": "x"}, {"chip": "h1000"}, {"dtype": ""}, {"m": "-1"}, {"k": "nan"}]
     rows = [one for fault in wrong for one in (GEMM | fault, GEMM)]
-    found, _ = predict("kernels", tmp_path, rows)
+    found = predict("kernels", tmp_path, rows)
     bad, good = found[::2], found[1::2]
     assert [{name: row[name] for name in GEMM} for row in found] == rows
     assert all(row["error"] and not row["predicted_us"] and not row["bound"] for row in bad)
@@ -187,8 +172,7 @@ def test_a_kernel_is_given_every_rate_that_its_plan_asks_for(tmp_path: Path):
         sparse | {"ctx_len": "4096", "heads": "128"},
         GEMM | {"chip": "l40s", "framework": "trtllm", "dtype": "fp8_block"},
     ]
-    names = dict.fromkeys(name for row in rows for name in row)
-    found, _ = predict("kernels", tmp_path, [{n: row.get(n, "") for n in names} for row in rows])
+    found = predict("kernels", tmp_path, rows)
     assert all(row["error"] == "" and float(row["predicted_us"]) > 0 for row in found)
 
 
@@ -202,7 +186,7 @@ def test_a_kernel_that_cannot_be_priced_costs_no_other_row(
     monkeypatch.setitem(OPERATIONS, "undeclared", own)
     names = ("h100-sxm", "h200-sxm")
     rows = [GEMM | {"op": "undeclared", "chip": name, "flops": "1e9"} for name in names]
-    found, _ = predict("kernels", tmp_path, [*rows, GEMM | {"flops": ""}])
+    found = predict("kernels", tmp_path, [*rows, GEMM | {"flops": ""}])
     assert all(row["predicted_us"] == "" for row in found[:2])
     said = [row["error"].partition(" lists no matrix rate for fp4")[0] for row in found]
     assert said == [*names, ""] and float(found[2]["predicted_us"]) > 0
@@ -218,13 +202,13 @@ def test_a_service_that_cannot_be_priced_costs_no_other_row(
 
     monkeypatch.setattr(serving, "_outcomes", outcomes)
     rows = [SERVED, SERVED | {"isl": "1000"}, SERVED | {"isl": "2000"}]
-    found, _ = predict("serving", tmp_path, rows)
+    found = predict("serving", tmp_path, rows)
     assert [row["tpot_ms"] for row in found] == ["1", "", "1"]
     assert [row["error"] for row in found] == ["", "this cannot be priced.", ""]
 
 
 def test_every_row_wrong_is_no_failure_of_the_run(tmp_path: Path):
-    found, _ = predict("kernels", tmp_path, [GEMM | {"m": "0"}])
+    found = predict("kernels", tmp_path, [GEMM | {"m": "0"}])
     assert found[0]["predicted_us"] == "" and "greater than zero" in found[0]["error"]
 
 
@@ -239,7 +223,7 @@ def test_spellings_of_one_row_have_one_prediction(tmp_path: Path):
             {"m": " 32 "},
         )
     ]
-    found, _ = predict("kernels", tmp_path, rows)
+    found = predict("kernels", tmp_path, rows)
     assert len({row["predicted_us"] for row in found}) == 1
 
 
@@ -261,9 +245,11 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
             {"model": "lama-3.2-1x"},
         )
     ]
-    found, names = predict("serving", tmp_path, rows)
-    assert names == [*rows[0], "pp", "ep", "dp", *OUTPUTS, "error"]
-    assert {"ttft_ms", "ttft_ms_low", "ttft_ms_high", "tpot_ms", "tpot_ms_low", "fits"} <= {*names}
+    found = predict("serving", tmp_path, rows)
+    assert list(found[0]) == [*rows[0], "pp", "ep", "dp", *OUTPUTS, "error"]
+    assert {"ttft_ms", "ttft_ms_low", "ttft_ms_high", "tpot_ms", "tpot_ms_low", "fits"} <= {
+        *found[0]
+    }
     assert all(row["memo"] == "kept" for row in found)
     first, spelled, spread, batch, alone, offline, big = found[:7]
     assert first["error"] == "" and first["fits"] == "true"
@@ -304,7 +290,7 @@ def test_the_best_schedule_serves_no_slower_than_the_fastest_framework(
         for name in FRAMEWORKS
         for isl, users in loads
     ]
-    found, _ = predict("serving", tmp_path, rows)
+    found = predict("serving", tmp_path, rows)
     assert not any(row["error"] for row in found)
     times = np.array([float(row["tpot_ms"]) for row in found]).reshape(len(FRAMEWORKS), -1)
     ratios = times[0] / times[1:].min(axis=0)
@@ -315,7 +301,7 @@ def test_lengths_are_nominal_times_the_ratio(tmp_path: Path):
     """1,000 and 100 tokens at a ratio of 0.5 are 500 and 50."""
     full = SERVED | {"isl": "500", "osl": "50", "length_ratio": ""}
     half = SERVED | {"isl": "1000", "osl": "100", "length_ratio": "0.5"}
-    found, _ = predict("serving", tmp_path, [full, half])
+    found = predict("serving", tmp_path, [full, half])
     assert found[0]["ttft_ms"] == found[1]["ttft_ms"]
     assert found[0]["tpot_ms"] == found[1]["tpot_ms"]
 

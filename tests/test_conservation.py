@@ -1,34 +1,20 @@
 """What must be kept whatever is asked: room, chips, users and their time; as users call it."""
 
-import csv
 import itertools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command import predict, run
 
 from perfmodel.inference.cases import case_of, with_ranks
 from perfmodel.inference.placement import cache_room
 from perfmodel.inference.serving import largest_batch
 from perfmodel.library.efficiency import FITTED
 from perfmodel.units import as_scalar
-from tests.command import run
 
 Cells = dict[str, str]
-
-
-def predicted(folder: Path, rows: list[Cells]) -> list[Cells]:
-    """What `perfmodel predict serving` makes of rows."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with (folder / "in.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    status, _, err = run("predict", "serving", folder / "in.csv", "--out", folder / "out.csv")
-    assert (status, err) == (0, "")
-    with (folder / "out.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class Machine(NamedTuple):
@@ -76,7 +62,7 @@ LONG = {"LPU pipeline": ("1700", "1800", "1900", "6000"), "H100, stages": ("4000
 
 def test_users_beyond_the_room_wait_and_all_others_run(tmp_path: Path):
     rows = [MACHINES[name].cells | {"isl": isl} for name, each in LONG.items() for isl in each]
-    found = predicted(tmp_path, rows)
+    found = predict("serving", tmp_path, rows)
     running = [float(row["running"]) for row in found]
     assert running[:3] == [32, 32, 32] and running[4] == 32
     # 576 chips of 220 MB hold 19 texts of 6,100 tokens or more beside 70 GB; eight H100 hold 7.
@@ -88,7 +74,7 @@ def test_users_beyond_the_room_wait_and_all_others_run(tmp_path: Path):
 
 def test_eight_users_of_576_lpus_are_served_at_once(tmp_path: Path):
     cells = MACHINES["LPU pipeline"].cells | {"pp": "", "isl": "4096", "osl": "256"}
-    alone, eight = predicted(tmp_path, [cells | {"concurrency": n} for n in ("1", "8")])
+    alone, eight = predict("serving", tmp_path, [cells | {"concurrency": n} for n in ("1", "8")])
     assert eight["running"] == "8" and float(eight["tpot_ms"]) < 1.2 * float(alone["tpot_ms"])
 
 
@@ -107,7 +93,7 @@ RANKS = (
 def test_chips_used_are_chips_asked_for_in_every_mode(tmp_path: Path):
     modes = ({}, {"mode": "static_batch"}, {"mode": "single_stream"}, {"mode": "offline"})
     rows = [SMALL | mode | ranks | {"n_chips": "16"} for mode in modes for ranks in RANKS]
-    for row in predicted(tmp_path, rows):
+    for row in predict("serving", tmp_path, rows):
         assert row["n_chips"] == "16" and not row["error"]
         assert float(row["tp"]) * float(row["pp"]) * float(row["dp"]) == 16
 
@@ -125,7 +111,7 @@ POOLS = (
 
 def test_pools_use_the_chips_asked_for_and_keep_the_ranks_given(tmp_path: Path):
     asked = [SMALL | {"mode": "disaggregated", "n_chips": "32"} | given for given in POOLS]
-    for row, given in zip(predicted(tmp_path, asked), asked, strict=True):
+    for row, given in zip(predict("serving", tmp_path, asked), asked, strict=True):
         chips = 0.0
         for pool in ("prefill", "decode"):
             own = {rank: float(row[f"{pool}_{rank}"]) for rank in ("workers", "tp", "pp", "dp")}
@@ -137,12 +123,14 @@ def test_pools_use_the_chips_asked_for_and_keep_the_ranks_given(tmp_path: Path):
 
 def test_pools_are_balanced_so_that_more_chips_answer_more(tmp_path: Path):
     load = SMALL | {"mode": "disaggregated", "isl": "8000", "concurrency": "256"}
-    found = predicted(tmp_path, [load | {"n_chips": n} for n in ("2", "4", "8", "16")])
+    found = predict("serving", tmp_path, [load | {"n_chips": n} for n in ("2", "4", "8", "16")])
     rates = [float(row["total_tokens_per_s"]) for row in found]
     assert np.all(np.diff(rates) > 0)
     forced = [load | {"n_chips": "16", "prefill_workers": n} for n in ("1", "4", "12")]
     best = 1.0001 * rates[-1]
-    assert all(float(row["total_tokens_per_s"]) <= best for row in predicted(tmp_path, forced))
+    assert all(
+        float(row["total_tokens_per_s"]) <= best for row in predict("serving", tmp_path, forced)
+    )
 
 
 HALVES = ({}, {"tp": "4"}, {"ffn_tp": "4"}, {"n_chips": "12", "ffn_tp": "8"}, {"n_chips": "7"})
@@ -150,7 +138,7 @@ HALVES = ({}, {"tp": "4"}, {"ffn_tp": "4"}, {"n_chips": "12", "ffn_tp": "8"}, {"
 
 def test_attention_and_feed_forward_use_the_chips_asked_for(tmp_path: Path):
     asked = [SMALL | {"ffn_chip": "h100-sxm", "n_chips": "16"} | given for given in HALVES]
-    for row, given in zip(predicted(tmp_path, asked), asked, strict=True):
+    for row, given in zip(predict("serving", tmp_path, asked), asked, strict=True):
         halves = [
             [float(row[f"{half}{rank}"]) for rank in ("tp", "pp", "dp")] for half in ("", "ffn_")
         ]
@@ -172,7 +160,7 @@ IMPOSSIBLE = (
 
 
 def test_chips_that_cannot_all_be_used_are_refused(tmp_path: Path):
-    found = predicted(tmp_path, [SMALL | change for change, _ in IMPOSSIBLE])
+    found = predict("serving", tmp_path, [SMALL | change for change, _ in IMPOSSIBLE])
     for row, (_, said) in zip(found, IMPOSSIBLE, strict=True):
         assert said in row["error"] and not row["tpot_ms"]
 
@@ -185,7 +173,7 @@ def test_users_that_wait_are_in_the_time_to_first_token_in_every_mode(tmp_path: 
     modes = ({}, {"framework": "vllm"}, {"mode": "offline"}, {"mode": "disaggregated"})
     modes += ({"ffn_chip": "h100-sxm"}, {"mode": "static_batch"})
     rows = [SMALL | CROWD | mode for mode in modes]
-    for row in predicted(tmp_path, rows):
+    for row in predict("serving", tmp_path, rows):
         assert row["fits"] == "true" and not row["error"]
         ttft, tpot = (float(row[f"{name}_ms"]) / 1e3 for name in ("ttft", "tpot"))
         answers = float(row["output_tokens_per_s_per_chip"]) * float(row["n_chips"]) / 200
@@ -199,8 +187,8 @@ def test_users_that_wait_are_in_the_time_to_first_token_in_every_mode(tmp_path: 
 
 def test_only_weights_and_one_sequence_must_fit(tmp_path: Path):
     full = {"chip": "h100-sxm", "n_chips": "1", "concurrency": "64", "osl": "100", "isl": "1000"}
-    small, large = predicted(
-        tmp_path, [full | {"model": name} for name in ("llama-3.1-8b", "llama-3.1-70b")]
+    small, large = predict(
+        "serving", tmp_path, [full | {"model": name} for name in ("llama-3.1-8b", "llama-3.1-70b")]
     )
     assert small["fits"] == "true" and not small["error"]
     assert large["fits"] == "false" and "weights and one sequence are" in large["error"]
@@ -213,7 +201,7 @@ def test_a_rack_serves_as_many_tokens_a_chip_offline_as_a_node(tmp_path: Path):
     """MLPerf has DeepSeek-R1 on 8 and on 72 GB300 within a few per cent of each other."""
     cells = {"model": "deepseek-r1", "chip": "gb300", "precision": "nvfp4", "mode": "offline"}
     cells |= {"isl": "800", "osl": "3880", "concurrency": ""}
-    node, rack = predicted(tmp_path, [cells | {"n_chips": n} for n in ("8", "72")])
+    node, rack = predict("serving", tmp_path, [cells | {"n_chips": n} for n in ("8", "72")])
     each = [float(row["output_tokens_per_s_per_chip"]) for row in (node, rack)]
     assert each[1] == pytest.approx(each[0], rel=0.1)
     # More sequences on 72 chips than on 8, as there is more room.
@@ -226,7 +214,7 @@ def test_users_running_fall_by_one_at_a_time_as_called(name: str, tmp_path: Path
     machine = MACHINES[name]
     lengths = np.geomspace(3000, 120_000, 60).round()
     rows = [machine.cells | {"isl": f"{isl:.0f}", "concurrency": "64"} for isl in lengths]
-    found = predicted(tmp_path, rows)
+    found = predict("serving", tmp_path, rows)
     running = [float(row["running"] or 0) for row in found]
     # A text grows by 6.5 % from one row to the next, and sequences fall by no more, or by one each rank.
     ranks = float(machine.cells.get("dp", "1"))

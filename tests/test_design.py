@@ -140,7 +140,7 @@ def test_a_chip_at_the_edges_has_finite_slopes(edge: str):
     found, slopes = jax.jit(lambda v: (of_a_chip(v), jax.jacrev(of_a_chip)(v)))(values)
     assert np.isfinite(found).all()
     assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes)), slopes
-    # More memory, or more SRAM, takes more of a die and of a purse, from nothing on.
+    # More memory, or more SRAM, takes more of a die and more USD, from nothing on.
     assert float(slopes["stacks"][0]) > 0 and float(slopes["stacks"][1]) > 0
     assert float(slopes["sram_mb"][0]) > 0 and float(slopes["sram_mb"][1]) > 0
     if edge == "at the reticle":

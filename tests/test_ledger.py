@@ -1,12 +1,11 @@
 """What a token costs and draws: USD of a token and of an hour agree, and each says what it is of."""
 
-import csv
 import json
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from command import run
+from command import predict, run
 
 from perfmodel.calibration.owners import BUSY, owner_scores
 from perfmodel.design.shelf import _made
@@ -75,14 +74,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     own.write_text("\n".join(lines), encoding="utf-8")
     asked = {name: ASKED | change for name, (change, _) in CASES.items()}
     asked["own chip"] = ASKED | {"chip": str(own)}
-    with (folder / "rows.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, sorted({name for row in asked.values() for name in row}))
-        table.writeheader()
-        table.writerows(asked.values())
-    status, _, err = run("predict", "serving", folder / "rows.csv", "--out", folder / "out.csv")
-    assert (status, err) == (0, "")
-    with (folder / "out.csv").open(newline="") as file:
-        return dict(zip(asked, csv.DictReader(file), strict=True))
+    return dict(zip(asked, predict("serving", folder, list(asked.values())), strict=True))
 
 
 def _number(row: dict[str, str], name: str) -> float:
@@ -146,10 +138,10 @@ def test_a_price_without_an_idle_power_gives_the_rental_or_nothing(tmp_path: Pat
 def test_every_chip_says_what_its_usd_are_of(stem: str):
     cost, money = chip_cost(stem), chip_files()[stem].money
     assert cost.basis in COST_BASES
-    assert (cost.hold > 0) == (cost.basis != "unknown")
+    assert (cost.usd_per_s > 0) == (cost.basis != "unknown")
     assert (cost.electricity > 0) == (cost.basis == "marginal")
     if cost.basis == "rental":
-        assert cost.hold == si_or(money.rental, "USD/s")
+        assert cost.usd_per_s == si_or(money.rental, "USD/s")
     assert cost.basis != "unknown" or money.rental is None
 
 

@@ -3,12 +3,11 @@
 Weights, cache and FLOPs are counted here from the sizes in a model's configuration, not by the program.
 """
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from command import run
+from command import predict
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
@@ -212,17 +211,6 @@ KERNELS: dict[str, tuple[dict[str, float], float, float]] = {
 """For each operation its sizes, and the bytes and FLOPs in bf16 that it cannot do without."""
 
 
-def predicted(folder: Path, rows: list[dict], *more: str) -> list[dict[str, str]]:
-    """What `perfmodel predict kernels` says of rows."""
-    with (folder / "in.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    assert run("predict", "kernels", folder / "in.csv", "--out", folder / "out.csv", *more)[0] == 0
-    with (folder / "out.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def slow_enough(row: dict[str, str]) -> bool:
     """Whether a row takes as long as its bytes and its FLOPs need at the peaks of its chip."""
     chip, (_, size, flops) = load_chip(row["chip"]), KERNELS[row["op"]]
@@ -239,7 +227,7 @@ def test_no_kernel_in_service_beats_its_chip(framework: str, tmp_path: Path):
         for chip in CHIPS
         if "bf16" in chip_files()[chip].matrix
     ]
-    found = predicted(tmp_path, rows, "--cold")
+    found = predict("kernels", tmp_path, rows, "--cold")
     assert [row["error"] for row in found if row["error"]] == []
     assert [(row["chip"], row["op"]) for row in found if not slow_enough(row)] == []
 
@@ -247,7 +235,9 @@ def test_no_kernel_in_service_beats_its_chip(framework: str, tmp_path: Path):
 def test_a_benchmark_on_a_scratchpad_reads_its_operands_from_main_memory_each_time(tmp_path: Path):
     """33.6 MB of weights fit the 128 MiB of VMEM, but every call of a kernel fills it anew."""
     row = {"op": "gemm", "dtype": "bf16"} | KERNELS["gemm"][0]
-    found = predicted(tmp_path, [row | {"chip": chip} for chip in ("tpu-v5e", "trainium2")])
+    found = predict(
+        "kernels", tmp_path, [row | {"chip": chip} for chip in ("tpu-v5e", "trainium2")]
+    )
     assert all(map(slow_enough, found))
 
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from command import run
 
 from perfmodel.errors import InputError
 from perfmodel.interface.plots.studies import draw
@@ -14,7 +15,6 @@ from perfmodel.library.market import Spread, hour, market
 from perfmodel.studies.answer import Answer, Axis, Figure, Study, Table, show
 from perfmodel.studies.contents import find, names, studies
 from perfmodel.studies.draws import Draws, middle, within
-from tests.command import run
 
 QUICK = ("capacity", "wafer-yield", "crossover")
 """Studies that compile nothing."""

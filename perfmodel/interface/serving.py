@@ -212,7 +212,7 @@ def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
     )
     cells = _cells(lead, way.chips, served, rate, dollars, cost_basis(stems))
     if cells.get("fits") == "false":
-        cells |= unfit(short_of(lead.setting, way.chips, float(served.slack)))
+        cells |= no_numbers("false", short_of(lead.setting, way.chips, float(served.slack)))
     for name, split, workers in zip(pair.names, *way, strict=True):
         cells |= {f"{name}{rank}": float(value) for rank, value in split._asdict().items()}
         cells |= {f"{name}workers": workers} if pair.link is None else {}
@@ -283,18 +283,16 @@ def _outcome(case: Case, split: Split, served: Service) -> dict[str, Value]:
     cells = _cells(case, chips, served, rate, dollars, basis)
     cells |= _at_wall(case, chips, served, rate)
     if cells.get("fits") == "false":
-        cells |= unfit(short_of(given, chips, float(served.slack)))
+        cells |= no_numbers("false", short_of(given, chips, float(served.slack)))
     elif case.row.arrives and case.row.requests_per_s >= served.most_rate:
-        cells |= dict.fromkeys(OUTPUTS, "") | {
-            "fits": "true",
-            "error": crowded(case, case.row.requests_per_s, chips, float(served.most_rate)),
-        }
+        said = crowded(case, case.row.requests_per_s, chips, float(served.most_rate))
+        cells |= no_numbers("true", said)
     return cells | {rank: float(value) for rank, value in split._asdict().items()}
 
 
-def unfit(error: str) -> dict[str, Value]:
-    """The values of a row that does not fit: no numbers."""
-    return {**dict.fromkeys(OUTPUTS, ""), "fits": "false", "error": error}
+def no_numbers(fits: str, error: str) -> dict[str, Value]:
+    """The values of a row that is not served, and why."""
+    return {**dict.fromkeys(OUTPUTS, ""), "fits": fits, "error": error}
 
 
 def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str, Value]:
@@ -318,14 +316,13 @@ def crowded(case: Case, rate: float, chips: float, most: float) -> str:
 def _cells(
     case: Case, chips: float, served: Service, rate: float, dollars: float, basis: str
 ) -> dict[str, Value]:
-    """What a service on `chips` is for a user, a chip and a purse, at `rate` output tokens a second."""
+    """What a service on `chips` gives, at `rate` output tokens a second and `dollars` for each."""
     bound = int(np.argmax(served.seconds))
     if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
     numbers = figures(case.row, case.setting.intervals, chips, served, rate, dollars)
-    fits = "true" if served.slack >= 0 else "false"
-    words = {"fits": fits, "bound": BOUNDS[bound], "cost_basis": basis, "error": ""}
-    words["basis"] = case.setting.intervals.basis
+    words = {"fits": "true" if served.slack >= 0 else "false", "bound": BOUNDS[bound]}
+    words |= {"basis": case.setting.intervals.basis, "cost_basis": basis, "error": ""}
     return {name: float(value) for name, value in numbers.items()} | words
 
 

@@ -85,18 +85,18 @@ COST_BASES: dict[Basis, str] = {
 class ChipCost(NamedTuple):
     """What one chip costs while it runs.
 
-    - `hold`: to have it, in USD/s; `nan` where it is not known.
-    - `electricity`: of a joule that the chip draws, in USD; zero where `hold` pays for it.
+    - `usd_per_s`: to have it; `nan` where it is not known.
+    - `electricity`: of a joule that the chip draws, in USD; zero where `usd_per_s` pays for it.
     - `basis`: what the USD are of.
     """
 
-    hold: float
+    usd_per_s: float
     electricity: float
     basis: Basis
 
     def dollars(self, chips: Any, seconds: Any, joules: Any) -> Any:
         """USD of `chips` for `seconds`, in which they draw `joules` together."""
-        paid = self.hold * chips * seconds
+        paid = self.usd_per_s * chips * seconds
         return paid + self.electricity * joules if self.electricity else paid
 
 

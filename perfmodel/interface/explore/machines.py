@@ -188,7 +188,7 @@ def _point(one: Machine, case: Case, split: Split, served: Service, i: int, pric
     users, joules = float(served.users[i]), float(np.sum(served.joules[i]))
     rate = users * case.row.osl / total
     cost = chip_cost(one.chip)
-    held, chips = cost._replace(hold=cost.hold * price), split.tp * split.pp * split.dp
+    held, chips = cost._replace(usd_per_s=cost.usd_per_s * price), split.tp * split.pp * split.dp
     dollars = float(1e6 * held.dollars(chips, 1 / rate, joules))
     hour = 3600 * dollars * 1e-6 * rate / chips
     short = max(-float(served.slack[i]), 0.0)

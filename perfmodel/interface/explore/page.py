@@ -262,7 +262,7 @@ def _side_by_side(charts: list[Any]) -> None:
 
 
 def _numbers(view: View) -> dict[str, str]:
-    """A row of the table: what a machine is for a user, a purse and a meter."""
+    """A row of the table: what a machine gives a user, costs and draws."""
     here, name = view.here, f"{view.name}, {view.precision}"
     if here.short:
         short = f"does not fit: {here.short / 1e9:,.3g} GB short on each chip"

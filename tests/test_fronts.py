@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design import crossing, doubt, families, front, nearby, shelf, sold, worth
+from perfmodel.design import crossing, doubled, doubt, families, front, nearby, shelf, sold, worth
 from perfmodel.design.crossing import Axis
 from perfmodel.design.facts import within
 from perfmodel.design.front import Point
@@ -69,6 +69,56 @@ def test_lanes_that_begin_anew_replace_the_others_row_by_row():
     both: Any = (old, jnp.array([1.0, 1.0]))
     found: Any = front._where(np.array([True, False]), (new, jnp.array([2.0, 2.0])), both)  # pyright: ignore[reportArgumentType]
     assert found[0].tolist() == [[2.0] * 3, [1.0] * 3] and found[1].tolist() == [2.0, 1.0]
+
+
+def test_a_front_is_traced_once_to_its_end_and_once_within(monkeypatch: pytest.MonkeyPatch):
+    spans: list[np.ndarray] = []
+
+    def reached(problem: Any, base: Found, rows: list[int], shifts: np.ndarray) -> Any:
+        spans.append(shifts)
+        return Reached(np.where(np.arange(5) < 3, -1.0, np.inf))
+
+    monkeypatch.setattr(front, "_descended", reached)
+    monkeypatch.setattr(front, "_points", lambda *given: given)
+    problem: Any = None
+    front._traced(problem, design([0.5]), "ttft_ms", [0], 5)
+    first, second = spans
+    assert first == pytest.approx(np.linspace(0, np.log(100), 5))
+    assert second == pytest.approx(np.linspace(0, first[2], 5))  # to the last target reached
+
+
+class Reached:
+    """What is left of lanes that descended: the value of each."""
+
+    def __init__(self, lowest: np.ndarray) -> None:
+        self.lowest = lowest
+
+
+def test_where_a_fact_doubles_each_family_begins_with_its_best_design(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked: list[np.ndarray] = []
+
+    def priced(land: Any, unit: np.ndarray, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(choice)
+        return np.arange(len(unit), dtype=float), np.ones((len(unit), 1))
+
+    monkeypatch.setattr(doubled, "evaluate", priced)
+    known = [
+        families.Family("n5", name, [design([0.5], -2.0, i), design([0.5], -1.0, 9)], np.zeros(1))
+        for i, name in enumerate(("hbm3e", "none"))
+    ]
+    space: Any = Unit()
+    land: Any = None
+    starts = doubled._starts(land, space, known, [np.array([[0.2]]), np.array([[0.8]])])
+    assert asked[0].tolist() == [[0, 0], [0, 1]]
+    assert {i: start.choice.tolist() for i, start in starts.items()} == {0: [0, 0], 1: [0, 1]}
+
+
+class Unit:
+    """A space whose coordinates are its variables."""
+
+    low, high = np.zeros(1), np.ones(1)
 
 
 def design(unit: list[float], value: float = -1.0, choice: int = 0) -> Found:

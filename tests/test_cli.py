@@ -393,6 +393,12 @@ def test_a_plan_that_cannot_be_is_refused(given: dict, said: str):
         spread(**given)
 
 
+@pytest.mark.parametrize("name", ["speculative_tokens", "acceptance", "prefix_tokens", "isl"])
+def test_no_number_of_a_row_is_below_zero(name: str):
+    with pytest.raises(InputError, match=f"{name} is '-0.5'; allowed are numbers"):
+        read_row({"isl": "100", "osl": "1", "concurrency": "1"} | {name: "-0.5"})
+
+
 def test_more_expert_ranks_than_experts_are_refused():
     row = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
     with pytest.raises(InputError, match="not be more than the 8 experts"):

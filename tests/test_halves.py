@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from perfmodel.inference.halves import Turns, _together, crossings, halves_of
+from perfmodel.inference.pairs import halves_of_row, serve_pairs
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.efficiency import FITTED
 from perfmodel.library.model import load_model
@@ -56,6 +57,14 @@ def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
     assert fast["n_chips"] == "16" and fast["ffn_tp"] == "8" and fast["error"] == ""
     # 32 layers, there and back: 64 messages of 100 us at least.
     assert float(slow["tpot_ms"]) > 6.4
+
+
+def test_both_halves_are_served_in_every_way_with_the_ranks_of_their_own():
+    pair = halves_of_row(0, CELLS | {"tp": "2", "ffn_tp": ""}, FITTED)
+    rows, served = serve_pairs([pair])
+    assert [way for _, way in rows] == pair.ways and len(served.tpot) == len(pair.ways) > 1
+    assert all(way.chips == 16 for way in pair.ways)
+    assert len({*map(float, served.tpot)}) == len(pair.ways)
 
 
 @pytest.mark.slow

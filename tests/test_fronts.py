@@ -1,12 +1,24 @@
 """Fronts, families, maps, doubts and prices of limits: each step by hand."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design import crossing, doubled, doubt, families, front, nearby, shelf, sold, worth
+from perfmodel.design import (
+    answer,
+    crossing,
+    doubled,
+    doubt,
+    families,
+    front,
+    nearby,
+    shelf,
+    sold,
+    worth,
+)
 from perfmodel.design.crossing import Axis
 from perfmodel.design.facts import within
 from perfmodel.design.front import Point
@@ -300,6 +312,13 @@ def test_a_number_of_things_has_two_neighbours_and_no_price_that_they_do_not_con
     assert row == ("stacks", "6", "0.25 % worse", "3 % better (outside the bounds)", "900")
     (row,) = search_tables.numbers(told(gain_of_one_fewer=None))[1]
     assert row[2] == "breaks a limit"
+
+
+def test_a_neighbour_gains_what_its_objective_is_better():
+    found: Any = SimpleNamespace(best=design([0.5], -1.0))
+    assert answer._gain(found, design([0.4], -1.1)) == pytest.approx(np.expm1(0.1))
+    assert answer._gain(found, design([0.6], -0.9)) == pytest.approx(np.expm1(-0.1))
+    assert answer._gain(found, None) is None
 
 
 def test_a_sold_chip_that_is_better_is_told_first():

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import qmc
 
-from perfmodel.design.descent import TOLERANCE
 from perfmodel.design.problem import Problem
-from perfmodel.design.starts import BATCH, evaluate, merit, nearest_whole
+from perfmodel.design.sqp import TOLERANCE
+from perfmodel.design.starting_points import BATCH, evaluate, merit, nearest_whole
 
 SMALL = 16
 """Points evaluated together where a rival asks for no more: a second size, so that it does not wait."""

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.pace import Pace, pace
 from benchmarks.problems import PROBLEMS
 from perfmodel.compiling import keep_memory
-from perfmodel.design.landscape import looks
-from perfmodel.design.pose import pose
+from perfmodel.design.abstract_problem import looks
+from perfmodel.design.resolve import pose
 from perfmodel.interface.grid import read_grid
 from perfmodel.interface.points import Pricer
 from perfmodel.interface.sweep import PART

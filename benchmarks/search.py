@@ -20,15 +20,14 @@ import numpy as np
 from benchmarks.contest_table import lines, scored
 from benchmarks.problems import PROBLEMS, QUICK
 from benchmarks.rivals import RIVALS, SMALL, Bounds, Game, Rival, Spent, Stopwatch, installed, play
-from perfmodel.design.landscape import looks
-from perfmodel.design.phases import advance, finished
-from perfmodel.design.pose import pose
+from perfmodel.design.abstract_problem import looks
+from perfmodel.design.multistart import advance, finished, first_state
 from perfmodel.design.problem import Problem
-from perfmodel.design.space import read_space
-from perfmodel.design.starts import BATCH, evaluate
+from perfmodel.design.resolve import pose
+from perfmodel.design.starting_points import BATCH, evaluate
 from perfmodel.design.state import whole_designs
 from perfmodel.design.study import OptimiserTable
-from perfmodel.design.waves import first_state
+from perfmodel.design.variables import read_space
 from perfmodel.files import write_whole
 from perfmodel.units import as_scalar, as_values
 

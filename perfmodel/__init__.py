@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfmodel.breakdown import Breakdown as Breakdown
-    from perfmodel.design.knobs import turn as turn
+    from perfmodel.design.variables import turn as turn
     from perfmodel.errors import InputError as InputError
     from perfmodel.hardware.chip import Chip as Chip
     from perfmodel.inference.serving import Service as Service
@@ -65,7 +65,7 @@ _PLACES = {
     "price": "roofline",
     "serve": "inference.serving",
     "traced": "workload.transformer",
-    "turn": "design.knobs",
+    "turn": "design.variables",
 }
 
 __all__ = list(_PLACES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -13,7 +13,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 with install_import_hook("perfmodel", "beartype.beartype"):
     import perfmodel.breakdown
     import perfmodel.calibration.calibrate
-    import perfmodel.design.search
+    import perfmodel.design.multistart
     import perfmodel.inference.serving
     import perfmodel.library.model  # noqa: F401
 

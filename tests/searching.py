@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.landscape import AbstractLandscape, Choice
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice
 from perfmodel.design.study import OptimiserTable
 from perfmodel.units import Scalar, Values, as_values
 
@@ -48,10 +48,9 @@ def options(lanes: int) -> OptimiserTable:
 
 def main() -> None:
     """Search, from the checkpoint if there is one, and print what was found."""
-    from perfmodel.design.checkpoint import load_state, save_state
-    from perfmodel.design.presets import presets
-    from perfmodel.design.search import search
-    from perfmodel.design.state import State
+    from perfmodel.design.multistart import search
+    from perfmodel.design.resolve import presets
+    from perfmodel.design.state import State, load_state, save_state
     from perfmodel.design.study import read_study
 
     study = read_study(next(iter(presets().values())))

@@ -12,11 +12,11 @@ import pytest
 from perfmodel.design import problem as problems
 from perfmodel.design import system
 from perfmodel.design.chip import Made, Stuff, build, cores, design, parts
-from perfmodel.design.knobs import KNOBS, turn, turn_file
-from perfmodel.design.pose import pose
 from perfmodel.design.problem import Problem
+from perfmodel.design.resolve import pose
 from perfmodel.design.study import Study
 from perfmodel.design.system import Load, Part, Served, slower
+from perfmodel.design.variables import KNOBS, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants

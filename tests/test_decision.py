@@ -9,22 +9,21 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from perfmodel.design.answer import Answer, answer, objective, vector
-from perfmodel.design.crossing import ALONE, MOST, _won
-from perfmodel.design.decision import weighed
-from perfmodel.design.doubled import doubled
-from perfmodel.design.doubt import doubts, draws
+from perfmodel.design.analysis import weighed
+from perfmodel.design.existing_chips import shelves, size_of
 from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
-from perfmodel.design.families import Family, _best_way, families, shares, under
-from perfmodel.design.nearby import settled
-from perfmodel.design.pose import pose
+from perfmodel.design.multistart import search
 from perfmodel.design.problem import Problem, larger
-from perfmodel.design.search import search
-from perfmodel.design.shelf import shelves, size_of, ways
-from perfmodel.design.space import RANKS, read_space
+from perfmodel.design.reoptimise import doubled, settled
+from perfmodel.design.report import Answer, answer, objective, vector
+from perfmodel.design.resolve import pose
+from perfmodel.design.sensitivity import worth
+from perfmodel.design.starting_points import ways
 from perfmodel.design.state import BETTER
 from perfmodel.design.study import LARGER, SMALLER, Study, read_study
-from perfmodel.design.worth import worth
+from perfmodel.design.uncertainty import Family, _best_way, doubts, draws, families, shares, under
+from perfmodel.design.variables import RANKS, read_space
+from perfmodel.design.winner_map import ALONE, MOST, _won
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.interface import search_tables

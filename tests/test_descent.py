@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from perfmodel.design.descent import TOLERANCE, begin
-from perfmodel.design.landscape import AbstractLandscape, Choice
-from perfmodel.design.neighbours import neighbour, other_choice
-from perfmodel.design.quadratic import SOFTNESS, Program, solve
-from perfmodel.design.search import Result, search
-from perfmodel.design.starts import at, combinations, nearest_whole, sampled
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice
+from perfmodel.design.integers import neighbour, other_choice
+from perfmodel.design.multistart import Result, search
+from perfmodel.design.qp import SOFTNESS, Program, solve
+from perfmodel.design.sensitivity import worth
+from perfmodel.design.sqp import TOLERANCE, begin
+from perfmodel.design.starting_points import at, combinations, nearest_whole, sampled
 from perfmodel.design.study import OptimiserTable
-from perfmodel.design.worth import worth
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 OPTIONS = OptimiserTable(starts=8, steps=40)

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from perfmodel.design.chip import Stuff, build, design
-from perfmodel.design.pose import pose
-from perfmodel.design.presets import find_study, presets, question
 from perfmodel.design.problem import Problem
-from perfmodel.design.space import read_space, start_vector
+from perfmodel.design.resolve import find_study, pose, presets, question
 from perfmodel.design.study import Study, read_study
+from perfmodel.design.variables import read_space, start_vector
 from perfmodel.errors import InputError
 from perfmodel.interface.search import run_search
 from perfmodel.library.chip import load_chip

@@ -15,7 +15,7 @@ from command import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfmodel.design.knobs import KNOBS, turn, turn_file
+from perfmodel.design.variables import KNOBS, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.interface.explore import export, page_path, pictures
 from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.explorer import BROWSER, free_port, served
-from perfmodel.design.knobs import KNOBS
+from perfmodel.design.variables import KNOBS
 
 SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory", "Overview")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from perfmodel.design.pose import pose
+from perfmodel.design.resolve import pose
 from perfmodel.design.study import read_study
-from perfmodel.interface.explore import hunt, page_path
-from perfmodel.interface.explore.hunt import GOALS, Hunt, limits_of, study_text
+from perfmodel.interface.explore import page_path, search_job
 from perfmodel.interface.explore.scenario import Machine, Scenario, to_query
+from perfmodel.interface.explore.search_job import GOALS, Hunt, limits_of, study_text
 
 SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
 
@@ -57,7 +57,7 @@ def test_a_study_that_cannot_be_searched_is_one_sentence():
 def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The page with a small machine, whose searches are short."""
     testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra app")
-    monkeypatch.setattr(hunt, "STARTS", 2)
+    monkeypatch.setattr(search_job, "STARTS", 2)
     found = testing.AppTest.from_file(str(page_path()), default_timeout=300)
     for name, values in to_query(SMALL).items():
         found.query_params[name] = values

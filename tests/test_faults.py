@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design.search import best_first
+from perfmodel.design.multistart import best_first
 from perfmodel.errors import InputError
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.step import decode_step

@@ -8,26 +8,24 @@ import numpy as np
 import pytest
 
 from perfmodel.design import (
-    answer,
-    crossing,
-    doubled,
-    doubt,
-    families,
-    front,
-    nearby,
-    shelf,
-    sold,
-    worth,
+    existing_chips,
+    pareto,
+    reoptimise,
+    report,
+    sensitivity,
+    starting_points,
+    uncertainty,
+    winner_map,
 )
-from perfmodel.design.crossing import Axis
+from perfmodel.design.abstract_problem import Look
+from perfmodel.design.existing_chips import Rival
 from perfmodel.design.facts import within
-from perfmodel.design.front import Point
-from perfmodel.design.landscape import Look
-from perfmodel.design.nearby import Nearby
-from perfmodel.design.search import Found, Result
-from perfmodel.design.shelf import Rival
-from perfmodel.design.space import read_space, shown, start_vector
+from perfmodel.design.multistart import Found, Result
+from perfmodel.design.pareto import Point
+from perfmodel.design.reoptimise import Nearby
 from perfmodel.design.study import Study
+from perfmodel.design.variables import read_space, shown, start_vector
+from perfmodel.design.winner_map import Axis
 from perfmodel.interface import search_tables
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.units import as_values
@@ -44,42 +42,42 @@ def pairs(points: list[Point]) -> list[tuple[float, float]]:
 def test_a_front_has_the_points_that_no_other_beats_in_both():
     # Larger figures are harder; value is minus the objective.
     some = [point(1, -3), point(2, -2), point(3, -2.5), point(4, -1), point(4, -0.5)]
-    assert pairs(front._best(some, larger=True)) == [(1, -3), (3, -2.5), (4, -1)]
-    assert pairs(front._best(some, larger=False)) == [(1, -3)]
+    assert pairs(pareto._best(some, larger=True)) == [(1, -3), (3, -2.5), (4, -1)]
+    assert pairs(pareto._best(some, larger=False)) == [(1, -3)]
     same = [point(2, -1.0), point(1, -1.0 - 0.5e-6)]
-    assert len(front._best(same, larger=True)) == 1
+    assert len(pareto._best(same, larger=True)) == 1
 
 
 def test_a_front_is_thinned_evenly_with_both_ends():
     some = [point(i, -i) for i in range(11)]
-    assert [p.figure for p in front._thinned(some, 3)] == [0, 5, 10]
-    assert len(front._thinned(some, 11)) == 11
+    assert [p.figure for p in pareto._thinned(some, 3)] == [0, 5, 10]
+    assert len(pareto._thinned(some, 11)) == 11
 
 
 def test_of_two_memories_each_has_its_front_and_what_the_other_beats_is_told():
-    found = front._merged([point(1, -3), point(2, -2), point(1.5, -1, choice=1)], True, 16)
+    found = pareto._merged([point(1, -3), point(2, -2), point(1.5, -1, choice=1)], True, 16)
     assert [(p.figure, p.beaten) for p in found] == [(1, False), (2, False), (1.5, True)]
 
 
 def test_searches_begin_again_two_thirds_and_five_sixths_of_the_way():
     found = [point(10, -5), point(70, -1), point(40, -2)]
-    assert front._hard(found, larger=True) == pytest.approx([50, 60])
-    assert front._hard([point(10, -5), point(4, -1)], larger=False) == pytest.approx([6, 5])
-    assert front._hard([], larger=True) == []
+    assert pareto._hard(found, larger=True) == pytest.approx([50, 60])
+    assert pareto._hard([point(10, -5), point(4, -1)], larger=False) == pytest.approx([6, 5])
+    assert pareto._hard([], larger=True) == []
 
 
 def test_a_target_takes_the_best_design_of_a_stricter_one_or_the_last_reached():
     best = np.array([[0.1], [0.2], [0.3], [0.4]])
     lowest = np.array([-1.0, -3.0, -2.0, np.inf])
-    assert front._exchanged(best, lowest)[:, 0].tolist() == [0.2, 0.2, 0.3, 0.3]
+    assert pareto._exchanged(best, lowest)[:, 0].tolist() == [0.2, 0.2, 0.3, 0.3]
     none = np.full(4, np.inf)
-    assert front._exchanged(best, none).tolist() == best.tolist()
+    assert pareto._exchanged(best, none).tolist() == best.tolist()
 
 
 def test_lanes_that_begin_anew_replace_the_others_row_by_row():
     old, new = (jnp.full((2, 3), n) for n in (1.0, 2.0))
     both: Any = (old, jnp.array([1.0, 1.0]))
-    found: Any = front._where(np.array([True, False]), (new, jnp.array([2.0, 2.0])), both)  # pyright: ignore[reportArgumentType]
+    found: Any = pareto._where(np.array([True, False]), (new, jnp.array([2.0, 2.0])), both)  # pyright: ignore[reportArgumentType]
     assert found[0].tolist() == [[2.0] * 3, [1.0] * 3] and found[1].tolist() == [2.0, 1.0]
 
 
@@ -90,10 +88,10 @@ def test_a_front_is_traced_once_to_its_end_and_once_within(monkeypatch: pytest.M
         spans.append(shifts)
         return Reached(np.where(np.arange(5) < 3, -1.0, np.inf))
 
-    monkeypatch.setattr(front, "_descended", reached)
-    monkeypatch.setattr(front, "_points", lambda *given: given)
+    monkeypatch.setattr(pareto, "_descended", reached)
+    monkeypatch.setattr(pareto, "_points", lambda *given: given)
     problem: Any = None
-    front._traced(problem, design([0.5]), "ttft_ms", [0], 5)
+    pareto._traced(problem, design([0.5]), "ttft_ms", [0], 5)
     first, second = spans
     assert first == pytest.approx(np.linspace(0, np.log(100), 5))
     assert second == pytest.approx(np.linspace(0, first[2], 5))  # to the last target reached
@@ -115,14 +113,16 @@ def test_where_a_fact_doubles_each_family_begins_with_its_best_design(
         asked.append(choice)
         return np.arange(len(unit), dtype=float), np.ones((len(unit), 1))
 
-    monkeypatch.setattr(doubled, "evaluate", priced)
+    monkeypatch.setattr(reoptimise, "evaluate", priced)
     known = [
-        families.Family("n5", name, [design([0.5], -2.0, i), design([0.5], -1.0, 9)], np.zeros(1))
+        uncertainty.Family(
+            "n5", name, [design([0.5], -2.0, i), design([0.5], -1.0, 9)], np.zeros(1)
+        )
         for i, name in enumerate(("hbm3e", "none"))
     ]
     space: Any = Unit()
     land: Any = None
-    starts = doubled._starts(land, space, known, [np.array([[0.2]]), np.array([[0.8]])])
+    starts = reoptimise._starts(land, space, known, [np.array([[0.2]]), np.array([[0.8]])])
     assert asked[0].tolist() == [[0, 0], [0, 1]]
     assert {i: start.choice.tolist() for i, start in starts.items()} == {0: [0, 0], 1: [0, 1]}
 
@@ -148,11 +148,13 @@ def look(gradient: list[float], slopes: list[list[float]], slack: list[float]) -
     return Look(*numbers)  # pyright: ignore[reportArgumentType]
 
 
-def priced(unit: list[float], slack: list[float], whole: list[bool] | None = None) -> worth.Worth:
+def priced(
+    unit: list[float], slack: list[float], whole: list[bool] | None = None
+) -> sensitivity.Worth:
     """By the variables themselves: a gradient of (3, 2) and limits of slopes (1, 0) and (0, 1)."""
     seen = look([6.0, 8.0], [[2.0, 0.0], [0.0, 4.0]], slack)
     land: Any = Landscape()
-    return worth._worth(land, design(unit), seen, np.array(whole or [False, False]))
+    return sensitivity._worth(land, design(unit), seen, np.array(whole or [False, False]))
 
 
 def test_a_limit_that_binds_has_the_price_that_balances_the_slope():
@@ -176,13 +178,15 @@ def test_variables_on_their_bounds_and_whole_numbers_price_nothing():
 
 
 def test_a_range_holds_nine_of_ten_values_on_either_side():
-    assert doubt._sides(2.0, 1.0, 8.0) == pytest.approx((np.log(2) / 1.6449, np.log(4) / 1.6449))
+    assert uncertainty._sides(2.0, 1.0, 8.0) == pytest.approx(
+        (np.log(2) / 1.6449, np.log(4) / 1.6449)
+    )
     # One that begins at nothing begins at a thousandth.
-    assert doubt._sides(2.0, 0.0, 2.0) == pytest.approx((np.log(1000) / 1.6449, 0.0))
+    assert uncertainty._sides(2.0, 0.0, 2.0) == pytest.approx((np.log(1000) / 1.6449, 0.0))
 
 
 def test_shares_of_draws_and_ways_are_counted():
-    assert families.shares(np.array([[1.0, 2.0, 5.0, 5.0], [3.0, 1.0, 4.0, 4.0]])).tolist() == [
+    assert uncertainty.shares(np.array([[1.0, 2.0, 5.0, 5.0], [3.0, 1.0, 4.0, 4.0]])).tolist() == [
         0.25,
         0.75,
     ]
@@ -194,17 +198,19 @@ class Power:
 
 def test_a_design_is_provisioned_for_five_powers_up_to_its_bound():
     problem: Any = Power()
-    found = families._powers(problem, np.array([0.3, 0.2]))
+    found = uncertainty._powers(problem, np.array([0.3, 0.2]))
     assert found[:, 0].tolist() == [0.3] * 5
     assert found[:, 1] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     problem.names = ("sram_mb", "tflops")
-    assert families._powers(problem, np.array([0.3, 0.2])).tolist() == [[0.3, 0.2]]
+    assert uncertainty._powers(problem, np.array([0.3, 0.2])).tolist() == [[0.3, 0.2]]
 
 
 def test_powers_of_two_within_bounds_and_the_designs_own_are_tried():
-    found = np.exp(shelf._powers(np.log(1.5), np.log(9.0), np.log(3.0)))
+    found = np.exp(starting_points._powers(np.log(1.5), np.log(9.0), np.log(3.0)))
     assert found == pytest.approx([2.0, 3.0, 4.0, 8.0])
-    assert np.exp(shelf._powers(0.0, np.log(4.0), np.log(4.0))) == pytest.approx([1, 2, 4])
+    assert np.exp(starting_points._powers(0.0, np.log(4.0), np.log(4.0))) == pytest.approx(
+        [1, 2, 4]
+    )
 
 
 class Load:
@@ -212,21 +218,21 @@ class Load:
 
 
 def test_an_axis_holds_factors_on_what_a_design_has(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(crossing, "loads_of", lambda *_: [Load()])
+    monkeypatch.setattr(winner_map, "loads_of", lambda *_: [Load()])
     problem: Any = None
-    assert crossing._own(problem, crossing.BATCH, np.zeros(1)) == 32
-    assert crossing._own(problem, crossing.CONTEXT, np.zeros(1)) == 4096
+    assert winner_map._own(problem, winner_map.BATCH, np.zeros(1)) == 32
+    assert winner_map._own(problem, winner_map.CONTEXT, np.zeros(1)) == 4096
     assert (
-        crossing._own(problem, Axis("price", "", np.array([5.0, 10.0, 20.0]), ()), np.zeros(1))
+        winner_map._own(problem, Axis("price", "", np.array([5.0, 10.0, 20.0]), ()), np.zeros(1))
         == 10
     )
 
 
 def test_maps_reach_over_users_tokens_models_and_prices():
-    assert crossing.BATCH.values.tolist() == [1, 4, 16, 64, 256, 1024, 4096]
-    assert crossing.CONTEXT.values.tolist() == [1024 * 4**i for i in range(6)]
-    assert crossing.MODEL.values.tolist() == [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16]
-    assert crossing.PRICE.values.tolist() == [1 / 4, 1 / 2, 1, 2, 4]
+    assert winner_map.BATCH.values.tolist() == [1, 4, 16, 64, 256, 1024, 4096]
+    assert winner_map.CONTEXT.values.tolist() == [1024 * 4**i for i in range(6)]
+    assert winner_map.MODEL.values.tolist() == [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16]
+    assert winner_map.PRICE.values.tolist() == [1 / 4, 1 / 2, 1, 2, 4]
 
 
 def rival(name: str, value: float, broken: tuple[str, ...] = ()) -> Rival:
@@ -235,18 +241,18 @@ def rival(name: str, value: float, broken: tuple[str, ...] = ()) -> Rival:
 
 def test_a_sold_chip_is_ahead_that_keeps_every_limit_and_is_better():
     some = [rival("a", -1.2), rival("b", -2.0, ("power_w",)), rival("c", -1.5), rival("d", -0.9)]
-    assert [one.name for one in sold.ahead(some, design([0.5]))] == ["c", "a"]
-    assert not sold.ahead([rival("a", -1.00009)], design([0.5]))
-    assert sold.ahead([rival("a", -1.00011)], design([0.5]))
+    assert [one.name for one in existing_chips.ahead(some, design([0.5]))] == ["c", "a"]
+    assert not existing_chips.ahead([rival("a", -1.00009)], design([0.5]))
+    assert existing_chips.ahead([rival("a", -1.00011)], design([0.5]))
 
 
 def test_a_sold_chip_in_the_variables_of_studies():
-    found = sold.variables("h100-sxm", load_chip("h100-sxm"))
+    found = existing_chips.variables("h100-sxm", load_chip("h100-sxm"))
     assert found["sram_mb"] == pytest.approx(50 * 2**20)
     assert found["stacks"] == pytest.approx(3.35 / 0.819, rel=0.01)  # by their rate
     assert found["tflops"] == pytest.approx(989e12, rel=1e-3) and found["power_w"] == 700
     wafer = load_chip("wse-3")
-    assert sold.variables("wse-3", wafer)["sram_mb"] == float(wafer.private.capacity)
+    assert existing_chips.variables("wse-3", wafer)["sram_mb"] == float(wafer.private.capacity)
 
 
 ASKED = Study.model_validate(
@@ -264,10 +270,10 @@ def test_a_sold_chip_begins_with_its_own_node_and_memory_where_the_study_has_the
     assert file.main is not None
     space = ASKED.space.model_copy(update={"node": ["n3", file.node], "memory": ["none"]})
     other = ASKED.model_copy(update={"space": space})
-    assert sold._choice(ASKED, "h100-sxm", default)[1] == ASKED.space.memory.index(
+    assert existing_chips._choice(ASKED, "h100-sxm", default)[1] == ASKED.space.memory.index(
         file.main.technology
     )
-    assert sold._choice(other, "h100-sxm", np.array([0, 0])).tolist() == [1, 0]
+    assert existing_chips._choice(other, "h100-sxm", np.array([0, 0])).tolist() == [1, 0]
 
 
 def result(*designs: Found) -> Result:
@@ -282,9 +288,9 @@ def test_a_better_neighbour_takes_the_place_of_the_best(monkeypatch: pytest.Monk
         more = design([0.6], best.value - 0.1) if best.value > -1.25 else None
         return {"stacks": Nearby(4, design([0.4], -0.5), more, False)}
 
-    monkeypatch.setattr(nearby, "nearby", beside)
+    monkeypatch.setattr(reoptimise, "nearby", beside)
     problem: Any = None
-    settled, near = nearby.settled(problem, np.ones(1, bool), result(design([0.5])), 1)
+    settled, near = reoptimise.settled(problem, np.ones(1, bool), result(design([0.5])), 1)
     assert seen == pytest.approx([-1.0, -1.1, -1.2, -1.3])
     assert [d.value for d in settled.designs] == pytest.approx([-1.3, -1.2, -1.1, -1.0])
     assert near["stacks"].more is None
@@ -293,8 +299,8 @@ def test_a_better_neighbour_takes_the_place_of_the_best(monkeypatch: pytest.Monk
 def test_a_neighbour_outside_the_bounds_is_told_and_not_taken():
     out = {"stacks": Nearby(6, design([0.4], -0.5), design([1.1], -2.0), True)}
     inside = {"stacks": Nearby(6, design([0.4], -1.5), design([0.6], -2.0), False)}
-    assert nearby._better(out, -1.0) == []
-    assert [d.value for d in nearby._better(inside, -1.0)] == [-1.5, -2.0]
+    assert reoptimise._better(out, -1.0) == []
+    assert [d.value for d in reoptimise._better(inside, -1.0)] == [-1.5, -2.0]
 
 
 def told(**changes: Any) -> dict[str, Any]:
@@ -316,9 +322,9 @@ def test_a_number_of_things_has_two_neighbours_and_no_price_that_they_do_not_con
 
 def test_a_neighbour_gains_what_its_objective_is_better():
     found: Any = SimpleNamespace(best=design([0.5], -1.0))
-    assert answer._gain(found, design([0.4], -1.1)) == pytest.approx(np.expm1(0.1))
-    assert answer._gain(found, design([0.6], -0.9)) == pytest.approx(np.expm1(-0.1))
-    assert answer._gain(found, None) is None
+    assert report._gain(found, design([0.4], -1.1)) == pytest.approx(np.expm1(0.1))
+    assert report._gain(found, design([0.6], -0.9)) == pytest.approx(np.expm1(-0.1))
+    assert report._gain(found, None) is None
 
 
 def test_a_sold_chip_that_is_better_is_told_first():

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bad_input import CONFIG, KERNELS, L4, MEASURED, SERVING, STUDY, tree
 
-from perfmodel.design.checkpoint import _SHAPE, load_state
-from perfmodel.design.presets import presets
+from perfmodel.design.resolve import presets
+from perfmodel.design.state import _SHAPE, load_state
 from perfmodel.design.study import read_study
 from perfmodel.errors import InputError
 

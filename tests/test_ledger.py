@@ -8,7 +8,7 @@ import pytest
 from command import predict, run
 
 from perfmodel.calibration.owners import BUSY, owner_scores
-from perfmodel.design.shelf import _made
+from perfmodel.design.existing_chips import _made
 from perfmodel.hardware.cost import price, running
 from perfmodel.interface.quickstart import IN_NUMBERS
 from perfmodel.library.chip import chip_files, load_chip

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from perfmodel.design import phases, rounding
-from perfmodel.design.descent import Lane, begin
-from perfmodel.design.landscape import AbstractLandscape, Choice
-from perfmodel.design.neighbours import _moves as moves_beside
-from perfmodel.design.neighbours import merits
+from perfmodel.design import integers, multistart
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice
+from perfmodel.design.integers import _neighbour_moves as moves_beside
+from perfmodel.design.integers import merits
+from perfmodel.design.multistart import Found, best_first, first_state, next_wave, result, search
 from perfmodel.design.reoptimise import reoptimised
-from perfmodel.design.search import Found, best_first, result, search
-from perfmodel.design.starts import (
+from perfmodel.design.sqp import Lane, begin
+from perfmodel.design.starting_points import (
     at,
     beside,
     coordinates,
@@ -30,7 +30,6 @@ from perfmodel.design.starts import (
 )
 from perfmodel.design.state import State, archived, is_whole, least, whole_designs
 from perfmodel.design.study import OptimiserTable
-from perfmodel.design.waves import first_state, next_wave
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 
@@ -156,23 +155,23 @@ def test_a_point_of_a_grid_counts_that_breaks_a_limit_by_less_than_is_allowed():
 
 def test_ways_to_move_are_all_or_as_many_as_there_is_place_for():
     whole = np.array([True, False, True])
-    every = rounding.steps(whole, (-1, 0, 1), 9)
+    every = integers.steps(whole, (-1, 0, 1), 9)
     assert every.shape == (9, 3) and not every[:, 1].any()
     assert len(np.unique(every, axis=0)) == 9 and every.min() == -1 and every.max() == 1
-    some = rounding.steps(whole, (0, 1), 3)
+    some = integers.steps(whole, (0, 1), 3)
     assert some.shape == (3, 3) and set(np.unique(some)) <= {0.0, 1.0}
-    many = rounding.steps(np.ones(9, bool), (-1, 0, 1), 200)
+    many = integers.steps(np.ones(9, bool), (-1, 0, 1), 200)
     assert set(np.unique(many)) == {-1.0, 0.0, 1.0}
 
 
 def test_small_numbers_go_to_the_whole_ones_around_them_and_large_ones_wait():
     land = bowl([1.0, 1.0])
     now, whole = lanes(land, [[2.6, 25.3]]), np.array([True, True])
-    moves, fixed = rounding._moves(land, now, whole, every=False)
+    moves, fixed = integers._moves(land, now, whole, every=False)
     assert fixed.tolist() == [[True, False]]
     ends = np.unique(numbers(land, np.asarray(now.unit)[:, None] + moves)[0].round(3), axis=0)
     assert ends.tolist() == [[2.0, 25.3], [3.0, 25.3]]
-    moves, fixed = rounding._moves(land, now, whole, every=True)
+    moves, fixed = integers._moves(land, now, whole, every=True)
     ends = numbers(land, np.asarray(now.unit)[:, None] + moves)[0].round(3)
     assert sorted(map(tuple, ends)) == [(2, 25), (2, 26), (3, 25), (3, 26)] and fixed.all()
 
@@ -180,15 +179,15 @@ def test_small_numbers_go_to_the_whole_ones_around_them_and_large_ones_wait():
 @pytest.mark.parametrize(("here", "small"), [(19.9, True), (20.1, False)])
 def test_twenty_is_where_large_numbers_begin(here: float, small: bool):
     land, whole = bowl([1.0]), np.array([True])
-    assert rounding._moves(land, lanes(land, [[here]]), whole, every=False)[1][0, 0] == small
+    assert integers._moves(land, lanes(land, [[here]]), whole, every=False)[1][0, 0] == small
 
 
 def test_a_whole_number_stays_as_single_precision_has_it():
     land = bowl([1.0])
-    moves = rounding._moves(land, lanes(land, [[2.99995]]), np.array([True]), every=True)[0]
+    moves = integers._moves(land, lanes(land, [[2.99995]]), np.array([True]), every=True)[0]
     ends = numbers(land, np.asarray(lanes(land, [[2.99995]]).unit)[:, None] + moves)[0, :, 0]
     assert sorted(ends.round(3)) == [3.0, 4.0]
-    edge = rounding._moves(land, lanes(land, [[64.0]]), np.array([True]), every=True)[0]
+    edge = integers._moves(land, lanes(land, [[64.0]]), np.array([True]), every=True)[0]
     assert edge == pytest.approx(np.zeros_like(edge), abs=1e-6)
 
 
@@ -217,7 +216,7 @@ def test_what_a_way_promises_is_the_quadratic_model_with_the_rest_adapted(
     changes: dict, move: float, follows: float, hoped: float
 ):
     fixed = np.array([[True, False]])
-    goal, found = rounding.promised(model(**changes), np.array([[move, 0.0]]), fixed)
+    goal, found = integers.promised(model(**changes), np.array([[move, 0.0]]), fixed)
     assert goal[0] == pytest.approx([0.5 + move, 0.5 + follows], abs=1e-4)
     assert found[0] == pytest.approx(hoped, abs=1e-4)
 
@@ -225,16 +224,16 @@ def test_what_a_way_promises_is_the_quadratic_model_with_the_rest_adapted(
 def test_places_that_are_the_same_are_tried_once_and_the_most_promising_first():
     points = np.array([[0.1], [0.1], [0.2], [0.10004], [0.3]])
     hoped = np.array([3.0, 3.0, 1.0, 3.0, np.nan])
-    order = rounding.distinct(hoped, points, np.zeros((5, 1), int))
+    order = integers.distinct(hoped, points, np.zeros((5, 1), int))
     assert points[order, 0].tolist() == [0.2, 0.1, 0.3]
 
 
 def test_rounded_lanes_are_held_where_they_are_best():
     land, whole = bowl([2.6, 30.4]), np.array([True, True])
-    first, tried = rounding.rounded(land, lanes(land, [[2.6, 30.4]]), whole)
+    first, tried = integers.rounded(land, lanes(land, [[2.6, 30.4]]), whole)
     assert numbers(land, first.unit)[0, 0] == pytest.approx(3.0, rel=1e-4) and tried == 2
     assert (np.asarray(first.low) == first.high).tolist() == [[True, False]]
-    second, tried = rounding.rounded(land, first, whole)
+    second, tried = integers.rounded(land, first, whole)
     assert numbers(land, second.unit)[0] == pytest.approx([3.0, 30.0], rel=1e-4) and tried == 2
     assert is_whole(second, whole).all()
 
@@ -319,33 +318,35 @@ def test_the_first_phase_waits_for_rest_and_the_last_for_stillness():
     for hoped, rough, fine in hopes:
         lane = loose.lanes._replace(hoped=as_values([hoped]))
         now = loose._replace(lanes=lane)
-        assert phases._rested(bowl([3.0]), now, WHOLE, options) is rough
-        assert phases._rested(bowl([3.0]), now._replace(held=np.array(2)), WHOLE, options) is fine
-    assert not phases._rested(bowl([3.0]), loose._replace(age=np.array(19)), WHOLE, options)
-    assert phases._rested(bowl([3.0]), loose._replace(age=np.array(20)), WHOLE, options)
+        assert multistart._rested(bowl([3.0]), now, WHOLE, options) is rough
+        assert (
+            multistart._rested(bowl([3.0]), now._replace(held=np.array(2)), WHOLE, options) is fine
+        )
+    assert not multistart._rested(bowl([3.0]), loose._replace(age=np.array(19)), WHOLE, options)
+    assert multistart._rested(bowl([3.0]), loose._replace(age=np.array(20)), WHOLE, options)
     late = loose._replace(held=np.array(1))
-    assert not phases._rested(bowl([3.0]), late._replace(age=np.array(9)), WHOLE, options)
-    assert phases._rested(bowl([3.0]), late._replace(age=np.array(10)), WHOLE, options)
+    assert not multistart._rested(bowl([3.0]), late._replace(age=np.array(9)), WHOLE, options)
+    assert multistart._rested(bowl([3.0]), late._replace(age=np.array(10)), WHOLE, options)
 
 
 def test_a_wave_is_rounded_twice_at_most_and_only_what_is_loose():
     land = bowl([3.0])
     now = state(land, [[4.0]], age=9)
-    assert [phases._due(land, now._replace(held=np.array(n)), WHOLE) for n in (0, 1, 2)] == [
+    assert [multistart._due(land, now._replace(held=np.array(n)), WHOLE) for n in (0, 1, 2)] == [
         True,
         True,
         False,
     ]
-    assert not phases._due(land, now, LOOSE)
+    assert not multistart._due(land, now, LOOSE)
     first, later = bowl([3.0], options=(2,)), now._replace(begun=np.array(2))
-    assert phases._due(first, now, LOOSE) and not phases._due(first, later, LOOSE)
-    assert not phases._due(first, now._replace(held=np.array(1)), LOOSE)
+    assert multistart._due(first, now, LOOSE) and not multistart._due(first, later, LOOSE)
+    assert not multistart._due(first, now._replace(held=np.array(1)), LOOSE)
 
 
 def test_neighbours_are_tried_of_the_best_wave_with_more_than_three_numbers():
     now = state(bowl([3.0]), [[4.0]], age=9, lowest=[1.5], unit=[[0.1]], choice=[[0]])
-    assert phases._leads(now, np.ones(4, bool)) and not phases._leads(now, np.ones(3, bool))
-    assert not phases._leads(now._replace(lowest=np.array([1.0])), np.ones(4, bool))
+    assert multistart._leads(now, np.ones(4, bool)) and not multistart._leads(now, np.ones(3, bool))
+    assert not multistart._leads(now._replace(lowest=np.array([1.0])), np.ones(4, bool))
 
 
 ENDS = [
@@ -367,7 +368,7 @@ def test_a_search_ends_when_sixteen_starts_found_nothing_and_each_choice_had_two
     land = bowl([3.0], options=(2,))
     now = state(land, [[5.0]], age=99, held=2, begun=begun, quiet=quiet, lowest=[0.1])
     now = now._replace(unit=np.zeros((1, 1)), choice=np.zeros((1, 1), int))
-    assert phases.finished(land, now, LOOSE, OptimiserTable()) is over
+    assert multistart.finished(land, now, LOOSE, OptimiserTable()) is over
 
 
 @pytest.mark.parametrize(("wave", "age", "values"), [(1, 4, 0), (2, 4, 32), (4, 0, 32)])

@@ -168,7 +168,7 @@ def test_a_part_without_a_colour_is_not_left_out_in_silence():
 
 
 def test_every_part_of_a_searched_die_has_a_colour():
-    from perfmodel.design.answer import PART_NAMES
+    from perfmodel.design.report import PART_NAMES
     from perfmodel.interface.plots.bars import PARTS
 
     assert set(PART_NAMES.values()) <= set(PARTS)

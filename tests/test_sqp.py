@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design import descent
-from perfmodel.design.descent import Lane, begin, look_again, rests, step
-from perfmodel.design.landscape import AbstractLandscape, Choice, Look, look, place, value
-from perfmodel.design.quadratic import Program, _longest, _on, _symmetric_solve, solve
-from perfmodel.design.starts import at
+from perfmodel.design import sqp
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice, Look, look, place, value
+from perfmodel.design.qp import Program, _longest, _on, _symmetric_solve, solve
+from perfmodel.design.sqp import Lane, begin, look_again, rests, step
+from perfmodel.design.starting_points import at
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 
@@ -78,8 +78,8 @@ def seen(values: float, slack: list[float], gradient: list[float] | None = None)
 
 @pytest.mark.parametrize(("short", "kept"), [(0.9e-4, True), (1e-4, False), (1.1e-4, False)])
 def test_a_limit_broken_by_less_than_a_ten_thousandth_counts_as_kept(short: float, kept: bool):
-    assert bool(descent._kept(seen(1.0, [1.0, -short]))[0]) is kept
-    assert not descent._kept(seen(np.nan, [1.0, 1.0]))[0]
+    assert bool(sqp._kept(seen(1.0, [1.0, -short]))[0]) is kept
+    assert not sqp._kept(seen(np.nan, [1.0, 1.0]))[0]
 
 
 def lane(**changes: Any) -> Lane:
@@ -124,7 +124,7 @@ PROPOSED = [
 @pytest.mark.parametrize(("changes", "step"), PROPOSED)
 def test_a_step_goes_as_far_as_radius_and_box_allow(changes: dict, step: float):
     now = lane(**changes)._replace(seen=seen(1.0, [9.0, 9.0]))
-    trial, prices, drop = descent._propose(now)
+    trial, prices, drop = sqp._propose(now)
     assert drop.d[0].tolist() == pytest.approx([step, 0.0], abs=1e-6)
     assert trial[0].tolist() == pytest.approx([float(now.unit[0, 0]) + step, 0.5], abs=1e-6)
     curvature = float(now.hessian[0, 0, 0])
@@ -135,7 +135,7 @@ def test_a_step_goes_as_far_as_radius_and_box_allow(changes: dict, step: float):
 
 def test_a_step_up_stops_at_the_upper_end_of_the_box():
     now = lane(unit=[[0.95, 0.5]])._replace(seen=seen(1.0, [9.0, 9.0], [-2.0, 0.0]))
-    assert descent._propose(now)[0][0].tolist() == pytest.approx([1.0, 0.5], abs=1e-6)
+    assert sqp._propose(now)[0][0].tolist() == pytest.approx([1.0, 0.5], abs=1e-6)
 
 
 def judged(after: float, length: float = 0.2, **changes: Any) -> Lane:
@@ -145,10 +145,10 @@ def judged(after: float, length: float = 0.2, **changes: Any) -> Lane:
     4 - (1 - 0.4 + 6 * 0.1) = 2.8 less. After it `after`, of which 1.2 is a limit broken by 0.2.
     """
     now = lane(prices=[[3.0, 100.0]], **changes)
-    drop = descent._Drop(*map(as_values, ([[length, 0.0]], [-0.4], [[-0.1, 0.2]])))
+    drop = sqp._Drop(*map(as_values, ([[length, 0.0]], [-0.4], [[-0.1, 0.2]])))
     trial = as_values([[0.5 + length, 0.5]])
     found = seen(after - 1.2, [-0.2, 0.1])
-    return descent._judge(now, trial, as_values([[3.0, 200.0]]), drop, found)
+    return sqp._judge(now, trial, as_values([[3.0, 200.0]]), drop, found)
 
 
 def test_limits_are_weighed_by_twice_their_price_and_a_step_by_what_was_hoped():
@@ -185,8 +185,8 @@ def test_the_radius_follows_how_good_the_model_is(
 def settling(prices: list[float], **changes: Any) -> Lane:
     """A step that promises nothing, at a point that keeps its limits."""
     now = lane(prices=[prices], **changes)._replace(seen=seen(1.0, [0.5, 0.5]))
-    drop = descent._Drop(*map(as_values, ([[0.0, 0.0]], [0.0], [[0.5, 0.5]])))
-    return descent._judge(now, now.unit, as_values([[0.05, 0.0]]), drop, now.seen)
+    drop = sqp._Drop(*map(as_values, ([[0.0, 0.0]], [0.0], [[0.5, 0.5]])))
+    return sqp._judge(now, now.unit, as_values([[0.05, 0.0]]), drop, now.seen)
 
 
 def test_a_start_with_nothing_to_win_comes_to_rest_once_its_prices_do():
@@ -201,9 +201,9 @@ def test_a_start_with_nothing_to_win_comes_to_rest_once_its_prices_do():
 
 def test_a_step_to_where_there_is_no_slope_is_not_taken():
     now = lane()
-    drop = descent._Drop(*map(as_values, ([[0.1, 0.0]], [-0.4], [[0.1, 0.2]])))
+    drop = sqp._Drop(*map(as_values, ([[0.1, 0.0]], [-0.4], [[0.1, 0.2]])))
     lost = seen(0.0, [1.0, 1.0], [np.nan, 0.0])
-    after = descent._judge(now, now.unit + 0.1, as_values([[0.0, 0.0]]), drop, lost)
+    after = sqp._judge(now, now.unit + 0.1, as_values([[0.0, 0.0]]), drop, lost)
     assert after.unit.tolist() == now.unit.tolist() and np.isinf(after.lowest).all()
     assert after.radius.tolist() == pytest.approx([0.04])
     assert after.hessian.tolist() == now.hessian.tolist()
@@ -211,10 +211,10 @@ def test_a_step_to_where_there_is_no_slope_is_not_taken():
 
 def test_the_best_place_is_the_lowest_that_keeps_every_limit():
     now = lane(lowest=[0.5])
-    drop = descent._Drop(*map(as_values, ([[0.1, 0.0]], [-0.4], [[0.1, 0.2]])))
+    drop = sqp._Drop(*map(as_values, ([[0.1, 0.0]], [-0.4], [[0.1, 0.2]])))
     for found, best in ((0.4, 0.4), (0.6, 0.5)):
         trial = as_values([[0.6, 0.5]])
-        after = descent._judge(now, trial, as_values([[0.0, 0.0]]), drop, seen(found, [0.1, 0.1]))
+        after = sqp._judge(now, trial, as_values([[0.0, 0.0]]), drop, seen(found, [0.1, 0.1]))
         assert after.lowest.tolist() == pytest.approx([best])
         assert (after.best[0, 0] == trial[0, 0]) == (found < 0.5)
 
@@ -226,7 +226,7 @@ def learnt(gradient: list[float], prices: tuple[float, float] = (0.0, 0.0), leng
     new = jax.tree.map(lambda leaf: leaf[0], seen(1.0, [1.0, 1.0], gradient))
     new = new._replace(slopes=one.seen.slopes + jnp.array([[0.0, 0.0], [1.0, 0.0]]))
     trial = one.unit + jnp.array([length, 0.0])
-    return np.asarray(descent._updated(one, trial, as_values(list(prices)), new))
+    return np.asarray(sqp._updated(one, trial, as_values(list(prices)), new))
 
 
 def test_the_quadratic_model_learns_the_curvature_that_it_saw():

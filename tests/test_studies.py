@@ -272,7 +272,7 @@ def test_fronts_of_searched_machines_have_no_holes():
 
 
 def test_a_study_of_machines_like_an_lpu_can_be_posed():
-    from perfmodel.design.pose import pose
+    from perfmodel.design.resolve import pose
     from perfmodel.design.study import Study
     from perfmodel.studies.searched import GOAL, like_an_lpu
 
@@ -282,7 +282,7 @@ def test_a_study_of_machines_like_an_lpu_can_be_posed():
 
 
 def test_modules_beside_a_searched_chip_are_no_larger_than_servers_have():
-    from perfmodel.design.pose import pose
+    from perfmodel.design.resolve import pose
     from perfmodel.design.study import Study
     from perfmodel.studies.memory_prices import _asked, _with_modules
     from perfmodel.studies.searched import GOAL

@@ -84,7 +84,7 @@ def _go_on(process: subprocess.Popen, steps: int) -> None:
 def test_ctrl_c_ends_a_search_with_what_was_found():
     from searching import LAND, WHOLE, options
 
-    from perfmodel.design.search import search
+    from perfmodel.design.multistart import search
 
     def interrupt(state: State) -> None:
         if len(state.lowest) == 2:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.golden.values import FOLDER, Numbers, plain
-from perfmodel.design.answer import as_dict as described
-from perfmodel.design.presets import presets
+from perfmodel.design.report import as_dict as described
+from perfmodel.design.resolve import presets
 from perfmodel.files import cells_of, read_csv
 from perfmodel.interface.columns import Values, is_empty
 from perfmodel.interface.explain import as_dict as explained

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from perfmodel.design.landscape import QUICK, Choice, value
+from perfmodel.design.abstract_problem import QUICK, Choice, value
 from perfmodel.design.problem import Problem
-from perfmodel.design.starts import BATCH
+from perfmodel.design.starting_points import BATCH
 from perfmodel.design.study import SpaceTable
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership

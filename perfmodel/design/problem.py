@@ -8,11 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice
 from perfmodel.design.chip import Made, Stuff, build, design
-from perfmodel.design.landscape import AbstractLandscape, Choice
-from perfmodel.design.space import POOLS
 from perfmodel.design.study import LARGER
 from perfmodel.design.system import Load, Money, Part, Served, owned, room, served, slower
+from perfmodel.design.variables import POOLS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership, price
@@ -25,6 +25,10 @@ MILLION = 1e6
 
 SMALLEST = 1e-20
 """The least figure whose logarithm is taken."""
+
+
+LIMIT_TOLERANCE = 1e-3
+"""A limit broken by less than this, relative, counts as kept."""
 
 
 class Limits(eqx.Module):

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.design.answer import Answer as Design
-from perfmodel.design.answer import answer, areas, objective, vector
-from perfmodel.design.answer import as_dict as described
-from perfmodel.design.descent import TOLERANCE
-from perfmodel.design.pose import pose
-from perfmodel.design.search import search
-from perfmodel.design.space import read_space
-from perfmodel.design.starts import sampled
+from perfmodel.design.multistart import search
+from perfmodel.design.report import Answer as Design
+from perfmodel.design.report import answer, areas, objective, vector
+from perfmodel.design.report import as_dict as described
+from perfmodel.design.resolve import pose
+from perfmodel.design.sqp import TOLERANCE
+from perfmodel.design.starting_points import sampled
 from perfmodel.design.study import (
     ConstraintsTable,
     Larger,
@@ -22,6 +21,7 @@ from perfmodel.design.study import (
     Study,
     WorkloadTable,
 )
+from perfmodel.design.variables import read_space
 from perfmodel.errors import InputError
 from perfmodel.inference.step import Cost
 from perfmodel.interface.columns import Values, as_cells, is_empty

@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.design.answer import Answer, answer, as_dict, clash, made_of, objective, vector
-from perfmodel.design.checkpoint import load_state, save_state
-from perfmodel.design.decision import sold_beside, weighed
-from perfmodel.design.descent import TOLERANCE
+from perfmodel.design.analysis import sold_beside, weighed
 from perfmodel.design.devices import shared_out
-from perfmodel.design.front import trace
-from perfmodel.design.nearby import settled
-from perfmodel.design.pose import pose
-from perfmodel.design.presets import find_study, presets, question
-from perfmodel.design.search import search
-from perfmodel.design.sold import from_sold
-from perfmodel.design.space import read_space, shown, start_vector
-from perfmodel.design.starts import sampled
-from perfmodel.design.state import State, whole_designs
+from perfmodel.design.existing_chips import from_sold
+from perfmodel.design.multistart import search
+from perfmodel.design.pareto import trace
+from perfmodel.design.reoptimise import settled
+from perfmodel.design.report import Answer, answer, as_dict, clash, made_of, objective, vector
+from perfmodel.design.resolve import find_study, pose, presets, question
+from perfmodel.design.sqp import TOLERANCE
+from perfmodel.design.starting_points import sampled
+from perfmodel.design.state import State, load_state, save_state, whole_designs
 from perfmodel.design.study import Study
+from perfmodel.design.variables import read_space, shown, start_vector
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
 from perfmodel.holding import held

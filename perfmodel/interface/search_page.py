@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.design.answer import Answer, objective, vector
 from perfmodel.design.problem import loads_of
-from perfmodel.design.space import shown
+from perfmodel.design.report import Answer, objective, vector
+from perfmodel.design.variables import shown
 from perfmodel.interface import plots, search_tables
 from perfmodel.interface.explain import Step, explain_step, step_of
 from perfmodel.interface.figures import home_of, points_of, roof_of

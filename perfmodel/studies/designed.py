@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.answer import made_of, objective, vector
-from perfmodel.design.front import trace
-from perfmodel.design.pose import NO_MEMORY, pose
-from perfmodel.design.presets import find_study
-from perfmodel.design.search import search
-from perfmodel.design.space import Space, read_space, shown
+from perfmodel.design.multistart import search
+from perfmodel.design.pareto import trace
+from perfmodel.design.report import made_of, objective, vector
+from perfmodel.design.resolve import NO_MEMORY, find_study, pose
+from perfmodel.design.variables import Space, read_space, shown
 from perfmodel.library.technology import device
 
 PRESET = Path("sram-or-hbm")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.design.chip import SRAM_USABLE
-from perfmodel.design.pose import NO_MEMORY
+from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import physics
 from perfmodel.library.model import load_model

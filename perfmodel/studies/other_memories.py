@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.families import DRAWS
+from perfmodel.design.uncertainty import DRAWS
 from perfmodel.inference.placement import cache_bytes, weight_bytes
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import WITH, load_node, memory_technology, surroundings

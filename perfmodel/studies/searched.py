@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.design.answer import vector
-from perfmodel.design.doubt import doubts, draws
 from perfmodel.design.facts import names, within
-from perfmodel.design.families import DRAWS, Family, families, shares, under
-from perfmodel.design.pose import pose
+from perfmodel.design.multistart import Found, search
 from perfmodel.design.problem import Problem
-from perfmodel.design.search import Found, search
-from perfmodel.design.space import Space, read_space, shown
+from perfmodel.design.report import vector
+from perfmodel.design.resolve import pose
 from perfmodel.design.study import Study
+from perfmodel.design.uncertainty import DRAWS, Family, doubts, draws, families, shares, under
+from perfmodel.design.variables import Space, read_space, shown
 from perfmodel.errors import InputError
 
 SPEED, CONTEXT = 100.0, 1536.0

@@ -117,7 +117,7 @@ def study_names(begun: str) -> list[str]:
 
 def preset_names(begun: str) -> list[str]:
     """Presets of a search whose name begins so, for tab completion."""
-    from perfmodel.design.presets import presets
+    from perfmodel.design.resolve import presets
 
     return [name for name in presets() if name.startswith(begun.lower())]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import tomli_w
 
-from perfmodel.design.knobs import turn_file
+from perfmodel.design.variables import turn_file
 from perfmodel.files import csv_text
 from perfmodel.interface.explore.machines import View, cells_of, plan_and_traffic
 from perfmodel.interface.explore.scenario import Machine, Scenario

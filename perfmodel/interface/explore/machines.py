@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from perfmodel.breakdown import BOUNDS
-from perfmodel.design.knobs import KNOBS, turn
+from perfmodel.design.variables import KNOBS, turn
 from perfmodel.errors import InputError
 from perfmodel.inference.cases import Case, case_of, numbers_of, of_block, plan_of, with_ranks
 from perfmodel.inference.serving import Service, serve

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from perfmodel.design.knobs import KNOBS
+from perfmodel.design.variables import KNOBS
 from perfmodel.errors import InputError
 from perfmodel.files import write_whole
 from perfmodel.interface.explore import export, pictures, searching

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from perfmodel.design.knobs import KNOBS
+from perfmodel.design.variables import KNOBS
 from perfmodel.interface import plots
 from perfmodel.interface.explain import Step
 from perfmodel.interface.explore.machines import MOVE, View

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from perfmodel.design.knobs import KNOBS
+from perfmodel.design.variables import KNOBS
 from perfmodel.errors import InputError
 from perfmodel.inference.rows import number
 

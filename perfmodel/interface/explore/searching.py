@@ -5,9 +5,9 @@ from typing import Any
 import streamlit as st
 
 from perfmodel.interface import plots
-from perfmodel.interface.explore.hunt import GOALS, Hunt, limits_of, study_text
 from perfmodel.interface.explore.machines import name_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
+from perfmodel.interface.explore.search_job import GOALS, Hunt, limits_of, study_text
 from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.search_tables import goal, tables
 from perfmodel.units import figures

@@ -1,9 +1,10 @@
-"""Chips of the library in a study: as many as serve it best, by the same laws of price and power.
+"""Existing chips in a study: as many as serve it best, by the same laws of price and power.
 
-Die and memory of a chip that is sold are priced as a searched chip's are, not at what its maker asks.
+Die and memory of a chip that is sold are priced as a searched chip's are, not at what its maker asks. A
+search goes on from those that beat its best design; a study cannot say all that a sold chip is (several
+dies, kernels of its own), so one may stay ahead, and that is told first.
 """
 
-import itertools
 from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
@@ -12,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice
 from perfmodel.design.chip import SPARES, Made, idle_power
-from perfmodel.design.landscape import AbstractLandscape, Choice
+from perfmodel.design.multistart import Found, Result
 from perfmodel.design.problem import (
+    LIMIT_TOLERANCE,
     Problem,
     judged,
     loads_of,
@@ -24,9 +27,13 @@ from perfmodel.design.problem import (
     shared_slacks,
     user_slacks,
 )
-from perfmodel.design.space import RANKS, Space
-from perfmodel.design.starts import evaluate, merit
+from perfmodel.design.reoptimise import found_at, reoptimised, with_designs
+from perfmodel.design.resolve import NO_MEMORY
+from perfmodel.design.starting_points import evaluate, merit, ways
+from perfmodel.design.state import BETTER
+from perfmodel.design.study import Study
 from perfmodel.design.system import Load, Part
+from perfmodel.design.variables import RANKS, Space
 from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.constants import Constants
@@ -160,33 +167,11 @@ def _at_best(
     best = np.argmin(merit(value, slack).reshape(len(names), -1), axis=1)
     for i, (name, way) in enumerate(zip(names, best, strict=True)):
         at = i * len(tried) + int(way)
-        broken = [n for n, s in zip(land.checked, slack[at], strict=True) if s < -KEPT]
+        broken = [n for n, s in zip(land.checked, slack[at], strict=True) if s < -LIMIT_TOLERANCE]
         one = jax.tree.map(lambda leaf, i=i: leaf[i], land.made)
         size = size_of(one)
         far = float(np.sqrt(np.mean([np.log(size[n] / own[n]) ** 2 for n in MEASURED])))
         yield Rival(name, tried[way], float(value[at]), tuple(broken), far, size, float(one.cost))
-
-
-KEPT = 1e-3
-"""A limit broken by less than this, relative, counts as kept."""
-
-
-def ways(space: Space, vector: np.ndarray, names: tuple[str, ...], most: int) -> np.ndarray:
-    """A design with other numbers of things: powers of two within their bounds, and its own."""
-    plain = [name.rsplit(".", 1)[-1] for name in space.names]
-    free = [i for i, name in enumerate(plain) if name in names]
-    axes = [_powers(float(space.low[i]), float(space.high[i]), float(vector[i])) for i in free]
-    every = np.array(list(itertools.product(*axes)))
-    if len(every) > most:
-        every = np.random.default_rng(0).permutation(every)[:most]
-    found = np.tile(np.asarray(vector, float), (len(every), 1))
-    found[:, free] = every
-    return found
-
-
-def _powers(low: float, high: float, own: float) -> list[float]:
-    inside = np.arange(np.ceil(low / np.log(2) - 1e-6), np.floor(high / np.log(2) + 1e-6) + 1)
-    return sorted({*(float(n) for n in inside * np.log(2)), own})
 
 
 def shelves(problem: Problem) -> list[tuple[list[str], Shelf]]:
@@ -248,3 +233,68 @@ def _made(chip: Chip, file: ChipFile, constants: Constants) -> Made:
     alike = eqx.tree_at(lambda c: (c.main.energy, c.idle_power), chip, (energy, idle))
     nothing = as_scalar(0.0)
     return Made(alike, {}, area, idle, cost, nothing, nothing)
+
+
+MOST_STARTS = 3
+"""Sold chips at which a descent begins, at most: those that are ahead by most."""
+
+
+def ahead(rivals: list[Rival], best: Found) -> list[Rival]:
+    """Chips that keep every limit and are better than a design, the best first."""
+    better = [one for one in rivals if not one.broken and one.value < best.value - BETTER]
+    return sorted(better, key=lambda one: one.value)
+
+
+def from_sold(
+    study: Study, space: Space, problem: Problem, result: Result, rivals: list[Rival]
+) -> Result:
+    """A result with the designs that descents from the chips ahead of it found."""
+    lanes, best = study.optimiser.lanes, result.designs[0]
+    starts = [_start(study, space, problem, one, best) for one in ahead(rivals, best)[:MOST_STARTS]]
+    found = [reoptimised(problem, start, space.whole, lanes) for start in starts]
+    return with_designs(result, [one for one in found if one is not None])
+
+
+def _start(study: Study, space: Space, problem: Problem, one: Rival, best: Found) -> Found:
+    """A sold chip as far as the study can say it, in as many copies and with as many users as suit it."""
+    chip = load_chip(one.name, problem.loads[0].plan)
+    parts = variables(one.name, chip)
+    plain = [name.rsplit(".", 1)[-1] for name in space.names]
+    own = [
+        np.log(parts[name]) if parts.get(name) else at
+        for name, at in zip(plain, one.vector, strict=True)
+    ]
+    unit = np.clip((np.array(own) - space.low) / (space.high - space.low), 0.0, 1.0)
+    return found_at(problem, unit, _choice(study, one.name, best.choice))
+
+
+def variables(name: str, chip: Chip) -> dict[str, float]:
+    """A chip of the library in the variables of studies, in SI."""
+    home = chip.private if chip.execution == "dataflow" else chip.shared
+    parts = described(chip_files()[name])[1]
+    found = {
+        "sram_mb": home.capacity,
+        "sram_tb_per_s": home.bandwidth,
+        "stacks": parts.stacks,
+        "tflops": chip.matrix["bf16"],
+        "clock_ghz": chip.clock,
+        "vector_tflops": chip.vector,
+        "exponential_t_per_s": chip.exponential,
+        "link_gb_per_s": chip.scale_up.bandwidth,
+        "power_w": chip.peak_power,
+    }
+    return {name: float(as_scalar(value)) for name, value in found.items()}
+
+
+def _choice(study: Study, name: str, default: np.ndarray) -> np.ndarray:
+    """Its node and its memory where the study has them, else those of the best design."""
+    file, space = chip_files()[name], study.space
+    own = (file.node, NO_MEMORY if file.main is None else file.main.technology)
+    options = (space.node, space.memory)
+    return np.array(
+        [
+            names.index(mine) if mine in names else int(other)
+            for mine, names, other in zip(own, options, default, strict=True)
+        ],
+        np.int32,
+    )

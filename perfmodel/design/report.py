@@ -7,15 +7,15 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.nearby import Nearby
+from perfmodel.design.existing_chips import size_of, written
+from perfmodel.design.multistart import Found, Result
 from perfmodel.design.problem import Assessed, Problem, assess, money, system
-from perfmodel.design.search import Found, Result
-from perfmodel.design.shelf import size_of, written
-from perfmodel.design.space import Space, shown
+from perfmodel.design.reoptimise import Nearby
+from perfmodel.design.sensitivity import Worth, worth
 from perfmodel.design.state import BETTER
 from perfmodel.design.study import LARGER, Study
 from perfmodel.design.system import Part
-from perfmodel.design.worth import Worth, worth
+from perfmodel.design.variables import Space, shown
 from perfmodel.library.economics import Basis
 from perfmodel.units import as_scalar, as_values
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from perfmodel.design.landscape import AbstractLandscape, Look, looks
-from perfmodel.design.search import Found
+from perfmodel.design.abstract_problem import AbstractLandscape, Look, looks
+from perfmodel.design.multistart import Found
 from perfmodel.units import as_scalar, as_values
 
 BINDING = 2e-3

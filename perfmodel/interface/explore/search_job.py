@@ -12,9 +12,9 @@ from typing import Any
 
 import tomli_w
 
-from perfmodel.design.checkpoint import load_state
-from perfmodel.design.space import read_space
+from perfmodel.design.state import load_state
 from perfmodel.design.study import AREAS, SpaceTable, read_study
+from perfmodel.design.variables import read_space
 from perfmodel.interface.explore.machines import cells_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.search import best_so_far, changed

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from perfmodel.design.landscape import AbstractLandscape, Choice, Look, looks
-from perfmodel.design.quadratic import SOFTNESS, Program, solve
+from perfmodel.design.abstract_problem import AbstractLandscape, Choice, Look, looks
+from perfmodel.design.qp import SOFTNESS, Program, solve
 from perfmodel.units import Scalar, Values
 
 RADIUS = 0.2

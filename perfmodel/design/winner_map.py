@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.design.facts import Cases, priced
-from perfmodel.design.families import Family
-from perfmodel.design.pose import NO_MEMORY
-from perfmodel.design.problem import Problem, loads_of
-from perfmodel.design.shelf import KEPT, ways
-from perfmodel.design.space import RANKS, Space
+from perfmodel.design.problem import LIMIT_TOLERANCE, Problem, loads_of
+from perfmodel.design.resolve import NO_MEMORY
+from perfmodel.design.starting_points import ways
+from perfmodel.design.uncertainty import Family
+from perfmodel.design.variables import RANKS, Space
 from perfmodel.units import as_values
 from perfmodel.workload.transformer import parameters
 
@@ -103,7 +103,7 @@ def _places(
     unit = (vectors - space.low) / (space.high - space.low)
     spread = (np.repeat(part, len(x), axis=0) for part in (unit, choices))
     value, slack = priced(problem, Cases(logs.reshape(-1, len(names)), *spread))
-    kept = np.all(slack > -KEPT, axis=1) & np.isfinite(value)
+    kept = np.all(slack > -LIMIT_TOLERANCE, axis=1) & np.isfinite(value)
     least = np.where(kept, value, np.inf).reshape(len(vectors), len(x))
     return _won(least, owner, x, y)
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import qmc
 
-from perfmodel.design.descent import Start
-from perfmodel.design.landscape import AbstractLandscape, values
+from perfmodel.design.abstract_problem import AbstractLandscape, values
+from perfmodel.design.sqp import Start
+from perfmodel.design.variables import Space
 from perfmodel.units import Values, as_scalar, as_values
 
 GROUP = 16
@@ -161,3 +162,21 @@ def nearest_whole(land: AbstractLandscape, unit: np.ndarray, whole: np.ndarray) 
     """Points with numbers of things rounded."""
     rounded = np.clip(np.round(numbers(land, unit)), *whole_bounds(land))
     return np.where(whole, coordinates(land, np.maximum(rounded, 1e-9)), unit)
+
+
+def ways(space: Space, vector: np.ndarray, names: tuple[str, ...], most: int) -> np.ndarray:
+    """A design with other numbers of things: powers of two within their bounds, and its own."""
+    plain = [name.rsplit(".", 1)[-1] for name in space.names]
+    free = [i for i, name in enumerate(plain) if name in names]
+    axes = [_powers(float(space.low[i]), float(space.high[i]), float(vector[i])) for i in free]
+    every = np.array(list(itertools.product(*axes)))
+    if len(every) > most:
+        every = np.random.default_rng(0).permutation(every)[:most]
+    found = np.tile(np.asarray(vector, float), (len(every), 1))
+    found[:, free] = every
+    return found
+
+
+def _powers(low: float, high: float, own: float) -> list[float]:
+    inside = np.arange(np.ceil(low / np.log(2) - 1e-6), np.floor(high / np.log(2) + 1e-6) + 1)
+    return sorted({*(float(n) for n in inside * np.log(2)), own})

@@ -4,15 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.design.answer import Answer, objective, vector
-from perfmodel.design.crossing import Map, maps
-from perfmodel.design.doubled import Doubled, doubled
-from perfmodel.design.doubt import doubts, draws
+from perfmodel.design.existing_chips import Rival, ahead, rivals, written
 from perfmodel.design.facts import SHARES, elasticities, names, within
-from perfmodel.design.families import DRAWS, Family, families, shares, under
-from perfmodel.design.shelf import Rival, rivals, written
-from perfmodel.design.sold import ahead
-from perfmodel.design.space import RANKS, shown
+from perfmodel.design.reoptimise import Doubled, doubled
+from perfmodel.design.report import Answer, objective, vector
+from perfmodel.design.uncertainty import DRAWS, Family, doubts, draws, families, shares, under
+from perfmodel.design.variables import RANKS, shown
+from perfmodel.design.winner_map import Map, maps
 from perfmodel.hardware.cost import price
 from perfmodel.units import as_scalar
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.descent import Lane, Start, begin, rests, step
+from perfmodel.design.multistart import Found, search
 from perfmodel.design.problem import Problem
-from perfmodel.design.search import Found, search
+from perfmodel.design.sqp import Lane, Start, begin, rests, step
 from perfmodel.design.study import LARGER, OptimiserTable
 from perfmodel.units import as_scalar, as_values
 

@@ -1,12 +1,14 @@
-"""From a study to a problem: everything that it names, looked up."""
+"""From a study to a problem: the preset that is named, and everything that a study names, looked up."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from perfmodel.design.problem import Curve, Limits, Problem
-from perfmodel.design.space import Space, read_space
-from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable
+from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable, read_study
 from perfmodel.design.system import Load
+from perfmodel.design.variables import Space, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
@@ -16,6 +18,7 @@ from perfmodel.kernels.catalogue import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
+from perfmodel.library.files import nearest
 from perfmodel.library.model import load_model
 from perfmodel.library.technology import device, silicon, wires
 from perfmodel.units import as_scalar, as_values
@@ -120,3 +123,36 @@ def _check_ranks(table: WorkloadTable, space: Space) -> None:
         raise InputError(
             f"workload.chips is {table.chips}, but the space says tensor, pipeline or data; give one of both."
         )
+
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+def presets() -> dict[str, Path]:
+    """Every preset, by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def question(path: Path) -> str:
+    """What a preset asks: the comment in its first line."""
+    return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
+
+
+def find_study(name: Path) -> tuple[str, Study]:
+    """A study by the path of its file, or a preset by its name: what it is called, and what it asks.
+
+    **Raises:**
+
+    - `InputError`: when there is neither.
+    """
+    found = presets()
+    if str(name) in found and not name.is_file():
+        name = found[str(name)]
+    elif name.suffix != ".toml" and not name.exists():
+        close = nearest(str(name), found)
+        those = f"the nearest are {', '.join(close)}; " if close else ""
+        raise InputError(
+            f"there is no study {str(name)[:100]!r}; {those}give the path of a TOML file, or one of the "
+            f"presets {', '.join(found)}."
+        )
+    return name.stem, read_study(name)

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import protocol
 from perfmodel.files import write_whole
-from perfmodel.hardware.efficiency import parameters
-from perfmodel.library.efficiency import FAMILIES, FITTED, SERVING, SMOOTH, key
+from perfmodel.hardware.parameters import parameters
+from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
 
 HEAD = """# Accuracy
 

@@ -17,7 +17,7 @@ from benchmarks.speed import BATCH, varied
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.step import decode_step
 from perfmodel.interface import plots
-from perfmodel.kernels import matmul
+from perfmodel.kernels import gemm
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import Scalar, Values, as_scalar
@@ -61,7 +61,7 @@ def spots() -> Iterator[plots.Spot]:
         for number in numbers:
             yield plots.Spot(name, number, 1e6 * seconds(**{name: number}))
     for number in TILES:
-        with mock.patch.object(matmul, "TILES", matmul.TILES[:number]):
+        with mock.patch.object(gemm, "TILES", gemm.TILES[:number]):
             jax.clear_caches()
             yield plots.Spot("tiles", number, 1e6 * seconds())
 

@@ -21,7 +21,7 @@ from perfmodel.design.resolve import pose
 from perfmodel.interface.grid import read_grid
 from perfmodel.interface.points import Pricer
 from perfmodel.interface.sweep import PART
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.units import as_scalar, as_values
 
 STARTS = 4096

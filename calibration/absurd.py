@@ -12,7 +12,7 @@ from perfmodel.calibration.fit import predict
 from perfmodel.calibration.measurements import LeftOut, Measurements
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work, busy
 from perfmodel.units import Scalar, Values, as_values

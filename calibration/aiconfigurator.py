@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from perfmodel.calibration import recurrences
 from perfmodel.calibration.measurements import LeftOut, Measurements, merged
 from perfmodel.errors import InputError
+from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.routing import ROUTINGS
-from perfmodel.kernels.rows import Key
 
 PACKAGE = "aiconfigurator_core"
 VERSION = "0.12.0"

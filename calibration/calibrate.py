@@ -20,14 +20,14 @@ from perfmodel.calibration.protocol import DEVELOPMENT, PARTS, TRAIN, part_of, p
 from perfmodel.calibration.sections import read_section, reports, write_section
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import parameters
+from perfmodel.hardware.parameters import parameters
 from perfmodel.holding import held
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Key
+from perfmodel.kernels.kernel_table import Key
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import chip_files, load_chip, origin
-from perfmodel.library.efficiency import FITTED, SMOOTH, load_interval, section_name
-from perfmodel.library.efficiency import key as written
 from perfmodel.library.files import read_as
+from perfmodel.library.fitted import FITTED, SMOOTH, load_interval, section_name
+from perfmodel.library.fitted import key as written
 from perfmodel.library.schema import ChipFile
 from perfmodel.units import as_values, to_si
 from perfmodel.workload.framework import backend, library

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from perfmodel.hardware.efficiency import parameters
+from perfmodel.hardware.parameters import parameters
 
 CLOCK_INDEPENDENT = ("fill", "onset")
 """Times that do not follow the clock of the cores."""

@@ -17,8 +17,8 @@ import numpy as np
 from perfmodel.calibration.measurements import Measurements
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import parameters
-from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.hardware.parameters import parameters
+from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.units import Scalar, Values, as_values
 from perfmodel.workload.plan import Plan
 

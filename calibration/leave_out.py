@@ -24,7 +24,15 @@ FACTORS = np.geomspace(0.25, 4.0, 9)
 FINE = np.geomspace(0.25, 4.0, 401)
 """Factors of which the best is taken."""
 
-SYNCHRONISED = ("matmul", "kept", "decode", "prefill", "mla_decode", "mla_prefill", "mixture")
+SYNCHRONISED = (
+    "gemm",
+    "unquantised",
+    "attention_decode",
+    "attention_prefill",
+    "mla_decode",
+    "mla_prefill",
+    "moe",
+)
 """Families whose launches on a scheduled machine are the constant."""
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from perfmodel.calibration.shapes import COLUMNS, RECIPES, Task, build, sizes_of, smallest
 from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
-from perfmodel.kernels.rows import word_of
+from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import fold
 

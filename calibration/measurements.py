@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Key
+from perfmodel.kernels.kernel_table import Key
+from perfmodel.kernels.registry import OPERATIONS
 
 
 class Measurements(NamedTuple):

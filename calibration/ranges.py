@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.calibration.errors import HIGH, LOW
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.library.efficiency import FITTED, Interval
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library.fitted import FITTED, Interval
 
 WITHIN = 0.9
 """Share of a table's rows whose error is at most its `p90`."""

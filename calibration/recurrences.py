@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perfmodel.kernels.recurrent import KINDS
+from perfmodel.kernels.linear_attention import KINDS
 
 TABLES = {"gdn": "linear_attention", "kda": "kda"}
 """The kinds that are read, and the folder of each."""

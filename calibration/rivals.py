@@ -17,7 +17,7 @@ import numpy as np
 
 from perfmodel.calibration.measurements import Measurements
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.roofline import SLOWEST
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan

@@ -22,7 +22,7 @@ from perfmodel.calibration.runs import TABLE, Run, read_runs
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import HostEfficiency, parameters
+from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.inference.cases import Case, case_of, of_rows
 from perfmodel.inference.serving import (
     Service,
@@ -36,7 +36,7 @@ from perfmodel.inference.serving import (
 )
 from perfmodel.inference.step import costs, host_time
 from perfmodel.library.chip import find_chip
-from perfmodel.library.efficiency import SERVING, SMOOTH
+from perfmodel.library.fitted import SERVING, SMOOTH
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan

@@ -175,7 +175,7 @@ def _attention(sizes: Sizes, dtype: str) -> Task:
 
 
 def _elementwise(sizes: Sizes, dtype: str) -> Task:
-    """The kinds of the catalogue; the samples' logits are in fp32, as there."""
+    """The kinds of the registry; the samples' logits are in fp32, as there."""
     tokens, hidden, name = sizes["tokens"], sizes["hidden"], sizes["kind"]
     kind = jnp.float32 if name == "sample" else NUMBERS[dtype]
     counted, whole = KINDS[name], (tokens, hidden)
@@ -228,7 +228,7 @@ FUNCTIONS: dict[str, Callable] = {
     "embedding": lambda table, places: jnp.take(table, places, axis=0),
     "sample": lambda x: (jnp.argmax(x, axis=-1), jax.nn.logsumexp(x, axis=-1)),
 }
-"""Each kind of the catalogue in JAX."""
+"""Each kind of the registry in JAX."""
 
 _HEADS = (
     Dimension("kv_heads", 1, 16, 0),

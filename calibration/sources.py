@@ -13,10 +13,10 @@ from perfmodel.calibration.measurements import LeftOut, Measurements, merged
 from perfmodel.calibration.protocol import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Key, groups_of, number_of, word_of
+from perfmodel.kernels.kernel_table import Key, groups_of, number_of, word_of
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import find_chip, load_chip
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 
 
 class Source(NamedTuple):

@@ -24,9 +24,9 @@ from perfmodel.calibration.aiconfigurator import tables as read_tables
 from perfmodel.calibration.calibrate import MOST_REPORTED, section_of, sections
 from perfmodel.calibration.measurements import Measurements
 from perfmodel.calibration.protocol import hashed, part_of, pick
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Key, word_of
-from perfmodel.library.efficiency import FITTED
+from perfmodel.kernels.kernel_table import Key, word_of
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library.fitted import FITTED
 
 MEASURED = ("a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm", "arc-pro-b60")
 """Chips whose rows the forms and the shared parameters were made from."""

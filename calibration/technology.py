@@ -19,7 +19,7 @@ from perfmodel.hardware.power import Activity, PowerConstants, clock_share, draw
 from perfmodel.hardware.technology import stacked
 from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import ConstantFile, Known, load_constants
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.library.known import (
     KnownCost,
     KnownDie,

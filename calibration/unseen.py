@@ -13,9 +13,9 @@ import equinox as eqx
 from perfmodel.calibration.calibrate import plan_of, section_of
 from perfmodel.calibration.voices import nearest_fits, together, voices
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.rows import Key
+from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.chip import chip_files, load_chip, origin
-from perfmodel.library.efficiency import (
+from perfmodel.library.fitted import (
     FAMILIES,
     LEFT_TO,
     WIDER,

@@ -17,11 +17,11 @@ from perfmodel.calibration.splits import MEASURED, Job, Protocol, Rows, rows_of
 from perfmodel.calibration.unseen import bare, start
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.kernel_table import Key
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.kernels.routing import ROUTINGS
-from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files
-from perfmodel.library.efficiency import WIDER
+from perfmodel.library.fitted import WIDER
 from perfmodel.workload.plan import Plan
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from perfmodel.calibration.calibrate import plan_of, section_of
 from perfmodel.calibration.clocks import at_clock
 from perfmodel.calibration.fit import from_free, to_free
-from perfmodel.hardware.efficiency import parameters
+from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.choices import product_format
+from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.prompts import prompt_format
-from perfmodel.kernels.rows import Key
 from perfmodel.library.chip import chip_files
-from perfmodel.library.efficiency import FAMILIES, SMOOTH, from_file
+from perfmodel.library.fitted import FAMILIES, SMOOTH, from_file
 from perfmodel.units import as_values
 
 READ_SHARED_MEMORY = ("hopper", "blackwell", "rubin")
@@ -112,7 +112,11 @@ def _formats(key: Key) -> tuple[str, ...]:
     """Formats whose fits speak for a key's: its own, and bf16 where its kernel multiplies in that."""
     family, _, dtype = section_of(key)
     plan = plan_of(key, chip_files()[key.chip].architecture)
-    multiplied = {"matmul": product_format, "prefill": prompt_format, "mla_prefill": prompt_format}
+    multiplied = {
+        "gemm": product_format,
+        "attention_prefill": prompt_format,
+        "mla_prefill": prompt_format,
+    }
     known = family in multiplied and multiplied[family](plan) == "bf16"
     return tuple(dict.fromkeys((dtype, "bf16"))) if known else (dtype,)
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.home import on_chip, spilled
-from perfmodel.kernels.launch import crossing_time
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.residency import on_chip, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_min
@@ -80,6 +80,6 @@ def elementwise(
         occupancy=soft_min(elements / BLOCK / chip.cores, jnp.ones_like(elements))
         if launched
         else 1.0,
-        latency=fitted.launch if launched else crossing_time(chip, crossings),
+        latency=fitted.launch if launched else mesh_traversal_time(chip, crossings),
         dtype=plan.format.matrix,
     )

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from perfmodel.inference.step import Cost as Cost
     from perfmodel.inference.step import decode_step as decode_step
     from perfmodel.inference.step import prefill as prefill
-    from perfmodel.kernels.catalogue import Operation as Operation
-    from perfmodel.kernels.catalogue import add_operation as add_operation
+    from perfmodel.kernels.registry import Operation as Operation
+    from perfmodel.kernels.registry import add_operation as add_operation
     from perfmodel.library.chip import load_chip as load_chip
     from perfmodel.library.model import load_model as load_model
     from perfmodel.results import as_dict as as_dict
@@ -45,14 +45,14 @@ _PLACES = {
     "Chip": "hardware.chip",
     "Cost": "inference.step",
     "InputError": "errors",
-    "Operation": "kernels.catalogue",
+    "Operation": "kernels.registry",
     "Plan": "workload.plan",
     "Service": "inference.serving",
     "Traffic": "workload.traffic",
     "Transformer": "workload.transformer",
     "Waits": "inference.serving",
     "Work": "roofline",
-    "add_operation": "kernels.catalogue",
+    "add_operation": "kernels.registry",
     "as_dict": "results",
     "as_json": "results",
     "as_rows": "results",

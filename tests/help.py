@@ -12,7 +12,7 @@ from perfmodel.breakdown import Breakdown
 from perfmodel.compiling import ONCE, supported
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.step import decode_step, prefill
-from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import Values, as_scalar, as_values

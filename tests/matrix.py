@@ -13,9 +13,9 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from perfmodel.kernels.catalogue import OPERATIONS
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import chip_files
-from perfmodel.library.efficiency import CACHED
+from perfmodel.library.fitted import CACHED
 from perfmodel.workload.framework import FRAMEWORKS, backend
 from perfmodel.workload.precision import FORMATS
 

@@ -11,7 +11,7 @@ from help import H100, LPU, QUICK, WSE
 
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.hardware.efficiency import parameters
+from perfmodel.hardware.parameters import parameters
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import costs, decode_pass, prompt_pass
 from perfmodel.interface.grid import parts_of

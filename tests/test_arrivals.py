@@ -11,7 +11,7 @@ from perfmodel.inference.arrivals import behind, for_room, rate_at, serve_arriva
 from perfmodel.inference.serving import Steps, serve
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import load_chip
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan

@@ -6,17 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 import pytest
 
-from perfmodel.kernels.attention import (
-    Heads,
-    attention_decode,
-    attention_prefill,
-    expanded,
-    grouped,
-    latent,
-    visible,
-)
-from perfmodel.kernels.home import Home
-from perfmodel.kernels.launch import crossing_time
+from perfmodel.kernels.attention import Heads, expanded, grouped, latent, visible
+from perfmodel.kernels.attention_decode import attention_decode
+from perfmodel.kernels.attention_prefill import attention_prefill
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar, as_values
@@ -81,7 +75,7 @@ def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serve
     # 2 sequences x 8 heads x (128 + 128) numbers of 2 bytes go in and out, whoever reads the cache.
     fresh = 2 * 8 * 256 * 2
     assert jnp.all(alone.shared - fresh == 8 * (together.shared - fresh))
-    again = float(load_chip("h100-sxm").efficiency.decode.again)
+    again = float(load_chip("h100-sxm").efficiency.attention_decode.again)
     assert alone.main == pytest.approx(float(together.main) * (1 + 7 * again), rel=ROUNDING)
 
 
@@ -89,7 +83,10 @@ def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serve
 def test_plain_vector_code_pays_for_each_number_whatever_its_format(cache: str):
     # 2 sequences x 64 heads, each with 1024 tokens x (128 + 128) numbers of the one cache they share.
     plan = dataclasses.replace(EXACT, backend="xqa_hopper", cache=cache)
-    found, fitted = decode(shape(64, 1), plan).demand, load_chip("h100-sxm").efficiency.decode
+    found, fitted = (
+        decode(shape(64, 1), plan).demand,
+        load_chip("h100-sxm").efficiency.attention_decode,
+    )
     assert found.vector == pytest.approx(float(fitted.plain) * 2 * 64 * 1024 * 256, rel=ROUNDING)
 
 
@@ -114,7 +111,7 @@ def test_absorbed_latents_are_read_once_for_all_heads():
     demand = decode(latent(*MLA)).demand
     # 512 + 64 numbers for each token; 128 heads multiply with 576 and with 512 of them.
     # Two blocks of 64 heads read it; main memory serves a share of the second reading.
-    again = float(load_chip("h100-sxm").efficiency.decode.again)
+    again = float(load_chip("h100-sxm").efficiency.attention_decode.again)
     assert demand.main == pytest.approx(2 * 1024 * 576 * 2 * (1 + again), rel=ROUNDING)
     assert demand.matrix == 2 * 128 * 1024 * 2 * (576 + 512)
 
@@ -141,7 +138,7 @@ def test_a_cache_is_split_to_fill_the_cores():
 
 def test_a_split_cache_pays_for_its_reduction():
     chip, latency = load_chip("h100-sxm"), decode(shape(8, 2)).latency
-    fitted = chip.efficiency.decode
+    fitted = chip.efficiency.attention_decode
     # 8 parts of 2 x 8 x 128 outputs, 4 bytes out and 4 back.
     traffic = 8 * 8 * 2048 / (chip.shared.bandwidth * fitted.feed)
     expected = float(fitted.reduction + traffic)
@@ -149,7 +146,7 @@ def test_a_split_cache_pays_for_its_reduction():
 
 
 def test_a_cache_is_read_where_it_lives():
-    demand = decode(shape(8, 2), name="wse-3", home=Home(private=0.75, far=0.25)).demand
+    demand = decode(shape(8, 2), name="wse-3", residency=Residency(private=0.75, far=0.25)).demand
     cache = 2 * 2 * 1024 * 256 * 2
     assert (demand.private, demand.main, demand.far) == (0.75 * cache, 0, 0.25 * cache)
 
@@ -157,10 +154,10 @@ def test_a_cache_is_read_where_it_lives():
 def test_a_dataflow_machine_crosses_its_cores_four_times():
     chip = load_chip("wse-3")
     for work, fitted in (
-        (decode(shape(8, 2), name="wse-3"), chip.efficiency.decode),
-        (prefill(shape(8, 2), name="wse-3"), chip.efficiency.prefill),
+        (decode(shape(8, 2), name="wse-3"), chip.efficiency.attention_decode),
+        (prefill(shape(8, 2), name="wse-3"), chip.efficiency.attention_prefill),
     ):
-        expected = float(fitted.launch + crossing_time(chip, 4.0))
+        expected = float(fitted.launch + mesh_traversal_time(chip, 4.0))
         assert work.latency == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -208,7 +205,7 @@ def test_padding_of_tiles_is_not_useful():
     share = prefill(shape(8, 8)).shares.matrix
     assert share is not None
     # Four blocks of 128 rows: the triangle and half a tile of 128 x 128 on the diagonal of each.
-    expected = chip.efficiency.prefill.sustained * 131_328 / (131_328 + 4 * 128 * 128 / 2)
+    expected = chip.efficiency.attention_prefill.sustained * 131_328 / (131_328 + 4 * 128 * 128 / 2)
     assert jnp.ravel(share)[0] == pytest.approx(float(expected), rel=ROUNDING)
 
 
@@ -263,7 +260,7 @@ def test_what_is_masked_is_cut_as_finely_as_the_tiles_of_keys():
 def test_vector_units_multiply_no_queries_that_are_not_there():
     # Four queries of each cache; matrix units take 16. 1,024 tokens are eight tiles of 128.
     for name, multiplied in (("m3-ultra", 4), ("h100-sxm", 16)):
-        sustained = float(load_chip(name).efficiency.decode.sustained)
+        sustained = float(load_chip(name).efficiency.attention_decode.sustained)
         share = as_values(decode(shape(8, 2), name=name).shares.matrix)
         assert share == pytest.approx(sustained * 4 / multiplied, rel=ROUNDING)
 
@@ -271,7 +268,7 @@ def test_vector_units_multiply_no_queries_that_are_not_there():
 def test_one_core_that_fetches_ahead_waits_for_the_first_part_of_a_cache_alone():
     # Two sequences and four heads of 1,024 x 256 numbers of 2 bytes are one stream on the one core of a TPU.
     chip = load_chip("tpu-v6e")
-    fitted, feed, fresh = chip.efficiency.decode, 2 * 4 * 1024 * 256 * 2, 2 * 2 * 8 * 256
+    fitted, feed, fresh = chip.efficiency.attention_decode, 2 * 4 * 1024 * 256 * 2, 2 * 2 * 8 * 256
     stream = feed / float(chip.shared.bandwidth * fitted.feed)
     filled = stream / (stream + float(fitted.block))
     share = (feed + fresh) / (feed / (float(fitted.feed) * filled) + fresh)
@@ -283,7 +280,9 @@ def test_one_core_that_fetches_ahead_waits_for_the_first_part_of_a_cache_alone()
 def test_one_core_that_fetches_ahead_waits_for_the_first_block_of_a_prompt_alone(name, starts):
     # Two prompts of eight heads and 2,048 tokens are 256 blocks of 128 rows: on 132 cores two waves.
     def latency(block: float) -> float:
-        chip = eqx.tree_at(lambda c: c.efficiency.prefill.block, load_chip(name), as_scalar(block))
+        chip = eqx.tree_at(
+            lambda c: c.efficiency.attention_prefill.block, load_chip(name), as_scalar(block)
+        )
         sizes = [as_scalar(x) for x in (2, 2048, 2048)]
         plan = dataclasses.replace(EXACT, backend="trtllm_gen")
         return float(attention_prefill(chip, plan, *sizes, heads=shape(8, 8)).latency)
@@ -314,7 +313,7 @@ def grown(backend: Backend, heads: float, queries: float = 512, **more) -> Work:
 def test_tiles_of_a_backend_pad_a_prompt(backend: Backend, queries: float, useful: float):
     share = grown(backend, 8, queries).shares.matrix
     assert share is not None
-    sustained = float(load_chip("h100-sxm").efficiency.prefill.sustained)
+    sustained = float(load_chip("h100-sxm").efficiency.attention_prefill.sustained)
     assert float(jnp.ravel(share)[0]) == pytest.approx(sustained * useful, rel=ROUNDING)
 
 
@@ -324,7 +323,7 @@ def test_the_smooth_form_tries_heads_folded_and_apart(backend: Backend, share: i
 
 
 def test_wide_heads_leave_less_of_the_rates():
-    fitted = load_chip("h100-sxm").efficiency.prefill
+    fitted = load_chip("h100-sxm").efficiency.attention_prefill
     plan = dataclasses.replace(EXACT, backend="trtllm_gen")
     wide, usual = (prefill(shape(8, 8, size), plan=plan).shares.matrix for size in (256, 192))
     assert wide is not None and usual is not None
@@ -337,7 +336,7 @@ def test_a_group_s_rows_pad_what_the_matrix_units_take():
     chip = load_chip("h100-sxm")
     share = decode(shape(4, 2)).shares.matrix
     assert share is not None
-    expected = float(chip.efficiency.decode.sustained) * 2 / 16
+    expected = float(chip.efficiency.attention_decode.sustained) * 2 / 16
     assert jnp.ravel(share)[0] == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -345,7 +344,7 @@ def test_a_last_tile_is_multiplied_whole():
     # 1,025 tokens are nine tiles of 128, of which 127 places are empty.
     chip = load_chip("h100-sxm")
     work = attention_decode(chip, EXACT, as_scalar(2), as_scalar(1025), shape(32, 2))
-    expected = float(chip.efficiency.decode.sustained) * 1025 / 1152
+    expected = float(chip.efficiency.attention_decode.sustained) * 1025 / 1152
     assert work.shares.matrix is not None
     assert jnp.ravel(work.shares.matrix)[0] == pytest.approx(expected, rel=ROUNDING)
 
@@ -363,7 +362,7 @@ def test_a_window_that_cuts_a_tile_reads_one_more():
 
 def test_queries_and_outputs_pass_once_and_each_sequence_takes_its_time():
     chip = load_chip("h100-sxm")
-    fitted = chip.efficiency.decode
+    fitted = chip.efficiency.attention_decode
     latency = decode(shape(8, 2)).latency[0]
     # 2 x 8 heads x 256 numbers of 2 bytes.
     passes = 8192 * float(fitted.rotate) / float(chip.main.bandwidth * fitted.streaming)
@@ -381,4 +380,4 @@ def test_copies_of_a_backend_take_their_time_besides():
     assert float(plain) == float(copied)
     folded = decode(shape(16, 2), dataclasses.replace(EXACT, backend="fa2")).latency[0]
     more = float(folded - plain)
-    assert more == pytest.approx(float(chip.efficiency.decode.copy), rel=1e-3)
+    assert more == pytest.approx(float(chip.efficiency.attention_decode.copy), rel=1e-3)

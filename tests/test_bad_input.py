@@ -138,11 +138,11 @@ def test_a_folder_that_cannot_be_made_is_refused(
 FITS = {
     "none": ("h100-sxm.txt", ""),
     "garbage": ("h100-sxm.toml", "\0\1"),
-    "truncated": ("h100-sxm.toml", "[matmul.smooth.bf16]\nlaunch_us = "),
+    "truncated": ("h100-sxm.toml", "[gemm.smooth.bf16]\nlaunch_us = "),
     "garbage for another chip": ("a30.toml", "x = ["),
     "deep": ("prior.toml", "a = " + "[" * 10_000),
     "a word": ("prior.toml", 'launched = "x"'),
-    "a wrong number": ("h100-sxm.toml", "[matmul.smooth.bf16]\nlaunch_us = nan"),
+    "a wrong number": ("h100-sxm.toml", "[gemm.smooth.bf16]\nlaunch_us = nan"),
     "escapes": ("h100-sxm.toml", '"\\u001b[31m" = 1'),
 }
 

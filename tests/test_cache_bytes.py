@@ -12,8 +12,8 @@ from perfmodel.compiling import ONCE, supported
 from perfmodel.inference.layer import Batch, Site, attention_tasks
 from perfmodel.inference.placement import Placement, cache_bytes
 from perfmodel.inference.tasks import Task
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.home import Home
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
@@ -33,7 +33,7 @@ ROUNDING = 1e-4
 """Relative: sums of single precision."""
 
 SEQUENCES, CONTEXT, TENSOR = 4, 10_000, 2
-ELSEWHERE = Placement(Home(main=1.0), Home(far=1.0), *[as_scalar(0.0)] * 3)
+ELSEWHERE = Placement(Residency(main=1.0), Residency(far=1.0), *[as_scalar(0.0)] * 3)
 """The cache alone in far memory: what is read there is the cache, and nothing else."""
 
 
@@ -51,7 +51,7 @@ def read(chosen: list[Layer], plan: Plan) -> np.ndarray:
     model = model_of(chosen)
     for place, stack in enumerate(model.stacks):
         for task in attention_tasks(site, model.hidden, stack.layer.attention, [batch]):
-            if "home" in task.sizes and task.op != "gemm":
+            if "residency" in task.sizes and task.op != "gemm":
                 key = (task.op, *sorted(task.sizes))
                 groups.setdefault(key, []).append((place, task))
     found = np.zeros(len(chosen))

@@ -19,12 +19,12 @@ from perfmodel.calibration.protocol import PARTS, hashed, part_of, pick
 from perfmodel.calibration.sections import reports
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
-from perfmodel.hardware.efficiency import MatmulEfficiency
+from perfmodel.hardware.parameters import GemmEfficiency
 from perfmodel.holding import held
-from perfmodel.kernels.rows import Key
+from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.chip import load_chip
-from perfmodel.library.efficiency import FITTED
 from perfmodel.library.files import ROOT
+from perfmodel.library.fitted import FITTED
 from perfmodel.units import as_values
 
 KEY = Key("gemm", "h100-sxm", "", "bf16")
@@ -151,8 +151,8 @@ def test_a_table_without_a_framework_is_the_smooth_one_itself():
 
 def test_parameters_survive_the_way_to_free_numbers_and_back(precision: str):
     chip = load_chip("h100-sxm", PLAN)
-    there = chip.efficiency.matmul
-    back = from_free(MatmulEfficiency, to_free(there))
+    there = chip.efficiency.gemm
+    back = from_free(GemmEfficiency, to_free(there))
     # In float32 the logit of a share near its end loses three digits.
     limit = 2e-3 if precision == "float32" else 1e-9
     for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(back), strict=True):
@@ -161,17 +161,17 @@ def test_parameters_survive_the_way_to_free_numbers_and_back(precision: str):
 
 def test_a_fit_finds_the_parameters_that_made_the_times():
     chip, columns = load_chip("h100-sxm", PLAN), shapes(300)
-    made = with_family(chip, "matmul", _changed(chip.efficiency.matmul))
+    made = with_family(chip, "gemm", _changed(chip.efficiency.gemm))
     time = np.asarray(predict("gemm", made, PLAN, jax.tree.map(as_values, columns)), float)
     found = fit(chip, [Table(PLAN, table(columns, time))])
     other = jax.tree.map(as_values, shapes(200, seed=1))
-    again = predict("gemm", with_family(chip, "matmul", found.fitted), PLAN, other)
+    again = predict("gemm", with_family(chip, "gemm", found.fitted), PLAN, other)
     truth = predict("gemm", made, PLAN, other)
     # The robust loss forgives 3 % of a row; unseen shapes come back closer than that.
     assert float(jnp.mean(jnp.abs(again / truth - 1))) < 0.01
 
 
-def _changed(fitted: MatmulEfficiency) -> MatmulEfficiency:
+def _changed(fitted: GemmEfficiency) -> GemmEfficiency:
     """Slower than any chip of the library."""
     from dataclasses import replace
 
@@ -205,7 +205,7 @@ def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path
     assert outcome.report["train_rows"] == 100
     # The times were made by a law that is not the kernel's: 100 rows bring it within a quarter.
     assert outcome.report["mean"] < 0.25
-    written = tomllib.loads((tmp_path / "mine.toml").read_text())["matmul"]["smooth"]["bf16"]
+    written = tomllib.loads((tmp_path / "mine.toml").read_text())["gemm"]["smooth"]["bf16"]
     assert written["report"]["gemm-bf16"] == outcome.report
     residuals = cells_of(read_csv(tmp_path / "residuals" / "gemm-mine-smooth-bf16.csv"))
     assert set(residuals["part"]) == set(PARTS)
@@ -222,8 +222,8 @@ def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path
     [
         (b"\xff\0", "not a readable TOML"),
         (b"[" * 10_000, "not a readable TOML"),
-        (b"matmul = 1", "matmul is no table"),
-        (b"[matmul]\nsmooth = []", "smooth is no table"),
+        (b"gemm = 1", "gemm is no table"),
+        (b"[gemm]\nsmooth = []", "smooth is no table"),
     ],
 )
 def test_a_folder_that_holds_something_else_is_refused_before_anything_is_fitted(
@@ -280,12 +280,12 @@ def test_a_table_of_one_framework_gives_two_sections(rows_of_a_new_chip):
 # What is shipped
 
 MUST = {
-    ("h100-sxm", "matmul"): 0.065,
-    ("a100-sxm-80gb", "matmul"): 0.085,
-    ("h100-sxm", "decode"): 0.08,
-    ("a100-sxm-80gb", "decode"): 0.08,
-    ("h100-sxm", "prefill"): 0.09,
-    ("a100-sxm-80gb", "prefill"): 0.09,
+    ("h100-sxm", "gemm"): 0.065,
+    ("a100-sxm-80gb", "gemm"): 0.085,
+    ("h100-sxm", "attention_decode"): 0.08,
+    ("a100-sxm-80gb", "attention_decode"): 0.08,
+    ("h100-sxm", "attention_prefill"): 0.09,
+    ("a100-sxm-80gb", "attention_prefill"): 0.09,
 }
 """Mean error on held-out rows of the best framework, bf16, at most."""
 
@@ -325,9 +325,8 @@ def test_held_out_rows_are_predicted_as_well_as_reported(op: str, system: str, f
     plan = plan_of(found.key, "hopper" if system == "h100_sxm" else "ampere")
     chip = load_chip(SYSTEMS[system], plan)
     predicted = np.asarray(predict(op, chip, plan, jax.tree.map(as_values, held.columns)), float)
-    family = {"gemm": "matmul", "attention_decode": "decode", "attention_prefill": "prefill"}[op]
     report = tomllib.loads((FITTED / f"{SYSTEMS[system]}.toml").read_text())
-    reported = report[family][framework]["bf16"]["report"][f"{op}-bf16"]["mean"]
+    reported = report[op][framework]["bf16"]["report"][f"{op}-bf16"]["mean"]
     # A seventh of the held-out rows: their mean may be off by a percentage point.
     assert errors(predicted, held.time).mean == pytest.approx(reported, abs=0.01)
 

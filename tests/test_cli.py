@@ -19,9 +19,9 @@ from perfmodel.inference.setting import setting
 from perfmodel.inference.splits import Split, splits
 from perfmodel.interface import serving
 from perfmodel.interface.serving import OUTPUTS
-from perfmodel.kernels.catalogue import OPERATIONS, Operation
-from perfmodel.library.efficiency import FITTED
+from perfmodel.kernels.registry import OPERATIONS, Operation
 from perfmodel.library.files import stems
+from perfmodel.library.fitted import FITTED
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 

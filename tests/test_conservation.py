@@ -11,7 +11,7 @@ from command import predict, run
 from perfmodel.inference.cases import case_of, with_ranks
 from perfmodel.inference.placement import cache_room
 from perfmodel.inference.serving import largest_batch
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.units import as_scalar
 
 Cells = dict[str, str]

@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import pytest
 
-from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.choices import (
     EXPERT_ROWS,
     expert_rows,
@@ -13,7 +12,7 @@ from perfmodel.kernels.choices import (
 )
 from perfmodel.kernels.collective import collective
 from perfmodel.kernels.dispatch import Cut, decode_cut
-from perfmodel.kernels.feed_forward import mixture
+from perfmodel.kernels.moe import moe
 from perfmodel.kernels.prompts import (
     in_16_bits,
     padded_share,
@@ -22,6 +21,7 @@ from perfmodel.kernels.prompts import (
     start_share,
     tile_rows,
 )
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
@@ -142,11 +142,11 @@ def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
     names = ("tokens", "hidden", "inter", "active", "experts", "tensor", "ranks", "routing")
     sizes = map(as_scalar, (256, 4096, 2048, 8, 256, 1, 8, 0))
     told = dict(zip(names, sizes, strict=True))
-    share = mixture(load_chip("b200-sxm", plan), plan, **told).shares.matrix
+    share = moe(load_chip("b200-sxm", plan), plan, **told).shares.matrix
     alone = expert_rows(plan, as_scalar(256 * 8 / 256))
     # An expert gets 8 tokens, in tiles of 64 rows.
     assert share is not None and alone.tolist() == [8]
-    sustained = load_chip("b200-sxm", plan).efficiency.mixture.sustained
+    sustained = load_chip("b200-sxm", plan).efficiency.moe.sustained
     assert share.tolist() == pytest.approx([float(sustained) * 8 / 64], rel=1e-5)
 
 

@@ -78,8 +78,8 @@ def play(page: str) -> None:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder to work in, and the catalogue as it was."""
-    from perfmodel.kernels.catalogue import OPERATIONS
+    """An empty folder to work in, and the registry as it was."""
+    from perfmodel.kernels.registry import OPERATIONS
 
     monkeypatch.chdir(tmp_path)
     for name in ("transpose",):

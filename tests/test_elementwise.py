@@ -5,7 +5,7 @@ import math
 import pytest
 
 from perfmodel.kernels.elementwise import KINDS, elementwise
-from perfmodel.kernels.launch import crossing_time
+from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
@@ -82,5 +82,5 @@ def test_fused_kernels_use_no_main_memory_and_all_bytes_stay_on_the_chip():
 def test_a_dataflow_machine_pays_for_each_crossing():
     chip = load_chip("wse-3")
     for kind, crossings in (("norm", 1), ("rope", 0), ("softmax", 2)):
-        expected = float(crossing_time(chip, float(crossings)))
+        expected = float(mesh_traversal_time(chip, float(crossings)))
         assert math.isclose(run(kind, "wse-3").latency, expected, rel_tol=ROUNDING)

@@ -31,7 +31,7 @@ from perfmodel.interface.explore.serve import command
 from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import build, chip_file, load_chip
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.workload.plan import Plan
 
 SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)

@@ -11,8 +11,9 @@ from perfmodel.design.multistart import best_first
 from perfmodel.errors import InputError
 from perfmodel.inference.serving import Service, serve
 from perfmodel.inference.step import decode_step
-from perfmodel.kernels.attention import attention_decode, grouped
-from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.kernels.attention import grouped
+from perfmodel.kernels.attention_decode import attention_decode
+from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.kernels.routing import random
 from perfmodel.library.chip import NEEDED, chip_files, load_chip
 from perfmodel.library.model import load_model

@@ -21,7 +21,7 @@ from perfmodel.errors import InputError
 ROOT = Path(__file__).parents[1]
 
 GRID = b'chip = "h100"\nmodel = "x"\nisl = [1000, 4000]\nosl = {low = 1, high = 9, points = 3}\n'
-FITTED = b"[matmul.smooth.bf16]\nlaunch_us = 4.0\nsustained = 0.7\n"
+FITTED = b"[gemm.smooth.bf16]\nlaunch_us = 4.0\nsustained = 0.7\n"
 
 # Each is wrong in the end, so that what is left whole does not compile for seconds.
 READERS: dict[str, tuple[str, bytes, list[str]]] = {

@@ -7,7 +7,7 @@ import pytest
 from perfmodel.inference.halves import Turns, _together, crossings, halves_of
 from perfmodel.inference.pairs import halves_of_row, serve_pairs
 from perfmodel.interface.serving import predict_cells
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
 from perfmodel.workload.transformer import parameters

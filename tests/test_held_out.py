@@ -22,8 +22,8 @@ from perfmodel.calibration.measurements import Measurements
 from perfmodel.calibration.sections import read_section
 from perfmodel.calibration.sources import read_source
 from perfmodel.errors import InputError
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.library.efficiency import FITTED
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library.fitted import FITTED
 
 CHIPS = tuple(SYSTEMS.values())
 

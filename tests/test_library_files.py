@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
 from perfmodel.library.chip import build, chip_files, find_chip, load_chip, origin
-from perfmodel.library.efficiency import (
+from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
+from perfmodel.library.fitted import (
     FAMILIES,
     FITTED,
     Origin,
@@ -23,7 +24,6 @@ from perfmodel.library.efficiency import (
     read_fitted,
     read_prior,
 )
-from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
 from perfmodel.library.model import find_model
 from perfmodel.library.schema import ChipFile
 from perfmodel.workload.plan import Plan
@@ -134,16 +134,16 @@ def test_a_fault_of_a_chip_file_is_named(tmp_path: Path, old: str, new: str, sai
     assert not str(caught.value).endswith("..")
 
 
-GOOD = "[matmul.smooth.bf16]\nlaunch_us = 2.0\nlow = 0.9\nhigh = 1.1\n"
+GOOD = "[gemm.smooth.bf16]\nlaunch_us = 2.0\nlow = 0.9\nhigh = 1.1\n"
 PRIOR = (FITTED / "prior.toml").read_text()
 
 WRONG_FITS = {
     "garbage": ("h100-sxm", "\0\1\2", "not a readable TOML"),
-    "a family that is a number": ("h100-sxm", "matmul = 3", "must be a table"),
-    "an unknown family": ("h100-sxm", "[matmull.smooth.bf16]", "has 'matmull'; allowed are matmul"),
-    "an unknown framework": ("h100-sxm", "[matmul.x.bf16]", "matmul has 'x'; allowed are smooth"),
-    "an unknown format": ("h100-sxm", "[matmul.smooth.b16]", "has 'b16'; allowed are fp32"),
-    "a format that is a number": ("h100-sxm", "[matmul.smooth]\nbf16 = 1", "must be a table"),
+    "a family that is a number": ("h100-sxm", "gemm = 3", "must be a table"),
+    "an unknown family": ("h100-sxm", "[gemmm.smooth.bf16]", "has 'gemmm'; allowed are gemm"),
+    "an unknown framework": ("h100-sxm", "[gemm.x.bf16]", "gemm has 'x'; allowed are smooth"),
+    "an unknown format": ("h100-sxm", "[gemm.smooth.b16]", "has 'b16'; allowed are fp32"),
+    "a format that is a number": ("h100-sxm", "[gemm.smooth]\nbf16 = 1", "must be a table"),
     "an unknown parameter": ("h100-sxm", GOOD + "sustaned = 0.5", "'sustaned'; allowed are"),
     "a word": ("h100-sxm", GOOD.replace("2.0", '"fast"'), "launch_us is fast; allowed are"),
     "not a number": ("h100-sxm", GOOD.replace("2.0", "nan"), "launch_us is nan"),
@@ -155,7 +155,7 @@ WRONG_FITS = {
     "an empty way of execution": ("prior", "launched = 3", "must be a table"),
     "an unknown way of execution": ("prior", "[x]", "has 'x'; allowed are launched"),
     "no crossing": ("prior", "[launched]", "crossing is missing"),
-    "no family": ("prior", "[launched]\ncrossing = 0.0", "launched lacks 'matmul'"),
+    "no family": ("prior", "[launched]\ncrossing = 0.0", "launched lacks 'gemm'"),
     "no interval": ("prior", PRIOR.replace("[launched.interval]", "[launched.x]"), "has 'x'"),
     "no parameter": ("prior", PRIOR.replace("launch_us", "lunch_us", 1), "has 'lunch_us'"),
 }
@@ -171,7 +171,7 @@ def test_a_fault_of_fitted_parameters_is_named(tmp_path: Path, stem: str, conten
 
 def test_folders_of_fitted_parameters_that_are_sound_pass(tmp_path: Path):
     check_fitted(FITTED)
-    (tmp_path / "my-chip.toml").write_text(GOOD + '[matmul.smooth.bf16.report]\nsource = "x"\n')
+    (tmp_path / "my-chip.toml").write_text(GOOD + '[gemm.smooth.bf16.report]\nsource = "x"\n')
     (tmp_path / "run.toml").write_text("anything = 1")
     check_fitted(tmp_path)
 
@@ -226,15 +226,20 @@ def test_any_value_in_a_chip_file_is_taken_or_refused_in_a_sentence(
 
 def test_a_chip_that_was_not_fitted_takes_the_parameters_of_its_sibling():
     plan = Plan(framework="vllm", backend="fa3")
-    h100, nvl = (load_chip(name, plan).efficiency.decode for name in ("h100-sxm", "h200-nvl"))
+    h100, nvl = (
+        load_chip(name, plan).efficiency.attention_decode for name in ("h100-sxm", "h200-nvl")
+    )
     assert h100.launch == nvl.launch and h100.block == nvl.block
-    gaudi, prior = load_chip("gaudi3").efficiency.decode, read_prior("launched")["decode"]
+    gaudi, prior = (
+        load_chip("gaudi3").efficiency.attention_decode,
+        read_prior("launched")["attention_decode"],
+    )
     assert float(gaudi.launch) == pytest.approx(prior["launch_us"] * 1e-6)
 
 
 def test_the_interval_of_a_sibling_is_wider():
     narrow, wide = (
-        load_interval(Origin(stem, "launched", "hopper"), "decode", Plan())
+        load_interval(Origin(stem, "launched", "hopper"), "attention_decode", Plan())
         for stem in ("h100-sxm", "h200-nvl")
     )
     assert wide.low < narrow.low < narrow.high < wide.high

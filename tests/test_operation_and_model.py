@@ -18,15 +18,15 @@ from perfmodel.inference.layer import Batch, Site, attention_tasks
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
 from perfmodel.interface.kernels import site_of
-from perfmodel.kernels.catalogue import OPERATIONS, cost
 from perfmodel.kernels.elementwise import KINDS as ELEMENTWISE
-from perfmodel.kernels.home import Home, native
-from perfmodel.kernels.recurrent import KINDS as RECURRENT
+from perfmodel.kernels.kernel_table import Group, Key
+from perfmodel.kernels.linear_attention import KINDS as RECURRENT
+from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels.residency import Residency, native
 from perfmodel.kernels.routing import ROUTINGS
-from perfmodel.kernels.rows import Group, Key
-from perfmodel.kernels.sparse import KINDS as SPARSE
+from perfmodel.kernels.sparse_attention import KINDS as SPARSE
 from perfmodel.library.chip import load_chip
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
@@ -299,7 +299,7 @@ def test_every_size_of_an_indexer_and_its_latents_changes_a_step():
 def test_an_indexer_of_compressed_entries_reads_a_key_of_each_entry():
     # Eight texts of 65,536 tokens: 16,384 entries with keys of 132 bytes.
     attention = next(a for a in map(attention_of, layers()) if getattr(a, "sparse", "") == "csa")
-    plan, far = Plan(cache="fp8"), Home(far=1.0)
+    plan, far = Plan(cache="fp8"), Residency(far=1.0)
     site = Site(plan, Placement(far, far, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
     batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
     *_, task = compressed_tasks(site, jax.tree.map(as_scalar, attention), batch)

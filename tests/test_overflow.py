@@ -3,7 +3,7 @@
 import pytest
 
 from perfmodel.interface.serving import predict_cells
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 
 # 8 texts of 60,000 tokens: 63 GB of cache beside 16 GB of weights, on wafers of 39.6 GB.
 CELLS = {"model": "llama-3.1-8b", "isl": "60000", "osl": "1000", "concurrency": "8"}

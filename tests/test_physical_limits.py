@@ -15,7 +15,7 @@ from perfmodel.inference.cases import Case, case_of, of_rows
 from perfmodel.inference.serving import in_flight
 from perfmodel.inference.step import costs, decode_pass, prompt_pass
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import FRAMEWORKS
 

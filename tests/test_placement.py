@@ -9,7 +9,14 @@ import pytest
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.memory import ABSENT, Memory
 from perfmodel.inference.placement import cache_bytes, fill, place, sizes, weight_bytes
-from perfmodel.kernels.home import Home, held, native, on_chip, replayed, spilled
+from perfmodel.kernels.residency import (
+    Residency,
+    l2_hit_rate,
+    native,
+    on_chip,
+    replay_read_time,
+    spilled,
+)
 from perfmodel.library.chip import load_chip
 from perfmodel.resources import TIERS
 from perfmodel.units import as_scalar
@@ -44,9 +51,9 @@ def model(attention=None, feed_forward=None) -> Transformer:
     return Transformer(10, 100, (Stack(Layer(attention, feed_forward), 2),))
 
 
-def shares(home: Home) -> list[float]:
+def shares(residency: Residency) -> list[float]:
     """Of each tier."""
-    return [float(getattr(home, tier)) for tier in TIERS]
+    return [float(getattr(residency, tier)) for tier in TIERS]
 
 
 def rooms(*sizes: float) -> list:
@@ -56,25 +63,25 @@ def rooms(*sizes: float) -> list:
 
 def test_the_fastest_memory_is_filled_first():
     filled = fill(rooms(1e6, 0, 1e7, 5e6), as_scalar(4e6))
-    assert shares(filled.home) == pytest.approx([0.25, 0, 0.75, 0], rel=ROUNDING)
+    assert shares(filled.residency) == pytest.approx([0.25, 0, 0.75, 0], rel=ROUNDING)
     assert [float(left) for left in filled.left] == [0, 0, 7e6, 5e6]
     assert filled.short == 0
 
 
 def test_what_finds_no_room_is_short_and_priced_like_the_rest():
     filled = fill(rooms(1e6, 0, 3e6, 0), as_scalar(9e6))
-    assert shares(filled.home) == pytest.approx([0.25, 0, 0.75, 0], rel=ROUNDING)
+    assert shares(filled.residency) == pytest.approx([0.25, 0, 0.75, 0], rel=ROUNDING)
     assert filled.short == 5e6
 
 
 def test_without_any_room_all_is_priced_in_main_memory():
     filled = fill(rooms(0, 0, 0, 0), as_scalar(1e6))
-    assert shares(filled.home) == [0, 0, 1, 0]
+    assert shares(filled.residency) == [0, 0, 1, 0]
     assert filled.short == 1e6
 
 
 def test_room_leads_back():
-    slope = jax.grad(lambda x: fill([x, *rooms(0, 1e7, 0)], as_scalar(4e6)).home.private)
+    slope = jax.grad(lambda x: fill([x, *rooms(0, 1e7, 0)], as_scalar(4e6)).residency.private)
     # One more byte of SRAM holds one more of 4e6.
     assert slope(as_scalar(1e6)) == pytest.approx(1 / 4e6, rel=ROUNDING)
 
@@ -170,7 +177,7 @@ def test_layers_without_attention_cache_nothing():
 
 
 @pytest.mark.parametrize(
-    ("capacities", "home"),
+    ("capacities", "residency"),
     [
         ((1e6, 2e6, 1e9, 0), [0, 0, 1, 0]),
         ((1e6, 2e6, 0, 0), [0, 1, 0, 0]),
@@ -179,20 +186,20 @@ def test_layers_without_attention_cache_nothing():
         ((1e6, 1e6, 0, 0), [1, 0, 0, 0]),
     ],
 )
-def test_a_chip_keeps_operands_in_main_memory_else_in_sram(capacities, home):
-    assert shares(native(chip_of(*capacities))) == home
+def test_a_chip_keeps_operands_in_main_memory_else_in_sram(capacities, residency):
+    assert shares(native(chip_of(*capacities))) == residency
 
 
 def test_an_operand_is_read_in_parts():
-    found = Home(0.25, 0.25, 0.5, 0).traffic(as_scalar(100))
+    found = Residency(0.25, 0.25, 0.5, 0).traffic(as_scalar(100))
     assert {tier: float(x) for tier, x in found.items()} == {
         "private": 25,
         "shared": 25,
         "main": 50,
         "far": 0,
     }
-    assert shares(Home.main_memory()) == [0, 0, 1, 0]
-    assert Home.main_memory().traffic(as_scalar(100))["main"] == 100
+    assert shares(Residency.main_memory()) == [0, 0, 1, 0]
+    assert Residency.main_memory().traffic(as_scalar(100))["main"] == 100
 
 
 def test_what_fits_stays_and_what_does_not_spills():
@@ -233,23 +240,23 @@ def replaying(staged: float):
 
 
 def test_what_a_benchmark_replays_stays_in_a_cache_as_far_as_it_fits():
-    chip, fitted = replaying(0.0), load_chip("h100-sxm").efficiency.matmul
+    chip, fitted = replaying(0.0), load_chip("h100-sxm").efficiency.gemm
     # Twice the room: (1/2)^2 against 1: 0.8 of it stays, of half of that 0.2.
-    assert held(chip, *rooms(2, 2e6, 1e6)) == pytest.approx(0.8, rel=ROUNDING)
-    assert held(chip, *rooms(2, 1e6, 2e6)) == pytest.approx(0.2, rel=ROUNDING)
+    assert l2_hit_rate(chip, *rooms(2, 2e6, 1e6)) == pytest.approx(0.8, rel=ROUNDING)
+    assert l2_hit_rate(chip, *rooms(2, 1e6, 2e6)) == pytest.approx(0.2, rel=ROUNDING)
     changed = {"hold": 2.0, "cliff": 1.0, "streaming": 0.5, "cached": 1.0}
     fitted = eqx.tree_at(
         lambda f: [getattr(f, n) for n in changed], fitted, rooms(*changed.values())
     )
     # A part of 3 bytes and one of guard, times 2, hold half of 8 bytes. The other half takes the time of
     # main memory; what stays takes 8 x 0.5 / (1 x 1 + 1) = 2 of it.
-    assert replayed(chip, fitted, as_scalar(8.0)) == pytest.approx(1.5, rel=ROUNDING)
+    assert replay_read_time(chip, fitted, as_scalar(8.0)) == pytest.approx(1.5, rel=ROUNDING)
 
 
 def test_a_scratchpad_keeps_nothing_of_what_a_benchmark_replays():
-    fitted = load_chip("tpu-v5e").efficiency.matmul
-    assert held(replaying(1.0), *rooms(2, 2e6, 1e6)) == 0
-    assert replayed(load_chip("tpu-v5e"), fitted, as_scalar(1e3)) == 1
+    fitted = load_chip("tpu-v5e").efficiency.gemm
+    assert l2_hit_rate(replaying(1.0), *rooms(2, 2e6, 1e6)) == 0
+    assert replay_read_time(load_chip("tpu-v5e"), fitted, as_scalar(1e3)) == 1
 
 
 def test_checkpoints_in_four_bits_keep_what_they_leave_out():
@@ -274,10 +281,10 @@ def _one(layer: Layer, scope) -> Transformer:
 def test_shares_are_of_what_was_placed_and_a_guard_of_one_byte():
     # 3 bytes in rooms of 1 and 3: one and two of them, over 3 + 1.
     filled = fill(rooms(1, 0, 3, 0), as_scalar(3))
-    assert shares(filled.home) == [0.25, 0, 0.5, 0]
+    assert shares(filled.residency) == [0.25, 0, 0.5, 0]
     assert [float(left) for left in filled.left] == [0, 0, 1, 0]
-    assert shares(fill(rooms(0, 2, 0, 2), as_scalar(3)).home) == [0, 0.5, 0, 0.25]
-    assert shares(fill(rooms(1, 0, 0, 0), as_scalar(1)).home) == [0.5, 0, 0, 0]
+    assert shares(fill(rooms(0, 2, 0, 2), as_scalar(3)).residency) == [0, 0.5, 0, 0.25]
+    assert shares(fill(rooms(1, 0, 0, 0), as_scalar(1)).residency) == [0.5, 0, 0, 0]
 
 
 def test_a_cache_that_overflows_lies_in_far_memory_where_weights_may_not():

@@ -11,7 +11,7 @@ from perfmodel.calibration.ranges import Table, kernel_ranges, range_of, range_o
 from perfmodel.inference.setting import known
 from perfmodel.interface.published import Row, groups
 from perfmodel.library.chip import chip_files, origin
-from perfmodel.library.efficiency import (
+from perfmodel.library.fitted import (
     BASES,
     FAMILIES,
     FITTED,
@@ -95,7 +95,9 @@ def test_every_family_of_every_chip_has_a_basis_and_a_range_around_one(stem: str
         assert ends.low < 1 < ends.high
 
 
-@pytest.mark.parametrize("family", ["matmul", "decode", "prefill", "mixture", "collective"])
+@pytest.mark.parametrize(
+    "family", ["gemm", "attention_decode", "attention_prefill", "moe", "collective"]
+)
 def test_kernels_of_the_prior_are_less_sure_than_fitted_ones(family: str):
     fitted, prior = (
         load_interval(origin(stem, chip_files()[stem]), family, Plan(framework="vllm"))

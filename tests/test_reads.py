@@ -12,10 +12,10 @@ from matrix import OPS, Cell, cells, rows
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.kernels.catalogue import OPERATIONS, cost
-from perfmodel.kernels.rows import groups_of
+from perfmodel.kernels.kernel_table import groups_of
+from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.library.chip import build, chip_file
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS, backend, library
 from perfmodel.workload.plan import CHOICES, Plan, narrowed
 from perfmodel.workload.precision import FORMATS, runnable

@@ -3,7 +3,7 @@
 import pytest
 
 from perfmodel.interface.serving import predict_cells
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 
 CELLS = {"chip": "h100", "n_chips": "1", "model": "llama-3.2-1b", "isl": "1000", "osl": "500"}
 CELLS |= {"concurrency": "16", "boss_model": "llama-3.1-8b", "boss_n_chips": "1"}

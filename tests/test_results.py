@@ -13,9 +13,9 @@ import perfmodel as pm
 from perfmodel.breakdown import BOUNDS, JOULES, SECONDS, bound
 from perfmodel.errors import InputError
 from perfmodel.inference.serving import Service
-from perfmodel.kernels import catalogue
-from perfmodel.kernels.catalogue import OPERATIONS, load_plugins
-from perfmodel.kernels.rows import groups_of
+from perfmodel.kernels import registry
+from perfmodel.kernels.kernel_table import groups_of
+from perfmodel.kernels.registry import OPERATIONS, load_plugins
 from perfmodel.resources import Resources
 
 
@@ -126,8 +126,8 @@ OWN = pm.Operation("elementwise", ("rows", "columns"), {}, {}, counted)
 
 @pytest.fixture
 def operations(monkeypatch: pytest.MonkeyPatch):
-    """The catalogue as it was, after a test has added to it."""
-    monkeypatch.setattr(catalogue, "OPERATIONS", OPERATIONS)
+    """The registry as it was, after a test has added to it."""
+    monkeypatch.setattr(registry, "OPERATIONS", OPERATIONS)
     before = dict(OPERATIONS)
     load_plugins.cache_clear()
     yield
@@ -156,7 +156,7 @@ def test_an_operation_of_ones_own_is_read_and_priced_like_others(operations: Non
 
 
 def pm_fitted():
-    from perfmodel.library.efficiency import FITTED
+    from perfmodel.library.fitted import FITTED
 
     return FITTED
 
@@ -174,7 +174,7 @@ def test_an_installed_plug_in_adds_its_operations(
     point = SimpleNamespace(
         name="mine", value="mine:register", load=lambda: lambda: pm.add_operation("transpose", OWN)
     )
-    monkeypatch.setattr(catalogue.importlib.metadata, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: [point])
     groups, errors = groups_of(CELLS, 1)
     assert not errors[0] and groups[0].key.op == "transpose"
 
@@ -184,7 +184,7 @@ def test_a_plug_in_that_fails_is_named(operations: None, monkeypatch: pytest.Mon
         raise RuntimeError("no licence\nfound")
 
     point = SimpleNamespace(name="mine", value="mine:register", load=lambda: fails)
-    monkeypatch.setattr(catalogue.importlib.metadata, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: [point])
     with pytest.raises(
         InputError, match=r"the plug-in mine \(mine:register\) fails: no licence found"
     ):

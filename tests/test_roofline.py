@@ -11,7 +11,13 @@ import pytest
 from perfmodel.breakdown import BOUNDS, JOULES, SECONDS, Breakdown, bound, total
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import region, restrict
-from perfmodel.kernels.launch import crossing_time, filling, no_taller, occupied, started_at_once
+from perfmodel.kernels.occupancy import (
+    blocks_per_start,
+    memory_fill_time,
+    mesh_traversal_time,
+    tile_height,
+    wave_occupancy,
+)
 from perfmodel.library.chip import load_chip
 from perfmodel.resources import NAMES, Resources
 from perfmodel.roofline import AbstractMachine, Work, choose, price
@@ -251,19 +257,21 @@ def test_a_region_has_its_share_of_the_cores_and_of_their_memory():
 
 def test_whole_waves_leave_cores_idle():
     # 2.5 blocks for each core: three waves, counted half: 2.5 / (0.5 x 3 + 0.5 x 2.5).
-    assert occupied(as_values(2.5), as_scalar(0.5), True) == pytest.approx(2.5 / 2.75, rel=ROUNDING)
+    assert wave_occupancy(as_values(2.5), as_scalar(0.5), True) == pytest.approx(
+        2.5 / 2.75, rel=ROUNDING
+    )
     # A quarter of whole waves: 2.5 / (0.25 x 3 + 0.75 x 2.5).
-    assert occupied(as_values(2.5), as_scalar(0.25), True) == pytest.approx(
+    assert wave_occupancy(as_values(2.5), as_scalar(0.25), True) == pytest.approx(
         2.5 / 2.625, rel=ROUNDING
     )
     # Half a block for each core: half of them idle, however waves are counted.
-    assert occupied(as_values(0.5), as_scalar(0.25), True) == pytest.approx(0.5, rel=ROUNDING)
+    assert wave_occupancy(as_values(0.5), as_scalar(0.25), True) == pytest.approx(0.5, rel=ROUNDING)
 
 
 def test_without_whole_waves_only_too_few_blocks_leave_cores_idle():
     # Half of (3 + the root of 1.01), and of (1.5 + the root of 0.26): the bend at one.
     for rounds, waves in ((2.0, (3 + 1.01**0.5) / 2), (0.5, (1.5 + 0.26**0.5) / 2)):
-        found = occupied(as_values(rounds), as_scalar(0.5), False)
+        found = wave_occupancy(as_values(rounds), as_scalar(0.5), False)
         assert found == pytest.approx(rounds / waves, rel=ROUNDING)
 
 
@@ -273,7 +281,7 @@ def test_without_whole_waves_only_too_few_blocks_leave_cores_idle():
 )
 def test_a_scratchpad_is_filled_while_the_block_before_runs(staged, rounds, together):
     chip = eqx.tree_at(lambda c: c.shared.staged, load_chip("tpu-v6e"), as_scalar(staged))
-    assert started_at_once(chip, as_values(rounds)) == together
+    assert blocks_per_start(chip, as_values(rounds)) == together
 
 
 @pytest.mark.parametrize(
@@ -284,13 +292,13 @@ def test_vector_units_multiply_the_rows_there_are_and_matrix_units_whole_tiles(
     unit, tile, rows, multiplied
 ):
     chip = dataclasses.replace(load_chip("m3-ultra"), matrix_rows=float(unit))
-    assert no_taller(chip, as_values(tile), as_scalar(rows), True) == multiplied
+    assert tile_height(chip, as_values(tile), as_scalar(rows), True) == multiplied
 
 
 def test_main_memory_takes_a_while_to_serve_at_its_full_rate():
     chip = eqx.tree_at(lambda c: c.main.bandwidth, load_chip("h100-sxm"), as_scalar(1.0))
     # 2 s x (1 - exp(-3 / (1 x 2 + 1))): one byte of guard.
-    found = filling(chip, as_scalar(2.0), as_values(3.0))
+    found = memory_fill_time(chip, as_scalar(2.0), as_values(3.0))
     assert found == pytest.approx(2 * (1 - np.exp(-1)), rel=ROUNDING)
 
 
@@ -303,6 +311,6 @@ def test_data_cross_a_square_of_cores_on_dataflow_machines_alone():
             load_chip(name),
             tuple(map(as_scalar, (*numbers.values(), 3.0))),
         )
-        crossed[name] = crossing_time(chip, 5.0)
+        crossed[name] = mesh_traversal_time(chip, 5.0)
     # 5 times 3 cycles for each of the root of 16 cores, at 2 Hz.
     assert crossed == {"wse-3": 30, "h100-sxm": 0}

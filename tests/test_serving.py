@@ -12,7 +12,7 @@ from perfmodel.calibration import serving as hosts
 from perfmodel.calibration.ideal import ideal_tpot
 from perfmodel.calibration.serving import Group, Loop, fastest_host
 from perfmodel.errors import InputError
-from perfmodel.hardware.efficiency import HostEfficiency, parameters
+from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.inference.cases import case_of, of_rows
 from perfmodel.inference.pairs import pair_of
 from perfmodel.inference.placement import place
@@ -30,8 +30,8 @@ from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
 from perfmodel.kernels.collective import collective
 from perfmodel.library.chip import load_chip
-from perfmodel.library.efficiency import FAMILIES, FITTED
 from perfmodel.library.files import stems
+from perfmodel.library.fitted import FAMILIES, FITTED
 from perfmodel.library.generation import generations
 from perfmodel.library.model import load_model
 from perfmodel.roofline import price

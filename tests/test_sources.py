@@ -17,7 +17,7 @@ from perfmodel.calibration.measurements import LeftOut, Measurements
 from perfmodel.calibration.sources import UNREADABLE, read_source
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
-from perfmodel.kernels.rows import Key
+from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.chip import load_chip
 from perfmodel.units import as_values
 
@@ -129,7 +129,10 @@ def test_what_is_left_out_is_listed_and_counted(tmp_path: Path):
     run = tomllib.loads((tmp_path / "run.toml").read_text())
     assert run["left_out"] == {NOT_POSITIVE: 1, OTHER_KERNEL: 5}
     silent = warnings_of([table], left_out)[-1]
-    assert "h100-sxm has no rows of decode, prefill" in silent and "matmul" not in silent
+    assert (
+        "h100-sxm has no rows of attention_decode, attention_prefill" in silent
+        and "gemm" not in silent
+    )
 
 
 installed = pytest.mark.skipif(

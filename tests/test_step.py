@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perfmodel.hardware.chip import restrict
-from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.step import decode_step, host_time
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model, model_files

@@ -15,7 +15,7 @@ from perfmodel.interface import sweep as module
 from perfmodel.interface.points import Pricer
 from perfmodel.interface.serving import predict_cells
 from perfmodel.interface.sweep import sweep
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 
 GRID = """
 model = "llama-3.2-1b"

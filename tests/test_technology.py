@@ -119,7 +119,7 @@ def test_draws_of_constants_spread_as_they_are_known():
 
 
 def test_a_constant_that_is_missing_is_named(tmp_path: Path):
-    from perfmodel.library.efficiency import FITTED
+    from perfmodel.library.fitted import FITTED
 
     text = (FITTED / "technology.toml").read_text()
     (tmp_path / "technology.toml").write_text(text.replace("[area.link]", "[area.lnk]"))

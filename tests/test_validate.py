@@ -31,8 +31,8 @@ from perfmodel.calibration.voices import clock_of, together, voices
 from perfmodel.errors import InputError
 from perfmodel.interface import kept, musts
 from perfmodel.interface import validate as report
-from perfmodel.kernels.rows import Key
-from perfmodel.library.efficiency import FITTED, WIDER, from_file, read_fitted, read_prior
+from perfmodel.kernels.kernel_table import Key
+from perfmodel.library.fitted import FITTED, WIDER, from_file, read_fitted, read_prior
 from perfmodel.units import as_values
 from perfmodel.workload.plan import Plan
 
@@ -121,7 +121,7 @@ def test_operations_that_share_parameters_are_read_together():
 
 def test_a_sibling_speaks_for_its_architecture_with_a_wider_interval():
     found = start(key("h200-sxm"), MEASURED, FITTED)
-    section = read_fitted(FITTED, "h100-sxm")["matmul"]["trtllm"]["bf16"]
+    section = read_fitted(FITTED, "h100-sxm")["gemm"]["trtllm"]["bf16"]
     expected = from_file(type(found.fitted), section)
     assert found.chips == ("h100-sxm",)
     assert float(found.fitted.sustained) == pytest.approx(expected["sustained"], rel=2e-3)
@@ -132,18 +132,18 @@ def test_a_sibling_speaks_for_its_architecture_with_a_wider_interval():
 def test_a_chip_that_is_left_out_starts_from_the_others_and_the_prior():
     of = key("l40s")
     found = start(of, MEASURED, FITTED)
-    tables = {c: read_fitted(FITTED, c)["matmul"] for c in sorted(set(MEASURED) - {"l40s"})}
-    expected = together(of, voices(of, tables), read_prior("launched", FITTED)["matmul"])
+    tables = {c: read_fitted(FITTED, c)["gemm"] for c in sorted(set(MEASURED) - {"l40s"})}
+    expected = together(of, voices(of, tables), read_prior("launched", FITTED)["gemm"])
     assert set(found.chips) == set(MEASURED) - {"l40s"}
     assert np.asarray(to_free(found.fitted)) == pytest.approx(np.asarray(to_free(expected)))
-    assert found.low == read_prior("launched")["matmul"]["low"]
+    assert found.low == read_prior("launched")["gemm"]["low"]
 
 
 def test_without_the_framework_the_smooth_form_speaks():
     found = start(key("arc-pro-b60", "nccl"), ["h100-sxm"], FITTED)
     ends = [
-        read_fitted(FITTED, "h100-sxm")["matmul"]["smooth"]["bf16"]["sustained"],
-        float(bare(key("arc-pro-b60"), FITTED).efficiency.matmul.sustained),
+        read_fitted(FITTED, "h100-sxm")["gemm"]["smooth"]["bf16"]["sustained"],
+        float(bare(key("arc-pro-b60"), FITTED).efficiency.gemm.sustained),
     ]
     assert found.chips == ("h100-sxm",)
     assert min(ends) < float(found.fitted.sustained) < max(ends)
@@ -151,7 +151,7 @@ def test_without_the_framework_the_smooth_form_speaks():
 
 def test_without_any_measured_chip_the_prior_speaks():
     found = start(key("l40s"), ["l40s"], FITTED)
-    prior = bare(key("l40s"), FITTED).efficiency.matmul
+    prior = bare(key("l40s"), FITTED).efficiency.gemm
     at_its_clock = at_clock(prior, clock_of("l40s") / np.sqrt(1.83e9 * 1.41e9))
     assert found.chips == ()
     for a, b in zip(jax.tree.leaves(found.fitted), jax.tree.leaves(at_its_clock), strict=True):
@@ -233,7 +233,7 @@ def record_rows(table: Measurements) -> int:
 
 def test_a_chip_that_made_its_times_is_predicted_by_its_sibling():
     of = key("h200-sxm")
-    chip = with_family(bare(of, FITTED), "matmul", start(of, MEASURED, FITTED).fitted)
+    chip = with_family(bare(of, FITTED), "gemm", start(of, MEASURED, FITTED).fitted)
     table = made(of)
     rows = rivals.in_blocks(lambda block: predict("gemm", chip, plan(of), block), table.columns)
     (record,) = run(Job("chip", [table._replace(time=rows)], []), HOW).records
@@ -279,7 +279,7 @@ def test_the_command_writes_the_report_of_the_contract(small, tmp_path: Path):
     assert "jax" in found["versions"]
     # Taken up again, nothing is read and nothing changes.
     again = command(*WORDS, "--json", path, "--resume")
-    assert again[1] == out and small == ["h200-sxm/matmul"]
+    assert again[1] == out and small == ["h200-sxm/gemm"]
     assert json.loads(path.read_text()) == found
 
 

@@ -8,9 +8,9 @@ from perfmodel.calibration.fit import to_free
 from perfmodel.calibration.splits import MEASURED
 from perfmodel.calibration.unseen import bare, start
 from perfmodel.calibration.voices import Voice, clock_of, together, voices, weighted_median
-from perfmodel.hardware.efficiency import parameters
-from perfmodel.kernels.rows import Key
-from perfmodel.library.efficiency import FAMILIES, FITTED, from_file, read_fitted, read_prior
+from perfmodel.hardware.parameters import parameters
+from perfmodel.kernels.kernel_table import Key
+from perfmodel.library.fitted import FAMILIES, FITTED, from_file, read_fitted, read_prior
 
 PRIOR = read_prior("launched", FITTED)
 
@@ -43,7 +43,7 @@ def test_the_median_lies_at_half_of_the_weight(values, weights, expected):
 
 
 def test_what_cores_do_takes_cycles_and_energy_follows_the_square_of_the_clock():
-    before = FAMILIES["matmul"](**from_file(FAMILIES["matmul"], PRIOR["matmul"]))
+    before = FAMILIES["gemm"](**from_file(FAMILIES["gemm"], PRIOR["gemm"]))
     after = at_clock(before, 2.0)
     factors = {
         f.name: getattr(after, f.name) / getattr(before, f.name) for f in parameters(type(before))
@@ -66,7 +66,7 @@ def test_no_clock_leads_out_of_the_bounds():
 
 
 def test_fits_of_its_framework_speak_once_and_of_its_kind_once_more():
-    assert votes(key("b200-sxm"), "matmul") == {
+    assert votes(key("b200-sxm"), "gemm") == {
         ("h100-sxm", 2.0, 2.0),
         ("l40s", 1.0, 1.0),
         ("h100-sxm", 1.0, 0.0),  # vLLM's and SGLang's, not of how many kernels TensorRT-LLM adds
@@ -74,22 +74,22 @@ def test_fits_of_its_framework_speak_once_and_of_its_kind_once_more():
 
 
 def test_an_unpacked_cache_is_multiplied_as_one_in_bf16():
-    found = votes(key("b200-sxm", "attention_prefill", cache="fp8"), "prefill")
+    found = votes(key("b200-sxm", "attention_prefill", cache="fp8"), "attention_prefill")
     assert ("h100-sxm", 2.0, 2.0) in found  # whose own fp8 cache is multiplied in fp8
 
 
 def test_the_prior_does_not_speak_for_the_chips_that_made_it():
-    other = {name: 0.9 * value for name, value in PRIOR["matmul"].items()}
+    other = {name: 0.9 * value for name, value in PRIOR["gemm"].items()}
     for chip, moves in (("h100-sxm", False), ("a100-sxm-80gb", False), ("l40s", True)):
         of = key(chip, framework="vllm")
-        found = voices(of, tables("matmul", tuple(set(MEASURED) - {chip})))
-        ours, theirs = (to_free(together(of, found, prior)) for prior in (PRIOR["matmul"], other))
+        found = voices(of, tables("gemm", tuple(set(MEASURED) - {chip})))
+        ours, theirs = (to_free(together(of, found, prior)) for prior in (PRIOR["gemm"], other))
         assert bool((ours != theirs).any()) == moves, chip
 
 
 def test_one_voice_alone_is_that_fit_at_the_clock_of_the_chip():
-    section = read_fitted(FITTED, "l40s")["matmul"]["trtllm"]["bf16"]
-    found = together(key("h100-sxm"), [Voice("l40s", section, clock_of("l40s"))], PRIOR["matmul"])
+    section = read_fitted(FITTED, "l40s")["gemm"]["trtllm"]["bf16"]
+    found = together(key("h100-sxm"), [Voice("l40s", section, clock_of("l40s"))], PRIOR["gemm"])
     slower = clock_of("l40s") / clock_of("h100-sxm")
     assert float(found.launch) == pytest.approx(section["launch_us"] * 1e-6 * slower, rel=1e-3)
     assert float(found.draw) == pytest.approx(section["draw"] / slower**2, rel=1e-2)

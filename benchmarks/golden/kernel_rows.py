@@ -9,9 +9,9 @@ import numpy as np
 from perfmodel.errors import InputError
 from perfmodel.inference.alike import structure
 from perfmodel.interface.kernels import site_of
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import groups_of
-from perfmodel.library.efficiency import FITTED
+from perfmodel.kernels.kernel_table import groups_of
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library.fitted import FITTED
 
 SEED = 20261201
 

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.golden.kernel_rows import SEED, Row, drawn
 from perfmodel.errors import InputError
 from perfmodel.inference.cases import case_of
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 
 SERVED = (
     ("h100-sxm h200-sxm", "8", "llama-3.1-70b", "fp8", "fp8", "vllm"),

@@ -21,7 +21,7 @@ from perfmodel.interface.points import Pricer
 from perfmodel.interface.quickstart import predict_machines, search_chips
 from perfmodel.interface.search import run_search
 from perfmodel.interface.serving import OUTPUTS, PLAN, predict_values
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.studies.contents import find, names
 
 Results = Iterator[tuple[str, Numbers]]

@@ -14,7 +14,7 @@ from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
 from perfmodel.inference.layer import wishes_of
 from perfmodel.inference.setting import fuses_shared
-from perfmodel.kernels.catalogue import rates_of
+from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 import equinox as eqx
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.efficiency import Efficiency
 from perfmodel.hardware.memory import Memory
 from perfmodel.hardware.network import TOPOLOGIES, Network
+from perfmodel.hardware.parameters import Efficiency
 from perfmodel.label import Label
 from perfmodel.resources import Resources
 from perfmodel.roofline import AbstractMachine

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.tasks import Task
-from perfmodel.kernels.catalogue import OPERATIONS
 from perfmodel.kernels.elementwise import KINDS
-from perfmodel.kernels.home import Home
-from perfmodel.kernels.recurrent import KINDS as KINDS_OF_STATE
+from perfmodel.kernels.linear_attention import KINDS as KINDS_OF_STATE
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.residency import Residency
 from perfmodel.kernels.routing import ROUTINGS
-from perfmodel.kernels.sparse import KINDS as KINDS_OF_SPARSE
+from perfmodel.kernels.sparse_attention import KINDS as KINDS_OF_SPARSE
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.framework import APART, READS_FOR_EACH_HEAD
 from perfmodel.workload.plan import Plan
@@ -84,15 +84,17 @@ class Site(NamedTuple):
 
     def task(self, label: str, op: str, dtype: str = "", **sizes: Any) -> Task:
         """One kernel, in the plan's format if no other is named."""
-        arrays = {name: x if isinstance(x, Home) else as_scalar(x) for name, x in sizes.items()}
+        arrays = {
+            name: x if isinstance(x, Residency) else as_scalar(x) for name, x in sizes.items()
+        }
         return Task(label, op, dtype or self.plan.weights, arrays, self.runs)
 
     def product(
         self, label: str, tokens: Scalar, rows: Scalar, columns: Scalar, dtype: str = ""
     ) -> Task:
         """A matrix product with weights."""
-        home = self.placement.weights
-        return self.task(label, "gemm", dtype, m=tokens, n=columns, k=rows, home=home)
+        residency = self.placement.weights
+        return self.task(label, "gemm", dtype, m=tokens, n=columns, k=rows, residency=residency)
 
     def elementwise(self, kind: str, tokens: Scalar, hidden: Scalar) -> Task:
         """A kernel that reads, does little, and writes."""
@@ -154,7 +156,7 @@ def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:
 
 
 def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) -> Task:
-    common = {"batch": batch.sequences, "ctx_len": batch.context, "home": site.placement.cache}
+    common = {"batch": batch.sequences, "ctx_len": batch.context, "residency": site.placement.cache}
     if batch.decoding:
         if site.plan.generation in READS_FOR_EACH_HEAD:
             sizes = sizes | {"kv_heads": sizes["heads"]}
@@ -179,7 +181,7 @@ def _sparse(site: Site, attention: Sparse, batch: Batch, heads: Scalar, **form: 
         index_key=attention.index_key,
         kind=KINDS_OF_SPARSE.index(attention.sparse),
         phase=0.0 if batch.decoding else 1.0,
-        home=site.placement.cache,
+        residency=site.placement.cache,
         **form,
     )
 
@@ -252,7 +254,7 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
         rope=attention.rope,
         nope=attention.nope,
         value_dim=attention.value,
-        home=site.placement.cache,
+        residency=site.placement.cache,
     )
     return [rope, attend]
 
@@ -294,7 +296,7 @@ def _recurrent(site: Site, attention: Recurrent, batch: Batch) -> list[Task]:
             value_dim=attention.value,
             kind=KINDS_OF_STATE.index(attention.kind),
             phase=0.0 if batch.decoding else 1.0,
-            home=site.placement.cache,
+            residency=site.placement.cache,
         ),
     ]
 
@@ -356,7 +358,7 @@ def _mixture(site: Site, hidden: Number, feed_forward: Mixture, tokens: Scalar) 
         ep=plan.expert,
         routing=ROUTINGS.index(SERVED if plan.framework else "random"),
         gated=1.0 * feed_forward.gated,
-        home=site.placement.weights,
+        residency=site.placement.weights,
     )
     return [
         site.product("router", tokens, hidden, feed_forward.experts, plan.kept),

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.home import Home
-from perfmodel.kernels.recurrent import STATE_BYTES
-from perfmodel.kernels.sparse import FORMS
+from perfmodel.kernels.linear_attention import STATE_BYTES
+from perfmodel.kernels.residency import Residency
+from perfmodel.kernels.sparse_attention import FORMS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import COVERED, format_of, look_up
@@ -34,8 +34,8 @@ class Placement(eqx.Module):
     - `slack`: bytes free; negative: bytes short.
     """
 
-    weights: Home
-    cache: Home
+    weights: Residency
+    cache: Residency
     size: Scalar
     cache_size: Scalar
     slack: Scalar
@@ -44,7 +44,7 @@ class Placement(eqx.Module):
 class Filled(NamedTuple):
     """Shares of each tier that hold something, the room left in each, and bytes that found none."""
 
-    home: Home
+    residency: Residency
     left: list[Scalar]
     short: Scalar
 
@@ -60,8 +60,8 @@ def fill(rooms: list[Scalar], size: Scalar) -> Filled:
     placed = taken[0] + taken[1] + taken[2] + taken[3]
     shares = [part / (placed + SMALLEST) for part in taken]
     nowhere = jnp.where(placed > 0, 0.0, 1.0)
-    home = Home(shares[0], shares[1], shares[2] + nowhere, shares[3])
-    return Filled(home, left, rest)
+    residency = Residency(shares[0], shares[1], shares[2] + nowhere, shares[3])
+    return Filled(residency, left, rest)
 
 
 class Sizes(NamedTuple):
@@ -99,7 +99,7 @@ def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
     rooms = [tier.room for tier in chip.tiers]
     weights = fill(_near(plan, rooms), size.weights)
     left = [*weights.left[:3], rooms[3]] if plan.overflows else weights.left
-    return Placement(weights.home, fill(left, size.cache).home, *size)
+    return Placement(weights.residency, fill(left, size.cache).residency, *size)
 
 
 def weight_bytes(model: Transformer, plan: Plan) -> Scalar:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.kernels.rows import number_of, word_of
+from perfmodel.kernels.kernel_table import number_of, word_of
 from perfmodel.workload.traffic import MOST_DRAFTED
 
 DISAGGREGATED = "disaggregated"

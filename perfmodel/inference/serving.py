@@ -29,7 +29,7 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.placement import cache_bytes, cache_room, sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.results import AbstractResult, Plain, named, plain

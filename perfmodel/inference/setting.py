@@ -10,17 +10,17 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
 from perfmodel.inference.layer import wishes_of
-from perfmodel.kernels.catalogue import rates_of
-from perfmodel.kernels.rows import software_of, word_of
+from perfmodel.kernels.kernel_table import software_of, word_of
+from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.efficiency import (
+from perfmodel.library.files import named
+from perfmodel.library.fitted import (
     FITTED,
     Origin,
     ServingIntervals,
     hosted_models,
     load_serving_intervals,
 )
-from perfmodel.library.files import named
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile
 from perfmodel.workload.framework import (
@@ -175,15 +175,19 @@ def intervals_of(
 
 def families_of(model: Transformer) -> set[str]:
     """Families of the kernels that take most of a model's time."""
-    found = {"matmul"}
+    found = {"gemm"}
     for layer in (stack.layer for stack in model.stacks):
         if isinstance(layer.attention, Recurrent):
-            found.add("recurrent")
+            found.add("linear_attention")
         elif layer.attention is not None:
             latent = isinstance(layer.attention, Latent)
-            found |= {"mla_decode", "mla_prefill"} if latent else {"decode", "prefill"}
+            found |= (
+                {"mla_decode", "mla_prefill"}
+                if latent
+                else {"attention_decode", "attention_prefill"}
+            )
         if isinstance(layer.feed_forward, Mixture):
-            found.add("mixture")
+            found.add("moe")
     return found
 
 

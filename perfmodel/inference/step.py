@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel.breakdown import JOULES, SECONDS, Breakdown
 from perfmodel.hardware.chip import Chip, region
-from perfmodel.hardware.efficiency import HostEfficiency
+from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_tasks, tokens_of
 from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import Task, price_tasks

@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.catalogue import OPERATIONS, cost
+from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 
@@ -22,7 +22,7 @@ class Task(NamedTuple):
     - `label`: what it is to the model.
     - `op`: a key of `OPERATIONS`.
     - `dtype`: format of its matrix product.
-    - `sizes`: columns of its row; `home` among them where an operand has one.
+    - `sizes`: columns of its row; `residency` among them where an operand has one.
     - `runs`: how often it runs.
     """
 
@@ -51,7 +51,7 @@ def _price_alike(chip: Chip, plan: Plan, tasks: Sequence[Task]) -> Breakdown:
     first = tasks[0]
     in_format = dataclasses.replace(plan, weights=first.dtype)
     if first.dtype == plan.kept:
-        chip = eqx.tree_at(lambda c: c.efficiency.matmul, chip, chip.efficiency.kept)
+        chip = eqx.tree_at(lambda c: c.efficiency.gemm, chip, chip.efficiency.unquantised)
     rows = jax.tree.map(lambda *x: jnp.stack(x), *[task.sizes for task in tasks])
     counts = jnp.stack([task.runs for task in tasks])
     count = OPERATIONS[first.op].works

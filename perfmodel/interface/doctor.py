@@ -10,8 +10,8 @@ from perfmodel.calibration.aiconfigurator import VERSION, locate
 from perfmodel.errors import InputError
 from perfmodel.interface.versions import version
 from perfmodel.library.chip import chip_files
-from perfmodel.library.efficiency import FITTED
 from perfmodel.library.files import stems
+from perfmodel.library.fitted import FITTED
 
 CORE = ("jax", "equinox", "optax", "numpy", "pyarrow", "pydantic", "typer")
 

@@ -18,8 +18,8 @@ from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.interface.kernels import OVERFLOW, own_files, read_columns, site_of
 from perfmodel.interface.serving import COLUMNS, PLAN, predict_cells
-from perfmodel.kernels.catalogue import OPERATIONS, cost
-from perfmodel.kernels.rows import groups_of
+from perfmodel.kernels.kernel_table import groups_of
+from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.library.files import nearest
 from perfmodel.units import as_scalar, figures
 from perfmodel.workload.plan import Plan

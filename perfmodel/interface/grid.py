@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of, read_row
-from perfmodel.kernels.rows import software_of
+from perfmodel.kernels.kernel_table import software_of
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import first_fault, in_words, named, nearest, read_toml
 from perfmodel.library.model import load_model

@@ -17,10 +17,10 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.alike import gather, in_blocks, stack, structure, together_or_alone
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
-from perfmodel.kernels.catalogue import OPERATIONS, cost, load_plugins
-from perfmodel.kernels.rows import Group, groups_of
+from perfmodel.kernels.kernel_table import Group, groups_of
+from perfmodel.kernels.registry import OPERATIONS, cost, load_plugins
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.efficiency import basis_of, load_interval
+from perfmodel.library.fitted import basis_of, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan

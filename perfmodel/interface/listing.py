@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perfmodel.library.chip import build, chip_files, find_chip, own_file
-from perfmodel.library.efficiency import FITTED, read_fitted
+from perfmodel.library.fitted import FITTED, read_fitted
 from perfmodel.library.model import find_model, load_model, model_files
 from perfmodel.library.schema import ChipFile, Quantity, TierFile
 from perfmodel.units import show

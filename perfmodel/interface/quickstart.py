@@ -30,7 +30,7 @@ from perfmodel.interface.plots import breakdown, floorplans, roofline, save
 from perfmodel.interface.report import money
 from perfmodel.interface.serving import PLAN, predict_values
 from perfmodel.library.chip import chip_files
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.resources import NAMES as RESOURCES
 from perfmodel.units import figures
 

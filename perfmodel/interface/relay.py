@@ -16,7 +16,7 @@ from perfmodel.errors import InputError
 from perfmodel.inference.rows import number
 from perfmodel.interface.columns import Value, Values, is_empty
 from perfmodel.library.economics import joint_basis
-from perfmodel.library.efficiency import weakest
+from perfmodel.library.fitted import weakest
 
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Values]

@@ -26,7 +26,7 @@ from perfmodel.interface.published import (
     predict_published,
 )
 from perfmodel.interface.serving import DEFINITIONS
-from perfmodel.kernels.rows import word_of
+from perfmodel.kernels.kernel_table import word_of
 
 SETS = (*PUBLISHED, SERVING)
 """Sets that are put beside predictions where none is named."""

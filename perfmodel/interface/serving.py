@@ -31,8 +31,8 @@ from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
 from perfmodel.interface.wall import joules_at_wall
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
-from perfmodel.library.efficiency import ServingIntervals, widest
 from perfmodel.library.files import named
+from perfmodel.library.fitted import ServingIntervals, widest
 
 DEFINITIONS = {
     "ttft": "mean time from sending a request to its first token, waiting included",

@@ -21,8 +21,8 @@ from perfmodel.files import cells_of, read_csv, write_csv, write_whole
 from perfmodel.interface import kept, plots, technology
 from perfmodel.interface.musts import Record
 from perfmodel.interface.versions import version, versions
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import word_of
+from perfmodel.kernels.kernel_table import word_of
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import find_chip
 
 NO_FOREST = (

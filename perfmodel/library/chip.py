@@ -13,8 +13,8 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import MATRIX_ROWS, Chip, as_scalars
 from perfmodel.hardware.memory import ABSENT, Memory
 from perfmodel.hardware.network import Network
-from perfmodel.library.efficiency import FITTED, Origin, load_efficiency
 from perfmodel.library.files import fold, pick, read_as, stems
+from perfmodel.library.fitted import FITTED, Origin, load_efficiency
 from perfmodel.library.schema import ChipFile, NetworkFile, TierFile, si_or
 from perfmodel.library.technology import load_link, load_memory, load_node
 from perfmodel.workload.plan import Plan

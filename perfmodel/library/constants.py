@@ -11,8 +11,8 @@ from perfmodel.hardware.area import AreaConstants
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import CostConstants
 from perfmodel.hardware.power import PowerConstants
-from perfmodel.library.efficiency import FITTED
 from perfmodel.library.files import first_fault, read_toml
+from perfmodel.library.fitted import FITTED
 from perfmodel.library.schema import Strict
 from perfmodel.units import parse
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-from perfmodel.kernels.rows import word_of
+from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.files import fold
 from perfmodel.studies.answer import Study
 

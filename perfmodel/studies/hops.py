@@ -41,11 +41,11 @@ def changed(hop: float, sync: float):
     def change(chip: Chip) -> Chip:
         fitted = chip.efficiency
         return eqx.tree_at(
-            lambda c: (c.scale_up.latency, c.efficiency.matmul.launch, c.efficiency.kept.launch,
-                       c.efficiency.decode.launch),
+            lambda c: (c.scale_up.latency, c.efficiency.gemm.launch, c.efficiency.unquantised.launch,
+                       c.efficiency.attention_decode.launch),
             chip,
-            (0.0 * chip.scale_up.latency + hop * 1e-6, fitted.matmul.launch * sync,
-             fitted.kept.launch * sync, fitted.decode.launch * sync),
+            (0.0 * chip.scale_up.latency + hop * 1e-6, fitted.gemm.launch * sync,
+             fitted.unquantised.launch * sync, fitted.attention_decode.launch * sync),
         )  # fmt: skip
 
     return change

@@ -21,7 +21,7 @@ from perfmodel.inference.serving import occupied
 from perfmodel.inference.setting import Setting, known
 from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
-from perfmodel.library.efficiency import FITTED, Interval
+from perfmodel.library.fitted import FITTED, Interval
 from perfmodel.library.market import hour
 from perfmodel.studies.answer import Progress
 from perfmodel.units import Scalar, Values

@@ -22,7 +22,7 @@ from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.serving import best_of
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import chip_cost
-from perfmodel.library.efficiency import FITTED
+from perfmodel.library.fitted import FITTED
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
 

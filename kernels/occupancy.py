@@ -7,7 +7,7 @@ from perfmodel.smooth import at_least_one, whole
 from perfmodel.units import Scalar, Values, as_scalar
 
 
-def occupied(rounds: Values, rounding: Scalar, exact: bool) -> Values:
+def wave_occupancy(rounds: Values, rounding: Scalar, exact: bool) -> Values:
     r"""Share of the cores at work: $r / (\rho\lceil r\rceil + (1-\rho)\max(r, 1))$.
 
     **Arguments:**
@@ -21,7 +21,7 @@ def occupied(rounds: Values, rounding: Scalar, exact: bool) -> Values:
     return rounds / (rounding * whole(rounds, exact) + (1 - rounding) * jnp.maximum(rounds, 1.0))
 
 
-def started_at_once(chip: Chip, rounds: Values) -> Values:
+def blocks_per_start(chip: Chip, rounds: Values) -> Values:
     r"""Blocks of a core for which one start is paid: $1 + s(\max(r, 1) - 1)$.
 
     A core that fills a scratchpad itself ($s = 1$) fetches the next block during this one, so only its
@@ -34,7 +34,7 @@ def started_at_once(chip: Chip, rounds: Values) -> Values:
     return 1 + chip.shared.staged * (jnp.maximum(rounds, 1.0) - 1)
 
 
-def no_taller(chip: Chip, tile: Values, rows: Values, exact: bool) -> Values:
+def tile_height(chip: Chip, tile: Values, rows: Values, exact: bool) -> Values:
     """Rows of a tile: as many as there are, where units multiply so few; matrix units pad to the whole of it.
 
     **Arguments:**
@@ -47,7 +47,7 @@ def no_taller(chip: Chip, tile: Values, rows: Values, exact: bool) -> Values:
     return jnp.minimum(tile, chip.matrix_rows * whole(rows / chip.matrix_rows, exact))
 
 
-def filling(chip: Chip, fill: Scalar, main: Values) -> Values:
+def memory_fill_time(chip: Chip, fill: Scalar, main: Values) -> Values:
     r"""Time until main memory serves at its full rate: $\tau(1 - e^{-b/(\beta\tau)})$, in s.
 
     **Arguments:**
@@ -58,7 +58,7 @@ def filling(chip: Chip, fill: Scalar, main: Values) -> Values:
     return fill * (1 - jnp.exp(-main / (chip.main.bandwidth * fill + 1.0)))
 
 
-def crossing_time(chip: Chip, times: Scalar | float) -> Scalar:
+def mesh_traversal_time(chip: Chip, times: Scalar | float) -> Scalar:
     r"""Time for data to cross a square of cores: $n\,\kappa\sqrt{A}/f$, in s.
 
     Zero on machines other than dataflow, whose launch time holds it.

@@ -5,9 +5,9 @@ import pytest
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.choices import EXPERT_ROWS
-from perfmodel.kernels.feed_forward import mixture
-from perfmodel.kernels.home import Home, replayed
-from perfmodel.kernels.launch import crossing_time
+from perfmodel.kernels.moe import moe
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.residency import Residency, replay_read_time
 from perfmodel.kernels.routing import Load, balanced, loads, power_law, random
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
@@ -28,14 +28,14 @@ def run(
     routing: float = 0,
     name: str = "h100-sxm",
     gated: float = 1,
-    home: Home | None = None,
+    residency: Residency | None = None,
     replay: bool = False,
     chip: Chip | None = None,
 ) -> Work:
     """Two of eight experts of 1024 x 512 for each token; 64 tokens touch all."""
     sizes = [as_scalar(x) for x in (tokens, 1024, 512, 2, 8, tensor, ranks, routing, gated)]
     chip = load_chip(name) if chip is None else chip
-    return mixture(chip, Plan(integer=True, replay=replay), *sizes, home=home)
+    return moe(chip, Plan(integer=True, replay=replay), *sizes, residency=residency)
 
 
 def load(way, tokens: float, active: float, experts: float, ranks: float = 1) -> Load:
@@ -120,7 +120,7 @@ def test_tokens_of_an_expert_are_padded_to_a_tile():
     share = run().shares.matrix
     assert share is not None
     # 16 tokens for each expert, in tiles of 16, 32, 64 and 128 rows.
-    expected = [float(chip.efficiency.mixture.sustained) * 16 / rows for rows in EXPERT_ROWS]
+    expected = [float(chip.efficiency.moe.sustained) * 16 / rows for rows in EXPERT_ROWS]
     assert share.tolist() == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -137,13 +137,13 @@ PERMUTED, BETWEEN, SUMMED = 1_310_720, 786_432, 131_072
 
 def waits(chip: Chip) -> Scalar:
     """Of 128 pairs, 8 experts, dot products of 1024 and 512 numbers."""
-    fitted = chip.efficiency.mixture
+    fitted = chip.efficiency.moe
     return fitted.launch + 128 * fitted.route + 8 * fitted.local + (1024 + 512) * fitted.serial
 
 
 def test_passes_between_the_products_take_their_own_time():
     chip = load_chip("h100-sxm")
-    fitted = chip.efficiency.mixture
+    fitted = chip.efficiency.moe
     traffic = fitted.passes * PERMUTED + fitted.between * BETWEEN + SUMMED
     passes = traffic / (chip.shared.bandwidth * fitted.cached)
     expected = waits(chip) + passes + fitted.prologue * 8 * 16 / chip.cores
@@ -154,7 +154,7 @@ def test_passes_between_the_products_take_their_own_time():
 def test_experts_that_fit_the_cache_are_read_from_it_when_replayed():
     chip, weights = load_chip("l40s"), 8 * EXPERT * 2
     again = run(name="l40s", replay=True).demand.main
-    share = replayed(chip, chip.efficiency.mixture, as_scalar(weights))
+    share = replay_read_time(chip, chip.efficiency.moe, as_scalar(weights))
     assert again == pytest.approx(weights * float(share), rel=ROUNDING)
     # 25 MB in a cache of 96 MB.
     assert again is not None and again < weights / 2
@@ -170,20 +170,20 @@ def test_resident_experts_are_read_where_they_live(name: str):
 
 
 def test_experts_that_overflow_come_from_far_memory():
-    demand = run(name="wse-3", home=Home(private=0.5, far=0.5)).demand
+    demand = run(name="wse-3", residency=Residency(private=0.5, far=0.5)).demand
     assert demand.far == pytest.approx(4 * EXPERT * 2, rel=ROUNDING)
 
 
 def test_latency_counts_routing_and_crossings():
     chip = load_chip("wse-3")
-    expected = waits(chip) + crossing_time(chip, 6.0)
+    expected = waits(chip) + mesh_traversal_time(chip, 6.0)
     assert run(name="wse-3").latency == pytest.approx(float(expected), rel=ROUNDING)
 
 
 def test_vector_units_multiply_no_rows_of_an_expert_that_are_not_there():
     # Four tokens to two of eight experts: one row for each; matrix units pad it to 16.
     for name, multiplied in (("m3-ultra", 1), ("h100-sxm", 16)):
-        sustained = load_chip(name).efficiency.mixture.sustained
+        sustained = load_chip(name).efficiency.moe.sustained
         best = max(as_values(run(tokens=4, name=name).shares.matrix))
         assert best == pytest.approx(float(sustained) / multiplied, rel=ROUNDING)
 
@@ -194,7 +194,7 @@ def test_a_core_that_fetches_ahead_fills_one_pipeline_for_all_its_tiles(name: st
     # one behind the other unless the next is fetched ahead.
     def latency(prologue: float) -> Values:
         chip = load_chip(name)
-        chip = eqx.tree_at(lambda c: c.efficiency.mixture.prologue, chip, as_scalar(prologue))
+        chip = eqx.tree_at(lambda c: c.efficiency.moe.prologue, chip, as_scalar(prologue))
         return as_values(run(chip=chip).latency)[0]
 
     rounds = 128 / cores

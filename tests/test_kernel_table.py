@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.rows import Group, Key, groups_of, software_of
+from perfmodel.kernels.kernel_table import Group, Key, groups_of, software_of
+from perfmodel.kernels.registry import OPERATIONS
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "64", "k": "128"}
 ATTENTION = {

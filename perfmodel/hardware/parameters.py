@@ -23,7 +23,7 @@ def parameters(kind: type) -> Iterator[dataclasses.Field]:
     return (field for field in dataclasses.fields(kind) if "low" in field.metadata)
 
 
-class MatmulEfficiency(eqx.Module):
+class GemmEfficiency(eqx.Module):
     """Dense matrix product.
 
     - `launch`: from the end of one kernel to the first work of the next.
@@ -67,7 +67,7 @@ class MatmulEfficiency(eqx.Module):
     cliff: Scalar = parameter(0.5, 60.0)
 
 
-class DecodeEfficiency(eqx.Module):
+class AttentionDecodeEfficiency(eqx.Module):
     """Attention of one new token per sequence over its cache.
 
     - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `choice`,
@@ -103,7 +103,7 @@ class DecodeEfficiency(eqx.Module):
     cliff: Scalar = parameter(0.5, 60.0)
 
 
-class PrefillEfficiency(eqx.Module):
+class AttentionPrefillEfficiency(eqx.Module):
     """Causal attention of a whole prompt.
 
     - `launch`, `sustained`, `feed`, `streaming`, `private`, `rounding`, `hold`, `cliff`:
@@ -148,7 +148,7 @@ class ElementwiseEfficiency(eqx.Module):
     private: Scalar = parameter(0.01, 1.0)
 
 
-class RecurrentEfficiency(eqx.Module):
+class LinearAttentionEfficiency(eqx.Module):
     """Linear attention: a state updated token by token, or chunk by chunk.
 
     - `launch`: of the convolution and the update; `kernels`: of those that a prompt has besides.
@@ -180,7 +180,7 @@ class RecurrentEfficiency(eqx.Module):
     cliff: Scalar = parameter(0.5, 60.0)
 
 
-class MixtureEfficiency(eqx.Module):
+class MoeEfficiency(eqx.Module):
     """Mixture of experts: one rank's routing, grouped products and combination.
 
     - `launch`: of all its kernels together.
@@ -256,15 +256,15 @@ class Efficiency(eqx.Module):
     - `crossing`: cycles for data to cross one core of a dataflow machine, software included.
     """
 
-    matmul: MatmulEfficiency
-    kept: MatmulEfficiency
-    decode: DecodeEfficiency
-    prefill: PrefillEfficiency
-    mla_decode: DecodeEfficiency
-    mla_prefill: PrefillEfficiency
+    gemm: GemmEfficiency
+    unquantised: GemmEfficiency
+    attention_decode: AttentionDecodeEfficiency
+    attention_prefill: AttentionPrefillEfficiency
+    mla_decode: AttentionDecodeEfficiency
+    mla_prefill: AttentionPrefillEfficiency
     elementwise: ElementwiseEfficiency
-    recurrent: RecurrentEfficiency
-    mixture: MixtureEfficiency
+    linear_attention: LinearAttentionEfficiency
+    moe: MoeEfficiency
     collective: CollectiveEfficiency
     host: HostEfficiency
     crossing: Scalar = parameter(0.0, 100.0)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import RecurrentEfficiency
-from perfmodel.kernels.home import Home, held, native, on_chip
-from perfmodel.kernels.launch import crossing_time
+from perfmodel.hardware.parameters import LinearAttentionEfficiency
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.residency import Residency, l2_hit_rate, native, on_chip
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import at_least_one, soft_min
@@ -88,28 +88,28 @@ class States(NamedTuple):
         return self.inputs + self.token + NUMBER_BYTES * self.heads * changed
 
 
-def recurrent(
+def linear_attention(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
     queries: Scalar,
     states: States,
     prompt: Scalar,
-    home: Home | None = None,
+    residency: Residency | None = None,
 ) -> Work:
     """Count the work of `queries` new tokens for each of `batch` sequences.
 
     **Arguments:**
 
     - `prompt`: one where tokens are taken in chunks, zero where one by one.
-    - `home`: where the states live; the chip's native memory if not given.
+    - `residency`: where the states live; the chip's native memory if not given.
     """
-    home = native(chip) if home is None else home
-    fitted, launched = chip.efficiency.recurrent, chip.execution == "launched"
+    residency = native(chip) if residency is None else residency
+    fitted, launched = chip.efficiency.linear_attention, chip.execution == "launched"
     tokens = batch * queries
     chunk = soft_min(queries, CHUNK * jnp.ones_like(queries))
     fleeting = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
-    reads = home.traffic(batch * states.size * (2 + fitted.copies * prompt))
+    reads = residency.traffic(batch * states.size * (2 + fitted.copies * prompt))
     inside = on_chip(chip, fleeting)
     away = _away(chip, tokens * states.live)
     outside = fleeting * away + reads["main"] * (1 - _kept(chip, plan, batch * states.size))
@@ -128,12 +128,13 @@ def recurrent(
             main=fitted.streaming,
         ),
         occupancy=_filled(chip, batch * queries / chunk, states) if launched else 1.0,
-        latency=_latency(fitted, batch, queries, chunk, prompt, states) + crossing_time(chip, 2.0),
+        latency=_latency(fitted, batch, queries, chunk, prompt, states)
+        + mesh_traversal_time(chip, 2.0),
         dtype="bf16",
     )
 
 
-def _passes(fitted: RecurrentEfficiency, prompt: Scalar) -> Scalar:
+def _passes(fitted: LinearAttentionEfficiency, prompt: Scalar) -> Scalar:
     """How often what a token brings is moved: once where it is decoded."""
     return 1 + (fitted.passes - 1) * prompt
 
@@ -159,7 +160,7 @@ def _filled(chip: Chip, chunks: Scalar, states: States) -> Scalar:
 def _away(chip: Chip, live: Scalar) -> Scalar:
     """Share of what passes between kernels that the shared tier does not hold."""
     # One byte more: a tier that is not there holds nothing.
-    room = chip.shared.capacity * chip.efficiency.recurrent.keep + 1
+    room = chip.shared.capacity * chip.efficiency.linear_attention.keep + 1
     return 1 - soft_min(room, live) / live
 
 
@@ -167,13 +168,13 @@ def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
     """Share of replayed states that stay in the shared tier; none in service."""
     if not plan.replay:
         return as_scalar(0.0)
-    fitted = chip.efficiency.recurrent
+    fitted = chip.efficiency.linear_attention
     room = chip.shared.capacity * fitted.hold + 1
-    return held(chip, fitted.cliff, room, size)
+    return l2_hit_rate(chip, fitted.cliff, room, size)
 
 
 def _latency(
-    fitted: RecurrentEfficiency,
+    fitted: LinearAttentionEfficiency,
     batch: Scalar,
     queries: Scalar,
     chunk: Scalar,

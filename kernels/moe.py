@@ -9,10 +9,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import MixtureEfficiency
+from perfmodel.hardware.parameters import MoeEfficiency
 from perfmodel.kernels.choices import expert_rows
-from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
-from perfmodel.kernels.launch import crossing_time, no_taller, occupied, started_at_once
+from perfmodel.kernels.occupancy import (
+    blocks_per_start,
+    mesh_traversal_time,
+    tile_height,
+    wave_occupancy,
+)
+from perfmodel.kernels.residency import Residency, native, on_chip, replay_read_time, spilled
 from perfmodel.kernels.routing import ROUTINGS, loads
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
@@ -23,7 +28,7 @@ from perfmodel.workload.plan import Plan
 COLUMNS = 128.0
 
 
-def mixture(
+def moe(
     chip: Chip,
     plan: Plan,
     tokens: Scalar,
@@ -35,7 +40,7 @@ def mixture(
     ranks: Scalar,
     routing: Scalar,
     gated: Scalar | float = 1.0,
-    home: Home | None = None,
+    residency: Residency | None = None,
 ) -> Work:
     """Count the work of one rank's mixture of experts, the busiest one.
 
@@ -45,18 +50,18 @@ def mixture(
     - `tensor`, `ranks`: chips that share an expert; groups of experts.
     - `routing`: a place in `ROUTINGS`.
     - `gated`: 1 where an expert has a gate, else 0.
-    - `home`: where the experts live; the chip's native memory if not given.
+    - `residency`: where the experts live; the chip's native memory if not given.
     """
-    home = native(chip) if home is None else home
-    fitted, wide = chip.efficiency.mixture, as_scalar(1.0 + gated)
+    residency = native(chip) if residency is None else residency
+    fitted, wide = chip.efficiency.moe, as_scalar(1.0 + gated)
     columns = inter / tensor
     pairs, local = loads(routing, tokens, active, experts, ranks)
     weights = local * (wide + 1) * hidden * columns * plan.format.weight
     moved = _moved(plan, tokens, pairs, hidden, columns, wide)
-    reads = home.traffic(weights)
+    reads = residency.traffic(weights)
     even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
     rows = expert_rows(plan, tokens * active * ranks / experts)
-    rows = no_taller(chip, rows, pairs / local, plan.exact)
+    rows = tile_height(chip, rows, pairs / local, plan.exact)
     heights = _heights(plan, rows, pairs, local, even)
     tiles = _tiles(chip, plan, rows, heights, pairs, hidden, columns, wide)
     launched, inside = chip.execution == "launched", on_chip(chip, moved.total)
@@ -67,7 +72,7 @@ def mixture(
             exponential=pairs * columns,
             private=reads["private"] + (0.0 if launched else inside["private"]),
             shared=tiles.fed if launched else reads["shared"] + inside["shared"],
-            main=reads["main"] * (replayed(chip, fitted, weights) if plan.replay else 1.0),
+            main=reads["main"] * (replay_read_time(chip, fitted, weights) if plan.replay else 1.0),
             far=reads["far"],
         ),
         shares=Resources(
@@ -76,14 +81,16 @@ def mixture(
             shared=fitted.feed,
             main=fitted.streaming,
         ),
-        occupancy=occupied(tiles.rounds / 2, fitted.rounding, plan.exact) if launched else 1.0,
+        occupancy=wave_occupancy(tiles.rounds / 2, fitted.rounding, plan.exact)
+        if launched
+        else 1.0,
         latency=fitted.launch
         + fitted.route * tokens * active
         + fitted.serial * (hidden + columns)
         + fitted.local * experts / ranks
-        + fitted.prologue * tiles.rounds / started_at_once(chip, tiles.rounds)
+        + fitted.prologue * tiles.rounds / blocks_per_start(chip, tiles.rounds)
         + _passes(chip, fitted, moved)
-        + crossing_time(chip, 6.0),
+        + mesh_traversal_time(chip, 6.0),
         choice=fitted.choice,
         dtype=plan.format.matrix,
     )
@@ -114,7 +121,7 @@ def _moved(
     )
 
 
-def _passes(chip: Chip, fitted: MixtureEfficiency, moved: Moved) -> Scalar:
+def _passes(chip: Chip, fitted: MoeEfficiency, moved: Moved) -> Scalar:
     """Time of the passes around the products, kernels of their own on launched chips."""
     if chip.execution != "launched":
         return as_scalar(0.0)

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from perfmodel.calibration.recurrences import summed
-from perfmodel.kernels.catalogue import OPERATIONS
-from perfmodel.kernels.home import Home
-from perfmodel.kernels.launch import crossing_time
-from perfmodel.kernels.recurrent import States, recurrent
+from perfmodel.kernels.linear_attention import States, linear_attention
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
@@ -25,7 +25,7 @@ TWINS = 1e-3
 def run(
     queries: float,
     name: str = "h100-sxm",
-    home: Home | None = None,
+    residency: Residency | None = None,
     batch: float = 2,
     kind: float = 0,
     replay: bool = False,
@@ -34,7 +34,7 @@ def run(
     states = States(*[as_scalar(x) for x in (4, 8, 16, 2, kind)])
     prompt = as_scalar(1.0 if queries > 1 else 0.0)
     sizes = as_scalar(batch), as_scalar(queries)
-    return recurrent(load_chip(name), Plan(replay=replay), *sizes, states, prompt, home)
+    return linear_attention(load_chip(name), Plan(replay=replay), *sizes, states, prompt, residency)
 
 
 def test_a_state_is_read_and_written_once():
@@ -44,7 +44,7 @@ def test_a_state_is_read_and_written_once():
 
 def test_a_prompt_copies_its_states_besides():
     # 4,096 bytes, in, out, and as often as fitted; of 3 MB a rounding error leaves the cache.
-    copies = load_chip("h100-sxm").efficiency.recurrent.copies
+    copies = load_chip("h100-sxm").efficiency.linear_attention.copies
     assert run(640).demand.main == pytest.approx(4096 * (2 + float(copies)), rel=0.01)
 
 
@@ -77,7 +77,10 @@ def test_each_token_of_a_prompt_costs_a_chunk_and_its_state():
 def test_what_a_long_prompt_moves_does_not_fit_in_sram():
     # 12.8e6 tokens; each holds 2 x (2 x 2 x 8 + 4 x 16) = 192 bytes of inputs, 4 x 2 x 48 = 384 of
     # queries to outputs, and 2 x 4 x (8 + 2 x 16 + 8 x 16 / 64) = 336 between the kernels.
-    fitted, room = load_chip("h100-sxm").efficiency.recurrent, load_chip("h100-sxm").shared.capacity
+    fitted, room = (
+        load_chip("h100-sxm").efficiency.linear_attention,
+        load_chip("h100-sxm").shared.capacity,
+    )
     tokens = 2 * 6.4e6
     moved = tokens * (2 * 192 + float(fitted.passes) * 384)
     away = 1 - float(fitted.keep * room) / (tokens * 912)
@@ -86,7 +89,7 @@ def test_what_a_long_prompt_moves_does_not_fit_in_sram():
 
 
 def test_a_prompt_waits_for_each_chunk():
-    fitted = load_chip("h100-sxm").efficiency.recurrent
+    fitted = load_chip("h100-sxm").efficiency.linear_attention
     # 640 tokens are ten chunks; 6,400 are a hundred: ninety more.
     waits = run(6400).latency - run(640).latency
     assert waits == pytest.approx(90 * float(fitted.chain), rel=TWINS)
@@ -98,7 +101,7 @@ def test_replayed_states_stay_in_the_cache():
 
 
 def test_states_live_where_they_are_placed():
-    demand = run(1, home=Home(shared=0.75, far=0.25)).demand
+    demand = run(1, residency=Residency(shared=0.75, far=0.25)).demand
     assert demand.far == pytest.approx(2048)
     assert demand.main == pytest.approx(0.0, abs=1)
 
@@ -113,7 +116,7 @@ def test_resident_states_leave_main_memory_alone(name: str):
 
 def test_a_dataflow_machine_crosses_its_cores_twice():
     chip = load_chip("wse-3")
-    expected = chip.efficiency.recurrent.launch + crossing_time(chip, 2.0)
+    expected = chip.efficiency.linear_attention.launch + mesh_traversal_time(chip, 2.0)
     assert run(1, "wse-3").latency == pytest.approx(float(expected), rel=ROUNDING)
 
 
@@ -124,7 +127,8 @@ def test_a_prompt_is_known_by_its_phase_or_its_length(queries: float, phase: flo
     row = {name: as_scalar(value) for name, value in row.items()}
     [work] = OPERATIONS["linear_attention"].works(chip, Plan(), row)
     assert jnp.all(
-        work.latency > chip.efficiency.recurrent.launch + chip.efficiency.recurrent.kernels
+        work.latency
+        > chip.efficiency.linear_attention.launch + chip.efficiency.linear_attention.kernels
     )
 
 
@@ -161,7 +165,7 @@ def test_prompts_that_were_timed_with_the_host_are_not_read():
 
 
 def test_a_prompt_launches_several_kernels_and_takes_its_rows_chunk_and_sequences():
-    fitted = load_chip("h100-sxm").efficiency.recurrent
+    fitted = load_chip("h100-sxm").efficiency.linear_attention
     # 640 tokens: rows of a chunk of 64 and nine chunks in a chain, for two sequences.
     serial = 64 * float(fitted.row) + 9 * float(fitted.chain)
     expected = float(fitted.launch + fitted.kernels) + serial + 2 * float(fitted.sequence)
@@ -173,7 +177,7 @@ def test_a_prompt_launches_several_kernels_and_takes_its_rows_chunk_and_sequence
 
 def test_a_decoded_token_waits_for_its_launch_alone():
     for kind in range(3):
-        launch = float(load_chip("h100-sxm").efficiency.recurrent.launch)
+        launch = float(load_chip("h100-sxm").efficiency.linear_attention.launch)
         assert float(run(1, kind=kind).latency) == pytest.approx(launch, rel=ROUNDING)
 
 

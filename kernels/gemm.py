@@ -8,16 +8,16 @@ activations past them.
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import MatmulEfficiency
+from perfmodel.hardware.parameters import GemmEfficiency
 from perfmodel.kernels.choices import leaves_whole, product_format
-from perfmodel.kernels.home import Home, native, on_chip, replayed, spilled
-from perfmodel.kernels.launch import (
-    crossing_time,
-    filling,
-    no_taller,
-    occupied,
-    started_at_once,
+from perfmodel.kernels.occupancy import (
+    blocks_per_start,
+    memory_fill_time,
+    mesh_traversal_time,
+    tile_height,
+    wave_occupancy,
 )
+from perfmodel.kernels.residency import Residency, native, on_chip, replay_read_time, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_max, whole
@@ -37,26 +37,26 @@ COPIES = 5
 """Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
 
 
-def matmul(
-    chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home | None = None
+def gemm(
+    chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: Residency | None = None
 ) -> Work:
     """Count the work of one matrix product.
 
     **Arguments:**
 
     - `m`, `n`, `k`: rows of activations (tokens), columns and rows of weights.
-    - `home`: where the weights live; the chip's native memory if not given.
+    - `residency`: where the weights live; the chip's native memory if not given.
 
     **Returns:**
 
     FLOPs, bytes and latency, with an axis of alternatives on launched chips.
     """
-    home = native(chip) if home is None else home
+    residency = native(chip) if residency is None else residency
     count = _tiled if chip.execution == "launched" else _resident
-    return count(chip, plan, m, n, k, home)
+    return count(chip, plan, m, n, k, residency)
 
 
-def _shares(fitted: MatmulEfficiency, matrix: Values, carried: Values | float = 1.0) -> Resources:
+def _shares(fitted: GemmEfficiency, matrix: Values, carried: Values | float = 1.0) -> Resources:
     """Shares of the peak rates; feeding a tile carries `carried` bytes for each one read."""
     return Resources(
         matrix=matrix,
@@ -66,19 +66,19 @@ def _shares(fitted: MatmulEfficiency, matrix: Values, carried: Values | float = 
     )
 
 
-def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:
-    fitted = chip.efficiency.matmul
+def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: Residency) -> Work:
+    fitted = chip.efficiency.gemm
     rows, columns, split = _alternatives()
-    rows = no_taller(chip, rows, m, plan.exact)
+    rows = tile_height(chip, rows, m, plan.exact)
     activation = plan.format.activation
     outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
     split = jnp.where(leaves_whole(plan, m, n, k), 0.0, split)
     splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
     rounds = outputs * splits / chip.cores
-    steps = k / splits * started_at_once(chip, rounds)
+    steps = k / splits * blocks_per_start(chip, rounds)
     filled = steps / (steps + fitted.prologue)
     weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n
-    memory = _memory(chip, plan, home, weights, inputs + results)
+    memory = _memory(chip, plan, residency, weights, inputs + results)
     fed = rows * activation + columns * plan.format.weight
     matrix = _useful(chip, plan, m * n * k, outputs * rows * columns * k)
     return Work(
@@ -90,9 +90,9 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
             far=memory["far"],
         ),
         shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step)),
-        occupancy=filled * occupied(rounds, fitted.rounding, plan.exact),
+        occupancy=filled * wave_occupancy(rounds, fitted.rounding, plan.exact),
         latency=fitted.launch
-        + filling(chip, fitted.fill, memory["main"])
+        + memory_fill_time(chip, fitted.fill, memory["main"])
         + _fixup(chip, fitted, splits, m * n),
         choice=fitted.choice,
         dtype=product_format(plan),
@@ -101,7 +101,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) 
 
 def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
     """Share of the matrix peak left by padding, by issue, and by power in work that lasts."""
-    fitted, kind = chip.efficiency.matmul, product_format(plan)
+    fitted, kind = chip.efficiency.gemm, product_format(plan)
     peak, energy = (as_scalar(of(kind).matrix) for of in (chip.rates, chip.energies))
     drawn = fitted.draw * energy * peak / chip.headroom
     limited = 1 / soft_max([1 / fitted.sustained, drawn])
@@ -121,7 +121,7 @@ def _splits(chip: Chip, plan: Plan, outputs: Values, k: Scalar) -> Values:
     return jnp.floor(most) if plan.exact else most
 
 
-def _fixup(chip: Chip, fitted: MatmulEfficiency, splits: Values, outputs: Scalar) -> Values:
+def _fixup(chip: Chip, fitted: GemmEfficiency, splits: Values, outputs: Scalar) -> Values:
     """Partial sums in fp32 go through the shared tier and come back."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
     traffic = 8.0 * outputs * splits / (chip.shared.bandwidth + 1.0)
@@ -129,23 +129,25 @@ def _fixup(chip: Chip, fitted: MatmulEfficiency, splits: Values, outputs: Scalar
 
 
 def _memory(
-    chip: Chip, plan: Plan, home: Home, weights: Scalar, fleeting: Scalar
+    chip: Chip, plan: Plan, residency: Residency, weights: Scalar, fleeting: Scalar
 ) -> dict[str, Scalar]:
-    """Bytes through each tier: weights from their home, what spills to main memory."""
-    traffic = home.traffic(weights)
+    """Bytes through each tier: weights from their residency, what spills to main memory."""
+    traffic = residency.traffic(weights)
     if not plan.replay:
         return traffic | {"main": traffic["main"] + fleeting * spilled(chip, fleeting)}
-    fitted = chip.efficiency.matmul
+    fitted = chip.efficiency.gemm
     copies = jnp.minimum(float(COPIES), jnp.ceil(chip.shared.capacity / weights))
-    again = replayed(chip, fitted, copies * weights + fleeting)
+    again = replay_read_time(chip, fitted, copies * weights + fleeting)
     return traffic | {"main": (traffic["main"] + fleeting) * again}
 
 
-def _resident(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Home) -> Work:
+def _resident(
+    chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: Residency
+) -> Work:
     """Weights are read once where they live; inputs go in, sums come out: two crossings."""
-    fitted = chip.efficiency.matmul
+    fitted = chip.efficiency.gemm
     moved = on_chip(chip, (m * k + m * n) * plan.format.activation)
-    memory = home.traffic(n * k * plan.format.weight)
+    memory = residency.traffic(n * k * plan.format.weight)
     return Work(
         demand=Resources(
             matrix=2.0 * m * n * k,
@@ -155,6 +157,6 @@ def _resident(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, home: Hom
             far=memory["far"],
         ),
         shares=_shares(fitted, fitted.sustained),
-        latency=fitted.launch + crossing_time(chip, 2.0),
+        latency=fitted.launch + mesh_traversal_time(chip, 2.0),
         dtype=plan.format.matrix,
     )

@@ -25,11 +25,12 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import DecodeEfficiency, MatmulEfficiency
-from perfmodel.kernels.attention import Heads, attention_decode, visible
+from perfmodel.hardware.parameters import AttentionDecodeEfficiency, GemmEfficiency
+from perfmodel.kernels.attention import Heads, visible
+from perfmodel.kernels.attention_decode import attention_decode
 from perfmodel.kernels.elementwise import Traffic, elementwise
-from perfmodel.kernels.home import Home, native, spilled
-from perfmodel.kernels.launch import crossing_time
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.residency import Residency, native, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import SLOWEST, Work
 from perfmodel.smooth import soft_min
@@ -119,14 +120,14 @@ def index_matrix(chip: Chip) -> str:
     return INDEX_MATRIX if INDEX_MATRIX in chip.matrix else "bf16"
 
 
-def sparse(
+def sparse_attention(
     chip: Chip,
     plan: Plan,
     text: Text,
     heads: Scalar,
     topk: Scalar,
     form: Form,
-    home: Home | None = None,
+    residency: Residency | None = None,
 ) -> list[Work]:
     """Count the indexer, the choice of entries, and attention: of a decode step, and of a prompt.
 
@@ -135,9 +136,9 @@ def sparse(
     - `chip`: whose parameters of decode are those of latents.
 
     - `topk`: entries that are picked; zero: as many as the kind does.
-    - `home`: where the cache lives; the chip's native memory if not given.
+    - `residency`: where the cache lives; the chip's native memory if not given.
     """
-    home = native(chip) if home is None else home
+    residency = native(chip) if residency is None else residency
     entries = text.context / form.ratio
     most = jnp.where(topk > 0, topk, form.most)
     indexed = jnp.where(form.index_heads > 0, 1.0, 0.0)
@@ -146,10 +147,10 @@ def sparse(
     choice = elementwise(chip, plan, text.tokens, scored, TOPK)
     seen = _seen(text, form, entries, most)
     return [
-        _only(_indexer(chip, text, form, entries, home), indexed),
+        _only(_indexer(chip, text, form, entries, residency), indexed),
         _only(choice, indexed),
-        _only(_decode(chip, plan, text, form, heads, seen, home), 1 - text.prompt),
-        _only(_prompt(chip, plan, text, form, heads, seen, home), text.prompt),
+        _only(_decode(chip, plan, text, form, heads, seen, residency), 1 - text.prompt),
+        _only(_prompt(chip, plan, text, form, heads, seen, residency), text.prompt),
     ]
 
 
@@ -183,7 +184,9 @@ def _kept(text: Text, form: Form) -> Scalar:
     return text.context / form.ratio + jnp.where(form.window > 0, windows, 0.0)
 
 
-def _shares(fitted: MatmulEfficiency | DecodeEfficiency, useful: Scalar | float = 1.0) -> Resources:
+def _shares(
+    fitted: GemmEfficiency | AttentionDecodeEfficiency, useful: Scalar | float = 1.0
+) -> Resources:
     """Of a plain product for the indexer; of absorbed latents, which are the same, for attention."""
     return Resources(
         matrix=fitted.sustained * useful,
@@ -193,10 +196,10 @@ def _shares(fitted: MatmulEfficiency | DecodeEfficiency, useful: Scalar | float 
     )
 
 
-def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, home: Home) -> Work:
+def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, residency: Residency) -> Work:
     """Scores of each new token with the entries before it, written for the choice."""
     pairs = text.tokens * _before(text, form, entries)
-    reads = home.traffic(text.batch * entries * form.index_key * form.index_bytes)
+    reads = residency.traffic(text.batch * entries * form.index_key * form.index_bytes)
     scores = SCORE_BYTES * pairs / form.block
     launched = chip.execution == "launched"
     return Work(
@@ -208,8 +211,8 @@ def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, home: Home) ->
             main=reads["main"] + (scores * spilled(chip, scores) if launched else 0.0),
             far=reads["far"],
         ),
-        shares=_shares(chip.efficiency.matmul, _in_turn(chip, form)),
-        latency=chip.efficiency.elementwise.launch + crossing_time(chip, 2.0),
+        shares=_shares(chip.efficiency.gemm, _in_turn(chip, form)),
+        latency=chip.efficiency.elementwise.launch + mesh_traversal_time(chip, 2.0),
         dtype=index_matrix(chip),
     )
 
@@ -223,13 +226,19 @@ def _in_turn(chip: Chip, form: Form) -> Scalar:
     narrow, wide = (as_scalar(chip.rates(kind).matrix) for kind in (index_matrix(chip), "bf16"))
     rate = jnp.where(form.index_bytes < 2, narrow, wide)
     # As a ratio: single precision has no room for the slopes of times of 1e-13 s.
-    waits = rate * chip.efficiency.matmul.sustained / (chip.vector + SLOWEST)
+    waits = rate * chip.efficiency.gemm.sustained / (chip.vector + SLOWEST)
     sums = waits * RECTIFIED / (2 * jnp.maximum(form.index_key, 1.0))
     return rate / narrow / (1 + sums)
 
 
 def _decode(
-    chip: Chip, plan: Plan, text: Text, form: Form, heads: Scalar, seen: Scalar, home: Home
+    chip: Chip,
+    plan: Plan,
+    text: Text,
+    form: Form,
+    heads: Scalar,
+    seen: Scalar,
+    residency: Residency,
 ) -> Work:
     """Attention of a decode step to what is picked: as to a cache of so many entries.
 
@@ -238,9 +247,9 @@ def _decode(
     44 %; with what frameworks do to dense latents, by 33 and 32 %.
     """
     share = _read(text, form, seen) / (text.tokens * seen)
-    there = jax.tree.map(lambda part: part * share, home)
+    there = jax.tree.map(lambda part: part * share, residency)
     shape = Heads(heads, form.kv_heads, form.key, form.value, form.stored)
-    return attention_decode(chip, plan, text.tokens, seen, shape, home=there)
+    return attention_decode(chip, plan, text.tokens, seen, shape, residency=there)
 
 
 def _read(text: Text, form: Form, seen: Scalar) -> Scalar:
@@ -249,12 +258,18 @@ def _read(text: Text, form: Form, seen: Scalar) -> Scalar:
 
 
 def _prompt(
-    chip: Chip, plan: Plan, text: Text, form: Form, heads: Scalar, seen: Scalar, home: Home
+    chip: Chip,
+    plan: Plan,
+    text: Text,
+    form: Form,
+    heads: Scalar,
+    seen: Scalar,
+    residency: Residency,
 ) -> Work:
     """Each query of a prompt gathers its own entries, which all heads of a cached one share."""
     pairs = text.tokens * heads * seen
     number = form.stored * form.kv_heads * look_up(plan.cache).weight
-    reads = home.traffic(_read(text, form, seen) * number)
+    reads = residency.traffic(_read(text, form, seen) * number)
     launched = chip.execution == "launched"
     blocks = text.tokens * form.kv_heads * jnp.maximum(heads / form.kv_heads / TILE, 1.0)
     return Work(
@@ -266,7 +281,7 @@ def _prompt(
             main=reads["main"],
             far=reads["far"],
         ),
-        shares=_shares(chip.efficiency.decode),
+        shares=_shares(chip.efficiency.attention_decode),
         occupancy=soft_min(blocks / chip.cores, jnp.ones_like(blocks)) if launched else 1.0,
-        latency=chip.efficiency.decode.launch + crossing_time(chip, 4.0),
+        latency=chip.efficiency.attention_decode.launch + mesh_traversal_time(chip, 4.0),
     )

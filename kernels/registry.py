@@ -16,26 +16,28 @@ import jax.numpy as jnp
 from perfmodel.breakdown import Breakdown, total
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict, without_topology
-from perfmodel.kernels.attention import Heads, attention_decode, attention_prefill, expanded, latent
+from perfmodel.kernels.attention import Heads, expanded, latent
+from perfmodel.kernels.attention_decode import attention_decode
+from perfmodel.kernels.attention_prefill import attention_prefill
 from perfmodel.kernels.choices import product_format
 from perfmodel.kernels.collective import Kind, collective
 from perfmodel.kernels.dispatch import LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
-from perfmodel.kernels.feed_forward import mixture
-from perfmodel.kernels.matmul import matmul
+from perfmodel.kernels.gemm import gemm
+from perfmodel.kernels.linear_attention import KINDS as STATES
+from perfmodel.kernels.linear_attention import States, linear_attention
+from perfmodel.kernels.moe import moe
 from perfmodel.kernels.prompts import ABSORBS, prompt_rates
-from perfmodel.kernels.recurrent import KINDS as STATES
-from perfmodel.kernels.recurrent import States, recurrent
 from perfmodel.kernels.routing import ROUTINGS
-from perfmodel.kernels.sparse import INDEX_MATRIX, Form, Text, form_of, sparse
-from perfmodel.kernels.sparse import KINDS as SPARSE
+from perfmodel.kernels.sparse_attention import INDEX_MATRIX, Form, Text, form_of, sparse_attention
+from perfmodel.kernels.sparse_attention import KINDS as SPARSE
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
 from perfmodel.workload.framework import QUANTISES_AS_IT_WRITES
 from perfmodel.workload.plan import CHOICES, MATRIX, Plan, narrowed
 
 Row = Mapping[str, Any]
-"""Sizes by column; and `home`, where an operand lives elsewhere than in the chip's native memory."""
+"""Sizes by column; and `residency`, where an operand lives elsewhere than in the chip's native memory."""
 
 Count = Callable[[Chip, Plan, Row], list[Work]]
 
@@ -110,7 +112,7 @@ def cost(chip: Chip, works: list[Work]) -> Breakdown:
 
 
 def _gemm(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    work = matmul(chip, plan, row["m"], row["n"], row["k"], row.get("home"))
+    work = gemm(chip, plan, row["m"], row["n"], row["k"], row.get("residency"))
     passes = _passes(plan)
     if not passes:
         return [work]
@@ -141,7 +143,7 @@ TENSOR_WIDE = 2
 def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar, passes: int) -> Work:
     """The pass that quantises activations: it reads them in bf16 and writes them in their format."""
     traffic = KINDS["quantise"]._replace(read=2.0 * passes, written=plan.format.activation)
-    work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.matmul.quantise
+    work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.gemm.quantise
     return eqx.tree_at(lambda w: w.shares.shared, work, rate)
 
 
@@ -157,14 +159,16 @@ def _grouped(row: Row) -> Heads:
 
 def _decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     sizes = (row["batch"], row["ctx_len"])
-    return [attention_decode(chip, plan, *sizes, _grouped(row), _window(row), row.get("home"))]
+    return [attention_decode(chip, plan, *sizes, _grouped(row), _window(row), row.get("residency"))]
 
 
 def _prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     sizes = (row["batch"], row["q_len"], row["ctx_len"])
     causal = 1 - row["causal"]
     return [
-        attention_prefill(chip, plan, *sizes, _grouped(row), _window(row), causal, row.get("home"))
+        attention_prefill(
+            chip, plan, *sizes, _grouped(row), _window(row), causal, row.get("residency")
+        )
     ]
 
 
@@ -183,13 +187,15 @@ def _latents(row: Row) -> Heads:
 def _of_latents(chip: Chip) -> Chip:
     """Latent attention has parameters of its own."""
     own = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
-    return eqx.tree_at(lambda c: (c.efficiency.decode, c.efficiency.prefill), chip, own)
+    return eqx.tree_at(
+        lambda c: (c.efficiency.attention_decode, c.efficiency.attention_prefill), chip, own
+    )
 
 
 def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     plan = dataclasses.replace(plan, backend=LATENT.get(plan.backend, "smooth"))
-    chip, heads, home = _of_latents(chip), _latents(row), row.get("home")
-    return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, home)]
+    chip, heads, residency = _of_latents(chip), _latents(row), row.get("residency")
+    return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, residency)]
 
 
 def _latent_prompt(plan: Plan) -> Plan:
@@ -204,7 +210,9 @@ def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     heads = _latents(row) if absorbed else expanded(row["heads"], *sizes)
     batch, queries = row["batch"], row.get("q_len", row["ctx_len"])
     return [
-        attention_prefill(chip, plan, batch, queries, row["ctx_len"], heads, home=row.get("home"))
+        attention_prefill(
+            chip, plan, batch, queries, row["ctx_len"], heads, residency=row.get("residency")
+        )
     ]
 
 
@@ -214,7 +222,7 @@ def _latent_prompt_rates(plan: Plan) -> set[str]:
 
 def _moe(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     return [
-        mixture(
+        moe(
             chip,
             plan,
             row["tokens"],
@@ -226,7 +234,7 @@ def _moe(chip: Chip, plan: Plan, row: Row) -> list[Work]:
             row["ep"],
             row["routing"],
             row.get("gated", jnp.ones_like(row["tokens"])),
-            row.get("home"),
+            row.get("residency"),
         )
     ]
 
@@ -244,7 +252,11 @@ def _linear(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     kind, phase = (row.get(name, jnp.zeros_like(heads)) for name in ("kind", "phase"))
     states = States(heads, key, value, key_heads, kind)
     prompt = jnp.where((phase > 0) | (row["q_len"] > 1), 1.0, 0.0)
-    return [recurrent(chip, plan, row["batch"], row["q_len"], states, prompt, row.get("home"))]
+    return [
+        linear_attention(
+            chip, plan, row["batch"], row["q_len"], states, prompt, row.get("residency")
+        )
+    ]
 
 
 def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
@@ -257,7 +269,7 @@ def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     own = {name: row[name] for name in Form._fields if name in row}
     form = form_of(row["kind"])._replace(**own)
     chip, plan = _of_latents(chip), dataclasses.replace(plan, backend="smooth")
-    return sparse(chip, plan, text, row["heads"], row["topk"], form, row.get("home"))
+    return sparse_attention(chip, plan, text, row["heads"], row["topk"], form, row.get("residency"))
 
 
 def _collective(kind: Kind) -> Count:
@@ -281,7 +293,7 @@ _PROMPTS = ("weights", *_DECODES)
 
 OPERATIONS: dict[str, Operation] = {
     "gemm": Operation(
-        "matmul",
+        "gemm",
         ("m", "n", "k"),
         {},
         {},
@@ -290,7 +302,7 @@ OPERATIONS: dict[str, Operation] = {
         ("weights", "framework", "library", "replay"),
     ),
     "attention_decode": Operation(
-        "decode",
+        "attention_decode",
         ("batch", "ctx_len", *_HEADS),
         {"window": 0.0},
         {},
@@ -299,7 +311,7 @@ OPERATIONS: dict[str, Operation] = {
         _DECODES,
     ),
     "attention_prefill": Operation(
-        "prefill",
+        "attention_prefill",
         ("batch", "q_len", *_HEADS),
         {"ctx_len": "q_len", "window": 0.0},
         {"causal": ("true", "false")},
@@ -326,7 +338,7 @@ OPERATIONS: dict[str, Operation] = {
         _PROMPTS,
     ),
     "moe": Operation(
-        "mixture",
+        "moe",
         ("tokens", "hidden", "inter", "topk", "experts"),
         {"tp": 1.0, "ep": 1.0},
         {"routing": ROUTINGS},
@@ -344,7 +356,7 @@ OPERATIONS: dict[str, Operation] = {
         (MATRIX,),
     ),
     "linear_attention": Operation(
-        "recurrent",
+        "linear_attention",
         ("batch", "heads", "head_dim"),
         {"q_len": 1.0, "ctx_len": 0.0, "hidden": 0.0}
         | {"key_heads": "heads", "value_dim": "head_dim"},

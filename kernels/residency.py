@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.efficiency import MatmulEfficiency, MixtureEfficiency
+from perfmodel.hardware.parameters import GemmEfficiency, MoeEfficiency
 from perfmodel.resources import TIERS
 from perfmodel.smooth import soft_max
 from perfmodel.units import Scalar, Values, as_scalar
 
 
-class Home(eqx.Module):
+class Residency(eqx.Module):
     """Share of an operand's bytes in each tier; they sum to one."""
 
     private: Scalar = eqx.field(converter=as_scalar, default=0.0)
@@ -20,7 +20,7 @@ class Home(eqx.Module):
     far: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     @classmethod
-    def main_memory(cls) -> "Home":
+    def main_memory(cls) -> "Residency":
         """Everything in main memory."""
         return cls(main=1.0)
 
@@ -29,12 +29,12 @@ class Home(eqx.Module):
         return {tier: size * getattr(self, tier) for tier in TIERS}
 
 
-def native(chip: Chip) -> Home:
+def native(chip: Chip) -> Residency:
     """Where a chip keeps operands that fit: its main memory, else the SRAM that it has."""
     rooms = [tier.room for tier in chip.tiers]
     in_main = jnp.where(rooms[2] > 0, 1.0, 0.0)
     in_shared = jnp.where(rooms[1] > rooms[0], 1.0, 0.0) * (1 - in_main)
-    return Home(private=1 - in_main - in_shared, shared=in_shared, main=in_main)
+    return Residency(private=1 - in_main - in_shared, shared=in_shared, main=in_main)
 
 
 def spilled(chip: Chip, size: Values) -> Values:
@@ -47,7 +47,7 @@ def spilled(chip: Chip, size: Values) -> Values:
     return 1 - fits
 
 
-def held(chip: Chip, cliff: Scalar, room: Scalar, size: Values) -> Values:
+def l2_hit_rate(chip: Chip, cliff: Scalar, room: Scalar, size: Values) -> Values:
     r"""Share of what a benchmark replays that the shared tier still has: $\sigma(c \log(S/x))$.
 
     None in a scratchpad, which each kernel fills anew.
@@ -60,13 +60,13 @@ def held(chip: Chip, cliff: Scalar, room: Scalar, size: Values) -> Values:
     return (1 - chip.shared.staged) * jax.nn.sigmoid(cliff * jnp.log(room / size))
 
 
-def replayed(chip: Chip, fitted: MatmulEfficiency | MixtureEfficiency, size: Values) -> Values:
+def replay_read_time(chip: Chip, fitted: GemmEfficiency | MoeEfficiency, size: Values) -> Values:
     """Time to read operands that a benchmark replays, as a share of reading main memory.
 
     The shared tier holds them from the replay before, if `size` bytes fit a part of it.
     """
     room = chip.shared.capacity / chip.shared.parts + 1.0
-    kept = held(chip, fitted.cliff, room * fitted.hold, size)
+    kept = l2_hit_rate(chip, fitted.cliff, room * fitted.hold, size)
     rate = chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.cached + 1.0)
     return 1 - kept + kept * rate
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.kernels.catalogue import OPERATIONS, Operation, load_plugins
+from perfmodel.kernels.registry import OPERATIONS, Operation, load_plugins
 from perfmodel.library.chip import chip_names
-from perfmodel.library.efficiency import CACHED
 from perfmodel.library.files import LONGEST, fold, named, nearest, pick
+from perfmodel.library.fitted import CACHED
 from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS, UNMODELLED
 from perfmodel.workload.precision import FORMATS
 

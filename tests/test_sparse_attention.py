@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.hardware.chip import restrict
-from perfmodel.kernels.home import Home
-from perfmodel.kernels.launch import crossing_time
-from perfmodel.kernels.sparse import KINDS, Text, form_of, index_matrix, sparse
+from perfmodel.kernels.occupancy import mesh_traversal_time
+from perfmodel.kernels.residency import Residency
+from perfmodel.kernels.sparse_attention import KINDS, Text, form_of, index_matrix, sparse_attention
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar, as_values
@@ -26,7 +26,7 @@ def run(
     topk: float = 0,
     name: str = "h100-sxm",
     heads: float = 8,
-    home: Home | None = None,
+    residency: Residency | None = None,
     **sizes: float,
 ) -> list[Work]:
     """Two sequences, eight heads, a cache in fp8."""
@@ -35,7 +35,7 @@ def run(
     form = form_of(as_scalar(KINDS.index(kind)))
     form = form._replace(**{name: as_scalar(size) for name, size in sizes.items()})
     plan, most = Plan(cache="fp8"), as_scalar(topk)
-    return sparse(load_chip(name), plan, text, as_scalar(heads), most, form, home)
+    return sparse_attention(load_chip(name), plan, text, as_scalar(heads), most, form, residency)
 
 
 def test_the_indexer_reads_a_key_of_each_entry():
@@ -55,7 +55,7 @@ def test_scores_are_multiplied_in_fp8_and_rectified_by_vector_units():
 
 def test_matrix_units_wait_while_scores_are_rectified():
     chip = load_chip("h100-sxm")
-    fitted = float(chip.efficiency.matmul.sustained)
+    fitted = float(chip.efficiency.gemm.sustained)
     # A score of one head: 256 FLOP in fp8, then 4 of the vector units.
     products, sums = (
         256 / (float(as_values(chip.rates("fp8").matrix)) * fitted),
@@ -69,7 +69,7 @@ def test_matrix_units_wait_while_scores_are_rectified():
 def test_keys_in_16_bits_are_multiplied_in_them():
     # MiniMax's: 256 FLOP in bf16, given as a share of the rate in fp8.
     chip = load_chip("h100-sxm")
-    fitted = float(chip.efficiency.matmul.sustained)
+    fitted = float(chip.efficiency.gemm.sustained)
     slow, fast = (float(as_values(chip.rates(k).matrix)) for k in ("bf16", "fp8"))
     products, sums = 256 / (slow * fitted), 4 / float(chip.vector)
     indexer, *_ = run("msa", 1, 65536)
@@ -103,7 +103,7 @@ def test_blocks_have_one_score_and_keys_in_bf16_whatever_the_cache():
 
 def test_attention_sees_what_is_picked():
     # 2 x 2,048 latents of 576 bytes, whatever the context; 8 heads.
-    *_, attention, prompt = run("dsa", 1, 65536, home=Home(far=1.0))
+    *_, attention, prompt = run("dsa", 1, 65536, residency=Residency(far=1.0))
     assert attention.demand.far == pytest.approx(2 * 2048 * 576, rel=TWINS)
     assert attention.demand.matrix == pytest.approx(2 * 1088 * 8 * 2 * 2048, rel=ROUNDING)
     assert prompt.demand.matrix == prompt.latency == 0
@@ -124,7 +124,7 @@ def test_a_row_may_pick_fewer():
 
 def test_kernels_are_padded_to_what_may_be_picked():
     # A hundred tokens: 2,048 entries are multiplied all the same, but only those there are read.
-    *_, attention, _ = run("dsa", 1, 100, home=Home(far=1.0))
+    *_, attention, _ = run("dsa", 1, 100, residency=Residency(far=1.0))
     assert attention.demand.matrix == pytest.approx(2 * 1088 * 8 * 2 * 2048, rel=ROUNDING)
     assert attention.demand.far == pytest.approx(2 * 100 * 576, rel=TWINS)
 
@@ -196,9 +196,9 @@ def test_a_resident_cache_leaves_main_memory_alone(name: str):
 
 
 def test_a_cache_is_read_where_it_lives():
-    far = Home(far=1.0)
+    far = Residency(far=1.0)
     for queries in (1, 8):
-        indexer, _, *attention = run("dsa", queries, 65536, home=far)
+        indexer, _, *attention = run("dsa", queries, 65536, residency=far)
         assert indexer.demand.far == pytest.approx(2 * 65536 * 132, rel=ROUNDING)
         read = float(sum(jnp.max(as_values(work.demand.far)) for work in attention))
         # Eight queries pick 16,384 of 65,536 entries, near the corner of the smooth minimum.
@@ -210,8 +210,8 @@ def test_a_dataflow_machine_crosses_its_cores_twice_for_scores_and_four_times_fo
     indexer, _, decode, _ = run("dsa", 1, 65536, name="wse-3")
     *_, prompt = run("dsa", 8, 65536, name="wse-3")
     fitted = chip.efficiency
-    twice = float(fitted.elementwise.launch + crossing_time(chip, 2.0))
-    often = float(fitted.decode.launch + crossing_time(chip, 4.0))
+    twice = float(fitted.elementwise.launch + mesh_traversal_time(chip, 2.0))
+    often = float(fitted.attention_decode.launch + mesh_traversal_time(chip, 4.0))
     assert float(indexer.latency) == pytest.approx(twice, rel=ROUNDING)
     assert float(decode.latency) == pytest.approx(often, rel=ROUNDING)
     assert float(prompt.latency) == pytest.approx(often, rel=ROUNDING)

@@ -18,16 +18,16 @@ import jax.numpy as jnp
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Execution
-from perfmodel.hardware.efficiency import (
+from perfmodel.hardware.parameters import (
+    AttentionDecodeEfficiency,
+    AttentionPrefillEfficiency,
     CollectiveEfficiency,
-    DecodeEfficiency,
     Efficiency,
     ElementwiseEfficiency,
+    GemmEfficiency,
     HostEfficiency,
-    MatmulEfficiency,
-    MixtureEfficiency,
-    PrefillEfficiency,
-    RecurrentEfficiency,
+    LinearAttentionEfficiency,
+    MoeEfficiency,
     parameters,
 )
 from perfmodel.library.files import ROOT, read_toml
@@ -40,14 +40,14 @@ from perfmodel.workload.precision import FORMATS
 FITTED = ROOT.parent / "calibration" / "fitted"
 
 FAMILIES: dict[str, type[eqx.Module]] = {
-    "matmul": MatmulEfficiency,
-    "decode": DecodeEfficiency,
-    "prefill": PrefillEfficiency,
-    "mla_decode": DecodeEfficiency,
-    "mla_prefill": PrefillEfficiency,
+    "gemm": GemmEfficiency,
+    "attention_decode": AttentionDecodeEfficiency,
+    "attention_prefill": AttentionPrefillEfficiency,
+    "mla_decode": AttentionDecodeEfficiency,
+    "mla_prefill": AttentionPrefillEfficiency,
     "elementwise": ElementwiseEfficiency,
-    "recurrent": RecurrentEfficiency,
-    "mixture": MixtureEfficiency,
+    "linear_attention": LinearAttentionEfficiency,
+    "moe": MoeEfficiency,
     "collective": CollectiveEfficiency,
     "host": HostEfficiency,
 }
@@ -62,10 +62,10 @@ WIDER = 1.15
 BASES = ("fitted", "sibling", "prior")
 """Where parameters come from, the surest first: measurements of the chip, of its sibling, or neither."""
 
-CACHED = ("decode", "prefill", "mla_decode", "mla_prefill")
+CACHED = ("attention_decode", "attention_prefill", "mla_decode", "mla_prefill")
 """Families whose parameters are filed by the format of the cache, not of the weights."""
 
-PROMPTS = ("prefill", "mla_prefill")
+PROMPTS = ("attention_prefill", "mla_prefill")
 """Those of them for which it also matters whether the products are in the cache's format."""
 
 UNPACKED = "bf16_fp8"
@@ -291,7 +291,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
         return _family(family, prior, [*found, own])
 
     families = {family: found(family, plan) for family in FAMILIES}
-    families["kept"] = found("matmul", dataclasses.replace(plan, weights=plan.kept))
+    families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.kept))
     families["host"] = told("host", host_sections(origin, plan, folder))
     return Efficiency(**families, crossing=prior["crossing"])
 

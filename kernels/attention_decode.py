@@ -1,0 +1,190 @@
+r"""Attention of a decode step: one new token of each sequence over its cache."""
+
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.parameters import AttentionDecodeEfficiency
+from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, wide_head_rate
+from perfmodel.kernels.dispatch import PADDING, PLAIN, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
+from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, wave_occupancy
+from perfmodel.kernels.residency import Residency, native, spilled
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work
+from perfmodel.smooth import soft_min, whole
+from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up
+
+REGISTERS, LEAST_L1 = 256.0 * 1024, 28.0 * 1024
+"""Bytes of a core's private tier that no block can share: registers, and the rest of its L1
+(164 KiB of 192 on A100, 100 of 128 on Ada, 228 of 256 on Hopper: CUDA programming guide)."""
+
+SPLITS = (0.0, 0.5, 1.0, 2.0)
+"""Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
+
+
+def attention_decode(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    context: Scalar,
+    heads: Heads,
+    window: Scalar | float = jnp.inf,
+    residency: Residency | None = None,
+) -> Work:
+    """Count the work of one new token for each of `batch` sequences.
+
+    **Arguments:**
+
+    - `context`: tokens in each cache, the new one included.
+    - `window`: tokens that are seen at most.
+    - `residency`: where the cache lives; the chip's native memory if not given.
+    """
+    residency = native(chip) if residency is None else residency
+    seen = jnp.minimum(context, as_scalar(window))
+    if chip.execution == "launched":
+        return _split_decode(chip, plan, batch, context, as_scalar(window), heads, residency)
+    return _resident_decode(chip, plan, batch, seen, heads, residency)
+
+
+def _cache(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
+    return batch * heads.kv * seen * heads.stored * look_up(plan.cache).weight
+
+
+def _split_decode(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    context: Scalar,
+    window: Scalar,
+    heads: Heads,
+    residency: Residency,
+) -> Work:
+    fitted, seen = chip.efficiency.attention_decode, jnp.minimum(context, window)
+    sizes = (batch, context, window, heads.query, heads.kv, heads.key, _room(chip))
+    cut = decode_cut(plan, chip.cores, *sizes, chip.matrix_rows)
+    group = heads.query / heads.kv
+    shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
+    items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
+    cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
+    tiles = whole(seen / cut.grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
+    cuttable = tiles + cut.empty * (whole(context / cut.grain, plan.exact) - tiles)
+    splits = _cache_splits(chip, plan, items, jnp.minimum(cuttable, cut.splits), cut.least)
+    pairs = batch * heads.query * seen
+    rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
+    cache = _cache(plan, batch, seen, heads)
+    reads = residency.traffic(cache)
+    fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
+    kept = (
+        replay_hit_rate(chip, plan, fitted, fresh + cache)
+        if plan.replay
+        else 1 - spilled(chip, fresh)
+    )
+    missed = _reread(fitted, items / (batch * heads.kv)) * _misses(
+        chip, plan, fitted, cache * context / seen, cache
+    )
+    unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
+    padded = PADDING.get(plan.backend, jnp.ones_like)(heads.key)
+    numbers = items * tiles * cut.grain * heads.stored * padded
+    feed = numbers * look_up(plan.cache).weight
+    multiplied = rows * items * tiles * cut.grain * padded
+    uncrowded = wide_head_rate(fitted, heads.key)
+    rounds = items * splits / (chip.cores * cut.ways)
+    filled = uncrowded * _filled(chip, fitted, feed, rounds, cut.light)
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * pairs,
+            vector=cut.alone * fitted.plain * numbers if plan.backend in PLAIN else None,
+            exponential=pairs,
+            private=reads["private"],
+            shared=feed + fresh,
+            main=reads["main"] * missed + fresh * (1 - kept) + unpacked,
+            far=reads["far"],
+        ),
+        shares=shares(fitted, pairs / multiplied * uncrowded, _fed(fitted, filled, feed, fresh)),
+        occupancy=wave_occupancy(rounds, fitted.rounding, plan.exact),
+        latency=fitted.launch
+        + fitted.sequence * batch
+        + fitted.copy * cut.copies
+        + _rotation(chip, fitted, fresh)
+        + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
+        choice=fitted.choice,
+    )
+
+
+def _fed(fitted: AttentionDecodeEfficiency, filled: Values, feed: Values, fresh: Scalar) -> Values:
+    """Share of the shared tier's rate; queries and outputs have all of it: no product waits for them."""
+    return (feed + fresh) / (feed / (fitted.feed * filled) + fresh)
+
+
+def _room(chip: Chip) -> Scalar:
+    """Bytes of shared memory that blocks share on a core: not registers, nor the least L1 (NVIDIA)."""
+    return jnp.maximum(chip.private.capacity / chip.cores - REGISTERS - LEAST_L1, LEAST_L1)
+
+
+def _reread(fitted: AttentionDecodeEfficiency, readers: Values) -> Values:
+    """Readings of a cache that main memory serves when so many blocks read all of it."""
+    return 1 + fitted.again * (readers - 1)
+
+
+def _rotation(chip: Chip, fitted: AttentionDecodeEfficiency, fresh: Scalar) -> Scalar:
+    """Passes over queries and outputs that other kernels make, before or after."""
+    return fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
+
+
+def _filled(
+    chip: Chip, fitted: AttentionDecodeEfficiency, feed: Values, rounds: Values, light: Scalar
+) -> Values:
+    """Share of a core's time in which its part of the cache streams; the rest starts and ends blocks."""
+    stream = feed / (chip.shared.bandwidth * fitted.feed + 1.0)
+    start = fitted.block + light * (fitted.light - fitted.block)
+    return stream / (stream + start * rounds / blocks_per_start(chip, rounds))
+
+
+def _misses(
+    chip: Chip, plan: Plan, fitted: AttentionDecodeEfficiency, pool: Scalar, cache: Scalar
+) -> Scalar:
+    """Traffic of main memory for each byte of the cache that is read; 1 in service.
+
+    Replays find part of a cache in the shared tier; or they find that tier full of
+    data that must be written back first, as much as the `pool` of all tokens holds.
+    """
+    if plan.replay and plan.backend in WRITES_BACK:
+        return 1 + soft_min(pool, chip.shared.capacity * fitted.hold) / cache
+    return 1 - replay_hit_rate(chip, plan, fitted, cache)
+
+
+def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar, least: Scalar) -> Values:
+    filling = jnp.array(SPLITS, dtype=float) * chip.cores / items
+    return jnp.clip(jnp.floor(filling) if plan.exact else filling, jnp.minimum(least, most), most)
+
+
+def _reduction(
+    chip: Chip, fitted: AttentionDecodeEfficiency, splits: Values, outputs: Scalar
+) -> Values:
+    """Partial outputs in fp32 go through the shared tier and come back."""
+    extra = 1 - jnp.exp(-4 * (splits - 1))
+    return extra * (
+        fitted.reduction + 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    )
+
+
+def _resident_decode(
+    chip: Chip, plan: Plan, batch: Scalar, seen: Scalar, heads: Heads, residency: Residency
+) -> Work:
+    """The cache is read where it lives; queries go in, scores, sums and outputs cross: four times."""
+    fitted = chip.efficiency.attention_decode
+    pairs = batch * heads.query * seen
+    reads = residency.traffic(_cache(plan, batch, seen, heads))
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * pairs,
+            exponential=pairs,
+            private=reads["private"],
+            shared=reads["shared"],
+            main=reads["main"],
+            far=reads["far"],
+        ),
+        shares=shares(fitted),
+        latency=fitted.launch + mesh_traversal_time(chip, 4.0),
+    )

@@ -1,0 +1,201 @@
+r"""Attention of a prompt: many new tokens of each sequence, under a causal mask."""
+
+import jax.numpy as jnp
+
+from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.parameters import AttentionPrefillEfficiency
+from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, visible, wide_head_rate
+from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, tile_height
+from perfmodel.kernels.prompts import (
+    FOLDING,
+    KEYS,
+    MASKS_WINDOWS,
+    SCORES_WINDOWS,
+    TILE,
+    in_16_bits,
+    padded_share,
+    prompt_backend,
+    prompt_format,
+    prompt_parts,
+    sizes_in_16_bits,
+    start_share,
+    tile_rows,
+)
+from perfmodel.kernels.residency import Residency, native, on_chip, spilled
+from perfmodel.resources import Resources
+from perfmodel.roofline import Work
+from perfmodel.smooth import whole
+from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.framework import Backend
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import look_up
+
+
+def attention_prefill(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    queries: Scalar,
+    context: Scalar,
+    heads: Heads,
+    window: Scalar | float = jnp.inf,
+    causal: Scalar | float = 1.0,
+    residency: Residency | None = None,
+) -> Work:
+    """Count the work of `queries` new tokens for each of `batch` sequences.
+
+    **Arguments:**
+
+    - `context`: tokens in each cache, the new ones included; `queries` if there is no prefix.
+    - `window`: tokens that are seen at most.
+    - `causal`: 0 where a token sees those after it.
+    - `residency`: where the cache lives; the chip's native memory if not given.
+    """
+    residency = native(chip) if residency is None else residency
+    seen = jnp.minimum(context, as_scalar(window))
+    pairs = causal * visible(queries, context, seen) + (1 - causal) * queries * seen
+    count = _tiled_prefill if chip.execution == "launched" else _resident_prefill
+    return count(chip, plan, batch, queries, context, seen, pairs, heads, residency)
+
+
+def _prefill_traffic(plan: Plan, batch: Scalar, queries: Scalar, context: Scalar, heads: Heads):
+    """Bytes of queries and outputs, and of keys and values."""
+    fresh = 2.0 * batch * queries * heads.query * (heads.key + heads.value)
+    cache = batch * context * heads.kv * heads.stored * look_up(plan.cache).weight
+    return fresh, cache
+
+
+def _tiled_prefill(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    queries: Scalar,
+    context: Scalar,
+    seen: Scalar,
+    pairs: Scalar,
+    heads: Heads,
+    residency: Residency,
+) -> Work:
+    fitted, backend = chip.efficiency.attention_prefill, prompt_backend(plan)
+    fold = _folds(backend, heads, queries)
+    windowed = jnp.where(seen < context, 1.0, 0.0)
+    rows = queries * fold
+    tall = tile_height(chip, tile_rows(backend, rows, heads.key), rows, plan.exact)
+    blocks = whole(rows / tall, plan.exact)
+    all_blocks = batch * heads.query / fold * blocks
+    unhidden = visible(queries, context, context)
+    through = unhidden if backend in MASKS_WINDOWS else pairs
+    edge = blocks * tall * KEYS.get(backend, TILE) / 2 * (1 + windowed)
+    area = through * fold * blocks * tall / rows + edge
+    asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
+    scored = asked
+    if backend in SCORES_WINDOWS:
+        scored = asked * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
+    rounds, parts = all_blocks / chip.cores, prompt_parts(plan, chip.cores, all_blocks, seen)
+    longest = (seen + windowed * (tall / fold + TILE)) * tall / parts
+    fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
+    reads = residency.traffic(cache)
+    kept = (
+        replay_hit_rate(chip, plan, fitted, fresh + cache)
+        if plan.replay
+        else 1 - spilled(chip, fresh)
+    )
+    # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
+    recent = 1.0 if plan.replay else queries / context
+    start = fitted.block * start_share(backend, heads.key) + fitted.windowed * windowed
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * asked,
+            exponential=scored,
+            private=reads["private"],
+            shared=multiplied / tall * heads.stored * look_up(plan.cache).weight + fresh,
+            main=fresh * (1 - kept) + reads["main"] * (1 - kept * recent),
+            far=reads["far"],
+        ),
+        shares=shares(
+            fitted,
+            asked / multiplied * wide_head_rate(fitted, heads.key),
+            rate=_prompt_rate(chip, plan, heads.key)
+            / padded_share(backend, heads.key, heads.value),
+        ),
+        occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
+        latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
+        + start * whole(rounds, plan.exact) / blocks_per_start(chip, rounds)
+        + fitted.token * batch * queries
+        + _append(chip, fitted, fresh, cache * queries / context, kept),
+        dtype=prompt_format(plan),
+    )
+
+
+def _prompt_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
+    """Share of the peak of a prompt's format at which heads are multiplied: bf16's where it is in 16 bits."""
+    if not sizes_in_16_bits(plan):
+        return jnp.ones_like(key)
+    bf16, peak = (as_scalar(chip.rates(kind).matrix) for kind in ("bf16", prompt_format(plan)))
+    return 1 - in_16_bits(plan, key) * (1 - bf16 / peak)
+
+
+def _folds(backend: Backend, heads: Heads, queries: Scalar) -> Values:
+    """Query heads folded into rows: all of a group, none, or both tried in the smooth form."""
+    group = heads.query / heads.kv
+    if backend == "smooth":
+        return jnp.stack([jnp.ones_like(group), group])
+    if backend == "fa2":
+        return jnp.where(queries == 1, group, 1.0)
+    return group if FOLDING[backend] else jnp.ones_like(group)
+
+
+def _balance(
+    chip: Chip,
+    plan: Plan,
+    fitted: AttentionPrefillEfficiency,
+    total: Values,
+    blocks: Values,
+    longest: Values,
+) -> Values:
+    """Share of the cores at work: mean work over that of the busiest core."""
+    mean = total / chip.cores
+    tail = mean + fitted.tail * longest * jnp.minimum(1.0, blocks / chip.cores)
+    waves = total / blocks * whole(blocks / chip.cores, plan.exact)
+    busiest = (1 - fitted.rounding) * tail + fitted.rounding * waves
+    return mean / jnp.maximum(busiest, jnp.minimum(longest, total))
+
+
+def _append(
+    chip: Chip, fitted: AttentionPrefillEfficiency, queries: Scalar, keys: Scalar, kept: Scalar
+) -> Scalar:
+    """Passes over queries, and over keys and values (rotary embedding, append to the cache)."""
+    slow = (1 - kept) / (chip.main.bandwidth * fitted.streaming + 1.0)
+    fast = kept / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return (fitted.rotate * queries + fitted.append * keys) * (slow + fast)
+
+
+def _resident_prefill(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    queries: Scalar,
+    context: Scalar,
+    seen: Scalar,
+    pairs: Scalar,
+    heads: Heads,
+    residency: Residency,
+) -> Work:
+    """Keys and values are read once where they live; four crossings, as in decode."""
+    fitted = chip.efficiency.attention_prefill
+    multiplied = batch * heads.query * pairs
+    fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
+    reads, moved = residency.traffic(cache), on_chip(chip, fresh)
+    return Work(
+        demand=Resources(
+            matrix=2 * (heads.key + heads.value) * multiplied,
+            exponential=multiplied,
+            private=reads["private"] + moved["private"],
+            shared=reads["shared"] + moved["shared"],
+            main=reads["main"],
+            far=reads["far"],
+        ),
+        shares=shares(fitted),
+        latency=fitted.launch + mesh_traversal_time(chip, 4.0),
+        dtype=prompt_format(plan),
+    )

@@ -13,8 +13,7 @@ from pathlib import Path
 from perfmodel.files import write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.plots.studies import draw
-from perfmodel.studies.answer import Answer, Study
-from perfmodel.studies.contents import find, names
+from perfmodel.studies.claim import Answer, Study, find, names
 
 HEAD = """# Studies
 

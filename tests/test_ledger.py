@@ -16,7 +16,7 @@ from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis, load_ownership
 from perfmodel.library.market import hour as market_hour
 from perfmodel.library.schema import si_or
-from perfmodel.studies.contents import studies
+from perfmodel.studies.claim import studies
 from perfmodel.units import as_scalar
 
 ASKED = {"model": "llama-3.2-1b", "isl": "1000", "osl": "200", "concurrency": "16"}

@@ -175,7 +175,7 @@ def test_every_part_of_a_searched_die_has_a_colour():
 
 
 def test_an_axis_says_its_unit_once():
-    from perfmodel.studies.answer import Axis
+    from perfmodel.studies.claim import Axis
 
     assert Axis("x", "users of a machine", "users").label == "users of a machine"
     assert Axis("x", "speed of one user", "tokens/s").label == "speed of one user (tokens/s)"

@@ -12,8 +12,7 @@ from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.studies import as_dict, lines
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
-from perfmodel.studies.answer import Answer, Axis, Figure, Study, Table, show
-from perfmodel.studies.contents import find, names, studies
+from perfmodel.studies.claim import Answer, Axis, Figure, Study, Table, find, names, show, studies
 from perfmodel.studies.draws import Draws, middle, within
 
 QUICK = ("capacity", "wafer-yield", "crossover")
@@ -135,7 +134,7 @@ def test_costs_cross_where_hbm_bought_for_its_reads_costs_as_much():
 
 
 def test_a_crossing_is_the_first_speed_from_which_a_side_is_never_dearer():
-    from perfmodel.studies.fronts import crossings
+    from perfmodel.studies.machine_families import crossings
 
     own = np.array([[3.0, 1.0], [2.0, 1.0], [2.0, np.inf]])
     other = np.array([[1.0, 2.0], [2.5, 2.0], [np.inf, 1.0]])
@@ -192,7 +191,7 @@ def test_another_memory_is_held_against_sram_like_with_like():
 
 
 def test_a_die_takes_as_many_devices_as_its_edge():
-    from perfmodel.studies.memories import kind
+    from perfmodel.studies.memory_prices import kind
 
     # Two sides of 33 mm: six stacks of 11 mm, 18 channels of 3.6 mm.
     assert kind("hbm3e").devices == 6 and kind("ddr5").devices == 18
@@ -213,7 +212,7 @@ def test_a_question_becomes_a_row_that_can_be_served():
 
 
 def test_a_pool_holds_caches_without_weights():
-    from perfmodel.studies.hybrids import _room
+    from perfmodel.studies.cache_placement import _room
 
     # Llama-3.1-70B in fp8: 164 kB a token; eight H100 hold 589 GB: 3.6 million tokens.
     assert _room("h100-sxm", 27, 131072) and not _room("h100-sxm", 28, 131072)
@@ -228,7 +227,7 @@ def test_speed_is_worth_more_in_a_fast_tier_than_between_open_offers():
 
 def test_a_node_scales_the_same_die():
     from perfmodel.library.chip import load_chip
-    from perfmodel.studies.nodes import Choice, rebuilt
+    from perfmodel.studies.node_choice import Choice, rebuilt
 
     old = load_chip("lpu-v1")
     same, new = rebuilt(old, Choice("n16")), rebuilt(old, Choice("n5"))
@@ -239,7 +238,7 @@ def test_a_node_scales_the_same_die():
 
 
 def test_a_searched_machine_is_counted_in_chips_and_wins_where_it_is_cheapest():
-    from perfmodel.studies.searched import Winner, won
+    from perfmodel.studies.searched_machines import Winner, won
 
     drawn = np.array([[1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 5.0]])
     both = [
@@ -249,7 +248,7 @@ def test_a_searched_machine_is_counted_in_chips_and_wins_where_it_is_cheapest():
 
 
 def test_the_verdict_is_that_of_the_machines_whose_token_is_cheaper():
-    from perfmodel.studies.verdict import Side, verdict
+    from perfmodel.studies.claim import Side, verdict
 
     true, false = np.array([True, True, True, False]), np.array([False, False, True, False])
     known = Side(true, np.full(4, 4.0))
@@ -261,7 +260,7 @@ def test_the_verdict_is_that_of_the_machines_whose_token_is_cheaper():
 
 @pytest.mark.slow
 def test_fronts_of_searched_machines_have_no_holes():
-    from perfmodel.studies.designed import cheapest, designed
+    from perfmodel.studies.searched_machines import cheapest, designed
 
     for front in designed().values():
         # Towards the fastest of all the price climbs without end; the hole that there was trebled it.
@@ -274,7 +273,7 @@ def test_fronts_of_searched_machines_have_no_holes():
 def test_a_study_of_machines_like_an_lpu_can_be_posed():
     from perfmodel.design.resolve import pose
     from perfmodel.design.study import Study
-    from perfmodel.studies.searched import GOAL, like_an_lpu
+    from perfmodel.studies.searched_machines import GOAL, like_an_lpu
 
     asked = like_an_lpu(65536.0, 200.0, memory=["hbm3e", "none"], node=["n5", "n5+stt-mram"])
     problem = pose(Study.model_validate(GOAL | asked))
@@ -285,7 +284,7 @@ def test_modules_beside_a_searched_chip_are_no_larger_than_servers_have():
     from perfmodel.design.resolve import pose
     from perfmodel.design.study import Study
     from perfmodel.studies.memory_prices import _asked, _with_modules
-    from perfmodel.studies.searched import GOAL
+    from perfmodel.studies.searched_machines import GOAL
 
     study = Study.model_validate(GOAL | _asked("2026", 4.0))
     sizes = dict(zip(study.space.memory, _with_modules(pose(study)).memories.capacity, strict=True))
@@ -302,7 +301,7 @@ def test_hbm_that_is_not_bought_is_counted():
 
 
 def test_searched_machines_of_sram_are_cheaper_where_their_front_is_lower_or_alone():
-    from perfmodel.studies.designed import Designed, cheaper, cheapest
+    from perfmodel.studies.searched_machines import Designed, cheaper, cheapest
 
     hbm = [Designed(20.0, 1.0, 5.0), Designed(100.0, 3.0, 9.0)]
     alone = [Designed(50.0, 2.0, 0.0), Designed(300.0, 2.5, 0.0)]

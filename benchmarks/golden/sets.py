@@ -22,7 +22,7 @@ from perfmodel.interface.quickstart import predict_machines, search_chips
 from perfmodel.interface.search import run_search
 from perfmodel.interface.serving import OUTPUTS, PLAN, predict_values
 from perfmodel.library.fitted import FITTED
-from perfmodel.studies.contents import find, names
+from perfmodel.studies.claim import find, names
 
 Results = Iterator[tuple[str, Numbers]]
 """Cases and their numbers, as each is done."""

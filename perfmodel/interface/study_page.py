@@ -4,7 +4,7 @@ from perfmodel.interface.pages import FITTED, command
 from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.report import Page, Picture, Table
 from perfmodel.interface.studies import cells, lines
-from perfmodel.studies.answer import Answer, Study
+from perfmodel.studies.claim import Answer, Study
 
 FACTS = "each number with its own: `perfmodel chips NAME`, `perfmodel models NAME`"
 

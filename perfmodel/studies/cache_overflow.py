@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.draws import middle, share
-from perfmodel.studies.hybrids import (
+from perfmodel.studies.cache_placement import (
     CONTEXTS,
     GPU,
     INSIDE,
@@ -16,6 +14,8 @@ from perfmodel.studies.hybrids import (
     cheapest,
     options,
 )
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.draws import middle, share
 
 WAYS = (INSIDE, STREAMED, POOL)
 SENSE = 3.0

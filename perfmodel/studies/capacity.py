@@ -10,7 +10,7 @@ from perfmodel.inference.placement import cache_bytes, weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import Spread
 from perfmodel.library.model import load_model
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import Draws, share
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan

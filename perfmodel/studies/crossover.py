@@ -14,9 +14,9 @@ from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_economics
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import load_node, load_technology, memory_technology
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.chip_cost import die, sram_overhead
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share
-from perfmodel.studies.making import die, sram_overhead
 
 NODE, MEMORY, YEAR = "n5", "hbm3e", "2026"
 DIE = 600e-6

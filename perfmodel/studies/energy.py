@@ -9,9 +9,18 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share, within
-from perfmodel.studies.fronts import FAMILIES, HBM, LPU, SRAM, Cloud, cloud, family_of, least
+from perfmodel.studies.machine_families import (
+    FAMILIES,
+    HBM,
+    LPU,
+    SRAM,
+    Cloud,
+    cloud,
+    family_of,
+    least,
+)
 from perfmodel.studies.machines import Seen
 
 UNKNOWN = ("lp30",)

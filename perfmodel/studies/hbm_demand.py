@@ -7,10 +7,10 @@ import numpy as np
 from perfmodel.library.chip import load_chip
 from perfmodel.library.economics import load_economics
 from perfmodel.library.market import market, spread
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.designed import Designed, cheapest, designed
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import Draws, middle, share
-from perfmodel.studies.fronts import HBM, SRAM, WAFER, Cloud, best, cloud, least
+from perfmodel.studies.machine_families import HBM, SRAM, WAFER, Cloud, best, cloud, least
+from perfmodel.studies.searched_machines import Designed, cheapest, designed
 
 TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 250, 15))
 MUCH = 0.1

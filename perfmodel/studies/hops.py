@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 

@@ -10,11 +10,29 @@ from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import physics
 from perfmodel.library.model import load_model
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.cache_placement import (
+    CONTEXTS,
+    GPU,
+    INSIDE,
+    MODEL,
+    POOL,
+    Option,
+    cheapest,
+    options,
+)
+from perfmodel.studies.claim import (
+    Answer,
+    Axis,
+    Figure,
+    Progress,
+    Side,
+    Study,
+    Table,
+    show,
+    verdict,
+)
 from perfmodel.studies.draws import Middle, middle, share
-from perfmodel.studies.hybrids import CONTEXTS, GPU, INSIDE, MODEL, POOL, Option, cheapest, options
-from perfmodel.studies.searched import Winner, like_an_lpu, searched
-from perfmodel.studies.verdict import Side, verdict
+from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced
 

@@ -23,7 +23,7 @@ from perfmodel.inference.splits import Split
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.library.fitted import FITTED, Interval
 from perfmodel.library.market import hour
-from perfmodel.studies.answer import Progress
+from perfmodel.studies.claim import Progress
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic

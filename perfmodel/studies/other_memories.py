@@ -14,12 +14,21 @@ from perfmodel.design.uncertainty import DRAWS
 from perfmodel.inference.placement import cache_bytes, weight_bytes
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import WITH, load_node, memory_technology, surroundings
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import (
+    Answer,
+    Axis,
+    Figure,
+    Progress,
+    Side,
+    Study,
+    Table,
+    show,
+    verdict,
+)
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import Asked, Seen, observe, setting_of
-from perfmodel.studies.nodes import LOAD, MODEL, Choice, machine, priced
-from perfmodel.studies.searched import Winner, like_an_lpu, searched
-from perfmodel.studies.verdict import Side, verdict
+from perfmodel.studies.node_choice import LOAD, MODEL, Choice, machine, priced
+from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
 from perfmodel.units import as_scalar
 
 MACROS = {"stt-mram": "n5", "reram": "n16", "edram": "n16"}

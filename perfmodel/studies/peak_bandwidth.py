@@ -10,7 +10,7 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 from perfmodel.library.schema import si_or
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import (
     Asked,

@@ -8,10 +8,19 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.designed import cheaper, designed
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share, within
-from perfmodel.studies.fronts import FAMILIES, HBM, SRAM, Cloud, best, cloud, crossings, least
+from perfmodel.studies.machine_families import (
+    FAMILIES,
+    HBM,
+    SRAM,
+    Cloud,
+    best,
+    cloud,
+    crossings,
+    least,
+)
+from perfmodel.studies.searched_machines import cheaper, designed
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced
 

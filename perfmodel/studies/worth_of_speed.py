@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.library.market import market
-from perfmodel.studies.answer import Answer, Axis, Figure, Progress, Study, Table, show
-from perfmodel.studies.designed import designed
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share
-from perfmodel.studies.fronts import HBM, SRAM, Cloud, cloud
+from perfmodel.studies.machine_families import HBM, SRAM, Cloud, cloud
+from perfmodel.studies.searched_machines import designed
 
 EXPONENTS = np.linspace(0.0, 3.0, 31)
 

@@ -110,7 +110,7 @@ def model_names(begun: str) -> list[str]:
 
 def study_names(begun: str) -> list[str]:
     """Studies of claims whose name begins so, for tab completion."""
-    from perfmodel.studies.contents import names
+    from perfmodel.studies.claim import names
 
     return [name for name in names() if name.startswith(begun.lower())]
 

@@ -31,7 +31,7 @@ def study(
     Example: perfmodel study peak-bandwidth --out studies
     """
     from perfmodel.interface import studies as shown
-    from perfmodel.studies.contents import find, studies
+    from perfmodel.studies.claim import find, studies
 
     if list_ or not name:
         _check_alone(name, list_, out or report)

@@ -12,7 +12,7 @@ from perfmodel.interface.plots.theme import (
     colours_of,
     rows_of,
 )
-from perfmodel.studies.answer import Axis, Figure
+from perfmodel.studies.claim import Axis, Figure
 
 
 def draw(figure: Figure) -> Any:

@@ -14,7 +14,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.placement import cache_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour, physics
-from perfmodel.studies.answer import Progress
+from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import COUNT, Draws
 from perfmodel.studies.machines import (
     Asked,

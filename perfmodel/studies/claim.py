@@ -1,11 +1,19 @@
-"""What a study is, and what it answers: a sentence, a table, data for a figure, how sure, caveats."""
+"""A claim and its answer: a sentence, a table, data for a figure, how sure, caveats; and all claims by name.
 
+A claim is decided by machines that there are, or by those that a search designs: by whose tokens are cheaper.
+Each is a module of this package, named as the study, with dashes for underscores.
+"""
+
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.economics import Basis
+from perfmodel.library.files import fold
+from perfmodel.studies.draws import middle, share
 
 Progress = Callable[[int, int], None]
 """Takes how much of a study is done, of how much."""
@@ -135,3 +143,97 @@ def show(value: float, digits: int = 2) -> str:
         return "0"
     places = digits - 1 - int(np.floor(np.log10(abs(value))))
     return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+class Verdict(NamedTuple):
+    """What both say of a claim; the better machines decide.
+
+    - `known`, `new`: share of draws in which it is true of machines that there are, and of searched ones.
+    - `price`: of a token of the best searched machine over that of the best there is, decode alone.
+    """
+
+    known: float
+    new: float
+    price: float
+
+    @property
+    def share(self) -> float:
+        """Of draws in which the claim is true of the machines that decide."""
+        return self.new if self.price < 1 else self.known
+
+    @property
+    def said(self) -> str:
+        """Both shares, and which of them counts."""
+        whose = "searched machines" if self.price < 1 else "machines that there are"
+        return (
+            f"The claim is true of machines that there are in {100 * self.known:.0f} % of draws, and of "
+            f"searched ones in {100 * self.new:.0f} %; the best token of these costs {show(self.price)} "
+            f"times the best of those, decode alone, so the verdict is that of {whose}."
+        )
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For the numbers of an answer."""
+        return {
+            "share_known": self.known,
+            "share_designed": self.new,
+            "designed_over_known": self.price,
+        }
+
+
+class Side(NamedTuple):
+    """Machines of one making, as draws: whether the claim is true of them, and USD of their best token."""
+
+    true: np.ndarray
+    dollars: np.ndarray
+
+
+def verdict(known: Side, new: Side) -> Verdict:
+    """Of machines that there are, and of those that a search designs, by the median price of a token."""
+    price = middle(new.dollars).median / middle(known.dollars).median
+    return Verdict(share(known.true), share(new.true), price)
+
+
+MODULES = (
+    "peak_bandwidth",
+    "capacity",
+    "cache_overflow",
+    "hops",
+    "node_choice",
+    "memory_prices",
+    "bounds",
+    "hybrid",
+    "hbm_demand",
+    "wafer_yield",
+    "other_memories",
+    "speed_and_price",
+    "energy",
+    "token_prices",
+    "worth_of_speed",
+    "crossover",
+)
+"""In the order of the claims."""
+
+
+def names() -> list[str]:
+    """What `perfmodel study` can be asked."""
+    return [module.replace("_", "-") for module in MODULES]
+
+
+def find(name: str) -> Study:
+    """A study by its name, or by the number of its claim.
+
+    **Raises:**
+
+    - `InputError`: for an unknown one, with the nearest.
+    """
+    found = studies()
+    claims = {fold(study.question).removeprefix("q"): study.name for study in found}
+    wanted = claims.get(fold(name).removeprefix("q")) or word_of(name, names(), "study")
+    return next(study for study in found if study.name == wanted)
+
+
+def studies() -> list[Study]:
+    """All of them."""
+    found = [importlib.import_module(f"perfmodel.studies.{module}") for module in MODULES]
+    return [module.STUDY for module in found]

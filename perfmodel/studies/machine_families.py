@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.library.market import Spread, hour
-from perfmodel.studies.answer import Progress
+from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import Draws
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 

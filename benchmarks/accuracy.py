@@ -42,9 +42,9 @@ PARAMETERS = """
 
 Of the smooth form, bf16. `sustained`, `feed`, `streaming` and `exponential` are shares of the peak
 rates of the matrix units, the shared tier, main memory and the units for exponentials; above 1 where
-one read serves several cores, or a peak is not what a chip can do. `hold` and `cliff` belong to the
-benchmark, which runs a kernel again and again on the same operands: they play no part in what is
-predicted of service.
+one read serves several cores, or a peak is not what a chip can do. The glossary says what each is.
+`l2_hit_capacity` and `l2_hit_sharpness` belong to the benchmark, which runs a kernel again and again on
+the same operands: they play no part in what is predicted of service.
 
 """
 

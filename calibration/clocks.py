@@ -7,8 +7,8 @@ follow the clock.
 
 The energy of a product follows the square of the voltage, and that the clock: near the highest clock, by the
 alpha-power law (Sakurai and Newton, IEEE JSSC 25, 1990) with an exponent of 1.3 and a threshold of 0.35 V,
-d ln V / d ln f is 0.7 at 0.75 V and 1.0 at 1 V. At 1.8 GHz `draw` in bf16 is 2.1 to 3.1 in the fits of
-TensorRT-LLM, or of vLLM where it has none, on A100, H100, B200, L40S and B60; as fitted it is 1.7 to 5.9.
+d ln V / d ln f is 0.7 at 0.75 V and 1.0 at 1 V. At 1.8 GHz `energy_factor` in bf16 is 2.1 to 3.1 in the fits
+of TensorRT-LLM, or of vLLM where it has none, on A100, H100, B200, L40S and B60; as fitted it is 1.7 to 5.9.
 """
 
 from dataclasses import Field
@@ -17,12 +17,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from perfmodel.hardware.parameters import parameters
-
-CLOCK_INDEPENDENT = ("fill", "onset")
-"""Times that do not follow the clock of the cores."""
-
-SQUARED = ("draw",)
-"""Energies."""
 
 
 def at_clock(fitted: Any, ratio: float) -> Any:
@@ -33,11 +27,4 @@ def at_clock(fitted: Any, ratio: float) -> Any:
 
 def _at(field: Field, value: Any, ratio: float) -> Any:
     ends = field.metadata["low"], field.metadata["high"]
-    return jnp.clip(value * ratio ** _power(field), *ends)
-
-
-def _power(field: Field) -> int:
-    """Of the clock, with which a parameter goes."""
-    if field.name in SQUARED:
-        return 2
-    return -1 if field.metadata["unit"] == "us" and field.name not in CLOCK_INDEPENDENT else 0
+    return jnp.clip(value * ratio ** field.metadata["clock"], *ends)

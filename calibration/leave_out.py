@@ -118,7 +118,7 @@ def speeds_of(cases: Sequence[Case]) -> np.ndarray:
 def scaled(chip: Chip, factor: float) -> Chip:
     """The chip with its constant times `factor`."""
     if chip.execution == "dataflow":
-        return eqx.tree_at(lambda c: c.efficiency.crossing, chip, replace_fn=lambda x: x * factor)
+        return eqx.tree_at(lambda c: c.efficiency.hop_cycles, chip, replace_fn=lambda x: x * factor)
     return eqx.tree_at(
         lambda c: tuple(getattr(c.efficiency, family).launch for family in SYNCHRONISED),
         chip,

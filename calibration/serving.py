@@ -239,7 +239,7 @@ def with_shorter_launches(
         jnp.median(_in_steps(found, "launches"))
         for found in (groups_of(runs, folder, smooth=True), groups)
     )
-    gap = host.kernel * jnp.where(host.kernel < 0, jnp.minimum(ours / theirs, 1.0), 1.0)
+    gap = host.per_kernel * jnp.where(host.per_kernel < 0, jnp.minimum(ours / theirs, 1.0), 1.0)
     return dataclasses.replace(host, kernel=gap)
 
 
@@ -259,7 +259,13 @@ def hosted_alike(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> Hos
     return hosted(host, pairs, seen)
 
 
-START = {"step": 3e-4, "sequence": 1e-5, "kernel": 5e-7, "first": 5e-2, "burst": 1.5}
+START = {
+    "step": 3e-4,
+    "per_sequence": 1e-5,
+    "per_kernel": 5e-7,
+    "first_token": 5e-2,
+    "burst": 1.5,
+}
 """Where the first fit starts: assumed."""
 
 

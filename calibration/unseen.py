@@ -26,7 +26,7 @@ from perfmodel.library.fitted import (
     read_fitted,
     read_prior,
     sibling,
-    without_box,
+    without_server,
 )
 
 
@@ -69,7 +69,7 @@ def start(key: Key, sources: Collection[str], folder: Path) -> Start:
     near = {chip: table for chip, table in tables.items() if _speaks_alone(chip, key, folder)}
     names = (framework, *LEFT_TO.get(family, ()))
     for chip, section in nearest_fits(near, [(name, (dtype,)) for name in names]):
-        own = from_file(FAMILIES[family], prior[family] | without_box(section))
+        own = from_file(FAMILIES[family], prior[family] | without_server(section))
         ends = section["low"] / WIDER, section["high"] * WIDER
         return Start(FAMILIES[family](**own), *ends, (chip,))
     found, expected = voices(key, tables), prior_range(prior, family)

@@ -26,9 +26,6 @@ READ_SHARED_MEMORY = ("hopper", "blackwell", "rubin")
 """Architectures whose matrix units read shared memory themselves (wgmma, tcgen05): a kind. Those of all
 others are fed from registers."""
 
-OF_A_FRAMEWORK = ("launch", "quantise", "copy", "rotate", "append", "token", "sequence")
-"""Parameters that tell how many kernels and passes a framework adds."""
-
 PRIOR_FROM = ("h100-sxm", "a100-sxm-80gb")
 """Chips that the prior was made from: left out, they do not hear it. Its clock is their geometric mean."""
 
@@ -76,7 +73,7 @@ def together(key: Key, found: Sequence[Voice], prior: dict[str, Any]) -> Any:
     ratios = [clock / voice.clock if clock and voice.clock else 1.0 for voice in found]
     modules = [kind(**from_file(kind, prior | voice.section)) for voice in found]
     fits = [at_clock(module, ratio) for module, ratio in zip(modules, ratios, strict=True)]
-    added = np.array([field.name in OF_A_FRAMEWORK for field in parameters(kind)])
+    added = np.array([field.metadata["owner"] == "framework" for field in parameters(kind)])
     votes = np.array([np.where(added, voice.framework_votes, voice.votes) for voice in found])
     free = np.array([to_free(fit) for fit in fits])
     columns = zip(free.T, votes.T, strict=True)

@@ -88,12 +88,12 @@ def replay_hit_rate(
     """Share of a replayed operand that stays in the shared tier; none in service."""
     if not plan.replay:
         return as_scalar(0.0)
-    room = chip.shared.capacity / chip.shared.parts * fitted.hold
-    return l2_hit_rate(chip, fitted.cliff, room, size)
+    room = chip.shared.capacity / chip.shared.parts * fitted.l2_hit_capacity
+    return l2_hit_rate(chip, fitted.l2_hit_sharpness, room, size)
 
 
-def wide_head_rate(
+def wide_head_share(
     fitted: AttentionDecodeEfficiency | AttentionPrefillEfficiency, key: Scalar
 ) -> Scalar:
     """Share of the rates left where tiles of wide heads crowd the registers."""
-    return fitted.crowded ** jnp.maximum((key - WIDE_HEAD) / (WIDEST_HEAD - WIDE_HEAD), 0.0)
+    return fitted.wide_head_rate ** jnp.maximum((key - WIDE_HEAD) / (WIDEST_HEAD - WIDE_HEAD), 0.0)

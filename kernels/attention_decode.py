@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency
-from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, wide_head_rate
+from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, wide_head_share
 from perfmodel.kernels.dispatch import PADDING, PLAIN, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, wave_occupancy
 from perfmodel.kernels.residency import Residency, native, spilled
@@ -64,14 +64,16 @@ def _split_decode(
     sizes = (batch, context, window, heads.query, heads.kv, heads.key, _room(chip))
     cut = decode_cut(plan, chip.cores, *sizes, chip.matrix_rows)
     group = heads.query / heads.kv
-    shared_items = batch * heads.kv * whole(group / cut.heads, plan.exact)
-    items = (1 - cut.alone) * shared_items + cut.alone * batch * heads.query
+    shared_items = batch * heads.kv * whole(group / cut.heads_per_block, plan.exact)
+    items = (1 - cut.per_query_head) * shared_items + cut.per_query_head * batch * heads.query
     cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
-    tiles = whole(seen / cut.grain, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
-    cuttable = tiles + cut.empty * (whole(context / cut.grain, plan.exact) - tiles)
-    splits = _cache_splits(chip, plan, items, jnp.minimum(cuttable, cut.splits), cut.least)
+    tiles = whole(seen / cut.kv_tile, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
+    cuttable = tiles + cut.launches_hidden * (whole(context / cut.kv_tile, plan.exact) - tiles)
+    splits = _cache_splits(
+        chip, plan, items, jnp.minimum(cuttable, cut.most_splits), cut.least_splits
+    )
     pairs = batch * heads.query * seen
-    rows = cut.rows * whole(batch * heads.query / items / cut.rows, plan.exact)
+    rows = cut.row_tile * whole(batch * heads.query / items / cut.row_tile, plan.exact)
     cache = _cache(plan, batch, seen, heads)
     reads = residency.traffic(cache)
     fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
@@ -83,18 +85,20 @@ def _split_decode(
     missed = _reread(fitted, items / (batch * heads.kv)) * _misses(
         chip, plan, fitted, cache * context / seen, cache
     )
-    unpacked = cut.unpacked * batch * heads.kv * seen * heads.stored
+    unpacked = cut.unpacked_bytes * batch * heads.kv * seen * heads.stored
     padded = PADDING.get(plan.backend, jnp.ones_like)(heads.key)
-    numbers = items * tiles * cut.grain * heads.stored * padded
+    numbers = items * tiles * cut.kv_tile * heads.stored * padded
     feed = numbers * look_up(plan.cache).weight
-    multiplied = rows * items * tiles * cut.grain * padded
-    uncrowded = wide_head_rate(fitted, heads.key)
-    rounds = items * splits / (chip.cores * cut.ways)
-    filled = uncrowded * _filled(chip, fitted, feed, rounds, cut.light)
+    multiplied = rows * items * tiles * cut.kv_tile * padded
+    uncrowded = wide_head_share(fitted, heads.key)
+    rounds = items * splits / (chip.cores * cut.blocks_per_core)
+    filled = uncrowded * _filled(chip, fitted, feed, rounds, cut.cuda_cores)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
-            vector=cut.alone * fitted.plain * numbers if plan.backend in PLAIN else None,
+            vector=cut.per_query_head * fitted.flop_per_element * numbers
+            if plan.backend in PLAIN
+            else None,
             exponential=pairs,
             private=reads["private"],
             shared=feed + fresh,
@@ -102,13 +106,13 @@ def _split_decode(
             far=reads["far"],
         ),
         shares=shares(fitted, pairs / multiplied * uncrowded, _fed(fitted, filled, feed, fresh)),
-        occupancy=wave_occupancy(rounds, fitted.rounding, plan.exact),
+        occupancy=wave_occupancy(rounds, fitted.wave_quantisation, plan.exact),
         latency=fitted.launch
-        + fitted.sequence * batch
-        + fitted.copy * cut.copies
+        + fitted.per_sequence * batch
+        + fitted.extra_pass * cut.extra_passes
         + _rotation(chip, fitted, fresh)
         + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
-        choice=fitted.choice,
+        selection_sharpness=fitted.selection_sharpness,
     )
 
 
@@ -124,12 +128,12 @@ def _room(chip: Chip) -> Scalar:
 
 def _reread(fitted: AttentionDecodeEfficiency, readers: Values) -> Values:
     """Readings of a cache that main memory serves when so many blocks read all of it."""
-    return 1 + fitted.again * (readers - 1)
+    return 1 + fitted.kv_reread * (readers - 1)
 
 
 def _rotation(chip: Chip, fitted: AttentionDecodeEfficiency, fresh: Scalar) -> Scalar:
     """Passes over queries and outputs that other kernels make, before or after."""
-    return fitted.rotate * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
+    return fitted.rope_passes * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
 
 
 def _filled(
@@ -137,7 +141,7 @@ def _filled(
 ) -> Values:
     """Share of a core's time in which its part of the cache streams; the rest starts and ends blocks."""
     stream = feed / (chip.shared.bandwidth * fitted.feed + 1.0)
-    start = fitted.block + light * (fitted.light - fitted.block)
+    start = fitted.block_start + light * (fitted.block_start_cuda - fitted.block_start)
     return stream / (stream + start * rounds / blocks_per_start(chip, rounds))
 
 
@@ -150,7 +154,7 @@ def _misses(
     data that must be written back first, as much as the `pool` of all tokens holds.
     """
     if plan.replay and plan.backend in WRITES_BACK:
-        return 1 + soft_min(pool, chip.shared.capacity * fitted.hold) / cache
+        return 1 + soft_min(pool, chip.shared.capacity * fitted.l2_hit_capacity) / cache
     return 1 - replay_hit_rate(chip, plan, fitted, cache)
 
 
@@ -165,7 +169,8 @@ def _reduction(
     """Partial outputs in fp32 go through the shared tier and come back."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
     return extra * (
-        fitted.reduction + 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
+        fitted.splitkv_reduction
+        + 8.0 * outputs * splits / (chip.shared.bandwidth * fitted.feed + 1.0)
     )
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionPrefillEfficiency
-from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, visible, wide_head_rate
+from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, visible, wide_head_share
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, tile_height
 from perfmodel.kernels.prompts import (
     FOLDING,
@@ -102,7 +102,7 @@ def _tiled_prefill(
     )
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else queries / context
-    start = fitted.block * start_share(backend, heads.key) + fitted.windowed * windowed
+    start = fitted.block_start * start_share(backend, heads.key) + fitted.window_start * windowed
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
@@ -114,14 +114,14 @@ def _tiled_prefill(
         ),
         shares=shares(
             fitted,
-            asked / multiplied * wide_head_rate(fitted, heads.key),
+            asked / multiplied * wide_head_share(fitted, heads.key),
             rate=_prompt_rate(chip, plan, heads.key)
             / padded_share(backend, heads.key, heads.value),
         ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
         latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
         + start * whole(rounds, plan.exact) / blocks_per_start(chip, rounds)
-        + fitted.token * batch * queries
+        + fitted.per_token * batch * queries
         + _append(chip, fitted, fresh, cache * queries / context, kept),
         dtype=prompt_format(plan),
     )
@@ -157,7 +157,7 @@ def _balance(
     mean = total / chip.cores
     tail = mean + fitted.tail * longest * jnp.minimum(1.0, blocks / chip.cores)
     waves = total / blocks * whole(blocks / chip.cores, plan.exact)
-    busiest = (1 - fitted.rounding) * tail + fitted.rounding * waves
+    busiest = (1 - fitted.wave_quantisation) * tail + fitted.wave_quantisation * waves
     return mean / jnp.maximum(busiest, jnp.minimum(longest, total))
 
 
@@ -167,7 +167,7 @@ def _append(
     """Passes over queries, and over keys and values (rotary embedding, append to the cache)."""
     slow = (1 - kept) / (chip.main.bandwidth * fitted.streaming + 1.0)
     fast = kept / (chip.shared.bandwidth * fitted.feed + 1.0)
-    return (fitted.rotate * queries + fitted.append * keys) * (slow + fast)
+    return (fitted.rope_passes * queries + fitted.append_passes * keys) * (slow + fast)
 
 
 def _resident_prefill(

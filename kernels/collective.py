@@ -57,8 +57,8 @@ def collective(
         shares=Resources(network=fitted.sustained * _bridged(chip, inner), fabric=fitted.sustained),
         latency=jnp.minimum(ranks - 1, 1.0) * fitted.launch
         + starts
-        + outer_steps[-1] * chip.scale_out.latency * fitted.step,
-        choice=fitted.choice,
+        + outer_steps[-1] * chip.scale_out.latency * fitted.step_latency,
+        selection_sharpness=fitted.selection_sharpness,
         dtype=plan.format.matrix,
     )
 
@@ -71,7 +71,7 @@ def _bridged(chip: Chip, n: Scalar) -> Scalar:
     """
     if chip.scale_up.topology != "link":
         return as_scalar(1.0)
-    return chip.efficiency.collective.bridge ** jnp.maximum(jnp.log2(n) - 1, 0.0)
+    return chip.efficiency.collective.host_bridge_rate ** jnp.maximum(jnp.log2(n) - 1, 0.0)
 
 
 def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
@@ -95,7 +95,7 @@ def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[
 def _within(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
     """The same for a framework's own kernels: each algorithm that the network allows."""
     steps, sent = _algorithms(chip.scale_up, kind, n, size)
-    return steps * chip.scale_up.latency * chip.efficiency.collective.step, sent
+    return steps * chip.scale_up.latency * chip.efficiency.collective.step_latency, sent
 
 
 def _nccl(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
@@ -108,7 +108,7 @@ def _nccl(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Valu
     fitted, network = chip.efficiency.collective, chip.scale_up
     several = jnp.minimum(n - 1, 1.0)
     passes = 2.0 if kind == "all_reduce" else 1.0
-    hop = network.latency * fitted.step
+    hop = network.latency * fitted.step_latency
     # Messages for all go out at once, but flagged ones in pieces, through one channel for each receiver.
     steps = several if kind == "all_to_all" else passes * (n - 1)
     pieces = size / n / PIECE * several if kind == "all_to_all" else 0.0
@@ -128,7 +128,7 @@ def _copied(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
         jnp.minimum(n - 1, 1.0)
         * size
         / n
-        / (chip.main.bandwidth * chip.efficiency.collective.copy + 1.0)
+        / (chip.main.bandwidth * chip.efficiency.collective.copy_bandwidth + 1.0)
     )
 
 
@@ -137,7 +137,7 @@ def _plain(chip: Chip, passes: float, sent: Scalar) -> Scalar:
     fitted = chip.efficiency.collective
     some = sent / (sent + 1.0)
     time = (sent + 1.0) / (chip.scale_up.bandwidth * fitted.sustained + 1.0)
-    return some * (passes * fitted.handshake + 2 * jnp.sqrt(fitted.fill * time))
+    return some * (passes * fitted.handshake + 2 * jnp.sqrt(fitted.pipeline_fill * time))
 
 
 def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:

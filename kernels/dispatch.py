@@ -77,33 +77,32 @@ class Case(NamedTuple):
     room: Scalar
 
 
-class Cut(NamedTuple):
-    """How decode attention cuts its work.
+class Partition(NamedTuple):
+    """How a decode kernel partitions a cache over thread blocks.
 
-    - `splits`: the most parts of one sequence's cache.
-    - `copies`: extra passes over queries and outputs, or other kernels before the main one.
-    - `alone`: 1 where each query head has a block of its own and reads the cache itself.
-    - `light`: 1 where blocks are of plain vector code.
-    - `rows`: of queries that a block multiplies at least.
-    - `least`: parts of one sequence's cache, at least.
-    - `heads`: of one KV head that a block takes together, at most.
-    - `grain`: tokens of the cache that a block takes at a time.
-    - `ways`: blocks that a core works on at once, none of them faster for being alone.
-    - `unpacked`: bytes moved for each number of the cache before it is read.
-    - `empty`: 1 where parts that a window hides are started too.
+    - `most_splits`, `least_splits`: parts of one sequence's cache, at most and at least.
+    - `extra_passes`: over queries and outputs, or other kernels before the main one.
+    - `per_query_head`: 1 where each query head has a block of its own and reads the cache itself.
+    - `cuda_cores`: 1 where blocks multiply on the vector units, not on the matrix units.
+    - `row_tile`: rows of queries that a block multiplies at least.
+    - `heads_per_block`: query heads of one KV head that a block takes, at most.
+    - `kv_tile`: tokens of the cache that a block takes at a time.
+    - `blocks_per_core`: that a core works on at once, none of them faster for being alone.
+    - `unpacked_bytes`: moved for each number of the cache before it is read.
+    - `launches_hidden`: 1 where parts that a window hides are started too.
     """
 
-    splits: Scalar
-    copies: Scalar
-    alone: Scalar
-    light: Scalar
-    rows: Scalar
-    least: Scalar
-    heads: Scalar
-    grain: Scalar
-    ways: Scalar
-    unpacked: Scalar
-    empty: Scalar
+    most_splits: Scalar
+    extra_passes: Scalar
+    per_query_head: Scalar
+    cuda_cores: Scalar
+    row_tile: Scalar
+    least_splits: Scalar
+    heads_per_block: Scalar
+    kv_tile: Scalar
+    blocks_per_core: Scalar
+    unpacked_bytes: Scalar
+    launches_hidden: Scalar
 
 
 WARPGROUP_ROWS = 8.0
@@ -143,40 +142,42 @@ def _one_where(flag: Flag) -> Scalar:
     return jnp.where(flag, 1.0, 0.0)
 
 
-def _fa2(case: Case, free: Cut) -> Cut:
+def _fa2(case: Case, free: Partition) -> Partition:
     together = (case.group > 1) & ~case.windowed
     swapped = together & (case.batch > 1) & (case.kv_heads > 1)
     apart = _one_where(~together)
     return free._replace(
-        splits=jnp.where(together, free.splits, 1.0),
-        copies=_one_where(swapped),
-        alone=apart,
-        light=apart,
-        rows=free.least * FLASH_ROWS,
+        most_splits=jnp.where(together, free.most_splits, 1.0),
+        extra_passes=_one_where(swapped),
+        per_query_head=apart,
+        cuda_cores=apart,
+        row_tile=free.least_splits * FLASH_ROWS,
     )
 
 
-def _fa3(case: Case, free: Cut) -> Cut:
+def _fa3(case: Case, free: Partition) -> Partition:
     return _flash(case, free, 32.0)
 
 
-def _fa3_padded(case: Case, free: Cut) -> Cut:
-    return _flash(case, free, UNBOUND)._replace(copies=_one_where(case.head_dim == 192))
+def _fa3_padded(case: Case, free: Partition) -> Partition:
+    return _flash(case, free, UNBOUND)._replace(extra_passes=_one_where(case.head_dim == 192))
 
 
-def _flash(case: Case, free: Cut, most: float) -> Cut:
+def _flash(case: Case, free: Partition, most: float) -> Partition:
     """As many tiles for each part that 1.1 times the cores suffice."""
     tiles = jnp.ceil(case.context / 128)
     each = jnp.ceil(1.1 * case.batch * case.kv_heads * tiles / case.cores)
     parts = jnp.minimum(jnp.ceil(tiles / each), most)
-    return free._replace(splits=parts, least=parts, rows=free.least * FLASH_ROWS)
+    return free._replace(
+        most_splits=parts, least_splits=parts, row_tile=free.least_splits * FLASH_ROWS
+    )
 
 
-def _flashinfer(case: Case, free: Cut) -> Cut:
+def _flashinfer(case: Case, free: Partition) -> Partition:
     wide = _one_where(case.head_dim < 256)
     rows = tile_rows("flashinfer", case.group, case.head_dim)
     matrix = free._replace(
-        rows=rows, heads=TOGETHER * (1 + wide), grain=_flashinfer_keys(case, rows)
+        row_tile=rows, heads_per_block=TOGETHER * (1 + wide), kv_tile=_flashinfer_keys(case, rows)
     )
     # 128 threads hold eight numbers of a head each, sixteen in fp8; a head alone takes more keys.
     light = 1024 / (case.head_dim * look_up(case.cache).weight / 2)
@@ -195,38 +196,43 @@ def _flashinfer_keys(case: Case, rows: Scalar) -> Scalar:
     return 16 * warps * jnp.minimum(2.0 ** jnp.floor(jnp.log2(fit)), most)
 
 
-def _vector(cut: Cut, where: Scalar, tile: Scalar | float = LIGHT_TILE) -> Cut:
+def _vector(cut: Partition, where: Scalar, tile: Scalar | float = LIGHT_TILE) -> Partition:
     """Blocks of plain vector code multiply what there is."""
     return cut._replace(
-        light=where,
-        rows=cut.rows + where * (1 - cut.rows),
-        grain=cut.grain + where * (tile - cut.grain),
+        cuda_cores=where,
+        row_tile=cut.row_tile + where * (1 - cut.row_tile),
+        kv_tile=cut.kv_tile + where * (tile - cut.kv_tile),
     )
 
 
-def _trtllm_gen(case: Case, free: Cut) -> Cut:
+def _trtllm_gen(case: Case, free: Partition) -> Partition:
     large = _one_where(case.group > 32)
     if case.framework == "trtllm":
-        return _vector(free._replace(alone=large), large)
+        return _vector(free._replace(per_query_head=large), large)
     short = _one_where((case.batch * case.kv_heads < case.cores / 2) & (case.context <= 256))
     passes = 1 + case.group * case.head_dim / LARGE_GROUP
-    return free._replace(heads=jnp.maximum(free.heads, case.group), copies=large * short * passes)
+    return free._replace(
+        heads_per_block=jnp.maximum(free.heads_per_block, case.group),
+        extra_passes=large * short * passes,
+    )
 
 
-def _xqa(case: Case, free: Cut) -> Cut:
+def _xqa(case: Case, free: Partition) -> Partition:
     found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
     if case.cache != "fp8":
         return found
-    alone = found.alone > 0
-    return found._replace(splits=jnp.where(alone, found.splits, 1.0), least=free.least)
+    alone = found.per_query_head > 0
+    return found._replace(
+        most_splits=jnp.where(alone, found.most_splits, 1.0), least_splits=free.least_splits
+    )
 
 
-def _xqa_hopper(case: Case, free: Cut) -> Cut:
+def _xqa_hopper(case: Case, free: Partition) -> Partition:
     other = _one_where((case.head_dim == 64) & (case.cache == "fp8"))
     if case.cache == "fp8":
-        free = free._replace(rows=free.least * WARPGROUP_ROWS)
+        free = free._replace(row_tile=free.least_splits * WARPGROUP_ROWS)
     found = _grouped_xqa(case, free, _fills(case) | (case.cache == "fp8"))
-    return found._replace(copies=jnp.maximum(found.copies, other))
+    return found._replace(extra_passes=jnp.maximum(found.extra_passes, other))
 
 
 def _fills(case: Case) -> Flag:
@@ -234,7 +240,7 @@ def _fills(case: Case) -> Flag:
     return 4 * case.batch * case.kv_heads * tiles >= case.cores
 
 
-def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
+def _grouped_xqa(case: Case, free: Partition, fills: Flag) -> Partition:
     together = (case.group > 1) & (case.group <= 32) & fills
     apart = _one_where(~together)
     vector = jnp.maximum(jnp.floor(case.context / 512), 1.0)
@@ -243,47 +249,52 @@ def _grouped_xqa(case: Case, free: Cut, fills: Flag) -> Cut:
     )
     matrix = jnp.maximum(most, 1.0)
     cut = free._replace(
-        splits=jnp.where(together, matrix, vector),
-        least=jnp.where(together, matrix, 1.0),
-        copies=apart,
-        alone=apart,
-        empty=1 - apart,
+        most_splits=jnp.where(together, matrix, vector),
+        least_splits=jnp.where(together, matrix, 1.0),
+        extra_passes=apart,
+        per_query_head=apart,
+        launches_hidden=1 - apart,
     )
     return _vector(cut, apart)
 
 
-def _xpu(case: Case, free: Cut) -> Cut:
+def _xpu(case: Case, free: Partition) -> Partition:
     """A block for each core, then more of them on each core, by what its registers hold."""
     parts = jnp.maximum(jnp.ceil(case.cores / (case.batch * case.kv_heads)), 1.0)
     ways = XPU_ROW / case.head_dim
-    return free._replace(splits=parts, least=parts, ways=ways, rows=free.least * XPU_ROWS)
+    return free._replace(
+        most_splits=parts,
+        least_splits=parts,
+        blocks_per_core=ways,
+        row_tile=free.least_splits * XPU_ROWS,
+    )
 
 
-def _latent_gen(case: Case, free: Cut) -> Cut:
+def _latent_gen(case: Case, free: Partition) -> Partition:
     """Sixteen heads in a block, up to 32 in all; else up to 128."""
     few = case.group <= 32
-    return _latent(free)._replace(heads=jnp.where(few, MATRIX_ROWS, 128.0))
+    return _latent(free)._replace(heads_per_block=jnp.where(few, MATRIX_ROWS, 128.0))
 
 
-def _latent(free: Cut) -> Cut:
-    return free._replace(grain=free.least * LATENT_TILE)
+def _latent(free: Partition) -> Partition:
+    return free._replace(kv_tile=free.least_splits * LATENT_TILE)
 
 
-def _latent_triton(case: Case, free: Cut) -> Cut:
+def _latent_triton(case: Case, free: Partition) -> Partition:
     """Sixteen heads in a block, however many there are (SGLang's `_decode_grouped_att_m_fwd`)."""
-    return _latent(free)._replace(heads=free.least * MATRIX_ROWS)
+    return _latent(free)._replace(heads_per_block=free.least_splits * MATRIX_ROWS)
 
 
-def _latent_hopper(case: Case, free: Cut) -> Cut:
-    return _latent(free)._replace(rows=free.least * FLASH_ROWS)
+def _latent_hopper(case: Case, free: Partition) -> Partition:
+    return _latent(free)._replace(row_tile=free.least_splits * FLASH_ROWS)
 
 
-def _latent_flash(case: Case, free: Cut) -> Cut:
+def _latent_flash(case: Case, free: Partition) -> Partition:
     unpacked = UNPACKED if case.cache == "fp8" else 0.0
-    return _latent_hopper(case, free)._replace(unpacked=free.least * unpacked)
+    return _latent_hopper(case, free)._replace(unpacked_bytes=free.least_splits * unpacked)
 
 
-RULES: dict[Backend, Callable[[Case, Cut], Cut]] = {
+RULES: dict[Backend, Callable[[Case, Partition], Partition]] = {
     "fa2": _fa2,
     "fa3": _fa3,
     "fa3_padded": _fa3_padded,
@@ -319,10 +330,10 @@ def decode_cut(
     head_dim: Scalar,
     room: Scalar,
     matrix_rows: float = MATRIX_ROWS,
-) -> Cut:
+) -> Partition:
     """The rule of a plan's backend; the smooth form knows none."""
     none = jnp.zeros_like(batch)
-    free = Cut(
+    free = Partition(
         none + UNBOUND,
         none,
         none,

@@ -19,7 +19,7 @@ class Traffic(NamedTuple):
 
     - `read`, `written`: bytes.
     - `flops`, `exponentials`: operations.
-    - `crossings`: times that data cross the cores of a dataflow machine.
+    - `traversals`: times that data cross the cores of a dataflow machine.
     - `cold`: 1 where what is read was not just written, so that no SRAM holds it.
     """
 
@@ -27,7 +27,7 @@ class Traffic(NamedTuple):
     written: float
     flops: float
     exponentials: float
-    crossings: float
+    traversals: float
     cold: float
 
 
@@ -62,7 +62,7 @@ def elementwise(
     Only launched machines launch it; on others it is fused into its neighbours, and costs
     what crosses the cores.
     """
-    read, written, flops, exponentials, crossings, cold = traffic
+    read, written, flops, exponentials, traversals, cold = traffic
     fitted, launched = chip.efficiency.elementwise, chip.execution == "launched"
     elements = tokens * hidden
     size = elements * (read + written)
@@ -80,6 +80,6 @@ def elementwise(
         occupancy=soft_min(elements / BLOCK / chip.cores, jnp.ones_like(elements))
         if launched
         else 1.0,
-        latency=fitted.launch if launched else mesh_traversal_time(chip, crossings),
+        latency=fitted.launch if launched else mesh_traversal_time(chip, traversals),
         dtype=plan.format.matrix,
     )

@@ -89,12 +89,12 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
             main=memory["main"],
             far=memory["far"],
         ),
-        shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step)),
-        occupancy=filled * wave_occupancy(rounds, fitted.rounding, plan.exact),
+        shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step_overhead)),
+        occupancy=filled * wave_occupancy(rounds, fitted.wave_quantisation, plan.exact),
         latency=fitted.launch
-        + memory_fill_time(chip, fitted.fill, memory["main"])
+        + memory_fill_time(chip, fitted.memory_ramp, memory["main"])
         + _fixup(chip, fitted, splits, m * n),
-        choice=fitted.choice,
+        selection_sharpness=fitted.selection_sharpness,
         dtype=product_format(plan),
     )
 
@@ -103,9 +103,11 @@ def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
     """Share of the matrix peak left by padding, by issue, and by power in work that lasts."""
     fitted, kind = chip.efficiency.gemm, product_format(plan)
     peak, energy = (as_scalar(of(kind).matrix) for of in (chip.rates, chip.energies))
-    drawn = fitted.draw * energy * peak / chip.headroom
+    drawn = fitted.energy_factor * energy * peak / chip.headroom
     limited = 1 / soft_max([1 / fitted.sustained, drawn])
-    lasting = 2.0 * products / (2.0 * products + peak * fitted.onset) if plan.replay else 1.0
+    lasting = (
+        2.0 * products / (2.0 * products + peak * fitted.power_limit_onset) if plan.replay else 1.0
+    )
     return (fitted.sustained + lasting * (limited - fitted.sustained)) * products / padded
 
 
@@ -125,7 +127,7 @@ def _fixup(chip: Chip, fitted: GemmEfficiency, splits: Values, outputs: Scalar) 
     """Partial sums in fp32 go through the shared tier and come back."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
     traffic = 8.0 * outputs * splits / (chip.shared.bandwidth + 1.0)
-    return extra * (fitted.fixup + traffic)
+    return extra * (fitted.splitk_reduction + traffic)
 
 
 def _memory(
@@ -137,8 +139,8 @@ def _memory(
         return traffic | {"main": traffic["main"] + fleeting * spilled(chip, fleeting)}
     fitted = chip.efficiency.gemm
     copies = jnp.minimum(float(COPIES), jnp.ceil(chip.shared.capacity / weights))
-    again = replay_read_time(chip, fitted, copies * weights + fleeting)
-    return traffic | {"main": (traffic["main"] + fleeting) * again}
+    rereads = replay_read_time(chip, fitted, copies * weights + fleeting)
+    return traffic | {"main": (traffic["main"] + fleeting) * rereads}
 
 
 def _resident(

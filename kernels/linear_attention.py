@@ -109,7 +109,7 @@ def linear_attention(
     tokens = batch * queries
     chunk = soft_min(queries, CHUNK * jnp.ones_like(queries))
     fleeting = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
-    reads = residency.traffic(batch * states.size * (2 + fitted.copies * prompt))
+    reads = residency.traffic(batch * states.size * (2 + fitted.state_copies * prompt))
     inside = on_chip(chip, fleeting)
     away = _away(chip, tokens * states.live)
     outside = fleeting * away + reads["main"] * (1 - _kept(chip, plan, batch * states.size))
@@ -136,7 +136,7 @@ def linear_attention(
 
 def _passes(fitted: LinearAttentionEfficiency, prompt: Scalar) -> Scalar:
     """How often what a token brings is moved: once where it is decoded."""
-    return 1 + (fitted.passes - 1) * prompt
+    return 1 + (fitted.token_passes - 1) * prompt
 
 
 def _products(chunk: Scalar, states: States) -> Scalar:
@@ -160,7 +160,7 @@ def _filled(chip: Chip, chunks: Scalar, states: States) -> Scalar:
 def _away(chip: Chip, live: Scalar) -> Scalar:
     """Share of what passes between kernels that the shared tier does not hold."""
     # One byte more: a tier that is not there holds nothing.
-    room = chip.shared.capacity * chip.efficiency.linear_attention.keep + 1
+    room = chip.shared.capacity * chip.efficiency.linear_attention.l2_capacity + 1
     return 1 - soft_min(room, live) / live
 
 
@@ -169,8 +169,8 @@ def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
     if not plan.replay:
         return as_scalar(0.0)
     fitted = chip.efficiency.linear_attention
-    room = chip.shared.capacity * fitted.hold + 1
-    return l2_hit_rate(chip, fitted.cliff, room, size)
+    room = chip.shared.capacity * fitted.l2_hit_capacity + 1
+    return l2_hit_rate(chip, fitted.l2_hit_sharpness, room, size)
 
 
 def _latency(
@@ -182,7 +182,7 @@ def _latency(
     states: States,
 ) -> Scalar:
     """What nothing hides: launches; in prompts the rows of a chunk, the chain, the sequences."""
-    apart = jnp.where(states.gated_keys > 0, fitted.apart, 0.0)
-    serial = fitted.row * chunk + fitted.chain * (at_least_one(queries / CHUNK) - 1)
-    whole = apart + fitted.kernels + serial + fitted.sequence * batch
+    apart = jnp.where(states.gated_keys > 0, fitted.kda_launch, 0.0)
+    serial = fitted.per_row * chunk + fitted.per_chunk * (at_least_one(queries / CHUNK) - 1)
+    whole = apart + fitted.prompt_launch + serial + fitted.per_sequence * batch
     return fitted.launch + whole * prompt

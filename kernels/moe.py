@@ -81,17 +81,17 @@ def moe(
             shared=fitted.feed,
             main=fitted.streaming,
         ),
-        occupancy=wave_occupancy(tiles.rounds / 2, fitted.rounding, plan.exact)
+        occupancy=wave_occupancy(tiles.rounds / 2, fitted.wave_quantisation, plan.exact)
         if launched
         else 1.0,
         latency=fitted.launch
-        + fitted.route * tokens * active
-        + fitted.serial * (hidden + columns)
-        + fitted.local * experts / ranks
+        + fitted.per_pair * tokens * active
+        + fitted.per_dot_element * (hidden + columns)
+        + fitted.per_expert * experts / ranks
         + fitted.prologue * tiles.rounds / blocks_per_start(chip, tiles.rounds)
         + _passes(chip, fitted, moved)
         + mesh_traversal_time(chip, 6.0),
-        choice=fitted.choice,
+        selection_sharpness=fitted.selection_sharpness,
         dtype=plan.format.matrix,
     )
 
@@ -125,10 +125,14 @@ def _passes(chip: Chip, fitted: MoeEfficiency, moved: Moved) -> Scalar:
     """Time of the passes around the products, kernels of their own on launched chips."""
     if chip.execution != "launched":
         return as_scalar(0.0)
-    traffic = fitted.passes * moved.permuted + fitted.between * moved.between + moved.summed
+    traffic = (
+        fitted.permute_passes * moved.permuted
+        + fitted.intermediate_passes * moved.between
+        + moved.summed
+    )
     out = spilled(chip, moved.total)
     slow = out / (chip.main.bandwidth * fitted.streaming + 1.0)
-    return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.cached + 1.0))
+    return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0))
 
 
 def _heights(plan: Plan, rows: Values, pairs: Scalar, local: Scalar, even: Scalar) -> Values:

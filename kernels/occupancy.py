@@ -7,18 +7,20 @@ from perfmodel.smooth import at_least_one, whole
 from perfmodel.units import Scalar, Values, as_scalar
 
 
-def wave_occupancy(rounds: Values, rounding: Scalar, exact: bool) -> Values:
+def wave_occupancy(rounds: Values, quantisation: Scalar, exact: bool) -> Values:
     r"""Share of the cores at work: $r / (\rho\lceil r\rceil + (1-\rho)\max(r, 1))$.
 
     **Arguments:**
 
     - `rounds`: blocks of work for each core, on average.
-    - `rounding`: weight $\rho$ of whole waves.
+    - `quantisation`: weight $\rho$ of whole waves.
     - `exact`: whether waves are counted in whole numbers; if not, there are at least one.
     """
     if not exact:
         return rounds / at_least_one(rounds)
-    return rounds / (rounding * whole(rounds, exact) + (1 - rounding) * jnp.maximum(rounds, 1.0))
+    return rounds / (
+        quantisation * whole(rounds, exact) + (1 - quantisation) * jnp.maximum(rounds, 1.0)
+    )
 
 
 def blocks_per_start(chip: Chip, rounds: Values) -> Values:
@@ -65,4 +67,4 @@ def mesh_traversal_time(chip: Chip, times: Scalar | float) -> Scalar:
     """
     if chip.execution != "dataflow":
         return as_scalar(0.0)
-    return times * chip.efficiency.crossing * jnp.sqrt(chip.cores) / chip.clock
+    return times * chip.efficiency.hop_cycles * jnp.sqrt(chip.cores) / chip.clock

@@ -143,7 +143,7 @@ TENSOR_WIDE = 2
 def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar, passes: int) -> Work:
     """The pass that quantises activations: it reads them in bf16 and writes them in their format."""
     traffic = KINDS["quantise"]._replace(read=2.0 * passes, written=plan.format.activation)
-    work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.gemm.quantise
+    work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.gemm.quantise_bandwidth
     return eqx.tree_at(lambda w: w.shares.shared, work, rate)
 
 

@@ -47,17 +47,17 @@ def spilled(chip: Chip, size: Values) -> Values:
     return 1 - fits
 
 
-def l2_hit_rate(chip: Chip, cliff: Scalar, room: Scalar, size: Values) -> Values:
+def l2_hit_rate(chip: Chip, sharpness: Scalar, room: Scalar, size: Values) -> Values:
     r"""Share of what a benchmark replays that the shared tier still has: $\sigma(c \log(S/x))$.
 
     None in a scratchpad, which each kernel fills anew.
 
     **Arguments:**
 
-    - `cliff`: how sharply $c$ that falls where data outgrow it.
+    - `sharpness`: how sharply $c$ that falls where data outgrow it.
     - `room`, `size`: bytes $S$ that it holds, and bytes $x$ of data.
     """
-    return (1 - chip.shared.staged) * jax.nn.sigmoid(cliff * jnp.log(room / size))
+    return (1 - chip.shared.staged) * jax.nn.sigmoid(sharpness * jnp.log(room / size))
 
 
 def replay_read_time(chip: Chip, fitted: GemmEfficiency | MoeEfficiency, size: Values) -> Values:
@@ -66,8 +66,10 @@ def replay_read_time(chip: Chip, fitted: GemmEfficiency | MoeEfficiency, size: V
     The shared tier holds them from the replay before, if `size` bytes fit a part of it.
     """
     room = chip.shared.capacity / chip.shared.parts + 1.0
-    kept = l2_hit_rate(chip, fitted.cliff, room * fitted.hold, size)
-    rate = chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.cached + 1.0)
+    kept = l2_hit_rate(chip, fitted.l2_hit_sharpness, room * fitted.l2_hit_capacity, size)
+    rate = (
+        chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0)
+    )
     return 1 - kept + kept * rate
 
 

@@ -57,7 +57,7 @@ RECTIFIED = 4.0
 """FLOP of a vector unit for each score of a head: two instructions, of which each could be a multiply-add,
 rectify it and add it to those of the other heads under a weight (arXiv 2512.02556, equation 1)."""
 
-TOPK = Traffic(read=8.0, written=0.0, flops=4.0, exponentials=0.0, crossings=2.0, cold=0.0)
+TOPK = Traffic(read=8.0, written=0.0, flops=4.0, exponentials=0.0, traversals=2.0, cold=0.0)
 """Of one score: read once to count its digits, and once to pick (radix select)."""
 
 
@@ -161,7 +161,7 @@ def _only(work: Work, on: Scalar) -> Work:
         shares=work.shares,
         occupancy=work.occupancy,
         latency=work.latency * on,
-        choice=work.choice,
+        selection_sharpness=work.selection_sharpness,
         dtype=work.dtype,
     )
 

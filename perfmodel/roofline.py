@@ -66,7 +66,7 @@ class Work(eqx.Module):
     - `shares`: share of each peak rate that this kind of kernel reaches; 1 where `None`.
     - `occupancy`: share of the cores at work, in (0, 1].
     - `latency`: what nothing hides (launches, hops, synchronisation), in s.
-    - `choice`: how surely the best alternative is taken; a mean at 0, the minimum at infinity.
+    - `selection_sharpness`: how surely the best alternative is taken; a mean at 0, the minimum at infinity.
     - `dtype`: of the matrix units.
     """
 
@@ -74,7 +74,7 @@ class Work(eqx.Module):
     shares: Resources = Resources()
     occupancy: Values = eqx.field(converter=as_values, default=1.0)
     latency: Values = eqx.field(converter=as_values, default=0.0)
-    choice: Scalar = eqx.field(converter=as_scalar, default=20.0)
+    selection_sharpness: Scalar = eqx.field(converter=as_scalar, default=20.0)
     dtype: str = eqx.field(static=True, default="bf16")
 
 
@@ -122,7 +122,7 @@ def price(machine: AbstractMachine, work: Work) -> Breakdown:
     joules = dict(spent(machine, work).items())
     terms["power"] = functools.reduce(jnp.add, joules.values()) / machine.headroom
     overlapped = soft_max(list(terms.values()))
-    weights = choose(overlapped + work.latency, work.choice)
+    weights = choose(overlapped + work.latency, work.selection_sharpness)
     latency = jnp.sum(weights * work.latency)
     time = jnp.sum(weights * (overlapped + work.latency))
     seconds = jnp.append(_parts(weights, overlapped, list(terms.values())), latency)

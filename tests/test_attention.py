@@ -75,7 +75,7 @@ def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serve
     # 2 sequences x 8 heads x (128 + 128) numbers of 2 bytes go in and out, whoever reads the cache.
     fresh = 2 * 8 * 256 * 2
     assert jnp.all(alone.shared - fresh == 8 * (together.shared - fresh))
-    again = float(load_chip("h100-sxm").efficiency.attention_decode.again)
+    again = float(load_chip("h100-sxm").efficiency.attention_decode.kv_reread)
     assert alone.main == pytest.approx(float(together.main) * (1 + 7 * again), rel=ROUNDING)
 
 
@@ -87,7 +87,9 @@ def test_plain_vector_code_pays_for_each_number_whatever_its_format(cache: str):
         decode(shape(64, 1), plan).demand,
         load_chip("h100-sxm").efficiency.attention_decode,
     )
-    assert found.vector == pytest.approx(float(fitted.plain) * 2 * 64 * 1024 * 256, rel=ROUNDING)
+    assert found.vector == pytest.approx(
+        float(fitted.flop_per_element) * 2 * 64 * 1024 * 256, rel=ROUNDING
+    )
 
 
 def test_heads_in_groups_are_left_to_matrix_units():
@@ -111,7 +113,7 @@ def test_absorbed_latents_are_read_once_for_all_heads():
     demand = decode(latent(*MLA)).demand
     # 512 + 64 numbers for each token; 128 heads multiply with 576 and with 512 of them.
     # Two blocks of 64 heads read it; main memory serves a share of the second reading.
-    again = float(load_chip("h100-sxm").efficiency.attention_decode.again)
+    again = float(load_chip("h100-sxm").efficiency.attention_decode.kv_reread)
     assert demand.main == pytest.approx(2 * 1024 * 576 * 2 * (1 + again), rel=ROUNDING)
     assert demand.matrix == 2 * 128 * 1024 * 2 * (576 + 512)
 
@@ -141,7 +143,7 @@ def test_a_split_cache_pays_for_its_reduction():
     fitted = chip.efficiency.attention_decode
     # 8 parts of 2 x 8 x 128 outputs, 4 bytes out and 4 back.
     traffic = 8 * 8 * 2048 / (chip.shared.bandwidth * fitted.feed)
-    expected = float(fitted.reduction + traffic)
+    expected = float(fitted.splitkv_reduction + traffic)
     assert latency[1] - latency[0] == pytest.approx(expected, rel=1e-4)  # of a difference
 
 
@@ -270,7 +272,7 @@ def test_one_core_that_fetches_ahead_waits_for_the_first_part_of_a_cache_alone()
     chip = load_chip("tpu-v6e")
     fitted, feed, fresh = chip.efficiency.attention_decode, 2 * 4 * 1024 * 256 * 2, 2 * 2 * 8 * 256
     stream = feed / float(chip.shared.bandwidth * fitted.feed)
-    filled = stream / (stream + float(fitted.block))
+    filled = stream / (stream + float(fitted.block_start))
     share = (feed + fresh) / (feed / (float(fitted.feed) * filled) + fresh)
     found = as_values(decode(shape(8, 4), name="tpu-v6e").shares.shared)[0]
     assert found == pytest.approx(share, rel=ROUNDING)
@@ -281,7 +283,7 @@ def test_one_core_that_fetches_ahead_waits_for_the_first_block_of_a_prompt_alone
     # Two prompts of eight heads and 2,048 tokens are 256 blocks of 128 rows: on 132 cores two waves.
     def latency(block: float) -> float:
         chip = eqx.tree_at(
-            lambda c: c.efficiency.attention_prefill.block, load_chip(name), as_scalar(block)
+            lambda c: c.efficiency.attention_prefill.block_start, load_chip(name), as_scalar(block)
         )
         sizes = [as_scalar(x) for x in (2, 2048, 2048)]
         plan = dataclasses.replace(EXACT, backend="trtllm_gen")
@@ -328,7 +330,7 @@ def test_wide_heads_leave_less_of_the_rates():
     wide, usual = (prefill(shape(8, 8, size), plan=plan).shares.matrix for size in (256, 192))
     assert wide is not None and usual is not None
     # From 192 numbers on, all of it at 256.
-    assert float(wide / usual) == pytest.approx(float(fitted.crowded), rel=ROUNDING)
+    assert float(wide / usual) == pytest.approx(float(fitted.wide_head_rate), rel=ROUNDING)
 
 
 def test_a_group_s_rows_pad_what_the_matrix_units_take():
@@ -365,8 +367,8 @@ def test_queries_and_outputs_pass_once_and_each_sequence_takes_its_time():
     fitted = chip.efficiency.attention_decode
     latency = decode(shape(8, 2)).latency[0]
     # 2 x 8 heads x 256 numbers of 2 bytes.
-    passes = 8192 * float(fitted.rotate) / float(chip.main.bandwidth * fitted.streaming)
-    expected = float(fitted.launch) + 2 * float(fitted.sequence) + passes
+    passes = 8192 * float(fitted.rope_passes) / float(chip.main.bandwidth * fitted.streaming)
+    expected = float(fitted.launch) + 2 * float(fitted.per_sequence) + passes
     assert float(latency) == pytest.approx(expected, rel=1e-4)
 
 
@@ -380,4 +382,4 @@ def test_copies_of_a_backend_take_their_time_besides():
     assert float(plain) == float(copied)
     folded = decode(shape(16, 2), dataclasses.replace(EXACT, backend="fa2")).latency[0]
     more = float(folded - plain)
-    assert more == pytest.approx(float(chip.efficiency.attention_decode.copy), rel=1e-3)
+    assert more == pytest.approx(float(chip.efficiency.attention_decode.extra_pass), rel=1e-3)

@@ -321,7 +321,7 @@ def test_softened_chips_choose_less_surely_and_are_else_the_same():
     soft = problems.softened(BASE, as_scalar(0.5))
     old, new = (jax.tree_util.tree_flatten_with_path(c)[0] for c in (BASE, soft))
     for (path, a), (_, b) in zip(old, new, strict=True):
-        factor = 0.5 if getattr(path[-1], "name", "") == "choice" else 1.0
+        factor = 0.5 if getattr(path[-1], "name", "") == "selection_sharpness" else 1.0
         assert float(b) == pytest.approx(factor * float(a), nan_ok=True)
 
 

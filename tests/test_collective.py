@@ -40,7 +40,7 @@ def machine(topology: Topology, reduces: bool = False) -> Chip:
     return eqx.tree_at(
         lambda c: (
             c.efficiency.collective.launch,
-            c.efficiency.collective.step,
+            c.efficiency.collective.step_latency,
             c.scale_out.latency,
         ),
         chip,
@@ -154,7 +154,7 @@ def test_nccl_shakes_hands_and_fills_its_pipeline_where_there_are_no_flags():
     fitted = chip.efficiency.collective
     # Two passes; 14 MB at the sustained rate, in as many pieces as take the least time.
     time = 14e6 / float(chip.scale_up.bandwidth * fitted.sustained)
-    more = 2 * float(fitted.handshake) + 2 * (float(fitted.fill) * time) ** 0.5
+    more = 2 * float(fitted.handshake) + 2 * (float(fitted.pipeline_fill) * time) ** 0.5
     assert float(work.latency[1] - work.latency[0]) == pytest.approx(more, rel=1e-4)
 
 
@@ -164,8 +164,8 @@ def test_a_gather_of_nccl_is_a_ring_and_copies_its_own_part():
     assert work.demand.network.tolist() == pytest.approx([12e6, 6e6])
     fitted = chip.efficiency.collective
     # Three steps, and a copy of 2 MB.
-    copy = 2e6 / float(chip.main.bandwidth * fitted.copy)
-    hops = 3 * float(chip.scale_up.latency * fitted.step)
+    copy = 2e6 / float(chip.main.bandwidth * fitted.copy_bandwidth)
+    hops = 3 * float(chip.scale_up.latency * fitted.step_latency)
     assert float(work.latency[0]) == pytest.approx(float(fitted.launch) + hops + copy, rel=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_each_level_of_host_bridges_takes_its_share(ranks: float, levels: int):
     fitted = load_chip("l40s").efficiency.collective
     share = by_nccl("all_reduce", ranks, 8e6, "l40s").shares.network
     assert share is not None
-    left = float(fitted.sustained) * float(fitted.bridge) ** levels
+    left = float(fitted.sustained) * float(fitted.host_bridge_rate) ** levels
     assert float(share) == pytest.approx(left, rel=1e-4)
 
 
@@ -202,15 +202,15 @@ def test_bridges_of_a_server_are_not_carried_over_to_another_chip():
         load_chip(n, p) for n, p in (("l40s", plan), ("l4", plan), ("l40s", Plan()))
     )
     assert l4.efficiency.collective.handshake == l40s.efficiency.collective.handshake
-    bridges = [one.efficiency.collective.bridge for one in (l40s, l4, served)]
+    bridges = [one.efficiency.collective.host_bridge_rate for one in (l40s, l4, served)]
     assert bridges[0] != bridges[1] == bridges[2]
 
 
 def test_nccl_sends_to_all_at_once_but_flagged_messages_in_pieces():
     chip, work = load_chip("h100-sxm"), by_nccl("all_to_all", 8, 8e6)
     fitted = chip.efficiency.collective
-    hop = float(chip.scale_up.latency * fitted.step)
-    copy = 1e6 / float(chip.main.bandwidth * fitted.copy)
+    hop = float(chip.scale_up.latency * fitted.step_latency)
+    copy = 1e6 / float(chip.main.bandwidth * fitted.copy_bandwidth)
     # One step, and 1 MB for each of eight in pieces of 8,192 bytes; 7 of 8 MB leave, flagged ones twice.
     expected = float(fitted.launch) + hop * (1 + 1e6 / 8192) + copy
     assert float(work.latency[0]) == pytest.approx(expected, rel=1e-4)
@@ -221,9 +221,9 @@ def test_nccl_sends_to_all_at_once_but_flagged_messages_in_pieces():
 def test_the_switch_that_adds_takes_two_steps_of_nccl_and_its_own_filling():
     chip, work = load_chip("h100-sxm"), by_nccl("all_reduce", 8, 8e6)
     fitted = chip.efficiency.collective
-    hop = float(chip.scale_up.latency * fitted.step)
+    hop = float(chip.scale_up.latency * fitted.step_latency)
     time = 9e6 / float(chip.scale_up.bandwidth * fitted.sustained)
-    filled = 2 * float(fitted.handshake) + 2 * (float(fitted.fill) * time) ** 0.5
+    filled = 2 * float(fitted.handshake) + 2 * (float(fitted.pipeline_fill) * time) ** 0.5
     assert float(work.latency[2]) == pytest.approx(
         float(fitted.launch) + 2 * hop + filled, rel=1e-4
     )

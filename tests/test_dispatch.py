@@ -11,7 +11,7 @@ from perfmodel.kernels.choices import (
     reduces_itself,
 )
 from perfmodel.kernels.collective import collective
-from perfmodel.kernels.dispatch import Cut, decode_cut
+from perfmodel.kernels.dispatch import Partition, decode_cut
 from perfmodel.kernels.moe import moe
 from perfmodel.kernels.prompts import (
     in_16_bits,
@@ -42,7 +42,7 @@ def cut(
     kv_heads: float,
     window: float = jnp.inf,
     room: float = 100,
-) -> Cut:
+) -> Partition:
     """With heads of 128 numbers, and `room` KiB of shared memory."""
     sizes = map(as_scalar, (cores, batch, context, window, heads, kv_heads, 128, room * 1024))
     return decode_cut(Plan(framework=framework, backend=backend), *sizes)
@@ -56,13 +56,13 @@ def test_xqa_cuts_a_cache_into_tiles_until_each_core_has_eight(
 ):
     # 1024 / 128 = 8 tiles; 8 x 142 blocks / 64 sequences = 17; a text of half a tile is whole.
     found = cut("trtllm", "xqa", L40S, batch, context, 8, 1)
-    assert found.alone == (1 if context == 64 else 0)
-    assert found.splits == parts
+    assert found.per_query_head == (1 if context == 64 else 0)
+    assert found.most_splits == parts
 
 
 def test_xqa_starts_the_parts_that_a_window_hides():
     found = cut("trtllm", "xqa", L40S, 64, 65536, 8, 1, window=128)
-    assert found.splits == found.least == 17 and found.empty == 1
+    assert found.most_splits == found.least_splits == 17 and found.launches_hidden == 1
 
 
 @pytest.mark.parametrize(("framework", "alone"), [("trtllm", 1), ("sglang", 0), ("vllm", 0)])
@@ -70,15 +70,15 @@ def test_large_groups_on_blackwell_are_cut_by_head_in_tensorrt_llm_alone(
     framework: Framework, alone: int
 ):
     found = cut(framework, "trtllm_gen", B200, 128, 4096, 64, 1)
-    assert found.alone == alone
-    assert alone or found.heads == 64
+    assert found.per_query_head == alone
+    assert alone or found.heads_per_block == 64
 
 
 def test_few_short_texts_with_large_groups_pass_over_their_queries_besides():
     # 64 heads of 128 numbers are 8192: one pass for the start and one for them.
-    assert cut("sglang", "trtllm_gen", B200, 16, 128, 64, 1).copies == 2
-    assert cut("sglang", "trtllm_gen", B200, 16, 4096, 64, 1).copies == 0
-    assert cut("sglang", "trtllm_gen", B200, 16, 128, 8, 1).copies == 0
+    assert cut("sglang", "trtllm_gen", B200, 16, 128, 64, 1).extra_passes == 2
+    assert cut("sglang", "trtllm_gen", B200, 16, 4096, 64, 1).extra_passes == 0
+    assert cut("sglang", "trtllm_gen", B200, 16, 128, 8, 1).extra_passes == 0
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_flashinfer_takes_as_many_keys_as_leave_room_for_two_blocks(
 ):
     # Of 100 KiB each of two blocks has 50: 16 rows of 128 take 4, and 64 keys and values 32.
     found = cut("sglang", "flashinfer", L40S, 4, 4096, group, 1, room=room)
-    assert (found.rows, found.grain) == (rows, keys)
+    assert (found.row_tile, found.kv_tile) == (rows, keys)
 
 
 @pytest.mark.parametrize(("group", "keys"), [(1, 32), (2, 8)])
 def test_plain_vector_code_takes_few_keys_at_a_time(group: float, keys: float):
     # 16 threads hold a head of 128 numbers: 128 threads hold 8 rows, of each query head 4.
     found = cut("sglang", "flashinfer", L40S, 4, 4096, group, 1)
-    assert found.light == 1 and found.grain == keys
+    assert found.cuda_cores == 1 and found.kv_tile == keys
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_blocks_in_fp8_are_multiplied_as_bf16_on_ada(architecture, weights, expe
 
 def test_triton_reads_latents_for_sixteen_heads_at_a_time():
     found = cut("sglang", "latent_triton", L40S, 16, 4096, 128, 1)
-    assert found.heads == 16 and found.grain == 64
+    assert found.heads_per_block == 16 and found.kv_tile == 64
 
 
 @pytest.mark.parametrize(("blocks", "parts"), [(12, 11), (2, 32), (200, 1)])
@@ -261,18 +261,18 @@ def test_flash_attention_3_cuts_a_cache_for_ten_percent_more_blocks_than_cores(
     batch: float, kv_heads: float, parts: float
 ):
     found = cut("vllm", "fa3", H100, batch, 8192, 8 * kv_heads, kv_heads)
-    assert found.splits == found.least == parts and found.rows == 64
+    assert found.most_splits == found.least_splits == parts and found.row_tile == 64
 
 
 def test_sglang_cuts_a_cache_without_a_limit_and_copies_heads_of_192():
     found = cut("sglang", "fa3_padded", H100, 1, 8192, 8, 1)
-    assert found.splits == 64 and found.copies == 0
+    assert found.most_splits == 64 and found.extra_passes == 0
     sizes = map(as_scalar, (H100, 1, 8192, jnp.inf, 8, 1, 192, 102400))
-    assert decode_cut(Plan(backend="fa3_padded"), *sizes).copies == 1
+    assert decode_cut(Plan(backend="fa3_padded"), *sizes).extra_passes == 1
 
 
 def test_flash_attention_3_cuts_all_of_a_text_whatever_the_window():
-    assert cut("vllm", "fa3", H100, 1, 8192, 8, 1, window=128).splits == 32
+    assert cut("vllm", "fa3", H100, 1, 8192, 8, 1, window=128).most_splits == 32
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,13 @@ def test_flash_attention_2_folds_groups_without_a_window(
 ):
     # Two transposes where there are several sequences and several heads of keys.
     found = cut("vllm", "fa2", L40S, batch, 4096, heads, kv_heads, window=window)
-    assert (found.alone, found.light, found.copies, found.rows) == (alone, alone, copies, 64)
-    assert (found.splits == 1) == bool(alone)
+    assert (found.per_query_head, found.cuda_cores, found.extra_passes, found.row_tile) == (
+        alone,
+        alone,
+        copies,
+        64,
+    )
+    assert (found.most_splits == 1) == bool(alone)
 
 
 @pytest.mark.parametrize(
@@ -305,15 +310,21 @@ def test_tensorrt_llm_leaves_what_fills_no_chip_to_vector_code(
     sizes = map(as_scalar, (H100, batch, context, jnp.inf, 8, 1, 128, 102400))
     plan = Plan(framework="trtllm", backend="xqa_hopper", cache=cache)
     found = decode_cut(plan, *sizes)
-    assert found.alone == found.light == found.copies == 1 - found.empty == alone
+    assert (
+        found.per_query_head
+        == found.cuda_cores
+        == found.extra_passes
+        == 1 - found.launches_hidden
+        == alone
+    )
     # Vector code takes parts of 512 tokens; others 8 x 132 blocks over the batch, but no more than tiles.
-    assert found.splits == (max(context // 512, 1) if alone else 4)
-    assert found.grain == (16 if alone else 128)
+    assert found.most_splits == (max(context // 512, 1) if alone else 4)
+    assert found.kv_tile == (16 if alone else 128)
 
 
 @pytest.mark.parametrize(("group", "alone"), [(1, 1), (2, 0), (32, 0), (33, 1)])
 def test_xqa_takes_groups_of_two_to_32(group: float, alone: float):
-    assert cut("trtllm", "xqa", L40S, 64, 4096, group, 1).alone == alone
+    assert cut("trtllm", "xqa", L40S, 64, 4096, group, 1).per_query_head == alone
 
 
 @pytest.mark.parametrize(("size", "copies"), [(64, 1), (128, 0)])
@@ -322,17 +333,17 @@ def test_another_kernel_decodes_heads_of_64_in_fp8_on_hopper(size: float, copies
     narrow = Plan(framework="trtllm", backend="xqa_hopper", cache="fp8")
     found = decode_cut(narrow, *sizes)
     # Groups are the narrow side of its products in fp8: eight rows.
-    assert (found.copies, found.rows) == (copies, 8)
+    assert (found.extra_passes, found.row_tile) == (copies, 8)
     plain = decode_cut(Plan(framework="trtllm", backend="xqa_hopper"), *sizes)
-    assert (plain.copies, plain.rows) == (0, 16)
+    assert (plain.extra_passes, plain.row_tile) == (0, 16)
 
 
 def test_a_cache_in_fp8_is_not_split_before_hopper_unless_it_must_be():
     sizes = list(map(as_scalar, (L40S, 64, 4096, jnp.inf, 8, 1, 128, 102400)))
     found = decode_cut(Plan(framework="trtllm", backend="xqa", cache="fp8"), *sizes)
-    assert found.splits == found.least == 1
+    assert found.most_splits == found.least_splits == 1
     sizes[4] = as_scalar(64.0)  # a group of 64 is left to vector code: eight parts of 512 tokens
-    assert decode_cut(Plan(framework="trtllm", backend="xqa", cache="fp8"), *sizes).splits == 8
+    assert decode_cut(Plan(framework="trtllm", backend="xqa", cache="fp8"), *sizes).most_splits == 8
 
 
 @pytest.mark.parametrize(
@@ -344,21 +355,26 @@ def test_intel_s_kernels_reach_every_core_once(
     # 20 cores over 4 blocks; 512 numbers of heads on a core.
     sizes = map(as_scalar, (20, batch, 4096, jnp.inf, 8, 1, size, 102400))
     found = decode_cut(Plan(framework="vllm", backend="xpu"), *sizes)
-    assert (found.splits, found.least, found.ways, found.rows) == (parts, parts, ways, 8)
+    assert (found.most_splits, found.least_splits, found.blocks_per_core, found.row_tile) == (
+        parts,
+        parts,
+        ways,
+        8,
+    )
 
 
 @pytest.mark.parametrize(("group", "heads"), [(16, 16), (32, 16), (33, 128)])
 def test_blackwell_takes_latents_for_sixteen_heads_or_for_many(group: float, heads: float):
     found = cut("trtllm", "latent_gen", B200, 4, 4096, group, 1)
-    assert (found.heads, found.grain, found.rows) == (heads, 64, 16)
+    assert (found.heads_per_block, found.kv_tile, found.row_tile) == (heads, 64, 16)
 
 
 @pytest.mark.parametrize(("cache", "moved"), [("bf16", 0), ("fp8", 10)])
 def test_latents_in_fp8_are_unpacked_before_flash_attention_reads_them(cache: str, moved: float):
     sizes = list(map(as_scalar, (H100, 4, 4096, jnp.inf, 16, 1, 576, 102400)))
     found = decode_cut(Plan(framework="sglang", backend="latent_flash", cache=cache), *sizes)
-    assert (found.unpacked, found.rows, found.grain) == (moved, 64, 64)
-    assert decode_cut(Plan(backend="latent_hopper", cache=cache), *sizes).unpacked == 0
+    assert (found.unpacked_bytes, found.row_tile, found.kv_tile) == (moved, 64, 64)
+    assert decode_cut(Plan(backend="latent_hopper", cache=cache), *sizes).unpacked_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -370,19 +386,34 @@ def test_flashinfer_takes_groups_of_four_to_matrix_units(
 ):
     sizes = map(as_scalar, (L40S, 4, 4096, jnp.inf, group, 1, size, 102400))
     found = decode_cut(Plan(framework="sglang", backend="flashinfer"), *sizes)
-    assert (found.light, found.rows, found.heads) == (light, rows, heads)
+    assert (found.cuda_cores, found.row_tile, found.heads_per_block) == (light, rows, heads)
 
 
 def test_large_groups_on_blackwell_start_at_33():
-    assert [cut("trtllm", "trtllm_gen", B200, 128, 4096, n, 1).alone for n in (32, 33)] == [0, 1]
+    assert [
+        cut("trtllm", "trtllm_gen", B200, 128, 4096, n, 1).per_query_head for n in (32, 33)
+    ] == [0, 1]
 
 
 def test_a_plain_plan_has_no_rule():
     sizes = map(as_scalar, (H100, 4, 4096, jnp.inf, 8, 1, 128, 102400))
     found = decode_cut(Plan(), *sizes)
-    assert found.splits == 1e9
-    assert (found.rows, found.least, found.heads, found.grain, found.ways) == (16, 1, 64, 128, 1)
-    assert found.copies == found.alone == found.light == found.unpacked == found.empty == 0
+    assert found.most_splits == 1e9
+    assert (
+        found.row_tile,
+        found.least_splits,
+        found.heads_per_block,
+        found.kv_tile,
+        found.blocks_per_core,
+    ) == (16, 1, 64, 128, 1)
+    assert (
+        found.extra_passes
+        == found.per_query_head
+        == found.cuda_cores
+        == found.unpacked_bytes
+        == found.launches_hidden
+        == 0
+    )
 
 
 @pytest.mark.parametrize(

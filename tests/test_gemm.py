@@ -83,16 +83,16 @@ def test_a_split_pays_for_its_reduction():
     # 8 partial sums of 256 x 512, 4 bytes out and 4 back.
     traffic = 8 * 8 * 256 * 512 / chip.shared.bandwidth
     assert found.demand.main is not None
-    start = fitted.launch + memory_fill_time(chip, fitted.fill, found.demand.main)
+    start = fitted.launch + memory_fill_time(chip, fitted.memory_ramp, found.demand.main)
     assert found.latency[WHOLE] == start
-    expected = float(start + fitted.fixup + traffic)
+    expected = float(start + fitted.splitk_reduction + traffic)
     assert found.latency[WHOLE + 1] == pytest.approx(expected, rel=ROUNDING)
 
 
 def issued(chip: Chip) -> float:
     """Share of the matrix peak that issue and power leave to work that lasts."""
     fitted, energy, peak = chip.efficiency.gemm, chip.matrix_energy["bf16"], chip.matrix["bf16"]
-    drawn = fitted.draw * energy * peak / chip.headroom
+    drawn = fitted.energy_factor * energy * peak / chip.headroom
     return float((fitted.sustained**-4 + drawn**4) ** -0.25)
 
 
@@ -124,7 +124,7 @@ def test_operands_wait_for_each_step_of_k():
     share = product(chip, 256, 512, 1024).shares.shared
     assert share is not None
     # A tile of 128 x 128 in bf16 takes 512 bytes for each step; one read serves two cores.
-    expected = float(2 * fitted.feed * 512 / (512 + fitted.step))
+    expected = float(2 * fitted.feed * 512 / (512 + fitted.step_overhead))
     assert share[WHOLE] == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -154,7 +154,7 @@ def test_weights_that_overflow_a_wafer_come_over_its_edge():
 
 def test_a_dataflow_product_crosses_its_cores_twice():
     chip = load_chip("wse-3")
-    crossing = chip.efficiency.crossing * jnp.sqrt(chip.cores) / chip.clock
+    crossing = chip.efficiency.hop_cycles * jnp.sqrt(chip.cores) / chip.clock
     expected = chip.efficiency.gemm.launch + 2 * crossing
     assert product(chip, 4, 512, 1024).latency == pytest.approx(float(expected), rel=ROUNDING)
 

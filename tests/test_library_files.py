@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
+from perfmodel.hardware.parameters import Efficiency, parameters
 from perfmodel.library.chip import build, chip_files, find_chip, load_chip, origin
 from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
 from perfmodel.library.fitted import (
@@ -154,8 +155,8 @@ WRONG_FITS = {
     "half an interval": ("h100-sxm", GOOD.replace("high = 1.1\n", ""), "lacks 'high'"),
     "an empty way of execution": ("prior", "launched = 3", "must be a table"),
     "an unknown way of execution": ("prior", "[x]", "has 'x'; allowed are launched"),
-    "no crossing": ("prior", "[launched]", "crossing is missing"),
-    "no family": ("prior", "[launched]\ncrossing = 0.0", "launched lacks 'gemm'"),
+    "no hops": ("prior", "[launched]", "hop_cycles is missing"),
+    "no family": ("prior", "[launched]\nhop_cycles = 0.0", "launched lacks 'gemm'"),
     "no interval": ("prior", PRIOR.replace("[launched.interval]", "[launched.x]"), "has 'x'"),
     "no parameter": ("prior", PRIOR.replace("launch_us", "lunch_us", 1), "has 'lunch_us'"),
 }
@@ -229,7 +230,7 @@ def test_a_chip_that_was_not_fitted_takes_the_parameters_of_its_sibling():
     h100, nvl = (
         load_chip(name, plan).efficiency.attention_decode for name in ("h100-sxm", "h200-nvl")
     )
-    assert h100.launch == nvl.launch and h100.block == nvl.block
+    assert h100.launch == nvl.launch and h100.block_start == nvl.block_start
     gaudi, prior = (
         load_chip("gaudi3").efficiency.attention_decode,
         read_prior("launched")["attention_decode"],
@@ -259,3 +260,13 @@ def test_a_framework_runs_with_its_own_fit_where_it_has_one(stem: str):
             own = from_file(FAMILIES[family], frameworks[framework].get("bf16", {}))
             for name, value in own.items():
                 assert getattr(found, name) == pytest.approx(value), (family, framework, name)
+
+
+def test_the_glossary_says_what_each_fitted_parameter_is():
+    text = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text().splitlines()
+    rows = {
+        line.split("`")[1]: line for line in text if line.startswith("| `") and "fitted" not in line
+    }
+    for field in (f for kind in (*FAMILIES.values(), Efficiency) for f in parameters(kind)):
+        assert field.metadata["unit"] in rows[field.name].split(" | ")[1], field.name
+        assert field.metadata["owner"] in rows[field.name].split(" | ")[3], field.name

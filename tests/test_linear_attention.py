@@ -44,7 +44,7 @@ def test_a_state_is_read_and_written_once():
 
 def test_a_prompt_copies_its_states_besides():
     # 4,096 bytes, in, out, and as often as fitted; of 3 MB a rounding error leaves the cache.
-    copies = load_chip("h100-sxm").efficiency.linear_attention.copies
+    copies = load_chip("h100-sxm").efficiency.linear_attention.state_copies
     assert run(640).demand.main == pytest.approx(4096 * (2 + float(copies)), rel=0.01)
 
 
@@ -82,9 +82,9 @@ def test_what_a_long_prompt_moves_does_not_fit_in_sram():
         load_chip("h100-sxm").shared.capacity,
     )
     tokens = 2 * 6.4e6
-    moved = tokens * (2 * 192 + float(fitted.passes) * 384)
-    away = 1 - float(fitted.keep * room) / (tokens * 912)
-    expected = 4096 * (2 + float(fitted.copies)) + moved * away
+    moved = tokens * (2 * 192 + float(fitted.token_passes) * 384)
+    away = 1 - float(fitted.l2_capacity * room) / (tokens * 912)
+    expected = 4096 * (2 + float(fitted.state_copies)) + moved * away
     assert run(6.4e6).demand.main == pytest.approx(expected, rel=TWINS)
 
 
@@ -92,7 +92,7 @@ def test_a_prompt_waits_for_each_chunk():
     fitted = load_chip("h100-sxm").efficiency.linear_attention
     # 640 tokens are ten chunks; 6,400 are a hundred: ninety more.
     waits = run(6400).latency - run(640).latency
-    assert waits == pytest.approx(90 * float(fitted.chain), rel=TWINS)
+    assert waits == pytest.approx(90 * float(fitted.per_chunk), rel=TWINS)
 
 
 def test_replayed_states_stay_in_the_cache():
@@ -128,7 +128,7 @@ def test_a_prompt_is_known_by_its_phase_or_its_length(queries: float, phase: flo
     [work] = OPERATIONS["linear_attention"].works(chip, Plan(), row)
     assert jnp.all(
         work.latency
-        > chip.efficiency.linear_attention.launch + chip.efficiency.linear_attention.kernels
+        > chip.efficiency.linear_attention.launch + chip.efficiency.linear_attention.prompt_launch
     )
 
 
@@ -167,12 +167,12 @@ def test_prompts_that_were_timed_with_the_host_are_not_read():
 def test_a_prompt_launches_several_kernels_and_takes_its_rows_chunk_and_sequences():
     fitted = load_chip("h100-sxm").efficiency.linear_attention
     # 640 tokens: rows of a chunk of 64 and nine chunks in a chain, for two sequences.
-    serial = 64 * float(fitted.row) + 9 * float(fitted.chain)
-    expected = float(fitted.launch + fitted.kernels) + serial + 2 * float(fitted.sequence)
+    serial = 64 * float(fitted.per_row) + 9 * float(fitted.per_chunk)
+    expected = float(fitted.launch + fitted.prompt_launch) + serial + 2 * float(fitted.per_sequence)
     assert float(run(640).latency) == pytest.approx(expected, rel=TWINS)
     # Kimi's has gates of keys, and kernels of its own for them.
     more = float(run(640, kind=1).latency - run(640).latency)
-    assert more == pytest.approx(float(fitted.apart), rel=TWINS)
+    assert more == pytest.approx(float(fitted.kda_launch), rel=TWINS)
 
 
 def test_a_decoded_token_waits_for_its_launch_alone():

@@ -138,14 +138,19 @@ PERMUTED, BETWEEN, SUMMED = 1_310_720, 786_432, 131_072
 def waits(chip: Chip) -> Scalar:
     """Of 128 pairs, 8 experts, dot products of 1024 and 512 numbers."""
     fitted = chip.efficiency.moe
-    return fitted.launch + 128 * fitted.route + 8 * fitted.local + (1024 + 512) * fitted.serial
+    return (
+        fitted.launch
+        + 128 * fitted.per_pair
+        + 8 * fitted.per_expert
+        + (1024 + 512) * fitted.per_dot_element
+    )
 
 
 def test_passes_between_the_products_take_their_own_time():
     chip = load_chip("h100-sxm")
     fitted = chip.efficiency.moe
-    traffic = fitted.passes * PERMUTED + fitted.between * BETWEEN + SUMMED
-    passes = traffic / (chip.shared.bandwidth * fitted.cached)
+    traffic = fitted.permute_passes * PERMUTED + fitted.intermediate_passes * BETWEEN + SUMMED
+    passes = traffic / (chip.shared.bandwidth * fitted.l2_bandwidth)
     expected = waits(chip) + passes + fitted.prologue * 8 * 16 / chip.cores
     # What spills of 2 MB from 50 MB of cache is below a millionth. Each expert fills one tile.
     assert run().latency[0] == pytest.approx(float(expected), rel=1e-4)

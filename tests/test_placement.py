@@ -244,7 +244,12 @@ def test_what_a_benchmark_replays_stays_in_a_cache_as_far_as_it_fits():
     # Twice the room: (1/2)^2 against 1: 0.8 of it stays, of half of that 0.2.
     assert l2_hit_rate(chip, *rooms(2, 2e6, 1e6)) == pytest.approx(0.8, rel=ROUNDING)
     assert l2_hit_rate(chip, *rooms(2, 1e6, 2e6)) == pytest.approx(0.2, rel=ROUNDING)
-    changed = {"hold": 2.0, "cliff": 1.0, "streaming": 0.5, "cached": 1.0}
+    changed = {
+        "l2_hit_capacity": 2.0,
+        "l2_hit_sharpness": 1.0,
+        "streaming": 0.5,
+        "l2_bandwidth": 1.0,
+    }
     fitted = eqx.tree_at(
         lambda f: [getattr(f, n) for n in changed], fitted, rooms(*changed.values())
     )

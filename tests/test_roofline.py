@@ -91,7 +91,7 @@ def test_energy_never_exceeds_peak_power_times_time(precision: str):
 
     @jax.jit
     def power(energy: Scalar) -> Scalar:
-        cost = price(Machine(energy=energy), Work(demand, latency=1e-3, choice=2.0))
+        cost = price(Machine(energy=energy), Work(demand, latency=1e-3, selection_sharpness=2.0))
         return cost.energy / cost.time
 
     for energy in (1e-14, 1e-12, 1e-10, 1e-8):
@@ -118,7 +118,7 @@ def test_occupancy_is_of_what_belongs_to_a_core(name: str):
 
 
 def test_alternatives_are_averaged_by_their_weights():
-    two = Work(Resources(main=as_values([1e9, 2e9])), choice=1.0)
+    two = Work(Resources(main=as_values([1e9, 2e9])), selection_sharpness=1.0)
     cost = price(Machine(**UNBOUND), two)
     # Weights 1/1 and 1/2, over 3/2: 2/3 of 1 ms and 1/3 of 2 ms.
     assert cost.time == pytest.approx(4e-3 / 3, rel=ROUNDING)
@@ -126,7 +126,7 @@ def test_alternatives_are_averaged_by_their_weights():
 
 
 def test_a_sure_choice_takes_the_best_alternative():
-    many = Work(Resources(main=as_values([3e9, 1e9, 2e9])), choice=200.0)
+    many = Work(Resources(main=as_values([3e9, 1e9, 2e9])), selection_sharpness=200.0)
     # 2^-200 of the next one is nothing; float32: six digits.
     assert price(Machine(**UNBOUND), many).time == pytest.approx(1e-3, rel=1e-6)
 
@@ -161,7 +161,7 @@ def test_slopes_agree_with_finite_differences(precision: str):
 
     @jax.jit
     def seconds(values: Values) -> Scalar:
-        return price(Machine(*values), Work(demand, latency=0.1, choice=3.0)).time
+        return price(Machine(*values), Work(demand, latency=0.1, selection_sharpness=3.0)).time
 
     at = as_values([20.0, 100.0, 1e12, 3e-11])
     # The error of a central difference is h^2 of truncation and eps / h of rounding, relative:
@@ -174,7 +174,7 @@ def test_slopes_agree_with_finite_differences(precision: str):
 
 def test_the_seconds_of_all_terms_are_the_time():
     demand = Resources(matrix=as_values([3e12, 1e12]), main=as_values([1e12, 2e12]))
-    cost = price(Machine(), Work(demand, latency=as_values([0.1, 0.7]), choice=3.0))
+    cost = price(Machine(), Work(demand, latency=as_values([0.1, 0.7]), selection_sharpness=3.0))
     # The parts are fourth powers of rounded shares: four times the rounding.
     assert jnp.sum(cost.seconds) == pytest.approx(float(cost.time), rel=4 * ROUNDING)
     assert jnp.sum(cost.by_bound()) == pytest.approx(float(cost.time), rel=4 * ROUNDING)
@@ -307,7 +307,7 @@ def test_data_cross_a_square_of_cores_on_dataflow_machines_alone():
     crossed = {}
     for name in ("wse-3", "h100-sxm"):
         chip = eqx.tree_at(
-            lambda c: (c.cores, c.clock, c.efficiency.crossing),
+            lambda c: (c.cores, c.clock, c.efficiency.hop_cycles),
             load_chip(name),
             tuple(map(as_scalar, (*numbers.values(), 3.0))),
         )

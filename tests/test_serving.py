@@ -225,7 +225,7 @@ def _host(framework: str) -> HostEfficiency:
 @pytest.mark.parametrize("framework", ["trtllm", "vllm", "sglang"])
 def test_no_framework_s_host_adds_less_to_a_step_than_the_smooth_form_s(framework: str):
     smooth, other = _host(""), _host(framework)
-    for name in ("step", "sequence", "first", "burst"):
+    for name in ("step", "per_sequence", "first_token", "burst"):
         assert float(getattr(smooth, name)) <= float(getattr(other, name)), name
 
 
@@ -253,10 +253,10 @@ def test_the_smooth_form_hides_the_share_of_its_launches_that_the_fastest_framew
     # A fifth of 1 ms is hidden there, so that of 0.6 ms it is 0.12: 1.2 us for each of 100 kernels.
     monkeypatch.setattr(hosts, "groups_of", lambda *_, **__: [_group(6e-4)])
     found = hosts.with_shorter_launches(FAST, [_group(1e-3)], FITTED)
-    assert float(found.kernel) == pytest.approx(-1.2e-6)
+    assert float(found.per_kernel) == pytest.approx(-1.2e-6)
     assert float(found.step) == float(FAST.step) and float(found.burst) == float(FAST.burst)
     slower = hosts.with_shorter_launches(SLOW, [_group(1e-3)], FITTED)
-    assert float(slower.kernel) == float(SLOW.kernel)
+    assert float(slower.per_kernel) == float(SLOW.per_kernel)
 
 
 def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():
@@ -477,7 +477,7 @@ def test_a_generation_shares_the_kernels_of_its_framework():
     assert (new.plan.framework, new.plan.generation) == ("trtllm", "")
     assert old.plan.reduces_apart and not new.plan.reduces_apart
     hosts = [one.chip.efficiency.host for one in (old, new)]
-    assert [float(host.kernel) for host in hosts] == [0.0, pytest.approx(-1.9e-6, rel=0.05)]
+    assert [float(host.per_kernel) for host in hosts] == [0.0, pytest.approx(-1.9e-6, rel=0.05)]
     same = [eqx.tree_at(lambda c: c.efficiency.host, one.chip, HOST) for one in (old, new)]
     alike = [eqx.tree_at(lambda c: c.efficiency.collective, one, None) for one in same]
     assert eqx.tree_equal(*alike)

@@ -48,7 +48,7 @@ def test_what_cores_do_takes_cycles_and_energy_follows_the_square_of_the_clock()
     factors = {
         f.name: getattr(after, f.name) / getattr(before, f.name) for f in parameters(type(before))
     }
-    expected = {"launch": 0.5, "fixup": 0.5, "draw": 4.0}
+    expected = {"launch": 0.5, "splitk_reduction": 0.5, "energy_factor": 4.0}
     for name, factor in factors.items():
         assert float(factor) == pytest.approx(expected.get(name, 1.0)), name
 
@@ -92,7 +92,9 @@ def test_one_voice_alone_is_that_fit_at_the_clock_of_the_chip():
     found = together(key("h100-sxm"), [Voice("l40s", section, clock_of("l40s"))], PRIOR["gemm"])
     slower = clock_of("l40s") / clock_of("h100-sxm")
     assert float(found.launch) == pytest.approx(section["launch_us"] * 1e-6 * slower, rel=1e-3)
-    assert float(found.draw) == pytest.approx(section["draw"] / slower**2, rel=1e-2)
+    assert float(found.energy_factor) == pytest.approx(
+        section["energy_factor"] / slower**2, rel=1e-2
+    )
     assert float(found.feed) == pytest.approx(section["feed"], rel=1e-3)
 
 

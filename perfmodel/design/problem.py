@@ -203,7 +203,7 @@ def softened(chip: Chip, sharpness: Scalar) -> Chip:
     """The chip with schedules chosen less surely: a smoother function of everything."""
 
     def soften(path: tuple, leaf: Values) -> Values:
-        return leaf * sharpness if getattr(path[-1], "name", "") == "choice" else leaf
+        return leaf * sharpness if getattr(path[-1], "name", "") == "selection_sharpness" else leaf
 
     changed = jax.tree_util.tree_map_with_path(soften, chip.efficiency)
     return eqx.tree_at(lambda c: c.efficiency, chip, changed)

@@ -51,7 +51,7 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
     most = in_flight(decode.chip, decode.plan, model, own)
     full, one = _steps(decode, model, traffic, most)
     host = decode.chip.efficiency.host
-    alone = host.first + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
+    alone = host.first_token + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
     tpot, total, batch = _balance(full.time, one.time, most, each, alone, traffic, spacing)
     burst = host.burst * spacing * traffic.users / 2 / traffic.rounds
     whole = traffic.prompt + traffic.output

@@ -45,7 +45,7 @@ def serve_arrivals(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic)
     places = jnp.maximum(room, 1.0)
     decoding = traffic.rate * traffic.output * tpot
     wait = behind(traffic.rate, found.steps.longer) + for_room(decoding, places, traffic.rate)
-    ttft = chip.efficiency.host.first + found.steps.prompt + busy * tpot / 2 + wait
+    ttft = chip.efficiency.host.first_token + found.steps.prompt + busy * tpot / 2 + wait
     total = ttft + traffic.later * tpot
     return Service(
         ttft=ttft,

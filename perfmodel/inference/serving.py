@@ -118,7 +118,7 @@ def closed_loop(steps: Steps, host: HostEfficiency, traffic: Traffic) -> Waits:
     burst = host.burst * steps.longer * others / 2 / traffic.rounds
     prompt = steps.prompt + busy * tpot / 2
     queue, total = queueing(traffic, steps.batch, prompt + traffic.later * tpot)
-    return Waits(host.first + prompt + burst + queue, tpot, host.first + total)
+    return Waits(host.first_token + prompt + burst + queue, tpot, host.first_token + total)
 
 
 def queueing(traffic: Traffic, batch: Scalar, held: Scalar) -> tuple[Scalar, Scalar]:

@@ -248,7 +248,7 @@ def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
 
 def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scalar:
     """Seconds that the host adds to a pass of some kernels and sequences."""
-    return host.step + host.sequence * sequences + host.kernel * kernels
+    return host.step + host.per_sequence * sequences + host.per_kernel * kernels
 
 
 def _host(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Breakdown:
@@ -265,6 +265,6 @@ def _not_hidden(host: HostEfficiency, one: Pass, priced: Breakdown) -> Scalar:
     of one chip's collectives are none. Hidden is at most a launch: no kernel beats its resources.
     """
     runs = jnp.stack([task.runs for task in one.layers + one.ends])
-    hidden = jnp.maximum(-host.kernel, 0.0) * runs
+    hidden = jnp.maximum(-host.per_kernel, 0.0) * runs
     launches = priced.seconds[:, SECONDS.index("latency")]
     return jnp.sum(hidden - soft_min(launches, hidden))

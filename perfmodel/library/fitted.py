@@ -132,7 +132,7 @@ def _check_prior(content: dict[str, Any]) -> None:
     ways = {name: table for name, table in content.items() if name != SIBLINGS}
     for execution, section in _tables(ways, "", get_args(Execution)):
         families = dict(section)
-        _check_number(f"{execution}.crossing", families.pop("crossing", None), *CROSSING)
+        _check_number(f"{execution}.hop_cycles", families.pop("hop_cycles", None), *HOP_CYCLES)
         for basis, ends in _tables(families.pop(SERVICE, {}), f"{execution}.{SERVICE}.", BASES):
             _check_section(f"{execution}.{SERVICE}.{basis}", ends, FACTORS, FACTORS)
         known = {family: _bounds(kind) for family, kind in FAMILIES.items()} | {"interval": FACTORS}
@@ -207,7 +207,7 @@ def _bounds(kind: type[eqx.Module]) -> dict[str, tuple[float, float]]:
     }
 
 
-CROSSING = _bounds(Efficiency)["crossing"]
+HOP_CYCLES = _bounds(Efficiency)["hop_cycles"]
 """Between what the cycles to cross a core may lie."""
 
 
@@ -247,7 +247,12 @@ LEFT_TO = {"collective": ("nccl",)}
 (`CustomAllreduce` of vLLM and SGLang serves no more than two cards there, TensorRT-LLM's none without
 access of peers)."""
 
-OF_THE_BOX = ("bridge",)
+OF_THE_SERVER = {
+    key(f)
+    for kind in FAMILIES.values()
+    for f in parameters(kind)
+    if f.metadata["owner"] == "server"
+}
 """Parameters of the server that a chip was measured in: they say nothing of another chip's."""
 
 
@@ -268,12 +273,12 @@ def sections(
     general = (*LEFT_TO.get(family, ()), SMOOTH)
     frameworks = [*(name for name in general if name != framework), framework]
     found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
-    return found if own and replay else [without_box(section) for section in found]
+    return found if own and replay else [without_server(section) for section in found]
 
 
-def without_box(section: dict[str, Any]) -> dict[str, Any]:
+def without_server(section: dict[str, Any]) -> dict[str, Any]:
     """A section without what belongs to the server that its chip was measured in."""
-    return {name: value for name, value in section.items() if name not in OF_THE_BOX}
+    return {name: value for name, value in section.items() if name not in OF_THE_SERVER}
 
 
 def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Efficiency:
@@ -293,7 +298,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     families = {family: found(family, plan) for family in FAMILIES}
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.kept))
     families["host"] = told("host", host_sections(origin, plan, folder))
-    return Efficiency(**families, crossing=prior["crossing"])
+    return Efficiency(**families, hop_cycles=prior["hop_cycles"])
 
 
 SERVING = "serving"

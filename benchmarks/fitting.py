@@ -16,10 +16,10 @@ import jax
 import numpy as np
 import optax
 
-from perfmodel.calibration.aiconfigurator import locate, tables
-from perfmodel.calibration.calibrate import plan_of
-from perfmodel.calibration.fit import STEPS, Problem, Table, problem, solve
-from perfmodel.calibration.protocol import part_of, pick
+from perfmodel.calibration.data.aiconfigurator import locate, tables
+from perfmodel.calibration.data.measurements import plan_of
+from perfmodel.calibration.fit import MAX_STEPS, Problem, Table, problem_of, solve
+from perfmodel.calibration.split import part_of, pick
 from perfmodel.files import write_whole
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.units import Scalar, Values
@@ -101,8 +101,8 @@ def first_order(asked: Problem, rate: float, goal: float, longest: float) -> Rac
 def compare(name: str, rows: int, longest: float) -> dict[str, Any]:
     """Both methods on one table."""
     chip, table = table_of(*TABLES[name], rows)
-    asked = problem(chip, [table])
-    last = second_order(asked, STEPS)
+    asked = problem_of(chip, [table])
+    last = second_order(asked, MAX_STEPS)
     shorter = (second_order(asked, most) for most in FEWER)
     second = next((one for one in shorter if one.loss <= NEAR * last.loss), last)
     runs = [first_order(asked, rate, NEAR * last.loss, longest) for rate in RATES]

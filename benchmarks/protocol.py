@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from perfmodel.calibration.splits import CLOSED
-from perfmodel.interface import kept, musts
-from perfmodel.interface.musts import Record
+from perfmodel.calibration.protocol import CLOSED, Record, merged_results, read_result, write_result
+from perfmodel.interface import acceptance
 
 KEPT = Path(__file__).parents[1] / "calibration" / "fitted" / "protocol.csv"
 
@@ -14,8 +13,8 @@ SPLITS = ("shape", "size", "model", "chip", "architecture", "fewshot")
 KNOWN = (("shape",), ("chip", "architecture"), ("fewshot",))
 """Splits by how much they know of a chip: 2,000 rows of each table, none, 32."""
 
-FIGURES = ("mape", "median", "p90", "coverage90", *musts.RIVALS)
-NAMES = ["mean", "median", "p90", "coverage", *musts.BESIDE]
+FIGURES = ("mape", "median", "p90", "coverage90", *acceptance.BASELINES)
+NAMES = ["mean", "median", "p90", "coverage", *acceptance.BESIDE]
 
 REACHED = """
 ## What must be reached
@@ -53,15 +52,15 @@ part in no fit of the protocol but that of 32 rows.
 
 def keep(newer: Path) -> None:
     """Take over the lines of a newer run."""
-    kept.write(KEPT, kept.merged(kept.read(KEPT), kept.read(newer)))
+    write_result(KEPT, merged_results(read_result(KEPT), read_result(newer)))
 
 
 def sections() -> Iterator[str]:
     """The tables, in the order of the page."""
-    records = kept.read(KEPT)
-    lines = musts.summary(records)
+    records = read_result(KEPT)
+    lines = acceptance.summary(records)
     yield REACHED.format(met=_met(lines))
-    yield from _table(musts.SUMMARY, lines)
+    yield from _table(acceptance.SUMMARY, lines)
     yield _dated(records)
     whole = [record for record in records if not record["routing"]]
     yield BY_KERNEL
@@ -72,7 +71,7 @@ def sections() -> Iterator[str]:
 
 def _met(lines: Sequence[tuple[str, ...]]) -> str:
     """How many lines are met, and which are not, in a sentence."""
-    met = [line[musts.SUMMARY.index("met")] for line in lines]
+    met = [line[acceptance.SUMMARY.index("met")] for line in lines]
     missed = [line[0] for line, word in zip(lines, met, strict=True) if word == "no"]
     reached, aims = len(lines) - len(missed), met.count("aim")
     return (

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks.pace import Pace, pace
-from benchmarks.problems import PROBLEMS
+from benchmarks.search_problems import PROBLEMS
 from perfmodel.compiling import keep_memory
 from perfmodel.design.abstract_problem import looks
 from perfmodel.design.resolve import pose

@@ -17,9 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contest_table import lines, scored
-from benchmarks.problems import PROBLEMS, QUICK
-from benchmarks.rivals import RIVALS, SMALL, Bounds, Game, Rival, Spent, Stopwatch, installed, play
+from benchmarks.search_baselines import (
+    RIVALS,
+    SMALL,
+    Bounds,
+    Game,
+    Rival,
+    Spent,
+    Stopwatch,
+    installed,
+    play,
+)
+from benchmarks.search_problems import PROBLEMS, QUICK
+from benchmarks.search_table import lines, scored
 from perfmodel.design.abstract_problem import looks
 from perfmodel.design.multistart import advance, finished, first_state
 from perfmodel.design.problem import Problem

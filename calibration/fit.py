@@ -5,6 +5,7 @@ Parameters move between their bounds, in log space; a ridge holds those that no 
 speaks of at the prior. Levenberg-Marquardt (optimistix).
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.measurements import Measurements
+from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import parameters
+from perfmodel.inference.alike import in_blocks
 from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.units import Scalar, Values, as_values
 from perfmodel.workload.plan import Plan
@@ -29,12 +31,12 @@ RIDGE = 3e-3
 """Weight of the prior: a parameter moved by one in its free space costs as much as
 an error of 0.003 in one residual of unit weight."""
 
-ENOUGH = 400
+FULL_WEIGHT_ROWS = 400
 """Rows from which the prior's weight is `RIDGE`. With n fewer it is sqrt(400 / n) times that, so that it
 counts as much as the same number of rows: on 8 to 32 rows of A100, L40S and B200, from H100's
 parameters, such a fit was the best on rows it had not seen, and hardly ever worse than no fit."""
 
-STEPS = 60
+MAX_STEPS = 60
 """Iterations at most."""
 
 
@@ -84,6 +86,14 @@ def predict(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Valu
     return jax.vmap(lambda row: cost(chip, count(chip, plan, row)).time)(columns)
 
 
+def predict_rows(chip: Chip, plan: Plan, rows: Measurements) -> np.ndarray:
+    """The same of a table, block by block."""
+    if len(rows.time) == 0:
+        return rows.time
+    price = functools.partial(predict, rows.key.op, chip, plan)
+    return np.asarray(in_blocks(price, rows.values), float)
+
+
 class Fit(NamedTuple):
     """What came out: the parameters, the loss, and the iterations taken."""
 
@@ -111,14 +121,14 @@ class Problem(NamedTuple):
         return jnp.sum(self.residuals(free) ** 2)
 
 
-def problem(chip: Chip, tables: Sequence[Table]) -> Problem:
+def problem_of(chip: Chip, tables: Sequence[Table]) -> Problem:
     """The parameters of one family against the rows of all `tables`, from those that `chip` carries."""
     family = OPERATIONS[tables[0].rows.key.op].family
     prior = getattr(chip.efficiency, family)
     start = to_free(prior)
-    sizes = [jax.tree.map(as_values, table.rows.columns) for table in tables]
+    sizes = [table.rows.values for table in tables]
     measured = as_values(np.log(np.concatenate([table.rows.time for table in tables])))
-    ridge = RIDGE * float(np.sqrt(max(1.0, ENOUGH / len(measured))))
+    ridge = RIDGE * float(np.sqrt(max(1.0, FULL_WEIGHT_ROWS / len(measured))))
 
     def residuals(free: Values) -> Values:
         candidate = with_family(chip, family, from_free(type(prior), free))
@@ -144,19 +154,19 @@ def check_solver() -> None:
         raise InputError("fits need optimistix; install `perfmodel[fit]`.")
 
 
-def solve(asked: Problem, steps: int = STEPS) -> tuple[Values, Any]:
+def solve(problem: Problem, steps: int = MAX_STEPS) -> tuple[Values, Any]:
     """The free numbers of least squares, and the iterations taken, at most `steps`."""
     import optimistix as optx
 
     solver = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-6)
     found = optx.least_squares(
-        lambda free, _: asked.residuals(free), solver, asked.start, max_steps=steps, throw=False
+        lambda free, _: problem.residuals(free), solver, problem.start, max_steps=steps, throw=False
     )
     return found.value, found.stats["num_steps"]
 
 
 def fit(chip: Chip, tables: Sequence[Table]) -> Fit:
     """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries."""
-    asked = problem(chip, tables)
-    free, steps = solve(asked)
-    return Fit(from_free(asked.kind, free), float(asked.loss(free)), int(steps))
+    problem = problem_of(chip, tables)
+    free, steps = solve(problem)
+    return Fit(from_free(problem.kind, free), float(problem.loss(free)), int(steps))

@@ -1,54 +1,210 @@
-"""Which rows train, and which are held out: decided by a hash of the shape, before any fit.
+"""The protocol: which tables are asked what, and its result, a line for each table and split.
 
-The same shape falls on the same side on every chip, framework and format. Three parts:
-`train`; `development`, to look at while choosing forms; `heldout`, looked at to report only.
+Splits:
+
+- `shape`: fitted on training rows, reported on held-out rows.
+- `size`: bf16 matrix products; fitted on n and k up to 4,096, reported above.
+- `model`: mixtures; a third of the models is left out of the fit, and reported.
+- `chip`: a chip without rows, from the reference chip of its architecture.
+- `architecture`: the same, where no chip is a reference: a measured chip is left out.
+- `fewshot`: the same starts, then a fit to 32 rows of each table.
+- `framework`: what frameworks disagree by on one chip, once the median ratio is taken out.
+
+Intervals come from development rows, or from where a chip starts.
 """
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+import pyarrow as pa
 
-TRAIN, DEVELOPMENT = 0.6, 0.7
-"""Upper ends of the training and development parts of the hash's range [0, 1)."""
+from perfmodel.calibration.calibrate import MAX_REPORTED
+from perfmodel.calibration.data.aiconfigurator import SOURCES, SYSTEMS, Folder, tables
+from perfmodel.calibration.data.measurements import Measurements
+from perfmodel.calibration.sections import section_of, sections
+from perfmodel.calibration.split import Rows, rows_of
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, write_csv
+from perfmodel.kernels.kernel_table import Key, word_of
+from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library.fitted import FITTED
 
-PARTS = ("train", "development", "heldout")
+MEASURED = ("a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm", "arc-pro-b60")
+"""Chips whose rows the forms and the shared parameters were made from."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+CLOSED = ("h200-sxm", "b300-sxm", "gb300", "rtx-pro-6000")
+"""Chips whose rows take no part in any fit but that of 32 rows."""
 
 
-def hashed(op: str, columns: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """A number in [0, 1) for each row: a hash of the operation, its sizes and a seed.
+class Protocol(NamedTuple):
+    """How much is run.
 
-    A size that is not a number does not enter.
+    - `quick`: bf16 of one framework on five chips, by shape and for one unseen chip.
+    - `rows`: that train, of each table, at most; `reported`: that are predicted, at most.
+    - `folder`: of the prior, and of the parameters that unseen chips start from.
     """
-    salt = f"{op}/{seed}" if seed else op
-    h = np.full(len(columns[0]), zlib.crc32(salt.encode()), np.uint64)
-    with np.errstate(over="ignore"):
-        for column in columns:
-            given = ~np.isnan(column)
-            whole = np.round(np.where(given, column, 0.0)).astype(np.int64).astype(np.uint64)
-            h = np.where(given, _mix(h * _GOLDEN + whole + np.uint64(1)), h)
-    return (h >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+    quick: bool = True
+    rows: int = 2000
+    reported: int = 2000
+    seed: int = 0
+    folder: Path = FITTED
+
+    @property
+    def chips(self) -> tuple[str, ...]:
+        """Chips that take part."""
+        return QUICK_CHIPS if self.quick else tuple(SYSTEMS.values())
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """Operations that take part."""
+        return QUICK_OPS if self.quick else tuple(SOURCES)
+
+    def rows_of(self, split: str, table: Measurements, test: str = "heldout") -> Rows:
+        """Which rows of a table play which part in a split."""
+        return rows_of(split, table, self.rows, self.reported, self.seed, test)
 
 
-def part_of(op: str, columns: Sequence[np.ndarray]) -> np.ndarray:
-    """The part that each row belongs to."""
-    u = hashed(op, columns)
-    return np.array(PARTS)[np.searchsorted([TRAIN, DEVELOPMENT], u, side="right")]
+QUICK_CHIPS = ("h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "h200-sxm")
+QUICK_OPS = ("gemm", "attention_decode", "attention_prefill")
 
 
-def pick(
-    op: str, columns: Sequence[np.ndarray], among: np.ndarray, most: int, seed: int
-) -> np.ndarray:
-    """Indices of at most `most` rows of those marked by `among`, in the order of a seeded hash."""
-    candidates = np.flatnonzero(among)
-    order = np.argsort(hashed(op, columns, seed + 1)[candidates], kind="stable")
-    return np.sort(candidates[order[:most]])
+def named_protocol(name: str, folder: Path, seed: int = 0) -> Protocol:
+    """The quick protocol or the full one.
+
+    **Raises:**
+
+    - `InputError`: for another name.
+    """
+    quick = word_of(name, ("quick", "full"), "protocol") == "quick"
+    return Protocol(quick, reported=2000 if quick else MAX_REPORTED, seed=seed, folder=folder)
+
+
+class Unit(NamedTuple):
+    """What is read at once: a chip and the operations of one family."""
+
+    chip: str
+    ops: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """By which a run that is taken up again knows it."""
+        return f"{self.chip}/{OPERATIONS[self.ops[0]].family}"
+
+
+def units(chips: Iterable[str], ops: Iterable[str]) -> list[Unit]:
+    """What is to be read, chip by chip."""
+    families: dict[str, list[str]] = {}
+    for op in ops:
+        families.setdefault(OPERATIONS[op].family, []).append(op)
+    return [Unit(chip, tuple(group)) for chip in chips for group in families.values()]
+
+
+def read(root: Folder, unit: Unit, protocol: Protocol) -> list[Measurements]:
+    """The tables of a unit; of the quick protocol those in bf16."""
+
+    def wanted(key: Key) -> bool:
+        return not protocol.quick or {key.dtype, key.cache} <= {"bf16", ""}
+
+    (system,) = (name for name, chip in SYSTEMS.items() if chip == unit.chip)
+    return [table for op in unit.ops for table in tables(root, op, system, wanted=wanted)]
+
+
+class Job(NamedTuple):
+    """One split of the tables of one section of parameters; and the tables of other frameworks."""
+
+    split: str
+    group: list[Measurements]
+    others: list[Measurements]
+
+    @property
+    def name(self) -> str:
+        """By which a run that is taken up again knows it."""
+        return "/".join((self.group[0].key.chip, *section_of(self.group[0].key), self.split))
+
+
+def jobs(tables: Sequence[Measurements], protocol: Protocol) -> Iterator[Job]:
+    """Everything that is asked of the tables of one chip and family."""
+    for group in sections(tables)[: 1 if protocol.quick else None]:
+        for split in _splits(group[0].key, protocol.quick):
+            yield Job(split, group, list(tables))
+    if len({table.key.framework for table in tables}) > 1:
+        yield Job("framework", list(tables), list(tables))
+
+
+def _splits(key: Key, quick: bool) -> Iterator[str]:
+    measured = key.chip in MEASURED
+    if key.chip not in CLOSED:
+        yield "shape"
+    if not measured:
+        yield "chip"
+    if quick:
+        return
+    if measured and key.op == "gemm" and key.dtype == "bf16":
+        yield "size"
+    if measured and key.op == "moe":
+        yield "model"
+    if measured:
+        yield "architecture"
+    yield "fewshot"
+
+
+# The result, of one run or of more, as a CSV file
+
+Record = dict[str, Any]
+"""One line: of the report's `kernels`."""
+
+TABLE = ("op", "chip", "framework", "dtype", "cache", "split", "routing")
+"""Columns that tell one line from another."""
+
+COUNTS = ("train", "n")
+SHARES = ("mape", "median", "p90", "bias", "coverage90")
+SHARES += ("roofline_mape", "forest_mape", "floor_mape")
+"""Figures, as shares; empty where there is none."""
+
+COLUMNS = (*TABLE, *COUNTS, *SHARES, "date", "version")
+
+DIGITS = 4
+"""Of a share, after the point: a hundredth of a per cent."""
+
+
+def write_result(path: Path, records: Iterable[Record]) -> None:
+    """Write records; what frameworks disagree by is no prediction, and is left out."""
+    lines = [record for record in records if record["split"] != "framework"]
+    write_csv(path, pa.table({name: [_text(one[name]) for one in lines] for name in COLUMNS}))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}f}"
+    return "" if value is None else str(value)
+
+
+def read_result(path: Path) -> list[Record]:
+    """The records of a file.
+
+    **Raises:**
+
+    - `InputError`: when it is no such file.
+    """
+    cells = cells_of(read_csv(path))
+    missing = [name for name in COLUMNS if name not in cells]
+    if missing:
+        raise InputError(
+            f"{path} has no column {missing[0]}; give a protocol.csv that `validate --out` wrote."
+        )
+    rows = zip(*(cells[name] for name in COLUMNS), strict=True)
+    return [_record(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+def _record(cells: dict[str, str]) -> Record:
+    counts = {name: int(cells[name]) for name in COUNTS}
+    shares = {name: float(cells[name]) if cells[name] else None for name in SHARES}
+    return cells | counts | shares
+
+
+def merged_results(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
+    """The old records, and in the place of those that were run again the new ones."""
+    latest = {tuple(one[name] for name in TABLE): one for one in (*old, *new)}
+    return [latest[place] for place in sorted(latest)]

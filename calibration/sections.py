@@ -1,18 +1,87 @@
-"""Parameters of one chip on disk: a section for each family, framework and format, with its report."""
+"""Sections of parameters: which tables share one, and how it is written in the file of a chip."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfmodel.calibration.errors import Errors
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from perfmodel.calibration.data.measurements import Measurements, fastest
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
+from perfmodel.hardware.parameters import parameters
+from perfmodel.kernels.kernel_table import Key
+from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.files import read_toml
+from perfmodel.library.fitted import SMOOTH, section_name
+from perfmodel.library.fitted import key as written
+from perfmodel.units import to_si
 
 Names = tuple[str, str, str]
 """Family, framework and format."""
 
-REPORTED = ("train_rows", "steps", *Errors._fields, "coverage")
-"""Numbers of a table's report."""
+
+def section_of(key: Key) -> Names:
+    """Family, framework and format by which a key's parameters are filed."""
+    family = OPERATIONS[key.op].family
+    return family, key.framework or SMOOTH, section_name(family, key.dtype, key.cache)
+
+
+def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
+    """The tables, and for each chip and format without a smooth one: the fastest of the frameworks.
+
+    What NCCL alone was measured at is no such choice.
+    """
+    groups: dict[tuple, list[Measurements]] = {}
+    for table in tables:
+        _, _, dtype = section_of(table.key)
+        groups.setdefault((table.key.op, table.key.chip, dtype), []).append(table)
+        yield table
+    for group in groups.values():
+        names = {table.key.framework for table in group}
+        if "" not in names and names != {"nccl"}:
+            yield fastest(group)
+
+
+def sections(tables: Sequence[Measurements]) -> list[list[Measurements]]:
+    """The tables of each section of parameters."""
+    groups: dict[tuple, list[Measurements]] = {}
+    for table in tables:
+        groups.setdefault((table.key.chip, *section_of(table.key)), []).append(table)
+    return list(groups.values())
+
+
+def in_units(fitted: Any) -> dict[str, float]:
+    """Parameters in their units, to four digits."""
+    values = {}
+    for field in parameters(type(fitted)):
+        unit = field.metadata["unit"]
+        scale = 1.0 if unit == "1" else to_si(1.0, unit, "s")
+        values[written(field)] = float(f"{float(getattr(fitted, field.name)) / scale:.4g}")
+    return values
+
+
+class TableReport(BaseModel):
+    """What a section says of one of its tables: rows that trained, steps of the fit, and errors."""
+
+    train_rows: int
+    steps: int
+    rows: int
+    mean: float
+    median: float
+    p90: float
+    bias: float
+    rank: float
+    coverage: float
+
+
+def has_reports(section: dict[str, Any], labels: list[str]) -> bool:
+    """Whether a section has the reports of some tables."""
+    try:
+        found = TypeAdapter(dict[str, TableReport]).validate_python(section.get("report"))
+    except ValidationError:
+        return False
+    return set(labels) <= set(found)
 
 
 def read_section(path: Path, names: Names) -> dict[str, Any]:
@@ -41,15 +110,3 @@ def write_section(path: Path, names: Names, section: dict[str, Any]) -> None:
     content, (family, framework, dtype) = _read(path, names)[0], names
     content.setdefault(family, {}).setdefault(framework, {})[dtype] = section
     write_toml(path, content)
-
-
-def reports(section: dict[str, Any], labels: list[str]) -> bool:
-    """Whether a section has the reports of some tables."""
-    found = section.get("report")
-    return isinstance(found, dict) and all(_is_report(found.get(label)) for label in labels)
-
-
-def _is_report(found: Any) -> bool:
-    return isinstance(found, dict) and all(
-        isinstance(found.get(name), int | float) for name in REPORTED
-    )

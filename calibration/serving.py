@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.aiconfigurator import VERSION
-from perfmodel.calibration.calibrate import in_units
+from perfmodel.calibration.data.aiconfigurator import VERSION
+from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
 from perfmodel.calibration.fit import Problem, from_free, solve, to_free
-from perfmodel.calibration.runs import TABLE, Run, read_runs
+from perfmodel.calibration.sections import in_units
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip

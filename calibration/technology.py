@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.owners import energy_scores, owner_scores
-from perfmodel.calibration.posterior import Facts, Posterior, Question, fit, leave_out
-from perfmodel.calibration.scored import Scored
+from perfmodel.calibration.map_estimate import Facts, Posterior, Question, fit, leave_out
+from perfmodel.calibration.metrics import Scored
+from perfmodel.calibration.tco import energy_scores, owner_scores
 from perfmodel.files import write_toml
 from perfmodel.hardware.area import AreaConstants, die_area, tiles, wafer_area
 from perfmodel.hardware.cost import CostConstants, bill

@@ -1,20 +1,30 @@
-"""How far predictions lie from rows that no fit has seen, beside three rivals on the same rows.
+"""How far predictions lie from rows that no fit has seen, beside three baselines on the same rows.
 
 Intervals come from development rows, or from where a chip starts.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration import rivals
-from perfmodel.calibration.calibrate import FEWEST_JUDGES, plan_of
-from perfmodel.calibration.errors import coverage, errors, interval
-from perfmodel.calibration.fit import Table, fit, predict, with_family
-from perfmodel.calibration.measurements import Measurements
-from perfmodel.calibration.splits import MEASURED, Job, Protocol, Rows, rows_of
-from perfmodel.calibration.unseen import bare, start
+from perfmodel.calibration.baselines.forest import forest, has_forest
+from perfmodel.calibration.baselines.roofline import counts
+from perfmodel.calibration.calibrate import MIN_DEVELOPMENT_ROWS
+from perfmodel.calibration.data.measurements import Measurements, plan_of
+from perfmodel.calibration.fit import Table, fit, predict_rows, with_family
+from perfmodel.calibration.metrics import (
+    MIN_COMMON_SHAPES,
+    common_ratios,
+    coverage,
+    disagreement,
+    errors,
+    interval,
+)
+from perfmodel.calibration.protocol import MEASURED, Job, Protocol
+from perfmodel.calibration.split import Rows
+from perfmodel.calibration.transfer import chip_with_prior, initial_parameters
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
@@ -40,26 +50,26 @@ class Outcome(NamedTuple):
     rows: list[tuple[Measurements, np.ndarray]]
 
 
-def run(job: Job, how: Protocol, test: str = "heldout") -> Outcome:
+def run(job: Job, protocol: Protocol, test: str = "heldout") -> Outcome:
     """Fit as the split says, and report each table of the section."""
     if job.split == "framework":
-        return Outcome(list(_frameworks(job.group, how)), [])
-    taken = [rows_of(job.split, table, how, test) for table in job.group]
-    fitted, found = fitted_for(job, taken, how), Outcome([], [])
+        return Outcome(list(_frameworks(job.group, protocol)), [])
+    taken = [protocol.rows_of(job.split, table, test) for table in job.group]
+    fitted, found = fitted_for(job, taken, protocol), Outcome([], [])
     for table, rows in zip(job.group, taken, strict=True):
         if len(rows.test) == 0:
             continue
         reported = table.take(rows.test)
-        predicted = _predicted(fitted.chip, reported)
+        predicted = predict_rows(fitted.chip, _plan(table), reported)
         found.rows.append((reported, predicted))
-        found.records.extend(_records(job, table, rows, predicted, fitted, how))
+        found.records.extend(_records(job, table, rows, predicted, fitted, protocol))
     return found
 
 
-def fitted_for(job: Job, taken: Sequence[Rows], how: Protocol) -> Fitted:
+def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> Fitted:
     """The parameters that a split may use: fitted, taken from other chips, or both."""
     key = job.group[0].key
-    chip, family = bare(key, how.folder), OPERATIONS[key.op].family
+    chip, family = chip_with_prior(key, protocol.folder), OPERATIONS[key.op].family
     train = [(t, rows.train) for t, rows in zip(job.group, taken, strict=True) if len(rows.train)]
     tables = [Table(_plan(table), table.take(rows)) for table, rows in train]
     if job.split in ("shape", "size", "model"):
@@ -67,10 +77,10 @@ def fitted_for(job: Job, taken: Sequence[Rows], how: Protocol) -> Fitted:
             raise InputError(f"{job.name} leaves no rows to fit: all are held out.")
         chip = with_family(chip, family, fit(chip, tables).fitted)
         return Fitted(chip, *_interval(chip, job.group, taken))
-    begin = start(key, MEASURED, how.folder)
-    chip = with_family(chip, family, begin.fitted)
+    start = initial_parameters(key, MEASURED, protocol.folder)
+    chip = with_family(chip, family, start.fitted)
     if job.split != "fewshot" or not tables:
-        return Fitted(chip, begin.low, begin.high)
+        return Fitted(chip, start.low, start.high)
     chip = with_family(chip, family, fit(chip, tables).fitted)
     low, high = _interval(chip, job.group, taken)
     return Fitted(chip, low / WIDER, high * WIDER)
@@ -80,24 +90,17 @@ def _interval(
     chip: Chip, group: Sequence[Measurements], taken: Sequence[Rows]
 ) -> tuple[float, float]:
     """From development rows; from training rows where there are too few of them."""
-    few = sum(len(rows.judge) for rows in taken) < FEWEST_JUDGES
-    judges = [
-        table.take(rows.train if few else rows.judge)
+    few = sum(len(rows.development) for rows in taken) < MIN_DEVELOPMENT_ROWS
+    used = [
+        table.take(rows.train if few else rows.development)
         for table, rows in zip(group, taken, strict=True)
     ]
-    predicted = np.concatenate([_predicted(chip, table) for table in judges])
-    return interval(predicted, np.concatenate([table.time for table in judges]))
+    predicted = np.concatenate([predict_rows(chip, _plan(table), table) for table in used])
+    return interval(predicted, np.concatenate([table.time for table in used]))
 
 
 def _plan(table: Measurements) -> Plan:
     return plan_of(table.key, chip_files()[table.key.chip].architecture)
-
-
-def _predicted(chip: Chip, rows: Measurements) -> np.ndarray:
-    if len(rows.time) == 0:
-        return rows.time
-    plan = _plan(rows)
-    return rivals.in_blocks(lambda block: predict(rows.key.op, chip, plan, block), rows.columns)
 
 
 def _records(
@@ -106,17 +109,15 @@ def _records(
     rows: Rows,
     predicted: np.ndarray,
     fitted: Fitted,
-    how: Protocol,
+    protocol: Protocol,
 ) -> Iterator[dict[str, Any]]:
     """One record of all reported rows, and of a mixture one for each kind of routing."""
     train, test = table.take(rows.train), table.take(rows.test)
-    chip, plan = bare(table.key, how.folder), _plan(table)
-    asked = rivals.counts(chip, plan, test)
-    guessed = None
-    if len(train.time) and rivals.has_forest():
-        seen = rivals.counts(chip, plan, train)
-        guessed = rivals.forest(train, seen, test, asked, how.seed)
-    alike = [other for other in job.others if _alike(other.key, table.key)]
+    chip, plan = chip_with_prior(table.key, protocol.folder), _plan(table)
+    asked, guessed = counts(chip, plan, test), None
+    if len(train.time) and has_forest():
+        guessed = forest(train, counts(chip, plan, train), test, asked, protocol.seed)
+    alike = [other for other in job.others if _differ_in_framework(other.key, table.key)]
     for routing, some in _routings(test):
         part, factors = test.take(some), (fitted.low, fitted.high)
         yield _head(table.key, job.split, len(train.time), routing) | {
@@ -124,7 +125,7 @@ def _records(
             "coverage90": coverage(predicted[some], part.time, factors),
             "roofline_mape": errors(asked.time[some], part.time).mean,
             "forest_mape": None if guessed is None else errors(guessed[some], part.time).mean,
-            "floor_mape": rivals.floor(part, alike),
+            "floor_mape": disagreement(part, alike),
         }
 
 
@@ -149,28 +150,21 @@ def _errors(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
     return {name: getattr(found, field) for name, field in names.items()}
 
 
-def _alike(one: Key, other: Key) -> bool:
+def _differ_in_framework(one: Key, other: Key) -> bool:
     """Whether two tables differ in the framework alone."""
     return one != other and one._replace(framework="") == other._replace(framework="")
 
 
-def _frameworks(tables: Sequence[Measurements], how: Protocol) -> Iterator[dict[str, Any]]:
+def _frameworks(tables: Sequence[Measurements], protocol: Protocol) -> Iterator[dict[str, Any]]:
     """What each pair of frameworks disagrees by, on held-out shapes."""
-    for i, one in enumerate(tables):
-        held = one.take(rows_of("shape", one, how).test)
-        for other in tables[i + 1 :]:
-            ratio = rivals.common(held, other) if _alike(one.key, other.key) else held.time[:0]
-            if len(ratio) < rivals.FEWEST_COMMON:
-                continue
+    none = dict.fromkeys(("rank", "coverage90", "roofline_mape", "forest_mape"))
+    for one, other in itertools.combinations(tables, 2):
+        if not _differ_in_framework(one.key, other.key):
+            continue
+        ratio = common_ratios(one.take(protocol.rows_of("shape", one).test), other)
+        if len(ratio) >= MIN_COMMON_SHAPES:
             key = one.key._replace(framework=f"{other.key.framework}/{one.key.framework}")
-            ends = np.ones_like(ratio) * np.median(ratio)
-            floor = errors(ratio, ends)
-            yield _head(key, "framework", 0) | {
-                **_errors(ratio, ends),
-                "bias": float(np.log(np.median(ratio))),
-                "rank": None,
-                "coverage90": None,
-                "roofline_mape": None,
-                "forest_mape": None,
-                "floor_mape": floor.mean,
-            }
+            middle = np.median(ratio)
+            found = _errors(ratio, np.full_like(ratio, middle))
+            bias = {"bias": float(np.log(middle)), "floor_mape": found["mape"]}
+            yield _head(key, "framework", 0) | found | none | bias

@@ -144,6 +144,11 @@ def figures(value: float | int, digits: int = 4) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
+def percent(share: float | None) -> str:
+    """A share for a table: `5.0 %`; a dash where there is none."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+
+
 def show(value: float, unit: str, digits: int = 3) -> str:
     """Write an SI value with the prefix that suits it: `show(3.35e12, "B/s")` is `3.35 TB/s`."""
     steps = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]

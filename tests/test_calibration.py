@@ -10,21 +10,28 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perfmodel.calibration.aiconfigurator import CURRENT, OTHERS, SYSTEMS, _slow, locate, tables
-from perfmodel.calibration.calibrate import Options, calibrate, plan_of, with_smooth
-from perfmodel.calibration.errors import coverage, errors, interval
+from perfmodel.calibration.calibrate import Options, calibrate
+from perfmodel.calibration.data.aiconfigurator import (
+    CURRENT,
+    OTHERS,
+    SYSTEMS,
+    _slow,
+    locate,
+    tables,
+)
+from perfmodel.calibration.data.measurements import Measurements, fastest, merged, plan_of
 from perfmodel.calibration.fit import Table, fit, from_free, predict, to_free, with_family
-from perfmodel.calibration.measurements import Measurements, fastest, merged
-from perfmodel.calibration.protocol import PARTS, hashed, part_of, pick
-from perfmodel.calibration.sections import reports
+from perfmodel.calibration.metrics import coverage, errors, interval
+from perfmodel.calibration.sections import has_reports, with_smooth
+from perfmodel.calibration.split import PARTS, hashed, part_of, pick
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
 from perfmodel.hardware.parameters import GemmEfficiency
-from perfmodel.holding import held
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.chip import load_chip
 from perfmodel.library.files import ROOT
 from perfmodel.library.fitted import FITTED
+from perfmodel.locking import held
 from perfmodel.units import as_values
 
 KEY = Key("gemm", "h100-sxm", "", "bf16")
@@ -196,7 +203,7 @@ def rows_of_a_new_chip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 
 def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path: Path):
-    from perfmodel.calibration.sources import read_source
+    from perfmodel.calibration.data.sources import read_source
 
     chip, csv = rows_of_a_new_chip
     options = Options(tmp_path, rows=100, chip_file=chip)
@@ -229,7 +236,7 @@ def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path
 def test_a_folder_that_holds_something_else_is_refused_before_anything_is_fitted(
     rows_of_a_new_chip, tmp_path: Path, content: bytes, said: str
 ):
-    from perfmodel.calibration.sources import read_source
+    from perfmodel.calibration.data.sources import read_source
 
     chip, csv = rows_of_a_new_chip
     (tmp_path / "mine.toml").write_bytes(content)
@@ -240,7 +247,7 @@ def test_a_folder_that_holds_something_else_is_refused_before_anything_is_fitted
 
 
 def test_two_calibrations_do_not_write_into_one_folder(rows_of_a_new_chip, tmp_path: Path):
-    from perfmodel.calibration.sources import read_source
+    from perfmodel.calibration.data.sources import read_source
 
     chip, csv = rows_of_a_new_chip
     found = read_source(str(csv), [], [], [], chip).tables
@@ -253,11 +260,11 @@ def test_two_calibrations_do_not_write_into_one_folder(rows_of_a_new_chip, tmp_p
 
 @pytest.mark.parametrize("report", [{}, {"gemm-bf16": 3}, {"gemm-bf16": {"rows": "many"}}, 7])
 def test_a_report_that_says_too_little_is_none(report: object):
-    assert not reports({"report": report}, ["gemm-bf16"])
+    assert not has_reports({"report": report}, ["gemm-bf16"])
 
 
 def test_a_table_without_a_row_to_train_on_is_refused(tmp_path: Path):
-    from perfmodel.calibration.sources import read_source
+    from perfmodel.calibration.data.sources import read_source
 
     # Its hash is 0.986: held out.
     row = {"op": ["gemm"], "chip": ["h100"], "dtype": ["bf16"], "m": [32], "n": [8192], "k": [4096]}
@@ -267,7 +274,7 @@ def test_a_table_without_a_row_to_train_on_is_refused(tmp_path: Path):
 
 
 def test_a_table_of_one_framework_gives_two_sections(rows_of_a_new_chip):
-    from perfmodel.calibration.sources import read_source
+    from perfmodel.calibration.data.sources import read_source
 
     chip, csv = rows_of_a_new_chip
     named = csv.with_name("named.csv")

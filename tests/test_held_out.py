@@ -15,12 +15,12 @@ from test_cli import predict
 
 pytest.importorskip("aiconfigurator_core", reason="the measured rows are of the extra `data`")
 
-from perfmodel.calibration.aiconfigurator import SYSTEMS
-from perfmodel.calibration.calibrate import Options, _chosen, _label, section_of
-from perfmodel.calibration.errors import errors
-from perfmodel.calibration.measurements import Measurements
-from perfmodel.calibration.sections import read_section
-from perfmodel.calibration.sources import read_source
+from perfmodel.calibration.calibrate import Options, _chosen, _label
+from perfmodel.calibration.data.aiconfigurator import SYSTEMS
+from perfmodel.calibration.data.measurements import Measurements
+from perfmodel.calibration.data.sources import read_source
+from perfmodel.calibration.metrics import errors
+from perfmodel.calibration.sections import read_section, section_of
 from perfmodel.errors import InputError
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.fitted import FITTED

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from command import predict, run
 
-from perfmodel.calibration.owners import BUSY, owner_scores
+from perfmodel.calibration.tco import BUSY, owner_scores
 from perfmodel.design.existing_chips import _made
 from perfmodel.hardware.cost import price, running
 from perfmodel.interface.quickstart import IN_NUMBERS

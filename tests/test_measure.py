@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from command import COMMAND, run
 
-from perfmodel.calibration.measure import Measured, _earlier, call, outcome, seconds_of
-from perfmodel.calibration.shapes import (
+from perfmodel.calibration.data.jax_kernels import (
     COLUMNS,
     FUNCTIONS,
     NUMBERS,
@@ -18,7 +17,8 @@ from perfmodel.calibration.shapes import (
     sizes_of,
     smallest,
 )
-from perfmodel.calibration.sources import read_source
+from perfmodel.calibration.data.measure import Measured, _earlier, call, outcome, seconds_of
+from perfmodel.calibration.data.sources import read_source
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.library.files import stems
 
@@ -49,7 +49,7 @@ def test_rows_say_what_was_run_and_how_long_it_took(measured: Path):
 
 def test_what_was_measured_is_what_calibrate_reads(measured: Path, monkeypatch: pytest.MonkeyPatch):
     # A machine that does other work at the same time may take any time for a kernel.
-    monkeypatch.setattr("perfmodel.calibration.absurd.SLOWER", 1e9)
+    monkeypatch.setattr("perfmodel.calibration.data.outliers.MAX_OF_PREDICTION", 1e9)
     chip = measured.with_name("mine.toml")
     chip.write_text(SERVER.read_text())
     found = read_source(str(measured), [], [], ["elementwise"], chip).tables
@@ -117,7 +117,7 @@ def test_what_was_measured_is_written_when_the_run_is_stopped(tmp_path: Path, mo
         return np.full(5, 1e-3)
 
     seen: list = []
-    monkeypatch.setattr("perfmodel.calibration.measure.seconds_of", timed)
+    monkeypatch.setattr("perfmodel.calibration.data.measure.seconds_of", timed)
     status, _, _ = run("measure", "--out", tmp_path / "rows.csv", *QUICK)
     # A product, a sum, an empty call; then one row, and Ctrl-C.
     assert status == 130 and len(_earlier(tmp_path / "rows.csv")) == 1

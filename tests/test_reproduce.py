@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.grades import (
+from perfmodel.calibration.data.inferencex import TABLE, Part, Run, once, read_runs
+from perfmodel.calibration.data.inferencex_pools import PLAN, decoding
+from perfmodel.calibration.leave_one_out import FINE, _best
+from perfmodel.calibration.serving_metrics import (
     Graded,
     anchored,
     record,
@@ -17,11 +20,8 @@ from perfmodel.calibration.grades import (
     tau_within,
     weighted_median,
 )
-from perfmodel.calibration.leave_out import FINE, _best
-from perfmodel.calibration.pools import PLAN, decoding
-from perfmodel.calibration.runs import TABLE, Part, Run, once, read_runs
 from perfmodel.errors import InputError
-from perfmodel.interface.published import METRICS, PUBLISHED, Row, groups
+from perfmodel.interface.published_results import METRICS, PUBLISHED, Row, groups
 from perfmodel.interface.reproduce import sets_of
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import ROOT

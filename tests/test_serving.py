@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perfmodel.calibration import serving as hosts
-from perfmodel.calibration.ideal import ideal_tpot
+from perfmodel.calibration.baselines.roofline import roofline_tpot
 from perfmodel.calibration.serving import Group, Loop, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.parameters import HostEfficiency, parameters
@@ -381,8 +381,8 @@ def test_the_plain_roofline_reads_all_weights_and_the_cache_once():
     users = dataclasses.replace(USERS, users=as_scalar(1.0))
     placed = place(chip, plan, MODEL, as_scalar(1.0), as_scalar(1250.0))
     bytes_read = float(placed.size + placed.cache_size)
-    assert float(ideal_tpot(chip, plan, MODEL, users)) == pytest.approx(bytes_read / 3.35e12)
-    assert float(ideal_tpot(chip, plan, MODEL, users)) < float(_served(users).tpot)
+    assert float(roofline_tpot(chip, plan, MODEL, users)) == pytest.approx(bytes_read / 3.35e12)
+    assert float(roofline_tpot(chip, plan, MODEL, users)) < float(_served(users).tpot)
 
 
 def test_what_no_memory_holds_has_no_time():

@@ -9,12 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perfmodel.calibration.absurd import NOT_POSITIVE, TOO_FAST, TOO_SLOW, least
-from perfmodel.calibration.aiconfigurator import EXCLUDED, OTHER_KERNEL, _excluded, locate, tables
-from perfmodel.calibration.calibrate import Options, calibrate, plan_of, warnings_of
+from perfmodel.calibration.calibrate import Options, calibrate, warnings_of
+from perfmodel.calibration.data.aiconfigurator import (
+    EXCLUDED,
+    OTHER_KERNEL,
+    _excluded,
+    locate,
+    tables,
+)
+from perfmodel.calibration.data.measurements import LeftOut, Measurements, plan_of
+from perfmodel.calibration.data.outliers import NOT_POSITIVE, TOO_FAST, TOO_SLOW, lower_bound
+from perfmodel.calibration.data.sources import UNREADABLE, read_source
 from perfmodel.calibration.fit import predict
-from perfmodel.calibration.measurements import LeftOut, Measurements
-from perfmodel.calibration.sources import UNREADABLE, read_source
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
 from perfmodel.kernels.kernel_table import Key
@@ -112,7 +118,7 @@ def test_sound_times_are_all_kept(tmp_path: Path):
 def test_the_least_time_is_that_of_the_peak_rates():
     columns = {name: np.array([8192.0]) for name in ("m", "n", "k")}
     chip = load_chip("h100-sxm", PLAN)
-    found = least("gemm", chip, PLAN, jax.tree.map(as_values, columns))
+    found = lower_bound("gemm", chip, PLAN, jax.tree.map(as_values, columns))
     # 2 x 8192^3 FLOPs at 989.4 TFLOP/s: 1.11 ms; tiles that do not fit may add to them.
     hand = 2 * 8192**3 / float(chip.matrix["bf16"])
     assert float(found[0]) == pytest.approx(hand, rel=0.05)

@@ -12,15 +12,16 @@ from silicon import number
 
 from perfmodel.breakdown import JOULES
 from perfmodel.calibration import technology
-from perfmodel.calibration.owners import hourly
-from perfmodel.calibration.posterior import Question, fit, leave_out
-from perfmodel.calibration.scored import Scored
+from perfmodel.calibration.map_estimate import Question, fit, leave_out
+from perfmodel.calibration.metrics import Scored
+from perfmodel.calibration.tco import hourly
 from perfmodel.calibration.technology import made_scores, scores, sustained_scores, verdict
 from perfmodel.errors import InputError
 from perfmodel.hardware.constants import draw
 from perfmodel.hardware.cost import YEAR
 from perfmodel.inference.energy import power_at
-from perfmodel.interface import technology as report
+from perfmodel.interface import validate as report
+from perfmodel.interface.acceptance import technology_summary
 from perfmodel.library import known
 from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import load_constants
@@ -155,13 +156,13 @@ def test_an_hour_costs_more_with_more_around_the_chip():
 
 def test_what_must_be_reached_is_reached(scored: list[Scored]):
     records = [one._asdict() for one in scored]
-    missed = [line[0] for line in report.summary(records) if line[-1] != "yes"]
+    missed = [line[0] for line in technology_summary(records) if line[-1] != "yes"]
     assert not missed
 
 
 @pytest.mark.slow
 def test_energy_at_the_wall_and_owning_reach_what_they_must():
-    lines = report.summary([one._asdict() for one in scores()])
+    lines = technology_summary([one._asdict() for one in scores()])
     met = {line[0]: line[-1] for line in lines}
     assert met["energy of a token at the wall"] == met["owning a chip for an hour"] == "yes"
     assert met["a million tokens at published rates"] == "yes"
@@ -193,6 +194,6 @@ def test_the_command_writes_the_section_and_prints_it(tmp_path: Path, monkeypatc
 def test_a_line_says_whether_it_is_met():
     close = {"chip": "a", "quantity": "cost_usd", "kind": "", "predicted": 1.1, "known": 1.0}
     far = close | {"predicted": 1.3}
-    assert report.summary([close])[0][-1] == "yes"
-    name, count, *_, must, met = report.summary([close, far])[0]
+    assert technology_summary([close])[0][-1] == "yes"
+    name, count, *_, must, met = technology_summary([close, far])[0]
     assert (name, count, must, met) == ("cost to make, with memory", "2", "worst 15.0 %", "no")

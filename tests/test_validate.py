@@ -8,35 +8,41 @@ import numpy as np
 import pytest
 from command import run as command
 
-from perfmodel.calibration import rivals
-from perfmodel.calibration.calibrate import plan_of
-from perfmodel.calibration.clocks import at_clock
-from perfmodel.calibration.fit import predict, to_free, with_family
-from perfmodel.calibration.measurements import Measurements
-from perfmodel.calibration.protocol import part_of
-from perfmodel.calibration.splits import (
+from perfmodel.calibration.baselines import forest
+from perfmodel.calibration.baselines.roofline import counts
+from perfmodel.calibration.data.measurements import Measurements, plan_of
+from perfmodel.calibration.fit import predict, predict_rows, to_free, with_family
+from perfmodel.calibration.metrics import common_ratios, disagreement
+from perfmodel.calibration.protocol import (
     CLOSED,
-    FEW,
     MEASURED,
-    SMALL,
     Job,
     Protocol,
     jobs,
-    rows_of,
+    merged_results,
+    read_result,
     units,
+    write_result,
 )
-from perfmodel.calibration.unseen import bare, start
+from perfmodel.calibration.split import FEW_SHOT_ROWS, MAX_TRAINED_SIZE, part_of
+from perfmodel.calibration.transfer import (
+    chip_with_prior,
+    clock_of,
+    initial_parameters,
+    pool,
+    reference_fits,
+    rescale_to_clock,
+)
 from perfmodel.calibration.validate import run
-from perfmodel.calibration.voices import clock_of, together, voices
 from perfmodel.errors import InputError
-from perfmodel.interface import kept, musts
+from perfmodel.inference.alike import BLOCKS
+from perfmodel.interface import acceptance
 from perfmodel.interface import validate as report
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.fitted import FITTED, WIDER, from_file, read_fitted, read_prior
-from perfmodel.units import as_values
 from perfmodel.workload.plan import Plan
 
-HOW = Protocol(quick=False, rows=60, reported=200)
+PROTOCOL = Protocol(quick=False, rows=60, reported=200)
 
 
 def key(chip: str, framework: str = "trtllm", dtype: str = "bf16") -> Key:
@@ -62,23 +68,23 @@ def plan(of: Key) -> Plan:
 @pytest.mark.parametrize("split", ["shape", "size", "chip", "architecture", "fewshot"])
 def test_no_reported_row_trains_or_gives_the_interval(split: str):
     table = made(key("h100-sxm"))
-    rows, parts = rows_of(split, table, HOW), part_of("gemm", table.shape)
+    rows, parts = PROTOCOL.rows_of(split, table), part_of("gemm", table.shape)
     assert set(parts[rows.test]) == {"heldout"}
     assert set(parts[rows.train]) <= {"train"}
-    assert set(parts[rows.judge]) <= {"development", "train"}
+    assert set(parts[rows.development]) <= {"development", "train"}
 
 
 def test_unseen_chips_train_on_no_row_or_on_32():
     table = made(key("l40s"))
-    assert [len(rows_of(s, table, HOW).train) for s in ("chip", "architecture")] == [0, 0]
-    assert len(rows_of("fewshot", table, HOW).train) == FEW
+    assert [len(PROTOCOL.rows_of(s, table).train) for s in ("chip", "architecture")] == [0, 0]
+    assert len(PROTOCOL.rows_of("fewshot", table).train) == FEW_SHOT_ROWS
 
 
 def test_the_split_by_size_reports_only_what_is_larger_than_it_saw():
     table = made(key("h100-sxm"))
-    rows = rows_of("size", table, HOW)
+    rows = PROTOCOL.rows_of("size", table)
     largest = np.maximum(table.columns["n"], table.columns["k"])
-    assert largest[rows.train].max() <= SMALL < largest[rows.test].min()
+    assert largest[rows.train].max() <= MAX_TRAINED_SIZE < largest[rows.test].min()
 
 
 def test_a_model_is_on_one_side_whatever_its_tokens():
@@ -88,7 +94,7 @@ def test_a_model_is_on_one_side_whatever_its_tokens():
     columns |= {"tokens": np.arange(2000.0) + 1, "tp": np.ones(2000), "ep": np.ones(2000)}
     columns |= {"routing": np.zeros(2000)}
     of = Key("moe", "h100-sxm", "trtllm", "bf16")
-    rows = rows_of("model", Measurements(of, columns, np.ones(2000), ""), HOW)
+    rows = PROTOCOL.rows_of("model", Measurements(of, columns, np.ones(2000), ""))
     models = np.stack([columns[name] for name in sizes], axis=1)
     seen, asked = ({tuple(one) for one in models[x]} for x in (rows.train, rows.test))
     assert seen and asked and not seen & asked
@@ -96,12 +102,12 @@ def test_a_model_is_on_one_side_whatever_its_tokens():
 
 def test_closed_chips_are_never_fitted_but_to_32_rows():
     for chip in CLOSED:
-        assert {job.split for job in jobs([made(key(chip))], HOW)} == {"chip", "fewshot"}
+        assert {job.split for job in jobs([made(key(chip))], PROTOCOL)} == {"chip", "fewshot"}
     assert not set(CLOSED) & set(MEASURED)
 
 
 def test_measured_chips_are_left_out_once_each():
-    found = [job.split for job in jobs([made(key("l40s"))], HOW)]
+    found = [job.split for job in jobs([made(key("l40s"))], PROTOCOL)]
     assert found == ["shape", "size", "architecture", "fewshot"]
 
 
@@ -119,8 +125,8 @@ def test_operations_that_share_parameters_are_read_together():
 # Where unseen chips start
 
 
-def test_a_sibling_speaks_for_its_architecture_with_a_wider_interval():
-    found = start(key("h200-sxm"), MEASURED, FITTED)
+def test_a_reference_chip_gives_its_architecture_a_wider_interval():
+    found = initial_parameters(key("h200-sxm"), MEASURED, FITTED)
     section = read_fitted(FITTED, "h100-sxm")["gemm"]["trtllm"]["bf16"]
     expected = from_file(type(found.fitted), section)
     assert found.chips == ("h100-sxm",)
@@ -131,35 +137,35 @@ def test_a_sibling_speaks_for_its_architecture_with_a_wider_interval():
 
 def test_a_chip_that_is_left_out_starts_from_the_others_and_the_prior():
     of = key("l40s")
-    found = start(of, MEASURED, FITTED)
+    found = initial_parameters(of, MEASURED, FITTED)
     tables = {c: read_fitted(FITTED, c)["gemm"] for c in sorted(set(MEASURED) - {"l40s"})}
-    expected = together(of, voices(of, tables), read_prior("launched", FITTED)["gemm"])
+    expected = pool(of, reference_fits(of, tables), read_prior("launched", FITTED)["gemm"])
     assert set(found.chips) == set(MEASURED) - {"l40s"}
     assert np.asarray(to_free(found.fitted)) == pytest.approx(np.asarray(to_free(expected)))
     assert found.low == read_prior("launched")["gemm"]["low"]
 
 
-def test_without_the_framework_the_smooth_form_speaks():
-    found = start(key("arc-pro-b60", "nccl"), ["h100-sxm"], FITTED)
+def test_without_the_framework_the_smooth_form_is_pooled():
+    found = initial_parameters(key("arc-pro-b60", "nccl"), ["h100-sxm"], FITTED)
     ends = [
         read_fitted(FITTED, "h100-sxm")["gemm"]["smooth"]["bf16"]["sustained"],
-        float(bare(key("arc-pro-b60"), FITTED).efficiency.gemm.sustained),
+        float(chip_with_prior(key("arc-pro-b60"), FITTED).efficiency.gemm.sustained),
     ]
     assert found.chips == ("h100-sxm",)
     assert min(ends) < float(found.fitted.sustained) < max(ends)
 
 
-def test_without_any_measured_chip_the_prior_speaks():
-    found = start(key("l40s"), ["l40s"], FITTED)
-    prior = bare(key("l40s"), FITTED).efficiency.gemm
-    at_its_clock = at_clock(prior, clock_of("l40s") / np.sqrt(1.83e9 * 1.41e9))
+def test_without_any_measured_chip_the_prior_is_taken():
+    found = initial_parameters(key("l40s"), ["l40s"], FITTED)
+    prior = chip_with_prior(key("l40s"), FITTED).efficiency.gemm
+    at_its_clock = rescale_to_clock(prior, clock_of("l40s") / np.sqrt(1.83e9 * 1.41e9))
     assert found.chips == ()
     for a, b in zip(jax.tree.leaves(found.fitted), jax.tree.leaves(at_its_clock), strict=True):
         assert float(a) == pytest.approx(float(b), rel=2e-3)
 
 
 def test_a_bare_chip_carries_nothing_of_its_own_fit():
-    ours, theirs = (bare(key(chip), FITTED).efficiency for chip in ("h100-sxm", "l40s"))
+    ours, theirs = (chip_with_prior(key(chip), FITTED).efficiency for chip in ("h100-sxm", "l40s"))
     assert jax.tree.leaves(ours) == jax.tree.leaves(theirs)
 
 
@@ -172,7 +178,7 @@ def test_the_roofline_is_that_of_the_hand():
     rows = made(of, count=1)._replace(
         columns={name: np.array([8192.0]) for name in ("m", "n", "k")}
     )
-    found = rivals.counts(bare(of, FITTED), plan(of), rows)
+    found = counts(chip_with_prior(of, FITTED), plan(of), rows)
     assert found.flops[0] == pytest.approx(2 * 8192**3, rel=0.01)
     assert found.moved[0] == pytest.approx(3 * 8192**2 * 2, rel=0.5)
     assert found.time[0] == pytest.approx(1111e-6, rel=0.01)
@@ -180,10 +186,10 @@ def test_the_roofline_is_that_of_the_hand():
 
 def test_blocks_change_no_number():
     of = key("h100-sxm")
-    chip, where, rows = bare(of, FITTED), plan(of), made(of, count=rivals.BLOCK + 7)
-    found = rivals.in_blocks(lambda block: predict("gemm", chip, where, block), rows.columns)
-    last = rows.take(np.arange(rivals.BLOCK + 2, rivals.BLOCK + 7))
-    alone = predict("gemm", chip, where, jax.tree.map(as_values, last.columns))
+    chip, where, rows = chip_with_prior(of, FITTED), plan(of), made(of, count=BLOCKS[-1] + 7)
+    found = predict_rows(chip, where, rows)
+    last = rows.take(np.arange(BLOCKS[-1] + 2, BLOCKS[-1] + 7))
+    alone = predict("gemm", chip, where, last.values)
     assert found.shape == rows.time.shape
     assert found[-5:] == pytest.approx(np.asarray(alone), rel=1e-5)
 
@@ -191,17 +197,17 @@ def test_blocks_change_no_number():
 def test_frameworks_that_differ_by_a_factor_do_not_disagree():
     one = made(key("h100-sxm"))
     twice = one._replace(time=2 * one.time)
-    assert rivals.floor(one, [twice]) == pytest.approx(0.0, abs=1e-12)
+    assert disagreement(one, [twice]) == pytest.approx(0.0, abs=1e-12)
     # Half of the rows 20 % slower: the median ratio is 1 or 1.2, and half of the rows lie off it.
     uneven = one._replace(time=one.time * np.where(np.arange(600) < 299, 1.2, 1.0))
-    assert rivals.floor(one, [uneven]) == pytest.approx(0.2 * 299 / 600)
-    assert rivals.floor(one.take(np.arange(5)), [twice]) is None
+    assert disagreement(one, [uneven]) == pytest.approx(0.2 * 299 / 600)
+    assert disagreement(one.take(np.arange(5)), [twice]) is None
 
 
 def test_only_shapes_of_both_are_compared():
     one = made(key("h100-sxm"))
     other = one.take(np.arange(100, 300)[::-1])
-    assert rivals.common(one, other) == pytest.approx(np.ones(200))
+    assert common_ratios(one, other) == pytest.approx(np.ones(200))
 
 
 # The report
@@ -209,22 +215,24 @@ def test_only_shapes_of_both_are_compared():
 
 def test_a_split_by_shape_is_reported_beside_its_rivals():
     tables = [made(key("h100-sxm")), made(key("h100-sxm", "vllm"), seed=0)]
-    (record,) = run(Job("shape", tables[:1], tables), HOW).records
+    (record,) = run(Job("shape", tables[:1], tables), PROTOCOL).records
     assert record["train"] == 60 and record["n"] == record_rows(tables[0])
     # The noise is a tenth: its mean is 0.08; a roofline at the datasheet's rates has no launch.
     assert 0.05 < record["mape"] < 0.2 < record["roofline_mape"]
     assert 0.6 < record["coverage90"] <= 1.0
     assert record["floor_mape"] == pytest.approx(0.0, abs=1e-9)
-    if rivals.has_forest():
+    if forest.has_forest():
         assert record["mape"] < record["forest_mape"]
     assert {"cache", "framework", "rank", "p90", "bias", "median"} < record.keys()
 
 
 def test_a_split_that_leaves_nothing_to_fit_is_named():
     table = made(key("h100-sxm"))
-    large = table.take(np.flatnonzero(np.maximum(table.columns["n"], table.columns["k"]) > SMALL))
+    large = table.take(
+        np.flatnonzero(np.maximum(table.columns["n"], table.columns["k"]) > MAX_TRAINED_SIZE)
+    )
     with pytest.raises(InputError, match="leaves no rows to fit"):
-        run(Job("size", [large], []), HOW)
+        run(Job("size", [large], []), PROTOCOL)
 
 
 def record_rows(table: Measurements) -> int:
@@ -233,10 +241,12 @@ def record_rows(table: Measurements) -> int:
 
 def test_a_chip_that_made_its_times_is_predicted_by_its_sibling():
     of = key("h200-sxm")
-    chip = with_family(bare(of, FITTED), "gemm", start(of, MEASURED, FITTED).fitted)
+    chip = with_family(
+        chip_with_prior(of, FITTED), "gemm", initial_parameters(of, MEASURED, FITTED).fitted
+    )
     table = made(of)
-    rows = rivals.in_blocks(lambda block: predict("gemm", chip, plan(of), block), table.columns)
-    (record,) = run(Job("chip", [table._replace(time=rows)], []), HOW).records
+    times = predict_rows(chip, plan(of), table)
+    (record,) = run(Job("chip", [table._replace(time=times)], []), PROTOCOL).records
     assert record["mape"] == pytest.approx(0.0, abs=1e-6)
     assert (record["train"], record["forest_mape"], record["floor_mape"]) == (0, None, None)
     assert record["coverage90"] == 1.0
@@ -244,7 +254,7 @@ def test_a_chip_that_made_its_times_is_predicted_by_its_sibling():
 
 def test_the_disagreement_of_frameworks_is_a_split_of_its_own():
     tables = [made(key("h100-sxm")), made(key("h100-sxm", "vllm"), slower=1.5)]
-    (record,) = run(Job("framework", tables, tables), HOW).records
+    (record,) = run(Job("framework", tables, tables), PROTOCOL).records
     assert record["framework"] == "vllm/trtllm"
     assert record["bias"] == pytest.approx(np.log(1.5))
     assert record["mape"] == record["floor_mape"] == pytest.approx(0.0, abs=1e-9)
@@ -290,7 +300,7 @@ def test_the_command_draws_parity_and_residuals(small, tmp_path: Path):
     for name in ("parity.png", "residuals.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "rows").glob("*.csv"))) == 1
-    (line,) = kept.read(tmp_path / "protocol.csv")
+    (line,) = read_result(tmp_path / "protocol.csv")
     (record,) = json.loads((tmp_path / "validate.json").read_text())["kernels"]
     assert line["date"] == record["date"] and line["n"] == record["n"]
     assert line["mape"] == pytest.approx(record["mape"], abs=1e-4) and line["forest_mape"] is None
@@ -314,10 +324,10 @@ def test_a_wrong_word_is_one_sentence(tmp_path: Path):
 
 
 def test_without_scikit_learn_the_forest_is_left_out(small, monkeypatch: pytest.MonkeyPatch):
-    find = rivals.importlib.util.find_spec
+    find = forest.importlib.util.find_spec
     absent = {"sklearn"}
     monkeypatch.setattr(
-        rivals.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+        forest.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
     )
     status, out, err = command(*WORDS)
     assert (status, err) == (0, "") and "scikit-learn is not installed" in out
@@ -333,35 +343,44 @@ def record(**changes) -> dict:
 
 
 def test_a_line_averages_its_tables_and_says_what_is_met():
-    (line,) = musts.summary([record(), record(chip="l40s", mape=0.08)])
-    assert line[:6] == (musts.MUSTS[0].name, "2", "7.0 %", "7.5 %", "5.0 %", "must")
+    (line,) = acceptance.summary([record(), record(chip="l40s", mape=0.08)])
+    assert line[:6] == (
+        acceptance.targets().kernels[0].name,
+        "2",
+        "7.0 %",
+        "7.5 %",
+        "5.0 %",
+        "must",
+    )
     assert line[6:] == ("50.0 %", "-", "-", "90.0 %")
-    assert musts.summary([record(mape=0.04)])[0][5] == "aim"
-    assert musts.summary([record(mape=0.2)])[0][5] == "no"
+    assert acceptance.summary([record(mape=0.04)])[0][5] == "aim"
+    assert acceptance.summary([record(mape=0.2)])[0][5] == "no"
 
 
 def test_tables_that_are_only_reported_are_not_averaged():
-    assert not musts.summary([record(framework="vllm")])
-    assert musts.summary([record(framework="vllm", chip="a100-sxm-80gb")])
+    assert not acceptance.summary([record(framework="vllm")])
+    assert acceptance.summary([record(framework="vllm", chip="a100-sxm-80gb")])
     moe = {"op": "moe", "routing": "balanced", "framework": "sglang", "chip": "a100-sxm-80gb"}
-    assert not musts.summary([record(**moe)])
+    assert not acceptance.summary([record(**moe)])
 
 
 def test_kernels_count_alike_however_many_tables_they_have():
     unseen = {"split": "chip", "chip": "h200-sxm"}
     many = [record(mape=0.1, **unseen)] * 3
     one = record(mape=0.3, op="mla_decode", **unseen)
-    (line,) = musts.summary([*many, one])
+    (line,) = acceptance.summary([*many, one])
     assert line[2] == "20.0 %"
 
 
 def test_every_line_of_the_table_has_records_that_hold():
-    for must in musts.MUSTS:
-        chip = must.chips[0] if must.chips else "h100-sxm"
-        dtype = must.dtypes[0] if must.dtypes else "bf16"
-        asked = {"op": must.ops[0], "chip": chip, "dtype": dtype, "routing": must.routing}
-        framework = "nccl" if must.ops[0] == "all_reduce" else "trtllm"
-        assert must.holds(record(split=must.split, framework=framework, **asked)), must.name
+    for target in acceptance.targets().kernels:
+        chip = target.chips[0] if target.chips else "h100-sxm"
+        dtype = target.dtypes[0] if target.dtypes else "bf16"
+        asked = {"op": target.ops[0], "chip": chip, "dtype": dtype, "routing": target.routing}
+        framework = "nccl" if target.ops[0] == "all_reduce" else "trtllm"
+        assert target.includes(record(split=target.split, framework=framework, **asked)), (
+            target.name
+        )
 
 
 # What is kept
@@ -374,17 +393,17 @@ def whole(**changes) -> dict:
 
 def test_a_newer_run_takes_the_place_of_its_own_lines_alone(tmp_path: Path):
     path = tmp_path / "protocol.csv"
-    kept.write(path, [whole(), whole(chip="l40s"), whole(split="framework")])
-    old = kept.read(path)
+    write_result(path, [whole(), whole(chip="l40s"), whole(split="framework")])
+    old = read_result(path)
     assert old == [whole(), whole(chip="l40s")]
-    found = kept.merged(old, [whole(mape=0.01, date="2026-02-01")])
+    found = merged_results(old, [whole(mape=0.01, date="2026-02-01")])
     assert [one["mape"] for one in found] == [0.01, 0.06]
 
 
 def test_another_table_is_no_result_of_the_protocol(tmp_path: Path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="has no column op"):
-        kept.read(tmp_path / "x.csv")
+        read_result(tmp_path / "x.csv")
 
 
 def test_a_failed_table_is_named_and_the_run_goes_on(small, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """Rows of the serving schema that can be predicted, and their service, all of one form at once."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
@@ -71,6 +72,16 @@ def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool 
     if overflows:
         given = given._replace(plan=dataclasses.replace(given.plan, overflows=True))
     return Case(place, given, row, mode, splits(row, given, copies), pool)
+
+
+def cases_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list[Case]]:
+    """Rows of the serving schema, those of one form together; without those that cannot be predicted."""
+    found: dict[Hashable, list[Case]] = {}
+    for place, cells in enumerate(rows):
+        with contextlib.suppress(InputError):
+            case = case_of(place, cells, calibration)
+            found.setdefault(case.form, []).append(case)
+    return list(found.values())
 
 
 MOST_SEQUENCES = 4096.0

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from perfmodel.calibration.aiconfigurator import VERSION, locate
+from perfmodel.calibration.data.aiconfigurator import VERSION, locate
 from perfmodel.errors import InputError
-from perfmodel.interface.versions import version
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import stems
 from perfmodel.library.fitted import FITTED
+from perfmodel.versions import version
 
 CORE = ("jax", "equinox", "optax", "numpy", "pyarrow", "pydantic", "typer")
 

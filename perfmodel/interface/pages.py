@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.files import cells_of, read_csv
-from perfmodel.interface import musts, plots, technology
+from perfmodel.interface import acceptance, plots
 from perfmodel.interface import reproduce as made
 from perfmodel.interface.explain import Explanation, Line, Step, lines_of, terms_of
 from perfmodel.interface.figures import home_of, joules_of, points_of, roof_of, rooms_of
@@ -217,14 +217,15 @@ def _by_set(known: Sequence[made.Row]) -> dict[str, tuple[str, list[plots.Point]
     return found
 
 
-def validate_page(report: musts.Record, notes: list[str], charts: list[Any]) -> Page:
+def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:
     """How far off kernels and chips are that no fit has seen."""
     records, chips = report["kernels"], report["technology"]
+    summary = acceptance.technology_summary(chips)
     tables = [
-        Table("Kernels: what must be reached", musts.SUMMARY, musts.summary(records)),
-        Table("Kernels, table by table", musts.TABLE, musts.lines(records)),
-        Table("Chips: what must be reached", technology.SUMMARY, technology.summary(chips)),
-        Table("Chips, one by one", technology.TABLE, technology.lines(chips)),
+        Table("Kernels: what must be reached", acceptance.SUMMARY, acceptance.summary(records)),
+        Table("Kernels, table by table", acceptance.TABLE, acceptance.lines(records)),
+        Table("Chips: what must be reached", acceptance.TECHNOLOGY_SUMMARY, summary),
+        Table("Chips, one by one", acceptance.TECHNOLOGY_TABLE, acceptance.technology_lines(chips)),
     ]
     said, assumed, sources = [], [*notes], {}
     if records:

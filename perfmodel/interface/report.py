@@ -13,10 +13,10 @@ from perfmodel.errors import InputError
 from perfmodel.files import check_place, write_whole
 from perfmodel.interface.plots import as_svg
 from perfmodel.interface.plots.theme import altair
-from perfmodel.interface.versions import versions
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import COST_BASES, Basis, load_economics
 from perfmodel.library.model import find_model, model_files
+from perfmodel.versions import versions
 
 PACKAGES = ("perfmodel", "jax", "numpy")
 """Whose versions a page names."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.grades import RIVALS
+from perfmodel.calibration.serving_metrics import RIVALS
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
-from perfmodel.interface.measured import PARTS, SERVING, grades, predict_measured
-from perfmodel.interface.published import (
+from perfmodel.interface.measured_runs import PARTS, SERVING, grades, predict_measured
+from perfmodel.interface.published_results import (
     PUBLISHED,
     WORDS,
     Row,
@@ -27,6 +27,7 @@ from perfmodel.interface.published import (
 )
 from perfmodel.interface.serving import DEFINITIONS
 from perfmodel.kernels.kernel_table import word_of
+from perfmodel.units import percent
 
 SETS = (*PUBLISHED, SERVING)
 """Sets that are put beside predictions where none is named."""
@@ -101,7 +102,7 @@ def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
             r["group"],
             str(r["n"]),
             str(r["unpredicted"]),
-            *map(_percent, (r["median"], r["median_once"], r["mape"], r["bias"], r["coverage90"])),
+            *map(percent, (r["median"], r["median_once"], r["mape"], r["bias"], r["coverage90"])),
         )
         for r in report["published"]
     ]
@@ -115,7 +116,7 @@ def left_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
             f"{one['chip']} / {one['model']}",
             f"{one['published']:.4g}",
             f"{one['predicted']:.4g}",
-            _percent(one["error"]),
+            percent(one["error"]),
             f"{max(one['predicted'] / one['published'], one['published'] / one['predicted']):.2f}",
             str(one["others"]),
         )
@@ -124,7 +125,7 @@ def left_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     for chip in dict.fromkeys(one["chip"] for one in left):
         own = [one for one in left if one["chip"] == chip]
         ratios = [abs(np.log(one["predicted"] / one["published"])) for one in own]
-        mean = _percent(float(np.mean([one["error"] for one in own])))
+        mean = percent(float(np.mean([one["error"] for one in own])))
         lines.append((f"{chip}, mean", "", "", mean, f"{np.exp(np.mean(ratios)):.2f}", ""))
     return lines
 
@@ -137,9 +138,9 @@ def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             r["group"],
             str(r["n"]),
-            *(_percent(r[name]) for name in first),
+            *(percent(r[name]) for name in first),
             str(r["configurator_n"]),
-            _percent(r["ttft_median"]),
+            percent(r["ttft_median"]),
             str(r["ttft_n"]),
             *(
                 "-" if r[name] is None else f"{r[name]:.2f}"
@@ -148,10 +149,6 @@ def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
         )
         for r in report["serving"]
     ]
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def write(

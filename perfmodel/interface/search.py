@@ -24,9 +24,9 @@ from perfmodel.design.study import Study
 from perfmodel.design.variables import read_space, shown, start_vector
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
-from perfmodel.holding import held
 from perfmodel.interface.report import write_report
 from perfmodel.interface.search_page import page
+from perfmodel.locking import held
 from perfmodel.units import figures
 
 PAUSE = 2.0

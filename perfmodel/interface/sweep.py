@@ -20,9 +20,9 @@ import pyarrow.parquet
 
 from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place, write_whole
-from perfmodel.holding import held
 from perfmodel.interface.grid import Grid, read_grid
 from perfmodel.interface.points import Pricer, schema_of
+from perfmodel.locking import held
 
 PART = 16_384
 """Points of a part: a second or two of work."""

@@ -10,20 +10,29 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.aiconfigurator import Folder, locate
+from perfmodel.calibration.baselines.forest import has_forest
+from perfmodel.calibration.data.aiconfigurator import Folder, locate
+from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.calibration.fit import check_solver
-from perfmodel.calibration.measurements import Measurements
-from perfmodel.calibration.rivals import has_forest
-from perfmodel.calibration.splits import Job, Protocol, Unit, jobs, read, units
+from perfmodel.calibration.protocol import (
+    Job,
+    Protocol,
+    Record,
+    Unit,
+    jobs,
+    read,
+    units,
+    write_result,
+)
+from perfmodel.calibration.technology import scores
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv, write_whole
-from perfmodel.interface import kept, plots, technology
-from perfmodel.interface.musts import Record
-from perfmodel.interface.versions import version, versions
+from perfmodel.interface import plots
 from perfmodel.kernels.kernel_table import word_of
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import find_chip
+from perfmodel.versions import version, versions
 
 NO_FOREST = (
     "scikit-learn is not installed, so the random forest is left out; install `perfmodel[fit]`."
@@ -40,7 +49,7 @@ class Request(NamedTuple):
     - `resume`: keep what the report already holds.
     """
 
-    how: Protocol
+    protocol: Protocol
     source: str = "aiconfigurator"
     chips: Sequence[str] = ()
     ops: Sequence[str] = ()
@@ -78,7 +87,7 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
         check_solver()
     if _wants_technology(request) and not report["technology"]:
         progress(0, len(asked) + 1, TECHNOLOGY)
-        report["technology"] = technology.records()
+        report["technology"] = _technology()
         _finished(TECHNOLOGY, request, report)
     for done, unit in enumerate(asked):
         progress(done, len(asked), unit.name)
@@ -87,12 +96,12 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
             _finished(unit.name, request, report)
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
     if request.out is not None:
-        kept.write(request.out / KEPT, report["kernels"])
+        write_result(request.out / RESULT, report["kernels"])
         pictures(request.out)
     return report
 
 
-KEPT = "protocol.csv"
+RESULT = "protocol.csv"
 """Name of the file, in `--out`, that has a line for each table."""
 
 
@@ -100,20 +109,28 @@ TECHNOLOGY = "technology"
 """The name, among operations, of area, power and cost of chips."""
 
 
+def _technology() -> list[Record]:
+    """Area, power and cost of chips, as the contract has them."""
+    return [
+        one._asdict() | {"predicted": round(one.predicted, 4), "known": round(one.known, 4)}
+        for one in scores()
+    ]
+
+
 def _wants_technology(request: Request) -> bool:
     return TECHNOLOGY in request.ops or not (request.ops or request.chips)
 
 
 def _units(request: Request) -> list[Unit]:
-    how = request.how
+    protocol = request.protocol
     if list(request.ops) == [TECHNOLOGY]:
         return []
-    chips = [_one_of(find_chip(name), how.chips, "--chips") for name in request.chips]
+    chips = [_one_of(find_chip(name), protocol.chips, "--chips") for name in request.chips]
     known = [word_of(name, (*OPERATIONS, TECHNOLOGY), "op") for name in request.ops]
-    ops = [_one_of(name, how.ops, "--ops") for name in known if name != TECHNOLOGY]
+    ops = [_one_of(name, protocol.ops, "--ops") for name in known if name != TECHNOLOGY]
     return units(
-        [chip for chip in how.chips if chip in (chips or how.chips)],
-        [op for op in how.ops if op in (ops or how.ops)],
+        [chip for chip in protocol.chips if chip in (chips or protocol.chips)],
+        [op for op in protocol.ops if op in (ops or protocol.ops)],
     )
 
 
@@ -128,7 +145,7 @@ def _one_of(name: str, allowed: Collection[str], option: str) -> str:
 def _unit(
     unit: Unit, root: Folder, request: Request, report: Record, say: Callable[[str], None]
 ) -> None:
-    for job in jobs(read(root, unit, request.how), request.how):
+    for job in jobs(read(root, unit, request.protocol), request.protocol):
         say(job.name)
         if job.name not in report["done"]:
             _job(job, request, report)
@@ -137,11 +154,11 @@ def _unit(
 def _job(job: Job, request: Request, report: Record) -> None:
     """Run one job; a table that the chip cannot run is named and passed over."""
     try:
-        found = run(job, request.how)
+        found = run(job, request.protocol)
     except InputError as error:
         report["skipped"].append({"job": job.name, "reason": str(error)})
     else:
-        report["kernels"] += [_rounded(record) | _stamp() for record in found.records]
+        report["kernels"] += map(_stamped, found.records)
         if request.out is not None and found.rows:
             _write_rows(request.out, job, found.rows)
     _finished(job.name, request, report)
@@ -153,25 +170,27 @@ def _finished(name: str, request: Request, report: Record) -> None:
         write_whole(request.report, (json.dumps(report, indent=1) + "\n").encode())
 
 
-def _rounded(record: Record) -> Record:
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()}
-
-
-def _stamp() -> Record:
-    """When, and by which version: a report may come from several days."""
-    return {"date": datetime.date.today().isoformat(), "version": version("perfmodel")}
+def _stamped(record: Record) -> Record:
+    """A record, rounded, with when and by which version: a report may come from several days."""
+    stamp = {"date": datetime.date.today().isoformat(), "version": version("perfmodel")}
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()} | stamp
 
 
 def _begun(request: Request) -> Record:
     """An empty report, or what an earlier run left of this one."""
-    how = request.how
+    protocol = request.protocol
     empty: Record = {
         "kernels": [],
         "serving": [],
         "published": [],
         "technology": [],
         "versions": versions(PACKAGES),
-        "run": {"quick": how.quick, "rows": how.rows, "seed": how.seed, "folder": str(how.folder)},
+        "run": {
+            "quick": protocol.quick,
+            "rows": protocol.rows,
+            "seed": protocol.seed,
+            "folder": str(protocol.folder),
+        },
         "skipped": [],
         "done": [],
     }
@@ -217,12 +236,7 @@ def notes(report: Record) -> list[str]:
 
 
 def _write_rows(out: Path, job: Job, found: Sequence[tuple[Measurements, np.ndarray]]) -> None:
-    parts = []
-    for rows, predicted in found:
-        words = rows.key._asdict() | {"split": job.split}
-        texts = {name: pa.array([word] * len(predicted)) for name, word in words.items()}
-        times = {"latency_us": rows.time * 1e6, "predicted_us": predicted * 1e6}
-        parts.append(pa.table(texts | rows.columns | times))
+    parts = [rows.as_table({"split": job.split}, predicted) for rows, predicted in found]
     write_csv(out / "rows" / f"{job.name.replace('/', '-')}.csv", pa.concat_tables(parts))
 
 

@@ -39,10 +39,11 @@ def calibrate(
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
     """
-    from perfmodel.calibration.calibrate import Options, sections, warnings_of
+    from perfmodel.calibration.calibrate import Options, warnings_of
     from perfmodel.calibration.calibrate import calibrate as run
+    from perfmodel.calibration.data.sources import read_source
     from perfmodel.calibration.fit import check_solver
-    from perfmodel.calibration.sources import read_source
+    from perfmodel.calibration.sections import sections
 
     check_solver()
     check_places(folder=out)
@@ -72,7 +73,7 @@ SERVING = "serving"
 
 
 def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
-    from perfmodel.calibration.calibrate import in_units
+    from perfmodel.calibration.sections import in_units
     from perfmodel.calibration.serving import calibrate_hosts
 
     with bar("hosts", 4) as update:

@@ -31,8 +31,8 @@ def measure(
 
     Example: perfmodel measure --out rows.csv --ops gemm,attention_decode --seconds 120
     """
-    from perfmodel.calibration.measure import Asked, advice, outcome
-    from perfmodel.calibration.measure import measure as run
+    from perfmodel.calibration.data.measure import Asked, advice, outcome
+    from perfmodel.calibration.data.measure import measure as run
 
     check_places(file=out)
     asked = Asked(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)

@@ -42,7 +42,7 @@ def reproduce(
 
     Example: perfmodel reproduce --out reproduced
     """
-    from perfmodel.calibration.aiconfigurator import locate
+    from perfmodel.calibration.data.aiconfigurator import locate
     from perfmodel.interface import reproduce as made
 
     check_places(file=json_, folder=out, report=report)

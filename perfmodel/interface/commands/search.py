@@ -43,7 +43,7 @@ def search(
 
     Example: srun -n 8 perfmodel search cheap-tokens --out found --coordinator auto
     """
-    from perfmodel.interface.together import join, place_of
+    from perfmodel.processes import join, place_of
 
     join(coordinator, processes, process)
     from perfmodel.files import write_whole

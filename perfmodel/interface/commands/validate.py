@@ -48,37 +48,36 @@ def validate(
 
     Example: perfmodel validate --protocol full --out validation --resume
     """
-    from perfmodel.calibration.splits import protocol as named
-    from perfmodel.interface import validate as protocol_
+    from perfmodel.calibration.protocol import named_protocol
+    from perfmodel.interface import validate as made
 
     check_places(file=json_, folder=out, report=report)
-    how = named(protocol, fitted(calibration), seed)
-    request = protocol_.Request(how, data, listed(chips), listed(ops), json_, out, resume)
+    how = named_protocol(protocol, fitted(calibration), seed)
+    request = made.Request(how, data, listed(chips), listed(ops), json_, out, resume)
     with bar("validate") as update:
-        found = protocol_.validate(request, update)
+        found = made.validate(request, update)
     _show(found, how.quick)
-    say(*protocol_.notes(found))
+    say(*made.notes(found))
     if request.report is not None:
         say(f"The report is {request.report}.")
     if report is not None:
         from perfmodel.interface.pages import validate_page
 
-        charts = protocol_.charts(request.out) if request.out else []
-        write_report(report, validate_page(found, protocol_.notes(found), charts))
+        charts = made.charts(request.out) if request.out else []
+        write_report(report, validate_page(found, made.notes(found), charts))
 
 
 def _show(found: dict[str, Any], quick: bool) -> None:
-    from perfmodel.interface import musts, technology
+    from perfmodel.interface import acceptance as made
 
     records, chips = found["kernels"], found["technology"]
     if records and quick:
-        show_table("Rows that no fit has seen", musts.TABLE, musts.lines(records))
+        show_table("Rows that no fit has seen", made.TABLE, made.lines(records))
         say("")
     if records:
-        show_table("What must be reached", musts.SUMMARY, musts.summary(records))
+        show_table("What must be reached", made.SUMMARY, made.summary(records))
     if chips:
-        show_table("Chips that a fit has not seen", technology.TABLE, technology.lines(chips))
+        lines, summary = made.technology_lines(chips), made.technology_summary(chips)
+        show_table("Chips that a fit has not seen", made.TECHNOLOGY_TABLE, lines)
         say("")
-        show_table(
-            "Technology: what must be reached", technology.SUMMARY, technology.summary(chips)
-        )
+        show_table("Technology: what must be reached", made.TECHNOLOGY_SUMMARY, summary)

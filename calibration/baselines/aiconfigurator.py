@@ -1,4 +1,4 @@
-"""AIConfigurator, a rival on the same serving runs: its own interpolation of the tables.
+"""AIConfigurator, a baseline on the same serving runs: its own interpolation of the tables.
 
 `aiconfigurator_core` (Apache-2.0, `data` extra) prices a step with its Rust engine and a batch with
 `run_agg`. It is asked with the checkpoint of the run's precision, the newest tables of the framework,
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.calibration.pools import decoding
-from perfmodel.calibration.runs import LENGTH_RATIO, Run
+from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
+from perfmodel.calibration.data.inferencex_pools import decoding
 
 CHECKPOINTS: dict[tuple[str, str], tuple[str, str]] = {
     ("Llama-3.1-70B", "fp8"): ("nvidia/Llama-3.1-70B-Instruct-FP8", ""),
@@ -38,7 +38,7 @@ CONTEXT_TOKENS = 8192
 """Tokens of prompts in a step: vLLM's `max-num-batched-tokens` in the launch scripts."""
 
 
-def configurator_tpots(runs: Sequence[Run]) -> list[float]:
+def aiconfigurator_tpots(runs: Sequence[Run]) -> list[float]:
     """TPOT of each run, in s, of pools that of the decode workers; `nan` where the package has no answer."""
     logging.disable(logging.ERROR)
     try:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.errors import HIGH, LOW
-from perfmodel.calibration.grades import errors
-from perfmodel.calibration.leave_out import leave_out
+from perfmodel.calibration.leave_one_out import leave_out
+from perfmodel.calibration.metrics import HIGH, LOW
+from perfmodel.calibration.serving_metrics import errors
 from perfmodel.files import cells_of, read_csv, with_columns
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import chip_files, find_chip

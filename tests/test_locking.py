@@ -9,12 +9,12 @@ from command import run
 from test_bad_input import STUDY
 
 from perfmodel.errors import InputError
-from perfmodel.holding import LOCK, held
+from perfmodel.locking import LOCK, held
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from perfmodel.holding import held
+from perfmodel.locking import held
 with held(Path(sys.argv[1]), "run"):
     print("held", flush=True)
     time.sleep(600)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration.runs import Run, once
+from perfmodel.calibration.data.inferencex import Run, once
 
 
 class Graded(NamedTuple):

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfmodel.calibration.configurator import configurator_tpots
-from perfmodel.calibration.grades import Graded, anchored, record
-from perfmodel.calibration.ideal import ideal_tpot, rival_tpots
-from perfmodel.calibration.runs import OPEN, Part, Run, columns, read_runs
-from perfmodel.calibration.viewer import viewer_tpot
-from perfmodel.interface.published import WORDS, Row, at
+from perfmodel.calibration.baselines.aiconfigurator import aiconfigurator_tpots
+from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
+from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
+from perfmodel.calibration.data.inferencex import OPEN, Part, Run, columns, read_runs
+from perfmodel.calibration.serving_metrics import Graded, anchored, record
+from perfmodel.interface.published_results import WORDS, Row, at
 from perfmodel.interface.serving import predict_cells
 
 SERVING, CLOSED = "serving", "closed"
@@ -49,10 +49,10 @@ def predict_measured(
 def _rivals(runs: Sequence[Run], calibration: Path) -> dict[str, list[float]]:
     """TPOT of each run by each of `RIVALS`."""
     found = {
-        "roofline": rival_tpots(ideal_tpot, runs, calibration),
-        "operators": rival_tpots(viewer_tpot, runs, calibration),
+        "roofline": baseline_tpots(roofline_tpot, runs, calibration),
+        "operators": baseline_tpots(llm_viewer_tpot, runs, calibration),
     }
-    return found | {"configurator": configurator_tpots(runs)}
+    return found | {"configurator": aiconfigurator_tpots(runs)}
 
 
 def _run_row(name: str, one: Graded) -> Row:

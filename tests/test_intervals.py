@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.ranges import Table, kernel_ranges, range_of, range_of_few, spread_of
+from perfmodel.calibration.intervals import Table, kernel_ranges, range_of, range_of_few, spread_of
 from perfmodel.inference.setting import known
-from perfmodel.interface.published import Row, groups
+from perfmodel.interface.published_results import Row, groups
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.fitted import (
     BASES,

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from perfmodel.calibration import recurrences
-from perfmodel.calibration.measurements import LeftOut, Measurements, merged
+from perfmodel.calibration.data import linear_attention
+from perfmodel.calibration.data.measurements import LeftOut, Measurements, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.routing import ROUTINGS
@@ -294,8 +294,8 @@ def _linear(
     key = Key(LINEAR, SYSTEMS[system], framework, "bf16")
     rule = _excluded(system, LINEAR, framework)
     parts, versions = [], []
-    for kind, folder in recurrences.TABLES.items():
-        there = recurrences.VERSIONS.get(kind, {framework: version}).get(framework, version)
+    for kind, folder in linear_attention.TABLES.items():
+        there = linear_attention.VERSIONS.get(kind, {framework: version}).get(framework, version)
         path = root / system / folder / framework / there / f"{kind}_perf.parquet"
         if not path.exists():
             continue
@@ -303,7 +303,7 @@ def _linear(
         if rule:
             _drop(left_out, key, len(table), rule)
             continue
-        parts += recurrences.summed(table, framework, kind)
+        parts += linear_attention.summed(table, framework, kind)
         versions.append(there)
     if parts:
         columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration.aiconfigurator import locate
-from perfmodel.calibration.pools import PLAN, chips_of, pool_cells, size_of
+from perfmodel.calibration.data.aiconfigurator import locate
+from perfmodel.calibration.data.inferencex_pools import PLAN, chips_of, pool_cells, size_of
 from perfmodel.library.model import load_model
 from perfmodel.workload.transformer import Mixture
 

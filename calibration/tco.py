@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.posterior import Facts, Question, leave_out
-from perfmodel.calibration.scored import Scored
+from perfmodel.calibration.map_estimate import Facts, Question, leave_out
+from perfmodel.calibration.metrics import Scored
 from perfmodel.hardware.cost import Ownership, running
 from perfmodel.hardware.power import Activity, all_in, drawn
 from perfmodel.inference.energy import power_at, token_joules

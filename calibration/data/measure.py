@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.shapes import COLUMNS, RECIPES, Task, build, sizes_of, smallest
+from perfmodel.calibration.data.jax_kernels import COLUMNS, RECIPES, Task, build, sizes_of, smallest
 from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
 from perfmodel.kernels.kernel_table import word_of

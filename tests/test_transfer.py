@@ -1,13 +1,20 @@
-"""How fits of other chips speak for a chip that was never measured, and what a clock changes."""
+"""How fits of other chips are pooled for a chip that was never measured, and what a clock changes."""
 
 import numpy as np
 import pytest
 
-from perfmodel.calibration.clocks import at_clock
 from perfmodel.calibration.fit import to_free
-from perfmodel.calibration.splits import MEASURED
-from perfmodel.calibration.unseen import bare, start
-from perfmodel.calibration.voices import Voice, clock_of, together, voices, weighted_median
+from perfmodel.calibration.metrics import weighted_quantile
+from perfmodel.calibration.protocol import MEASURED
+from perfmodel.calibration.transfer import (
+    ReferenceFit,
+    chip_with_prior,
+    clock_of,
+    initial_parameters,
+    pool,
+    reference_fits,
+    rescale_to_clock,
+)
 from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.fitted import FAMILIES, FITTED, from_file, read_fitted, read_prior
@@ -23,9 +30,11 @@ def tables(family: str, chips: tuple[str, ...] = MEASURED) -> dict:
     return {chip: read_fitted(FITTED, chip).get(family, {}) for chip in chips}
 
 
-def votes(of: Key, family: str) -> set[tuple[str, float, float]]:
+def weights_of(of: Key, family: str) -> set[tuple[str, float, float]]:
     others = tuple(chip for chip in MEASURED if chip != of.chip)
-    return {(v.chip, v.votes, v.framework_votes) for v in voices(of, tables(family, others))}
+    return {
+        (v.chip, v.weight, v.framework_weight) for v in reference_fits(of, tables(family, others))
+    }
 
 
 @pytest.mark.parametrize(
@@ -39,12 +48,12 @@ def votes(of: Key, family: str) -> set[tuple[str, float, float]]:
     ],
 )
 def test_the_median_lies_at_half_of_the_weight(values, weights, expected):
-    assert weighted_median(np.array(values), np.array(weights)) == pytest.approx(expected)
+    assert weighted_quantile(np.array(values), np.array(weights), 0.5) == pytest.approx(expected)
 
 
 def test_what_cores_do_takes_cycles_and_energy_follows_the_square_of_the_clock():
     before = FAMILIES["gemm"](**from_file(FAMILIES["gemm"], PRIOR["gemm"]))
-    after = at_clock(before, 2.0)
+    after = rescale_to_clock(before, 2.0)
     factors = {
         f.name: getattr(after, f.name) / getattr(before, f.name) for f in parameters(type(before))
     }
@@ -59,14 +68,14 @@ def test_no_clock_leads_out_of_the_bounds():
             continue
         prior = kind(**from_file(kind, PRIOR[family]))
         for ratio in (1e-3, 1e3):
-            found = at_clock(prior, ratio)
+            found = rescale_to_clock(prior, ratio)
             for field in parameters(kind):
                 low, high = field.metadata["low"], field.metadata["high"]
                 assert low * 0.999 <= float(getattr(found, field.name)) <= high * 1.001
 
 
-def test_fits_of_its_framework_speak_once_and_of_its_kind_once_more():
-    assert votes(key("b200-sxm"), "gemm") == {
+def test_fits_of_its_framework_count_once_and_of_its_kind_once_more():
+    assert weights_of(key("b200-sxm"), "gemm") == {
         ("h100-sxm", 2.0, 2.0),
         ("l40s", 1.0, 1.0),
         ("h100-sxm", 1.0, 0.0),  # vLLM's and SGLang's, not of how many kernels TensorRT-LLM adds
@@ -74,22 +83,22 @@ def test_fits_of_its_framework_speak_once_and_of_its_kind_once_more():
 
 
 def test_an_unpacked_cache_is_multiplied_as_one_in_bf16():
-    found = votes(key("b200-sxm", "attention_prefill", cache="fp8"), "attention_prefill")
+    found = weights_of(key("b200-sxm", "attention_prefill", cache="fp8"), "attention_prefill")
     assert ("h100-sxm", 2.0, 2.0) in found  # whose own fp8 cache is multiplied in fp8
 
 
-def test_the_prior_does_not_speak_for_the_chips_that_made_it():
+def test_the_prior_does_not_count_for_the_chips_that_made_it():
     other = {name: 0.9 * value for name, value in PRIOR["gemm"].items()}
     for chip, moves in (("h100-sxm", False), ("a100-sxm-80gb", False), ("l40s", True)):
         of = key(chip, framework="vllm")
-        found = voices(of, tables("gemm", tuple(set(MEASURED) - {chip})))
-        ours, theirs = (to_free(together(of, found, prior)) for prior in (PRIOR["gemm"], other))
+        found = reference_fits(of, tables("gemm", tuple(set(MEASURED) - {chip})))
+        ours, theirs = (to_free(pool(of, found, prior)) for prior in (PRIOR["gemm"], other))
         assert bool((ours != theirs).any()) == moves, chip
 
 
-def test_one_voice_alone_is_that_fit_at_the_clock_of_the_chip():
+def test_one_fit_alone_is_that_fit_at_the_clock_of_the_chip():
     section = read_fitted(FITTED, "l40s")["gemm"]["trtllm"]["bf16"]
-    found = together(key("h100-sxm"), [Voice("l40s", section, clock_of("l40s"))], PRIOR["gemm"])
+    found = pool(key("h100-sxm"), [ReferenceFit("l40s", section, clock_of("l40s"))], PRIOR["gemm"])
     slower = clock_of("l40s") / clock_of("h100-sxm")
     assert float(found.launch) == pytest.approx(section["launch_us"] * 1e-6 * slower, rel=1e-3)
     assert float(found.energy_factor) == pytest.approx(
@@ -98,13 +107,13 @@ def test_one_voice_alone_is_that_fit_at_the_clock_of_the_chip():
     assert float(found.feed) == pytest.approx(section["feed"], rel=1e-3)
 
 
-def test_a_chip_that_is_only_akin_is_one_voice_among_others():
-    assert set(start(key("rtx-pro-6000"), MEASURED, FITTED).chips) == set(MEASURED)
+def test_a_chip_that_is_only_akin_is_one_fit_among_others():
+    assert set(initial_parameters(key("rtx-pro-6000"), MEASURED, FITTED).chips) == set(MEASURED)
 
 
 @pytest.mark.parametrize("framework", ["nccl", "vllm"])
 def test_collectives_over_pcie_are_those_of_another_chip_on_pcie(framework):
-    found = start(key("rtx-pro-6000", "all_reduce", framework), MEASURED, FITTED)
+    found = initial_parameters(key("rtx-pro-6000", "all_reduce", framework), MEASURED, FITTED)
     assert found.chips == ("l40s",)
 
 
@@ -112,6 +121,6 @@ def test_every_start_is_finite():
     for op in ("gemm", "attention_decode", "attention_prefill", "moe", "all_reduce"):
         for chip in (*MEASURED, "rtx-pro-6000", "mi300x"):
             of = key(chip, op, cache="bf16" if "attention" in op else "")
-            found = start(of, MEASURED, FITTED).fitted
+            found = initial_parameters(of, MEASURED, FITTED).fitted
             assert all(np.isfinite(float(getattr(found, f.name))) for f in parameters(type(found)))
-            assert bare(of, FITTED).clock > 0
+            assert chip_with_prior(of, FITTED).clock > 0

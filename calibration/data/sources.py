@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration.absurd import judge
-from perfmodel.calibration.aiconfigurator import LINEAR, SOURCES, SYSTEMS, locate, tables
-from perfmodel.calibration.calibrate import with_smooth
-from perfmodel.calibration.measurements import LeftOut, Measurements, merged
-from perfmodel.calibration.protocol import part_of
+from perfmodel.calibration.data.aiconfigurator import LINEAR, SOURCES, SYSTEMS, locate, tables
+from perfmodel.calibration.data.measurements import LeftOut, Measurements, merged
+from perfmodel.calibration.data.outliers import sound_rows
+from perfmodel.calibration.sections import with_smooth
+from perfmodel.calibration.split import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.kernels.kernel_table import Key, groups_of, number_of, word_of
@@ -126,22 +126,22 @@ def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
     for group in groups:
         named = f"{path.name}, {len(group.places)} rows"
         rows = Measurements(group.key, group.columns, time[group.places], named)
-        sound, absurd = judge(path, rows, group.places, chip_file, prior)
+        sound, outliers = sound_rows(path, rows, group.places, chip_file, prior)
         found += [merged(rows.take(sound))] if len(sound) else []
-        wrong += absurd
-    _check_most(path, wrong, len(table))
+        wrong += outliers
+    _check_wrong(path, wrong, len(table))
     return Source(found, sorted(wrong, key=lambda one: one.place))
 
 
 NOBODY = Key("", "", "", "")
 UNREADABLE = "a cell is missing or wrong"
 
-MOST_WRONG = 0.5
+MAX_WRONG = 0.5
 """Share of the rows of a file that may be left out; with more, something is wrong with the file."""
 
 
-def _check_most(path: Path, wrong: list[LeftOut], count: int) -> None:
-    if len(wrong) > MOST_WRONG * count:
+def _check_wrong(path: Path, wrong: list[LeftOut], count: int) -> None:
+    if len(wrong) > MAX_WRONG * count:
         first = min(wrong, key=lambda one: one.place)
         raise InputError(
             f"{path}: {len(wrong)} of {count} rows are wrong; "

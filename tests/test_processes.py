@@ -15,7 +15,7 @@ import pytest
 
 from perfmodel.design.state import State
 from perfmodel.errors import InputError
-from perfmodel.interface.together import join
+from perfmodel.processes import join
 
 HERE = Path(__file__).parent
 

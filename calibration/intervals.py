@@ -6,18 +6,20 @@ chips' fits predict: the mean of ln(predicted / measured), and the 90th percenti
 The tables of a chip weigh equally, and so do the chips; the range is between the 5th and the 95th percentile
 of all together.
 
-`python -m perfmodel.calibration.ranges` prints what `prior.toml` holds.
+`python -m perfmodel.calibration.intervals` prints what `prior.toml` holds.
 """
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm, t
 
-from perfmodel.calibration.errors import HIGH, LOW
+from perfmodel.calibration.metrics import HIGH, LOW
+from perfmodel.calibration.protocol import read_result
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.fitted import FITTED, Interval
 
@@ -30,8 +32,8 @@ UNSEEN = "architecture"
 GRID = np.linspace(-4.0, 4.0, 8001)
 """Logarithms of measured over predicted among which percentiles are sought."""
 
-NARROWEST = 1e-3
-"""Spread of a table's logarithms, at least."""
+NARROWEST, WIDEST = 1e-3, 10.0
+"""Spread of a table's logarithms, at least and at most."""
 
 
 class Table(NamedTuple):
@@ -47,52 +49,38 @@ class Table(NamedTuple):
 def tables_of(protocol: Path, split: str) -> dict[str, list[Table]]:
     """Tables of a split of the protocol, by family of kernels."""
     found: dict[str, list[Table]] = {}
-    with protocol.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["split"] == split and row["p90"]:
-                table = Table(row["chip"], float(row["bias"]), float(row["p90"]))
-                found.setdefault(OPERATIONS[row["op"]].family, []).append(table)
+    for record in read_result(protocol):
+        if record["split"] == split and record["p90"] is not None:
+            table = Table(record["chip"], record["bias"], record["p90"])
+            found.setdefault(OPERATIONS[record["op"]].family, []).append(table)
     return found
 
 
 def range_of(tables: Sequence[Table]) -> Interval:
     """Factors on a prediction between which 90 % of the measurements of a chip like these are expected."""
     chips = [table.chip for table in tables]
-    share = sum(_below(table) / chips.count(table.chip) for table in tables) / len(set(chips))
-    low, high = np.exp(np.interp([LOW, HIGH], share, GRID))
+    below = [norm.cdf(GRID, -table.bias, spread_of(table)) for table in tables]
+    share = sum(one / chips.count(chip) for one, chip in zip(below, chips, strict=True))
+    low, high = np.exp(np.interp([LOW, HIGH], share / len(set(chips)), GRID))
     return Interval(float(low), float(high))
-
-
-def _below(table: Table) -> np.ndarray:
-    """Share of a table's logarithms of measured over predicted below each of `GRID`."""
-    return _normal((GRID + table.bias) / spread_of(table))
 
 
 def spread_of(table: Table) -> float:
     """Standard deviation with which 90 % of a table's errors are at most its `p90`."""
-    low, high = NARROWEST, 10.0
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        wide = _inside(table, middle) < WITHIN
-        low, high = (low, middle) if wide else (middle, high)
-    return math.sqrt(low * high)
+
+    def missed(spread: float) -> float:
+        return _inside(table, spread) - WITHIN
+
+    if missed(NARROWEST) < 0:
+        return NARROWEST
+    return float(brentq(missed, NARROWEST, WIDEST))  # pyright: ignore[reportArgumentType]
 
 
 def _inside(table: Table, spread: float) -> float:
     """Share of |predicted / measured - 1| at most `p90` where ln(predicted / measured) is normal."""
-    most = _normal(np.array([(math.log1p(table.p90) - table.bias) / spread]))
-    least = 0.0
-    if table.p90 < 1:
-        least = _normal(np.array([(math.log1p(-table.p90) - table.bias) / spread]))
-    return float((most - least)[0])
-
-
-def _normal(x: np.ndarray) -> np.ndarray:
-    return np.array([0.5 * (1 + math.erf(one / math.sqrt(2))) for one in x])
-
-
-STUDENT = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015}
-"""95th percentile of Student's distribution by degrees of freedom."""
+    least = math.log1p(-table.p90) if table.p90 < 1 else -np.inf
+    ends = norm.cdf([least, math.log1p(table.p90)], table.bias, spread)
+    return float(ends[1] - ends[0])
 
 
 def range_of_few(factors: Sequence[float]) -> Interval:
@@ -101,7 +89,7 @@ def range_of_few(factors: Sequence[float]) -> Interval:
     Their logarithms are taken as normal, of unknown mean and spread: Student's prediction interval.
     """
     logs, count = np.log(factors), len(factors)
-    half = STUDENT[count - 1] * float(np.std(logs, ddof=1)) * math.sqrt(1 + 1 / count)
+    half = t.ppf(HIGH, count - 1) * np.std(logs, ddof=1) * math.sqrt(1 + 1 / count)
     low, high = np.exp(np.mean(logs) + np.array([-half, half]))
     return Interval(float(low), float(high))
 

@@ -1,11 +1,45 @@
-"""Measured kernel times, in the columns of the kernel schema."""
+"""Measured kernel times, in the columns of the kernel schema, and the plan they were run under."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.units import Values, as_values
+from perfmodel.workload.framework import backend, library
+from perfmodel.workload.plan import Plan
+
+
+def plan_of(key: Key, architecture: str) -> Plan:
+    """The plan that a benchmark of a key's rows runs under: one chip, replayed."""
+    return Plan(
+        weights=key.dtype,
+        cache=key.cache or "bf16",
+        framework=key.framework or None,
+        backend=backend(key.framework, architecture, key.cache),
+        library=library(key.framework, architecture),
+        replay=True,
+    )
+
+
+def benchmark_chip(key: Key, prior: Path, chip_file: Path | None = None) -> tuple[Chip, Plan]:
+    """The chip of a key's rows before any fit to them, and the plan that they run under.
+
+    **Raises:**
+
+    - `InputError`: when the chip has no matrix unit for their format.
+    """
+    known = chip_files()
+    plan = plan_of(key, known[key.chip].architecture if key.chip in known else "")
+    chip = load_chip(key.chip if key.chip in known else chip_file or key.chip, plan, prior)
+    for kind in OPERATIONS[key.op].rates(plan):
+        chip.rates(kind)
+    return chip, plan
 
 
 class Measurements(NamedTuple):
@@ -22,6 +56,11 @@ class Measurements(NamedTuple):
     source: str
 
     @property
+    def values(self) -> dict[str, Values]:
+        """The columns as JAX has numbers."""
+        return {name: as_values(column) for name, column in self.columns.items()}
+
+    @property
     def shape(self) -> list[np.ndarray]:
         """The sizes by which rows are split; an option that only repeats another column is not a number."""
         operation = OPERATIONS[self.key.op]
@@ -36,6 +75,13 @@ class Measurements(NamedTuple):
         """Some of the rows."""
         columns = {name: column[rows] for name, column in self.columns.items()}
         return self._replace(columns=columns, time=self.time[rows])
+
+    def as_table(self, words: dict[str, str], predicted: np.ndarray) -> pa.Table:
+        """The rows with `words` that hold for all of them, and what is predicted."""
+        given = self.key._asdict() | words
+        texts = {name: pa.repeat(pa.scalar(word), len(self.time)) for name, word in given.items()}
+        times = {"latency_us": self.time * 1e6, "predicted_us": predicted * 1e6}
+        return pa.table(texts | self.columns | times)
 
 
 class LeftOut(NamedTuple):
@@ -65,23 +111,23 @@ def merged(table: Measurements, reduce=np.median) -> Measurements:
     return table._replace(columns=columns, time=np.array([reduce(group) for group in groups]))
 
 
-REFUSED = ("moe",)
+PARTLY_SUPPORTED = ("moe",)
 """Operations of which frameworks refuse some shapes, as TensorRT-LLM experts in mxfp4 cut over eight chips:
 the shapes that all of them ran would leave out those of the faster ones."""
 
-FEWEST_RIVALS = 2
+MIN_FRAMEWORKS = 2
 """Frameworks that ran a shape before its fastest time says anything, where some refuse it."""
 
 
 def fastest(tables: list[Measurements]) -> Measurements:
     """Of several frameworks' tables of one chip, the fastest time for each shape that all of them ran; of
-    `REFUSED` operations for each that two of them ran."""
+    `PARTLY_SUPPORTED` operations for each that two of them ran."""
     key = tables[0].key._replace(framework="")
     columns = {
         name: np.concatenate([t.columns[name] for t in tables]) for name in tables[0].columns
     }
     time = np.concatenate([t.time for t in tables])
     source = "the fastest of " + "; ".join(table.source for table in tables)
-    together = Measurements(key, columns, time, source)
-    rivals = min(len(tables), FEWEST_RIVALS) if key.op in REFUSED else len(tables)
-    return merged(together, np.min).take(merged(together, len).time >= rivals)
+    every = Measurements(key, columns, time, source)
+    fewest = min(len(tables), MIN_FRAMEWORKS) if key.op in PARTLY_SUPPORTED else len(tables)
+    return merged(every, np.min).take(merged(every, len).time >= fewest)

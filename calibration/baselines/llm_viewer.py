@@ -1,4 +1,4 @@
-r"""A roofline of every operator, a rival on the same rows: the formulas of LLM-Viewer, written anew.
+r"""A roofline of every operator, a baseline on the same rows: the formulas of LLM-Viewer, written anew.
 
 Each operator takes the longer of its FLOPs at the peak and its bytes, weights, activations and cache, at the
 rate of the datasheet, and operators follow one another (Yuan et al., arXiv 2402.16363, section 2.2; its
@@ -32,7 +32,7 @@ Count = Callable[[Sizes, float, float], tuple[Scalar, Scalar]]
 """FLOPs and bytes from sizes, bytes of a weight, and bytes of a number in the cache."""
 
 
-def viewer_tpot(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
+def llm_viewer_tpot(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
     """Time per output token of all users together, in s."""
     middle = traffic.prompt + traffic.output / 2
     one = decode_pass(chip, plan, model, traffic.users, middle)

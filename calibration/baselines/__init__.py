@@ -1,0 +1,1 @@
+"""What other methods say of the same rows: rooflines, a random forest, AIConfigurator."""

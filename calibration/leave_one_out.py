@@ -13,15 +13,15 @@ from typing import NamedTuple
 import equinox as eqx
 import numpy as np
 
-from perfmodel.errors import InputError
+from perfmodel.calibration.serving_metrics import grouped
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, case_of, of_rows
+from perfmodel.inference.cases import Case, cases_by_form, of_rows
 from perfmodel.inference.serving import serve
 
 FACTORS = np.geomspace(0.25, 4.0, 9)
 """On the constant as shipped, at which speeds are predicted; between them they are interpolated."""
 
-FINE = np.geomspace(0.25, 4.0, 401)
+FINE_FACTORS = np.geomspace(0.25, 4.0, 401)
 """Factors of which the best is taken."""
 
 SYNCHRONISED = (
@@ -36,7 +36,7 @@ SYNCHRONISED = (
 """Families whose launches on a scheduled machine are the constant."""
 
 
-class Left(NamedTuple):
+class HeldOutSpeed(NamedTuple):
     """A published speed, and its prediction from the other models; `factor` on the constant as shipped."""
 
     chip: str
@@ -52,67 +52,56 @@ class Left(NamedTuple):
         return abs(self.predicted / self.published - 1)
 
 
-def leave_out(rows: Sequence[dict[str, str]], values: Sequence[float], folder: Path) -> list[Left]:
+def leave_one_out(
+    rows: Sequence[dict[str, str]], values: Sequence[float], folder: Path
+) -> list[HeldOutSpeed]:
     """Every row of `rows`, whose plans are given, from the rows of other models on machines of its kind."""
-    known = [
-        (case, value) for case, value in zip(_cases(rows, folder), values, strict=True) if case
+    every = [case for cases in cases_by_form(rows, folder) for case in cases]
+    kinds = grouped(sorted(every, key=lambda case: case.place), lambda case: [_kind(case)])
+    return [
+        one
+        for cases in kinds.values()
+        for one in _held_out(cases, np.array([values[case.place] for case in cases]))
     ]
-    alike: dict[Hashable, list[tuple[Case, float]]] = {}
-    for case, value in known:
-        alike.setdefault(_kind(case), []).append((case, value))
-    return [one for pairs in alike.values() for one in _left(pairs)]
-
-
-def _cases(rows: Sequence[dict[str, str]], folder: Path) -> list[Case | None]:
-    found: list[Case | None] = []
-    for place, row in enumerate(rows):
-        try:
-            found.append(case_of(place, row, folder))
-        except InputError:
-            found.append(None)
-    return found
 
 
 def _kind(case: Case) -> Hashable:
     """Machines that share the constant; those with main memory have none."""
-    chip = case.setting.chip
-    return (chip.execution, float(chip.main.capacity) > 0)
+    return case.setting.chip.execution, _has_main_memory(case)
 
 
-def _left(pairs: Sequence[tuple[Case, float]]) -> list[Left]:
-    speeds = np.log(speeds_of([case for case, _ in pairs]))
-    published = np.log([value for _, value in pairs])
-    errors = np.array([np.interp(np.log(FINE), np.log(FACTORS), one) for one in speeds])
-    errors -= published[:, None]
-    keys = [(case.setting.stem, str.__str__(case.setting.model.name)) for case, _ in pairs]
+def _has_main_memory(case: Case) -> bool:
+    return float(case.setting.chip.main.capacity) > 0
+
+
+def _held_out(cases: Sequence[Case], published: np.ndarray) -> list[HeldOutSpeed]:
+    logs = np.log([speeds_of(case) for case in cases])
+    fine = np.array([np.interp(np.log(FINE_FACTORS), np.log(FACTORS), one) for one in logs])
+    errors = fine - np.log(published)[:, None]
+    keys = [(case.setting.stem, str.__str__(case.setting.model.name)) for case in cases]
     found = []
-    for i, (case, value) in enumerate(pairs):
-        rest = sorted({key for key in keys if key != keys[i]})
-        best = _best(errors, keys, rest) if not float(case.setting.chip.main.capacity) else 1.0
-        predicted = value * float(np.exp(np.interp(best, FINE, errors[i])))
-        found.append(Left(*keys[i], value, predicted, best, len(rest)))
+    for i, (key, value) in enumerate(zip(keys, published, strict=True)):
+        rest = sorted({one for one in keys if one != key})
+        best = 1.0 if _has_main_memory(cases[i]) else best_factor(errors, keys, rest)
+        predicted = value * np.exp(np.interp(best, FINE_FACTORS, errors[i]))
+        found.append(HeldOutSpeed(*key, float(value), float(predicted), best, len(rest)))
     return found
 
 
-def _best(errors: np.ndarray, keys: Sequence[Hashable], rest: Sequence[Hashable]) -> float:
+def best_factor(errors: np.ndarray, keys: Sequence[Hashable], rest: Sequence[Hashable]) -> float:
     """The factor with the least mean error over the models of `rest`; 1 where there are none."""
     if not rest:
         return 1.0
     means = [errors[[key == one for key in keys]].mean(axis=0) for one in rest]
-    return float(FINE[np.argmin(np.mean(np.abs(means), axis=0))])
+    return float(FINE_FACTORS[np.argmin(np.mean(np.abs(means), axis=0))])
 
 
-def speeds_of(cases: Sequence[Case]) -> np.ndarray:
-    """Output tokens a second of one user: a row for each case, a column for each of `FACTORS`."""
-    found = np.empty((len(cases), len(FACTORS)))
-    for i, case in enumerate(cases):
-        setting = case.setting
-        ways = [
-            (case._replace(setting=setting._replace(chip=scaled(setting.chip, f))), case.splits[0])
-            for f in FACTORS
-        ]
-        found[i] = 1 / np.asarray(of_rows(serve, ways).tpot)
-    return found
+def speeds_of(case: Case) -> np.ndarray:
+    """Output tokens a second of one user for each of `FACTORS`."""
+    setting = case.setting
+    chips = [scaled(setting.chip, factor) for factor in FACTORS]
+    cases = [case._replace(setting=setting._replace(chip=chip)) for chip in chips]
+    return 1 / np.asarray(of_rows(serve, [(one, case.splits[0]) for one in cases]).tpot)
 
 
 def scaled(chip: Chip, factor: float) -> Chip:

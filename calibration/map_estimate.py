@@ -1,4 +1,4 @@
-r"""The most probable constants, and how sure they are, from few facts and priors.
+r"""The most probable constants (maximum a posteriori), and how sure they are, from few facts and priors.
 
 With logarithms $\theta$ of the constants, of which priors say $\theta_0 \pm \sigma_0$, and facts
 $y_i$ of which a model predicts $f_i(\theta)$ with a spread of $\sigma_i$ in the logarithm:
@@ -28,13 +28,13 @@ Vector = Float[Array, " constants"]
 Facts = Float[Array, " facts"]
 
 
-class Question(NamedTuple):
-    """What is fitted.
+class Estimation(NamedTuple):
+    """What is estimated.
 
     - `prior`, `spread`: constants of one kind, and the spreads of their logarithms.
     - `predict`: all facts from the constants.
     - `known`: the facts; `noise`: the spread of their logarithms.
-    - `owner`: for each fact its group; a group is left out as one.
+    - `groups`: for each fact its group, which is left out as one.
     """
 
     prior: eqx.Module
@@ -42,68 +42,58 @@ class Question(NamedTuple):
     predict: Callable[[eqx.Module], Facts]
     known: Facts
     noise: Facts
-    owner: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    def constants(self, theta: Vector) -> eqx.Module:
+        """The constants from their logarithms."""
+        return ravel_pytree(self.prior)[1](jnp.exp(theta))
+
+    def residuals(self, theta: Vector, weights: Facts) -> Array:
+        """Of the facts, by their weight, and of the prior."""
+        start, spread = (ravel_pytree(one)[0] for one in (self.prior, self.spread))
+        misses = weights * jnp.log(self.predict(self.constants(theta)) / self.known) / self.noise
+        return jnp.concatenate([misses, (theta - jnp.log(start)) / spread])
 
 
-class Posterior(NamedTuple):
+class Estimate(NamedTuple):
     """The constants after a fit, and the spreads of their logarithms."""
 
     values: eqx.Module
     spreads: eqx.Module
 
 
-def fit(question: Question, weights: Facts | None = None) -> Posterior:
-    """The most probable constants.
+def map_estimate(asked: Estimation) -> Estimate:
+    """The most probable constants."""
 
-    **Arguments:**
+    @jax.jit
+    def found(weights: Facts) -> tuple[Vector, Vector]:
+        theta = _solve(asked, weights)
+        curved = jax.jacfwd(asked.residuals)(theta, weights)
+        return theta, jnp.sqrt(jnp.diag(jnp.linalg.inv(curved.T @ curved)))
 
-    - `weights`: of the facts; 1 if not given, 0 leaves one out.
-    """
-    taken = jnp.ones_like(question.known) if weights is None else weights
-
-    def found(row: Facts) -> tuple[Vector, Vector]:
-        theta = _solve(question, row)
-        curved = jax.jacfwd(_residual(question, row))(theta)
-        return jnp.exp(theta), jnp.sqrt(jnp.diag(jnp.linalg.inv(curved.T @ curved)))
-
-    unravel = ravel_pytree(question.prior)[1]
-    values, spreads = jax.jit(found)(taken)
-    return Posterior(unravel(values), unravel(spreads))
+    theta, spreads = found(jnp.ones_like(asked.known))
+    return Estimate(asked.constants(theta), ravel_pytree(asked.prior)[1](spreads))
 
 
-def leave_out(question: Question) -> Facts:
+def leave_one_group_out(asked: Estimation) -> Facts:
     """Each fact as predicted by a fit that has not seen any fact of its group."""
-    owner = jnp.asarray(question.owner)
-    weights = (owner[:, None] != owner[None, :]).astype(question.known.dtype)
-    unravel = ravel_pytree(question.prior)[1]
+    groups = jnp.asarray(asked.groups)
+    weights = (groups[:, None] != groups[None, :]).astype(asked.known.dtype)
 
     def one(row: Facts) -> Facts:
-        return question.predict(unravel(jnp.exp(_solve(question, row))))
+        return asked.predict(asked.constants(_solve(asked, row)))
 
     return jnp.diag(jax.jit(jax.vmap(one))(weights))
 
 
-def _residual(question: Question, weights: Facts) -> Callable[[Vector], Array]:
-    start, unravel = ravel_pytree(question.prior)
-    spread = ravel_pytree(question.spread)[0]
-
-    def residual(theta: Vector) -> Array:
-        found = question.predict(unravel(jnp.exp(theta)))
-        misses = weights * jnp.log(found / question.known) / question.noise
-        return jnp.concatenate([misses, (theta - jnp.log(start)) / spread])
-
-    return residual
-
-
-def _solve(question: Question, weights: Facts) -> Vector:
-    residual = _residual(question, weights)
-    spread = ravel_pytree(question.spread)[0]
-    damping = jnp.diag(DAMPING / jnp.square(spread))
+def _solve(asked: Estimation, weights: Facts) -> Vector:
+    damping = jnp.diag(DAMPING / jnp.square(ravel_pytree(asked.spread)[0]))
 
     def step(theta: Vector, _: None) -> tuple[Vector, None]:
-        missed, curved = residual(theta), jax.jacfwd(residual)(theta)
+        missed = asked.residuals(theta, weights)
+        curved = jax.jacfwd(asked.residuals)(theta, weights)
         change = jnp.linalg.solve(curved.T @ curved + damping, curved.T @ missed)
         return theta - change, None
 
-    start = jnp.log(ravel_pytree(question.prior)[0])
+    start = jnp.log(ravel_pytree(asked.prior)[0])
     return jax.lax.scan(step, start, None, length=STEPS)[0]

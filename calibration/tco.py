@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.map_estimate import Facts, Question, leave_out
+from perfmodel.calibration.map_estimate import Estimation, Facts, leave_one_group_out
 from perfmodel.calibration.metrics import Scored
 from perfmodel.hardware.cost import Ownership, running
 from perfmodel.hardware.power import Activity, all_in, drawn
@@ -32,13 +32,13 @@ from perfmodel.workload.plan import Plan
 from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import traced
 
-AROUND, AROUND_SPREAD = 0.6, 0.3
-"""Prior of watts around a chip for each watt of its limit: a DGX H100 is rated at 10.2 kW for 5.6 kW of
-chips (0.82), and draws less than its rating."""
+NODE_POWER = (0.6, 0.3)
+"""Prior of watts around a chip for each watt of its limit, and its spread: a DGX H100 is rated at 10.2 kW for
+5.6 kW of chips (0.82), and draws less than its rating."""
 
-SYSTEM, SYSTEM_SPREAD = 0.45, 0.5
-"""Prior of what stands around a chip as a share of its price: a DGX B200 at retail costs 0.6 more than
-its chips."""
+SYSTEM_COST = (0.45, 0.5)
+"""Prior of what stands around a chip as a share of its price, and its spread: a DGX B200 at retail costs 0.6
+more than its chips."""
 
 NOISE = 0.15
 """Spread of the logarithm of a measured energy or a published cost (assumed)."""
@@ -61,7 +61,7 @@ def energy_scores(constants: Known) -> Iterator[Scored]:
         return (inside + share.value * limit) / rate
 
     known = [run.joules for run in runs]
-    found = _left_out(AROUND, AROUND_SPREAD, predict, known, [run.chip for run in runs])
+    found = _left_out(NODE_POWER, predict, known, [run.chip for run in runs])
     for run, one in zip(runs, found, strict=True):
         yield Scored(f"{run.chip} {run.model}", "wall_j_per_token", run.chip, one, run.joules)
 
@@ -79,7 +79,7 @@ def chip_power(run: KnownEnergy, constants: Known) -> Scalar:
     return power_at(joules, rate, factors, static, as_scalar(_limit(run.chip)))
 
 
-def owner_scores() -> Iterator[Scored]:
+def tco_scores() -> Iterator[Scored]:
     """USD of an hour and of a million tokens, by a share of capital that has not seen the chip."""
     rows, owner = known_owners(), load_ownership()
     hours = [row for row in rows if row.quantity == "owner_usd_per_hour"]
@@ -94,21 +94,21 @@ def owner_scores() -> Iterator[Scored]:
         return one(paid, limit, share.value * alone, owner)
 
     known, names = [row.cost for row in hours], [row.chip for row in hours]
-    found = dict(zip(names, _left_out(SYSTEM, SYSTEM_SPREAD, predict, known, names), strict=True))
+    found = dict(zip(names, _left_out(SYSTEM_COST, predict, known, names), strict=True))
     for row in rows:
         hour = found[row.chip]
         single = hour if row in hours else hour / 3600 / row.rate * 1e6
         yield Scored(row.chip, row.quantity, row.chip, single, row.cost)
 
 
-BUSY = 0.8
+UTILISATION = 0.8
 """Power that a chip draws on average, as a share of its limit (assumed: serving at full load)."""
 
 
 def hourly(paid: Scalar, limit: Scalar, system: Scalar, owner: Ownership) -> Scalar:
     """USD of one hour of a chip with a `system` around it."""
     changed = eqx.tree_at(lambda o: o.system, owner, system)
-    return 3600 * running(paid, BUSY * limit, limit, changed)
+    return 3600 * running(paid, UTILISATION * limit, limit, changed)
 
 
 def _limit(chip: str) -> float:
@@ -116,15 +116,14 @@ def _limit(chip: str) -> float:
 
 
 def _left_out(
-    prior: float,
-    spread: float,
+    prior: tuple[float, float],
     predict: Callable[[Any], Facts],
     known: list[float],
     names: list[str],
 ) -> list[float]:
     """Each figure by a share that has not seen the chip that it is of."""
-    facts = as_values(np.array(known))
-    owner = tuple(names.index(name) for name in names)
+    share, spread = map(Share, prior)
+    groups = tuple(names.index(name) for name in names)
     noise = jnp.full(len(known), NOISE)
-    question = Question(Share(prior), Share(spread), predict, facts, noise, owner)
-    return [float(one) for one in leave_out(question)]
+    asked = Estimation(share, spread, predict, as_values(np.array(known)), noise, groups)
+    return [float(one) for one in leave_one_group_out(asked)]

@@ -9,9 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.map_estimate import Facts, Posterior, Question, fit, leave_out
+from perfmodel.calibration.map_estimate import (
+    Estimate,
+    Estimation,
+    Facts,
+    leave_one_group_out,
+    map_estimate,
+)
 from perfmodel.calibration.metrics import Scored
-from perfmodel.calibration.tco import energy_scores, owner_scores
+from perfmodel.calibration.tco import energy_scores, tco_scores
 from perfmodel.files import write_toml
 from perfmodel.hardware.area import AreaConstants, die_area, tiles, wafer_area
 from perfmodel.hardware.cost import CostConstants, bill
@@ -44,7 +50,7 @@ MEASURED_NOISE = 0.15
 COST_NOISE = 0.1
 """The same for an analyst's cost (assumed)."""
 
-SURE, UNSURE = 0.5, 0.85
+IDENTIFIED_BELOW, WEAK_BELOW = 0.5, 0.85
 """A constant is identified when its spread has fallen below half of its prior's, and its prior where
 more than 0.85 of that is left."""
 
@@ -55,7 +61,7 @@ NOTE = (
 )
 
 
-class Pin(NamedTuple):
+class BlockArea(NamedTuple):
     """A part of a die whose area is known by itself, in m2, with its spread."""
 
     die: str
@@ -65,40 +71,44 @@ class Pin(NamedTuple):
     source: str
 
 
-PINS = (Pin("WSE-3", "sram", 23112e-6, 0.15, "SemiAnalysis, 2026: about half of WSE-3 is SRAM"),)
+BLOCK_AREAS = (
+    BlockArea("WSE-3", "sram", 23112e-6, 0.15, "SemiAnalysis, 2026: about half of WSE-3 is SRAM"),
+)
 """Totals do not fix the split between parts; these do. PHYs and controllers are facts of technologies."""
 
 
-def area_question(constants: Known, dies: Sequence[KnownDie]) -> Question:
-    """Die areas, and the areas of pinned parts, which belong to their die."""
+def area_estimation(constants: Known, dies: Sequence[KnownDie]) -> Estimation:
+    """Die areas, and areas of blocks, which belong to their die."""
     parts, made = stacked([d.parts for d in dies]), stacked([d.technology for d in dies])
-    whole = jnp.asarray([d.kind == "wafer" for d in dies])
+    is_wafer = jnp.asarray([d.kind == "wafer" for d in dies])
     names = [d.name for d in dies]
-    pins = [pin for pin in PINS if pin.die in names]
-    places = [names.index(pin.die) for pin in pins]
+    known = [one for one in BLOCK_AREAS if one.die in names]
+    places = [names.index(one.die) for one in known]
 
     def predict(constants: AreaConstants) -> Facts:
         single = jax.vmap(die_area, (0, 0, None))(parts, made, constants)
         wafer = jax.vmap(wafer_area, (0, 0, None))(parts, made.node, constants)
         blocks = jax.vmap(tiles, (0, 0, None))(parts, made.node, constants)
-        pinned = [blocks[pin.block][i] for pin, i in zip(pins, places, strict=True)]
-        return jnp.concatenate([jnp.where(whole, wafer, single), jnp.stack(pinned)])
+        areas = [blocks[one.block][i] for one, i in zip(known, places, strict=True)]
+        return jnp.concatenate([jnp.where(is_wafer, wafer, single), jnp.stack(areas)])
 
-    known = [d.area for d in dies] + [pin.area for pin in pins]
-    noise = [AREA_NOISE] * len(dies) + [pin.noise for pin in pins]
-    owner = (*range(len(dies)), *places)
-    return _question(constants, "area", AreaConstants, predict, known, noise, owner)
+    areas = [d.area for d in dies] + [one.area for one in known]
+    noise = [AREA_NOISE] * len(dies) + [one.noise for one in known]
+    groups = (*range(len(dies)), *places)
+    return _estimation(constants, "area", AreaConstants, predict, areas, noise, groups)
 
 
-def power_question(constants: Known) -> Question:
+def power_estimation(constants: Known) -> Estimation:
     """Power limits of the library's chips, and what some of them were seen to draw at work or idle."""
     chips, seen = known_powers(), measured_powers()
     names = [chip.name for chip in chips]
-    owner = [*range(len(chips)), *(names.index(one.name) for one in seen)]
-    many = stacked([(chips[i].parts, as_scalar(chips[i].area), chips[i].technology) for i in owner])
+    groups = [*range(len(chips)), *(names.index(one.name) for one in seen)]
+    silicon = stacked(
+        [(chips[i].parts, as_scalar(chips[i].area), chips[i].technology) for i in groups]
+    )
     activity = stacked([chip.activity for chip in chips] + [one.activity for one in seen])
     rests = jnp.asarray([False] * len(chips) + [one.state == "idle" for one in seen])
-    limits = jnp.arange(len(owner)) < len(chips)
+    limits = jnp.arange(len(groups)) < len(chips)
 
     def predict(constants: PowerConstants) -> Facts:
         def one(chip: Any, doing: Activity, limit: Any, rest: Any) -> Any:
@@ -108,14 +118,14 @@ def power_question(constants: Known) -> Question:
             power = drawn(parts, area, scaled, made, constants)
             return power * jnp.where(rest, constants.asleep, 1.0)
 
-        return jax.vmap(one)(many, activity, limits, rests)
+        return jax.vmap(one)(silicon, activity, limits, rests)
 
     known = [chip.power for chip in chips] + [one.power for one in seen]
     noise = [POWER_NOISE] * len(chips) + [MEASURED_NOISE] * len(seen)
-    return _question(constants, "power", PowerConstants, predict, known, noise, tuple(owner))
+    return _estimation(constants, "power", PowerConstants, predict, known, noise, tuple(groups))
 
 
-def cost_question(constants: Known, chips: Sequence[KnownCost]) -> Question:
+def cost_estimation(constants: Known, chips: Sequence[KnownCost]) -> Estimation:
     """Costs to make a chip, in the year that the analyst speaks of."""
 
     def predict(constants: CostConstants) -> Facts:
@@ -125,30 +135,30 @@ def cost_question(constants: Known, chips: Sequence[KnownCost]) -> Question:
     # B100 and B200 are one silicon and one analyst: they are left out together.
     families = {"b100": "b200-sxm"}
     names = [families.get(c.name, c.name) for c in chips]
-    owner = tuple(names.index(name) for name in names)
-    return _question(constants, "cost", CostConstants, predict, known, noise, owner)
+    groups = tuple(names.index(name) for name in names)
+    return _estimation(constants, "cost", CostConstants, predict, known, noise, groups)
 
 
-def _question(
+def _estimation(
     constants: Known,
     name: str,
     kind: type[eqx.Module],
     predict: Callable[[Any], Facts],
     known: Sequence[float],
     noise: Sequence[float],
-    owner: tuple[int, ...],
-) -> Question:
+    groups: tuple[int, ...],
+) -> Estimation:
     table: dict[str, ConstantFile] = getattr(constants.file, name)
     prior = {field: one.prior * parse(one.unit)[0] for field, one in table.items()}
     spread = {field: one.prior_spread for field, one in table.items()}
     facts = (as_values(np.asarray(known)), as_values(np.asarray(noise)))
-    return Question(kind(**prior), kind(**spread), predict, *facts, owner)
+    return Estimation(kind(**prior), kind(**spread), predict, *facts, groups)
 
 
 def scores(constants: Known | None = None) -> list[Scored]:
     """Everything known of chips, each figure predicted by a fit that has not seen it."""
     known = constants or load_constants()
-    served = (*sustained_scores(known), *energy_scores(known), *owner_scores())
+    served = (*sustained_scores(known), *energy_scores(known), *tco_scores())
     return [*made_scores(known), *served]
 
 
@@ -157,9 +167,11 @@ def made_scores(known: Known) -> list[Scored]:
     dies, powers = known_dies(), known_powers()
     costs = [cost for cost in known_costs() if cost.used]
     return [
-        *_scored(area_question(known, dies), [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6),
-        *_scored(power_question(known), [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
-        *_scored(cost_question(known, costs), [(c.name, "") for c in costs], "cost_usd", 1.0),
+        *_scored(
+            area_estimation(known, dies), [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6
+        ),
+        *_scored(power_estimation(known), [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
+        *_scored(cost_estimation(known, costs), [(c.name, "") for c in costs], "cost_usd", 1.0),
     ]
 
 
@@ -185,29 +197,29 @@ def sustained_scores(constants: Known) -> Iterator[Scored]:
 
 
 def _scored(
-    question: Question, names: Sequence[tuple[str, str]], quantity: str, size: float
+    estimation: Estimation, names: Sequence[tuple[str, str]], quantity: str, size: float
 ) -> Iterator[Scored]:
-    predicted = np.asarray(leave_out(question), float) * size
-    known = np.asarray(question.known, float) * size
+    predicted = np.asarray(leave_one_group_out(estimation), float) * size
+    known = np.asarray(estimation.known, float) * size
     for (name, kind), one, other in zip(names, predicted, known, strict=False):
         yield Scored(name, quantity, kind, float(one), float(other))
 
 
-def fitted(constants: Known | None = None) -> dict[str, Posterior]:
+def fitted(constants: Known | None = None) -> dict[str, Estimate]:
     """The constants of area, power and cost, fitted to everything known."""
     file = constants or load_constants()
     costs = [cost for cost in known_costs() if cost.used]
     return {
-        "area": fit(area_question(file, known_dies())),
-        "power": fit(power_question(file)),
-        "cost": fit(cost_question(file, costs)),
+        "area": map_estimate(area_estimation(file, known_dies())),
+        "power": map_estimate(power_estimation(file)),
+        "cost": map_estimate(cost_estimation(file, costs)),
     }
 
 
 def verdict(spread: float, prior: float) -> str:
     """How much the facts have said about a constant."""
     left = spread / prior
-    return "identified" if left < SURE else "weak" if left < UNSURE else "prior"
+    return "identified" if left < IDENTIFIED_BELOW else "weak" if left < WEAK_BELOW else "prior"
 
 
 def write(folder: Path = FITTED) -> None:

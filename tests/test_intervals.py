@@ -8,8 +8,8 @@ import pytest
 from command import run
 
 from perfmodel.calibration.intervals import Table, kernel_ranges, range_of, range_of_few, spread_of
+from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
 from perfmodel.inference.setting import known
-from perfmodel.interface.published_results import Row, groups
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.fitted import (
     BASES,
@@ -145,14 +145,14 @@ def test_chips_weigh_equally_however_many_tables_they_have():
     assert found.low == pytest.approx(1.0, rel=0.02) and found.high == pytest.approx(2.0, rel=0.02)
 
 
-def _published(chip: str, factor: float) -> Row:
+def _published(chip: str, factor: float) -> Comparison:
     words = (chip, "m", "", "")
-    return Row("throughput", "g", words, 1.0, factor, "", 1.0, "launched, prior")
+    return Comparison("throughput", "g", words, 1.0, factor, "", 1.0, "launched, prior")
 
 
 def test_published_results_by_basis_give_the_range_of_services():
     rows = [_published("a", factor) for factor in np.linspace(0.8, 1.2, 101)]
-    found = {one["group"]: one for one in groups(rows)}["by basis / launched, prior"]
+    found = {one["group"]: one for one in metrics_of_published(rows)}["by basis / launched, prior"]
     # Of 101 equal steps of 0.004 the 5th and the 95th percentile, in logarithms.
     assert found["factors90"] == pytest.approx([0.82, 1.18], abs=0.003)
     assert found["coverage90"] == 1.0 and found["n"] == 101
@@ -161,7 +161,7 @@ def test_published_results_by_basis_give_the_range_of_services():
 def test_chips_of_published_results_weigh_by_the_root_of_their_rows():
     # 100 rows weigh 10, one row 1: an eleventh of the weight, so its factor is the upper end.
     rows = [_published("a", 1.0)] * 100 + [_published("b", 3.0)]
-    found = {one["group"]: one for one in groups(rows)}["by basis / launched, prior"]
+    found = {one["group"]: one for one in metrics_of_published(rows)}["by basis / launched, prior"]
     assert found["factors90"][0] == pytest.approx(1.0)
     assert found["factors90"][1] > 2.5
 

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from command import predict, run
 
-from perfmodel.calibration.tco import BUSY, owner_scores
+from perfmodel.calibration.tco import UTILISATION, tco_scores
 from perfmodel.design.existing_chips import _made
 from perfmodel.hardware.cost import price, running
 from perfmodel.interface.quickstart import IN_NUMBERS
@@ -226,12 +226,13 @@ def hours(rows: dict) -> dict[str, float]:
     chip, file, known = load_chip(stem), chip_files()[stem], load_constants().values
     owner, limit = load_ownership(), float(chip.peak_power)
     paid = price(_made(chip, file, known).cost, owner)
-    scored = {one.chip: one.predicted for one in owner_scores() if one.quantity.startswith("owner")}
+    scored = {one.chip: one.predicted for one in tco_scores() if one.quantity.startswith("owner")}
     return {
         "predict": _number(rows["serving"], "usd_per_chip_hour"),
         "study": 3600 * market_hour(stem).value,
         "validate": scored[stem],
-        "search": 3600 * float(running(paid, as_scalar(BUSY * limit), as_scalar(limit), owner)),
+        "search": 3600
+        * float(running(paid, as_scalar(UTILISATION * limit), as_scalar(limit), owner)),
     }
 
 

@@ -109,15 +109,11 @@ def test_a_report_that_cannot_be_written_stops_before_the_work(tmp_path: Path):
 
 
 def test_published_speeds_have_a_page(tmp_path: Path):
-    from perfmodel.interface import published_results
+    from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
     from perfmodel.interface.pages import reproduce_page
 
-    rows = [
-        published_results.Row(
-            "single-stream", "g", ("h100", "llama-3.1-8b", "", ""), 100.0, 90.0, ""
-        )
-    ]
-    report = {"published": published_results.groups(rows), "left_out": [], "serving": []}
+    rows = [Comparison("single-stream", "g", ("h100", "llama-3.1-8b", "", ""), 100.0, 90.0, "")]
+    report = {"published": metrics_of_published(rows), "left_out": [], "serving": []}
     text = as_html(reproduce_page(report, rows))
     assert alone(text) and "10.0 %" in text and "TTFT is the mean" in text
 

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.data.inferencex import TABLE, Part, Run, once, read_runs
+from perfmodel.calibration.data.inferencex import TABLE, Part, Run, read_runs
 from perfmodel.calibration.data.inferencex_pools import PLAN, decoding
-from perfmodel.calibration.leave_one_out import FINE, _best
+from perfmodel.calibration.leave_one_out import FINE_FACTORS, best_factor
 from perfmodel.calibration.serving_metrics import (
-    Graded,
+    Comparison,
+    ScoredRun,
     anchored,
-    record,
+    median_of_distinct,
+    metrics_of_published,
+    run_metrics,
     tau,
     tau_within,
-    weighted_median,
 )
 from perfmodel.errors import InputError
-from perfmodel.interface.published_results import METRICS, PUBLISHED, Row, groups
+from perfmodel.interface.published_results import METRICS, PUBLISHED
 from perfmodel.interface.reproduce import sets_of
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import ROOT
@@ -171,31 +173,33 @@ def test_runs_that_differ_although_their_settings_do_not_are_not_of_the_best_gra
 
 def test_copies_of_a_measurement_weigh_as_one(package: Callable[..., str]):
     runs = read_runs(package({}, {}, {"silicon_tpot_ms": "11"}))
-    assert once(runs).tolist() == [0.5, 0.5, 1.0]
-    assert weighted_median(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 5.0])) == 3.0
+    keys = [(run.ttft, run.tpot) for run in runs]
+    assert keys[0] == keys[1] != keys[2]
+    assert median_of_distinct(np.array([1.0, 2.0, 3.0]), keys) == 2.0
+    assert median_of_distinct(np.array([1.0, 2.0, 3.0, 4.0]), [*"aab", "c"]) == 3.0
 
 
-def _graded(config: str, tpot: float, predicted: float, users: str = "16") -> Graded:
+def _scored(config: str, tpot: float, predicted: float, users: str = "16") -> ScoredRun:
     cells = {"model": "m", "chip": "c", "isl": "1024", "osl": "1024", "concurrency": users}
-    return Graded(Run(cells, 1.0, tpot, "fit", True, "", (config,)), 1.0, predicted, True)
+    return ScoredRun(Run(cells, 1.0, tpot, "fit", True, "", (config,)), 1.0, predicted, True)
 
 
 def test_kendall_s_tau_counts_pairs_in_order():
-    right = [_graded(name, x, 2 * x) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)]
+    right = [_scored(name, x, 2 * x) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)]
     assert tau(right) == pytest.approx(1.0)
     assert tau([right[0], right[1]._replace(tpot=9.0), right[2]]) == pytest.approx(1 / 3)
     assert tau_within(right[:2], lambda run: run.cells["model"]) is None
 
 
 def test_a_record_of_errors_is_json_and_counts_the_answers_of_a_rival():
-    group = [_graded("a", 2.0, 1.0), _graded("b", 4.0, 3.0)]
-    found = record("all", [group[0]._replace(rivals={"configurator": 1.5}), group[1]])
+    group = [_scored("a", 2.0, 1.0), _scored("b", 4.0, 3.0)]
+    found = run_metrics("all", [group[0]._replace(baselines={"configurator": 1.5}), group[1]])
     assert json.loads(json.dumps(found))["configurator_n"] == 1
     assert found["configurator_tpot_median"] == pytest.approx(0.25)  # 1.5 for a measured 2
 
 
 def test_one_measured_point_scales_its_configuration_and_is_left_out():
-    group = [_graded("a", 2.0, 1.0), _graded("a", 4.0, 3.0, users="64")]
+    group = [_scored("a", 2.0, 1.0), _scored("a", 4.0, 3.0, users="64")]
     (other,) = anchored(group)
     assert other.run.tpot == 4.0 and other.tpot == pytest.approx(6.0)
 
@@ -219,11 +223,11 @@ def test_caches_are_those_of_the_launch_scripts(package: Callable[..., str]):
 
 
 def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
-    errors = np.log(np.array([FINE * 2.0, FINE * 2.0, FINE * 0.5]))
+    errors = np.log(np.array([FINE_FACTORS * 2.0, FINE_FACTORS * 2.0, FINE_FACTORS * 0.5]))
     keys = [("c", "a"), ("c", "a"), ("c", "b")]
-    assert _best(errors, keys, [("c", "a")]) == pytest.approx(0.5, rel=0.01)
-    assert _best(errors, keys, [("c", "b")]) == pytest.approx(2.0, rel=0.01)
-    assert _best(errors, keys, []) == 1.0
+    assert best_factor(errors, keys, [("c", "a")]) == pytest.approx(0.5, rel=0.01)
+    assert best_factor(errors, keys, [("c", "b")]) == pytest.approx(2.0, rel=0.01)
+    assert best_factor(errors, keys, []) == 1.0
 
 
 def test_an_unknown_set_is_refused():
@@ -235,8 +239,8 @@ def test_an_unknown_set_is_refused():
 def test_software_of_2024_is_in_a_line_of_its_own_beside_the_machines_tuned_to_be_fast():
     words = ("h100-sxm", "llama-2-70b", "trtllm", "offline")
     named = ("MLPerf v5.0", "TensorRT-LLM 0.14.0", "Argonne LLM-Inference-Bench", "LMSYS")
-    rows = [Row("throughput", name, words, 100.0, 90.0, "") for name in named]
-    lines = {row["group"]: row["n"] for row in groups(rows)}
+    rows = [Comparison("throughput", name, words, 100.0, 90.0, "") for name in named]
+    lines = {row["group"]: row["n"] for row in metrics_of_published(rows)}
     assert lines["throughput / MLPerf and TensorRT-LLM"] == 2
     assert lines["throughput / MLPerf and TensorRT-LLM and Argonne"] == 3
 

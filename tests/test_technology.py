@@ -12,7 +12,7 @@ from silicon import number
 
 from perfmodel.breakdown import JOULES
 from perfmodel.calibration import technology
-from perfmodel.calibration.map_estimate import Question, fit, leave_out
+from perfmodel.calibration.map_estimate import Estimation, leave_one_group_out, map_estimate
 from perfmodel.calibration.metrics import Scored
 from perfmodel.calibration.tco import hourly
 from perfmodel.calibration.technology import made_scores, scores, sustained_scores, verdict
@@ -75,17 +75,17 @@ def test_a_package_is_read_from_its_words():
 # The fit, on a line whose answer is known
 
 
-def line(noise: float) -> Question:
+def line(noise: float) -> Estimation:
     """y = a x with a prior of 1 +- 1 in the logarithm, and facts that say 2."""
     x = as_values(np.array([1.0, 2.0, 4.0]))
     prior, spread = {"a": as_values(1.0)}, {"a": as_values(1.0)}
     facts = (2 * x, jnp.full(3, noise), (0, 1, 1))
-    return Question(prior, spread, lambda c: c["a"] * x, *facts)  # pyright: ignore
+    return Estimation(prior, spread, lambda c: c["a"] * x, *facts)  # pyright: ignore
 
 
 def test_facts_move_a_constant_by_their_weight_against_the_prior():
     # Three facts of spread 1 and a prior of spread 1: three quarters of ln 2, spread 1/2.
-    found = fit(line(1.0))
+    found = map_estimate(line(1.0))
     assert float(found.values["a"]) == pytest.approx(2**0.75, rel=1e-3)  # pyright: ignore[reportIndexIssue]
     assert float(found.spreads["a"]) == pytest.approx(0.5, rel=1e-3)  # pyright: ignore[reportIndexIssue]
 
@@ -93,7 +93,7 @@ def test_facts_move_a_constant_by_their_weight_against_the_prior():
 def test_a_fact_is_left_out_with_its_group():
     # The first is predicted from two facts: 2^(2/3); the others from one: 2^(1/2), times x.
     expected = [2 ** (2 / 3), 2 * 2**0.5, 4 * 2**0.5]
-    assert np.asarray(leave_out(line(1.0))) == pytest.approx(expected, rel=1e-3)
+    assert np.asarray(leave_one_group_out(line(1.0))) == pytest.approx(expected, rel=1e-3)
 
 
 def test_verdicts_follow_what_is_left_of_the_prior():
@@ -105,7 +105,9 @@ def test_verdicts_follow_what_is_left_of_the_prior():
 
 def test_shipped_constants_are_those_of_the_fit():
     constants = load_constants()
-    found = fit(technology.cost_question(constants, [c for c in known.known_costs() if c.used]))
+    found = map_estimate(
+        technology.cost_estimation(constants, [c for c in known.known_costs() if c.used])
+    )
     assert float(found.values.package) == pytest.approx(  # pyright: ignore[reportAttributeAccessIssue]
         float(constants.values.cost.package), rel=0.01
     )

@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from perfmodel.calibration.data.aiconfigurator import locate
 from perfmodel.calibration.data.inferencex_pools import PLAN, chips_of, pool_cells, size_of
 from perfmodel.library.model import load_model
@@ -252,10 +250,3 @@ def _model(row: dict[str, str]) -> str:
 def columns(runs: Sequence[Run]) -> dict[str, list[str]]:
     """The cells of runs, by column."""
     return {name: [run.cells[name] for run in runs] for name in runs[0].cells}
-
-
-def once(runs: Sequence[Run]) -> np.ndarray:
-    """Weights that count each distinct measurement as one."""
-    keys = [(run.ttft, run.tpot) for run in runs]
-    counts = {key: keys.count(key) for key in set(keys)}
-    return np.array([1 / counts[key] for key in keys])

@@ -180,7 +180,7 @@ def _short(text: str) -> str:
     return figures(value)
 
 
-def reproduce_page(report: dict[str, Any], rows: Sequence[made.Row]) -> Page:
+def reproduce_page(report: dict[str, Any], rows: Sequence[made.Comparison]) -> Page:
     """Published and measured results beside predictions."""
     tables = [Table(*table) for table in made.tables_of(report)]
     known = [row for row in rows if np.isfinite(row.predicted)]
@@ -206,7 +206,7 @@ DRAWN = 400
 """Points of a set that a page draws, at most."""
 
 
-def _by_set(known: Sequence[made.Row]) -> dict[str, tuple[str, list[plots.Point]]]:
+def _by_set(known: Sequence[made.Comparison]) -> dict[str, tuple[str, list[plots.Point]]]:
     found: dict[str, tuple[str, list[plots.Point]]] = {}
     for name in dict.fromkeys(row.set for row in known):
         own = [row for row in known if row.set == name]

@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.serving_metrics import RIVALS
+from perfmodel.calibration.serving_metrics import (
+    BASELINES,
+    WORDS,
+    Comparison,
+    metrics_of_published,
+    metrics_of_runs,
+)
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
-from perfmodel.interface.measured_runs import PARTS, SERVING, grades, predict_measured
 from perfmodel.interface.published_results import (
+    CLOSED,
+    PARTS,
     PUBLISHED,
-    WORDS,
-    Row,
-    groups,
-    left_out,
+    SERVING,
+    held_out_speeds,
+    predict_measured,
     predict_published,
 )
 from perfmodel.interface.serving import DEFINITIONS
@@ -45,7 +51,7 @@ def sets_of(words: Sequence[str]) -> list[str]:
 
 def reproduce(
     sets: Sequence[str], source: str, calibration: Path, progress: Callable[..., None]
-) -> tuple[dict[str, Any], list[Row], dict[str, pa.Table]]:
+) -> tuple[dict[str, Any], list[Comparison], dict[str, pa.Table]]:
     """Predict every row of some sets.
 
     **Arguments:**
@@ -63,16 +69,16 @@ def reproduce(
     """
     report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
     report |= {"definitions": DEFINITIONS, "left_out": []}
-    found: list[Row] = []
+    found: list[Comparison] = []
     tables: dict[str, pa.Table] = {}
     for name in sets:
         if name in PUBLISHED:
             rows, tables[name] = predict_published(name, calibration, progress)
-            report["published"] += groups(rows)
-            report["left_out"] += left_out(name, tables[name], calibration)
+            report["published"] += metrics_of_published(rows)
+            report["left_out"] += held_out_speeds(name, tables[name], calibration)
         else:
-            graded, rows = predict_measured(name, source, calibration, progress)
-            report["serving"] += grades(graded, name)
+            scored, rows = predict_measured(name, source, calibration, progress)
+            report["serving"] += metrics_of_runs(scored, name, every=name == CLOSED)
         found += rows
     return report, found, tables
 
@@ -133,7 +139,7 @@ def left_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
 def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each group."""
     first = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias")
-    first += tuple(f"{rival}_tpot_median" for rival in RIVALS)
+    first += tuple(f"{name}_tpot_median" for name in BASELINES)
     return [
         (
             r["group"],
@@ -152,13 +158,13 @@ def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def write(
-    report: dict[str, Any], rows: Sequence[Row], tables: dict[str, pa.Table], out: Path
+    report: dict[str, Any], rows: Sequence[Comparison], tables: dict[str, pa.Table], out: Path
 ) -> None:
     """The report, every row, and a picture of predicted against published for each set."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(report, out / "reproduce.json")
     table = {name: [row.words[i] for row in rows] for i, name in enumerate(WORDS)}
-    rest = [name for name in Row._fields if name != "words"]
+    rest = [name for name in Comparison._fields if name != "words"]
     write_csv(out / "rows.csv", pa.table(table | {n: [getattr(r, n) for r in rows] for n in rest}))
     for name, full in tables.items():
         write_csv(out / f"{name}.csv", full)

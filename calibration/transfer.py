@@ -23,9 +23,9 @@ from perfmodel.calibration.metrics import weighted_quantile
 from perfmodel.calibration.sections import section_of
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import parameters
-from perfmodel.kernels.choices import product_format
+from perfmodel.kernels.attention_prefill import prompt_format
+from perfmodel.kernels.gemm import product_format
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.kernels.prompts import prompt_format
 from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.fitted import (
     FAMILIES,

@@ -5,19 +5,25 @@ import jax.numpy as jnp
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency
 from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, wide_head_share
-from perfmodel.kernels.dispatch import PADDING, PLAIN, SEES_A_TILE_MORE, WRITES_BACK, decode_cut
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, wave_occupancy
 from perfmodel.kernels.residency import Residency, native, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_min, whole
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.backend import TILE, DecodeShape, Partition
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 
 REGISTERS, LEAST_L1 = 256.0 * 1024, 28.0 * 1024
 """Bytes of a core's private tier that no block can share: registers, and the rest of its L1
 (164 KiB of 192 on A100, 100 of 128 on Ada, 228 of 256 on Hopper: CUDA programming guide)."""
+
+UNLIMITED = 1e9
+"""Parts of a cache where no rule says how many."""
+
+HEADS_PER_BLOCK = 64.0
+"""Query heads of one KV head that a decode block takes, at most, if no rule says it."""
 
 SPLITS = (0.0, 0.5, 1.0, 2.0)
 """Parts of a cache tried in decode: none, then as many as fill the cores half, once, twice."""
@@ -61,13 +67,13 @@ def _split_decode(
     residency: Residency,
 ) -> Work:
     fitted, seen = chip.efficiency.attention_decode, jnp.minimum(context, window)
-    sizes = (batch, context, window, heads.query, heads.kv, heads.key, _room(chip))
-    cut = decode_cut(plan, chip.cores, *sizes, chip.matrix_rows)
+    backend = plan.attention_backend
+    cut = partition_of(chip, plan, batch, context, window, heads)
     group = heads.query / heads.kv
     shared_items = batch * heads.kv * whole(group / cut.heads_per_block, plan.exact)
     items = (1 - cut.per_query_head) * shared_items + cut.per_query_head * batch * heads.query
-    cuts = 1.0 if plan.backend in SEES_A_TILE_MORE else 0.0
-    tiles = whole(seen / cut.kv_tile, plan.exact) + cuts * jnp.where(seen < context, 1.0, 0.0)
+    boundary = 1.0 if backend.reads_boundary_tile else 0.0
+    tiles = whole(seen / cut.kv_tile, plan.exact) + boundary * jnp.where(seen < context, 1.0, 0.0)
     cuttable = tiles + cut.launches_hidden * (whole(context / cut.kv_tile, plan.exact) - tiles)
     splits = _cache_splits(
         chip, plan, items, jnp.minimum(cuttable, cut.most_splits), cut.least_splits
@@ -86,19 +92,18 @@ def _split_decode(
         chip, plan, fitted, cache * context / seen, cache
     )
     unpacked = cut.unpacked_bytes * batch * heads.kv * seen * heads.stored
-    padded = PADDING.get(plan.backend, jnp.ones_like)(heads.key)
+    padded = backend.cached_padding(heads.key)
     numbers = items * tiles * cut.kv_tile * heads.stored * padded
     feed = numbers * look_up(plan.cache).weight
     multiplied = rows * items * tiles * cut.kv_tile * padded
     uncrowded = wide_head_share(fitted, heads.key)
+    vector = cut.per_query_head * fitted.flop_per_element * numbers
     rounds = items * splits / (chip.cores * cut.blocks_per_core)
     filled = uncrowded * _filled(chip, fitted, feed, rounds, cut.cuda_cores)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
-            vector=cut.per_query_head * fitted.flop_per_element * numbers
-            if plan.backend in PLAIN
-            else None,
+            vector=vector if backend.masked_multihead_attention else None,
             exponential=pairs,
             private=reads["private"],
             shared=feed + fresh,
@@ -121,7 +126,31 @@ def _fed(fitted: AttentionDecodeEfficiency, filled: Values, feed: Values, fresh:
     return (feed + fresh) / (feed / (fitted.feed * filled) + fresh)
 
 
-def _room(chip: Chip) -> Scalar:
+def partition_of(
+    chip: Chip, plan: Plan, batch: Scalar, context: Scalar, window: Scalar, heads: Heads
+) -> Partition:
+    """How a plan's kernels partition a cache; without a rule nothing binds them."""
+    none = jnp.zeros_like(batch)
+    free = Partition(
+        most_splits=none + UNLIMITED,
+        extra_passes=none,
+        per_query_head=none,
+        cuda_cores=none,
+        row_tile=none + chip.matrix_rows,
+        least_splits=none + 1.0,
+        heads_per_block=none + HEADS_PER_BLOCK,
+        kv_tile=none + TILE,
+        blocks_per_core=none + 1.0,
+        unpacked_bytes=none,
+        launches_hidden=none,
+    )
+    windowed, group = jnp.isfinite(window), heads.query / heads.kv
+    where = (plan.cache, chip.cores, batch, context, windowed)
+    shape = DecodeShape(*where, group, heads.kv, heads.key, _shared_memory(chip))
+    return plan.attention_backend.partition(shape, free)
+
+
+def _shared_memory(chip: Chip) -> Scalar:
     """Bytes of shared memory that blocks share on a core: not registers, nor the least L1 (NVIDIA)."""
     return jnp.maximum(chip.private.capacity / chip.cores - REGISTERS - LEAST_L1, LEAST_L1)
 
@@ -153,7 +182,7 @@ def _misses(
     Replays find part of a cache in the shared tier; or they find that tier full of
     data that must be written back first, as much as the `pool` of all tokens holds.
     """
-    if plan.replay and plan.backend in WRITES_BACK:
+    if plan.replay and plan.attention_backend.writes_back:
         return 1 + soft_min(pool, chip.shared.capacity * fitted.l2_hit_capacity) / cache
     return 1 - replay_hit_rate(chip, plan, fitted, cache)
 

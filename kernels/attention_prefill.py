@@ -6,29 +6,43 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionPrefillEfficiency
 from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, visible, wide_head_share
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, tile_height
-from perfmodel.kernels.prompts import (
-    FOLDING,
-    KEYS,
-    MASKS_WINDOWS,
-    SCORES_WINDOWS,
-    TILE,
-    in_16_bits,
-    padded_share,
-    prompt_backend,
-    prompt_format,
-    prompt_parts,
-    sizes_in_16_bits,
-    start_share,
-    tile_rows,
-)
 from perfmodel.kernels.residency import Residency, native, on_chip, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import whole
 from perfmodel.units import Scalar, Values, as_scalar
-from perfmodel.workload.framework import Backend
+from perfmodel.workload.backend import TILE, AttentionBackend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
+
+
+def prompt_backend(plan: Plan) -> AttentionBackend:
+    """The kernels that take prompts."""
+    return plan.attention_backend.of_prompts(plan.weights)
+
+
+def prompt_format(plan: Plan) -> str:
+    """Format of a prompt's products: the weights' where the cache has it too, else bf16."""
+    matrix = plan.format.matrix
+    narrow = look_up(plan.cache).matrix == matrix and not prompt_backend(plan).multiplies_in_bf16
+    return matrix if narrow else "bf16"
+
+
+def sizes_in_16_bits(plan: Plan) -> tuple[float, ...]:
+    """Head sizes whose prompts in fp8 are multiplied in 16 bits for want of a kernel."""
+    return prompt_backend(plan).heads_in_16_bits if prompt_format(plan) == "fp8" else ()
+
+
+def prompt_rates(plan: Plan) -> set[str]:
+    """Kinds of matrix unit whose rates a prompt asks a chip for: its products', and bf16's where some
+    heads are multiplied in 16 bits."""
+    return {prompt_format(plan)} | ({"bf16"} if sizes_in_16_bits(plan) else set())
+
+
+def in_16_bits(plan: Plan, head_dim: Scalar) -> Scalar:
+    """1 for heads of these sizes, else 0."""
+    found = (jnp.where(head_dim == size, 1.0, 0.0) for size in sizes_in_16_bits(plan))
+    return sum(found, jnp.zeros_like(head_dim))
 
 
 def attention_prefill(
@@ -77,21 +91,21 @@ def _tiled_prefill(
     residency: Residency,
 ) -> Work:
     fitted, backend = chip.efficiency.attention_prefill, prompt_backend(plan)
-    fold = _folds(backend, heads, queries)
+    fold = backend.folded(heads.query / heads.kv, queries)
     windowed = jnp.where(seen < context, 1.0, 0.0)
     rows = queries * fold
-    tall = tile_height(chip, tile_rows(backend, rows, heads.key), rows, plan.exact)
+    tall = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
     blocks = whole(rows / tall, plan.exact)
     all_blocks = batch * heads.query / fold * blocks
     unhidden = visible(queries, context, context)
-    through = unhidden if backend in MASKS_WINDOWS else pairs
-    edge = blocks * tall * KEYS.get(backend, TILE) / 2 * (1 + windowed)
+    through = unhidden if backend.multiplies_hidden else pairs
+    edge = blocks * tall * backend.prompt_keys / 2 * (1 + windowed)
     area = through * fold * blocks * tall / rows + edge
     asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
     scored = asked
-    if backend in SCORES_WINDOWS:
+    if backend.scores_hidden:
         scored = asked * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
-    rounds, parts = all_blocks / chip.cores, prompt_parts(plan, chip.cores, all_blocks, seen)
+    rounds, parts = all_blocks / chip.cores, backend.prompt_parts(chip.cores, all_blocks, seen)
     longest = (seen + windowed * (tall / fold + TILE)) * tall / parts
     fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
     reads = residency.traffic(cache)
@@ -102,7 +116,7 @@ def _tiled_prefill(
     )
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else queries / context
-    start = fitted.block_start * start_share(backend, heads.key) + fitted.window_start * windowed
+    start = fitted.block_start * backend.start_factor(heads.key) + fitted.window_start * windowed
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
@@ -116,7 +130,7 @@ def _tiled_prefill(
             fitted,
             asked / multiplied * wide_head_share(fitted, heads.key),
             rate=_prompt_rate(chip, plan, heads.key)
-            / padded_share(backend, heads.key, heads.value),
+            / backend.prompt_padding(heads.key, heads.value),
         ),
         occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
         latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
@@ -133,16 +147,6 @@ def _prompt_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
         return jnp.ones_like(key)
     bf16, peak = (as_scalar(chip.rates(kind).matrix) for kind in ("bf16", prompt_format(plan)))
     return 1 - in_16_bits(plan, key) * (1 - bf16 / peak)
-
-
-def _folds(backend: Backend, heads: Heads, queries: Scalar) -> Values:
-    """Query heads folded into rows: all of a group, none, or both tried in the smooth form."""
-    group = heads.query / heads.kv
-    if backend == "smooth":
-        return jnp.stack([jnp.ones_like(group), group])
-    if backend == "fa2":
-        return jnp.where(queries == 1, group, 1.0)
-    return group if FOLDING[backend] else jnp.ones_like(group)
 
 
 def _balance(

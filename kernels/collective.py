@@ -18,7 +18,6 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.network import Network
-from perfmodel.kernels.choices import reduces_itself
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.units import Scalar, Values, as_scalar
@@ -76,16 +75,17 @@ def _bridged(chip: Chip, n: Scalar) -> Scalar:
 
 def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
     """Time before data flow, and bytes sent by a chip, of each algorithm of whoever communicates."""
-    if plan.framework == "nccl" and kind != "point_to_point":
+    backend = plan.collective_backend
+    if backend.is_nccl and kind != "point_to_point":
         return _nccl(chip, kind, n, size)
     own = _within(chip, kind, n, size)
-    if kind != "all_reduce" or plan.framework is None:
+    if kind != "all_reduce" or backend.largest is None:
         return own
     if chip.scale_up.topology == "link":
         return _nccl(chip, kind, n, size)
     if chip.scale_up.topology != "switch":
         return own
-    itself = reduces_itself(plan, n, size)
+    itself = backend.reduces_itself(n, size)
     starts, sent = (
         jnp.where(itself, a, b) for a, b in zip(own, _nccl(chip, kind, n, size), strict=True)
     )

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import GemmEfficiency
-from perfmodel.kernels.choices import leaves_whole, product_format
 from perfmodel.kernels.occupancy import (
     blocks_per_start,
     memory_fill_time,
@@ -56,6 +55,11 @@ def gemm(
     return count(chip, plan, m, n, k, residency)
 
 
+def product_format(plan: Plan) -> str:
+    """Format in which the matrix units multiply: the weights', unless a library takes another."""
+    return plan.gemm_backend.product_format(plan.weights)
+
+
 def _shares(fitted: GemmEfficiency, matrix: Values, carried: Values | float = 1.0) -> Resources:
     """Shares of the peak rates; feeding a tile carries `carried` bytes for each one read."""
     return Resources(
@@ -72,7 +76,8 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
     rows = tile_height(chip, rows, m, plan.exact)
     activation = plan.format.activation
     outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
-    split = jnp.where(leaves_whole(plan, m, n, k), 0.0, split)
+    kept_whole = plan.gemm_backend.leaves_k_whole(plan.weights, m, n, k)
+    split = jnp.where(kept_whole, 0.0, split)
     splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
     rounds = outputs * splits / chip.cores
     steps = k / splits * blocks_per_start(chip, rounds)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import MoeEfficiency
-from perfmodel.kernels.choices import expert_rows
 from perfmodel.kernels.occupancy import (
     blocks_per_start,
     mesh_traversal_time,
@@ -60,7 +59,7 @@ def moe(
     moved = _moved(plan, tokens, pairs, hidden, columns, wide)
     reads = residency.traffic(weights)
     even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
-    rows = expert_rows(plan, tokens * active * ranks / experts)
+    rows = plan.moe_backend.tiles_tried(plan.weights, tokens * active * ranks / experts)
     rows = tile_height(chip, rows, pairs / local, plan.exact)
     heights = _heights(plan, rows, pairs, local, even)
     tiles = _tiles(chip, plan, rows, heights, pairs, hidden, columns, wide)

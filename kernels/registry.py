@@ -18,22 +18,19 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict, without_topology
 from perfmodel.kernels.attention import Heads, expanded, latent
 from perfmodel.kernels.attention_decode import attention_decode
-from perfmodel.kernels.attention_prefill import attention_prefill
-from perfmodel.kernels.choices import product_format
+from perfmodel.kernels.attention_prefill import attention_prefill, prompt_rates
 from perfmodel.kernels.collective import Kind, collective
-from perfmodel.kernels.dispatch import LATENT
 from perfmodel.kernels.elementwise import KINDS, elementwise
-from perfmodel.kernels.gemm import gemm
+from perfmodel.kernels.gemm import gemm, product_format
 from perfmodel.kernels.linear_attention import KINDS as STATES
 from perfmodel.kernels.linear_attention import States, linear_attention
 from perfmodel.kernels.moe import moe
-from perfmodel.kernels.prompts import ABSORBS, prompt_rates
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse_attention import INDEX_MATRIX, Form, Text, form_of, sparse_attention
 from perfmodel.kernels.sparse_attention import KINDS as SPARSE
 from perfmodel.roofline import Work, price
 from perfmodel.units import Scalar
-from perfmodel.workload.framework import QUANTISES_AS_IT_WRITES
+from perfmodel.workload.backend import SMOOTH_ATTENTION
 from perfmodel.workload.plan import CHOICES, MATRIX, Plan, narrowed
 
 Row = Mapping[str, Any]
@@ -133,7 +130,7 @@ def _passes(plan: Plan) -> int:
     most = plan.format.passes
     if most < TENSOR_WIDE or plan.replay:
         return most
-    return 0 if plan.framework in (None, *QUANTISES_AS_IT_WRITES) else 1
+    return 0 if plan.gemm_backend.fuses_quantisation else 1
 
 
 TENSOR_WIDE = 2
@@ -193,18 +190,21 @@ def _of_latents(chip: Chip) -> Chip:
 
 
 def _mla_decode(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    plan = dataclasses.replace(plan, backend=LATENT.get(plan.backend, "smooth"))
+    backend = plan.attention_backend.latent or SMOOTH_ATTENTION
+    plan = dataclasses.replace(plan, attention_backend=backend)
     chip, heads, residency = _of_latents(chip), _latents(row), row.get("residency")
     return [attention_decode(chip, plan, row["batch"], row["ctx_len"], heads, jnp.inf, residency)]
 
 
 def _latent_prompt(plan: Plan) -> Plan:
     """No rule of grouped attention, but of a backend that multiplies prompts with the latents themselves."""
-    return plan if plan.backend in ABSORBS else dataclasses.replace(plan, backend="smooth")
+    if plan.attention_backend.absorbs_latents:
+        return plan
+    return dataclasses.replace(plan, attention_backend=SMOOTH_ATTENTION)
 
 
 def _mla_prefill(chip: Chip, plan: Plan, row: Row) -> list[Work]:
-    absorbed = plan.backend in ABSORBS
+    absorbed = plan.attention_backend.absorbs_latents
     chip, plan = _of_latents(chip), _latent_prompt(plan)
     sizes = [_latent_size(row, name) for name in ("nope", "rope", "value_dim")]
     heads = _latents(row) if absorbed else expanded(row["heads"], *sizes)
@@ -268,7 +268,7 @@ def _sparse(chip: Chip, plan: Plan, row: Row) -> list[Work]:
     text = Text(row["batch"], row["q_len"], row["ctx_len"], prompt)
     own = {name: row[name] for name in Form._fields if name in row}
     form = form_of(row["kind"])._replace(**own)
-    chip, plan = _of_latents(chip), dataclasses.replace(plan, backend="smooth")
+    chip, plan = _of_latents(chip), dataclasses.replace(plan, attention_backend=SMOOTH_ATTENTION)
     return sparse_attention(chip, plan, text, row["heads"], row["topk"], form, row.get("residency"))
 
 
@@ -279,15 +279,9 @@ def _collective(kind: Kind) -> Count:
     return count
 
 
-def _read_by(kind: Kind) -> tuple[str, ...]:
-    """By a collective: only all-reduces have kernels of a framework's own."""
-    read = (MATRIX, "framework", TOPOLOGY)
-    return (*read, "backend", "reduces_apart") if kind == "all_reduce" else read
-
-
 _HEADS = ("heads", "kv_heads", "head_dim")
 
-_DECODES = ("cache", "framework", "backend", "replay")
+_DECODES = ("cache", "attention_backend", "replay")
 
 _PROMPTS = ("weights", *_DECODES)
 
@@ -299,7 +293,7 @@ OPERATIONS: dict[str, Operation] = {
         {},
         _gemm,
         _product_rates,
-        ("weights", "framework", "library", "replay"),
+        ("weights", "gemm_backend", "replay"),
     ),
     "attention_decode": Operation(
         "attention_decode",
@@ -326,7 +320,7 @@ OPERATIONS: dict[str, Operation] = {
         {},
         _mla_decode,
         _plain,
-        ("cache", "backend", "replay"),
+        _DECODES,
     ),
     "mla_prefill": Operation(
         "mla_prefill",
@@ -344,7 +338,7 @@ OPERATIONS: dict[str, Operation] = {
         {"routing": ROUTINGS},
         _moe,
         _of_weights,
-        ("weights", "framework", "backend", "replay"),
+        ("weights", "moe_backend", "replay"),
     ),
     "elementwise": Operation(
         "elementwise",
@@ -383,7 +377,7 @@ OPERATIONS: dict[str, Operation] = {
         {},
         _collective(kind),
         _of_weights,
-        _read_by(kind),
+        (MATRIX, "collective_backend", TOPOLOGY),
     )
     for kind in get_args(Kind)
 }

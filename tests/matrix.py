@@ -16,7 +16,7 @@ from typing import NamedTuple
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import chip_files
 from perfmodel.library.fitted import CACHED
-from perfmodel.workload.framework import FRAMEWORKS, backend
+from perfmodel.workload.framework import ATTENTION, FRAMEWORKS
 from perfmodel.workload.precision import FORMATS
 
 OPS = tuple(OPERATIONS)
@@ -78,7 +78,7 @@ def formats(op: str) -> list[tuple[str, str]]:
 def frameworks(chips: tuple[str, ...], turn: int) -> tuple[str, ...]:
     """None, and all; or one of them, whose turn it is, where none has rules for these chips."""
     architecture = chip_files()[chips[0]].architecture
-    rules = any(backend(name, architecture) != "smooth" for name in FRAMEWORKS)
+    rules = any((name, architecture) in ATTENTION for name in FRAMEWORKS)
     return ("", *FRAMEWORKS) if rules else ("", FRAMEWORKS[turn % len(FRAMEWORKS)])
 
 

@@ -9,12 +9,18 @@ import pytest
 from perfmodel.kernels.attention import Heads, expanded, grouped, latent, visible
 from perfmodel.kernels.attention_decode import attention_decode
 from perfmodel.kernels.attention_prefill import attention_prefill
+from perfmodel.kernels.backends.flash_attention_2 import FLASH_ATTENTION_2
+from perfmodel.kernels.backends.flash_attention_3 import FLASH_ATTENTION_3
+from perfmodel.kernels.backends.flashinfer import FLASHINFER_SGLANG
+from perfmodel.kernels.backends.trtllm_gen import FLASHINFER_TRTLLM_GEN, TRTLLM_GEN_MLA
+from perfmodel.kernels.backends.xpu import XPU
+from perfmodel.kernels.backends.xqa import XQA, XQA_HOPPER
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar, as_values
-from perfmodel.workload.framework import Backend
+from perfmodel.workload.backend import SMOOTH_ATTENTION, AttentionBackend
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -68,7 +74,7 @@ def test_every_query_head_multiplies_with_every_token(kv: float):
 def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serves_a_share_of_that():
     # TensorRT-LLM falls back where 4 x batch x kv heads x context/128 blocks fill no chip:
     # here 4 x 2 x 1 x 8 = 64 of 132 cores.
-    alone = decode(shape(8, 1), dataclasses.replace(EXACT, backend="xqa")).demand
+    alone = decode(shape(8, 1), dataclasses.replace(EXACT, attention_backend=XQA)).demand
     together = decode(shape(8, 1)).demand
     assert alone.shared is not None and together.shared is not None
     assert alone.main is not None and together.main is not None
@@ -82,7 +88,7 @@ def test_a_block_for_each_query_head_feeds_the_cache_again_and_main_memory_serve
 @pytest.mark.parametrize("cache", ["bf16", "fp8"])
 def test_plain_vector_code_pays_for_each_number_whatever_its_format(cache: str):
     # 2 sequences x 64 heads, each with 1024 tokens x (128 + 128) numbers of the one cache they share.
-    plan = dataclasses.replace(EXACT, backend="xqa_hopper", cache=cache)
+    plan = dataclasses.replace(EXACT, attention_backend=XQA_HOPPER, cache=cache)
     found, fitted = (
         decode(shape(64, 1), plan).demand,
         load_chip("h100-sxm").efficiency.attention_decode,
@@ -94,7 +100,7 @@ def test_plain_vector_code_pays_for_each_number_whatever_its_format(cache: str):
 
 def test_heads_in_groups_are_left_to_matrix_units():
     grouped_heads = decode(
-        shape(64, 8), dataclasses.replace(EXACT, backend="xqa_hopper", cache="fp8")
+        shape(64, 8), dataclasses.replace(EXACT, attention_backend=XQA_HOPPER, cache="fp8")
     )
     assert grouped_heads.demand.vector == 0 and decode(shape(64, 1)).demand.vector is None
 
@@ -120,7 +126,7 @@ def test_absorbed_latents_are_read_once_for_all_heads():
 
 @pytest.mark.parametrize(("heads", "blocks"), [(16, 1), (32, 2), (128, 1)])
 def test_latents_on_blackwell_are_read_by_sixteen_heads_at_a_time_up_to_32(heads: int, blocks: int):
-    plan = dataclasses.replace(EXACT, backend="latent_gen")
+    plan = dataclasses.replace(EXACT, attention_backend=TRTLLM_GEN_MLA)
     shared = decode(latent(as_scalar(heads), *MLA[1:]), plan).demand.shared
     # 1024 tokens are sixteen tiles of 64; queries of 576 and outputs of 512 numbers besides.
     assert shared == 2 * blocks * 1024 * 576 * 2 + 2 * heads * (576 + 512) * 2
@@ -128,7 +134,9 @@ def test_latents_on_blackwell_are_read_by_sixteen_heads_at_a_time_up_to_32(heads
 
 def test_flash_attention_3_gives_each_part_as_many_tiles_as_fill_the_cores():
     # 2 x 2 blocks of 8 tiles on 132 cores: one tile for each part, eight parts, no choice.
-    found = decode(shape(8, 2), dataclasses.replace(EXACT, backend="fa3")).occupancy
+    found = decode(
+        shape(8, 2), dataclasses.replace(EXACT, attention_backend=FLASH_ATTENTION_3)
+    ).occupancy
     assert found.tolist() == pytest.approx([32 / 132] * 4, rel=ROUNDING)
 
 
@@ -222,8 +230,14 @@ def test_a_resident_prompt_reads_each_key_head_once(kv: float):
 
 def test_a_backend_that_masks_windows_multiplies_what_they_hide():
     full, cut = (
-        prefill(shape(8, 8), 4096, 4096, dataclasses.replace(EXACT, backend=backend), window=256.0)
-        for backend in ("xpu", "trtllm_gen")
+        prefill(
+            shape(8, 8),
+            4096,
+            4096,
+            dataclasses.replace(EXACT, attention_backend=backend),
+            window=256.0,
+        )
+        for backend in (XPU, FLASHINFER_TRTLLM_GEN)
     )
     assert full.demand.matrix == cut.demand.matrix
     assert full.shares.matrix is not None and cut.shares.matrix is not None
@@ -235,7 +249,7 @@ def test_a_backend_that_masks_windows_multiplies_what_they_hide():
 
 def test_sglang_scores_what_a_window_hides_in_fp8_and_skips_its_products():
     plan = dataclasses.replace(
-        EXACT, framework="sglang", weights="fp8", cache="fp8", backend="flashinfer"
+        EXACT, framework="sglang", weights="fp8", cache="fp8", attention_backend=FLASHINFER_SGLANG
     )
     full, cut = (prefill(shape(8, 8), 4096, 4096, plan, window=w) for w in (4096.0, 256.0))
     # 4096 x 4097 / 2 pairs, of which a window of 256 leaves 256 x 257 / 2 + 3840 x 256.
@@ -250,8 +264,8 @@ def test_sglang_scores_what_a_window_hides_in_fp8_and_skips_its_products():
 
 def test_what_is_masked_is_cut_as_finely_as_the_tiles_of_keys():
     fine, coarse = (
-        prefill(shape(8, 8), 128, 128, dataclasses.replace(EXACT, backend=backend))
-        for backend in ("xqa", "trtllm_gen")
+        prefill(shape(8, 8), 128, 128, dataclasses.replace(EXACT, attention_backend=backend))
+        for backend in (XQA, FLASHINFER_TRTLLM_GEN)
     )
     assert fine.shares.matrix is not None and coarse.shares.matrix is not None
     # One tile of rows: 128 x 129 / 2 pairs, and half a tile of 64 or of 128 keys.
@@ -286,15 +300,15 @@ def test_one_core_that_fetches_ahead_waits_for_the_first_block_of_a_prompt_alone
             lambda c: c.efficiency.attention_prefill.block_start, load_chip(name), as_scalar(block)
         )
         sizes = [as_scalar(x) for x in (2, 2048, 2048)]
-        plan = dataclasses.replace(EXACT, backend="trtllm_gen")
+        plan = dataclasses.replace(EXACT, attention_backend=FLASHINFER_TRTLLM_GEN)
         return float(attention_prefill(chip, plan, *sizes, heads=shape(8, 8)).latency)
 
     assert latency(1.0) - latency(0.0) == pytest.approx(starts, rel=1e-4)
 
 
-def grown(backend: Backend, heads: float, queries: float = 512, **more) -> Work:
+def grown(backend: AttentionBackend, heads: float, queries: float = 512, **more) -> Work:
     return prefill(
-        shape(heads, 1), queries, 512, dataclasses.replace(EXACT, backend=backend), **more
+        shape(heads, 1), queries, 512, dataclasses.replace(EXACT, attention_backend=backend), **more
     )
 
 
@@ -302,31 +316,33 @@ def grown(backend: Backend, heads: float, queries: float = 512, **more) -> Work:
     ("backend", "queries", "useful"),
     [
         # 512 x 513 / 2 pairs of each head, and half a tile of 128 keys for each of its rows' tiles:
-        ("trtllm_gen", 512, 131_328 / (131_328 + 4 * 128 * 128 / 2)),
-        ("fa2", 512, 131_328 / (131_328 + 8 * 64 * 128 / 2)),
-        ("xqa", 512, 131_328 / (131_328 + 8 * 64 * 64 / 2)),
+        (FLASHINFER_TRTLLM_GEN, 512, 131_328 / (131_328 + 4 * 128 * 128 / 2)),
+        (FLASH_ATTENTION_2, 512, 131_328 / (131_328 + 8 * 64 * 128 / 2)),
+        (XQA, 512, 131_328 / (131_328 + 8 * 64 * 64 / 2)),
         # eight heads are folded into 4,096 rows, or one token's into 8 of a tile of 64 or 128.
-        ("fa3", 512, 8 * 131_328 / (8 * 131_328 + 32 * 128 * 128 / 2)),
-        ("fa2", 1, 8 * 512 / (64 * 512 + 64 * 128 / 2)),
-        ("fa3", 1, 8 * 512 / (128 * 512 + 128 * 128 / 2)),
-        ("trtllm_gen", 1, 512 / (128 * 512 + 128 * 128 / 2)),
+        (FLASH_ATTENTION_3, 512, 8 * 131_328 / (8 * 131_328 + 32 * 128 * 128 / 2)),
+        (FLASH_ATTENTION_2, 1, 8 * 512 / (64 * 512 + 64 * 128 / 2)),
+        (FLASH_ATTENTION_3, 1, 8 * 512 / (128 * 512 + 128 * 128 / 2)),
+        (FLASHINFER_TRTLLM_GEN, 1, 512 / (128 * 512 + 128 * 128 / 2)),
     ],
 )
-def test_tiles_of_a_backend_pad_a_prompt(backend: Backend, queries: float, useful: float):
+def test_tiles_of_a_backend_pad_a_prompt(backend: AttentionBackend, queries: float, useful: float):
     share = grown(backend, 8, queries).shares.matrix
     assert share is not None
     sustained = float(load_chip("h100-sxm").efficiency.attention_prefill.sustained)
     assert float(jnp.ravel(share)[0]) == pytest.approx(sustained * useful, rel=ROUNDING)
 
 
-@pytest.mark.parametrize(("backend", "share"), [("smooth", 2), ("fa3", 1), ("fa2", 1)])
-def test_the_smooth_form_tries_heads_folded_and_apart(backend: Backend, share: int):
+@pytest.mark.parametrize(
+    ("backend", "share"), [(SMOOTH_ATTENTION, 2), (FLASH_ATTENTION_3, 1), (FLASH_ATTENTION_2, 1)]
+)
+def test_the_smooth_form_tries_heads_folded_and_apart(backend: AttentionBackend, share: int):
     assert jnp.size(grown(backend, 8).occupancy) == share
 
 
 def test_wide_heads_leave_less_of_the_rates():
     fitted = load_chip("h100-sxm").efficiency.attention_prefill
-    plan = dataclasses.replace(EXACT, backend="trtllm_gen")
+    plan = dataclasses.replace(EXACT, attention_backend=FLASHINFER_TRTLLM_GEN)
     wide, usual = (prefill(shape(8, 8, size), plan=plan).shares.matrix for size in (256, 192))
     assert wide is not None and usual is not None
     # From 192 numbers on, all of it at 256.
@@ -375,11 +391,13 @@ def test_queries_and_outputs_pass_once_and_each_sequence_takes_its_time():
 def test_copies_of_a_backend_take_their_time_besides():
     chip = load_chip("h100-sxm")
     plain, copied = (
-        decode(shape(16, 2), dataclasses.replace(EXACT, backend=b), window=w).latency[0]
-        for b, w in (("fa2", 256.0), ("fa2", 4096.0))
+        decode(shape(16, 2), dataclasses.replace(EXACT, attention_backend=b), window=w).latency[0]
+        for b, w in ((FLASH_ATTENTION_2, 256.0), (FLASH_ATTENTION_2, 4096.0))
     )
     # A window of any length leaves groups apart: no transposes, and no split.
     assert float(plain) == float(copied)
-    folded = decode(shape(16, 2), dataclasses.replace(EXACT, backend="fa2")).latency[0]
+    folded = decode(
+        shape(16, 2), dataclasses.replace(EXACT, attention_backend=FLASH_ATTENTION_2)
+    ).latency[0]
     more = float(folded - plain)
     assert more == pytest.approx(float(chip.efficiency.attention_decode.extra_pass), rel=1e-3)

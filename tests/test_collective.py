@@ -6,6 +6,7 @@ import pytest
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.network import Topology
+from perfmodel.kernels.backends.nccl import NCCL, VLLM
 from perfmodel.kernels.collective import Kind, collective
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
@@ -138,7 +139,7 @@ def test_a_message_between_domains_leaves_by_the_fabric():
 
 
 def by_nccl(kind: Kind, ranks: float, size: float, name: str = "h100-sxm") -> Work:
-    chip, plan = load_chip(name), Plan(framework="nccl")
+    chip, plan = load_chip(name), Plan(collective_backend=NCCL)
     return collective(chip, plan, kind, as_scalar(ranks), as_scalar(1), as_scalar(size))
 
 
@@ -181,7 +182,7 @@ def test_each_level_of_host_bridges_takes_its_share(ranks: float, levels: int):
 def test_frameworks_leave_all_reduces_on_pcie_to_nccl():
     chip, sizes = load_chip("l40s"), [as_scalar(x) for x in (4, 1, SIZE)]
     own, nccl = (
-        collective(chip, Plan(framework=f), "all_reduce", *sizes) for f in ("vllm", "nccl")
+        collective(chip, Plan(collective_backend=one), "all_reduce", *sizes) for one in (VLLM, NCCL)
     )
     assert own.latency.tolist() == nccl.latency.tolist()
 

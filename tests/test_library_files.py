@@ -226,7 +226,7 @@ def test_any_value_in_a_chip_file_is_taken_or_refused_in_a_sentence(
 
 
 def test_a_chip_that_was_not_fitted_takes_the_parameters_of_its_sibling():
-    plan = Plan(framework="vllm", backend="fa3")
+    plan = Plan(framework="vllm")
     h100, nvl = (
         load_chip(name, plan).efficiency.attention_decode for name in ("h100-sxm", "h200-nvl")
     )

@@ -4,7 +4,6 @@ import equinox as eqx
 import pytest
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.choices import EXPERT_ROWS
 from perfmodel.kernels.moe import moe
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency, replay_read_time
@@ -12,6 +11,7 @@ from perfmodel.kernels.routing import Load, balanced, loads, power_law, random
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import Scalar, Values, as_scalar, as_values
+from perfmodel.workload.backend import SMOOTH_MOE
 from perfmodel.workload.plan import Plan
 
 ROUNDING = 1e-5
@@ -120,7 +120,7 @@ def test_tokens_of_an_expert_are_padded_to_a_tile():
     share = run().shares.matrix
     assert share is not None
     # 16 tokens for each expert, in tiles of 16, 32, 64 and 128 rows.
-    expected = [float(chip.efficiency.moe.sustained) * 16 / rows for rows in EXPERT_ROWS]
+    expected = [float(chip.efficiency.moe.sustained) * 16 / rows for rows in SMOOTH_MOE.row_tiles]
     assert share.tolist() == pytest.approx(expected, rel=ROUNDING)
 
 

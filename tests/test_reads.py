@@ -12,11 +12,13 @@ from matrix import OPS, Cell, cells, rows
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.kernels.backends import backends_of
+from perfmodel.kernels.backends.flash_attention_3 import FLASH_ATTENTION_3
 from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.library.chip import build, chip_file
 from perfmodel.library.fitted import FITTED
-from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS, backend, library
+from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS
 from perfmodel.workload.plan import CHOICES, Plan, narrowed
 from perfmodel.workload.precision import FORMATS, runnable
 
@@ -31,8 +33,7 @@ def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:
         cache=cell.cache or day.choice(list(FORMATS)),
         kept=day.choice(list(FORMATS)),
         framework=said or None,
-        backend=backend(day.choice([said, *FRAMEWORKS]), file.architecture),
-        library=library(day.choice([said, *FRAMEWORKS]), file.architecture),
+        **backends_of(day.choice([said, *FRAMEWORKS]), file.architecture),
         generation=day.choice(["", *GENERATIONS]),
         **{name: day.random() < 0.5 for name in FLAGS},
     )
@@ -91,6 +92,12 @@ def test_plans_that_differ_in_what_is_not_read_are_equal():
 
 
 def test_a_plan_of_which_all_is_read_stays_as_it_is():
-    plan = Plan(weights="fp8", cache="fp8", framework="vllm", backend="fa3", replay=True)
+    plan = Plan(
+        weights="fp8",
+        cache="fp8",
+        framework="vllm",
+        attention_backend=FLASH_ATTENTION_3,
+        replay=True,
+    )
     kept = narrowed(plan, tuple(CHOICES))
     assert kept.exact and dataclasses.replace(kept, integer=False) == plan

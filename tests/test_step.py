@@ -9,10 +9,10 @@ import pytest
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.step import decode_step, host_time
+from perfmodel.kernels.backends import backends_of
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model, model_files
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.framework import Backend
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import Transformer, traced
 
@@ -29,26 +29,22 @@ MEASURED = 14.5e-3
 """Seconds of a step of Llama 70B on eight H100, with 32 sequences of 4,096 tokens."""
 
 
-def llama_70b(framework: str | None, backend: Backend) -> float:
-    plan = Plan(tensor=8.0, weights="fp8", cache="fp8", framework=framework, backend=backend)
+def llama_70b(framework: str) -> float:
+    own = backends_of(framework, "hopper", "fp8")
+    plan = Plan(tensor=8.0, weights="fp8", cache="fp8", framework=framework or None, **own)
     chip, model = load_chip("h100-sxm", plan), traced(load_model("llama-3.1-70b"))
     return float(decode(chip, plan, model, 32.0, 4096.0).time)
 
 
-@pytest.mark.parametrize(("framework", "backend"), [("trtllm", "xqa_hopper"), ("vllm", "fa3")])
-def test_llama_70b_on_eight_h100_takes_what_is_measured(framework: str, backend: Backend):
+@pytest.mark.parametrize("framework", ["trtllm", "vllm"])
+def test_llama_70b_on_eight_h100_takes_what_is_measured(framework: str):
     # A quarter is what frameworks differ by among each other.
-    assert llama_70b(framework, backend) == pytest.approx(MEASURED, rel=0.25)
+    assert llama_70b(framework) == pytest.approx(MEASURED, rel=0.25)
 
 
 def test_the_best_schedule_is_faster_than_any_framework_s_but_not_by_much():
-    rivals: list[tuple[str, Backend]] = [
-        ("trtllm", "xqa_hopper"),
-        ("vllm", "fa3"),
-        ("sglang", "fa3_padded"),
-    ]
-    fastest = min(llama_70b(*rival) for rival in rivals)
-    assert 0.75 * fastest < llama_70b(None, "smooth") < fastest
+    fastest = min(map(llama_70b, ("trtllm", "vllm", "sglang")))
+    assert 0.75 * fastest < llama_70b("") < fastest
 
 
 CUT_INTO_LITTLE = Plan(weights="fp8_block")

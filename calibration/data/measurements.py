@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.units import Values, as_values
-from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan
 
 
@@ -21,9 +21,8 @@ def plan_of(key: Key, architecture: str) -> Plan:
         weights=key.dtype,
         cache=key.cache or "bf16",
         framework=key.framework or None,
-        backend=backend(key.framework, architecture, key.cache),
-        library=library(key.framework, architecture),
         replay=True,
+        **backends_of(key.framework, architecture, key.cache),
     )
 
 

@@ -10,6 +10,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.alike import structure
 from perfmodel.inference.layer import wishes_of
+from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import software_of, word_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import build, chip_file, origin
@@ -28,8 +29,6 @@ from perfmodel.workload.framework import (
     FUSES_SHARED,
     NEVER_FUSES,
     REDUCES_APART,
-    backend,
-    library,
 )
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, runnable
@@ -79,16 +78,16 @@ def setting(
     formats = _formats(precision, shape, published(model))
     kept, weights = (runnable(word, file.matrix, stem) for word in formats)
     stored = _cache(cache)
+    apart = generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape))
     plan = Plan(
         weights=weights,
         cache=stored,
         kept=kept,
         framework=software or None,
         generation=generation,
-        backend=backend(generation or software, file.architecture, stored),
-        library=library(software, file.architecture),
         fuses_shared=fuses_shared(software, file, shape),
-        reduces_apart=generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape)),
+        reduces_apart=apart,
+        **backends_of(generation or software, file.architecture, stored, apart),
     )
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)

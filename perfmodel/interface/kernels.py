@@ -17,12 +17,12 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.alike import gather, in_blocks, stack, structure, together_or_alone
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
+from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import Group, groups_of
 from perfmodel.kernels.registry import OPERATIONS, cost, load_plugins
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.fitted import basis_of, load_interval
 from perfmodel.units import as_scalar
-from perfmodel.workload.framework import backend, library
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import runnable
 
@@ -146,9 +146,8 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         weights=runnable(key.dtype, file.matrix, key.chip),
         cache=key.cache or "bf16",
         framework=key.framework or None,
-        backend=backend(key.framework, file.architecture, key.cache),
-        library=library(key.framework, file.architecture),
         replay=replay,
+        **backends_of(key.framework, file.architecture, key.cache),
     )
     operation, of = OPERATIONS[key.op], origin(stem, file)
     chip, read = operation.narrowed(build(stem, file, plan, calibration), plan)

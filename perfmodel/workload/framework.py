@@ -21,50 +21,53 @@ READS_FOR_EACH_HEAD = ("vllm-rocm-0.6",)
 """Generations whose attention of decode steps reads the cache once for each query head, not for a group of
 them (`paged_attention_v1` and `v2` of vLLM: a block a head)."""
 
-Backend = Literal[
-    "smooth",
-    "fa2",
-    "fa3",
-    "fa3_padded",
-    "flashinfer",
-    "xqa",
-    "xqa_hopper",
-    "trtllm_gen",
-    "xpu",
-    "triton",
-    "latent_gen",
-    "latent_triton",
-    "latent_hopper",
-    "latent_flash",
-]
-
-Library = Literal["any", "cublas_ada"]
-
-BACKENDS: dict[tuple[str, str], Backend] = {
-    ("vllm", "ampere"): "fa2",
-    ("vllm", "ada"): "fa2",
-    ("vllm", "hopper"): "fa3",
-    ("vllm", "blackwell"): "trtllm_gen",
-    ("sglang", "ampere"): "flashinfer",
-    ("sglang", "ada"): "flashinfer",
-    ("sglang", "hopper"): "fa3_padded",
-    ("sglang", "blackwell"): "trtllm_gen",
+ATTENTION: dict[tuple[str, str], str] = {
+    ("vllm", "ampere"): "flash_attention_2",
+    ("vllm", "ada"): "flash_attention_2",
+    ("vllm", "hopper"): "flash_attention_3",
+    ("vllm", "blackwell"): "flashinfer_trtllm_gen",
+    ("sglang", "ampere"): "flashinfer_sglang",
+    ("sglang", "ada"): "flashinfer_sglang",
+    ("sglang", "hopper"): "flash_attention_3_sglang",
+    ("sglang", "blackwell"): "flashinfer_trtllm_gen",
     ("trtllm", "ampere"): "xqa",
     ("trtllm", "ada"): "xqa",
     ("trtllm", "hopper"): "xqa_hopper",
     ("trtllm", "blackwell"): "trtllm_gen",
-    ("vllm-0.5", "hopper"): "fa2",
+    ("vllm-0.5", "hopper"): "flash_attention_2",
     ("vllm", "xe"): "xpu",
-    ("vllm", "blackwell-gddr"): "fa2",
-    ("sglang", "blackwell-gddr"): "flashinfer",
+    ("vllm", "blackwell-gddr"): "flash_attention_2",
+    ("sglang", "blackwell-gddr"): "flashinfer_sglang",
     ("trtllm", "blackwell-gddr"): "xqa",
 }
+"""The attention kernels that a framework, or a generation of it, runs on an architecture."""
 
-FP8_CACHE: dict[tuple[str, str], Backend] = {
+FP8_CACHE: dict[tuple[str, str], str] = {
     ("vllm", "ada"): "flashinfer",
     ("vllm", "blackwell-gddr"): "flashinfer",
 }
-"""Where a framework runs another backend over a cache in fp8: FlashAttention 2 reads none."""
+"""Where a framework runs others over a cache in fp8: FlashAttention 2 reads none."""
+
+GEMM: dict[tuple[str, str], str] = {
+    (framework, "ada"): "cublas_ada" for framework in FRAMEWORKS if framework != "trtllm"
+} | {("trtllm", "ada"): "cublas_ada_trtllm"}
+"""Whose matrix products a framework runs on an architecture, where a rule is known."""
+
+MOE: dict[tuple[str, str], str] = {
+    ("vllm", "blackwell"): "flashinfer_trtllm_gen",
+    ("sglang", "blackwell"): "flashinfer_trtllm_gen",
+    ("trtllm", "blackwell"): "trtllm_gen",
+}
+"""Whose mixtures of experts a framework runs on an architecture, where a rule is known."""
+
+BLACKWELL_REDUCTIONS: dict[tuple[str, str], str] = {
+    ("vllm", "blackwell"): "vllm_blackwell",
+    ("trtllm", "blackwell"): "trtllm_blackwell",
+}
+"""Whose all-reduces a framework runs on an architecture, where they are not those it runs elsewhere."""
+
+UNFUSED_REDUCTIONS: dict[str, str] = {"blackwell": "unfused_blackwell"}
+"""Those that are fused with no norm, where they are not those of other architectures."""
 
 QUANTISES_AS_IT_WRITES = ("trtllm",)
 """Frameworks whose norms and activations write fp8 themselves, where the scale is known before."""
@@ -117,15 +120,7 @@ UNMODELLED = (
 """Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""
 
 
-def library(framework: str | None, architecture: str) -> Library:
-    """Whose matrix products a framework runs on an architecture; `any` where its rules are not known."""
-    return "cublas_ada" if framework and architecture == "ada" else "any"
-
-
-def backend(framework: str | None, architecture: str, cache: str = "bf16") -> Backend:
-    """The attention backend of a framework, or of a generation of it; `smooth` where none is known."""
-    pair = (framework or "", architecture)
-    if pair not in BACKENDS:
-        pair = (GENERATIONS.get(pair[0], pair[0]), architecture)
-    own = BACKENDS.get(pair, "smooth")
-    return FP8_CACHE.get(pair, own) if cache == "fp8" else own
+def choice(table: dict[tuple[str, str], str], framework: str, architecture: str) -> str:
+    """What a framework, or a generation of it, runs on an architecture; empty where no rule is known."""
+    own = table.get((framework, architecture))
+    return own or table.get((GENERATIONS.get(framework, framework), architecture), "")

@@ -6,7 +6,16 @@ from collections.abc import Collection
 import equinox as eqx
 
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.framework import Backend, Library
+from perfmodel.workload.backend import (
+    SMOOTH_ATTENTION,
+    SMOOTH_COLLECTIVE,
+    SMOOTH_GEMM,
+    SMOOTH_MOE,
+    AttentionBackend,
+    CollectiveBackend,
+    GemmBackend,
+    MoeBackend,
+)
 from perfmodel.workload.precision import FORMATS, Format, look_up
 
 
@@ -17,11 +26,11 @@ class Plan(eqx.Module):
       `expert` spreads the experts over the same chips. Chips: tensor x pipeline x data.
     - `weights`, `cache`: formats of the weights (and with them of the product) and of the KV cache.
     - `kept`: format of the products that a checkpoint in four bits leaves as they were.
-    - `framework`: whose dispatch rules apply, in whole numbers; `None`: the smooth form,
+    - `framework`: which serves, so that tiles are whole numbers; `None`: the smooth form,
       the best schedule that the hardware allows.
     - `generation`: of that framework, where it is not today's.
-    - `backend`: the attention kernels that the framework runs on this chip.
-    - `library`: whose matrix products it runs there.
+    - `attention_backend`, `gemm_backend`, `moe_backend`, `collective_backend`: the kernel libraries that the
+      framework runs on this chip (`perfmodel.kernels.backends`).
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
     - `speculates`: whether a step drafts tokens, by a layer like the model's last (MTP).
     - `fuses_shared`: whether the shared expert is one more routed expert, which every token goes to.
@@ -40,8 +49,10 @@ class Plan(eqx.Module):
     kept: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
     generation: str = eqx.field(static=True, default="")
-    backend: Backend = eqx.field(static=True, default="smooth")
-    library: Library = eqx.field(static=True, default="any")
+    attention_backend: AttentionBackend = eqx.field(static=True, default=SMOOTH_ATTENTION)
+    gemm_backend: GemmBackend = eqx.field(static=True, default=SMOOTH_GEMM)
+    moe_backend: MoeBackend = eqx.field(static=True, default=SMOOTH_MOE)
+    collective_backend: CollectiveBackend = eqx.field(static=True, default=SMOOTH_COLLECTIVE)
     integer: bool = eqx.field(static=True, default=False)
     speculates: bool = eqx.field(static=True, default=False)
     fuses_shared: bool = eqx.field(static=True, default=False)

@@ -1,0 +1,93 @@
+"""Kernel libraries, one a file: all that is known of each, as one frozen object.
+
+Facts about software, not chips: read in their sources, and seen in their measured times. What a framework
+runs on an architecture is in `perfmodel.workload.framework`.
+"""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from perfmodel.kernels.backends import (
+    cublas,
+    flash_attention_2,
+    flash_attention_3,
+    flashinfer,
+    nccl,
+    trtllm_gen,
+    xpu,
+    xqa,
+)
+from perfmodel.workload.backend import SMOOTH_ATTENTION, SMOOTH_MOE, Backend
+from perfmodel.workload.framework import (
+    ATTENTION,
+    BLACKWELL_REDUCTIONS,
+    FP8_CACHE,
+    GEMM,
+    GENERATIONS,
+    MOE,
+    QUANTISES_AS_IT_WRITES,
+    UNFUSED_REDUCTIONS,
+    choice,
+)
+
+Kind = TypeVar("Kind", bound=Backend)
+
+
+def _by_name(*backends: Kind) -> dict[str, Kind]:
+    return {one.name: one for one in backends}
+
+
+ATTENTION_BACKENDS = _by_name(
+    SMOOTH_ATTENTION,
+    flash_attention_2.FLASH_ATTENTION_2,
+    flash_attention_3.FLASH_ATTENTION_3,
+    flash_attention_3.FLASH_ATTENTION_3_SGLANG,
+    flashinfer.FLASHINFER,
+    flashinfer.FLASHINFER_SGLANG,
+    trtllm_gen.TRTLLM_GEN,
+    trtllm_gen.FLASHINFER_TRTLLM_GEN,
+    xpu.XPU,
+    xqa.XQA,
+    xqa.XQA_HOPPER,
+)
+GEMM_BACKENDS = _by_name(cublas.VENDOR, cublas.CUBLAS_ADA, cublas.CUBLAS_ADA_TRTLLM)
+MOE_BACKENDS = _by_name(SMOOTH_MOE, trtllm_gen.TRTLLM_GEN_MOE, trtllm_gen.FLASHINFER_TRTLLM_GEN_MOE)
+COLLECTIVE_BACKENDS = _by_name(
+    nccl.NCCL,
+    nccl.SGLANG,
+    nccl.VLLM,
+    nccl.VLLM_BLACKWELL,
+    nccl.TRTLLM,
+    nccl.TRTLLM_BLACKWELL,
+    nccl.UNFUSED,
+    nccl.UNFUSED_BLACKWELL,
+)
+
+
+def backends_of(
+    framework: str, architecture: str, cache: str = "bf16", unfused: bool = False
+) -> dict[str, Any]:
+    """What a plan says of kernel libraries: those of a framework, or a generation of it, on an architecture.
+
+    **Arguments:**
+
+    - `framework`: empty for the smooth form.
+    - `cache`: format of the KV cache.
+    - `unfused`: whether no norm is fused with an all-reduce.
+    """
+    if not framework:
+        return {}
+    own = GENERATIONS.get(framework, framework)
+    attention = choice(ATTENTION, framework, architecture) or "smooth"
+    if cache == "fp8":
+        attention = FP8_CACHE.get((own, architecture), attention)
+    gemm = GEMM_BACKENDS[choice(GEMM, framework, architecture) or "vendor"]
+    reduction = choice(BLACKWELL_REDUCTIONS, framework, architecture) or own
+    if unfused:
+        reduction = UNFUSED_REDUCTIONS.get(architecture, "unfused")
+    return {
+        "attention_backend": ATTENTION_BACKENDS[attention],
+        "gemm_backend": dataclasses.replace(gemm, fuses_quantisation=own in QUANTISES_AS_IT_WRITES),
+        "moe_backend": MOE_BACKENDS[choice(MOE, framework, architecture) or "smooth"],
+        "collective_backend": COLLECTIVE_BACKENDS[reduction],
+    }

@@ -38,7 +38,7 @@ TILES = (1, 2, 4, 8)
 def steps(chips: Chip, layers: Scalar, ranks: Scalar) -> Values:
     """The time of a step on each of some chips."""
     model = eqx.tree_at(lambda m: m.stacks[0].count, MODEL, layers)
-    plan = dataclasses.replace(PLAN, tensor=ranks)
+    plan = dataclasses.replace(PLAN, tp=ranks)
     asked = as_scalar(32.0), as_scalar(4096.0)
     return jax.vmap(lambda chip: decode_step(chip, plan, model, *asked).time)(chips)
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from benchmarks.pace import Pace, pace
 from benchmarks.search_problems import PROBLEMS
-from perfmodel.compiling import keep_memory
 from perfmodel.design.abstract_problem import looks
 from perfmodel.design.resolve import pose
 from perfmodel.interface.grid import read_grid
-from perfmodel.interface.points import Pricer
 from perfmodel.interface.sweep import PART
+from perfmodel.interface.sweep_points import Pricer
 from perfmodel.library.fitted import FITTED
 from perfmodel.units import as_scalar, as_values
+from perfmodel.xla import keep_memory
 
 STARTS = 4096
 """Of a search, seen together with their slopes; a sweep prices as many points in a block."""

@@ -22,18 +22,18 @@ from benchmarks.pace import pace
 from benchmarks.peers import peers
 from benchmarks.scaling import scaling
 from benchmarks.starting import starting
-from perfmodel.compiling import prepare_for_millions
+from perfmodel.batching import spread
 from perfmodel.files import write_whole
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.inference.alike import spread
-from perfmodel.inference.serving import serve
+from perfmodel.inference.service import serve
 from perfmodel.inference.step import decode_step
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import traced
+from perfmodel.xla import prepare_for_millions
 
 BATCH = 8192
 """Designs evaluated together on each device."""
@@ -78,7 +78,7 @@ def _compiled(function: Callable[[Chip], Any], chips: Chip) -> Any:
 
 def subject(model: str, weights: str, tensor: float) -> tuple[Chip, Callable[[Chip], jax.Array]]:
     """A chip, and the time of a whole decode step on as many as its ranks."""
-    plan = Plan(tensor=tensor, expert=tensor, weights=weights, cache="fp8")
+    plan = Plan(tp=tensor, ep=tensor, weights=weights, cache="fp8")
     shape = traced(load_model(model))
     chip = restrict(load_chip("h100-sxm", plan), ["bf16", plan.format.matrix, "fp8"])
 
@@ -90,12 +90,12 @@ def subject(model: str, weights: str, tensor: float) -> tuple[Chip, Callable[[Ch
 
 def served() -> tuple[Chip, Callable[[Chip], jax.Array]]:
     """The same chip, and the TPOT and TTFT of Llama-3.1-70B in a closed loop."""
-    plan = Plan(tensor=8.0, weights="fp8", cache="fp8")
+    plan = Plan(tp=8.0, weights="fp8", cache="fp8")
     shape, chip = traced(load_model("llama-3.1-70b")), subject("llama-3.1-70b", "fp8", 8.0)[0]
-    traffic = Traffic(32.0, 4096.0, 512.0, 1.0)
+    request = Request(32.0, 4096.0, 512.0, 1.0)
 
     def service(one: Chip) -> jax.Array:
-        found = serve(one, plan, shape, traffic)
+        found = serve(one, plan, shape, request)
         return found.tpot + found.ttft
 
     return chip, service

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.batching import map_rows
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import parameters
-from perfmodel.inference.alike import in_blocks
 from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.units import Scalar, Values, as_values
 from perfmodel.workload.plan import Plan
@@ -91,7 +91,7 @@ def predict_rows(chip: Chip, plan: Plan, rows: Measurements) -> np.ndarray:
     if len(rows.time) == 0:
         return rows.time
     price = functools.partial(predict, rows.key.op, chip, plan)
-    return np.asarray(in_blocks(price, rows.values), float)
+    return np.asarray(map_rows(price, rows.values), float)
 
 
 class Fit(NamedTuple):

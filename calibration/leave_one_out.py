@@ -15,8 +15,8 @@ import numpy as np
 
 from perfmodel.calibration.serving_metrics import grouped
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, cases_by_form, of_rows
-from perfmodel.inference.serving import serve
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
+from perfmodel.inference.service import serve
 
 FACTORS = np.geomspace(0.25, 4.0, 9)
 """On the constant as shipped, at which speeds are predicted; between them they are interpolated."""
@@ -56,7 +56,7 @@ def leave_one_out(
     rows: Sequence[dict[str, str]], values: Sequence[float], folder: Path
 ) -> list[HeldOutSpeed]:
     """Every row of `rows`, whose plans are given, from the rows of other models on machines of its kind."""
-    every = [case for cases in cases_by_form(rows, folder) for case in cases]
+    every = [case for cases in rows_by_form(rows, folder) for case in cases]
     kinds = grouped(sorted(every, key=lambda case: case.place), lambda case: [_kind(case)])
     return [
         one
@@ -65,20 +65,20 @@ def leave_one_out(
     ]
 
 
-def _kind(case: Case) -> Hashable:
+def _kind(case: ResolvedRow) -> Hashable:
     """Machines that share the constant; those with main memory have none."""
-    return case.setting.chip.execution, _has_main_memory(case)
+    return case.deployment.chip.execution, _has_main_memory(case)
 
 
-def _has_main_memory(case: Case) -> bool:
-    return float(case.setting.chip.main.capacity) > 0
+def _has_main_memory(case: ResolvedRow) -> bool:
+    return float(case.deployment.chip.main.capacity) > 0
 
 
-def _held_out(cases: Sequence[Case], published: np.ndarray) -> list[HeldOutSpeed]:
+def _held_out(cases: Sequence[ResolvedRow], published: np.ndarray) -> list[HeldOutSpeed]:
     logs = np.log([speeds_of(case) for case in cases])
     fine = np.array([np.interp(np.log(FINE_FACTORS), np.log(FACTORS), one) for one in logs])
     errors = fine - np.log(published)[:, None]
-    keys = [(case.setting.stem, str.__str__(case.setting.model.name)) for case in cases]
+    keys = [(case.deployment.stem, str.__str__(case.deployment.model.name)) for case in cases]
     found = []
     for i, (key, value) in enumerate(zip(keys, published, strict=True)):
         rest = sorted({one for one in keys if one != key})
@@ -96,12 +96,12 @@ def best_factor(errors: np.ndarray, keys: Sequence[Hashable], rest: Sequence[Has
     return float(FINE_FACTORS[np.argmin(np.mean(np.abs(means), axis=0))])
 
 
-def speeds_of(case: Case) -> np.ndarray:
+def speeds_of(case: ResolvedRow) -> np.ndarray:
     """Output tokens a second of one user for each of `FACTORS`."""
-    setting = case.setting
+    setting = case.deployment
     chips = [scaled(setting.chip, factor) for factor in FACTORS]
-    cases = [case._replace(setting=setting._replace(chip=chip)) for chip in chips]
-    return 1 / np.asarray(of_rows(serve, [(one, case.splits[0]) for one in cases]).tpot)
+    cases = [case._replace(deployment=setting._replace(chip=chip)) for chip in chips]
+    return 1 / np.asarray(evaluate_rows(serve, [(one, case.candidates[0]) for one in cases]).tpot)
 
 
 def scaled(chip: Chip, factor: float) -> Chip:

@@ -23,15 +23,15 @@ from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency, parameters
-from perfmodel.inference.cases import Case, case_of, of_rows
-from perfmodel.inference.serving import (
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row
+from perfmodel.inference.service import (
     Service,
     Steps,
     Waits,
     closed_loop,
-    in_flight,
-    longer,
     loop_passes,
+    prefill_interference,
+    running_sequences,
     serve,
 )
 from perfmodel.inference.step import costs, host_time
@@ -40,7 +40,7 @@ from perfmodel.library.fitted import SERVING, SMOOTH
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 TTFT_WEIGHT = 0.3
@@ -65,7 +65,7 @@ class Loop(NamedTuple):
     """
 
     plan: Plan
-    traffic: Traffic
+    request: Request
     batch: Scalar
     times: Values
     launches: Values
@@ -73,25 +73,25 @@ class Loop(NamedTuple):
     sequences: Values
 
 
-def loop_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Loop:
+def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Loop:
     """The kernels of a closed loop."""
     idle = jax.tree.map(jnp.zeros_like, chip.efficiency.host)
     chip = eqx.tree_at(lambda c: c.efficiency.host, chip, idle)
-    batch = in_flight(chip, plan, model, traffic)
-    passes = loop_passes(chip, plan, model, traffic, batch)
+    batch = running_sequences(chip, plan, model, request)
+    passes = loop_passes(chip, plan, model, request, batch)
     found = costs(chip, plan, model, passes)
     times = jnp.stack([cost.time for cost in found])
     launches = jnp.stack([cost.breakdown.by_term()["latency"] for cost in found])
     kernels = jnp.stack([one.runs for one in passes])
     sequences = jnp.stack([one.sequences for one in passes])
-    return Loop(plan, traffic, batch, times, launches, kernels, sequences)
+    return Loop(plan, request, batch, times, launches, kernels, sequences)
 
 
 def waits_of(loop: Loop, host: HostEfficiency) -> Waits:
     """TTFT and TPOT with a host."""
     step, prompt, mixed = loop.times + host_time(host, loop.kernels, loop.sequences)
-    steps = Steps(loop.batch, step, prompt, longer(loop.plan, step, prompt, mixed))
-    return closed_loop(steps, host, loop.traffic)
+    steps = Steps(loop.batch, step, prompt, prefill_interference(loop.plan, step, prompt, mixed))
+    return closed_loop(steps, host, loop.request)
 
 
 class Group(NamedTuple):
@@ -105,7 +105,8 @@ def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[G
     """Runs with their loops; with `smooth`, as if no framework had been named."""
     return [
         Group(
-            of_rows(loop_of, [(case, case.splits[0]) for case, _ in pairs]), [r for _, r in pairs]
+            evaluate_rows(loop_of, [(case, case.candidates[0]) for case, _ in pairs]),
+            [r for _, r in pairs],
         )
         for pairs in alike(runs, folder, smooth)
     ]
@@ -113,23 +114,23 @@ def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[G
 
 def alike(
     runs: Sequence[Run], folder: Path, smooth: bool = False
-) -> Collection[list[tuple[Case, Run]]]:
+) -> Collection[list[tuple[ResolvedRow, Run]]]:
     """Runs of one form, with their cases; with `smooth`, as if no framework had been named."""
-    found: dict[Any, list[tuple[Case, Run]]] = {}
+    found: dict[Any, list[tuple[ResolvedRow, Run]]] = {}
     for run in runs:
         cells = run.cells | ({"framework": ""} if smooth else {})
         try:
-            case = case_of(0, cells, folder)
+            case = resolve_row(0, cells, folder)
         except InputError:
             continue
-        found.setdefault(case.setting.form, []).append((case, run))
+        found.setdefault(case.deployment.form, []).append((case, run))
     return found.values()
 
 
 def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
     """Log errors of TPOT and TTFT; the latter zero where requests wait for room."""
     waits = jax.vmap(waits_of, (0, None))(jax.tree.map(as_values, group.loops), host)
-    room = jnp.asarray(group.loops.batch) >= jnp.asarray(group.loops.traffic.users)
+    room = jnp.asarray(group.loops.batch) >= jnp.asarray(group.loops.request.concurrency)
     return log_errors(waits.tpot, waits.ttft, room, group.runs)
 
 
@@ -251,8 +252,8 @@ def hosted_alike(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> Hos
 
     pairs, seen = [], []
     for rows in alike(runs, folder, smooth=True):
-        found = of_rows(served, [(case, case.splits[0]) for case, _ in rows])
-        room = jnp.asarray(found.batch >= found.users)
+        found = evaluate_rows(served, [(case, case.candidates[0]) for case, _ in rows])
+        room = jnp.asarray(found.running >= found.concurrency)
         own = [run for _, run in rows]
         pairs.append(log_errors(found.tpot, found.ttft, room, own))
         seen += own

@@ -29,7 +29,7 @@ from perfmodel.library.model import load_model
 from perfmodel.library.schema import si_or
 from perfmodel.units import Scalar, as_scalar, as_values
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import traced
 
 NODE_POWER = (0.6, 0.3)
@@ -71,8 +71,8 @@ def chip_power(run: KnownEnergy, constants: Known) -> Scalar:
     plan = Plan(weights=run.precision, cache="fp8")
     chip, file = load_chip(run.chip, plan), chip_files()[run.chip]
     made, parts, _ = described(file)
-    traffic = Traffic(run.users, run.prompt, run.output, 1.0)
-    joules = jax.jit(token_joules)(chip, plan, traced(load_model(run.model)), traffic)
+    request = Request(run.users, run.prompt, run.output, 1.0)
+    joules = jax.jit(token_joules)(chip, plan, traced(load_model(run.model)), request)
     static = drawn(parts, chip.area, Activity(), made, constants.values.power)
     factors = all_in(made, parts.clock, constants.values.power)
     rate = as_scalar(run.rate / run.chips)

@@ -1,7 +1,7 @@
 r"""Mixture of experts: routing, the experts touched, their grouped products, the return.
 
 The dense and the gated layer are two matrix products and an activation; see
-`perfmodel.inference.layer`.
+`perfmodel.inference.operations`.
 """
 
 from typing import NamedTuple

@@ -98,7 +98,7 @@ class Operation(NamedTuple):
 
 def rates_of(plan: Plan) -> set[str]:
     """Kinds of matrix unit whose rates the kernels of a whole model ask a chip for."""
-    formats = (plan.weights, plan.kept, plan.attended)
+    formats = (plan.weights, plan.unquantised, plan.attended)
     plans = [dataclasses.replace(plan, weights=weights) for weights in formats]
     return {kind for one in OPERATIONS.values() for plan in plans for kind in one.rates(plan)}
 

@@ -2,7 +2,7 @@
 
     import perfmodel as pm
 
-    plan = pm.Plan(tensor=8, weights="fp8", cache="fp8")
+    plan = pm.Plan(tp=8, weights="fp8", cache="fp8")
     chip = pm.load_chip("h100-sxm", plan)
     model = pm.traced(pm.load_model("llama-3.1-70b"))
     cost = pm.decode_step(chip, plan, model, pm.as_scalar(32), pm.as_scalar(4096))
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from perfmodel.design.variables import turn as turn
     from perfmodel.errors import InputError as InputError
     from perfmodel.hardware.chip import Chip as Chip
-    from perfmodel.inference.serving import Service as Service
-    from perfmodel.inference.serving import Waits as Waits
-    from perfmodel.inference.serving import closed_loop as closed_loop
-    from perfmodel.inference.serving import serve as serve
+    from perfmodel.inference.service import Service as Service
+    from perfmodel.inference.service import Waits as Waits
+    from perfmodel.inference.service import closed_loop as closed_loop
+    from perfmodel.inference.service import serve as serve
     from perfmodel.inference.step import Cost as Cost
     from perfmodel.inference.step import decode_step as decode_step
     from perfmodel.inference.step import prefill as prefill
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from perfmodel.roofline import price as price
     from perfmodel.units import as_scalar as as_scalar
     from perfmodel.workload.plan import Plan as Plan
-    from perfmodel.workload.traffic import Traffic as Traffic
+    from perfmodel.workload.request import Request as Request
     from perfmodel.workload.transformer import Transformer as Transformer
     from perfmodel.workload.transformer import traced as traced
 
@@ -47,23 +47,23 @@ _PLACES = {
     "InputError": "errors",
     "Operation": "kernels.registry",
     "Plan": "workload.plan",
-    "Service": "inference.serving",
-    "Traffic": "workload.traffic",
+    "Service": "inference.service",
+    "Request": "workload.request",
     "Transformer": "workload.transformer",
-    "Waits": "inference.serving",
+    "Waits": "inference.service",
     "Work": "roofline",
     "add_operation": "kernels.registry",
     "as_dict": "results",
     "as_json": "results",
     "as_rows": "results",
     "as_scalar": "units",
-    "closed_loop": "inference.serving",
+    "closed_loop": "inference.service",
     "decode_step": "inference.step",
     "load_chip": "library.chip",
     "load_model": "library.model",
     "prefill": "inference.step",
     "price": "roofline",
-    "serve": "inference.serving",
+    "serve": "inference.service",
     "traced": "workload.transformer",
     "turn": "design.variables",
 }

@@ -14,7 +14,7 @@ with install_import_hook("perfmodel", "beartype.beartype"):
     import perfmodel.breakdown
     import perfmodel.calibration.calibrate
     import perfmodel.design.multistart
-    import perfmodel.inference.serving
+    import perfmodel.inference.service
     import perfmodel.library.model  # noqa: F401
 
 QUICK = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]

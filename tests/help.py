@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.breakdown import Breakdown
-from perfmodel.compiling import ONCE, supported
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.step import decode_step, prefill
 from perfmodel.kernels.registry import OPERATIONS, cost
@@ -18,6 +17,7 @@ from perfmodel.library.model import load_model
 from perfmodel.units import Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced
+from perfmodel.xla import ONCE, supported
 
 H100, LPU, WSE = "h100-sxm", "lpu-v1", "wse-3"
 CHIPS = (H100, LPU, WSE)
@@ -89,7 +89,7 @@ RANKS = {"launched": 3.0, "scheduled": 60.0, "dataflow": 3.0}
 
 def steps(chip: Chip, factor: Any = 1.0) -> Breakdown:
     """A decode step and a prompt of Llama-3.2-1B, over as many tensor ranks as hold it."""
-    plan, model = Plan(tensor=RANKS[chip.execution]), traced(load_model("llama-3.2-1b"))
+    plan, model = Plan(tp=RANKS[chip.execution]), traced(load_model("llama-3.2-1b"))
     decode = decode_step(chip, plan, model, 11.0 * as_scalar(factor), as_scalar(1301.0))
     first = prefill(chip, plan, model, as_scalar(factor), as_scalar(1301.0), as_scalar(1701.0))
     return jax.tree.map(lambda *x: jnp.stack(x), decode.breakdown, first.breakdown)

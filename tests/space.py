@@ -58,7 +58,7 @@ LINEAR = Transformer(
 
 FORMS = [(chip, model) for model in ("common", "linear") for chip in (H100, LPU, WSE)]
 MODELS = {"common": COMMON, "linear": LINEAR}
-ASKED = ("tensor", "pipeline", "expert", "data", "batch", "context")
+ASKED = ("tp", "pp", "ep", "dp", "batch", "context")
 
 
 class Found(NamedTuple):
@@ -139,7 +139,7 @@ class Space:
         for name, most in MOST.items():
             whole = 2 ** np.floor(random.uniform(0, np.log2(most) + 1, count))
             rows[:, self.where(name)[0]] = whole
-        rows[:, self.where("batch")[0]] *= rows[:, self.where("data")[0]]
+        rows[:, self.where("batch")[0]] *= rows[:, self.where("dp")[0]]
         return rows
 
     def where(self, *words: str) -> np.ndarray:
@@ -165,7 +165,7 @@ ORDERED = [
 ]
 """Numbers that another of the same case bounds, and by which share of it."""
 
-MOST = {"tensor": 16, "pipeline": 8, "expert": 16, "data": 8, "batch": 512, "context": 131_072}
+MOST = {"tp": 16, "pp": 8, "ep": 16, "dp": 8, "batch": 512, "context": 131_072}
 
 
 def _power(chip: Chip, name: str) -> int:

@@ -167,7 +167,7 @@ def test_mixtures_on_blackwell_take_tiles_for_an_even_share_of_all_tokens(
 
 
 def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
-    plan = Plan(framework="trtllm", weights="w4a8_mxfp4", moe_backend=TRTLLM_GEN_MOE, expert=8)
+    plan = Plan(framework="trtllm", weights="w4a8_mxfp4", moe_backend=TRTLLM_GEN_MOE, ep=8)
     names = ("tokens", "hidden", "inter", "active", "experts", "tensor", "ranks", "routing")
     sizes = map(as_scalar, (256, 4096, 2048, 8, 256, 1, 8, 0))
     told = dict(zip(names, sizes, strict=True))

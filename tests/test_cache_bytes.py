@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from layers import HIDDEN, layers, model_of
 
-from perfmodel.compiling import ONCE, supported
-from perfmodel.inference.layer import Batch, Site, attention_tasks
+from perfmodel.inference.operations import Batch, Context, attention_calls
 from perfmodel.inference.placement import Placement, cache_bytes
-from perfmodel.inference.tasks import Task
+from perfmodel.inference.tasks import KernelCall
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
@@ -28,6 +27,7 @@ from perfmodel.workload.transformer import (
     Transformer,
     traced,
 )
+from perfmodel.xla import ONCE, supported
 
 ROUNDING = 1e-4
 """Relative: sums of single precision."""
@@ -45,12 +45,12 @@ def with_caches() -> list[Layer]:
 
 def read(chosen: list[Layer], plan: Plan) -> np.ndarray:
     """Bytes of cache that a decode step reads in each layer; those of one operation in one call."""
-    chip, site = load_chip("b200-sxm"), Site(plan, ELSEWHERE, as_scalar(1.0), "all")
+    chip, site = load_chip("b200-sxm"), Context(plan, ELSEWHERE, as_scalar(1.0), "all")
     batch = Batch(as_scalar(SEQUENCES), as_scalar(1), as_scalar(CONTEXT), decoding=True)
-    groups: dict[tuple, list[tuple[int, Task]]] = {}
+    groups: dict[tuple, list[tuple[int, KernelCall]]] = {}
     model = model_of(chosen)
     for place, stack in enumerate(model.stacks):
-        for task in attention_tasks(site, model.hidden, stack.layer.attention, [batch]):
+        for task in attention_calls(site, model.hidden, stack.layer.attention, [batch]):
             if "residency" in task.sizes and task.op != "gemm":
                 key = (task.op, *sorted(task.sizes))
                 groups.setdefault(key, []).append((place, task))
@@ -98,7 +98,7 @@ def placed(layer: Layer, plan: Plan) -> float:
 
 @pytest.mark.parametrize("cache", list(FORMATS))
 def test_a_cache_holds_its_tokens_in_its_format(cache: str):
-    plan = Plan(tensor=TENSOR, cache=cache)
+    plan = Plan(tp=TENSOR, cache=cache)
     for layer in with_caches():
         expected = SEQUENCES * kept(layer.attention, FORMATS[cache].weight)
         assert placed(layer, plan) == pytest.approx(expected, rel=ROUNDING), layer.attention
@@ -111,7 +111,7 @@ QUICK = ("bf16", "fp8")
     "cache", [pytest.param(f, marks=() if f in QUICK else pytest.mark.slow) for f in FORMATS]
 )
 def test_a_decode_step_reads_no_more_of_a_cache_than_there_is(cache: str):
-    plan, chosen = Plan(tensor=TENSOR, cache=cache), with_caches()
+    plan, chosen = Plan(tp=TENSOR, cache=cache), with_caches()
     for layer, bytes_read in zip(chosen, read(chosen, plan), strict=True):
         # A state is read, and written back.
         often = 2 if isinstance(layer.attention, Recurrent) else 1
@@ -122,6 +122,6 @@ def test_a_decode_step_reads_no_more_of_a_cache_than_there_is(cache: str):
 def test_full_attention_reads_all_of_its_cache():
     chosen = [layer for layer in with_caches() if isinstance(layer.attention, Grouped)]
     chosen = [layer for layer in chosen if not layer.attention.index_key]
-    for layer, bytes_read in zip(chosen, read(chosen, Plan(tensor=TENSOR)), strict=True):
-        expected = placed(layer, Plan(tensor=TENSOR))
+    for layer, bytes_read in zip(chosen, read(chosen, Plan(tp=TENSOR)), strict=True):
+        expected = placed(layer, Plan(tp=TENSOR))
         assert bytes_read == pytest.approx(expected, rel=ROUNDING), layer.attention

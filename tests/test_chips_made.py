@@ -199,7 +199,7 @@ SERVED = Served(*map(as_scalar, (0.5, 0.02, 400.0, 2.0)))
 
 
 def part(**changes: Any) -> Part:
-    plan = dataclasses.replace(Plan(tensor=2.0), **changes)
+    plan = dataclasses.replace(Plan(tp=2.0), **changes)
     return Part(made(), plan, as_scalar(3.0))
 
 

@@ -14,9 +14,9 @@ import pytest
 from command import COMMAND, predict, run
 
 from perfmodel.errors import InputError
-from perfmodel.inference.rows import read_row
-from perfmodel.inference.setting import setting
-from perfmodel.inference.splits import Split, splits
+from perfmodel.inference.candidates import Parallelism, candidates
+from perfmodel.inference.deployment import resolved
+from perfmodel.inference.serving_row import read_row
 from perfmodel.interface import serving
 from perfmodel.interface.serving import OUTPUTS
 from perfmodel.kernels.registry import OPERATIONS, Operation
@@ -307,7 +307,7 @@ def test_lengths_are_nominal_times_the_ratio(tmp_path: Path):
 
 
 def weights(precision: str, chip: str = "b200", model: str = "llama-3.1-8b") -> str:
-    return setting(chip, model, precision, "", "", FITTED).plan.weights
+    return resolved(chip, model, precision, "", "", FITTED).plan.weights
 
 
 @pytest.mark.parametrize(
@@ -342,15 +342,15 @@ def test_another_precision_is_refused(precision: str):
 
 
 def test_the_cache_is_bf16_unless_it_says_another():
-    assert setting("h100", "llama-3.1-8b", "", "", "", FITTED).plan.cache == "bf16"
-    assert setting("h100", "llama-3.1-8b", "", "FP8", "", FITTED).plan.cache == "fp8"
+    assert resolved("h100", "llama-3.1-8b", "", "", "", FITTED).plan.cache == "bf16"
+    assert resolved("h100", "llama-3.1-8b", "", "FP8", "", FITTED).plan.cache == "fp8"
     with pytest.raises(InputError, match="unknown kv_precision 'f8'; the nearest are fp8"):
-        setting("h100", "llama-3.1-8b", "", "f8", "", FITTED)
+        resolved("h100", "llama-3.1-8b", "", "f8", "", FITTED)
 
 
-def spread(**given: object) -> list[Split]:
+def spread(**given: object) -> list[Parallelism]:
     cells = {"isl": "1", "osl": "1", "concurrency": "1"} | {k: str(v) for k, v in given.items()}
-    return splits(read_row(cells), setting("h100", "llama-3.1-8b", "", "", "", FITTED))
+    return candidates(read_row(cells), resolved("h100", "llama-3.1-8b", "", "", "", FITTED))
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_no_number_of_a_row_is_below_zero(name: str):
 def test_more_expert_ranks_than_experts_are_refused():
     row = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
     with pytest.raises(InputError, match="not be more than the 8 experts"):
-        splits(row, setting("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
+        candidates(row, resolved("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
 
 
 def test_chips_and_models_are_listed_and_shown():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from command import predict, run
 
-from perfmodel.inference.cases import case_of, with_ranks
-from perfmodel.inference.placement import cache_room
-from perfmodel.inference.serving import largest_batch
+from perfmodel.inference.evaluate import resolve_row, with_ranks
+from perfmodel.inference.placement import kv_cache_capacity
+from perfmodel.inference.service import max_sequences
 from perfmodel.library.fitted import FITTED
 from perfmodel.units import as_scalar
 
@@ -47,13 +47,13 @@ MACHINES = {
 def test_sequences_that_fit_fall_by_one_at_a_time_as_texts_grow(name: str):
     """By at most one on each data rank; and they are those counted by hand."""
     machine = MACHINES[name]
-    case = case_of(0, machine.cells | {"isl": "1000"}, FITTED)
-    chip, model = case.setting.chip, case.setting.model
-    (split,) = case.splits
-    plan = with_ranks(case.setting.plan, split._asdict())
+    case = resolve_row(0, machine.cells | {"isl": "1000"}, FITTED)
+    chip, model = case.deployment.chip, case.deployment.model
+    (split,) = case.candidates
+    plan = with_ranks(case.deployment.plan, split._asdict())
     wanted = np.arange(1.15, 40.0, 0.3)
-    lengths = float(cache_room(chip, plan, model)) / machine.token / wanted
-    counts = [float(largest_batch(chip, plan, model, as_scalar(n))) / split.dp for n in lengths]
+    lengths = float(kv_cache_capacity(chip, plan, model)) / machine.token / wanted
+    counts = [float(max_sequences(chip, plan, model, as_scalar(n))) / split.dp for n in lengths]
     assert counts == np.floor(wanted).tolist()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from perfmodel.design.multistart import best_first
 from perfmodel.errors import InputError
-from perfmodel.inference.serving import Service, serve
+from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
 from perfmodel.kernels.attention import grouped
 from perfmodel.kernels.attention_decode import attention_decode
@@ -21,7 +21,7 @@ from perfmodel.resources import NAMES
 from perfmodel.units import as_scalar, to_si
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, look_up
-from perfmodel.workload.traffic import static_batch
+from perfmodel.workload.request import static_batch
 from perfmodel.workload.transformer import parameters, traced
 
 ROUNDING = 1e-5
@@ -74,7 +74,7 @@ def test_layers_and_the_head_share_the_power_of_a_wafer():
 
 
 def test_weights_on_a_wafer_do_not_stream():
-    chip, plan = load_chip("wse-3"), Plan(pipeline=4.0)
+    chip, plan = load_chip("wse-3"), Plan(pp=4.0)
     model = traced(load_model("llama-3.1-70b"))
     step = _decoded(chip, plan, model, 1.0, 2048.0)
     demand = dict(zip(NAMES, np.asarray(step.breakdown.demand), strict=True))
@@ -156,8 +156,8 @@ def test_efficiency_has_a_slope_everywhere():
 
 
 @jax.jit
-def _served(chip, plan, model, traffic) -> Service:
-    return serve(chip, plan, model, traffic)
+def _served(chip, plan, model, request) -> Service:
+    return serve(chip, plan, model, request)
 
 
 def test_time_per_output_token_is_a_decode_step():

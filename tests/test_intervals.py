@@ -9,7 +9,7 @@ from command import run
 
 from perfmodel.calibration.intervals import Table, kernel_ranges, range_of, range_of_few, spread_of
 from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
-from perfmodel.inference.setting import known
+from perfmodel.inference.deployment import resolve
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.fitted import (
     BASES,
@@ -26,7 +26,7 @@ from perfmodel.workload.plan import Plan
 
 
 def _intervals(chip: str, model: str, framework: str = "") -> ServingIntervals:
-    given = known(chip, model, "", "", framework, FITTED)
+    given = resolve(chip, model, "", "", framework, FITTED)
     assert not isinstance(given, str), given
     return given.intervals
 

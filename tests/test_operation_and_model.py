@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from layers import HIDDEN, kinds, layers, model_of
 
-from perfmodel.compiling import ONCE, supported
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.inference.layer import Batch, Site, attention_tasks
+from perfmodel.inference.operations import Batch, Context, attention_calls
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
 from perfmodel.interface.kernels import site_of
@@ -39,6 +38,7 @@ from perfmodel.workload.transformer import (
     Mixture,
     Recurrent,
 )
+from perfmodel.xla import ONCE, supported
 
 ROUNDING = 1e-4
 """Relative: a thousand steps of float32's last digit; both are the same sums in another order."""
@@ -172,7 +172,7 @@ def mixed(texts: Texts, one: Mixture) -> list[Row]:
     share |= {"tp": TENSOR * DATA / EXPERT, "ep": EXPERT, "routing": ROUTINGS.index("random")}
     way: dict[str, Any] = {"n_gpus": EXPERT, "n_nodes": 1}
     return [
-        texts.product("router", HIDDEN, one.experts, plan.kept),
+        texts.product("router", HIDDEN, one.experts, plan.unquantised),
         texts.row("dispatch", "all_to_all", bytes=plan.format.activation * sent, **way),
         texts.row("experts", "moe", **share),
         texts.row("combine", "all_to_all", bytes=2 * sent, **way),
@@ -243,7 +243,7 @@ def inside(chosen: list[Layer], plan: Plan, queries: int) -> tuple[list[str], np
 
 
 def compare(chosen: list[Layer], formats: dict[str, str], queries: int) -> None:
-    plan = Plan(tensor=TENSOR, data=DATA, expert=EXPERT, **formats)
+    plan = Plan(tp=TENSOR, dp=DATA, ep=EXPERT, **formats)
     texts = Texts(SEQUENCES / DATA, queries, CONTEXT, plan)
     rows = [row for layer in chosen for row in rows_of(layer, texts)]
     labels, found = inside(chosen, plan, queries)
@@ -275,11 +275,11 @@ def test_every_layer_of_the_library_costs_the_same_alone(formats: dict[str, str]
 def seconds_of(attention: Latent) -> float:
     """Of the sparse attention of a decode step of eight texts of 65,536 tokens, on one chip."""
     plan, one = Plan(cache="fp8"), jax.tree.map(as_scalar, attention)
-    site = Site(
+    site = Context(
         plan, Placement(native(B200), native(B200), *[as_scalar(0.0)] * 3), as_scalar(1.0), "all"
     )
     batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
-    tasks = attention_tasks(site, as_scalar(HIDDEN), one, [batch])
+    tasks = attention_calls(site, as_scalar(HIDDEN), one, [batch])
     (task,) = [task for task in tasks if task.label == "attention"]
     return float(cost(B200, OPERATIONS[task.op].works(B200, plan, task.sizes)).time)
 
@@ -300,7 +300,7 @@ def test_an_indexer_of_compressed_entries_reads_a_key_of_each_entry():
     # Eight texts of 65,536 tokens: 16,384 entries with keys of 132 bytes.
     attention = next(a for a in map(attention_of, layers()) if getattr(a, "sparse", "") == "csa")
     plan, far = Plan(cache="fp8"), Residency(far=1.0)
-    site = Site(plan, Placement(far, far, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
+    site = Context(plan, Placement(far, far, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
     batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
     *_, task = compressed_tasks(site, jax.tree.map(as_scalar, attention), batch)
     indexer, *_ = OPERATIONS[task.op].works(B200, plan, task.sizes)
@@ -311,9 +311,9 @@ def attention_of(layer: Layer) -> Any:
     return layer.attention
 
 
-def compressed_tasks(site: Site, attention: Any, batch: Batch) -> list:
+def compressed_tasks(site: Context, attention: Any, batch: Batch) -> list:
     return [
         t
-        for t in attention_tasks(site, as_scalar(HIDDEN), attention, [batch])
+        for t in attention_calls(site, as_scalar(HIDDEN), attention, [batch])
         if t.label == "attention"
     ]

@@ -11,8 +11,8 @@ from command import predict
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, case_of, of_rows
-from perfmodel.inference.serving import in_flight
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row
+from perfmodel.inference.service import running_sequences
 from perfmodel.inference.step import costs, decode_pass, prompt_pass
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.fitted import FITTED
@@ -109,7 +109,7 @@ def bandwidth(chip: Chip) -> float:
     return sum(float(tier.bandwidth) for tier in chip.tiers if float(tier.room) > 0)
 
 
-def cases(model: str, precision: str, framework: str, chips: list[str]) -> list[Case]:
+def cases(model: str, precision: str, framework: str, chips: list[str]) -> list[ResolvedRow]:
     """One chip alone, with each number of users; chips without the format are left out."""
     found = []
     for chip in chips:
@@ -117,17 +117,17 @@ def cases(model: str, precision: str, framework: str, chips: list[str]) -> list[
             cells = {"chip": chip, "model": model, "precision": precision, "framework": framework}
             cells |= {"isl": str(CONTEXT), "osl": "64", "concurrency": str(users), "n_chips": "1"}
             try:
-                found.append(case_of(len(found), cells, FITTED))
+                found.append(resolve_row(len(found), cells, FITTED))
             except InputError as refused:
                 assert str(refused)
     return found
 
 
-def _times(chip, plan, model, traffic):
+def _times(chip, plan, model, request):
     """Seconds of a decode step of all users, and of one prompt."""
-    one, length = as_scalar(1.0), traffic.prompt
+    one, length = as_scalar(1.0), request.isl
     passes = [
-        decode_pass(chip, plan, model, traffic.users, length),
+        decode_pass(chip, plan, model, request.concurrency, length),
         prompt_pass(chip, plan, model, one, length, length),
     ]
     return [cost.time for cost in costs(chip, plan, model, passes)]
@@ -140,14 +140,14 @@ def beaten(model: str, precision: str, framework: str, chips: list[str]) -> list
         forms.setdefault(case.form, []).append(case)
     wrong = []
     for alike in forms.values():
-        steps, prompts = of_rows(_times, [(case, case.splits[0]) for case in alike])
+        steps, prompts = evaluate_rows(_times, [(case, case.candidates[0]) for case in alike])
         for case, step, prompt in zip(alike, steps, prompts, strict=True):
             wrong += _faster(case, MODELS[model], BYTES[precision], float(step), float(prompt))
     return wrong
 
 
-def _faster(case: Case, sizes: Sizes, width: float, step: float, prompt: float) -> list[str]:
-    chip, users = case.setting.chip, int(case.row.concurrency)
+def _faster(case: ResolvedRow, sizes: Sizes, width: float, step: float, prompt: float) -> list[str]:
+    chip, users = case.deployment.chip, int(case.row.concurrency)
     peak = max(float(rate) for rate in chip.matrix.values())
     least = {
         "step, memory": (step, sizes.step_bytes(users, width) / bandwidth(chip)),
@@ -155,7 +155,7 @@ def _faster(case: Case, sizes: Sizes, width: float, step: float, prompt: float) 
         "prompt, products": (prompt, sizes.prompt_flops() / peak),
     }
     return [
-        f"{case.setting.stem}, {users} users, {what}: {time:.3g} s, but at least {floor:.3g} s"
+        f"{case.deployment.stem}, {users} users, {what}: {time:.3g} s, but at least {floor:.3g} s"
         for what, (time, floor) in least.items()
         if not time >= floor * (1 - ROUNDING)
     ]
@@ -245,15 +245,15 @@ def _step(chip: str, precision: str, users: int, framework: str = "") -> tuple[f
     """Seconds of a decode step of Llama-3.1-8B over 1,536 tokens, and how many of the users run."""
     cells = {"chip": chip, "model": "llama-3.1-8b", "precision": precision, "framework": framework}
     cells |= {"isl": "1024", "osl": "1024", "concurrency": str(users), "n_chips": "1"}
-    case = case_of(0, cells, FITTED)
-    step, running = of_rows(_running, [(case, case.splits[0])])
+    case = resolve_row(0, cells, FITTED)
+    step, running = evaluate_rows(_running, [(case, case.candidates[0])])
     return float(step[0]), float(running[0])
 
 
-def _running(chip, plan, model, traffic):
+def _running(chip, plan, model, request):
     """Seconds of a decode step in the middle of the outputs, and the sequences of it."""
-    running = in_flight(chip, plan, model, traffic)
-    middle = traffic.prompt + traffic.output / 2
+    running = running_sequences(chip, plan, model, request)
+    middle = request.isl + request.osl / 2
     step = costs(chip, plan, model, [decode_pass(chip, plan, model, running, middle)])[0]
     return step.time, running
 

@@ -120,24 +120,22 @@ def test_embeddings_keep_their_format(dtype: str, size: float):
 
 def test_ranks_divide_the_weights():
     one = model(None, Dense(1000))
-    assert weight_bytes(one, Plan(tensor=4)) == 31_000
-    assert weight_bytes(one, Plan(pipeline=2)) == 62_000
-    assert weight_bytes(one, Plan(data=2)) == 124_000
+    assert weight_bytes(one, Plan(tp=4)) == 31_000
+    assert weight_bytes(one, Plan(pp=2)) == 62_000
+    assert weight_bytes(one, Plan(dp=2)) == 124_000
 
 
 def test_experts_are_spread_over_data_ranks_too():
     # 4 experts of 3 x 10 x 50, and a router of 10 x 4, in each of two layers; embeddings 4,000 bytes.
     one = model(None, Mixture(4, 2, 50))
     # Each rank has the whole router.
-    assert weight_bytes(one, Plan(data=2)) == 2 * 2 * (6_000 / 2 + 40) + 4_000
-    assert weight_bytes(one, Plan(tensor=2)) == 2 * 2 * (6_000 / 2 + 40) + 4_000 / 2
+    assert weight_bytes(one, Plan(dp=2)) == 2 * 2 * (6_000 / 2 + 40) + 4_000
+    assert weight_bytes(one, Plan(tp=2)) == 2 * 2 * (6_000 / 2 + 40) + 4_000 / 2
 
 
 def test_shared_experts_are_copied_for_data_ranks_and_keep_the_format_of_dense_layers():
     one = model(None, Mixture(4, 2, 50, shared=100))
-    more = weight_bytes(one, Plan(data=2)) - weight_bytes(
-        model(None, Mixture(4, 2, 50)), Plan(data=2)
-    )
+    more = weight_bytes(one, Plan(dp=2)) - weight_bytes(model(None, Mixture(4, 2, 50)), Plan(dp=2))
     assert more == 2 * 2 * 3 * 10 * 100
     narrow = dataclasses.replace(one, narrow="experts")
     experts, rest = 2 * 4 * 3 * 10 * 50, 2 * (3 * 10 * 100 + 40) + 2_000
@@ -150,10 +148,10 @@ def test_a_cache_is_divided_by_ranks_down_to_one_head():
     whole = 3 * 100 * 2 * 2 * 8 * 2
     for plan, part in (
         (Plan(), 1),
-        (Plan(tensor=2), 2),
-        (Plan(tensor=8), 2),
-        (Plan(data=3), 3),
-        (Plan(pipeline=2), 2),
+        (Plan(tp=2), 2),
+        (Plan(tp=8), 2),
+        (Plan(dp=3), 3),
+        (Plan(pp=2), 2),
         (Plan(cache="fp8"), 2),
     ):
         assert cache_bytes(one, plan, *rooms(3, 100)) == whole / part
@@ -162,7 +160,7 @@ def test_a_cache_is_divided_by_ranks_down_to_one_head():
 def test_latents_are_copied_to_every_rank():
     one = model(Latent(8, 0, 12, 4, 4, 4))
     sizes = rooms(3, 100)
-    assert cache_bytes(one, Plan(tensor=8), *sizes) == cache_bytes(one, Plan(), *sizes) == 19_200
+    assert cache_bytes(one, Plan(tp=8), *sizes) == cache_bytes(one, Plan(), *sizes) == 19_200
 
 
 def test_a_state_is_kept_in_single_precision():
@@ -315,22 +313,22 @@ def test_far_memory_holds_weights_where_no_cache_overflows():
 def test_a_tied_embedding_is_stored_once():
     one = dataclasses.replace(model(None, Dense(1000)), tied=True)
     assert weight_bytes(one, Plan()) == 120_000 + 2_000
-    assert weight_bytes(one, Plan(tensor=4, pipeline=2)) == (120_000 + 2_000) / 8
+    assert weight_bytes(one, Plan(tp=4, pp=2)) == (120_000 + 2_000) / 8
 
 
 def test_attention_beside_experts_is_cut_over_tensor_ranks_and_copied_to_data_ranks():
     # Attention 240, experts 6,000, router 40 in each of two layers; embeddings 4,000 bytes.
     one = model(Grouped(2, 1, 4, 4), Mixture(4, 2, 50))
     layer = 2 * ((240 + 6_000 / 2) / 2 + 40)
-    assert weight_bytes(one, Plan(tensor=2, data=2)) == 2 * layer + 4_000 / 2
+    assert weight_bytes(one, Plan(tp=2, dp=2)) == 2 * layer + 4_000 / 2
 
 
 def test_a_router_is_as_wide_as_what_a_checkpoint_keeps():
     one = model(None, Mixture(4, 2, 50))
     assert weight_bytes(one, Plan(weights="int4")) == 2 * (0.515625 * 6_000 + 2 * 40) + 4_000
-    assert weight_bytes(one, Plan(kept="fp32")) == 2 * (2 * 6_000 + 4 * 40) + 8_000
+    assert weight_bytes(one, Plan(unquantised="fp32")) == 2 * (2 * 6_000 + 4 * 40) + 8_000
 
 
 def test_states_are_cut_over_tensor_ranks():
     one = model(Recurrent(4, 8, 8, 100, 96, 4))
-    assert cache_bytes(one, Plan(tensor=2), *rooms(3, 10)) == 3 * 2 * (256 + 288) * 4 / 2
+    assert cache_bytes(one, Plan(tp=2), *rooms(3, 10)) == 3 * 2 * (256 + 288) * 4 / 2

@@ -104,12 +104,12 @@ def test_no_part_and_no_work_have_finite_gradients(precision: str):
 
 
 def test_joules_at_the_wall_are_those_of_the_limit_or_of_an_idle_server():
-    from perfmodel.interface.wall import joules_at_wall, wall_of
+    from perfmodel.interface.wall_power import joules_at_wall, server_power
 
     def at_wall(chip: str, joules: float, *rates: float) -> np.ndarray:
         return joules_at_wall(chip, np.full((len(rates), len(JOULES)), joules), np.array(rates))
 
-    h100 = wall_of("h100-sxm")
+    h100 = server_power("h100-sxm")
     assert h100 is not None
     # Around 700 W stand 0.48 times as many: at its limit a server of one chip draws 1,036 W.
     assert at_wall("h100-sxm", 1e4, 100.0)[0] == pytest.approx(1.48 * 700 / 100, rel=0.01)

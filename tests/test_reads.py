@@ -31,7 +31,7 @@ def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:
     plan = Plan(
         weights=runnable(cell.dtype, file.matrix, cell.chip),
         cache=cell.cache or day.choice(list(FORMATS)),
-        kept=day.choice(list(FORMATS)),
+        unquantised=day.choice(list(FORMATS)),
         framework=said or None,
         **backends_of(day.choice([said, *FRAMEWORKS]), file.architecture),
         generation=day.choice(["", *GENERATIONS]),

@@ -12,7 +12,7 @@ import pytest
 import perfmodel as pm
 from perfmodel.breakdown import BOUNDS, JOULES, SECONDS, bound
 from perfmodel.errors import InputError
-from perfmodel.inference.serving import Service
+from perfmodel.inference.service import Service
 from perfmodel.kernels import registry
 from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import OPERATIONS, load_plugins
@@ -96,7 +96,7 @@ def test_printing_inside_jit_is_no_error():
 
 
 def test_a_service_is_a_dictionary_with_the_names_of_the_contract():
-    ones = {name: pm.as_scalar(1.0) for name in ("ttft", "tpot", "total", "users", "batch")}
+    ones = {name: pm.as_scalar(1.0) for name in ("ttft", "tpot", "total", "concurrency", "running")}
     service = pm.Service(
         **ones, joules=jnp.ones(10), slack=pm.as_scalar(3.0), seconds=jnp.eye(6)[2]
     )

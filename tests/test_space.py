@@ -63,7 +63,7 @@ def time_is_never_below_the_roofline(at: Priced) -> None:
 
 def energy_is_at_most_peak_power_times_time(at: Priced) -> None:
     where, rows, found = at
-    ranks = rows[:, [where.where(name)[0] for name in ("tensor", "pipeline", "data")]]
+    ranks = rows[:, [where.where(name)[0] for name in ("tp", "pp", "dp")]]
     peak = rows[:, where.where("peak_power")] * np.prod(ranks, axis=1)[:, None]
     most = peak * np.asarray(found.cost.time)
     drawn = np.sum(np.asarray(found.cost.joules), -1)
@@ -189,7 +189,7 @@ def test_no_kernel_takes_longer_than_its_terms_one_after_the_other():
 @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def _step(model_of: Callable[[], Transformer], batch: jax.Array) -> jax.Array:
     chip = load_chip(H100)
-    return decode_step(chip, Plan(tensor=2.0), model_of(), batch, as_scalar(3000.0)).time
+    return decode_step(chip, Plan(tp=2.0), model_of(), batch, as_scalar(3000.0)).time
 
 
 def _in_order() -> Transformer:
@@ -239,7 +239,7 @@ def test_single_precision_is_within_a_ten_thousandth_of_double(chip: str, model:
     np.testing.assert_allclose(single, twice, rtol=1e-4)
 
 
-COUNTED = ("tensor", "pipeline", "expert", "data", "scale_up.size")
+COUNTED = ("tp", "pp", "ep", "dp", "scale_up.size")
 """Chips are whole; a step has a bend where one chip becomes two, and where a domain is full. So it has
 where a text is of one token, the least."""
 

@@ -74,7 +74,7 @@ print(jax.local_device_count("cpu"))
 
 
 def test_options_that_this_xla_does_not_have_are_left_out():
-    from perfmodel.compiling import supported
+    from perfmodel.xla import supported
 
     plain = {"xla_backend_optimization_level": 0}
     assert supported(plain | {"xla_no_such_option": True}) == plain
@@ -85,7 +85,7 @@ def test_kept_memory_is_not_cleared_and_mapped_again():
     code = """
 import resource
 import numpy as np
-from perfmodel.compiling import keep_memory
+from perfmodel.xla import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

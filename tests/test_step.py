@@ -31,7 +31,7 @@ MEASURED = 14.5e-3
 
 def llama_70b(framework: str) -> float:
     own = backends_of(framework, "hopper", "fp8")
-    plan = Plan(tensor=8.0, weights="fp8", cache="fp8", framework=framework or None, **own)
+    plan = Plan(tp=8.0, weights="fp8", cache="fp8", framework=framework or None, **own)
     chip, model = load_chip("h100-sxm", plan), traced(load_model("llama-3.1-70b"))
     return float(decode(chip, plan, model, 32.0, 4096.0).time)
 
@@ -72,12 +72,12 @@ def test_gaps_of_a_framework_are_taken_as_they_were_fitted():
 def priced(name: str) -> None:
     chip = restrict(load_chip("b200-sxm"), ["bf16"])
     model = traced(load_model(name))
-    step = decode(chip, Plan(tensor=8.0), model, 4.0, 2048.0)
+    step = decode(chip, Plan(tp=8.0), model, 4.0, 2048.0)
     assert np.isfinite(step.time) and step.time > 0, name
     assert np.all(np.isfinite(step.breakdown.seconds))
     # Even the largest takes less than a second a token: its active weights are read once.
     assert step.time < 1.0
-    longer = decode(chip, Plan(tensor=8.0), model, 4.0, 65536.0)
+    longer = decode(chip, Plan(tp=8.0), model, 4.0, 65536.0)
     assert longer.time >= step.time * (1 - 1e-5)
 
 

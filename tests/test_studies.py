@@ -199,7 +199,7 @@ def test_a_die_takes_as_many_devices_as_its_edge():
 
 
 def test_a_question_becomes_a_row_that_can_be_served():
-    from perfmodel.inference.cases import block_of, plan_of
+    from perfmodel.inference.evaluate import block_of, plan_of
     from perfmodel.studies.machines import Asked, Load, Machine, _row, setting_of
 
     machine = Machine("H100", "h100-sxm", 8, weights="fp8", cache="fp8")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from command import run as command
 
+from perfmodel.batching import BLOCKS
 from perfmodel.calibration.baselines import forest
 from perfmodel.calibration.baselines.roofline import counts
 from perfmodel.calibration.data.measurements import Measurements, plan_of
@@ -35,7 +36,6 @@ from perfmodel.calibration.transfer import (
 )
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
-from perfmodel.inference.alike import BLOCKS
 from perfmodel.interface import acceptance
 from perfmodel.interface import validate as report
 from perfmodel.kernels.kernel_table import Key

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel.batching import structure
 from perfmodel.errors import InputError
-from perfmodel.inference.alike import structure
 from perfmodel.interface.kernels import site_of
 from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import OPERATIONS

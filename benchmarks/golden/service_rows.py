@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.golden.kernel_rows import SEED, Row, drawn
 from perfmodel.errors import InputError
-from perfmodel.inference.cases import case_of
+from perfmodel.inference.evaluate import resolve_row
 from perfmodel.library.fitted import FITTED
 
 SERVED = (
@@ -168,7 +168,7 @@ def _service(service: tuple[str, ...], random: np.random.Generator) -> Row:
 def _served(row: Row) -> bool:
     """Whether a row can be predicted."""
     try:
-        case_of(0, row, FITTED)
+        resolve_row(0, row, FITTED)
     except InputError:
         return False
     return True

@@ -17,10 +17,10 @@ from perfmodel.interface.explain import as_dict as explained
 from perfmodel.interface.explain import explain
 from perfmodel.interface.grid import read_grid
 from perfmodel.interface.kernels import Predicted, predict_table
-from perfmodel.interface.points import Pricer
 from perfmodel.interface.quickstart import predict_machines, search_chips
 from perfmodel.interface.search import run_search
 from perfmodel.interface.serving import OUTPUTS, PLAN, predict_values
+from perfmodel.interface.sweep_points import Pricer
 from perfmodel.library.fitted import FITTED
 from perfmodel.studies.claim import find, names
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.step import decode_pass
-from perfmodel.inference.tasks import Task
+from perfmodel.inference.tasks import KernelCall
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 ACTIVATION = 2.0
@@ -32,15 +32,15 @@ Count = Callable[[Sizes, float, float], tuple[Scalar, Scalar]]
 """FLOPs and bytes from sizes, bytes of a weight, and bytes of a number in the cache."""
 
 
-def llm_viewer_tpot(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
+def llm_viewer_tpot(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
     """Time per output token of all users together, in s."""
-    middle = traffic.prompt + traffic.output / 2
-    one = decode_pass(chip, plan, model, traffic.users, middle)
+    middle = request.isl + request.osl / 2
+    one = decode_pass(chip, plan, model, request.concurrency, middle)
     times = [task.runs * _seconds(chip, plan, task) for task in one.layers + one.ends]
     return sum(times, as_scalar(0.0))
 
 
-def _seconds(chip: Chip, plan: Plan, task: Task) -> Scalar:
+def _seconds(chip: Chip, plan: Plan, task: KernelCall) -> Scalar:
     if task.op not in COUNTS:
         return as_scalar(0.0)
     format, cache = look_up(task.dtype), look_up(plan.cache).weight

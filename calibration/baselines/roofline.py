@@ -18,18 +18,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.batching import map_rows
 from perfmodel.calibration.data.inferencex import Run
 from perfmodel.calibration.data.inferencex_pools import decoding
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.alike import in_blocks
-from perfmodel.inference.cases import cases_by_form, of_rows
+from perfmodel.inference.evaluate import evaluate_rows, rows_by_form
 from perfmodel.inference.placement import place
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.roofline import SLOWEST
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer, parameters
 
 # Of kernels
@@ -55,7 +55,7 @@ def counts(chip: Chip, plan: Plan, rows: Measurements) -> Counts:
     cold = Plan(weights=plan.weights, cache=plan.cache)
     if len(rows.time) == 0:
         return Counts(rows.time, rows.time, rows.time)
-    found = in_blocks(lambda block: _counted(rows.key.op, chip, cold, block), rows.values)
+    found = map_rows(lambda block: _counted(rows.key.op, chip, cold, block), rows.values)
     return Counts(*(np.asarray(column, float) for column in found))
 
 
@@ -79,23 +79,23 @@ def _counted(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Any
 # Of served models
 
 
-def roofline_tpot(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
+def roofline_tpot(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
     """Time per output token at the rates of the datasheet, in s."""
-    middle = traffic.prompt + traffic.output / 2
-    placed = place(chip, plan, model, traffic.users, middle)
-    flops = 2 * parameters(model, active=True) * traffic.users / plan.chips
+    middle = request.isl + request.osl / 2
+    placed = place(chip, plan, model, request.concurrency, middle)
+    flops = 2 * parameters(model, active=True) * request.concurrency / plan.chips
     reading = (placed.size + placed.cache_size) / chip.main.bandwidth
     return jnp.maximum(reading, flops / chip.matrix[plan.format.matrix])
 
 
-Baseline = Callable[[Chip, Plan, Transformer, Traffic], Scalar]
+Baseline = Callable[[Chip, Plan, Transformer, Request], Scalar]
 
 
 def baseline_tpots(baseline: Baseline, runs: Sequence[Run], folder: Path) -> list[float]:
     """TPOT of each run, in s, of pools their decode workers'; `nan` where it cannot be said."""
     found = [float("nan")] * len(runs)
-    for cases in cases_by_form([decoding(run.cells) for run in runs], folder):
-        tpots = of_rows(baseline, [(case, case.splits[0]) for case in cases])
+    for cases in rows_by_form([decoding(run.cells) for run in runs], folder):
+        tpots = evaluate_rows(baseline, [(case, case.candidates[0]) for case in cases])
         for case, tpot in zip(cases, np.asarray(tpots), strict=True):
             found[case.place] = float(tpot)
     return found

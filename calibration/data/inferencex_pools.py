@@ -7,7 +7,7 @@ chip, format, lengths and users; a run that may be of two recipes, or of one tha
 import csv
 import functools
 
-from perfmodel.inference.pairs import POOLS
+from perfmodel.inference.pools import POOLS
 from perfmodel.library.files import ROOT
 
 RECIPES = ROOT / "published" / "recipes.csv"

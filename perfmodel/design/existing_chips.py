@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.batching import structure
 from perfmodel.design.abstract_problem import AbstractLandscape, Choice
 from perfmodel.design.chip import SPARES, Made, idle_power
 from perfmodel.design.multistart import Found, Result
@@ -41,7 +42,6 @@ from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
 from perfmodel.hardware.memory import Memory
 from perfmodel.hardware.technology import stacked
 from perfmodel.hardware.yields import wafer_scale
-from perfmodel.inference.alike import structure
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.known import described
 from perfmodel.library.schema import ChipFile, si_or

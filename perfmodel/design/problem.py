@@ -12,7 +12,7 @@ from perfmodel.design.abstract_problem import AbstractLandscape, Choice
 from perfmodel.design.chip import Made, Stuff, build, design
 from perfmodel.design.study import LARGER
 from perfmodel.design.system import Load, Money, Part, Served, owned, room, served, slower
-from perfmodel.design.variables import POOLS
+from perfmodel.design.variables import PLAN_RANKS, POOLS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership, price
@@ -195,7 +195,7 @@ def _whole_cores(made: Made) -> Made:
 
 
 def _ranks(plan: Plan, own: dict[str, Scalar]) -> Plan:
-    given = {name: own[name] for name in ("tensor", "pipeline", "data") if name in own}
+    given = {rank: own[name] for name, rank in PLAN_RANKS.items() if name in own}
     return dataclasses.replace(plan, **given)
 
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from perfmodel.design.problem import Curve, Limits, Problem
 from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable, read_study
 from perfmodel.design.system import Load
-from perfmodel.design.variables import Space, read_space
+from perfmodel.design.variables import PLAN_RANKS, Space, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
-from perfmodel.inference.layer import wishes_of
-from perfmodel.inference.setting import fuses_shared
+from perfmodel.inference.deployment import fuses_shared
+from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.constants import load_constants
@@ -108,7 +108,7 @@ def _load(study: Study, table: WorkloadTable, space: Space) -> Load:
     file, shape = chip_files()[stem], load_model(table.model)
     weights = runnable(table.precision, file.matrix, stem)
     fuses = fuses_shared("", file, shape)
-    plan = Plan(tensor=table.chips, weights=weights, cache=table.kv_precision, fuses_shared=fuses)
+    plan = Plan(tp=table.chips, weights=weights, cache=table.kv_precision, fuses_shared=fuses)
     _check_ranks(table, space)
     sizes = (table.batch, table.context, table.prompt, table.output, table.weight)
     traced_sizes = [None if size is None else as_scalar(size) for size in sizes]
@@ -119,7 +119,7 @@ def _load(study: Study, table: WorkloadTable, space: Space) -> Load:
 
 def _check_ranks(table: WorkloadTable, space: Space) -> None:
     given = {name.rsplit(".", 1)[-1] for name in (*space.names, *space.held)}
-    if table.chips != 1 and given & {"tensor", "pipeline", "data"}:
+    if table.chips != 1 and given & {*PLAN_RANKS}:
         raise InputError(
             f"workload.chips is {table.chips}, but the space says tensor, pipeline or data; give one of both."
         )

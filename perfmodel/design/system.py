@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from perfmodel.design.chip import Made
 from perfmodel.hardware.cost import Ownership, price, running
-from perfmodel.inference.apart import Pool, serve_apart
+from perfmodel.inference.disaggregated import Pool, serve_disaggregated
 from perfmodel.inference.placement import place
-from perfmodel.inference.serving import Service, serve
+from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 
@@ -40,9 +40,9 @@ class Load(NamedTuple):
         return self.prompt + self.output
 
     @property
-    def traffic(self) -> Traffic:
+    def request(self) -> Request:
         """Users in a closed loop."""
-        return Traffic(self.batch, self.prompt, self.output, 1.0)
+        return Request(self.batch, self.prompt, self.output, 1.0)
 
 
 class Part(NamedTuple):
@@ -94,17 +94,17 @@ def _decoding(part: Part, load: Load) -> Served:
 
 def _service(parts: list[Part], load: Load) -> Service:
     if len(parts) == 1:
-        each = dataclasses.replace(load.traffic, users=load.batch / parts[0].workers)
+        each = dataclasses.replace(load.request, concurrency=load.batch / parts[0].workers)
         return serve(parts[0].made.chip, parts[0].plan, load.model, each)
     prefill, decode = (Pool(one.made.chip, one.plan, one.workers) for one in parts)
-    return serve_apart(prefill, decode, load.model, load.traffic)
+    return serve_disaggregated(prefill, decode, load.model, load.request)
 
 
 def room(parts: list[Part], load: Load) -> Scalar:
     """Memory over what is kept in it at the end of every sequence, as a logarithm; of the tightest pool."""
     slacks = []
     for i, part in enumerate(parts):
-        users = load.batch / part.workers if i == len(parts) - 1 else part.plan.data
+        users = load.batch / part.workers if i == len(parts) - 1 else part.plan.dp
         found = place(part.made.chip, part.plan, load.model, users, load.longest)
         used = found.size + found.cache_size
         slacks.append(jnp.log(jnp.maximum(found.slack + used, 1.0) / used))

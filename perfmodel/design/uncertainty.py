@@ -15,7 +15,7 @@ from perfmodel.design.problem import LIMIT_TOLERANCE, Problem
 from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.sensitivity import worths
 from perfmodel.design.study import SpaceTable, Study
-from perfmodel.inference.setting import intervals_of
+from perfmodel.inference.deployment import serving_intervals
 from perfmodel.library.chip import chip_file, origin
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import assumption
@@ -69,7 +69,7 @@ def _doubt(study: Study, of: str, field: str) -> Doubt:
     if of == "slow":
         stem, file = chip_file(study.space.base)
         model = load_model(study.workload[0].model)
-        found = intervals_of(origin(stem, file), Plan(), model).tpot
+        found = serving_intervals(origin(stem, file), Plan(), model).tpot
         return _sides(1.0, found.low, found.high)
     found = _quantity(study.space, of, field)
     if found is None or not found.value:

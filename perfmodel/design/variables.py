@@ -50,7 +50,10 @@ AROUND = ("batch", "context", "memory_usd_per_gb")
 
 ON_CHIP = tuple(ChipTable.model_fields)
 
-RANKS = ("tensor", "pipeline", "data", "workers")
+PLAN_RANKS = {"tensor": "tp", "pipeline": "pp", "data": "dp"}
+"""Variables that are ranks of a plan, and its fields."""
+
+RANKS = (*PLAN_RANKS, "workers")
 """How many chips work together; beside `AROUND`, all of a design that is not its chip."""
 
 POOLS = {1: ("",), 2: ("prefill.", "decode.")}

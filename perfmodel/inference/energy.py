@@ -9,25 +9,25 @@ wall for each watt of the chips: fans, host, conversion.
 
 from perfmodel.breakdown import JOULES
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.serving import in_flight, loop_passes, started
+from perfmodel.inference.service import limited_to, loop_passes, running_sequences
 from perfmodel.inference.step import costs
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 
-def token_joules(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Values:
+def token_joules(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Values:
     """Plain joules of one output token by resource of `JOULES`, its share of the prompt included.
 
     Of all chips of the plan; arithmetic, arrays, devices and wires alone, and no static power.
     """
-    batch = in_flight(chip, plan, model, traffic)
-    traffic = started(traffic, batch)
-    step, prompt, *_ = costs(chip, plan, model, loop_passes(chip, plan, model, traffic, batch))
-    first = prompt.breakdown.joules / traffic.at_once(plan.data)
-    joules = traffic.a_token(first, step.breakdown.joules, batch)
+    batch = running_sequences(chip, plan, model, request)
+    request = limited_to(request, batch)
+    step, prompt, *_ = costs(chip, plan, model, loop_passes(chip, plan, model, request, batch))
+    first = prompt.breakdown.joules / request.prompts_together(plan.dp)
+    joules = request.per_output_token(first, step.breakdown.joules, batch)
     return joules.at[JOULES.index("idle")].set(0.0)
 
 

@@ -25,7 +25,7 @@ READ = ("kv_overflow", "kv_pool_chip", "kv_pool_chips")
 """Columns."""
 
 
-class Pool(NamedTuple):
+class CachePool(NamedTuple):
     """Chips whose main memory holds what overflows; zeros where there are none.
 
     - `stem`, `chips`: which, and how many.
@@ -44,7 +44,7 @@ class Pool(NamedTuple):
         return {"pool_room": self.room, "pool_rate": self.rate, "pool_energy": self.energy}
 
 
-def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, Pool]:
+def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, CachePool]:
     """Whether the cache of a row may overflow, and into which pool.
 
     **Raises:**
@@ -58,10 +58,10 @@ def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, Poo
         raise InputError(f"{names[0]} is for kv_overflow pool, not for {way}; leave it empty.")
     if way == "edge" and not float(chip.far.capacity):
         raise InputError(f"{stem} has no memory outside; give kv_overflow pool, or chips.")
-    return way != WAYS[0], _pool(cells) if way == "pool" else Pool()
+    return way != WAYS[0], _pool(cells) if way == "pool" else CachePool()
 
 
-def _pool(cells: dict[str, str]) -> Pool:
+def _pool(cells: dict[str, str]) -> CachePool:
     words = [cells.get(name, "").strip() for name in READ[1:]]
     if not all(words):
         raise InputError("kv_overflow is pool: give kv_pool_chip and kv_pool_chips, its chips.")
@@ -75,7 +75,7 @@ def _pool(cells: dict[str, str]) -> Pool:
         raise InputError(
             f"{stem} has no main memory for a pool; choose a chip that has, as h100-sxm."
         )
-    return Pool(stem, count, count * float(chip.main.room), count * rate, energy)
+    return CachePool(stem, count, count * float(chip.main.room), count * rate, energy)
 
 
 def with_overflow(chip: Chip, plan: Plan, room: Scalar, rate: Scalar, energy: Scalar) -> Chip:

@@ -79,11 +79,11 @@ def sizes(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
     """
     weights, cache = weight_bytes(model, plan), cache_bytes(model, plan, batch, context)
     near = sum(_near(plan, [tier.room for tier in chip.tiers]), as_scalar(0.0))
-    slack = jnp.minimum(cache_room(chip, plan, model) - cache, near - weights)
+    slack = jnp.minimum(kv_cache_capacity(chip, plan, model) - cache, near - weights)
     return Sizes(weights, cache, slack)
 
 
-def cache_room(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
+def kv_cache_capacity(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
     """Bytes beside the weights on one chip of a plan; negative: bytes short."""
     return sum((tier.room for tier in chip.tiers), as_scalar(0.0)) - weight_bytes(model, plan)
 
@@ -105,9 +105,9 @@ def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
 def weight_bytes(model: Transformer, plan: Plan) -> Scalar:
     """Bytes of weights on one chip: an even share of the layers of its stage."""
     layers = sum(stack.count * _layer_bytes(stack.layer, model, plan) for stack in model.stacks)
-    embeddings = model.hidden * model.vocabulary * look_up(plan.kept).weight
+    embeddings = model.hidden * model.vocabulary * look_up(plan.unquantised).weight
     embeddings *= 1 if model.tied else 2
-    return (layers + embeddings / plan.tensor) / plan.pipeline
+    return (layers + embeddings / plan.tp) / plan.pp
 
 
 def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
@@ -115,22 +115,22 @@ def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
     spread over all; each chip has the router."""
     hidden, feed_forward = model.hidden, layer.feed_forward
     size = {
-        part: look_up(format_of(part, model.narrow, plan.weights, plan.kept)).weight
+        part: look_up(format_of(part, model.narrow, plan.weights, plan.unquantised)).weight
         for part in COVERED["all"]
     }
     rest = layer_parameters(Layer(layer.attention, None, layer.extra), hidden)
     if not isinstance(feed_forward, Mixture):
         dense = layer_parameters(Layer(None, feed_forward), hidden)
-        return (size["attention"] * rest + size["feed_forward"] * dense) / plan.tensor
+        return (size["attention"] * rest + size["feed_forward"] * dense) / plan.tp
     router, shared, experts = feed_forward.parts(hidden)
     cut = size["attention"] * rest + size["feed_forward"] * shared
-    spread = size["experts"] * experts / plan.data
-    return (cut + spread) / plan.tensor + look_up(plan.kept).weight * router
+    spread = size["experts"] * experts / plan.dp
+    return (cut + spread) / plan.tp + look_up(plan.unquantised).weight * router
 
 
 def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) -> Scalar:
     """Bytes of cache and states on one chip: sequences of its data rank, layers of its stage."""
-    sequences = batch / plan.data / plan.pipeline
+    sequences = batch / plan.dp / plan.pp
     return sequences * sum(
         stack.count * _cached(stack.layer, plan, context) for stack in model.stacks
     )
@@ -142,9 +142,9 @@ def _cached(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
     if attention is None:
         return as_scalar(0.0)
     if isinstance(attention, Recurrent):
-        return STATE_BYTES * attention.kept(context) / plan.tensor
+        return STATE_BYTES * attention.kept(context) / plan.tp
     index = attention.indexed(context)
     size = look_up(plan.cache).weight * (attention.kept(context) - index)
     if isinstance(attention, Grouped):
-        size = size * shard(attention.kv_heads, plan.tensor) / attention.kv_heads
+        size = size * shard(attention.kv_heads, plan.tp) / attention.kv_heads
     return size + FORMS[attention.sparse].index_bytes * index

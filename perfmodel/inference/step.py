@@ -12,9 +12,16 @@ import numpy as np
 from perfmodel.breakdown import JOULES, SECONDS, Breakdown
 from perfmodel.hardware.chip import Chip, region
 from perfmodel.hardware.parameters import HostEfficiency
-from perfmodel.inference.layer import STREAM_BYTES, Batch, Batches, Site, layer_tasks, tokens_of
+from perfmodel.inference.operations import (
+    STREAM_BYTES,
+    Batch,
+    Batches,
+    Context,
+    layer_calls,
+    tokens_of,
+)
 from perfmodel.inference.placement import Placement, place
-from perfmodel.inference.tasks import Task, price_tasks
+from perfmodel.inference.tasks import KernelCall, price_calls
 from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import waiting
 from perfmodel.smooth import soft_min, whole
@@ -34,8 +41,8 @@ class Pass(NamedTuple):
     - `placement`: where one chip keeps its part of the model and of the cache.
     """
 
-    layers: list[Task]
-    ends: list[Task]
+    layers: list[KernelCall]
+    ends: list[KernelCall]
     sequences: Scalar
     parts: Scalar
     stages: Scalar
@@ -116,9 +123,9 @@ def decode_pass(
 
 def _drafting(plan: Plan, model: Transformer, one: Pass, context: Scalar, drafted: Number) -> Pass:
     """With the drafts before it: each takes a layer like the last, and the head."""
-    site = Site(plan, one.placement, as_scalar(drafted), model.narrow)
+    site = Context(plan, one.placement, as_scalar(drafted), model.narrow)
     batch = Batch(one.sequences, as_scalar(1.0), context, decoding=True)
-    layers = layer_tasks(site, model.hidden, model.stacks[-1].layer, [batch])
+    layers = layer_calls(site, model.hidden, model.stacks[-1].layer, [batch])
     ends = _ends(site, model, batch.tokens, batch.sequences)
     drafts = [task for task in ends if task.label != "stage"]
     return one._replace(layers=one.layers + layers, ends=one.ends + drafts)
@@ -133,7 +140,7 @@ def prompt_pass(
     prompt stays on one data rank: where there are fewer prompts than ranks, each rank has one.
     """
     placement = place(chip, plan, model, batch, context)
-    prompts = jnp.maximum(batch / plan.data, 1.0)
+    prompts = jnp.maximum(batch / plan.dp, 1.0)
     pieces = prompts if chip.execution == "launched" else prompts * queries
     stages = _stages(chip, plan, model)
     parts = jnp.clip(pieces, 1.0, stages)
@@ -157,19 +164,19 @@ def mixed_pass(
     """
     batch, texts, drafted = decoding
     stages = _stages(chip, plan, model)
-    sequences = whole(batch / plan.data / stages, plan.exact)
-    parts = batch / plan.data / sequences
+    sequences = whole(batch / plan.dp / stages, plan.exact)
+    parts = batch / plan.dp / sequences
     batches = [Batch(sequences, 1.0 + drafted, texts, decoding=True)]
     if prompts is not None:
         count, queries, context = prompts
-        batches.append(Batch(count / plan.data / parts, queries, context, decoding=False))
+        batches.append(Batch(count / plan.dp / parts, queries, context, decoding=False))
     placement = place(chip, plan, model, batch, texts)
     found = _pass(plan, model, placement, batches, parts, stages, waits=as_scalar(0.0))
     return found if not plan.speculates else _drafting(plan, model, found, texts, drafted)
 
 
 def _stages(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
-    return as_scalar(model.layers) if chip.execution == "dataflow" else plan.pipeline
+    return as_scalar(model.layers) if chip.execution == "dataflow" else plan.pp
 
 
 def _pass(
@@ -181,11 +188,11 @@ def _pass(
     stages: Scalar,
     waits: Scalar,
 ) -> Pass:
-    end = Site(plan, placement, as_scalar(1.0), model.narrow)
+    end = Context(plan, placement, as_scalar(1.0), model.narrow)
     layers = [
         task
         for stack in model.stacks
-        for task in layer_tasks(
+        for task in layer_calls(
             end._replace(runs=as_scalar(stack.count)), model.hidden, stack.layer, batches
         )
     ]
@@ -194,18 +201,18 @@ def _pass(
     return Pass(layers, ends, sequences, parts, stages, waits, placement)
 
 
-def _ends(site: Site, model: Transformer, tokens: Scalar, sequences: Scalar) -> list[Task]:
+def _ends(site: Context, model: Transformer, tokens: Scalar, sequences: Scalar) -> list[KernelCall]:
     """Embedding, the way from stage to stage, the output head for the last token of each sequence."""
-    hops = site._replace(runs=site.plan.pipeline - 1)
+    hops = site._replace(runs=site.plan.pp - 1)
     size = STREAM_BYTES * tokens * model.hidden
-    columns = model.vocabulary / site.plan.tensor
+    columns = model.vocabulary / site.plan.tp
     logits = STREAM_BYTES * sequences * model.vocabulary
     return [
         site.elementwise("embedding", tokens, model.hidden),
         hops.collective("stage", "point_to_point", as_scalar(2.0), size),
         site.elementwise("norm", sequences, model.hidden),
-        site.product("head", sequences, model.hidden, columns, site.plan.kept),
-        site.collective("logits", "all_gather", site.plan.tensor, logits),
+        site.product("head", sequences, model.hidden, columns, site.plan.unquantised),
+        site.collective("logits", "all_gather", site.plan.tp, logits),
         site.elementwise("sample", sequences, columns),
     ]
 
@@ -218,8 +225,8 @@ def costs(chip: Chip, plan: Plan, model: Transformer, passes: Sequence[Pass]) ->
     layers = [task for one in passes for task in one.layers]
     ends = [task for one in passes for task in one.ends]
     flows = chip.execution == "dataflow"
-    part = region(chip, plan.pipeline / (model.layers + 1)) if flows else chip
-    priced = price_tasks(part, plan, layers + ends)
+    part = region(chip, plan.pp / (model.layers + 1)) if flows else chip
+    priced = price_calls(part, plan, layers + ends)
     owner = [i for i, one in enumerate(passes) for _ in one.layers]
     owner += [i for i, one in enumerate(passes) for _ in one.ends]
     places = [np.flatnonzero(np.array(owner) == i) for i in range(len(passes))]
@@ -240,7 +247,7 @@ def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
     host = jax.tree.map(lambda x: x[None], _host(chip, plan, one, priced))
     kernels = _join(priced, host)
     waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + one.waits)
-    copies = plan.tensor * plan.data * one.parts
+    copies = plan.tp * plan.dp * one.parts
     idle = chip.idle_power * plan.chips * waited.time
     joules = (waited.joules / (1 + one.waits) * copies).at[JOULES.index("idle")].set(idle)
     return Cost(dataclasses.replace(waited, joules=joules), one.placement, kernels, tuple(labels))

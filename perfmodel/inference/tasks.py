@@ -16,7 +16,7 @@ from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 
 
-class Task(NamedTuple):
+class KernelCall(NamedTuple):
     """One kernel of a pass through a model.
 
     - `label`: what it is to the model.
@@ -33,7 +33,7 @@ class Task(NamedTuple):
     runs: Scalar
 
 
-def price_tasks(chip: Chip, plan: Plan, tasks: Sequence[Task]) -> Breakdown:
+def price_calls(chip: Chip, plan: Plan, tasks: Sequence[KernelCall]) -> Breakdown:
     """What each task costs, all its runs together: a breakdown with an axis of tasks, in their order.
 
     Tasks of one kind are stacked and priced in one `vmap`: each kernel is compiled once,
@@ -47,10 +47,10 @@ def price_tasks(chip: Chip, plan: Plan, tasks: Sequence[Task]) -> Breakdown:
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *priced)
 
 
-def _price_alike(chip: Chip, plan: Plan, tasks: Sequence[Task]) -> Breakdown:
+def _price_alike(chip: Chip, plan: Plan, tasks: Sequence[KernelCall]) -> Breakdown:
     first = tasks[0]
     in_format = dataclasses.replace(plan, weights=first.dtype)
-    if first.dtype == plan.kept:
+    if first.dtype == plan.unquantised:
         chip = eqx.tree_at(lambda c: c.efficiency.gemm, chip, chip.efficiency.unquantised)
     rows = jax.tree.map(lambda *x: jnp.stack(x), *[task.sizes for task in tasks])
     counts = jnp.stack([task.runs for task in tasks])

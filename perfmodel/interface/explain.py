@@ -13,8 +13,8 @@ from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, case_of
-from perfmodel.inference.splits import Split
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.evaluate import ResolvedRow, resolve_row
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.interface.kernels import OVERFLOW, own_files, read_columns, site_of
 from perfmodel.interface.serving import COLUMNS, PLAN, predict_cells
@@ -161,24 +161,24 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
 
 def step_cost(cells: dict[str, str], calibration: Path) -> Step:
     """The decode step of a serving row whose plan is given."""
-    case = case_of(0, cells, calibration)
-    return step_at(case, case.splits[0])
+    case = resolve_row(0, cells, calibration)
+    return step_at(case, case.candidates[0])
 
 
-def step_at(case: Case, split: Split) -> Step:
+def step_at(case: ResolvedRow, split: Parallelism) -> Step:
     """The decode step of a case, spread in one way."""
     row = case.row
-    ranks = {"tensor": split.tp, "pipeline": split.pp, "expert": split.ep, "data": split.dp}
+    ranks = {"tp": split.tp, "pp": split.pp, "ep": split.ep, "dp": split.dp}
     plan = eqx.tree_at(
         lambda p: tuple(getattr(p, name) for name in ranks),
-        case.setting.plan,
+        case.deployment.plan,
         tuple(as_scalar(value) for value in ranks.values()),
     )
     context = (row.isl + row.osl / 2) * row.length_ratio
     numbers = (as_scalar(row.concurrency), as_scalar(context))
-    found = step_of(case.setting.chip, plan, case.setting.model, *numbers)
+    found = step_of(case.deployment.chip, plan, case.deployment.model, *numbers)
     chips = split.tp * split.pp * split.dp
-    return Step(f"{chips:.0f} x {case.setting.stem}", case.setting.chip, plan, found)
+    return Step(f"{chips:.0f} x {case.deployment.stem}", case.deployment.chip, plan, found)
 
 
 def explain_step(title: str, step: Step) -> Explanation:

@@ -10,16 +10,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of, read_row
+from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of, read_row
 from perfmodel.kernels.kernel_table import software_of
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import first_fault, in_words, named, nearest, read_toml
 from perfmodel.library.model import load_model
 
-OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *WHOLE, "burst")
+OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *RANKS, "burst")
 """Columns that vary slowest, in this order: with them changes what is compiled, or how it is spread."""
 
-INNER = tuple(name for name in Row._fields if name not in (*WHOLE, "requests_per_s"))
+INNER = tuple(name for name in ServingRow._fields if name not in (*RANKS, "requests_per_s"))
 """Columns that vary fastest: plain numbers. Requests that come at a rate are not swept."""
 
 MOST_POINTS = 10**10

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from perfmodel.batching import gather, map_rows, one_by_one_on_error, stack, structure
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.alike import gather, in_blocks, stack, structure, together_or_alone
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
 from perfmodel.kernels.backends import backends_of
@@ -100,7 +100,7 @@ def predict_table(
     sites = _sites(groups, calibration, replay, error)
     for done, alike in enumerate(sites):
         progress(done, len(sites))
-        errors = together_or_alone(functools.partial(_price, result=result), alike, str)
+        errors = one_by_one_on_error(functools.partial(_price, result=result), alike, str)
         for site, wrong in zip(alike, errors, strict=True):
             error[site.group.places] = wrong
     progress(len(sites), len(sites))
@@ -176,7 +176,7 @@ def _price(sites: Sequence[Site], result: Predicted) -> list[str]:
         for name in sites[0].group.columns
     }
     chips = gather(stack([site.chip for site in sites]), which)
-    time, parts = in_blocks(functools.partial(_priced, key.op, plan), (chips, rows))
+    time, parts = map_rows(functools.partial(_priced, key.op, plan), (chips, rows))
     places = np.concatenate([site.group.places for site in sites])
     result.time[places] = time
     result.low[places] = time * np.array([site.low for site in sites])[which]

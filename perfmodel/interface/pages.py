@@ -13,8 +13,8 @@ from perfmodel.files import cells_of, read_csv
 from perfmodel.interface import acceptance, plots
 from perfmodel.interface import reproduce as made
 from perfmodel.interface.explain import Explanation, Line, Step, lines_of, terms_of
-from perfmodel.interface.figures import home_of, joules_of, points_of, roof_of, rooms_of
 from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
+from perfmodel.interface.step_plots import home_of, joules_of, points_of, roof_of, rooms_of
 from perfmodel.units import figures
 
 FITTED = (

@@ -62,7 +62,7 @@ def run_search(
     with held(out, "search"):
         begun = (known or out) / checkpoint.name
         state = load_state(begun, study) if resume and begun.exists() else None
-        progress(0, study.optimiser.starts, "compiling")
+        progress(0, study.optimiser.starts, "xla")
         keeper = _Keeper(checkpoint, study, space.whole, progress, state)
         result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
         keeper.save()

@@ -9,9 +9,9 @@ from perfmodel.design.report import Answer, objective, vector
 from perfmodel.design.variables import shown
 from perfmodel.interface import plots, search_tables
 from perfmodel.interface.explain import Step, explain_step, step_of
-from perfmodel.interface.figures import home_of, points_of, roof_of
 from perfmodel.interface.pages import command, drawn
 from perfmodel.interface.report import Page, Picture, Table, money, sources_of
+from perfmodel.interface.step_plots import home_of, points_of, roof_of
 from perfmodel.units import as_scalar, as_values, figures
 
 Parts = list[Table | Picture]

@@ -12,24 +12,29 @@ from typing import Any
 import jax
 import numpy as np
 
+from perfmodel.batching import one_by_one_on_error
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
-from perfmodel.inference import pairs
-from perfmodel.inference.alike import together_or_alone
-from perfmodel.inference.arrivals import serve_arrivals
-from perfmodel.inference.cases import READ, Case, case_of, of_rows
-from perfmodel.inference.pairs import Pair, Way, halves_of_row, pair_of
-from perfmodel.inference.rows import DISAGGREGATED, WHOLE, Row, mode_of
-from perfmodel.inference.serving import Service, serve
-from perfmodel.inference.setting import Setting, row_name
-from perfmodel.inference.splits import Split
-from perfmodel.interface import relay
+from perfmodel.inference import pools
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.deployment import Deployment, model_name
+from perfmodel.inference.evaluate import READ, ResolvedRow, evaluate_rows, resolve_row
+from perfmodel.inference.open_loop import serve_open_loop
+from perfmodel.inference.pools import (
+    PooledCandidate,
+    PooledRow,
+    resolve_attention_ffn,
+    resolve_disaggregated,
+)
+from perfmodel.inference.service import Service, serve
+from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of
+from perfmodel.interface import cascade
 from perfmodel.interface.columns import Value, Values, as_cells, chosen_or_given
 from perfmodel.interface.kernels import OVERFLOW
 from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
-from perfmodel.interface.wall import joules_at_wall
+from perfmodel.interface.wall_power import joules_at_wall
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
 from perfmodel.library.files import named
 from perfmodel.library.fitted import ServingIntervals, widest
@@ -47,10 +52,10 @@ DEFINITIONS = {
 }
 """What the words of every output mean."""
 
-COLUMNS = (*READ, *pairs.READ, *relay.READ)
+COLUMNS = (*READ, *pools.READ, *cascade.READ)
 """Columns that are read; the others pass through."""
 
-PLAN = (*WHOLE, "concurrency")
+PLAN = (*RANKS, "concurrency")
 """Columns that are written out as chosen where they were empty."""
 
 
@@ -88,11 +93,11 @@ def predict_values(
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> Values:
     """The columns that a prediction adds to a table of `count` rows, as numbers and words."""
-    places = relay.asked(cells)
+    places = cascade.asked(cells)
     if not places:
         return _predict_values(cells, count, calibration, progress)
     rest = [i for i in range(count) if i not in set(places)]
-    parts = [relay.relayed(cells, places, calibration, _predict_values)]
+    parts = [cascade.cascaded(cells, places, calibration, _predict_values)]
     kept = {name: [column[i] for i in rest] for name, column in cells.items()}
     parts.append(_predict_values(kept, len(rest), calibration, progress))
     order = np.argsort([*places, *rest])
@@ -118,7 +123,7 @@ def _predict_values(
     """The same for rows without a boss."""
     errors = [""] * count
     alike: dict = {}
-    read = {name: column for name, column in cells.items() if name in (*READ, *pairs.READ)}
+    read = {name: column for name, column in cells.items() if name in (*READ, *pools.READ)}
     for place in range(count):
         try:
             row = {name: column[place] for name, column in read.items()}
@@ -132,7 +137,7 @@ def _predict_values(
         progress(done, len(alike))
         if done % FORMS == FORMS - 1:
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-        found = together_or_alone(_outcomes, cases, lambda wrong: {"error": wrong})
+        found = one_by_one_on_error(_outcomes, cases, lambda wrong: {"error": wrong})
         for case, result in zip(cases, found, strict=True):
             results[case.place] = result
             errors[case.place] = str(result.pop("error"))
@@ -173,27 +178,27 @@ FORMS = 32
 """Forms of rows that are compiled before what was compiled is let go of."""
 
 
-def _case(place: int, row: dict[str, str], calibration: Path) -> Case | Pair:
+def _case(place: int, row: dict[str, str], calibration: Path) -> ResolvedRow | PooledRow:
     apart = mode_of(row.get("mode", "")) == DISAGGREGATED
     if row.get("ffn_chip", "").strip():
         if apart:
             raise InputError("ffn_chip is not for mode disaggregated; leave one of them.")
-        return halves_of_row(place, row, calibration)
-    return (pair_of if apart else case_of)(place, row, calibration)
+        return resolve_attention_ffn(place, row, calibration)
+    return (resolve_disaggregated if apart else resolve_row)(place, row, calibration)
 
 
 def _outcomes(cases: list[Any]) -> list[dict[str, Value]]:
     """Of rows of one form."""
-    return _of_pairs(cases) if isinstance(cases[0], Pair) else _of_cases(cases)
+    return _of_pairs(cases) if isinstance(cases[0], PooledRow) else _of_cases(cases)
 
 
-def _of_pairs(found: list[Pair]) -> list[dict[str, Value]]:
+def _of_pairs(found: list[PooledRow]) -> list[dict[str, Value]]:
     """Serve all pairs of pools in every way, and take the best way of each."""
-    rows, served = pairs.serve_pairs(found)
-    ends, results = np.cumsum([len(pair.ways) for pair in found]), []
+    rows, served = pools.serve_pooled(found)
+    ends, results = np.cumsum([len(pair.candidates) for pair in found]), []
     for pair, end in zip(found, ends, strict=True):
-        among = slice(end - len(pair.ways), end)
-        chips = np.array([way.chips for way in pair.ways])
+        among = slice(end - len(pair.candidates), end)
+        chips = np.array([way.chips for way in pair.candidates])
         keys = (served.total[among], *by_size(chips, served.slack[among]))
         best = among.start + int(np.lexsort(keys)[0])
         one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
@@ -201,18 +206,18 @@ def _of_pairs(found: list[Pair]) -> list[dict[str, Value]]:
     return results
 
 
-def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
+def _pair_outcome(pair: PooledRow, way: PooledCandidate, served: Service) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
     lead, output = _as_wide_as_both(pair), pair.lead.row
-    rate = float(served.users * output.osl * output.length_ratio / served.total)
-    stems = [side.setting.stem for side in pair.sides]
+    rate = float(served.concurrency * output.osl * output.length_ratio / served.total)
+    stems = [side.deployment.stem for side in pair.sides]
     dollars = sum(
         chip_cost(stem).dollars(workers * split.chips, 1 / rate, float(joules))
         for stem, split, workers, joules in zip(stems, *way, served.by_pool, strict=True)
     )
     cells = _cells(lead, way.chips, served, rate, dollars, cost_basis(stems))
     if cells.get("fits") == "false":
-        cells |= no_numbers("false", short_of(lead.setting, way.chips, float(served.slack)))
+        cells |= no_numbers("false", short_of(lead.deployment, way.chips, float(served.slack)))
     for name, split, workers in zip(pair.names, *way, strict=True):
         cells |= {f"{name}{rank}": float(value) for rank, value in split._asdict().items()}
         cells |= {f"{name}workers": workers} if pair.link is None else {}
@@ -221,46 +226,46 @@ def _pair_outcome(pair: Pair, way: Way, served: Service) -> dict[str, Value]:
     return cells
 
 
-def _as_wide_as_both(pair: Pair) -> Case:
+def _as_wide_as_both(pair: PooledRow) -> ResolvedRow:
     """The row that speaks for both sides, with the intervals of the less sure one."""
-    both = widest([side.setting.intervals for side in pair.sides])
-    return pair.lead._replace(setting=pair.lead.setting._replace(intervals=both))
+    both = widest([side.deployment.intervals for side in pair.sides])
+    return pair.lead._replace(deployment=pair.lead.deployment._replace(intervals=both))
 
 
 BUSY = ("attention_busy", "ffn_busy", "micro_batches")
 """Columns of rows whose feed-forward layers are on chips of their own: shares of a step, and its parts."""
 
 
-def _of_cases(cases: list[Case]) -> list[dict[str, Value]]:
+def _of_cases(cases: list[ResolvedRow]) -> list[dict[str, Value]]:
     """Serve all cases in every way, and take the best way of each."""
-    rows = [(case, split) for case in cases for split in case.splits]
-    served = of_rows(serve_arrivals if cases[0].row.arrives else serve, rows)
-    ends = np.cumsum([len(case.splits) for case in cases])
+    rows = [(case, split) for case in cases for split in case.candidates]
+    served = evaluate_rows(serve_open_loop if cases[0].row.arrives else serve, rows)
+    ends = np.cumsum([len(case.candidates) for case in cases])
     found = []
     for case, end in zip(cases, ends, strict=True):
-        best = best_of(case, served, slice(end - len(case.splits), end))
+        best = best_of(case, served, slice(end - len(case.candidates), end))
         one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
         found.append(_outcome(case, rows[best][1], one))
     return found
 
 
-def best_of(case: Case, served: Service, among: slice) -> int:
+def best_of(case: ResolvedRow, served: Service, among: slice) -> int:
     """The place of the best way among those of a case."""
-    chips = np.array([split.chips for split in case.splits])
+    chips = np.array([split.chips for split in case.candidates])
     ways = jax.tree.map(lambda leaf: np.asarray(leaf)[among], served)
     return among.start + int(best_way(case, chips, ways))
 
 
-def best_way(case: Case, chips: np.ndarray, ways: Service) -> np.ndarray:
+def best_way(case: ResolvedRow, chips: np.ndarray, ways: Service) -> np.ndarray:
     """The place of the best of some ways to spread a model, or that of each of many points.
 
     That is the fewest chips on which it fits, of a static batch all of it; of these ways one with which
     the fewest users wait, then the fastest: of an offline run, all users together.
     """
-    slow = ways.total / ways.users if case.mode == "offline" else ways.tpot
-    waiting = np.maximum(ways.users - ways.batch, 0.0)
+    slow = ways.total / ways.concurrency if case.mode == "offline" else ways.tpot
+    waiting = np.maximum(ways.concurrency - ways.running, 0.0)
     if case.row.arrives:  # a way with which the queue grows is the last
-        slow = np.where(case.row.requests_per_s < ways.most_rate, slow, np.inf)
+        slow = np.where(case.row.requests_per_s < ways.max_requests_per_s, slow, np.inf)
     if case.row.arrives or case.mode == "offline":
         waiting = np.zeros_like(waiting)
     fewest = by_size(chips, ways.slack)
@@ -275,17 +280,17 @@ def by_size(chips: np.ndarray, slack: Any) -> tuple[np.ndarray, np.ndarray]:
     return short, np.where(short > 0, np.inf, chips)
 
 
-def _outcome(case: Case, split: Split, served: Service) -> dict[str, Value]:
+def _outcome(case: ResolvedRow, split: Parallelism, served: Service) -> dict[str, Value]:
     """The values of one row."""
-    given, chips = case.setting, split.chips
-    rate = float(served.users * case.row.osl * case.row.length_ratio / served.total)
+    given, chips = case.deployment, split.chips
+    rate = float(served.concurrency * case.row.osl * case.row.length_ratio / served.total)
     dollars, basis = dollars_of(case, chips, float(served.energy), 1 / rate)
     cells = _cells(case, chips, served, rate, dollars, basis)
     cells |= _at_wall(case, chips, served, rate)
     if cells.get("fits") == "false":
         cells |= no_numbers("false", short_of(given, chips, float(served.slack)))
-    elif case.row.arrives and case.row.requests_per_s >= served.most_rate:
-        said = crowded(case, case.row.requests_per_s, chips, float(served.most_rate))
+    elif case.row.arrives and case.row.requests_per_s >= served.max_requests_per_s:
+        said = crowded(case, case.row.requests_per_s, chips, float(served.max_requests_per_s))
         cells |= no_numbers("true", said)
     return cells | {rank: float(value) for rank, value in split._asdict().items()}
 
@@ -295,39 +300,44 @@ def no_numbers(fits: str, error: str) -> dict[str, Value]:
     return {**dict.fromkeys(OUTPUTS, ""), "fits": fits, "error": error}
 
 
-def _at_wall(case: Case, chips: float, served: Service, rate: float) -> dict[str, Value]:
+def _at_wall(case: ResolvedRow, chips: float, served: Service, rate: float) -> dict[str, Value]:
     """Energy at the wall where one kind of chip, whose power is known, serves."""
     if case.pool.chips:
         return {}
     joules = np.asarray(served.joules)[None]
-    at_wall = joules_at_wall(case.setting.stem, joules, np.array([rate / chips]))
+    at_wall = joules_at_wall(case.deployment.stem, joules, np.array([rate / chips]))
     return {"joules_per_output_token_at_wall": float(at_wall[0])}
 
 
-def crowded(case: Case, rate: float, chips: float, most: float) -> str:
+def crowded(case: ResolvedRow, rate: float, chips: float, most: float) -> str:
     """What is said of requests that come faster than they can be answered."""
     return (
-        f"requests_per_s is {rate:g}, but {row_name(case.setting)} on {chips:.0f} x "
-        f"{case.setting.stem} answers fewer than {most:.4g}: the queue would grow "
+        f"requests_per_s is {rate:g}, but {model_name(case.deployment)} on {chips:.0f} x "
+        f"{case.deployment.stem} answers fewer than {most:.4g}: the queue would grow "
         "without end; give fewer, or more chips."
     )
 
 
 def _cells(
-    case: Case, chips: float, served: Service, rate: float, dollars: float, basis: str
+    case: ResolvedRow, chips: float, served: Service, rate: float, dollars: float, basis: str
 ) -> dict[str, Value]:
     """What a service on `chips` gives, at `rate` output tokens a second and `dollars` for each."""
     bound = int(np.argmax(served.seconds))
     if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
-    numbers = figures(case.row, case.setting.intervals, chips, served, rate, dollars)
+    numbers = figures(case.row, case.deployment.intervals, chips, served, rate, dollars)
     words = {"fits": "true" if served.slack >= 0 else "false", "bound": BOUNDS[bound]}
-    words |= {"basis": case.setting.intervals.basis, "cost_basis": basis, "error": ""}
+    words |= {"basis": case.deployment.intervals.basis, "cost_basis": basis, "error": ""}
     return {name: float(value) for name, value in numbers.items()} | words
 
 
 def figures(
-    row: Row, intervals: ServingIntervals, chips: Any, served: Service, rate: Any, dollars: Any
+    row: ServingRow,
+    intervals: ServingIntervals,
+    chips: Any,
+    served: Service,
+    rate: Any,
+    dollars: Any,
 ) -> dict[str, Any]:
     """The numbers of a row, or of many that share their intervals, by column.
 
@@ -338,7 +348,7 @@ def figures(
     first, later = intervals.ttft, intervals.tpot
     return {
         "n_chips": chips,
-        "concurrency": served.users,
+        "concurrency": served.concurrency,
         "ttft_ms": served.ttft * 1e3,
         "ttft_ms_low": served.ttft * 1e3 * first.low,
         "ttft_ms_high": served.ttft * 1e3 * first.high,
@@ -353,17 +363,17 @@ def figures(
         "joules_per_output_token": served.energy,
         "usd_per_million_output_tokens": 1e6 * dollars,
         "usd_per_chip_hour": 3600 * dollars * rate / chips,
-        "running": served.batch,
+        "running": served.running,
     }
 
 
-def dollars_of(case: Case, chips: Any, joules: Any, seconds: Any) -> tuple[Any, str]:
+def dollars_of(case: ResolvedRow, chips: Any, joules: Any, seconds: Any) -> tuple[Any, str]:
     """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis."""
-    dollars = chip_cost(case.setting.stem).dollars(chips, seconds, joules)
+    dollars = chip_cost(case.deployment.stem).dollars(chips, seconds, joules)
     if not case.pool.chips:
-        return dollars, cost_basis([case.setting.stem])
+        return dollars, cost_basis([case.deployment.stem])
     held = chip_cost(case.pool.stem).dollars(case.pool.chips, seconds, 0.0)
-    return dollars + held, cost_basis([case.setting.stem, case.pool.stem])
+    return dollars + held, cost_basis([case.deployment.stem, case.pool.stem])
 
 
 def cost_basis(stems: Iterable[str]) -> str:
@@ -371,9 +381,9 @@ def cost_basis(stems: Iterable[str]) -> str:
     return joint_basis(chip_cost(stem).basis for stem in stems)
 
 
-def short_of(given: Setting, chips: float, slack: float) -> str:
+def short_of(given: Deployment, chips: float, slack: float) -> str:
     """What is said of a model that does not fit."""
     return (
-        f"{row_name(given)} does not fit on {chips:.0f} x {given.stem}: weights and one sequence are "
+        f"{model_name(given)} does not fit on {chips:.0f} x {given.stem}: weights and one sequence are "
         f"{-slack:.4g} bytes short on each chip; use more chips, shorter texts or a smaller format."
     )

@@ -296,7 +296,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
         return _family(family, prior, [*found, own])
 
     families = {family: found(family, plan) for family in FAMILIES}
-    families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.kept))
+    families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))
     families["host"] = told("host", host_sections(origin, plan, folder))
     return Efficiency(**families, hop_cycles=prior["hop_cycles"])
 

@@ -13,20 +13,20 @@ import numpy as np
 from perfmodel.breakdown import BOUND_OF, BOUNDS, JOULES, SECONDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.cases import Case, of_rows
-from perfmodel.inference.overflow import Pool
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.deployment import Deployment, resolve
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows
+from perfmodel.inference.overflow import CachePool
 from perfmodel.inference.placement import place
-from perfmodel.inference.rows import Row
-from perfmodel.inference.serving import occupied
-from perfmodel.inference.setting import Setting, known
-from perfmodel.inference.splits import Split
+from perfmodel.inference.service import stage_busy_time
+from perfmodel.inference.serving_row import ServingRow
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.library.fitted import FITTED, Interval
 from perfmodel.library.market import hour
 from perfmodel.studies.claim import Progress
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 
@@ -149,15 +149,15 @@ class Look(NamedTuple):
     slack: Scalar
 
 
-def _look(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Look:
-    middle = traffic.prompt + traffic.output / 2
+def _look(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Look:
+    middle = request.isl + request.osl / 2
     passes = [
-        decode_pass(chip, plan, model, traffic.users, middle),
-        prompt_pass(chip, plan, model, plan.data, traffic.prompt, traffic.prompt),
+        decode_pass(chip, plan, model, request.concurrency, middle),
+        prompt_pass(chip, plan, model, plan.dp, request.isl, request.isl),
     ]
     step, prompt = costs(chip, plan, model, passes)
-    full = place(chip, plan, model, traffic.users, traffic.prompt + traffic.output)
-    busy = occupied(passes[1], prompt.time) / plan.data
+    full = place(chip, plan, model, request.concurrency, request.isl + request.osl)
+    busy = stage_busy_time(passes[1], prompt.time) / plan.dp
     one = prompt.breakdown
     return Look(step.time, step, busy, one.joules, one.seconds, full.slack)
 
@@ -169,7 +169,7 @@ def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
 
     - `InputError`: for a chip, model or format that is not known.
     """
-    settings: dict[tuple[Machine, str], Setting] = {}
+    settings: dict[tuple[Machine, str], Deployment] = {}
     for machine, model, _ in asked:
         if (machine, model) not in settings:
             settings[machine, model] = setting_of(machine, model)
@@ -180,15 +180,15 @@ def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
     for done, places in enumerate(groups.values()):
         progress(done, len(groups))
         rows = [_row(asked[i], settings[asked[i].machine, asked[i].model]) for i in places]
-        look = of_rows(_look, rows)
+        look = evaluate_rows(_look, rows)
         found |= {i: _seen(asked[i], look, k) for k, i in enumerate(places)}
     progress(len(groups), len(groups))
     return [found[i] for i in range(len(asked))]
 
 
-def setting_of(machine: Machine, model: str) -> Setting:
+def setting_of(machine: Machine, model: str) -> Deployment:
     """A machine's chip with a model, looked up."""
-    given = known(machine.chip, model, machine.weights, machine.cache, "", FITTED)
+    given = resolve(machine.chip, model, machine.weights, machine.cache, "", FITTED)
     if isinstance(given, str):
         raise InputError(given)
     return given if machine.change is None else given._replace(chip=machine.change(given.chip))
@@ -199,13 +199,15 @@ def time_interval(machine: Machine, model: str) -> Interval:
     return setting_of(machine, model).intervals.tpot
 
 
-def _row(asked: Asked, given: Setting) -> tuple[Case, Split]:
+def _row(asked: Asked, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
     machine, load = asked.machine, asked.load
-    split = Split(machine.tensor, machine.pipeline, machine.expert, 1.0)
-    numbers = dict.fromkeys(Row._fields, 0.0) | split._asdict()
+    split = Parallelism(machine.tensor, machine.pipeline, machine.expert, 1.0)
+    numbers = dict.fromkeys(ServingRow._fields, 0.0) | split._asdict()
     numbers |= {"isl": load.prompt, "osl": load.output, "concurrency": load.users}
     users = {"length_ratio": 1.0, "requests_per_user": np.inf, "requests_per_s": np.nan}
-    return Case(0, given, Row(**(numbers | users)), "serving", [split], Pool()), split
+    return ResolvedRow(
+        0, given, ServingRow(**(numbers | users)), "serving", [split], CachePool()
+    ), split
 
 
 def _seen(asked: Asked, look: Look, place: int) -> Seen:

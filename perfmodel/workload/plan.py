@@ -40,13 +40,13 @@ class Plan(eqx.Module):
       so that they may stay in a cache; never so in service.
     """
 
-    tensor: Scalar = eqx.field(converter=as_scalar, default=1.0)
-    pipeline: Scalar = eqx.field(converter=as_scalar, default=1.0)
-    expert: Scalar = eqx.field(converter=as_scalar, default=1.0)
-    data: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    tp: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    pp: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    ep: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    dp: Scalar = eqx.field(converter=as_scalar, default=1.0)
     weights: str = eqx.field(static=True, default="bf16")
     cache: str = eqx.field(static=True, default="bf16")
-    kept: str = eqx.field(static=True, default="bf16")
+    unquantised: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
     generation: str = eqx.field(static=True, default="")
     attention_backend: AttentionBackend = eqx.field(static=True, default=SMOOTH_ATTENTION)
@@ -78,7 +78,7 @@ class Plan(eqx.Module):
     @property
     def chips(self) -> Scalar:
         """In all."""
-        return self.tensor * self.pipeline * self.data
+        return self.tp * self.pp * self.dp
 
 
 MATRIX = "matrix"

@@ -41,8 +41,8 @@ def sweep(
 
     Example: perfmodel sweep grid.toml --out points.parquet
     """
-    from perfmodel.compiling import prepare_for_millions
     from perfmodel.interface.sweep import sweep as run
+    from perfmodel.xla import prepare_for_millions
 
     prepare_for_millions()
     check_places(report=report)

@@ -9,12 +9,12 @@ import tomli_w
 
 from perfmodel.design.variables import turn_file
 from perfmodel.files import csv_text
-from perfmodel.interface.explore.machines import View, cells_of, plan_and_traffic
+from perfmodel.interface.explore.machines import View, cells_of, plan_and_request
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import fold
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 
 
 def stem_of(one: Machine) -> str:
@@ -87,17 +87,17 @@ def python_of(scenario: Scenario, views: Sequence[View]) -> str:
 
 
 def _call(one: Machine, scenario: Scenario, view: View) -> str:
-    plan, traffic = plan_and_traffic(one, scenario, view)
+    plan, request = plan_and_request(one, scenario, view)
     chip = f"Path({one.chip!r})" if one.chip.endswith(".toml") else repr(one.chip)
     path = "from pathlib import Path\n" if one.chip.endswith(".toml") else ""
     return (
         f"\n{path}plan = pm.Plan({_given(plan)})\n"
         f"chip = pm.turn(pm.load_chip({chip}, plan), {dict(one.factors)!r})\n"
-        f"found[{view.name!r}] = serve(chip, plan, model, pm.Traffic({_given(traffic)}))\n"
+        f"found[{view.name!r}] = serve(chip, plan, model, pm.Request({_given(request)}))\n"
     )
 
 
-def _given(module: Plan | Traffic) -> str:
+def _given(module: Plan | Request) -> str:
     """A module's fields as arguments: numbers as numbers."""
     values = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
     return ", ".join(

@@ -14,9 +14,17 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.design.variables import KNOBS, turn
 from perfmodel.errors import InputError
-from perfmodel.inference.cases import Case, case_of, numbers_of, of_block, plan_of, with_ranks
-from perfmodel.inference.serving import Service, serve
-from perfmodel.inference.splits import Split
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.evaluate import (
+    ResolvedRow,
+    as_request,
+    evaluate_block,
+    numbers_of,
+    plan_of,
+    resolve_row,
+    with_ranks,
+)
+from perfmodel.inference.service import Service, serve
 from perfmodel.interface.explain import Step, step_at
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.serving import best_of
@@ -24,7 +32,7 @@ from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import chip_cost
 from perfmodel.library.fitted import FITTED
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 
 LOADS = tuple(2**i for i in range(11))
 """Users of a machine on the curve of speed against price."""
@@ -71,7 +79,7 @@ class View(NamedTuple):
     """
 
     name: str
-    split: Split
+    split: Parallelism
     precision: str
     cost_basis: str
     here: Point
@@ -120,7 +128,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
 
     - `InputError`: for a machine that cannot be priced.
     """
-    case = case_of(0, cells_of(one, scenario), calibration)
+    case = resolve_row(0, cells_of(one, scenario), calibration)
     split = _split(one, case)
     users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(KNOBS), float)
     factors = _factors(one, len(LOADS) + 1)
@@ -130,7 +138,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
         raise InputError(f"{name_of(one)} has no time for this model; use more chips.")
     here, loads, moved = points[0], points[1 : len(LOADS) + 1], points[len(LOADS) + 1 :]
     bounds = np.asarray(served.seconds[0])
-    later = case.setting.intervals.tpot
+    later = case.deployment.intervals.tpot
     return View(
         name_of(one),
         split,
@@ -146,15 +154,15 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
     )
 
 
-def _split(one: Machine, case: Case) -> Split:
+def _split(one: Machine, case: ResolvedRow) -> Parallelism:
     """The way to spread the model that `predict serving` takes."""
-    count = len(case.splits)
+    count = len(case.candidates)
     if count == 1:
-        return case.splits[0]
+        return case.candidates[0]
     users = np.full(count, case.row.concurrency)
     own = {name: np.full(count, one.factor(name)) for name in KNOBS}
-    served = _serve(case, case.splits, users, own)
-    return case.splits[best_of(case, served, slice(0, count))]
+    served = _serve(case, case.candidates, users, own)
+    return case.candidates[best_of(case, served, slice(0, count))]
 
 
 def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
@@ -167,25 +175,30 @@ def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
 
 
 def _serve(
-    case: Case, splits: list[Split], users: np.ndarray, factors: dict[str, np.ndarray]
+    case: ResolvedRow, splits: list[Parallelism], users: np.ndarray, factors: dict[str, np.ndarray]
 ) -> Service:
     """Services of one machine: a row for each split, number of users and set of factors."""
     rows = [(case, split) for split in splits]
     numbers = numbers_of(rows)
-    numbers["users"] = users.astype(numbers["users"].dtype)
-    single = numbers["users"].dtype
-    chips, models = _repeat(case.setting.chip, len(rows)), _repeat(case.setting.model, len(rows))
+    numbers["concurrency"] = users.astype(numbers["concurrency"].dtype)
+    single = numbers["concurrency"].dtype
+    chips, models = (
+        _repeat(case.deployment.chip, len(rows)),
+        _repeat(case.deployment.model, len(rows)),
+    )
     turned = turn(chips, {name: value.astype(single) for name, value in factors.items()})
-    return of_block(serve, plan_of([case]), (turned, models, numbers))
+    return evaluate_block(serve, plan_of([case]), (turned, models, numbers))
 
 
 def _repeat(tree: T, count: int) -> T:
     return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], count, axis=0), tree)
 
 
-def _point(one: Machine, case: Case, split: Split, served: Service, i: int, price: float) -> Point:
+def _point(
+    one: Machine, case: ResolvedRow, split: Parallelism, served: Service, i: int, price: float
+) -> Point:
     tpot, total = float(served.tpot[i]), float(served.total[i])
-    users, joules = float(served.users[i]), float(np.sum(served.joules[i]))
+    users, joules = float(served.concurrency[i]), float(np.sum(served.joules[i]))
     rate = users * case.row.osl / total
     cost = chip_cost(one.chip)
     held, chips = cost._replace(usd_per_s=cost.usd_per_s * price), split.tp * split.pp * split.dp
@@ -223,17 +236,16 @@ def view_of(one: Machine, scenario: Scenario) -> View | str:
 @functools.lru_cache(maxsize=64)
 def step_of(one: Machine, scenario: Scenario) -> Step:
     """The decode step of a machine in detail."""
-    case = case_of(0, cells_of(one, scenario), FITTED)
-    chip = turn(case.setting.chip, dict(one.factors))
-    turned = case._replace(setting=case.setting._replace(chip=chip))
+    case = resolve_row(0, cells_of(one, scenario), FITTED)
+    chip = turn(case.deployment.chip, dict(one.factors))
+    turned = case._replace(deployment=case.deployment._replace(chip=chip))
     return step_at(turned, _split(one, case))._replace(name=f"{one.size} x {Path(one.chip).stem}")
 
 
-def plan_and_traffic(one: Machine, scenario: Scenario, view: View) -> tuple[Plan, Traffic]:
+def plan_and_request(one: Machine, scenario: Scenario, view: View) -> tuple[Plan, Request]:
     """How a machine spreads the model, and what is asked of it."""
-    case = case_of(0, cells_of(one, scenario), FITTED)
+    case = resolve_row(0, cells_of(one, scenario), FITTED)
     split = view.split
     row = {name: values[0] for name, values in numbers_of([(case, split)]).items()}
-    rest = {name: row[name] for name in ("steady", "rounds", "drafted", "acceptance", "cached")}
-    traffic = Traffic(row["users"], row["prompt"], row["output"], 1.0, **rest)
-    return with_ranks(plan_of([case]), row), traffic
+    request = as_request(row)
+    return with_ranks(plan_of([case]), row), request

@@ -8,7 +8,7 @@ from perfmodel.design.variables import KNOBS
 from perfmodel.interface import plots
 from perfmodel.interface.explain import Step
 from perfmodel.interface.explore.machines import MOVE, View
-from perfmodel.interface.figures import home_of, joules_of, points_of, roof_of, rooms_of
+from perfmodel.interface.step_plots import home_of, joules_of, points_of, roof_of, rooms_of
 
 SPEED = "tokens/s for one user"
 PRICE = "USD per million output tokens"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from perfmodel.design.variables import KNOBS
 from perfmodel.errors import InputError
-from perfmodel.inference.rows import number
+from perfmodel.inference.serving_row import number
 
 MOST_MACHINES = 4
 MOST_FACTOR = 16.0

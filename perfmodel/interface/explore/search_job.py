@@ -138,7 +138,7 @@ class Hunt:
         study = changed(read_study(self.folder / "study.toml"))
         starts, path = study.optimiser.starts, self.folder / "checkpoint.npz"
         if not path.exists():
-            return 0, starts, "compiling"
+            return 0, starts, "xla"
         state = load_state(path, study)
         return int(state.begun) - 1, starts, best_so_far(study, read_space(study).whole, state)
 

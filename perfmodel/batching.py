@@ -37,7 +37,7 @@ def gather(stacked: T, which: np.ndarray) -> T:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[which], stacked)
 
 
-def in_blocks(function: Callable[..., Any], rows: Any) -> Any:
+def map_rows(function: Callable[..., Any], rows: Any) -> Any:
     """Apply a compiled `function` of rows to a tree of arrays, block by block, and join what comes out."""
     return by_blocks(function, len(jax.tree.leaves(rows)[0]), lambda places: gather(rows, places))
 
@@ -61,7 +61,7 @@ def by_blocks(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def together_or_alone(
+def one_by_one_on_error(
     price: Callable[[list[T]], Sequence[R]], rows: list[T], failed: Callable[[str], R]
 ) -> list[R]:
     """What `price` finds for rows together; where it cannot, what it finds for each alone.
@@ -75,7 +75,7 @@ def together_or_alone(
     except InputError as wrong:
         if len(rows) == 1:
             return [failed(str(wrong))]
-    return [one for row in rows for one in together_or_alone(price, [row], failed)]
+    return [one for row in rows for one in one_by_one_on_error(price, [row], failed)]
 
 
 def block_size(count: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.inference.rows import number
+from perfmodel.inference.serving_row import number
 from perfmodel.interface.columns import Value, Values, is_empty
 from perfmodel.library.economics import joint_basis
 from perfmodel.library.fitted import weakest
@@ -44,7 +44,7 @@ def asked(cells: Cells) -> list[int]:
     return [i for i, name in enumerate(cells.get("boss_model", [])) if name.strip()]
 
 
-def relayed(cells: Cells, places: Sequence[int], calibration: Path, predict: Predict) -> Values:
+def cascaded(cells: Cells, places: Sequence[int], calibration: Path, predict: Predict) -> Values:
     """What rows with a worker and a boss come to; `places` are theirs."""
     rows = [{name: column[i] for name, column in cells.items()} for i in places]
     errors, shares = ["" for _ in rows], np.full(len(rows), 0.5)

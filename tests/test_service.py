@@ -13,19 +13,19 @@ from perfmodel.calibration.baselines.roofline import roofline_tpot
 from perfmodel.calibration.serving import Group, Loop, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.parameters import HostEfficiency, parameters
-from perfmodel.inference.cases import case_of, of_rows
-from perfmodel.inference.pairs import pair_of
+from perfmodel.inference.deployment import resolved
+from perfmodel.inference.evaluate import evaluate_rows, resolve_row
 from perfmodel.inference.placement import place
-from perfmodel.inference.serving import (
+from perfmodel.inference.pools import resolve_disaggregated
+from perfmodel.inference.service import (
     Service,
     Steps,
     closed_loop,
-    in_flight,
-    longer,
-    occupied,
+    prefill_interference,
+    running_sequences,
     serve,
+    stage_busy_time,
 )
-from perfmodel.inference.setting import setting
 from perfmodel.inference.step import decode_pass, prompt_pass
 from perfmodel.interface.serving import predict_cells
 from perfmodel.kernels.collective import collective
@@ -38,12 +38,12 @@ from perfmodel.roofline import price
 from perfmodel.units import as_scalar
 from perfmodel.workload.framework import GENERATIONS
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import MOST_DRAFTED, Traffic, static_batch
+from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, static_batch
 from perfmodel.workload.transformer import Recurrent, traced
 
 HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5)))
 STEPS = Steps(as_scalar(16.0), as_scalar(0.01), as_scalar(0.2), as_scalar(0.15))
-USERS = Traffic(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), rounds=as_scalar(10.0))
+USERS = Request(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
 
 
 def test_times_of_a_closed_loop_are_those_worked_by_hand():
@@ -62,21 +62,21 @@ def test_a_prompt_makes_a_step_longer_as_worked_by_hand(
     framework: str | None, mixed: float, added: float
 ):
     # Four data ranks take prompts together: (50 - 10) / 4 ms; SGLang gives one 400 / 4 ms of its own.
-    plan = Plan(data=4.0, framework=framework)
-    found = longer(plan, as_scalar(0.01), as_scalar(0.4), as_scalar(mixed))
+    plan = Plan(dp=4.0, framework=framework)
+    found = prefill_interference(plan, as_scalar(0.01), as_scalar(0.4), as_scalar(mixed))
     assert float(found) == pytest.approx(added)
 
 
 def test_prompts_keep_each_stage_of_a_pipeline_busy_for_their_own_time_there():
     # Three parts through four stages of 10 ms: one takes 40 ms, the last waits for 2 x 10, 60 ms in
     # all (1 + 2/4 times 40); each stage works for 3 x 10.
-    one = prompt_pass(CHIP, Plan(pipeline=4.0), MODEL, as_scalar(3.0), ONE, ONE)
+    one = prompt_pass(CHIP, Plan(pp=4.0), MODEL, as_scalar(3.0), ONE, ONE)
     assert float(one.parts) == 3.0 and float(one.waits) == 0.5
-    assert float(occupied(one, as_scalar(0.06))) == pytest.approx(0.03)
+    assert float(stage_busy_time(one, as_scalar(0.06))) == pytest.approx(0.03)
 
 
 def test_requests_without_room_wait_as_little_s_law_has_it():
-    crowd = dataclasses.replace(USERS, users=as_scalar(48.0))
+    crowd = dataclasses.replace(USERS, concurrency=as_scalar(48.0))
     waits, roomy = closed_loop(STEPS, HOST, crowd), closed_loop(STEPS, HOST, USERS)
     assert float(waits.tpot) == pytest.approx(float(roomy.tpot))
     # Two thirds wait while others keep their room, from the prompt to the last token.
@@ -101,13 +101,19 @@ def test_a_static_batch_without_room_runs_in_waves():
 
 @pytest.mark.parametrize(
     ("drafted", "acceptance", "tokens"),
-    [(0, 0.9, 1.0), (1, 0.85, 1.85), (3, 0.5, 1.875), (3, 1.0, 4.0), (MOST_DRAFTED, 0.0, 1.0)],
+    [
+        (0, 0.9, 1.0),
+        (1, 0.85, 1.85),
+        (3, 0.5, 1.875),
+        (3, 1.0, 4.0),
+        (MAX_SPECULATIVE_TOKENS, 0.0, 1.0),
+    ],
 )
 def test_tokens_of_a_step_are_a_geometric_series(drafted: int, acceptance: float, tokens: float):
-    traffic = dataclasses.replace(
-        USERS, drafted=as_scalar(drafted), acceptance=as_scalar(acceptance)
+    request = dataclasses.replace(
+        USERS, speculative_tokens=as_scalar(drafted), acceptance=as_scalar(acceptance)
     )
-    assert float(traffic.tokens) == pytest.approx(tokens)
+    assert float(request.tokens_per_step) == pytest.approx(tokens)
 
 
 MODEL = traced(load_model("llama-3.2-1b"))
@@ -115,37 +121,37 @@ CHIP, PLAN = load_chip("h100-sxm"), Plan()
 
 
 @jax.jit
-def _served(traffic: Traffic) -> Service:
-    return serve(CHIP, PLAN, MODEL, traffic)
+def _served(request: Request) -> Service:
+    return serve(CHIP, PLAN, MODEL, request)
 
 
 def test_more_users_make_tokens_slower_and_the_machine_faster():
     users = [1.0, 4.0, 16.0, 64.0]
-    found = [_served(dataclasses.replace(USERS, users=as_scalar(n))) for n in users]
+    found = [_served(dataclasses.replace(USERS, concurrency=as_scalar(n))) for n in users]
     assert np.all(np.diff([float(one.tpot) for one in found]) > 0)
     rates = [n / float(one.total) for n, one in zip(users, found, strict=True)]
     assert np.all(np.diff(rates) > 0)
 
 
 def test_what_is_in_the_cache_already_makes_the_first_token_faster():
-    cached = dataclasses.replace(USERS, cached=as_scalar(900.0))
+    cached = dataclasses.replace(USERS, prefix_tokens=as_scalar(900.0))
     assert float(_served(cached).ttft) < float(_served(USERS).ttft)
 
 
 def test_only_as_many_decode_as_there_is_room_for():
-    crowd = dataclasses.replace(USERS, users=as_scalar(1e6))
-    batch = float(in_flight(CHIP, PLAN, MODEL, crowd))
+    crowd = dataclasses.replace(USERS, concurrency=as_scalar(1e6))
+    batch = float(running_sequences(CHIP, PLAN, MODEL, crowd))
     assert 100 < batch < 1e5
     assert float(_served(crowd).slack) >= 0
 
 
 def test_every_input_of_a_service_has_a_slope():
-    def time(traffic: Traffic):
-        served = serve(CHIP, PLAN, MODEL, traffic)
+    def time(request: Request):
+        served = serve(CHIP, PLAN, MODEL, request)
         return jnp.log(served.ttft) + jnp.log(served.tpot)
 
-    slope = jax.jit(jax.grad(time))(dataclasses.replace(USERS, cached=as_scalar(100.0)))
-    for name in ("users", "prompt", "output", "cached", "rounds"):
+    slope = jax.jit(jax.grad(time))(dataclasses.replace(USERS, prefix_tokens=as_scalar(100.0)))
+    for name in ("concurrency", "isl", "osl", "prefix_tokens", "requests_per_user"):
         value = float(getattr(slope, name))
         assert np.isfinite(value) and value != 0, name
 
@@ -153,7 +159,7 @@ def test_every_input_of_a_service_has_a_slope():
 def test_a_prompt_stays_on_one_data_rank():
     lengths = (as_scalar(1000.0), as_scalar(1000.0))
     for together, each in ((1.0, 1.0), (4.0, 1.0), (16.0, 2.0)):
-        one = prompt_pass(CHIP, Plan(data=8.0), MODEL, as_scalar(together), *lengths)
+        one = prompt_pass(CHIP, Plan(dp=8.0), MODEL, as_scalar(together), *lengths)
         assert float(one.sequences) == each
 
 
@@ -165,13 +171,13 @@ def test_copies_of_a_model_do_not_make_one_prompt_faster():
 
 def test_the_first_part_of_a_mix_is_the_format_of_what_is_not_quantised():
     cells = CELLS | {"chip": "b200", "model": "deepseek-v3"}
-    plans = {p: case_of(0, cells | {"precision": p}, FITTED).setting.plan for p in MIXES}
-    assert {p: (plan.kept, plan.weights) for p, plan in plans.items()} == MIXES
+    plans = {p: resolve_row(0, cells | {"precision": p}, FITTED).deployment.plan for p in MIXES}
+    assert {p: (plan.unquantised, plan.weights) for p, plan in plans.items()} == MIXES
 
 
 def _labels(framework: str, chip: str, model: str) -> list[tuple[str, float]]:
-    case = case_of(0, CELLS | {"chip": chip, "model": model, "framework": framework}, FITTED)
-    given = case.setting
+    case = resolve_row(0, CELLS | {"chip": chip, "model": model, "framework": framework}, FITTED)
+    given = case.deployment
     one = decode_pass(given.chip, given.plan, given.model, as_scalar(4.0), as_scalar(1000.0))
     return [(task.label, float(task.runs)) for task in one.layers]
 
@@ -188,7 +194,7 @@ QWEN = {"chip": "b200", "model": "qwen3.5-397b-a17b", "precision": "fp8"}
 
 @pytest.mark.parametrize(("framework", "each"), [("sglang", 4), ("vllm", 1), ("", 1)])
 def test_sglang_multiplies_the_inputs_of_a_delta_net_in_four_products(framework: str, each: int):
-    given = case_of(0, CELLS | QWEN | {"framework": framework}, FITTED).setting
+    given = resolve_row(0, CELLS | QWEN | {"framework": framework}, FITTED).deployment
     one = decode_pass(given.chip, given.plan, given.model, as_scalar(4.0), as_scalar(1000.0))
     first, *_ = given.model.stacks
     runs = [float(task.runs) for task in one.layers if task.label == "projection"]
@@ -198,13 +204,13 @@ def test_sglang_multiplies_the_inputs_of_a_delta_net_in_four_products(framework:
 
 
 def test_sglang_reduces_apart_from_norms_that_add_one():
-    apart = case_of(0, CELLS | QWEN | {"framework": "sglang"}, FITTED).setting
-    fused = case_of(0, CELLS | QWEN | {"framework": "sglang", "model": "deepseek-r1"}, FITTED)
-    assert apart.plan.reduces_apart and not fused.setting.plan.reduces_apart
+    apart = resolve_row(0, CELLS | QWEN | {"framework": "sglang"}, FITTED).deployment
+    fused = resolve_row(0, CELLS | QWEN | {"framework": "sglang", "model": "deepseek-r1"}, FITTED)
+    assert apart.plan.reduces_apart and not fused.deployment.plan.reduces_apart
     size = as_scalar(2.0**18)  # 256 kB on eight chips: 26 us in SGLang 0.5.9, 8 in 0.5.14
     times = [
         float(price(one.chip, collective(one.chip, one.plan, "all_reduce", EIGHT, ONE, size)).time)
-        for one in (apart, fused.setting)
+        for one in (apart, fused.deployment)
     ]
     assert times[0] > 1.5 * times[1]
 
@@ -214,7 +220,7 @@ EIGHT, ONE = as_scalar(8.0), as_scalar(1.0)
 
 @pytest.mark.parametrize("chip", ["h200", "b200", "wse-3", "sn40l"])
 def test_the_smooth_form_fuses_the_shared_expert_on_launched_chips(chip: str):
-    given = setting(chip, "deepseek-v3", "bf16", "bf16", "", FITTED)
+    given = resolved(chip, "deepseek-v3", "bf16", "bf16", "", FITTED)
     assert given.plan.fuses_shared == (given.chip.execution == "launched")
 
 
@@ -294,7 +300,7 @@ def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():
 )
 def test_what_cannot_be_is_refused_with_the_nearest_that_can(change: dict[str, str], said: str):
     with pytest.raises(InputError) as wrong:
-        case_of(0, CELLS | change, FITTED)
+        resolve_row(0, CELLS | change, FITTED)
     assert said in str(wrong.value) and "\n" not in str(wrong.value)
 
 
@@ -310,7 +316,7 @@ def test_what_cannot_be_is_refused_with_the_nearest_that_can(change: dict[str, s
 )
 def test_a_wrong_pool_is_named(change: dict[str, str], said: str):
     with pytest.raises(InputError) as wrong:
-        pair_of(0, CELLS | change, FITTED)
+        resolve_disaggregated(0, CELLS | change, FITTED)
     assert said in str(wrong.value) and "\n" not in str(wrong.value)
 
 
@@ -324,15 +330,15 @@ MIXES = {
 
 def test_a_chip_that_cannot_attend_in_bf16_is_refused_in_one_sentence():
     with pytest.raises(InputError, match="only its kernels can be predicted"):
-        case_of(0, CELLS | {"chip": "corsair", "precision": "int8"}, FITTED)
+        resolve_row(0, CELLS | {"chip": "corsair", "precision": "int8"}, FITTED)
 
 
 CELLS = {"chip": "h100", "model": "llama-3.2-1b", "isl": "1000", "osl": "500", "concurrency": "4"}
 
 
 def _cells(**change: str) -> Service:
-    case = case_of(0, CELLS | change, FITTED)
-    return of_rows(serve, [(case, case.splits[0])])
+    case = resolve_row(0, CELLS | change, FITTED)
+    return evaluate_rows(serve, [(case, case.candidates[0])])
 
 
 def test_speculation_pays_when_guesses_hold_and_costs_when_they_do_not():
@@ -378,7 +384,7 @@ def test_pools_may_be_of_different_chips():
 
 def test_the_plain_roofline_reads_all_weights_and_the_cache_once():
     chip, plan = load_chip("h100-sxm"), Plan()
-    users = dataclasses.replace(USERS, users=as_scalar(1.0))
+    users = dataclasses.replace(USERS, concurrency=as_scalar(1.0))
     placed = place(chip, plan, MODEL, as_scalar(1.0), as_scalar(1250.0))
     bytes_read = float(placed.size + placed.cache_size)
     assert float(roofline_tpot(chip, plan, MODEL, users)) == pytest.approx(bytes_read / 3.35e12)
@@ -472,7 +478,7 @@ def test_a_generation_names_parameters_that_there_are():
 
 def test_a_generation_shares_the_kernels_of_its_framework():
     words = ("trtllm-engine", "trtllm")
-    old, new = (setting("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
+    old, new = (resolved("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
     assert (old.plan.framework, old.plan.generation) == ("trtllm", "trtllm-engine")
     assert (new.plan.framework, new.plan.generation) == ("trtllm", "")
     assert old.plan.reduces_apart and not new.plan.reduces_apart

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.inference.rows import Row
-from perfmodel.inference.setting import Setting, row_name
+from perfmodel.inference.deployment import Deployment, model_name
+from perfmodel.inference.serving_row import ServingRow
 
 
-class Split(NamedTuple):
+class Parallelism(NamedTuple):
     """A way to spread a model over chips."""
 
     tp: float
@@ -27,7 +27,7 @@ SIZES = tuple(2.0**i for i in range(14))
 """Numbers of chips tried where none is given: the smallest on which the model fits is taken."""
 
 
-def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
+def candidates(row: ServingRow, given: Deployment, copies: bool = False) -> list[Parallelism]:
     """Every way to spread a row's model that agrees with what the row gives.
 
     **Arguments:**
@@ -42,7 +42,7 @@ def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
     if not np.isnan(row.tp) and heads % row.tp:
         near = [size for size in SIZES if heads % size == 0]
         raise InputError(
-            f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {row_name(given)}; "
+            f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {model_name(given)}; "
             f"the nearest that does is {min(near, key=lambda size: abs(size - row.tp)):.0f}."
         )
     if row.tp > given.domain:
@@ -54,21 +54,21 @@ def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
     if row.pp > given.layers:
         raise InputError(
             f"pp is {row.pp:.0f}, but may not be more than the {given.layers:.0f} layers "
-            f"of {row_name(given)}."
+            f"of {model_name(given)}."
         )
     if row.ep > 1 and np.isnan(given.experts):
         raise InputError(
-            f"ep is {row.ep:.0f}, but {row_name(given)} has no experts; leave it empty, or give 1."
+            f"ep is {row.ep:.0f}, but {model_name(given)} has no experts; leave it empty, or give 1."
         )
     if row.ep > given.experts:
         raise InputError(
             f"ep is {row.ep:.0f}, but may not be more than the {given.experts:.0f} experts "
-            f"of {row_name(given)}."
+            f"of {model_name(given)}."
         )
     found = [
-        Split(tp, pp, _experts(row, given, tp * dp), dp)
+        Parallelism(tp, pp, _experts(row, given, tp * dp), dp)
         for count in _counts(row)
-        for dp in _copies(row, count, copies)
+        for dp in _data_ranks(row, count, copies)
         for tp, pp in _layouts(row, given, count / dp, copies)
     ]
     if not found:
@@ -78,14 +78,14 @@ def splits(row: Row, given: Setting, copies: bool = False) -> list[Split]:
     return list(dict.fromkeys(found))
 
 
-def _copies(row: Row, count: float, copies: bool) -> list[float]:
+def _data_ranks(row: ServingRow, count: float, copies: bool) -> list[float]:
     """Data ranks to try."""
     if not np.isnan(row.dp):
         return [row.dp]
     return [n for n in range(1, int(count) + 1) if count % n == 0] if copies else [1.0]
 
 
-def _counts(row: Row) -> list[float]:
+def _counts(row: ServingRow) -> list[float]:
     """Numbers of chips to try: multiples of what the row gives."""
     if not np.isnan(row.n_chips):
         return [row.n_chips]
@@ -93,13 +93,15 @@ def _counts(row: Row) -> list[float]:
     return [size * float(step) for size in SIZES]
 
 
-def _given(row: Row) -> str:
+def _given(row: ServingRow) -> str:
     """The parallelism that a row gives, for a sentence."""
     numbers = {name: getattr(row, name) for name in ("n_chips", "tp", "pp", "dp")}
     return ", ".join(f"{name} is {n:.0f}" for name, n in numbers.items() if not np.isnan(n))
 
 
-def _layouts(row: Row, given: Setting, count: float, copies: bool) -> list[tuple[float, float]]:
+def _layouts(
+    row: ServingRow, given: Deployment, count: float, copies: bool
+) -> list[tuple[float, float]]:
     """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a
     domain, wafers follow one another."""
     if given.wafer and np.isnan(row.tp):
@@ -115,7 +117,7 @@ def _layouts(row: Row, given: Setting, count: float, copies: bool) -> list[tuple
     return [split for split in stages if np.isnan(row.pp) or row.pp == split[1]]
 
 
-def _experts(row: Row, given: Setting, ranks: float) -> float:
+def _experts(row: ServingRow, given: Deployment, ranks: float) -> float:
     """Experts are spread over all ranks of a stage, as far as there are experts."""
     if not np.isnan(row.ep):
         return row.ep

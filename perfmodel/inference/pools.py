@@ -12,18 +12,25 @@ import jax
 import numpy as np
 from jax import Array
 
+from perfmodel.batching import map_rows
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.alike import in_blocks
-from perfmodel.inference.apart import Pool, serve_apart
-from perfmodel.inference.cases import Case, block_of, case_of, plan_of, settled, with_ranks
-from perfmodel.inference.halves import Link, serve_halves
-from perfmodel.inference.rows import number, read_row
-from perfmodel.inference.serving import Service
-from perfmodel.inference.splits import Split, splits
+from perfmodel.inference.attention_ffn import Link, serve_attention_ffn
+from perfmodel.inference.candidates import Parallelism, candidates
+from perfmodel.inference.disaggregated import Pool, serve_disaggregated
+from perfmodel.inference.evaluate import (
+    ResolvedRow,
+    as_request,
+    block_of,
+    plan_of,
+    request_of,
+    resolve_row,
+    with_ranks,
+)
+from perfmodel.inference.service import Service
+from perfmodel.inference.serving_row import number, read_row
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
 from perfmodel.workload.transformer import Transformer
 
 POOLS = ("prefill", "decode")
@@ -64,10 +71,10 @@ def _counts_to(most: float) -> list[float]:
     return _thinned(range(1, int(most) + 1), MOST_COUNTS)
 
 
-class Way(NamedTuple):
+class PooledCandidate(NamedTuple):
     """How both sides are spread, and how many workers each has."""
 
-    splits: tuple[Split, Split]
+    splits: tuple[Parallelism, Parallelism]
     workers: tuple[float, float]
 
     @property
@@ -76,7 +83,7 @@ class Way(NamedTuple):
         return sum(n * split.chips for n, split in zip(self.workers, self.splits, strict=True))
 
 
-class Pair(NamedTuple):
+class PooledRow(NamedTuple):
     """A row that can be predicted, and its place.
 
     - `ways`: to spread both sides.
@@ -84,17 +91,17 @@ class Pair(NamedTuple):
     """
 
     place: int
-    sides: tuple[Case, Case]
-    ways: list[Way]
+    sides: tuple[ResolvedRow, ResolvedRow]
+    candidates: list[PooledCandidate]
     link: tuple[float, float] | None = None
 
     @property
     def form(self) -> tuple:
         """What the compiled function depends on."""
-        return self.link is None, *(side.setting.form for side in self.sides)
+        return self.link is None, *(side.deployment.form for side in self.sides)
 
     @property
-    def lead(self) -> Case:
+    def lead(self) -> ResolvedRow:
         """The side whose row speaks for both."""
         return self.sides[1 if self.link is None else 0]
 
@@ -104,7 +111,7 @@ class Pair(NamedTuple):
         return ("prefill_", "decode_") if self.link is None else ("", f"{FEED_FORWARD}_")
 
 
-def pair_of(place: int, cells: dict[str, str], calibration: Path) -> Pair:
+def resolve_disaggregated(place: int, cells: dict[str, str], calibration: Path) -> PooledRow:
     """A row with pools.
 
     **Raises:**
@@ -114,17 +121,19 @@ def pair_of(place: int, cells: dict[str, str], calibration: Path) -> Pair:
     read_row(cells)  # what is wrong with the row itself is said before what is wrong with a pool
     first, second = (_pool(pool, place, cells, calibration) for pool in POOLS)
     given = [number(f"{pool}_workers", _cell(cells, f"{pool}_workers")) for pool in POOLS]
-    return Pair(place, (first, second), _pool_ways((first, second), given, _chips_of(cells)))
+    return PooledRow(
+        place, (first, second), _pool_candidates((first, second), given, _chips_of(cells))
+    )
 
 
-def _pool(pool: str, place: int, cells: dict[str, str], calibration: Path) -> Case:
+def _pool(pool: str, place: int, cells: dict[str, str], calibration: Path) -> ResolvedRow:
     """A worker of a pool: what the pool does not give is as the row gives it for both; without stages."""
     own = {name: _cell(cells, f"{pool}_{name}") or _cell(cells, name) for name in OWN}
     if not own["chip"]:
         raise InputError(f"{pool}_chip is missing; give the chip of the {pool} workers.")
     own["pp"] = own["pp"] or "1"
     try:
-        return case_of(place, cells | own | {"n_chips": "", "mode": "serving"}, calibration)
+        return resolve_row(place, cells | own | {"n_chips": "", "mode": "serving"}, calibration)
     except InputError as wrong:
         raise InputError(f"{pool} workers: {wrong}") from None
 
@@ -138,18 +147,24 @@ def _chips_of(cells: dict[str, str]) -> float:
     return number("n_chips", _cell(cells, "n_chips"))
 
 
-def _pool_ways(sides: tuple[Case, Case], given: list[float], chips: float) -> list[Way]:
+def _pool_candidates(
+    sides: tuple[ResolvedRow, ResolvedRow], given: list[float], chips: float
+) -> list[PooledCandidate]:
     """Every way to spread both pools, on all of the `chips` where they are given.
 
     **Raises:**
 
     - `InputError`: when there is none.
     """
-    both = list(itertools.product(sides[0].splits, sides[1].splits))
+    both = list(itertools.product(sides[0].candidates, sides[1].candidates))
     if np.isnan(chips):
         first, second = (1.0 if np.isnan(n) else n for n in given)
-        return [Way(splits, (first, second)) for splits in both]
-    found = [Way(splits, workers) for splits in both for workers in _workers(splits, given, chips)]
+        return [PooledCandidate(splits, (first, second)) for splits in both]
+    found = [
+        PooledCandidate(splits, workers)
+        for splits in both
+        for workers in _workers(splits, given, chips)
+    ]
     if not found:
         raise InputError(
             f"n_chips is {chips:.0f}, the chips of both pools, but workers of the ranks given cannot "
@@ -160,7 +175,7 @@ def _pool_ways(sides: tuple[Case, Case], given: list[float], chips: float) -> li
 
 
 def _workers(
-    splits: tuple[Split, Split], given: list[float], chips: float
+    splits: tuple[Parallelism, Parallelism], given: list[float], chips: float
 ) -> list[tuple[float, float]]:
     """Workers of both pools that use exactly `chips`; of many the first, the last and some between."""
     first, second = (split.chips for split in splits)
@@ -172,7 +187,7 @@ def _workers(
     return [(first, second) for first, second in _thinned(both, MOST_RATIOS)]
 
 
-def halves_of_row(place: int, cells: dict[str, str], calibration: Path) -> Pair:
+def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) -> PooledRow:
     """A row with attention and feed-forward layers on chips of their own.
 
     **Raises:**
@@ -180,7 +195,7 @@ def halves_of_row(place: int, cells: dict[str, str], calibration: Path) -> Pair:
     - `InputError`: for a row that cannot be predicted.
     """
     chips = _chips_of(cells)
-    case = case_of(place, cells | {"n_chips": ""}, calibration)
+    case = resolve_row(place, cells | {"n_chips": ""}, calibration)
     if case.row.arrives or np.isnan(case.row.concurrency):
         raise InputError(
             "concurrency is missing; with ffn_chip give users who wait for their answers."
@@ -188,14 +203,18 @@ def halves_of_row(place: int, cells: dict[str, str], calibration: Path) -> Pair:
     own = {name: _cell(cells, f"{FEED_FORWARD}_{name}") for name in OWN}
     try:
         row = cells | own | {"n_chips": ""}
-        other = case_of(place, row, calibration, attends=False)
+        other = resolve_row(place, row, calibration, attends=False)
     except InputError as wrong:
         raise InputError(f"feed-forward chips: {wrong}") from None
     rate, wait = (number(name, _cell(cells, name)) for name in LINK)
-    return Pair(place, (case, other), _half_ways((case, other), chips), (rate, wait))
+    return PooledRow(
+        place, (case, other), _attention_ffn_candidates((case, other), chips), (rate, wait)
+    )
 
 
-def _half_ways(sides: tuple[Case, Case], chips: float) -> list[Way]:
+def _attention_ffn_candidates(
+    sides: tuple[ResolvedRow, ResolvedRow], chips: float
+) -> list[PooledCandidate]:
     """Every way to spread attention and feed-forward layers, on all of the `chips` where they are given.
 
     **Raises:**
@@ -203,9 +222,12 @@ def _half_ways(sides: tuple[Case, Case], chips: float) -> list[Way]:
     - `InputError`: when there is none.
     """
     if np.isnan(chips):
-        return [Way(both, ALONE) for both in itertools.product(sides[0].splits, sides[1].splits)]
+        return [
+            PooledCandidate(both, ALONE)
+            for both in itertools.product(sides[0].candidates, sides[1].candidates)
+        ]
     found = [
-        Way(both, ALONE)
+        PooledCandidate(both, ALONE)
         for count in _counts_to(chips - 1)
         for both in itertools.product(_on(sides[0], count), _on(sides[1], chips - count))
     ]
@@ -217,28 +239,30 @@ def _half_ways(sides: tuple[Case, Case], chips: float) -> list[Way]:
     return _thinned(found, MOST_WAYS)
 
 
-def _on(side: Case, count: float) -> list[Split]:
+def _on(side: ResolvedRow, count: float) -> list[Parallelism]:
     """Every way to spread one side on `count` chips; none where they cannot be used."""
     try:
-        return splits(side.row._replace(n_chips=float(count)), side.setting)
+        return candidates(side.row._replace(n_chips=float(count)), side.deployment)
     except InputError:
         return []
 
 
-def serve_pairs(pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, Way]], Service]:
+def serve_pooled(
+    pairs: Sequence[PooledRow],
+) -> tuple[list[tuple[PooledRow, PooledCandidate]], Service]:
     """Serve rows of one form in every way; the ways in the order of the leading axis."""
-    rows = [(pair, way) for pair in pairs for way in pair.ways]
+    rows = [(pair, way) for pair in pairs for way in pair.candidates]
     blocks = [_block(rows, i) for i in (0, 1)]
     first, second = (plan_of([pair.sides[i] for pair in pairs]) for i in (0, 1))
     if pairs[0].link is None:
-        return rows, in_blocks(functools.partial(_served, (first, second)), tuple(blocks))
+        return rows, map_rows(functools.partial(_served, (first, second)), tuple(blocks))
     links = np.array([_link(pair) for pair, _ in rows], as_scalar(0.0).dtype)
-    return rows, in_blocks(functools.partial(_halved, (first, second)), (*blocks, links))
+    return rows, map_rows(functools.partial(_halved, (first, second)), (*blocks, links))
 
 
-def _link(pair: Pair) -> tuple[float, float]:
+def _link(pair: PooledRow) -> tuple[float, float]:
     """Bytes/s of a chip and s of a message: as given, else of the slower side's network between domains."""
-    sides = [side.setting.chip.scale_out for side in pair.sides]
+    sides = [side.deployment.chip.scale_out for side in pair.sides]
     rate, wait = pair.link or (np.nan, np.nan)
     slowest = min(float(one.bandwidth) for one in sides)
     longest = max(float(one.latency) for one in sides)
@@ -251,16 +275,18 @@ def _link(pair: Pair) -> tuple[float, float]:
 @eqx.filter_jit
 def _halved(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     def one(first: tuple, second: tuple, link: Array) -> Service:
-        chip, plan, model, traffic = settled(first[0], plans[0], first[1], first[2])
+        chip, plan, model, request = request_of(first[0], plans[0], first[1], first[2])
         other = with_ranks(plans[1], second[2])
-        return serve_halves(
-            (chip, second[0]), (plan, other), Link(link[0], link[1]), model, traffic
+        return serve_attention_ffn(
+            (chip, second[0]), (plan, other), Link(link[0], link[1]), model, request
         )
 
     return jax.vmap(one)(*blocks)
 
 
-def _block(rows: Sequence[tuple[Pair, Way]], i: int) -> tuple[Chip, Transformer, dict]:
+def _block(
+    rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int
+) -> tuple[Chip, Transformer, dict]:
     """One side of all rows."""
     chips, models, numbers = block_of([(pair.sides[i], way.splits[i]) for pair, way in rows])
     workers = np.asarray([way.workers[i] for _, way in rows], as_scalar(0.0).dtype)
@@ -275,8 +301,7 @@ def _served(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
             for plan, (chip, _, row) in zip(plans, (prefill, decode), strict=True)
         )
         _, model, row = decode
-        rest = {name: row[name] for name in ("rounds", "drafted", "acceptance", "cached")}
-        traffic = Traffic(row["users"], row["prompt"], row["output"], as_scalar(1.0), **rest)
-        return serve_apart(first, second, model, traffic)
+        request = as_request(row)
+        return serve_disaggregated(first, second, model, request)
 
     return jax.vmap(one)(*blocks)

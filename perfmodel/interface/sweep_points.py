@@ -9,15 +9,22 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from perfmodel.batching import block_size, by_blocks, gather, one_by_one_on_error, stack
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.alike import block_size, by_blocks, gather, stack, together_or_alone
-from perfmodel.inference.arrivals import serve_arrivals
-from perfmodel.inference.cases import Case, asked, case_of, mapped
-from perfmodel.inference.rows import MEANT, UNASKED, WHOLE, Row, burst_of, clash
-from perfmodel.inference.serving import Service, serve
-from perfmodel.inference.splits import Split
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.evaluate import ResolvedRow, mapped, request_numbers, resolve_row
+from perfmodel.inference.open_loop import serve_open_loop
+from perfmodel.inference.service import Service, serve
+from perfmodel.inference.serving_row import (
+    DEFAULTS,
+    RANKS,
+    UNASKED,
+    ServingRow,
+    burst_of,
+    prefix_too_long,
+)
 from perfmodel.interface.grid import Grid, parts_of
 from perfmodel.interface.kernels import OVERFLOW
 from perfmodel.interface.serving import (
@@ -30,7 +37,7 @@ from perfmodel.interface.serving import (
     figures,
     short_of,
 )
-from perfmodel.interface.wall import joules_at_wall
+from perfmodel.interface.wall_power import joules_at_wall
 from perfmodel.units import as_scalar
 
 ANY = {"isl": "1", "osl": "1"}
@@ -43,7 +50,7 @@ class Segment(NamedTuple):
     - `cells`: words and ranks; `given`, `factors`: numbers and factors of each point.
     """
 
-    case: Case
+    case: ResolvedRow
     cells: dict[str, str]
     given: dict[str, np.ndarray]
     factors: dict[str, np.ndarray]
@@ -67,7 +74,7 @@ class Pricer:
         alike: dict = {}
         for first, cells, given, factors, size in self._combinations(start, stop):
             try:
-                case = case_of(first, cells | self.any, self.calibration)
+                case = resolve_row(first, cells | self.any, self.calibration)
             except InputError as wrong:
                 tables[first] = self._as_table(cells, given, factors, {"error": str(wrong)}, size)
                 continue
@@ -75,7 +82,7 @@ class Pricer:
             alike.setdefault(case.form, []).append(Segment(case, cells, given, factors, size))
         for form, segments in alike.items():
             self._make_room(form)
-            found = together_or_alone(self._priced, segments, lambda wrong: {"error": wrong})
+            found = one_by_one_on_error(self._priced, segments, lambda wrong: {"error": wrong})
             for one, columns in zip(segments, found, strict=True):
                 table = self._as_table(one.cells, one.given, one.factors, columns, one.size)
                 tables[one.case.place] = table
@@ -99,10 +106,10 @@ class Pricer:
 
     def _priced(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Predicted columns of segments of one form."""
-        first = segments[0].case.setting
+        first = segments[0].case.deployment
         plan = dataclasses.replace(first.plan, speculates=self.speculates)
-        trees = stack([(one.case.setting.chip, one.case.setting.model) for one in segments])
-        sizes = [one.size * len(one.case.splits) for one in segments]
+        trees = stack([(one.case.deployment.chip, one.case.deployment.model) for one in segments])
+        sizes = [one.size * len(one.case.candidates) for one in segments]
         which = np.repeat(np.arange(len(segments)), sizes)
         numbers, factors = _joined(map(_numbers, segments)), _joined(map(_scales, segments))
         parts = parts_of(first.chip)
@@ -112,7 +119,7 @@ class Pricer:
             return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
 
         size = block_size(self.grid.points)
-        serving = serve_arrivals if segments[0].case.row.arrives else serve
+        serving = serve_open_loop if segments[0].case.row.arrives else serve
         served = by_blocks(lambda block: mapped(serving, plan, block), len(which), take, size)
         ends = np.cumsum(sizes)
         return [
@@ -136,9 +143,9 @@ class Pricer:
 
 def schema_of(grid: Grid) -> pa.Schema:
     """Names and types of the columns: what the file lists, the choices, the predictions."""
-    words = {name: pa.string() for name in grid.outer if name not in WHOLE}
+    words = {name: pa.string() for name in grid.outer if name not in RANKS}
     numbers = dict.fromkeys((*grid.inner, *(f"hardware.{n}" for n in grid.hardware)), pa.float64())
-    ranks = dict.fromkeys((name for name in grid.outer if name in WHOLE), pa.float64())
+    ranks = dict.fromkeys((name for name in grid.outer if name in RANKS), pa.float64())
     found = {name: (words | ranks)[name] for name in grid.outer} | numbers
     found |= {name: pa.float64() for name in PLAN if name not in found}
     found |= dict.fromkeys(OUTPUTS, pa.from_numpy_dtype(as_scalar(0.0).dtype))
@@ -157,21 +164,23 @@ def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
     return pa.array(values, mask=~np.isfinite(values)).cast(kind)
 
 
-def _row(case: Case, cells: dict[str, str], given: dict[str, np.ndarray], size: int) -> Row:
+def _row(
+    case: ResolvedRow, cells: dict[str, str], given: dict[str, np.ndarray], size: int
+) -> ServingRow:
     """The row of a case with an array for each number of its points."""
     numbers = {name: np.full(size, value, float) for name, value in case.row._asdict().items()}
     for name, values in given.items():
-        numbers[name] = np.where(np.isnan(values), MEANT.get(name, np.nan), values)
+        numbers[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
     if case.mode == "single_stream":
         numbers["concurrency"][:] = 1.0
     if not burst_of(cells.get("burst", "")):
         numbers["requests_per_user"][:] = np.inf
-    return Row._make(numbers.values())
+    return ServingRow._make(numbers.values())
 
 
-def _ways(values: np.ndarray, case: Case) -> np.ndarray:
+def _ways(values: np.ndarray, case: ResolvedRow) -> np.ndarray:
     """The values of all points, once for each way to spread the model."""
-    return np.tile(values, len(case.splits))
+    return np.tile(values, len(case.candidates))
 
 
 def _numbers(one: Segment) -> dict[str, np.ndarray]:
@@ -179,10 +188,12 @@ def _numbers(one: Segment) -> dict[str, np.ndarray]:
     kind = as_scalar(0.0).dtype
     found = {
         name: _ways(np.broadcast_to(x, one.size), one.case)
-        for name, x in (asked(one.case.row, one.case.mode) | one.case.pool.numbers).items()
+        for name, x in (
+            request_numbers(one.case.row, one.case.mode) | one.case.pool.numbers
+        ).items()
     }
-    for i, name in enumerate(Split._fields):
-        found[name] = np.repeat([split[i] for split in one.case.splits], one.size)
+    for i, name in enumerate(Parallelism._fields):
+        found[name] = np.repeat([split[i] for split in one.case.candidates], one.size)
     return {name: np.asarray(x, kind) for name, x in found.items()}
 
 
@@ -208,12 +219,12 @@ def _scaled(chips: Chip, parts: list[str], factors: dict[str, np.ndarray]) -> Ch
 
 def _predicted(one: Segment, served: Service) -> dict[str, Any]:
     """Predicted columns of a segment: at each point the best of its ways."""
-    splits = np.array(one.case.splits)
+    splits = np.array(one.case.candidates)
     chips = splits[:, 0] * splits[:, 1] * splits[:, 3]  # tensor x pipeline x data
     ways = jax.tree.map(lambda x: x.reshape(len(splits), one.size, *x.shape[1:]), served)
     best = best_way(one.case, chips[:, None], ways)
     chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
-    ranks = dict(zip(Split._fields, splits[best].T, strict=True))
+    ranks = dict(zip(Parallelism._fields, splits[best].T, strict=True))
     return _columns(one, chosen, chips[best], ranks)
 
 
@@ -222,8 +233,8 @@ def _columns(
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
     case = one.case
-    given, row = case.setting, case.row
-    rate = served.users * row.osl * row.length_ratio / served.total
+    given, row = case.deployment, case.row
+    rate = served.concurrency * row.osl * row.length_ratio / served.total
     dollars, basis = dollars_of(case, chips, served.energy, 1 / rate)
     found = ranks | figures(row, given.intervals, chips, served, rate, dollars)
     if not (one.factors or case.pool.chips):  # of hardware as it is sold the wall is known
@@ -235,10 +246,10 @@ def _columns(
     wrong = errors != ""
     for i in np.flatnonzero(~wrong & ~fits):
         errors[i] = short_of(given, chips[i], float(served.slack[i]))
-    grows = fits & ~wrong & np.asarray(row.requests_per_s >= served.most_rate)
+    grows = fits & ~wrong & np.asarray(row.requests_per_s >= served.max_requests_per_s)
     for i in np.flatnonzero(grows):
         each = float(np.broadcast_to(row.requests_per_s, len(errors))[i])
-        errors[i] = crowded(case, each, chips[i], float(served.most_rate[i]))
+        errors[i] = crowded(case, each, chips[i], float(served.max_requests_per_s[i]))
     empty = wrong | grows | ~fits
     for name, values in found.items():
         found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
@@ -252,12 +263,12 @@ def _columns(
     return found | {name: pa.array(x, mask=mask) for name, (x, mask) in said.items()}
 
 
-def _faults(case: Case, finite: np.ndarray) -> np.ndarray:
+def _faults(case: ResolvedRow, finite: np.ndarray) -> np.ndarray:
     """What is wrong with each point; empty where nothing is."""
     prefix, prompt = np.asarray(case.row.prefix_tokens), np.asarray(case.row.isl)
     found = np.where(finite, "", OVERFLOW).astype(object)
     for i in np.flatnonzero(prefix >= prompt):
-        found[i] = clash(prefix[i], prompt[i])
+        found[i] = prefix_too_long(prefix[i], prompt[i])
     if case.mode != "offline" and not case.row.arrives:
         found[np.isnan(case.row.concurrency)] = UNASKED
     return found

@@ -6,14 +6,14 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import number_of, word_of
-from perfmodel.workload.traffic import MOST_DRAFTED
+from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS
 
 DISAGGREGATED = "disaggregated"
 
 MODES = ("serving", "offline", "static_batch", "single_stream", DISAGGREGATED)
 
 
-class Row(NamedTuple):
+class ServingRow(NamedTuple):
     """Numbers of a row; `nan` where a cell is empty."""
 
     n_chips: float
@@ -37,17 +37,17 @@ class Row(NamedTuple):
         return bool(np.all(np.isfinite(self.requests_per_s)))
 
 
-WHOLE = ("n_chips", "tp", "pp", "ep", "dp")
+RANKS = ("n_chips", "tp", "pp", "ep", "dp")
 
 
-def read_row(cells: dict[str, str]) -> Row:
+def read_row(cells: dict[str, str]) -> ServingRow:
     """The numbers of a row.
 
     **Raises:**
 
     - `InputError`: for a cell that is not a number greater than zero, or one that is missing.
     """
-    numbers = {name: number(name, cells.get(name, "").strip()) for name in Row._fields}
+    numbers = {name: number(name, cells.get(name, "").strip()) for name in ServingRow._fields}
     mode = mode_of(cells.get("mode", ""))
     for name in ("isl", "osl"):
         if np.isnan(numbers[name]):
@@ -55,20 +55,20 @@ def read_row(cells: dict[str, str]) -> Row:
     if mode == "single_stream":
         numbers["concurrency"] = 1.0
     _check_load(numbers, mode)
-    for name, meant in MEANT.items():
+    for name, meant in DEFAULTS.items():
         numbers[name] = meant if np.isnan(numbers[name]) else numbers[name]
-    if numbers["speculative_tokens"] > MOST_DRAFTED:
+    if numbers["speculative_tokens"] > MAX_SPECULATIVE_TOKENS:
         raise InputError(
             f"speculative_tokens is {numbers['speculative_tokens']:.0f}; allowed are at most "
-            f"{MOST_DRAFTED}."
+            f"{MAX_SPECULATIVE_TOKENS}."
         )
     if numbers["acceptance"] > 1:
         raise InputError(f"acceptance is {numbers['acceptance']:g}; allowed is a share up to 1.")
     if numbers["prefix_tokens"] >= numbers["isl"]:
-        raise InputError(clash(numbers["prefix_tokens"], numbers["isl"]))
+        raise InputError(prefix_too_long(numbers["prefix_tokens"], numbers["isl"]))
     if not burst_of(cells.get("burst", "")):
         numbers["requests_per_user"] = np.inf
-    return Row(**numbers)
+    return ServingRow(**numbers)
 
 
 def _check_load(numbers: dict[str, float], mode: str) -> None:
@@ -85,7 +85,7 @@ def _check_load(numbers: dict[str, float], mode: str) -> None:
         raise InputError(UNASKED)
 
 
-MEANT = {
+DEFAULTS = {
     "length_ratio": 1.0,
     "requests_per_user": 10.0,
     "speculative_tokens": 0.0,
@@ -99,7 +99,7 @@ Report, arXiv 2412.19437, section 5.4.3)."""
 UNASKED = "concurrency is missing; give the number of sequences in flight, or requests_per_s."
 
 
-def clash(prefix: float, prompt: float) -> str:
+def prefix_too_long(prefix: float, prompt: float) -> str:
     """What is said of a cached prefix that is as long as the prompt."""
     return f"prefix_tokens is {prefix:.0f}, but must be less than the {prompt:.0f} tokens of isl."
 
@@ -142,6 +142,6 @@ def number(name: str, text: str) -> float:
         raise InputError(
             f"{name} is {text[:40]!r}; allowed are numbers greater than zero up to 1e9."
         )
-    if (name in WHOLE or name.endswith("_workers")) and value != round(value):
+    if (name in RANKS or name.endswith("_workers")) and value != round(value):
         raise InputError(f"{name} is {text[:40]!r}; allowed are whole numbers.")
     return value

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.inference.placement import Placement
-from perfmodel.inference.tasks import Task
+from perfmodel.inference.tasks import KernelCall
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.kernels.linear_attention import KINDS as KINDS_OF_STATE
 from perfmodel.kernels.registry import OPERATIONS
@@ -66,7 +66,7 @@ def tokens_of(batches: Batches) -> Scalar:
     return sum((batch.tokens for batch in batches), as_scalar(0.0))
 
 
-class Site(NamedTuple):
+class Context(NamedTuple):
     """Where kernels run: a plan, and where weights and cache live.
 
     - `runs`: how often each kernel runs.
@@ -80,45 +80,47 @@ class Site(NamedTuple):
 
     def format(self, part: str) -> str:
         """The format of a part of a layer."""
-        return format_of(part, self.narrow, self.plan.weights, self.plan.kept)
+        return format_of(part, self.narrow, self.plan.weights, self.plan.unquantised)
 
-    def task(self, label: str, op: str, dtype: str = "", **sizes: Any) -> Task:
+    def call(self, label: str, op: str, dtype: str = "", **sizes: Any) -> KernelCall:
         """One kernel, in the plan's format if no other is named."""
         arrays = {
             name: x if isinstance(x, Residency) else as_scalar(x) for name, x in sizes.items()
         }
-        return Task(label, op, dtype or self.plan.weights, arrays, self.runs)
+        return KernelCall(label, op, dtype or self.plan.weights, arrays, self.runs)
 
     def product(
         self, label: str, tokens: Scalar, rows: Scalar, columns: Scalar, dtype: str = ""
-    ) -> Task:
+    ) -> KernelCall:
         """A matrix product with weights."""
         residency = self.placement.weights
-        return self.task(label, "gemm", dtype, m=tokens, n=columns, k=rows, residency=residency)
+        return self.call(label, "gemm", dtype, m=tokens, n=columns, k=rows, residency=residency)
 
-    def elementwise(self, kind: str, tokens: Scalar, hidden: Scalar) -> Task:
+    def elementwise(self, kind: str, tokens: Scalar, hidden: Scalar) -> KernelCall:
         """A kernel that reads, does little, and writes."""
         index = list(KINDS).index(kind)
-        return self.task(kind, "elementwise", tokens=tokens, hidden=hidden, kind=index)
+        return self.call(kind, "elementwise", tokens=tokens, hidden=hidden, kind=index)
 
-    def collective(self, label: str, op: str, ranks: Scalar, size: Scalar) -> Task:
+    def collective(self, label: str, op: str, ranks: Scalar, size: Scalar) -> KernelCall:
         """A collective over `ranks` chips."""
-        return self.task(label, op, n_gpus=ranks, n_nodes=1.0, bytes=size)
+        return self.call(label, op, n_gpus=ranks, n_nodes=1.0, bytes=size)
 
 
-def layer_tasks(site: Site, hidden: Number, layer: Layer, batches: Batches) -> list[Task]:
+def layer_calls(site: Context, hidden: Number, layer: Layer, batches: Batches) -> list[KernelCall]:
     """One layer, its collectives included."""
     tasks = []
     if layer.attention is not None:
-        tasks += attention_tasks(site, hidden, layer.attention, batches)
+        tasks += attention_calls(site, hidden, layer.attention, batches)
     if layer.feed_forward is not None:
-        tasks += feed_forward_tasks(site, hidden, layer.feed_forward, tokens_of(batches))
+        tasks += feed_forward_calls(site, hidden, layer.feed_forward, tokens_of(batches))
     return tasks
 
 
-def attention_tasks(site: Site, hidden: Number, attention: Any, batches: Batches) -> list[Task]:
+def attention_calls(
+    site: Context, hidden: Number, attention: Any, batches: Batches
+) -> list[KernelCall]:
     """Norm, projections, the mixing of tokens of each batch, projection back, all-reduce."""
-    ranks, dtype, tokens = site.plan.tensor, site.format("attention"), tokens_of(batches)
+    ranks, dtype, tokens = site.plan.tp, site.format("attention"), tokens_of(batches)
     before = _inputs(site, hidden, attention)
     after = [("output", *matrix) for matrix in attention.outputs(hidden, ranks)]
     return [
@@ -130,22 +132,22 @@ def attention_tasks(site: Site, hidden: Number, attention: Any, batches: Batches
     ]
 
 
-def _inputs(site: Site, hidden: Number, attention: Any) -> list[tuple[Number, Number, str]]:
+def _inputs(site: Context, hidden: Number, attention: Any) -> list[tuple[Number, Number, str]]:
     """Rows, columns and format of the products before the mixing of tokens.
 
     Gates of each head of a gated delta net stay as they were, a few columns that no scale of a block fits.
     """
-    ranks, dtype = site.plan.tensor, site.format("attention")
+    ranks, dtype = site.plan.tp, site.format("attention")
     found = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
     if site.plan.framework not in APART or getattr(attention, "kind", "") != "gdn":
         return found
     heads = shard(attention.heads, ranks)
     rows, columns, _ = found[0]
-    gate, small = heads * attention.value, (rows, heads, site.plan.kept)
+    gate, small = heads * attention.value, (rows, heads, site.plan.unquantised)
     return [(rows, columns - gate - 2 * heads, dtype), (rows, gate, dtype), small, small]
 
 
-def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:
+def _mixing(site: Context, attention: Any, batch: Batch) -> list[KernelCall]:
     for kind, tasks in MIXING.items():
         if isinstance(attention, kind):
             return tasks(site, attention, batch)
@@ -155,21 +157,23 @@ def _mixing(site: Site, attention: Any, batch: Batch) -> list[Task]:
     )
 
 
-def _attend(site: Site, batch: Batch, label: str = "attention", **sizes: Any) -> Task:
+def _attend(site: Context, batch: Batch, label: str = "attention", **sizes: Any) -> KernelCall:
     common = {"batch": batch.sequences, "ctx_len": batch.context, "residency": site.placement.cache}
     if batch.decoding:
         if site.plan.generation in READS_FOR_EACH_HEAD:
             sizes = sizes | {"kv_heads": sizes["heads"]}
         # Tokens that are checked together share the cache, as the heads of a group do.
         sizes = sizes | {"heads": sizes["heads"] * batch.queries}
-        return site.task(label, "attention_decode", site.plan.attended, **common, **sizes)
+        return site.call(label, "attention_decode", site.plan.attended, **common, **sizes)
     common = common | {"q_len": batch.queries, "causal": 0}
-    return site.task(label, "attention_prefill", site.plan.attended, **common, **sizes)
+    return site.call(label, "attention_prefill", site.plan.attended, **common, **sizes)
 
 
-def _sparse(site: Site, attention: Sparse, batch: Batch, heads: Scalar, **form: Scalar) -> Task:
+def _sparse(
+    site: Context, attention: Sparse, batch: Batch, heads: Scalar, **form: Scalar
+) -> KernelCall:
     """The indexer, its choice, and attention to what it picks; `form`: sizes of the model's own."""
-    return site.task(
+    return site.call(
         "attention",
         "sparse_attention",
         site.plan.attended,
@@ -186,9 +190,9 @@ def _sparse(site: Site, attention: Sparse, batch: Batch, heads: Scalar, **form: 
     )
 
 
-def _grouped(site: Site, attention: Grouped, batch: Batch) -> list[Task]:
+def _grouped(site: Context, attention: Grouped, batch: Batch) -> list[KernelCall]:
     """Heads of the indexer of MiniMax-M3 are cut over tensor ranks, as those of keys and values are."""
-    ranks = site.plan.tensor
+    ranks = site.plan.tp
     query, kv = shard(attention.heads, ranks), shard(attention.kv_heads, ranks)
     key, value = attention.key, attention.value
     rope = site.elementwise("rope", batch.tokens, (query + kv) * key)
@@ -216,14 +220,14 @@ transform of queries and keys, quantisation of both, the key's way into its cach
 heads (`nsa_indexer.py` of SGLang 0.5; `sparse_attn_indexer` of vLLM 0.14)."""
 
 
-def _around_indexer(site: Site, attention: Latent, batch: Batch) -> list[Task]:
+def _around_indexer(site: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
     """What a framework launches beside products, scores, choice and attention; the best schedule fuses it.
 
     With the norms of both latents and the joining of the parts of a query, eleven kernels.
     """
     if site.plan.framework is None:
         return []
-    heads = shard(attention.heads, site.plan.tensor)
+    heads = shard(attention.heads, site.plan.tp)
     key, queries = attention.index_key, attention.index_heads * attention.index_key
     sizes = [(kind, keys * key + parts * queries) for kind, keys, parts in INDEXER]
     sizes += [("norm", attention.query_rank), ("norm", attention.rank)]
@@ -231,9 +235,9 @@ def _around_indexer(site: Site, attention: Latent, batch: Batch) -> list[Task]:
     return [site.elementwise(kind, batch.tokens, width) for kind, width in sizes]
 
 
-def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
+def _latent(site: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
     """Each tensor rank scores with all heads of an indexer: its keys are copied, as latents are."""
-    heads = shard(attention.heads, site.plan.tensor)
+    heads = shard(attention.heads, site.plan.tp)
     rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
     if attention.picks:
         around = _around_indexer(site, attention, batch) if attention.indexes else []
@@ -242,7 +246,7 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
         sizes = {"index_heads": attention.index_heads} | numbers
         return [rope, *around, _sparse(site, attention, batch, heads, **sizes)]
     checked = batch.queries if batch.decoding else 1.0
-    attend = site.task(
+    attend = site.call(
         "attention",
         "mla_decode" if batch.decoding else "mla_prefill",
         site.plan.attended,
@@ -259,9 +263,9 @@ def _latent(site: Site, attention: Latent, batch: Batch) -> list[Task]:
     return [rope, attend]
 
 
-def _compressed(site: Site, attention: Compressed, batch: Batch) -> list[Task]:
+def _compressed(site: Context, attention: Compressed, batch: Batch) -> list[KernelCall]:
     """A window of tokens and the entries before it, one key for all heads."""
-    heads = shard(attention.heads, site.plan.tensor)
+    heads = shard(attention.heads, site.plan.tp)
     numbers = dict.fromkeys(("key", "value", "stored"), attention.key)
     sizes = {"ratio": attention.ratio, "window": attention.window}
     return [
@@ -272,10 +276,10 @@ def _compressed(site: Site, attention: Compressed, batch: Batch) -> list[Task]:
     ]
 
 
-def _recurrent(site: Site, attention: Recurrent, batch: Batch) -> list[Task]:
+def _recurrent(site: Context, attention: Recurrent, batch: Batch) -> list[KernelCall]:
     """Frameworks also launch a split of the projections, the gates, and the gated norm of what comes out
     (`fused_qkvzba_split`, `fused_gdn_gating`, `RMSNormGated` in vLLM 0.14 and SGLang 0.5)."""
-    ranks = site.plan.tensor
+    ranks = site.plan.tp
     keys = (attention.channels - attention.heads * attention.value) / (2 * attention.key)
     outputs = shard(attention.heads, ranks) * attention.value
     around = [
@@ -285,7 +289,7 @@ def _recurrent(site: Site, attention: Recurrent, batch: Batch) -> list[Task]:
     ]
     return [
         *(around if site.plan.framework else []),
-        site.task(
+        site.call(
             "attention",
             "linear_attention",
             batch=batch.sequences,
@@ -310,21 +314,25 @@ def wishes_of(model: Transformer) -> frozenset[str]:
     return OPERATIONS["sparse_attention"].wishes if indexes(model) else frozenset()
 
 
-def feed_forward_tasks(site: Site, hidden: Number, feed_forward: Any, tokens: Scalar) -> list[Task]:
+def feed_forward_calls(
+    site: Context, hidden: Number, feed_forward: Any, tokens: Scalar
+) -> list[KernelCall]:
     """Norm, products up and down, all-reduce; for a mixture, routing and the experts."""
     inner = _mixture if isinstance(feed_forward, Mixture) else _dense
     size = STREAM_BYTES * tokens * hidden
     return [
         site.elementwise("norm", tokens, hidden),
         *inner(site, hidden, feed_forward, tokens),
-        site.collective("all-reduce", "all_reduce", site.plan.tensor, size),
+        site.collective("all-reduce", "all_reduce", site.plan.tp, size),
     ]
 
 
-def _dense(site: Site, hidden: Number, feed_forward: Dense | Mixture, tokens: Scalar) -> list[Task]:
+def _dense(
+    site: Context, hidden: Number, feed_forward: Dense | Mixture, tokens: Scalar
+) -> list[KernelCall]:
     """The dense layer, or the shared experts of a mixture."""
     inter = feed_forward.inter if isinstance(feed_forward, Dense) else feed_forward.shared
-    columns, dtype = inter / site.plan.tensor, site.format("feed_forward")
+    columns, dtype = inter / site.plan.tp, site.format("feed_forward")
     return [
         site.product("up", tokens, hidden, (2 if feed_forward.gated else 1) * columns, dtype),
         site.elementwise("activation", tokens, columns),
@@ -338,30 +346,32 @@ busiest rank has more. It is the routing that AIConfigurator takes; on the runs 
 from 5.8 to 5.4 %, TTFT from 17.7 to 16.9. Even routing is kept for the smooth form, which has no bend."""
 
 
-def _mixture(site: Site, hidden: Number, feed_forward: Mixture, tokens: Scalar) -> list[Task]:
+def _mixture(
+    site: Context, hidden: Number, feed_forward: Mixture, tokens: Scalar
+) -> list[KernelCall]:
     """Router, dispatch where attention is spread over data ranks, experts, the way back, shared experts."""
     plan = site.plan
     fused = 1.0 * plan.fuses_shared
     beside = feed_forward.shares and not plan.fuses_shared
-    spread = 1 + (plan.expert - 1) * jnp.minimum(plan.data - 1, 1.0)
+    spread = 1 + (plan.ep - 1) * jnp.minimum(plan.dp - 1, 1.0)
     sent = tokens * feed_forward.active * hidden
     width = jnp.where(feed_forward.width > 0, feed_forward.width, hidden)
-    experts = site.task(
+    experts = site.call(
         "experts",
         "moe",
-        tokens=tokens * plan.data,
+        tokens=tokens * plan.dp,
         hidden=width,
         inter=feed_forward.inter,
         topk=feed_forward.active + fused,
         experts=feed_forward.experts + fused,
-        tp=plan.tensor * plan.data / plan.expert,
-        ep=plan.expert,
+        tp=plan.tp * plan.dp / plan.ep,
+        ep=plan.ep,
         routing=ROUTINGS.index(SERVED if plan.framework else "random"),
         gated=1.0 * feed_forward.gated,
         residency=site.placement.weights,
     )
     return [
-        site.product("router", tokens, hidden, feed_forward.experts, plan.kept),
+        site.product("router", tokens, hidden, feed_forward.experts, plan.unquantised),
         site.collective("dispatch", "all_to_all", spread, plan.format.activation * sent),
         experts,
         site.collective("combine", "all_to_all", spread, STREAM_BYTES * sent),

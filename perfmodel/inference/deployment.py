@@ -6,10 +6,10 @@ from collections.abc import Collection, Hashable
 from pathlib import Path
 from typing import NamedTuple
 
+from perfmodel.batching import structure
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
-from perfmodel.inference.alike import structure
-from perfmodel.inference.layer import wishes_of
+from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import software_of, word_of
 from perfmodel.kernels.registry import rates_of
@@ -35,7 +35,7 @@ from perfmodel.workload.precision import FORMATS, runnable
 from perfmodel.workload.transformer import Latent, Mixture, Recurrent, Transformer, traced
 
 
-class Setting(NamedTuple):
+class Deployment(NamedTuple):
     """A chip, a model and formats, which rows share, and what is often asked of them.
 
     - `stem`: the chip's name in the library, or the path of its file.
@@ -59,9 +59,9 @@ class Setting(NamedTuple):
     wafer: bool
 
 
-def setting(
+def resolved(
     chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
-) -> Setting:
+) -> Deployment:
     """Look up what a row names.
 
     **Raises:**
@@ -82,7 +82,7 @@ def setting(
     plan = Plan(
         weights=weights,
         cache=stored,
-        kept=kept,
+        unquantised=kept,
         framework=software or None,
         generation=generation,
         fuses_shared=fuses_shared(software, file, shape),
@@ -92,12 +92,12 @@ def setting(
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
     model_traced = traced(shape)
-    return Setting(
+    return Deployment(
         loaded,
         plan,
         model_traced,
         stem,
-        intervals_of(origin(stem, file), plan, shape, calibration),
+        serving_intervals(origin(stem, file), plan, shape, calibration),
         structure((loaded, plan, model_traced)),
         query_heads(model_traced),
         fewest_experts(model_traced),
@@ -164,7 +164,7 @@ def _recurs(model: Transformer) -> bool:
     return any(isinstance(one, Recurrent) and one.kind == "gdn" for one in attentions)
 
 
-def intervals_of(
+def serving_intervals(
     of: Origin, plan: Plan, model: Transformer, calibration: Path = FITTED
 ) -> ServingIntervals:
     """Of a model's service on a chip."""
@@ -202,7 +202,7 @@ def _shape(model: Transformer) -> str:
     return repr(dataclasses.replace(model, name=""))
 
 
-def row_name(given: Setting) -> str:
+def model_name(given: Deployment) -> str:
     """The model's name, for a sentence."""
     return str.__str__(given.model.name)
 
@@ -226,11 +226,11 @@ def fewest_experts(model: Transformer) -> float:
 
 
 @functools.cache
-def known(
+def resolve(
     chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
-) -> Setting | str:
+) -> Deployment | str:
     """The setting of a row, or what is wrong with its names: each is looked up once."""
     try:
-        return setting(chip, model, precision, cache, framework, calibration)
+        return resolved(chip, model, precision, cache, framework, calibration)
     except InputError as wrong:
         return str(wrong)

@@ -19,19 +19,19 @@ import jax.numpy as jnp
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.layer import STREAM_BYTES
-from perfmodel.inference.serving import (
+from perfmodel.inference.operations import STREAM_BYTES
+from perfmodel.inference.service import (
     Service,
     Steps,
     closed_loop,
-    in_flight,
+    limited_to,
+    running_sequences,
     slack_beside_one,
-    started,
 )
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Layer, Number, Transformer
 
 MICRO_BATCHES = 4
@@ -45,7 +45,7 @@ class Link(NamedTuple):
     latency: Scalar
 
 
-class Half(NamedTuple):
+class Side(NamedTuple):
     """Chips of one kind, how the layers are spread over them, and which part of the model they have."""
 
     chip: Chip
@@ -56,15 +56,15 @@ class Half(NamedTuple):
     def stages(self) -> Scalar:
         """That work on a micro-batch each."""
         dataflow = self.chip.execution == "dataflow"
-        return as_scalar(self.model.layers) if dataflow else self.plan.pipeline
+        return as_scalar(self.model.layers) if dataflow else self.plan.pp
 
     @property
     def width(self) -> Scalar:
         """Chips that have a layer, and send and take its activations."""
-        return self.plan.tensor * self.plan.data
+        return self.plan.tp * self.plan.dp
 
 
-def halves_of(model: Transformer) -> tuple[Transformer, Transformer]:
+def attention_and_ffn(model: Transformer) -> tuple[Transformer, Transformer]:
     """The model's attention with its embeddings, and its feed-forward layers."""
     first = [_with(s, Layer(s.layer.attention, None, s.layer.extra)) for s in model.stacks]
     second = [_with(s, Layer(None, s.layer.feed_forward)) for s in model.stacks]
@@ -85,7 +85,7 @@ def crossings(model: Transformer) -> Number:
     return 2 * sum(stack.count for stack in whole)
 
 
-class Turns(NamedTuple):
+class MicroBatches(NamedTuple):
     """A pass in micro-batches, for each number of them.
 
     - `through`: seconds of one micro-batch through all layers of a half; `busy`: of all of them in the
@@ -98,36 +98,36 @@ class Turns(NamedTuple):
     seconds: Values
 
 
-def serve_halves(
+def serve_attention_ffn(
     chips: tuple[Chip, Chip],
     plans: tuple[Plan, Plan],
     link: Link,
     model: Transformer,
-    traffic: Traffic,
+    request: Request,
 ) -> Service:
-    """Serve `traffic` with attention on the first of `chips` and feed-forward on the second."""
-    pair = tuple(map(Half, chips, plans, halves_of(model)))
+    """Serve a `request` with attention on the first of `chips` and feed-forward on the second."""
+    pair = tuple(map(Side, chips, plans, attention_and_ffn(model)))
     first = pair[0]
-    batch = in_flight(first.chip, first.plan, first.model, traffic)
-    traffic = started(traffic, batch)
+    batch = running_sequences(first.chip, first.plan, first.model, request)
+    request = limited_to(request, batch)
     micros = 1.0 + jnp.arange(float(MICRO_BATCHES))
-    tried = jax.vmap(lambda n: _step(pair, link, model, traffic, batch, n))(micros)
+    tried = jax.vmap(lambda n: _step(pair, link, model, request, batch, n))(micros)
     best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
     step = jax.tree.map(lambda x: x[best], tried)
-    prompt = _prompts(pair, link, model, traffic)
-    taken = jnp.where(best > 0, prompt.step, prompt.alone) / first.plan.data
+    prompt = _prompts(pair, link, model, request)
+    taken = jnp.where(best > 0, prompt.step, prompt.alone) / first.plan.dp
     steps = Steps(batch, step.step, prompt.alone, taken)
-    waits = closed_loop(steps, first.chip.efficiency.host, traffic)
-    length = traffic.prompt + traffic.output
+    waits = closed_loop(steps, first.chip.efficiency.host, request)
+    length = request.isl + request.osl
     slack = [slack_beside_one(half.chip, half.plan, half.model, length) for half in pair]
-    one = prompt.joules / traffic.at_once(first.plan.data)
-    joules = traffic.a_token(one, step.joules, batch)
+    one = prompt.joules / request.prompts_together(first.plan.dp)
+    joules = request.per_output_token(one, step.joules, batch)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
         total=waits.total,
-        users=traffic.users,
-        batch=batch,
+        concurrency=request.concurrency,
+        running=batch,
         joules=joules.sum(axis=0),
         by_pool=joules.sum(axis=-1),
         slack=jnp.minimum(*slack),
@@ -136,7 +136,7 @@ def serve_halves(
     )
 
 
-class Together(NamedTuple):
+class StepOfBoth(NamedTuple):
     """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J by half and
     term, s by bound.
     """
@@ -149,39 +149,39 @@ class Together(NamedTuple):
 
 
 def _step(
-    pair: tuple, link: Link, model: Transformer, traffic: Traffic, batch: Scalar, micro: Scalar
-) -> Together:
+    pair: tuple, link: Link, model: Transformer, request: Request, batch: Scalar, micro: Scalar
+) -> StepOfBoth:
     """A decode step of `micro` micro-batches."""
-    middle = traffic.prompt + traffic.output / 2
+    middle = request.isl + request.osl / 2
     part = batch / micro
     turns = []
     for half in pair:
-        sizes = (part * half.stages, middle, traffic.drafted)
+        sizes = (part * half.stages, middle, request.speculative_tokens)
         one = decode_pass(half.chip, half.plan, half.model, *sizes)
-        turns.append(_turns(half, one, micro))
-    tokens = jnp.maximum(part, 1.0) * (1 + traffic.drafted)
-    return _together(turns, _crossing(pair, link, model, tokens), micro)
+        turns.append(_micro_batches(half, one, micro))
+    tokens = jnp.maximum(part, 1.0) * (1 + request.speculative_tokens)
+    return _step_of_both(turns, _crossing(pair, link, model, tokens), micro)
 
 
-def _prompts(pair: tuple, link: Link, model: Transformer, traffic: Traffic) -> Together:
+def _prompts(pair: tuple, link: Link, model: Transformer, request: Request) -> StepOfBoth:
     """The prompts that start together, at least one on each data rank of attention."""
-    new = traffic.prompt - traffic.cached
-    count = traffic.at_once(pair[0].plan.data)
+    new = request.isl - request.prefix_tokens
+    count = request.prompts_together(pair[0].plan.dp)
     turns = []
     for half in pair:
-        one = prompt_pass(half.chip, half.plan, half.model, count, new, traffic.prompt)
-        turns.append(_turns(half, one, as_scalar(1.0)))
-    return _together(turns, _crossing(pair, link, model, count * new), as_scalar(1.0))
+        one = prompt_pass(half.chip, half.plan, half.model, count, new, request.isl)
+        turns.append(_micro_batches(half, one, as_scalar(1.0)))
+    return _step_of_both(turns, _crossing(pair, link, model, count * new), as_scalar(1.0))
 
 
-def _turns(half: Half, one: Pass, micro: Scalar) -> Turns:
+def _micro_batches(half: Side, one: Pass, micro: Scalar) -> MicroBatches:
     """The ends of a pass are with attention, which has the embeddings."""
     if half.model.stacks[0].layer.attention is None:
         one = one._replace(ends=[])
     cost: Cost = costs(half.chip, half.plan, half.model, [one])[0]
     passes = micro / half.stages
     found = cost.breakdown
-    return Turns(cost.time, cost.time * passes, found.joules * passes, found.by_bound())
+    return MicroBatches(cost.time, cost.time * passes, found.joules * passes, found.by_bound())
 
 
 def _crossing(pair: tuple, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
@@ -191,11 +191,11 @@ def _crossing(pair: tuple, link: Link, model: Transformer, tokens: Scalar) -> Sc
     return crossings(model) * (link.latency + size / (link.bandwidth * width))
 
 
-def _together(turns: list[Turns], crossing: Scalar, micro: Scalar) -> Together:
+def _step_of_both(turns: list[MicroBatches], crossing: Scalar, micro: Scalar) -> StepOfBoth:
     first, second = turns
     alone = first.through + second.through + crossing
     step = jnp.maximum(jnp.maximum(first.busy, second.busy), jnp.maximum(alone, micro * crossing))
     network = jnp.zeros(len(BOUNDS)).at[BOUNDS.index("network")].set(crossing)
     seconds = first.seconds + second.seconds + network
     busy = (first.busy / step, second.busy / step)
-    return Together(step, alone, busy, jnp.stack([first.joules, second.joules]), seconds)
+    return StepOfBoth(step, alone, busy, jnp.stack([first.joules, second.joules]), seconds)

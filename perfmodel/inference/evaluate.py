@@ -12,41 +12,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.compiling import to_run_once
+from perfmodel.batching import BLOCKS, gather, map_rows, stack
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference import overflow
-from perfmodel.inference.alike import BLOCKS, gather, in_blocks, stack
-from perfmodel.inference.overflow import Pool, overflow_of, with_overflow
-from perfmodel.inference.rows import Row, mode_of, read_row
-from perfmodel.inference.serving import largest_batch
-from perfmodel.inference.setting import Setting, known
-from perfmodel.inference.splits import Split, splits
-from perfmodel.units import as_scalar
+from perfmodel.inference.candidates import Parallelism, candidates
+from perfmodel.inference.deployment import Deployment, resolve
+from perfmodel.inference.overflow import CachePool, overflow_of, with_overflow
+from perfmodel.inference.service import max_sequences
+from perfmodel.inference.serving_row import ServingRow, mode_of, read_row
+from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
+from perfmodel.xla import to_run_once
 
 
-class Case(NamedTuple):
+class ResolvedRow(NamedTuple):
     """A row that can be predicted: its place, what it names, its numbers, and the ways to spread it."""
 
     place: int
-    setting: Setting
-    row: Row
+    deployment: Deployment
+    row: ServingRow
     mode: str
-    splits: list[Split]
-    pool: Pool
+    candidates: list[Parallelism]
+    pool: CachePool
 
     @property
     def form(self) -> Hashable:
         """What the compiled function depends on."""
-        return self.setting.form, self.row.arrives, self.setting.plan.overflows
+        return self.deployment.form, self.row.arrives, self.deployment.plan.overflows
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
 
-READ = (*NAMES, "mode", "burst", *Row._fields, *overflow.READ)
+READ = (*NAMES, "mode", "burst", *ServingRow._fields, *overflow.READ)
 """Columns that are read of every row."""
 
 
@@ -54,7 +54,9 @@ MANY_HEADS = 2.0**14
 """Of chips that have no attention: any number of tensor ranks divides them."""
 
 
-def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool = True) -> Case:
+def resolve_row(
+    place: int, cells: dict[str, str], calibration: Path, attends: bool = True
+) -> ResolvedRow:
     """A row of the serving schema; its chips have no attention where not `attends`.
 
     **Raises:**
@@ -62,7 +64,7 @@ def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool 
     - `InputError`: for a row that cannot be predicted.
     """
     words = [cells.get(name, "").strip() for name in NAMES]
-    given = known(*words, calibration)
+    given = resolve(*words, calibration)
     if isinstance(given, str):
         raise InputError(given)
     given = given if attends else given._replace(heads=MANY_HEADS)
@@ -71,15 +73,15 @@ def case_of(place: int, cells: dict[str, str], calibration: Path, attends: bool 
     overflows, pool = overflow_of(cells, given.chip, given.stem)
     if overflows:
         given = given._replace(plan=dataclasses.replace(given.plan, overflows=True))
-    return Case(place, given, row, mode, splits(row, given, copies), pool)
+    return ResolvedRow(place, given, row, mode, candidates(row, given, copies), pool)
 
 
-def cases_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list[Case]]:
+def rows_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list[ResolvedRow]]:
     """Rows of the serving schema, those of one form together; without those that cannot be predicted."""
-    found: dict[Hashable, list[Case]] = {}
+    found: dict[Hashable, list[ResolvedRow]] = {}
     for place, cells in enumerate(rows):
         with contextlib.suppress(InputError):
-            case = case_of(place, cells, calibration)
+            case = resolve_row(place, cells, calibration)
             found.setdefault(case.form, []).append(case)
     return list(found.values())
 
@@ -90,7 +92,7 @@ itself (`max_running_requests` of each data-parallel worker: `_resolve_max_num_r
 and TensorRT-LLM take 1,024 and 2,048 by themselves, and are told more for offline runs."""
 
 
-Asked = tuple[Chip, Plan, Transformer, Traffic]
+Asked = tuple[Chip, Plan, Transformer, Request]
 """Of one row."""
 
 T = TypeVar("T")
@@ -99,10 +101,12 @@ Block = tuple[Chip, Transformer, dict]
 """Chips, models and numbers of rows of one form, on a leading axis."""
 
 
-def of_rows(function: Callable[..., T], rows: Sequence[tuple[Case, Split]]) -> T:
-    """A function of chip, plan, model and traffic, for rows of one form: compiled once, a leading axis."""
+def evaluate_rows(function: Callable[..., T], rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> T:
+    """A function of chip, plan, model and request, for rows of one form: compiled once, a leading axis."""
     plan, block = plan_of([case for case, _ in rows]), block_of(rows)
-    return of_block(function, plan, block) if len(rows) > 1 else _of_one(function, plan, block)
+    return (
+        evaluate_block(function, plan, block) if len(rows) > 1 else _of_one(function, plan, block)
+    )
 
 
 def _of_one(function: Callable[..., T], plan: Plan, block: Block) -> T:
@@ -114,83 +118,90 @@ def _of_one(function: Callable[..., T], plan: Plan, block: Block) -> T:
 @to_run_once
 def _alone(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
     chip, model, numbers = row
-    return function(*settled(chip, plan, model, numbers))
+    return function(*request_of(chip, plan, model, numbers))
 
 
-def of_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
+def evaluate_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
     """The same of rows that are a block already."""
-    return in_blocks(functools.partial(mapped, function, plan), block)
+    return map_rows(functools.partial(mapped, function, plan), block)
 
 
-def plan_of(cases: Sequence[Case]) -> Plan:
+def plan_of(cases: Sequence[ResolvedRow]) -> Plan:
     """The plan of cases of one form, without its ranks."""
     drafts = any(case.row.speculative_tokens > 0 for case in cases)
-    return dataclasses.replace(cases[0].setting.plan, speculates=drafts)
+    return dataclasses.replace(cases[0].deployment.plan, speculates=drafts)
 
 
-def block_of(rows: Sequence[tuple[Case, Split]]) -> Block:
+def block_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> Block:
     """Chips, models and numbers of rows of one form, on a leading axis."""
-    settings = list({id(case.setting): case.setting for case, _ in rows}.values())
+    settings = list({id(case.deployment): case.deployment for case, _ in rows}.values())
     where = {id(one): i for i, one in enumerate(settings)}
-    which = np.array([where[id(case.setting)] for case, _ in rows])
+    which = np.array([where[id(case.deployment)] for case, _ in rows])
     trees = gather(stack([(one.chip, one.model) for one in settings]), which)
     return *trees, numbers_of(rows)
 
 
 def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
-    """A function of chip, plan, model and traffic over a block of rows; compiled once a form and size."""
+    """A function of chip, plan, model and request over a block of rows; compiled once a form and size."""
     few = len(jax.tree.leaves(block)[0]) <= BLOCKS[0]
     return (_mapped_few if few else _mapped_many)(function, plan, block)
 
 
 def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     # Traced once as one row, then mapped: half the time of mapping each operation as it is traced.
-    one = jax.jit(lambda chip, model, row: function(*settled(chip, plan, model, row)))
+    one = jax.jit(lambda chip, model, row: function(*request_of(chip, plan, model, row)))
     return jax.vmap(one)(*block)
 
 
 _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
 
 
-def settled(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
-    """The plan and the traffic of a row; where users are free, as many as there is room for."""
+def request_of(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
+    """The plan and the request of a row; where users are free, as many as there is room for."""
     split = with_ranks(plan, row)
     if plan.overflows:
         chip = with_overflow(chip, split, row["pool_room"], row["pool_rate"], row["pool_energy"])
-    length = row["prompt"] + row["output"]
-    free = jnp.minimum(largest_batch(chip, split, model, length), MOST_SEQUENCES * split.data)
-    users = jnp.where(row["users"] > 0, row["users"], free)
-    together = jnp.where(row["steady"] > 0, 1.0, users)
-    names = ("steady", "rounds", "drafted", "acceptance", "cached", "rate")
-    rest = {name: row[name] for name in names}
-    return chip, split, model, Traffic(users, row["prompt"], row["output"], together, **rest)
+    length = row["isl"] + row["osl"]
+    free = jnp.minimum(max_sequences(chip, split, model, length), MOST_SEQUENCES * split.dp)
+    users = jnp.where(row["concurrency"] > 0, row["concurrency"], free)
+    together = jnp.where(row["continuous_batching"] > 0, 1.0, users)
+    return chip, split, model, as_request(row | {"concurrency": users}, together)
+
+
+REQUEST = tuple(field.name for field in dataclasses.fields(Request) if field.name != "batch_size")
+"""Numbers of a row that a request is made of."""
+
+
+def as_request(row: dict, batch_size: Scalar | float = 1.0) -> Request:
+    """What is asked of a machine, from the numbers of a row."""
+    return Request(batch_size=batch_size, **{name: row[name] for name in REQUEST})
 
 
 def with_ranks(plan: Plan, row: dict) -> Plan:
     """The plan with the ranks of a row."""
-    ranks = {"tensor": row["tp"], "pipeline": row["pp"], "expert": row["ep"], "data": row["dp"]}
-    return dataclasses.replace(plan, **ranks)
+    return dataclasses.replace(plan, **{name: row[name] for name in Parallelism._fields})
 
 
-def numbers_of(rows: Sequence[tuple[Case, Split]]) -> dict[str, np.ndarray]:
+def numbers_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> dict[str, np.ndarray]:
     """What the rows of a block are, by column."""
     found = [
-        asked(case.row, case.mode) | case.pool.numbers | split._asdict() for case, split in rows
+        request_numbers(case.row, case.mode) | case.pool.numbers | split._asdict()
+        for case, split in rows
     ]
     number = as_scalar(0.0).dtype
     return {name: np.asarray([one[name] for one in found], number) for name in found[0]}
 
 
-def asked(row: Row, mode: str) -> dict[str, Any]:
+def request_numbers(row: ServingRow, mode: str) -> dict[str, Any]:
     """What is asked of a row, or of many that share a mode; -1 where the number of users is free."""
     return {
-        "prompt": row.isl * row.length_ratio,
-        "output": row.osl * row.length_ratio,
-        "users": np.nan_to_num(row.concurrency, nan=-1.0),
-        "steady": 0.0 if mode == "static_batch" else 1.0,
-        "rounds": row.requests_per_user,
-        "drafted": row.speculative_tokens,
+        "isl": row.isl * row.length_ratio,
+        "osl": row.osl * row.length_ratio,
+        "concurrency": np.nan_to_num(row.concurrency, nan=-1.0),
+        "continuous_batching": 0.0 if mode == "static_batch" else 1.0,
+        "requests_per_user": row.requests_per_user,
+        "speculative_tokens": row.speculative_tokens,
         "acceptance": row.acceptance,
-        "cached": row.prefix_tokens * row.length_ratio,
-        "rate": np.nan_to_num(row.requests_per_s),
+        "prefix_tokens": row.prefix_tokens * row.length_ratio,
+        "requests_per_s": np.nan_to_num(row.requests_per_s),
     }

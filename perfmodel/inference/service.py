@@ -30,14 +30,14 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency
-from perfmodel.inference.placement import cache_bytes, cache_room, sizes
+from perfmodel.inference.placement import cache_bytes, kv_cache_capacity, sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.roofline import SLOWEST
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.framework import RESERVED, SEPARATE
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 
@@ -60,12 +60,12 @@ class Service(AbstractResult):
     ttft: Scalar
     tpot: Scalar
     total: Scalar
-    users: Scalar
-    batch: Scalar
+    concurrency: Scalar
+    running: Scalar
     joules: Values
     slack: Scalar
     seconds: Values
-    most_rate: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
+    max_requests_per_s: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     busy: Values = eqx.field(converter=as_values, default=())
     by_pool: Values = eqx.field(converter=as_values, default=())
 
@@ -80,8 +80,8 @@ class Service(AbstractResult):
             "ttft_ms": 1e3 * self.ttft,
             "tpot_ms": 1e3 * self.tpot,
             "output_tokens_per_s_per_user": 1 / self.tpot,
-            "users": self.users,
-            "running": self.batch,
+            "concurrency": self.concurrency,
+            "running": self.running,
             "joules_per_output_token": self.energy,
             "free_bytes": self.slack,
         }
@@ -99,7 +99,7 @@ class Steps(NamedTuple):
     batch: Scalar
     step: Scalar
     prompt: Scalar
-    longer: Scalar
+    prefill_interference: Scalar
 
 
 class Waits(NamedTuple):
@@ -110,56 +110,56 @@ class Waits(NamedTuple):
     total: Scalar
 
 
-def closed_loop(steps: Steps, host: HostEfficiency, traffic: Traffic) -> Waits:
+def closed_loop(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
     """What users wait for, from the seconds of a step and of a prompt."""
-    others = traffic.steady * jnp.maximum(steps.batch - 1, 0.0)
-    tpot = steps.step / traffic.tokens + steps.longer * others / traffic.output
+    others = request.continuous_batching * jnp.maximum(steps.batch - 1, 0.0)
+    tpot = steps.step / request.tokens_per_step + steps.prefill_interference * others / request.osl
     busy = others / jnp.maximum(steps.batch, 1.0)
-    burst = host.burst * steps.longer * others / 2 / traffic.rounds
+    burst = host.burst * steps.prefill_interference * others / 2 / request.requests_per_user
     prompt = steps.prompt + busy * tpot / 2
-    queue, total = queueing(traffic, steps.batch, prompt + traffic.later * tpot)
+    queue, total = queueing(request, steps.batch, prompt + request.tokens_after_first * tpot)
     return Waits(host.first_token + prompt + burst + queue, tpot, host.first_token + total)
 
 
-def queueing(traffic: Traffic, batch: Scalar, held: Scalar) -> tuple[Scalar, Scalar]:
+def queueing(request: Request, batch: Scalar, held: Scalar) -> tuple[Scalar, Scalar]:
     """Seconds that a request waits for room, and until it is answered: of a static batch, until all are.
 
     **Arguments:**
 
     - `held`: seconds for which each of `batch` sequences keeps its room.
     """
-    times = traffic.users / batch
+    times = request.concurrency / batch
     waves = jnp.ceil(times)
     mean = (waves - 1) * (1 - waves / times / 2)
-    queue = jnp.where(traffic.steady > 0, times - 1, mean) * held
-    return queue, jnp.where(traffic.steady > 0, times, waves) * held
+    queue = jnp.where(request.continuous_batching > 0, times - 1, mean) * held
+    return queue, jnp.where(request.continuous_batching > 0, times, waves) * held
 
 
-Policy = Callable[[Steps, HostEfficiency, Traffic], Waits]
+Policy = Callable[[Steps, HostEfficiency, Request], Waits]
 """A serving policy: what users wait for, from the seconds of a step and of a prompt."""
 
 
 def serve(
-    chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, policy: Policy = closed_loop
+    chip: Chip, plan: Plan, model: Transformer, request: Request, policy: Policy = closed_loop
 ) -> Service:
-    """Serve `traffic` with a model on the chips of a plan.
+    """Serve a `request` with a model on the chips of a plan.
 
     **Arguments:**
 
     - `policy`: how prompts and decode steps share the machine; a closed loop if not given.
     """
-    batch = in_flight(chip, plan, model, traffic)
-    traffic = started(traffic, batch)
-    found = steps_of(chip, plan, model, traffic, batch)
-    waits = policy(found.steps, chip.efficiency.host, traffic)
+    batch = running_sequences(chip, plan, model, request)
+    request = limited_to(request, batch)
+    found = steps_of(chip, plan, model, request, batch)
+    waits = policy(found.steps, chip.efficiency.host, request)
     return Service(
         ttft=waits.ttft,
         tpot=waits.tpot,
         total=waits.total,
-        users=traffic.users,
-        batch=batch,
+        concurrency=request.concurrency,
+        running=batch,
         joules=found.joules,
-        slack=slack_beside_one(chip, plan, model, traffic.prompt + traffic.output),
+        slack=slack_beside_one(chip, plan, model, request.isl + request.osl),
         seconds=found.seconds,
     )
 
@@ -172,16 +172,16 @@ class Priced(NamedTuple):
     seconds: Values
 
 
-def steps_of(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch: Scalar) -> Priced:
+def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch: Scalar) -> Priced:
     """What a loop is made of where `batch` sequences decode at once."""
-    passes = loop_passes(chip, plan, model, traffic, batch)
+    passes = loop_passes(chip, plan, model, request, batch)
     step, prompt, *mixed = costs(chip, plan, model, passes)
     if mixed:
-        busy = longer(plan, step.time, prompt.time, mixed[0].time)
+        busy = prefill_interference(plan, step.time, prompt.time, mixed[0].time)
     else:
-        busy = occupied(passes[1], prompt.time) / plan.data
-    first = prompt.breakdown.joules / traffic.at_once(plan.data)
-    joules = traffic.a_token(first, step.breakdown.joules, batch)
+        busy = stage_busy_time(passes[1], prompt.time) / plan.dp
+    first = prompt.breakdown.joules / request.prompts_together(plan.dp)
+    joules = request.per_output_token(first, step.breakdown.joules, batch)
     steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, busy)
     return Priced(steps, joules, step.breakdown.by_bound())
 
@@ -193,31 +193,31 @@ def _streaming(chip: Chip, step: Cost) -> Scalar:
 
 
 def loop_passes(
-    chip: Chip, plan: Plan, model: Transformer, traffic: Traffic, batch: Scalar
+    chip: Chip, plan: Plan, model: Transformer, request: Request, batch: Scalar
 ) -> list[Pass]:
     """A decode step in the middle of the outputs, and prompts alone; on chips that are launched,
     also a step with a prompt on each rank, which elsewhere goes through the pipeline beside steps.
     """
-    middle = traffic.prompt + traffic.output / 2
-    new = traffic.prompt - traffic.cached
+    middle = request.isl + request.osl / 2
+    new = request.isl - request.prefix_tokens
     passes = [
-        decode_pass(chip, plan, model, batch, middle, traffic.drafted),
-        prompt_pass(chip, plan, model, traffic.together, new, traffic.prompt),
+        decode_pass(chip, plan, model, batch, middle, request.speculative_tokens),
+        prompt_pass(chip, plan, model, request.batch_size, new, request.isl),
     ]
     if chip.execution != "launched":
         return passes
-    decoding, prompts = (batch, middle, traffic.drafted), (plan.data, new, traffic.prompt)
+    decoding, prompts = (batch, middle, request.speculative_tokens), (plan.dp, new, request.isl)
     return [*passes, mixed_pass(chip, plan, model, decoding, prompts)]
 
 
-def longer(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
+def prefill_interference(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
     """By which one prompt makes a decode step longer: data ranks take prompts at the same time."""
     if plan.framework in SEPARATE:
-        return prompt / plan.data
-    return jnp.maximum(mixed - step, 0.0) / plan.data
+        return prompt / plan.dp
+    return jnp.maximum(mixed - step, 0.0) / plan.dp
 
 
-def occupied(prompts: Pass, time: Scalar) -> Scalar:
+def stage_busy_time(prompts: Pass, time: Scalar) -> Scalar:
     """How long prompts that take `time` keep each stage of a pipeline busy: others pass between them.
 
     One part goes through all stages in time / (1 + waits), and is in each for that over the stages.
@@ -225,31 +225,33 @@ def occupied(prompts: Pass, time: Scalar) -> Scalar:
     return time / (1 + prompts.waits) * prompts.parts / prompts.stages
 
 
-def in_flight(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Scalar:
+def running_sequences(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
     """Sequences that decode at once: all users, or as many as there is room for."""
     let_in = RESERVED.get(plan.framework or "", 1.0)
-    reserved = jnp.where(traffic.steady > 0, let_in, 1.0) * traffic.output
-    return jnp.minimum(traffic.users, largest_batch(chip, plan, model, traffic.prompt + reserved))
+    reserved = jnp.where(request.continuous_batching > 0, let_in, 1.0) * request.osl
+    return jnp.minimum(
+        request.concurrency, max_sequences(chip, plan, model, request.isl + reserved)
+    )
 
 
-def started(traffic: Traffic, batch: Scalar) -> Traffic:
-    """The traffic where no more prompts of a static batch start together than decode together."""
-    together = jnp.minimum(traffic.together, batch)
-    together = jnp.where(traffic.steady > 0, traffic.together, together)
-    return dataclasses.replace(traffic, together=together)
+def limited_to(request: Request, batch: Scalar) -> Request:
+    """The request where no more prompts of a static batch start together than decode together."""
+    together = jnp.minimum(request.batch_size, batch)
+    together = jnp.where(request.continuous_batching > 0, request.batch_size, together)
+    return dataclasses.replace(request, batch_size=together)
 
 
-def largest_batch(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
+def max_sequences(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
     """Sequences of `length` tokens that fit beside the weights; at least one.
 
     Each data rank holds whole sequences. Each stage of a pipeline holds its layers of all of them, so
     their number need be no multiple of the stages.
     """
-    one = cache_bytes(model, plan, plan.data, length)
-    each = jnp.floor(cache_room(chip, plan, model) / one)
-    return jnp.maximum(each * plan.data, 1.0)
+    one = cache_bytes(model, plan, plan.dp, length)
+    each = jnp.floor(kv_cache_capacity(chip, plan, model) / one)
+    return jnp.maximum(each * plan.dp, 1.0)
 
 
 def slack_beside_one(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
     """Bytes free on a chip beside the weights and one sequence of `length` tokens on each data rank."""
-    return sizes(chip, plan, model, plan.data, length).slack
+    return sizes(chip, plan, model, plan.dp, length).slack

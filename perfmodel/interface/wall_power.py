@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from perfmodel.breakdown import JOULES
-from perfmodel.compiling import to_run_once
 from perfmodel.errors import InputError
 from perfmodel.hardware.parts import Parts
 from perfmodel.hardware.power import Activity, PowerConstants, all_in, drawn
@@ -19,9 +18,10 @@ from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import described
 from perfmodel.library.schema import si_or
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.xla import to_run_once
 
 
-class Wall(NamedTuple):
+class ServerPower(NamedTuple):
     """A chip in its server: factors that make joules all-in, W without work, W at most, W around it."""
 
     factors: dict[str, Scalar]
@@ -31,7 +31,7 @@ class Wall(NamedTuple):
 
 
 @functools.cache
-def wall_of(chip: str) -> Wall | None:
+def server_power(chip: str) -> ServerPower | None:
     """By a chip's name or file; `None` where its die, its power or a fact of its technology is not known."""
     file, constants = chip_file(chip)[1], load_constants().values.power
     if file.area is None or file.power.peak is None or "bf16" not in file.matrix:
@@ -52,17 +52,17 @@ def _wall(
     limit: Scalar,
     constants: PowerConstants,
     around: Scalar,
-) -> Wall:
+) -> ServerPower:
     """The same, all together: each operation alone would be compiled."""
     static = drawn(parts, area, Activity(), made, constants)
-    return Wall(all_in(made, parts.clock, constants), static, limit, around * limit)
+    return ServerPower(all_in(made, parts.clock, constants), static, limit, around * limit)
 
 
 TOGETHER = 512
 """Tokens that are priced at a time, so that any number is compiled once."""
 
 
-def _joules(wall: Wall, joules: jax.Array, rate: Scalar) -> Scalar:
+def _joules(wall: ServerPower, joules: jax.Array, rate: Scalar) -> Scalar:
     work = joules.at[JOULES.index("idle")].set(0.0)
     power = power_at(work, rate, wall.factors, wall.static, wall.limit)
     return (power + wall.around) / rate
@@ -79,7 +79,7 @@ def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> 
     - `joules`: plain, of one output token on all chips, by term of `JOULES` on the last axis.
     - `rate`: output tokens/s of one chip.
     """
-    wall, count = wall_of(chip), len(rate)
+    wall, count = server_power(chip), len(rate)
     if wall is None:
         return np.full(count, np.nan)
     told = np.isfinite(rate) & (rate > 0)

@@ -20,10 +20,16 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.serving import Service, Steps, in_flight, slack_beside_one, steps_of
+from perfmodel.inference.service import (
+    Service,
+    Steps,
+    running_sequences,
+    slack_beside_one,
+    steps_of,
+)
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 BATCHES = 9
@@ -33,54 +39,57 @@ FULLEST = 0.999
 """Share of places taken beyond which a queue is priced as there, so that all stays finite."""
 
 
-def serve_arrivals(chip: Chip, plan: Plan, model: Transformer, traffic: Traffic) -> Service:
-    """Serve requests that come at `traffic.rate`; beyond `most_rate` a queue grows without end."""
-    room = in_flight(chip, plan, model, traffic)
+def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Service:
+    """Serve requests that come at `requests_per_s`; beyond `max_requests_per_s` a queue grows without end."""
+    room = running_sequences(chip, plan, model, request)
     batches = 1 + (room - 1) * jnp.linspace(0.0, 1.0, BATCHES) ** 3
-    tried = jax.vmap(lambda batch: steps_of(chip, plan, model, traffic, batch).steps)(batches)
-    rates = rate_at(tried, traffic)
-    batch = jnp.interp(traffic.rate, rates, batches)
-    found = steps_of(chip, plan, model, traffic, batch)
-    busy, tpot = shares(found.steps, traffic)
+    tried = jax.vmap(lambda batch: steps_of(chip, plan, model, request, batch).steps)(batches)
+    rates = rate_at(tried, request)
+    batch = jnp.interp(request.requests_per_s, rates, batches)
+    found = steps_of(chip, plan, model, request, batch)
+    busy, tpot = shares(found.steps, request)
     places = jnp.maximum(room, 1.0)
-    decoding = traffic.rate * traffic.output * tpot
-    wait = behind(traffic.rate, found.steps.longer) + for_room(decoding, places, traffic.rate)
+    decoding = request.requests_per_s * request.osl * tpot
+    wait = mg1_wait(request.requests_per_s, found.steps.prefill_interference)
+    wait += mmc_wait(decoding, places, request.requests_per_s)
     ttft = chip.efficiency.host.first_token + found.steps.prompt + busy * tpot / 2 + wait
-    total = ttft + traffic.later * tpot
+    total = ttft + request.tokens_after_first * tpot
     return Service(
         ttft=ttft,
         tpot=tpot,
         total=total,
-        users=traffic.rate * total,
-        batch=jnp.minimum(decoding, places),
+        concurrency=request.requests_per_s * total,
+        running=jnp.minimum(decoding, places),
         joules=found.joules,
-        slack=slack_beside_one(chip, plan, model, traffic.prompt + traffic.output),
+        slack=slack_beside_one(chip, plan, model, request.isl + request.osl),
         seconds=found.seconds,
-        most_rate=rates[-1],
+        max_requests_per_s=rates[-1],
     )
 
 
-def rate_at(steps: Steps, traffic: Traffic) -> Values:
+def rate_at(steps: Steps, request: Request) -> Values:
     """Requests a second at which a request that decodes is one of `steps.batch`."""
     others = jnp.maximum(steps.batch - 1, 0.0)
-    return others / (traffic.output * steps.step / traffic.tokens + others * steps.longer)
+    return others / (
+        request.osl * steps.step / request.tokens_per_step + others * steps.prefill_interference
+    )
 
 
-def shares(steps: Steps, traffic: Traffic) -> tuple[Scalar, Scalar]:
+def shares(steps: Steps, request: Request) -> tuple[Scalar, Scalar]:
     """The share of time in which anything runs, and TPOT beside the prompts that come."""
-    prompts = jnp.minimum(traffic.rate * steps.longer, FULLEST)
-    tpot = steps.step / traffic.tokens / (1 - prompts)
+    prompts = jnp.minimum(request.requests_per_s * steps.prefill_interference, FULLEST)
+    tpot = steps.step / request.tokens_per_step / (1 - prompts)
     others = jnp.maximum(steps.batch - 1, 0.0)
     return others / (others + 1), tpot
 
 
-def behind(rate: Scalar, prompt: Scalar) -> Scalar:
+def mg1_wait(rate: Scalar, prompt: Scalar) -> Scalar:
     """Seconds that a prompt waits for those before it, each of `prompt` seconds."""
     busy = jnp.minimum(rate * prompt, FULLEST)
     return busy * prompt / 2 / (1 - busy)
 
 
-def for_room(decoding: Scalar, places: Scalar, rate: Scalar) -> Scalar:
+def mmc_wait(decoding: Scalar, places: Scalar, rate: Scalar) -> Scalar:
     """Seconds that a request waits for one of `places`, of which `decoding` are taken on average."""
     taken = jnp.clip(decoding / places, 1e-6, FULLEST)
     each = decoding / jnp.maximum(rate, as_scalar(1e-9))

@@ -18,11 +18,16 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.placement import cache_bytes
-from perfmodel.inference.serving import Service, in_flight, occupied, slack_beside_one
+from perfmodel.inference.service import (
+    Service,
+    running_sequences,
+    slack_beside_one,
+    stage_busy_time,
+)
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.traffic import Traffic
+from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 SHARPNESS = 4.0
@@ -43,29 +48,31 @@ class Pool(NamedTuple):
     workers: Scalar
 
 
-def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffic) -> Service:
-    """Serve `traffic` with prompts on one pool and decode steps on another."""
-    prompt, spacing = _prompt(prefill, model, traffic)
-    each = traffic.users / decode.workers
-    own = Traffic(each, traffic.prompt, traffic.output, traffic.together)
-    most = in_flight(decode.chip, decode.plan, model, own)
-    full, one = _steps(decode, model, traffic, most)
+def serve_disaggregated(
+    prefill: Pool, decode: Pool, model: Transformer, request: Request
+) -> Service:
+    """Serve a `request` with prompts on one pool and decode steps on another."""
+    prompt, spacing = _prompt(prefill, model, request)
+    each = request.concurrency / decode.workers
+    own = Request(each, request.isl, request.osl, request.batch_size)
+    most = running_sequences(decode.chip, decode.plan, model, own)
+    full, one = _steps(decode, model, request, most)
     host = decode.chip.efficiency.host
-    alone = host.first_token + prompt.time + _transfer(decode, prefill, model, traffic.prompt)
-    tpot, total, batch = _balance(full.time, one.time, most, each, alone, traffic, spacing)
-    burst = host.burst * spacing * traffic.users / 2 / traffic.rounds
-    whole = traffic.prompt + traffic.output
+    alone = host.first_token + prompt.time + _transfer(decode, prefill, model, request.isl)
+    tpot, total, batch = _balance(full.time, one.time, most, each, alone, request, spacing)
+    burst = host.burst * spacing * request.concurrency / 2 / request.requests_per_user
+    whole = request.isl + request.osl
     slack = slack_beside_one(decode.chip, decode.plan, model, whole)
-    prompts = slack_beside_one(prefill.chip, prefill.plan, model, traffic.prompt)
-    own, none = prompt.breakdown.joules / prefill.plan.data, jnp.zeros_like(prompt.breakdown.joules)
-    steps = traffic.a_token(none, full.breakdown.joules, most)
-    joules = jnp.stack([traffic.a_token(own, none, most), steps])
+    prompts = slack_beside_one(prefill.chip, prefill.plan, model, request.isl)
+    own, none = prompt.breakdown.joules / prefill.plan.dp, jnp.zeros_like(prompt.breakdown.joules)
+    steps = request.per_output_token(none, full.breakdown.joules, most)
+    joules = jnp.stack([request.per_output_token(own, none, most), steps])
     return Service(
-        ttft=total - traffic.later * tpot + burst,
+        ttft=total - request.tokens_after_first * tpot + burst,
         tpot=tpot,
         total=total,
-        users=traffic.users,
-        batch=batch * decode.workers,
+        concurrency=request.concurrency,
+        running=batch * decode.workers,
         joules=joules.sum(axis=0),
         by_pool=joules.sum(axis=-1),
         slack=jnp.minimum(slack, prompts),
@@ -73,20 +80,20 @@ def serve_apart(prefill: Pool, decode: Pool, model: Transformer, traffic: Traffi
     )
 
 
-def _prompt(pool: Pool, model: Transformer, traffic: Traffic) -> tuple[Cost, Scalar]:
+def _prompt(pool: Pool, model: Transformer, request: Request) -> tuple[Cost, Scalar]:
     """One prompt on each data rank, and seconds from one prompt to the next of the whole pool."""
-    new = traffic.prompt - traffic.cached
-    one = prompt_pass(pool.chip, pool.plan, model, pool.plan.data, new, traffic.prompt)
+    new = request.isl - request.prefix_tokens
+    one = prompt_pass(pool.chip, pool.plan, model, pool.plan.dp, new, request.isl)
     cost = costs(pool.chip, pool.plan, model, [one])[0]
-    return cost, occupied(one, cost.time) / pool.plan.data / pool.workers
+    return cost, stage_busy_time(one, cost.time) / pool.plan.dp / pool.workers
 
 
-def _steps(pool: Pool, model: Transformer, traffic: Traffic, most: Scalar) -> list[Cost]:
+def _steps(pool: Pool, model: Transformer, request: Request, most: Scalar) -> list[Cost]:
     """A decode step with as many sequences as there may be, and with one on each data rank."""
-    middle = traffic.prompt + traffic.output / 2
+    middle = request.isl + request.osl / 2
     passes = [
-        decode_pass(pool.chip, pool.plan, model, batch, middle, traffic.drafted)
-        for batch in (most, pool.plan.data)
+        decode_pass(pool.chip, pool.plan, model, batch, middle, request.speculative_tokens)
+        for batch in (most, pool.plan.dp)
     ]
     return costs(pool.chip, pool.plan, model, passes)
 
@@ -94,7 +101,7 @@ def _steps(pool: Pool, model: Transformer, traffic: Traffic, most: Scalar) -> li
 def _transfer(decode: Pool, prefill: Pool, model: Transformer, prompt: Scalar) -> Scalar:
     """Each chip of a prefill worker sends its share of keys and values over its own port."""
     plan = prefill.plan
-    size = cache_bytes(model, plan, plan.data, prompt)
+    size = cache_bytes(model, plan, plan.dp, prompt)
     port = jnp.minimum(prefill.chip.scale_out.bandwidth, decode.chip.scale_out.bandwidth)
     return size / port + prefill.chip.scale_out.latency
 
@@ -105,17 +112,17 @@ def _balance(
     most: Scalar,
     users: Scalar,
     alone: Scalar,
-    traffic: Traffic,
+    request: Request,
     spacing: Scalar,
 ) -> tuple[Scalar, Scalar, Scalar]:
     """TPOT, seconds from a request to its last token, and sequences that decode, of a decode worker
     with `users` and room for `most`."""
-    batch, later = most, jnp.maximum(traffic.output - 1, 1e-3)
+    batch, later = most, jnp.maximum(request.osl - 1, 1e-3)
     tpot = total = full
     for _ in range(ROUNDS):
         share = jnp.clip((batch - 1) / jnp.maximum(most - 1, 1.0), 0.0, 1.0)
-        tpot = (one + (full - one) * share) / traffic.tokens
-        free, bound = alone + later * tpot, traffic.users * spacing
+        tpot = (one + (full - one) * share) / request.tokens_per_step
+        free, bound = alone + later * tpot, request.concurrency * spacing
         total = free * (1 + (bound / free) ** SHARPNESS) ** (1 / SHARPNESS)
         total = jnp.maximum(total, users / most * later * tpot)
         batch = users * later * tpot / total

@@ -4,8 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.inference.halves import Turns, _together, crossings, halves_of
-from perfmodel.inference.pairs import halves_of_row, serve_pairs
+from perfmodel.inference.attention_ffn import (
+    MicroBatches,
+    _step_of_both,
+    attention_and_ffn,
+    crossings,
+)
+from perfmodel.inference.pools import resolve_attention_ffn, serve_pooled
 from perfmodel.interface.serving import predict_cells
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
@@ -16,7 +21,7 @@ from perfmodel.workload.transformer import parameters
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "gpt-oss-20b"])
 def test_the_halves_have_all_of_the_model_once(name: str):
     model = load_model(name)
-    first, second = halves_of(model)
+    first, second = attention_and_ffn(model)
     assert parameters(first) + parameters(second) == parameters(model)
 
 
@@ -24,14 +29,16 @@ def test_activations_cross_twice_in_each_layer():
     assert crossings(load_model("llama-3.1-8b")) == 2 * 32
 
 
-def _turns(through: float, micro: float) -> Turns:
+def _turns(through: float, micro: float) -> MicroBatches:
     one = as_scalar(through)
-    return Turns(one, one * micro, one, jnp.zeros(6))
+    return MicroBatches(one, one * micro, one, jnp.zeros(6))
 
 
 @pytest.mark.parametrize(("micro", "step"), [(1.0, 1 + 2 + 0.5), (2.0, 2 * 2.0), (3.0, 3 * 2.0)])
 def test_micro_batches_take_turns_and_the_slower_half_sets_the_pace(micro: float, step: float):
-    found = _together([_turns(1.0, micro), _turns(2.0, micro)], as_scalar(0.5), as_scalar(micro))
+    found = _step_of_both(
+        [_turns(1.0, micro), _turns(2.0, micro)], as_scalar(0.5), as_scalar(micro)
+    )
     assert float(found.step) == pytest.approx(step)
     assert float(found.busy[1]) == pytest.approx(2.0 * micro / step)
     assert float(found.alone) == 3.5
@@ -60,11 +67,13 @@ def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
 
 
 def test_both_halves_are_served_in_every_way_with_the_ranks_of_their_own():
-    pair = halves_of_row(0, CELLS | {"tp": "2", "ffn_tp": ""}, FITTED)
-    rows, served = serve_pairs([pair])
-    assert [way for _, way in rows] == pair.ways and len(served.tpot) == len(pair.ways) > 1
-    assert all(way.chips == 16 for way in pair.ways)
-    assert len({*map(float, served.tpot)}) == len(pair.ways)
+    pair = resolve_attention_ffn(0, CELLS | {"tp": "2", "ffn_tp": ""}, FITTED)
+    rows, served = serve_pooled([pair])
+    assert [way for _, way in rows] == pair.candidates and len(served.tpot) == len(
+        pair.candidates
+    ) > 1
+    assert all(way.chips == 16 for way in pair.candidates)
+    assert len({*map(float, served.tpot)}) == len(pair.candidates)
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ from perfmodel.units import Scalar, Values, as_scalar
 
 S = TypeVar("S", Scalar, Values)
 
-MOST_DRAFTED = 16
+MAX_SPECULATIVE_TOKENS = 16
 """Tokens guessed in a step, at most."""
 
 
-class Traffic(eqx.Module):
+class Request(eqx.Module):
     """Users who each have one request open, and send the next when it is answered (closed loop); or
     requests that come at a rate (open loop).
 
@@ -28,44 +28,44 @@ class Traffic(eqx.Module):
     - `rate`: requests a second that come whatever is open; 0 in a closed loop.
     """
 
-    users: Scalar = eqx.field(converter=as_scalar)
-    prompt: Scalar = eqx.field(converter=as_scalar)
-    output: Scalar = eqx.field(converter=as_scalar)
-    together: Scalar = eqx.field(converter=as_scalar)
-    cached: Scalar = eqx.field(converter=as_scalar, default=0.0)
-    steady: Scalar = eqx.field(converter=as_scalar, default=1.0)
-    rounds: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
-    drafted: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    concurrency: Scalar = eqx.field(converter=as_scalar)
+    isl: Scalar = eqx.field(converter=as_scalar)
+    osl: Scalar = eqx.field(converter=as_scalar)
+    batch_size: Scalar = eqx.field(converter=as_scalar)
+    prefix_tokens: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    continuous_batching: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    requests_per_user: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
+    speculative_tokens: Scalar = eqx.field(converter=as_scalar, default=0.0)
     acceptance: Scalar = eqx.field(converter=as_scalar, default=0.0)
-    rate: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    requests_per_s: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     @property
-    def later(self) -> Scalar:
+    def tokens_after_first(self) -> Scalar:
         """Output tokens after the first, which the prompt gives."""
-        return jnp.maximum(self.output - 1, 0.0)
+        return jnp.maximum(self.osl - 1, 0.0)
 
-    def at_once(self, ranks: Scalar) -> Scalar:
+    def prompts_together(self, ranks: Scalar) -> Scalar:
         """Prompts that a pass has: those that start together, at least one on each of its data `ranks`."""
-        return jnp.maximum(self.together, ranks)
+        return jnp.maximum(self.batch_size, ranks)
 
-    def a_token(self, prompt: S, step: S, batch: Scalar) -> S:
+    def per_output_token(self, prompt: S, step: S, batch: Scalar) -> S:
         """What one output token spends, its prompt's share included.
 
         **Arguments:**
 
         - `prompt`: spent for one prompt; `step`: in a decode step of `batch` sequences; in J, say.
         """
-        return (prompt + self.later * step / batch / self.tokens) / self.output
+        return (prompt + self.tokens_after_first * step / batch / self.tokens_per_step) / self.osl
 
     @property
-    def tokens(self) -> Scalar:
+    def tokens_per_step(self) -> Scalar:
         """Of a step: the sum of a geometric series, of which a whole number of terms counts."""
         # Its closed form is 0/0 at an acceptance of 1: the mean of each unit's term is not.
-        places = jnp.arange(1.0 * MOST_DRAFTED)
-        there = jnp.clip(self.drafted - places, 0.0, 1.0)
+        places = jnp.arange(1.0 * MAX_SPECULATIVE_TOKENS)
+        there = jnp.clip(self.speculative_tokens - places, 0.0, 1.0)
         return 1.0 + jnp.sum(there * self.acceptance ** (places + 1))
 
 
-def static_batch(batch: Any, prompt: Any, output: Any) -> Traffic:
+def static_batch(batch: Any, prompt: Any, output: Any) -> Request:
     """Sequences that start together and decode together."""
-    return Traffic(batch, prompt, output, batch, steady=0.0)
+    return Request(batch, prompt, output, batch, continuous_batching=0.0)

@@ -241,7 +241,7 @@ def with_shorter_launches(
         for found in (groups_of(runs, folder, smooth=True), groups)
     )
     gap = host.per_kernel * jnp.where(host.per_kernel < 0, jnp.minimum(ours / theirs, 1.0), 1.0)
-    return dataclasses.replace(host, kernel=gap)
+    return dataclasses.replace(host, per_kernel=gap)
 
 
 def hosted_alike(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> Hosted:

@@ -14,7 +14,7 @@ from perfmodel.kernels.registry import OPERATIONS, Operation, load_plugins
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import LONGEST, fold, named, nearest, pick
 from perfmodel.library.fitted import CACHED
-from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS, UNMODELLED
+from perfmodel.library.framework import UNMODELLED, frameworks, older_versions
 from perfmodel.workload.precision import FORMATS
 
 Cells = Mapping[str, list[str]]
@@ -131,12 +131,12 @@ def framework_of(given: str) -> str:
     """
     if not given.strip():
         return ""
-    word = word_of(given, [*FRAMEWORKS, *UNMODELLED], "framework")
-    return word if word in FRAMEWORKS else ""
+    word = word_of(given, [*frameworks(), *UNMODELLED], "framework")
+    return word if word in frameworks() else ""
 
 
 def software_of(given: str) -> tuple[str, str]:
-    """The framework of a service, and its generation, which is empty where it is today's.
+    """The framework of a service, and the word of its version, which is empty where it is today's.
 
     **Raises:**
 
@@ -144,8 +144,9 @@ def software_of(given: str) -> tuple[str, str]:
     """
     if not given.strip():
         return "", ""
-    word = word_of(given, [*FRAMEWORKS, *GENERATIONS, *UNMODELLED], "framework")
-    return (GENERATIONS[word], word) if word in GENERATIONS else (framework_of(word), "")
+    older = older_versions()
+    word = word_of(given, [*frameworks(), *older, *UNMODELLED], "framework")
+    return (older[word], word) if word in older else (framework_of(word), "")
 
 
 def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.library import framework
 from perfmodel.library.chip import chip_files
 from perfmodel.library.fitted import CACHED
-from perfmodel.workload.framework import ATTENTION, FRAMEWORKS
 from perfmodel.workload.precision import FORMATS
 
 OPS = tuple(OPERATIONS)
@@ -78,8 +78,9 @@ def formats(op: str) -> list[tuple[str, str]]:
 def frameworks(chips: tuple[str, ...], turn: int) -> tuple[str, ...]:
     """None, and all; or one of them, whose turn it is, where none has rules for these chips."""
     architecture = chip_files()[chips[0]].architecture
-    rules = any((name, architecture) in ATTENTION for name in FRAMEWORKS)
-    return ("", *FRAMEWORKS) if rules else ("", FRAMEWORKS[turn % len(FRAMEWORKS)])
+    everyone = framework.frameworks()
+    rules = any(architecture in framework.find_version(name).attention for name in everyone)
+    return ("", *everyone) if rules else ("", everyone[turn % len(everyone)])
 
 
 @functools.cache

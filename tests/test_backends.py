@@ -42,10 +42,10 @@ from perfmodel.kernels.gemm import product_format
 from perfmodel.kernels.moe import moe
 from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import load_chip
+from perfmodel.library.framework import frameworks, older_versions
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
 from perfmodel.workload.backend import SMOOTH_ATTENTION, AttentionBackend, MoeBackend, Partition
-from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS
 from perfmodel.workload.plan import Plan
 
 H100, B200, L40S = 132, 148, 142
@@ -479,8 +479,8 @@ def test_triton_pads_what_it_loads(backend: AttentionBackend, size: float, share
 
 
 NAMES = {
-    *FRAMEWORKS,
-    *GENERATIONS,
+    *frameworks(),
+    *older_versions(),
     *ATTENTION_BACKENDS,
     *COLLECTIVE_BACKENDS,
     *GEMM_BACKENDS,

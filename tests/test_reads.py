@@ -18,7 +18,7 @@ from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import OPERATIONS, cost
 from perfmodel.library.chip import build, chip_file
 from perfmodel.library.fitted import FITTED
-from perfmodel.workload.framework import FRAMEWORKS, GENERATIONS
+from perfmodel.library.framework import frameworks, older_versions
 from perfmodel.workload.plan import CHOICES, Plan, narrowed
 from perfmodel.workload.precision import FORMATS, runnable
 
@@ -33,8 +33,8 @@ def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:
         cache=cell.cache or day.choice(list(FORMATS)),
         unquantised=day.choice(list(FORMATS)),
         framework=said or None,
-        **backends_of(day.choice([said, *FRAMEWORKS]), file.architecture),
-        generation=day.choice(["", *GENERATIONS]),
+        **backends_of(day.choice([said, *frameworks()]), file.architecture),
+        generation=day.choice(["", *older_versions()]),
         **{name: day.random() < 0.5 for name in FLAGS},
     )
     return build(stem, file, plan, FITTED), plan

@@ -32,11 +32,10 @@ from perfmodel.kernels.collective import collective
 from perfmodel.library.chip import load_chip
 from perfmodel.library.files import stems
 from perfmodel.library.fitted import FAMILIES, FITTED
-from perfmodel.library.generation import generations
+from perfmodel.library.framework import framework_files
 from perfmodel.library.model import load_model
 from perfmodel.roofline import price
 from perfmodel.units import as_scalar
-from perfmodel.workload.framework import GENERATIONS
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, static_batch
 from perfmodel.workload.transformer import Recurrent, traced
@@ -440,7 +439,7 @@ and 7117, the latter in waves of 256, 256, 256 and 232)."""
 
 
 @pytest.mark.parametrize(("users", "prompt", "output", "published"), PULLS)
-def test_a_generation_s_host_meets_the_runs_it_is_taken_from(users, prompt, output, published):
+def test_a_version_s_host_meets_the_runs_it_is_taken_from(users, prompt, output, published):
     cells = {"chip": ["h100-sxm"], "model": ["llama-3-8b"], "framework": ["vLLM 0.5"]}
     cells |= {"mode": ["static_batch"], "tp": ["1"], "concurrency": [users]}
     found = predict_cells(cells | {"isl": [prompt], "osl": [output]}, 1, FITTED)
@@ -467,16 +466,14 @@ def test_attention_on_rocm_read_the_cache_for_each_head(users, published):
     assert 1e3 * (whole - half) / 256 == pytest.approx(published, rel=0.05)
 
 
-def test_a_generation_names_parameters_that_there_are():
-    for word, generation in generations().generation.items():
-        assert word in GENERATIONS
-        for family, found in generation.parameters.items():
+def test_a_version_names_parameters_that_there_are():
+    for version in (v for file in framework_files().values() for v in file.version.values()):
+        for family, found in version.parameters.items():
             known = {field.name: field.metadata["unit"] for field in parameters(FAMILIES[family])}
             assert {name: number.unit for name, number in found.items()}.items() <= known.items()
-            assert all(n.source in generations().sources for n in found.values())
 
 
-def test_a_generation_shares_the_kernels_of_its_framework():
+def test_a_version_shares_the_kernels_of_its_framework():
     words = ("trtllm-engine", "trtllm")
     old, new = (resolved("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
     assert (old.plan.framework, old.plan.generation) == ("trtllm", "trtllm-engine")

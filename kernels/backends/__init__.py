@@ -1,7 +1,7 @@
 """Kernel libraries, one a file: all that is known of each, as one frozen object.
 
 Facts about software, not chips: read in their sources, and seen in their measured times. What a framework
-runs on an architecture is in `perfmodel.workload.framework`.
+runs on an architecture is in `perfmodel/library/frameworks`.
 """
 
 import dataclasses
@@ -17,18 +17,8 @@ from perfmodel.kernels.backends import (
     xpu,
     xqa,
 )
+from perfmodel.library.framework import find_version, library_of
 from perfmodel.workload.backend import SMOOTH_ATTENTION, SMOOTH_MOE, Backend
-from perfmodel.workload.framework import (
-    ATTENTION,
-    BLACKWELL_REDUCTIONS,
-    FP8_CACHE,
-    GEMM,
-    GENERATIONS,
-    MOE,
-    QUANTISES_AS_IT_WRITES,
-    UNFUSED_REDUCTIONS,
-    choice,
-)
 
 Kind = TypeVar("Kind", bound=Backend)
 
@@ -67,27 +57,27 @@ COLLECTIVE_BACKENDS = _by_name(
 def backends_of(
     framework: str, architecture: str, cache: str = "bf16", unfused: bool = False
 ) -> dict[str, Any]:
-    """What a plan says of kernel libraries: those of a framework, or a generation of it, on an architecture.
+    """What a plan says of kernel libraries: those of a framework's version on an architecture.
 
     **Arguments:**
 
-    - `framework`: empty for the smooth form.
+    - `framework`: the version's word; empty for the smooth form.
     - `cache`: format of the KV cache.
     - `unfused`: whether no norm is fused with an all-reduce.
     """
     if not framework:
         return {}
-    own = GENERATIONS.get(framework, framework)
-    attention = choice(ATTENTION, framework, architecture) or "smooth"
-    if cache == "fp8":
-        attention = FP8_CACHE.get((own, architecture), attention)
-    gemm = GEMM_BACKENDS[choice(GEMM, framework, architecture) or "vendor"]
-    reduction = choice(BLACKWELL_REDUCTIONS, framework, architecture) or own
-    if unfused:
-        reduction = UNFUSED_REDUCTIONS.get(architecture, "unfused")
+    version = find_version(framework)
+    collective = version.unfused_collective if unfused else version.collective
+    attention, gemm, moe, collective = (
+        library_of(choices, architecture, cache)
+        for choices in (version.attention, version.gemm, version.moe, collective)
+    )
     return {
-        "attention_backend": ATTENTION_BACKENDS[attention],
-        "gemm_backend": dataclasses.replace(gemm, fuses_quantisation=own in QUANTISES_AS_IT_WRITES),
-        "moe_backend": MOE_BACKENDS[choice(MOE, framework, architecture) or "smooth"],
-        "collective_backend": COLLECTIVE_BACKENDS[reduction],
+        "attention_backend": ATTENTION_BACKENDS[attention or "smooth"],
+        "gemm_backend": dataclasses.replace(
+            GEMM_BACKENDS[gemm or "vendor"], fuses_quantisation=version.fuses_quantisation
+        ),
+        "moe_backend": MOE_BACKENDS[moe or "smooth"],
+        "collective_backend": COLLECTIVE_BACKENDS[collective],
     }

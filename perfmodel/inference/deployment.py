@@ -22,14 +22,9 @@ from perfmodel.library.fitted import (
     hosted_models,
     load_serving_intervals,
 )
+from perfmodel.library.framework import SharedExpert, find_version, frameworks
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile
-from perfmodel.workload.framework import (
-    FUSED_EXPERTS,
-    FUSES_SHARED,
-    NEVER_FUSES,
-    REDUCES_APART,
-)
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, runnable
 from perfmodel.workload.transformer import Latent, Mixture, Recurrent, Transformer, traced
@@ -78,7 +73,7 @@ def resolved(
     formats = _formats(precision, shape, published(model))
     kept, weights = (runnable(word, file.matrix, stem) for word in formats)
     stored = _cache(cache)
-    apart = generation in NEVER_FUSES or (software in REDUCES_APART and _recurs(shape))
+    apart = not find_version(generation or software).fuses_all_reduce(not _recurs(shape))
     plan = Plan(
         weights=weights,
         cache=stored,
@@ -145,17 +140,21 @@ def fuses_shared(software: str, file: ChipFile, model: Transformer) -> bool:
     """Whether a model's shared expert is one of the routed ones: the smooth form, which names no
     framework, fuses on every launched chip what any framework fuses on one."""
     launched = not software and file.execution == "launched"
-    return (launched or (software, file.architecture) in FUSES_SHARED) and _fused(model)
+    words = frameworks() if launched else (software,)
+    fusions = [one for word in words if (one := find_version(word).fusions.shared_expert)]
+    return any(
+        _fused(model, one) for one in fusions if launched or file.architecture in one.architectures
+    )
 
 
-def _fused(model: Transformer) -> bool:
-    """Whether the model is the one whose shared expert is fused."""
+def _fused(model: Transformer, fusion: SharedExpert) -> bool:
+    """Whether the model is one whose shared expert is fused."""
     last = model.stacks[-1].layer
     latent = isinstance(last.attention, Latent) and not last.attention.indexes
     inner = last.feed_forward
     if not latent or not isinstance(inner, Mixture):
         return False
-    return inner.shares and inner.experts == FUSED_EXPERTS
+    return inner.shares and inner.experts == fusion.routed_experts
 
 
 def _recurs(model: Transformer) -> bool:

@@ -13,8 +13,8 @@ from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.kernels.residency import Residency
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse_attention import KINDS as KINDS_OF_SPARSE
+from perfmodel.library.framework import version_of
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.framework import APART, READS_FOR_EACH_HEAD
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.transformer import (
@@ -139,7 +139,7 @@ def _inputs(site: Context, hidden: Number, attention: Any) -> list[tuple[Number,
     """
     ranks, dtype = site.plan.tp, site.format("attention")
     found = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
-    if site.plan.framework not in APART or getattr(attention, "kind", "") != "gdn":
+    if version_of(site.plan).fuses_delta_net_inputs or getattr(attention, "kind", "") != "gdn":
         return found
     heads = shard(attention.heads, ranks)
     rows, columns, _ = found[0]
@@ -160,7 +160,7 @@ def _mixing(site: Context, attention: Any, batch: Batch) -> list[KernelCall]:
 def _attend(site: Context, batch: Batch, label: str = "attention", **sizes: Any) -> KernelCall:
     common = {"batch": batch.sequences, "ctx_len": batch.context, "residency": site.placement.cache}
     if batch.decoding:
-        if site.plan.generation in READS_FOR_EACH_HEAD:
+        if version_of(site.plan).decodes_per_query_head:
             sizes = sizes | {"kv_heads": sizes["heads"]}
         # Tokens that are checked together share the cache, as the heads of a group do.
         sizes = sizes | {"heads": sizes["heads"] * batch.queries}

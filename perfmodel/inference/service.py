@@ -32,10 +32,10 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity, sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
+from perfmodel.library.framework import version_of
 from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.roofline import SLOWEST
 from perfmodel.units import Scalar, Values, as_scalar, as_values
-from perfmodel.workload.framework import RESERVED, SEPARATE
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
@@ -212,7 +212,7 @@ def loop_passes(
 
 def prefill_interference(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
     """By which one prompt makes a decode step longer: data ranks take prompts at the same time."""
-    if plan.framework in SEPARATE:
+    if version_of(plan).separates_prefill:
         return prompt / plan.dp
     return jnp.maximum(mixed - step, 0.0) / plan.dp
 
@@ -227,7 +227,7 @@ def stage_busy_time(prompts: Pass, time: Scalar) -> Scalar:
 
 def running_sequences(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
     """Sequences that decode at once: all users, or as many as there is room for."""
-    let_in = RESERVED.get(plan.framework or "", 1.0)
+    let_in = version_of(plan).reserved_output
     reserved = jnp.where(request.continuous_batching > 0, let_in, 1.0) * request.osl
     return jnp.minimum(
         request.concurrency, max_sequences(chip, plan, model, request.isl + reserved)

@@ -31,9 +31,8 @@ from perfmodel.hardware.parameters import (
     parameters,
 )
 from perfmodel.library.files import ROOT, read_toml
-from perfmodel.library.generation import generation_section
+from perfmodel.library.framework import frameworks, version_of
 from perfmodel.units import to_si
-from perfmodel.workload.framework import FRAMEWORKS, PLAIN_REDUCTION
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS
 
@@ -143,10 +142,10 @@ def _check_prior(content: dict[str, Any]) -> None:
 
 
 def _check_chip(content: dict[str, Any]) -> None:
-    for family, frameworks in _tables(content, "", FAMILIES):
+    for family, served in _tables(content, "", FAMILIES):
         factors = FACTORS | (FIRST_FACTORS if family == "host" else {})
         bounds = _bounds(FAMILIES[family]) | factors
-        for framework, formats in _tables(frameworks, f"{family}.", (SMOOTH, *FRAMEWORKS)):
+        for framework, formats in _tables(served, f"{family}.", (SMOOTH, *frameworks())):
             for dtype, section in _tables(formats, f"{family}.{framework}.", (*FORMATS, UNPACKED)):
                 numbers = {name: value for name, value in section.items() if name != "report"}
                 needed = factors if factors.keys() & numbers.keys() else ()
@@ -285,15 +284,16 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     """The fitted parameters of a chip for a plan: prior, smooth form, framework, format."""
     prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
-    whose = {"collective": PLAIN_REDUCTION} if plan.reduces_apart else {}
+    version = version_of(plan)
+    plain = version.fusions.all_reduce if plan.reduces_apart else None
+    whose = {"collective": plain.fits} if plain else {}
 
     def found(family: str, plan: Plan) -> Any:
         names = family, whose.get(family, framework), formats_of(plan, family)
         return told(family, sections(origin, *names, folder, plan.replay))
 
     def told(family: str, found: list[dict[str, Any]]) -> Any:
-        own = generation_section(plan.generation, family)
-        return _family(family, prior, [*found, own])
+        return _family(family, prior, [*found, version.section(family)])
 
     families = {family: found(family, plan) for family in FAMILIES}
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))

@@ -1,0 +1,268 @@
+"""Serving frameworks, version by version: kernel libraries by architecture, fusions, scheduler, host.
+
+A version is called by its word in the column `framework`; today's by the framework's name. What an older one
+does not say is as in the version that it is `like`.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, model_validator
+
+from perfmodel.library.files import read_as, stems
+from perfmodel.library.schema import Quantity, Share, Strict
+from perfmodel.workload.plan import Plan
+
+UNMODELLED = (
+    "tensorrt-llm",
+    "deepspeed",
+    "deepspeed-mii",
+    "llama.cpp",
+    "sambaflow",
+    "vendor cloud",
+    "tensorrt",
+    "tgi",
+    "mlperf",
+    "jax",
+    "optimum-habana",
+    "pytorch",
+)
+"""Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""
+
+ANY = "any"
+"""Stands for all architectures that are not named."""
+
+
+class Flag(Strict):
+    """Whether something is so."""
+
+    value: bool
+    source: str
+    note: str = ""
+
+
+class Choice(Strict):
+    """A kernel library on an architecture, by its name in `perfmodel.kernels.backends`.
+
+    - `fp8_cache`: the one over a cache in fp8, where it is another.
+    """
+
+    library: str
+    fp8_cache: str = ""
+    source: str
+    note: str = ""
+
+
+Choices = dict[str, Choice]
+"""By architecture, or `ANY`."""
+
+
+class SharedExpert(Strict):
+    """Where the shared expert is one of the routed ones, and of how many routed experts a model has then."""
+
+    architectures: list[str]
+    routed_experts: int
+    source: str
+    note: str = ""
+
+
+class AllReduce(Strict):
+    """With which norms an all-reduce is fused: with all, the plain ones, or none.
+
+    - `fits`: the framework whose fitted parameters the unfused one takes.
+    """
+
+    norms: Literal["all", "plain", "none"]
+    fits: str
+    source: str
+    note: str = ""
+
+
+class Fusions(Strict):
+    """What is fused. Where nothing is said: no quantisation, no shared expert, all-reduces with all norms,
+    and the inputs of a gated delta net in one product.
+
+    - `quantisation`: whether norms and activations write fp8 themselves, where the scale is known before.
+    - `delta_net_inputs`: whether one product makes queries, keys, values and gates of a gated delta net;
+      else four do.
+    """
+
+    quantisation: Flag | None = None
+    shared_expert: SharedExpert | None = None
+    all_reduce: AllReduce | None = None
+    delta_net_inputs: Flag | None = None
+
+
+class Scheduler(Strict):
+    """Defaults of the scheduler.
+
+    - `separate_prefill`: whether prompts take a step of their own, and do not ride on decode steps.
+    - `reserved_output`: share of the output that must have room in the cache before a request is let in.
+    """
+
+    separate_prefill: Flag | None = None
+    reserved_output: Share | None = None
+
+
+class Version(Strict):
+    """One version; `like`: the one whose facts it shares where it says nothing.
+
+    - `unfused_collective`: of all-reduces that are fused with no norm.
+    - `decode_per_query_head`: whether decode steps read the cache for each query head, not for a group.
+    - `parameters`: that differ from the fitted ones, by family and name.
+    """
+
+    name: str
+    like: str = ""
+    attention: Choices = {}
+    gemm: Choices = {}
+    moe: Choices = {}
+    collective: Choices = {}
+    unfused_collective: Choices = {}
+    fusions: Fusions = Fusions()
+    scheduler: Scheduler = Scheduler()
+    decode_per_query_head: Flag | None = None
+    parameters: dict[str, dict[str, Quantity]] = {}
+
+    @property
+    def separates_prefill(self) -> bool:
+        """Whether prompts take a step of their own."""
+        return _is(self.scheduler.separate_prefill)
+
+    @property
+    def reserved_output(self) -> float:
+        """Share of the output that must have room before a request is let in; all where none is said."""
+        found = self.scheduler.reserved_output
+        return 1.0 if found is None else found.si("1")
+
+    @property
+    def fuses_quantisation(self) -> bool:
+        """Whether norms and activations write fp8 themselves."""
+        return _is(self.fusions.quantisation)
+
+    @property
+    def fuses_delta_net_inputs(self) -> bool:
+        """Whether one product makes the inputs of a gated delta net."""
+        return _is(self.fusions.delta_net_inputs, otherwise=True)
+
+    @property
+    def decodes_per_query_head(self) -> bool:
+        """Whether decode steps read the cache for each query head."""
+        return _is(self.decode_per_query_head)
+
+    def fuses_all_reduce(self, plain_norms: bool) -> bool:
+        """Whether an all-reduce is fused with a model's norms; `plain_norms`: none adds 1 to its weights."""
+        found = self.fusions.all_reduce
+        return found is None or found.norms == "all" or (found.norms == "plain" and plain_norms)
+
+    def section(self, family: str) -> dict[str, float]:
+        """The parameters of a family that differ, as files of fitted parameters have them."""
+        return {
+            name if number.unit == "1" else f"{name}_{number.unit}": number.value
+            for name, number in self.parameters.get(family, {}).items()
+        }
+
+
+def _is(flag: Flag | None, otherwise: bool = False) -> bool:
+    return otherwise if flag is None else flag.value
+
+
+NO_FRAMEWORK = Version(name="the smooth form")
+
+
+class FrameworkFile(Strict):
+    """A framework, and its versions by their words; today's is the file's name."""
+
+    name: str
+    sources: dict[str, str]
+    version: dict[str, Version]
+
+    @model_validator(mode="after")
+    def _sources_are_named(self) -> "FrameworkFile":
+        unknown = sorted({one.source for one in facts(self)} - set(self.sources))
+        if unknown:
+            raise ValueError(f"source {unknown[0]!r} is not listed under [sources]")
+        return self
+
+    @model_validator(mode="after")
+    def _versions_are_like_others(self) -> "FrameworkFile":
+        for word, one in self.version.items():
+            if one.like not in ("", *self.version) or one.like == word:
+                raise ValueError(f"{word} is like {one.like!r}, which is no other version")
+        return self
+
+
+def facts(table: Any) -> Iterator[Any]:
+    """All parts of a table that name a source."""
+    if hasattr(table, "source"):
+        yield table
+    elif isinstance(table, dict):
+        for one in table.values():
+            yield from facts(one)
+    elif isinstance(table, BaseModel):
+        for name in type(table).model_fields:
+            yield from facts(getattr(table, name))
+
+
+@functools.cache
+def framework_files() -> dict[str, FrameworkFile]:
+    """The library's frameworks, by name."""
+    return {stem: read_as(FrameworkFile, path) for stem, path in stems("frameworks").items()}
+
+
+@functools.cache
+def frameworks() -> tuple[str, ...]:
+    """Names of all frameworks, which are the words of today's versions."""
+    return tuple(framework_files())
+
+
+@functools.cache
+def older_versions() -> dict[str, str]:
+    """Words of all other versions, and the framework of each."""
+    return {
+        word: stem
+        for stem, file in framework_files().items()
+        for word in file.version
+        if word != stem
+    }
+
+
+@functools.cache
+def find_version(word: str) -> Version:
+    """A version by its word, with what it shares; without a word, no framework's."""
+    if not word:
+        return NO_FRAMEWORK
+    own = framework_files()[older_versions().get(word, word)].version[word]
+    if not own.like:
+        return own
+    base = find_version(own.like)
+    shared = {name: _joined(getattr(base, name), getattr(own, name)) for name in SHARED}
+    return own.model_copy(update=shared)
+
+
+SHARED = tuple(name for name in Version.model_fields if name not in ("name", "like", "parameters"))
+"""What a version shares with the one that it is like."""
+
+
+def _joined(base: Any, own: Any) -> Any:
+    """What a version says, over what the one that it is like does."""
+    if isinstance(own, dict):
+        return base | own
+    if not isinstance(own, Fusions | Scheduler):
+        return own or base
+    stated = {name: one for name in type(own).model_fields if (one := getattr(own, name))}
+    return base.model_copy(update=stated)
+
+
+def version_of(plan: Plan) -> Version:
+    """The version of the framework that a plan is served by."""
+    return find_version(plan.generation or plan.framework or "")
+
+
+def library_of(choices: Choices, architecture: str, cache: str = "") -> str:
+    """The kernel library of an architecture, for a format of the cache; empty where none is known."""
+    found = choices.get(architecture, choices.get(ANY))
+    if found is None:
+        return ""
+    return (found.fp8_cache if cache == "fp8" else "") or found.library

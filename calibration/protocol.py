@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from perfmodel.calibration.calibrate import MAX_REPORTED
-from perfmodel.calibration.data.aiconfigurator import SOURCES, SYSTEMS, Folder, tables
+from perfmodel.calibration.data.aiconfigurator import SYSTEMS, Folder, tables
+from perfmodel.calibration.data.aiconfigurator_columns import SOURCES
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.calibration.sections import section_of, sections
 from perfmodel.calibration.split import Rows, rows_of

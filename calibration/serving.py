@@ -6,7 +6,7 @@ form, the best schedule that the hardware allows, has the host of the fastest fr
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,10 @@ from perfmodel.calibration.data.aiconfigurator import VERSION
 from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
 from perfmodel.calibration.fit import Problem, from_free, solve, to_free
 from perfmodel.calibration.sections import in_units
-from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency, parameters
-from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
 from perfmodel.inference.service import (
     Service,
     Steps,
@@ -52,12 +51,12 @@ ROBUSTNESS = 1e-2
 RIDGE = 1e-2
 """Weight of the prior, beside a residual of unit weight."""
 
-STEP_HELD = 10.0
+STEP_RIDGE = 10.0
 """How much more firmly the prior holds what a step adds: frameworks overlap the host with the device, so
 that little of a step is left, which runs of models of two depths hardly tell from gaps of kernels."""
 
 
-class Loop(NamedTuple):
+class ClosedLoop(NamedTuple):
     """What a closed loop is made of, without the host: for each of a step, a prompt, a mixed step.
 
     - `times`: of the kernels, in s; `launches`: what of it nothing hides, in s.
@@ -73,7 +72,7 @@ class Loop(NamedTuple):
     sequences: Values
 
 
-def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Loop:
+def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> ClosedLoop:
     """The kernels of a closed loop."""
     idle = jax.tree.map(jnp.zeros_like, chip.efficiency.host)
     chip = eqx.tree_at(lambda c: c.efficiency.host, chip, idle)
@@ -84,10 +83,10 @@ def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Loo
     launches = jnp.stack([cost.breakdown.by_term()["latency"] for cost in found])
     kernels = jnp.stack([one.runs for one in passes])
     sequences = jnp.stack([one.sequences for one in passes])
-    return Loop(plan, request, batch, times, launches, kernels, sequences)
+    return ClosedLoop(plan, request, batch, times, launches, kernels, sequences)
 
 
-def waits_of(loop: Loop, host: HostEfficiency) -> Waits:
+def waits_of(loop: ClosedLoop, host: HostEfficiency) -> Waits:
     """TTFT and TPOT with a host."""
     step, prompt, mixed = loop.times + host_time(host, loop.kernels, loop.sequences)
     steps = Steps(loop.batch, step, prompt, prefill_interference(loop.plan, step, prompt, mixed))
@@ -97,34 +96,26 @@ def waits_of(loop: Loop, host: HostEfficiency) -> Waits:
 class Group(NamedTuple):
     """Runs of one form, and their loops on a leading axis."""
 
-    loops: Loop
+    loops: ClosedLoop
     runs: list[Run]
 
 
 def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[Group]:
     """Runs with their loops; with `smooth`, as if no framework had been named."""
-    return [
-        Group(
-            evaluate_rows(loop_of, [(case, case.candidates[0]) for case, _ in pairs]),
-            [r for _, r in pairs],
-        )
-        for pairs in alike(runs, folder, smooth)
-    ]
+    return [Group(_of(loop_of, cases), own) for cases, own in by_form(runs, folder, smooth)]
 
 
-def alike(
+def by_form(
     runs: Sequence[Run], folder: Path, smooth: bool = False
-) -> Collection[list[tuple[ResolvedRow, Run]]]:
-    """Runs of one form, with their cases; with `smooth`, as if no framework had been named."""
-    found: dict[Any, list[tuple[ResolvedRow, Run]]] = {}
-    for run in runs:
-        cells = run.cells | ({"framework": ""} if smooth else {})
-        try:
-            case = resolve_row(0, cells, folder)
-        except InputError:
-            continue
-        found.setdefault(case.deployment.form, []).append((case, run))
-    return found.values()
+) -> Iterator[tuple[list[ResolvedRow], list[Run]]]:
+    """Cases of one form, with their runs; with `smooth`, as if no framework had been named."""
+    rows = [run.cells | ({"framework": ""} if smooth else {}) for run in runs]
+    for cases in rows_by_form(rows, folder):
+        yield cases, [runs[case.place] for case in cases]
+
+
+def _of(function: Callable[..., Any], cases: Sequence[ResolvedRow]) -> Any:
+    return evaluate_rows(function, [(case, case.candidates[0]) for case in cases])
 
 
 def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
@@ -143,11 +134,11 @@ def log_errors(
     return errors[0], jnp.where(room, errors[1], 0.0)
 
 
-def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
+def problem_of(groups: Sequence[Group], start: HostEfficiency) -> Problem:
     """The host of one framework against its runs."""
     count = sum(len(group.runs) for group in groups)
     free_start = to_free(start)
-    held = np.array([STEP_HELD if f.name == "step" else 1.0 for f in parameters(HostEfficiency)])
+    firm = np.array([STEP_RIDGE if f.name == "step" else 1.0 for f in parameters(HostEfficiency)])
 
     def all_residuals(free: Values) -> Values:
         host = from_free(HostEfficiency, free)
@@ -155,12 +146,12 @@ def problem(groups: Sequence[Group], start: HostEfficiency) -> Problem:
         tpot, ttft = (jnp.concatenate(errors) for errors in zip(*pairs, strict=True))
         error = jnp.concatenate([tpot, TTFT_WEIGHT * ttft])
         robust = error / (error**2 + ROBUSTNESS) ** 0.25
-        return jnp.concatenate([robust / np.sqrt(count), RIDGE * held * (free - free_start)])
+        return jnp.concatenate([robust / np.sqrt(count), RIDGE * firm * (free - free_start)])
 
     return Problem(HostEfficiency, free_start, all_residuals)
 
 
-class Hosted(NamedTuple):
+class FittedHost(NamedTuple):
     """A fitted host, the factors of the 90 % intervals of TPOT and TTFT, and what its runs had."""
 
     host: HostEfficiency
@@ -171,23 +162,23 @@ class Hosted(NamedTuple):
     models: tuple[str, ...]
 
 
-def fit_host(groups: Sequence[Group], start: HostEfficiency) -> Hosted:
+def fit_host(groups: Sequence[Group], start: HostEfficiency) -> FittedHost:
     """The host's parameters, and how far the runs lie from what they predict."""
-    asked = problem(groups, start)
-    free, _ = solve(asked)
+    problem = problem_of(groups, start)
+    free, _ = solve(problem)
     host = from_free(HostEfficiency, free)
     pairs = [residuals(group, host) for group in groups]
-    return hosted(host, pairs, [run for group in groups for run in group.runs])
+    return with_intervals(host, pairs, [run for group in groups for run in group.runs])
 
 
-def hosted(
+def with_intervals(
     host: HostEfficiency, pairs: Sequence[tuple[Values, Values]], runs: Sequence[Run]
-) -> Hosted:
+) -> FittedHost:
     """A host, and how far runs lie from it, by their log errors of TPOT and TTFT."""
     tpot, ttft = (np.concatenate(errors) for errors in zip(*pairs, strict=True))
     chips = tuple(sorted({find_chip(run.cells["chip"]) for run in runs}))
     models = tuple(sorted({find_model(run.cells["model"]) for run in runs}))
-    return Hosted(host, _factors(tpot), _factors(ttft[ttft != 0]), len(runs), chips, models)
+    return FittedHost(host, _factors(tpot), _factors(ttft[ttft != 0]), len(runs), chips, models)
 
 
 def _factors(errors: np.ndarray) -> tuple[float, float]:
@@ -198,9 +189,9 @@ def _factors(errors: np.ndarray) -> tuple[float, float]:
 
 def fit_hosts(
     runs: Sequence[Run], start: HostEfficiency, folder: Path, progress: Callable[[str], None]
-) -> dict[str, Hosted]:
+) -> dict[str, FittedHost]:
     """The host of each framework, and of the smooth form: that of the fastest of them."""
-    found: dict[str, Hosted] = {}
+    found: dict[str, FittedHost] = {}
     groups: dict[str, list[Group]] = {}
     for framework in sorted({run.cells["framework"] for run in runs}):
         progress(framework)
@@ -210,7 +201,7 @@ def fit_hosts(
     progress(SMOOTH)
     fastest = fastest_host({name: one.host for name, one in found.items()}, groups)
     host = with_shorter_launches(found[fastest].host, groups[fastest], folder)
-    return found | {SMOOTH: hosted_alike(host, runs, folder)}
+    return found | {SMOOTH: smooth_host(host, runs, folder)}
 
 
 def _in_steps(groups: Sequence[Group], name: str) -> Values:
@@ -244,23 +235,22 @@ def with_shorter_launches(
     return dataclasses.replace(host, per_kernel=gap)
 
 
-def hosted_alike(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> Hosted:
+def smooth_host(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> FittedHost:
     """A host of the smooth form, which is not fitted, and how far runs of all frameworks lie from it."""
 
     def served(chip: Chip, *asked: Any) -> Service:
         return serve(eqx.tree_at(lambda c: c.efficiency.host, chip, host), *asked)
 
     pairs, seen = [], []
-    for rows in alike(runs, folder, smooth=True):
-        found = evaluate_rows(served, [(case, case.candidates[0]) for case, _ in rows])
+    for cases, own in by_form(runs, folder, smooth=True):
+        found = _of(served, cases)
         room = jnp.asarray(found.running >= found.concurrency)
-        own = [run for _, run in rows]
         pairs.append(log_errors(found.tpot, found.ttft, room, own))
         seen += own
-    return hosted(host, pairs, seen)
+    return with_intervals(host, pairs, seen)
 
 
-START = {
+INITIAL_HOST = {
     "step": 3e-4,
     "per_sequence": 1e-5,
     "per_kernel": 5e-7,
@@ -272,7 +262,7 @@ START = {
 
 def calibrate_hosts(
     source: str, out: Path, folder: Path, progress: Callable[[str], None]
-) -> dict[str, Hosted]:
+) -> dict[str, FittedHost]:
     """Fit the hosts of all frameworks to the sound runs of a package, and write them to `out`.
 
     **Arguments:**
@@ -284,8 +274,10 @@ def calibrate_hosts(
 
     - `InputError`: when the runs are not there.
     """
-    runs = [run for run in read_runs(source) if run.part == "fit" and run.best and not run.spoiled]
-    start = HostEfficiency(**{name: as_scalar(value) for name, value in START.items()})
+    runs = [
+        run for run in read_runs(source) if run.part == "fit" and run.reliable and not run.fault
+    ]
+    start = HostEfficiency(**{name: as_scalar(value) for name, value in INITIAL_HOST.items()})
     found = fit_hosts(runs, start, folder, progress)
     sections = {framework: {"bf16": _section(one)} for framework, one in found.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -293,7 +285,7 @@ def calibrate_hosts(
     return found
 
 
-def _section(one: Hosted) -> dict[str, Any]:
+def _section(one: FittedHost) -> dict[str, Any]:
     """A host as the files of chips have their parameters."""
     ends = {"low": one.tpot[0], "high": one.tpot[1]}
     ends |= {"first_low": one.ttft[0], "first_high": one.ttft[1]}

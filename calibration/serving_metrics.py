@@ -147,9 +147,9 @@ def metrics_of_runs(scored: Sequence[ScoredRun], name: str, every: bool) -> list
 
     - `every`: of all runs, not of those of the best grade alone.
     """
-    best = [one for one in scored if one.run.best or every]
+    best = [one for one in scored if one.run.reliable or every]
     found = [run_metrics(f"{name}, with what measures something else", best)]
-    sound = [one for one in best if not one.run.spoiled]
+    sound = [one for one in best if not one.run.fault]
     for part, own in grouped(sound, lambda one: [one.run.part]).items():
         found.append(run_metrics(part, own))
         found.append(run_metrics(f"{part}, one measured point per configuration", anchored(own)))

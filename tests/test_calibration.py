@@ -12,8 +12,7 @@ import pytest
 
 from perfmodel.calibration.calibrate import Options, calibrate
 from perfmodel.calibration.data.aiconfigurator import (
-    CURRENT,
-    OTHERS,
+    FACTS,
     SYSTEMS,
     _slow,
     locate,
@@ -345,7 +344,8 @@ def test_only_the_collections_that_are_sound_are_read():
     found = [(t.key.framework, t.key.dtype) for t in tables(root, "gemm", "b300_sxm")]
     assert {framework for framework, _ in found} == {"trtllm", "vllm"}
     assert ("vllm", "fp8_block") not in found
-    assert list(OTHERS) == ["a100_sxm", "l40s", "b60"] and set(CURRENT) == set(OTHERS["l40s"])
+    assert list(FACTS.system_versions) == ["a100_sxm", "l40s", "b60"]
+    assert set(FACTS.versions) == set(FACTS.system_versions["l40s"])
 
 
 def test_a_rank_with_less_of_the_work_that_is_slower_was_not_tuned():

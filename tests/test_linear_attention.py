@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perfmodel.calibration.data.linear_attention import summed
+from perfmodel.calibration.data.aiconfigurator_columns import summed
 from perfmodel.kernels.linear_attention import States, linear_attention
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.registry import OPERATIONS

@@ -11,13 +11,13 @@ from command import COMMAND, run
 from perfmodel.calibration.data.jax_kernels import (
     COLUMNS,
     FUNCTIONS,
-    NUMBERS,
-    RECIPES,
+    JAX_TYPES,
+    SPECS,
     build,
-    sizes_of,
+    kernel_shapes,
     smallest,
 )
-from perfmodel.calibration.data.measure import Measured, _earlier, call, outcome, seconds_of
+from perfmodel.calibration.data.measure import Result, _earlier, call, outcome, seconds_of
 from perfmodel.calibration.data.sources import read_source
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.library.files import stems
@@ -68,9 +68,9 @@ def test_a_run_that_is_taken_up_again_keeps_its_rows_and_measures_the_rest(measu
 
 def test_fewer_rows_than_asked_for_are_said_to_be_so(tmp_path: Path):
     out = tmp_path / "rows.csv"
-    said = outcome(Measured("mine", 19, 19, 32, []), out)
+    said = outcome(Result("mine", 19, 19, 32, []), out)
     assert "19 rows" in said and "32 were asked for; more --seconds, with --resume" in said
-    assert "were asked" not in outcome(Measured("mine", 31, 31, 32, ["one that cannot run"]), out)
+    assert "were asked" not in outcome(Result("mine", 31, 31, 32, ["one that cannot run"]), out)
 
 
 def test_a_file_of_another_kind_is_not_taken_up(tmp_path: Path):
@@ -102,7 +102,7 @@ def test_what_cannot_be_measured_is_one_sentence(
 
 
 def test_a_format_that_jax_cannot_run_here_is_refused(tmp_path: Path, monkeypatch):
-    monkeypatch.setitem(NUMBERS, "fp8", "no such type")
+    monkeypatch.setitem(JAX_TYPES, "fp8", "no such type")
     status, _, err = run(
         "measure", "--out", tmp_path / "rows.csv", "--ops", "gemm", "--dtype", "fp8"
     )
@@ -123,24 +123,24 @@ def test_what_was_measured_is_written_when_the_run_is_stopped(tmp_path: Path, mo
     assert status == 130 and len(_earlier(tmp_path / "rows.csv")) == 1
 
 
-@pytest.mark.parametrize("op", RECIPES)
+@pytest.mark.parametrize("op", SPECS)
 def test_shapes_are_the_same_for_a_seed_powers_of_two_and_odd_by_turns(op: str):
     def first(seed: int) -> list:
-        shapes = sizes_of(op, "bf16", seed, lambda task: True)
+        shapes = kernel_shapes(op, "bf16", seed, lambda task: True)
         return [sizes for sizes, _ in (next(shapes) for _ in range(40))]
 
     assert first(0) == first(0) != first(1)
     assert all(set(sizes) <= set(COLUMNS) for sizes in first(0))
-    free = RECIPES[op].dimensions[0].name
+    free = SPECS[op].dimensions[0].name
     numbers = [int(sizes[free]) for sizes in first(0)]
-    if RECIPES[op].dimensions[0].grain:
+    if SPECS[op].dimensions[0].grain:
         assert all(number & (number - 1) == 0 for number in numbers[::2])
         assert all(number % 2 == 1 for number in numbers[1::2])
 
 
-@pytest.mark.parametrize("op", RECIPES)
+@pytest.mark.parametrize("op", SPECS)
 def test_only_what_fits_is_measured(op: str):
-    shapes = sizes_of(op, "bf16", 0, lambda task: task.flops < 1e9)
+    shapes = kernel_shapes(op, "bf16", 0, lambda task: task.flops < 1e9)
     assert all(task.flops < 1e9 for _, task in (next(shapes) for _ in range(10)))
 
 

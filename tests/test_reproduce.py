@@ -89,7 +89,7 @@ def package(tmp_path: Path) -> Callable[..., str]:
 def test_a_run_becomes_a_row_of_the_serving_schema(package: Callable[..., str]):
     (found,) = read_runs(package({}))
     assert (found.ttft, found.tpot) == (0.1, 0.01)
-    assert (found.part, found.best, found.spoiled) == ("fit", True, "")
+    assert (found.part, found.reliable, found.fault) == ("fit", True, "")
     wanted = {"chip": "h200_sxm", "n_chips": "4", "tp": "4", "dp": "1", "concurrency": "16"}
     assert wanted.items() <= found.cells.items()
     assert found.cells["length_ratio"] == "0.9"
@@ -168,7 +168,7 @@ def test_runs_that_differ_although_their_settings_do_not_are_not_of_the_best_gra
 ):
     other, users = {"silicon_tpot_ms": "14"}, "s; silicon_concurrency=32"
     source = package({}, other, {"silicon_data_source": users}, {"silicon_data_source": "Users/a"})
-    assert [one.best for one in read_runs(source)] == [False, False, True, False]
+    assert [one.reliable for one in read_runs(source)] == [False, False, True, False]
 
 
 def test_copies_of_a_measurement_weigh_as_one(package: Callable[..., str]):

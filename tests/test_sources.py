@@ -11,10 +11,10 @@ import pytest
 
 from perfmodel.calibration.calibrate import Options, calibrate, warnings_of
 from perfmodel.calibration.data.aiconfigurator import (
-    EXCLUDED,
+    FACTS,
     OTHER_KERNEL,
-    _excluded,
     locate,
+    rule_of,
     tables,
 )
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, plan_of
@@ -151,12 +151,14 @@ installed = pytest.mark.skipif(
 def test_every_row_of_a_packaged_table_is_read_or_counted():
     left_out: list[LeftOut] = []
     kept = list(tables(locate("aiconfigurator"), "gemm", "b60", left_out))
-    rule = EXCLUDED["b60", "gemm", "vllm", "fp8"]
+    rule = rule_of(FACTS.excluded, "b60", Key("gemm", "arc-pro-b60", "vllm", "fp8"))
     assert [one.key.dtype for one in left_out if one.rule == rule] == ["fp8"]
     assert all(one.rows > 0 for one in left_out) and "fp8" not in {one.key.dtype for one in kept}
 
 
 @installed
 def test_a_rule_says_why_its_tables_are_not_read():
-    assert _excluded("h100_sxm", "gemm", "vllm", "fp8_block").startswith("run without CUDA graphs")
-    assert _excluded("h100_sxm", "gemm", "vllm", "bf16") == ""
+    fp8_block, bf16 = (Key("gemm", "h100-sxm", "vllm", dtype) for dtype in ("fp8_block", "bf16"))
+    rule = rule_of(FACTS.excluded, "h100_sxm", fp8_block)
+    assert rule.startswith("run without CUDA graphs")
+    assert rule_of(FACTS.excluded, "h100_sxm", bf16) == ""

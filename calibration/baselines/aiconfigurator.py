@@ -12,27 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.calibration.data.aiconfigurator import FACTS
 from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
 from perfmodel.calibration.data.inferencex_pools import decoding
-
-CHECKPOINTS: dict[tuple[str, str], tuple[str, str]] = {
-    ("Llama-3.1-70B", "fp8"): ("nvidia/Llama-3.1-70B-Instruct-FP8", ""),
-    ("Llama-3.1-70B", "fp4"): ("meta-llama/Meta-Llama-3.1-70B", "nvfp4"),
-    ("DeepSeek-R1", "fp8"): ("deepseek-ai/DeepSeek-R1", ""),
-    ("DeepSeek-V3", "fp8"): ("deepseek-ai/DeepSeek-V3", ""),
-    ("MiniMax-M2.5", "fp8"): ("MiniMaxAI/MiniMax-M2.5", ""),
-    ("MiniMax-M2.5", "fp4"): ("nvidia/MiniMax-M2.5-NVFP4", ""),
-    ("Qwen3.5-397B-A17B", "bf16"): ("Qwen/Qwen3.5-397B-A17B", ""),
-    ("Qwen3.5-397B-A17B", "fp8"): ("Qwen/Qwen3.5-397B-A17B", "fp8_block"),
-    ("Qwen3.5-397B-A17B", "fp4"): ("nvidia/Qwen3.5-397B-A17B-NVFP4", ""),
-    ("Kimi-K2.5", "int4"): ("moonshotai/Kimi-K2.5", ""),
-    ("Kimi-K2.5", "fp4"): ("nvidia/Kimi-K2.5-NVFP4", ""),
-    ("gpt-oss-120b", "fp4"): ("openai/gpt-oss-120b", ""),
-    ("GLM-5", "fp8"): ("zai-org/GLM-5-FP8", ""),
-    ("GLM-5", "fp4"): ("nvidia/GLM-5-NVFP4", ""),
-}
-"""The checkpoint of a model in a precision among those whose `config.json` the package has, and the format of
-its products and experts where the checkpoint does not say it."""
 
 CONTEXT_TOKENS = 8192
 """Tokens of prompts in a step: vLLM's `max-num-batched-tokens` in the launch scripts."""
@@ -84,7 +66,8 @@ def _model(asked: dict[str, str]) -> Any:
     from aiconfigurator_core.sdk.config import ModelConfig
     from aiconfigurator_core.sdk.models import get_model
 
-    path, dtype = CHECKPOINTS[asked["model"].split("/")[-1], asked["precision"]]
+    name = asked["model"].split("/")[-1], asked["precision"]
+    checkpoint = next(one for one in FACTS.checkpoints if (one.model, one.precision) == name)
     chips, experts = (int(float(asked[name])) for name in ("n_chips", "ep"))
     config = ModelConfig(
         tp_size=int(float(asked["tp"])),
@@ -95,10 +78,10 @@ def _model(asked: dict[str, str]) -> Any:
             "fp8" if asked["kv_precision"] == "fp8" else "bfloat16"
         ],
     )
-    if dtype:
-        config.gemm_quant_mode = common.GEMMQuantMode[dtype]
-        config.moe_quant_mode = common.MoEQuantMode[dtype]
-    return get_model(path, config, asked["framework"])
+    if checkpoint.format:
+        config.gemm_quant_mode = common.GEMMQuantMode[checkpoint.format]
+        config.moe_quant_mode = common.MoEQuantMode[checkpoint.format]
+    return get_model(checkpoint.path, config, asked["framework"])
 
 
 @functools.cache

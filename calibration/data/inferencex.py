@@ -1,20 +1,24 @@
-"""Measured serving runs of the AIConfigurator package, as rows of the serving schema, and their grades.
+"""Measured serving runs of the AIConfigurator package, as rows of the serving schema.
 
-The runs are those of InferenceX (SemiAnalysis): a closed loop of some users, ten requests each,
-whose lengths are uniform between 0.8 and 1 of the nominal ones. Which runs are sound, which models
-and chips are held out and which stay closed was decided before any of them was fitted. How the pools of
-disaggregated runs are read (`pools.py`) was decided before one of their times was looked at.
+The runs are those of InferenceX (SemiAnalysis): a closed loop of some users, ten requests each, whose lengths
+are uniform between 0.8 and 1 of the nominal ones. `inferencex.toml` says which runs are sound, held out and
+closed. How the pools of disaggregated runs are read (`inferencex_pools.py`) was decided before one of their
+times was looked at.
 """
 
 import csv
 import functools
 import io
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
 from perfmodel.calibration.data.aiconfigurator import locate
-from perfmodel.calibration.data.inferencex_pools import PLAN, chips_of, pool_cells, size_of
+from perfmodel.calibration.data.inferencex_pools import PLAN, Cells, chips_of, pool_cells, size_of
+from perfmodel.library.files import read_as
 from perfmodel.library.model import load_model
 from perfmodel.workload.transformer import Mixture
 
@@ -23,34 +27,61 @@ TABLE = "silicon_sample.csv"
 LENGTH_RATIO = 0.9
 """Mean over nominal length: uniform between 0.8 and 1 (`benchmark_serving.py` of InferenceX)."""
 
+MAX_TPOT_RATIO = 1.3
+"""Largest over smallest TPOT of runs with equal settings: beyond it, something else differed."""
+
+SCALED = 128
+"""Columns that share a scale in fp8 checkpoints of mixtures."""
+
 Part = Literal["fit", "heldout", "closed", "disaggregated"]
 
 OPEN: tuple[Part, ...] = ("fit", "heldout")
 """Parts that may be looked at."""
 
-CLOSED_MODELS = ("Llama-3.1-8B", "Qwen3-32B", "Qwen3-235B")
-HELD_OUT_MODELS = ("gpt-oss-120b", "Qwen3.5", "Kimi-K2.5", "GLM-5")
-HELD_OUT_CHIPS = ("b300_sxm",)
-CLOSED_CHIPS = ("gb300",)
-HOPPER = ("h100_sxm", "h200_sxm")
-"""Where SGLang's caches are in bf16, if nothing else is said; else caches are in fp8: assumed from
-launch scripts of InferenceX, for the table does not say."""
 
-CACHES: dict[tuple[str, str, str], str] = {
-    ("Kimi-K2.5", "int4", "h200_sxm"): "bf16",
-    ("Kimi-K2.5", "int4", "b200_sxm"): "bf16",
-    ("gpt-oss", "fp4", "h100_sxm"): "bf16",
-    ("gpt-oss", "fp4", "h200_sxm"): "bf16",
-    ("Qwen3.5", "fp8", "h200_sxm"): "fp8",
-}
-"""Caches by model, precision and system, where the launch script says so, or leaves it to the framework
-and the checkpoint (`kimik2.5_int4_*.sh`, `gptoss_fp4_h*.sh`, `qwen3.5_fp8_h200.sh` of InferenceX)."""
+class Cache(BaseModel):
+    """The format of a model's cache."""
 
-EIGHT = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm")
-"""Systems of eight chips: runs on more are not of one machine."""
+    model: str
+    precision: str
+    system: str
+    cache: str
 
-SPREAD = 1.3
-"""Largest over smallest TPOT of runs with equal settings: beyond it, something else differed."""
+
+class Fault(BaseModel):
+    """Runs that are known to measure something else, and why; what is empty holds of any run."""
+
+    reason: str
+    models: list[str] = [""]
+    backend: str = ""
+    system: str = ""
+    precision: str = ""
+    users: str = ""
+
+    def holds(self, row: Cells) -> bool:
+        """Whether a run is one of them."""
+        given = row | {"users": _users(row)}
+        names = ("backend", "system", "precision", "users")
+        alike = all(getattr(self, name) in ("", given[name]) for name in names)
+        return alike and _has(row["model_path"], self.models)
+
+
+class Facts(BaseModel):
+    """What `inferencex.toml` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    closed_models: list[str]
+    held_out_models: list[str]
+    held_out_systems: list[str]
+    closed_systems: list[str]
+    eight_chip_systems: list[str]
+    sglang_bf16_cache_systems: list[str]
+    caches: list[Cache]
+    faults: list[Fault]
+
+
+FACTS = read_as(Facts, Path(__file__).with_suffix(".toml"))
 
 
 class Run(NamedTuple):
@@ -59,17 +90,17 @@ class Run(NamedTuple):
     - `cells`: its row of the serving schema.
     - `ttft`, `tpot`: measured means, in s.
     - `part`: whether it may be fitted on, is held out, or stays closed until the end.
-    - `best`: whether it is of the best grade.
-    - `spoiled`: why it is known to measure something else; empty where nothing is known.
+    - `reliable`: whether it is of one machine, its users are known, and equal settings measured alike.
+    - `fault`: why it is known to measure something else; empty where nothing is known.
     - `config`: what is alike in all runs of one deployment, whatever the lengths and the users.
     """
 
-    cells: dict[str, str]
+    cells: Cells
     ttft: float
     tpot: float
     part: Part
-    best: bool
-    spoiled: str
+    reliable: bool
+    fault: str
     config: tuple[str, ...]
 
 
@@ -85,13 +116,40 @@ def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) ->
     with io.StringIO(path.read_text(encoding="utf-8"), newline="") as file:
         rows = list(csv.DictReader(file))
     cells = [_cells(row) for row in rows]
-    runs = [_run(*each) for each in zip(rows, cells, _best(rows, cells), strict=True)]
+    runs = [_run(*each) for each in zip(rows, cells, _reliable(rows, cells), strict=True)]
     return [run for run in runs if run.part in parts]
 
 
-def _users(row: dict[str, str]) -> str:
+_CONFIG = ("chip", "model", "precision", "framework", "tp", "ep", "dp", *PLAN)
+
+
+def _run(row: Cells, cells: Cells, reliable: bool) -> Run:
+    config = tuple(cells.get(name, "") for name in _CONFIG)
+    ttft, tpot = (float(row[f"silicon_{name}_ms"] or "nan") / 1e3 for name in ("ttft", "tpot"))
+    return Run(cells, ttft, tpot, _part(row), reliable, _fault(row), config)
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    return any(word in text for word in words)
+
+
+def _users(row: Cells) -> str:
     found = re.search(r"silicon_concurrency=(\d+)", row["silicon_data_source"])
     return found[1] if found else ""
+
+
+def _fault(row: Cells) -> str:
+    return next((fault.reason for fault in FACTS.faults if fault.holds(row)), "")
+
+
+def _part(row: Cells) -> Part:
+    model, system = row["model_path"], row["system"]
+    if row["mode"] != "agg":
+        return "disaggregated"
+    if system in FACTS.closed_systems or _has(model, FACTS.closed_models):
+        return "closed"
+    held_out = system in FACTS.held_out_systems or _has(model, FACTS.held_out_models)
+    return "heldout" if held_out else "fit"
 
 
 _NOT_SETTINGS = (
@@ -99,7 +157,7 @@ _NOT_SETTINGS = (
 )  # fmt: skip
 
 
-def _best(rows: Sequence[dict[str, str]], cells: Sequence[dict[str, str]]) -> list[bool]:
+def _reliable(rows: Sequence[Cells], cells: Sequence[Cells]) -> list[bool]:
     """One machine, users known, and equal settings measured alike."""
     settings = [
         (*own.values(), *(text for name, text in row.items() if name not in _NOT_SETTINGS))
@@ -111,75 +169,27 @@ def _best(rows: Sequence[dict[str, str]], cells: Sequence[dict[str, str]]) -> li
         if fine:
             times.setdefault(key, []).append(float(row["silicon_tpot_ms"]))
     return [
-        fine and max(times[key]) <= SPREAD * min(times[key])
+        fine and max(times[key]) <= MAX_TPOT_RATIO * min(times[key])
         for key, fine in zip(settings, sound, strict=True)
     ]
 
 
-def _sound(row: dict[str, str]) -> bool:
+def _sound(row: Cells) -> bool:
     chips = size_of(row, "tp_size") * size_of(row, "pp_size")
-    too_many = row["system"] in EIGHT and chips > 8
+    too_many = row["system"] in FACTS.eight_chip_systems and chips > 8
     return "Users/" not in row["silicon_data_source"] and not too_many
 
 
-def _part(row: dict[str, str]) -> Part:
-    model, system = row["model_path"], row["system"]
-    if row["mode"] != "agg":
-        return "disaggregated"
-    if system in CLOSED_CHIPS or _has(model, CLOSED_MODELS):
-        return "closed"
-    return "heldout" if system in HELD_OUT_CHIPS or _has(model, HELD_OUT_MODELS) else "fit"
+# As the serving schema has it
 
 
-def _has(text: str, words: Sequence[str]) -> bool:
-    return any(word in text for word in words)
-
-
-def _deepseek(row: dict[str, str]) -> bool:
-    return _has(row["model_path"], ("DeepSeek-R1", "DeepSeek-V3"))
-
-
-Rule = Callable[[dict[str, str]], bool]
-
-SPOILED: dict[str, Rule] = {
-    "GB200: tp is the count of all chips of a disaggregated deployment": lambda row: (
-        row["system"] == "gb200"
-    ),
-    "DeepSeek on TensorRT-LLM: some runs speculate, and do not say so": lambda row: (
-        _deepseek(row) and row["backend"] == "trtllm"
-    ),
-    "DeepSeek on SGLang, B200 in fp4 and B300: compilation inside the mean": lambda row: (
-        _deepseek(row)
-        and row["backend"] == "sglang"
-        and (
-            row["system"] == "b300_sxm" or (row["system"], row["precision"]) == ("b200_sxm", "fp4")
-        )
-    ),
-    "gpt-oss on H100 with 512 users: TPOT of eight users": lambda row: (
-        "gpt-oss" in row["model_path"] and row["system"] == "h100_sxm" and _users(row) == "512"
-    ),
-}
-"""Groups that are known to measure something else."""
-
-
-def _run(row: dict[str, str], cells: dict[str, str], best: bool) -> Run:
-    config = tuple(cells.get(name, "") for name in _CONFIG)
-    ttft, tpot = (float(row[f"silicon_{name}_ms"] or "nan") / 1e3 for name in ("ttft", "tpot"))
-    return Run(cells, ttft, tpot, _part(row), best, _spoiled(row), config)
-
-
-def _spoiled(row: dict[str, str]) -> str:
-    return next((why for why, rule in SPOILED.items() if rule(row)), "")
-
-
-_CONFIG = ("chip", "model", "precision", "framework", "tp", "ep", "dp", *PLAN)
-
-
-def _cells(row: dict[str, str]) -> dict[str, str]:
+def _cells(row: Cells) -> Cells:
     """The row as the schema has it; empty where its plan is not known."""
     plan = _plan(row) if row["mode"] == "agg" else _pools(row)
     if not plan:
         return {}
+    # GLM-5 on H200: a user sends five requests, not ten (`glm5_fp8_h200.sh`).
+    five = "GLM-5" in row["model_path"] and row["system"] == "h200_sxm"
     return {
         "chip": row["system"],
         "model": _model(row),
@@ -191,17 +201,21 @@ def _cells(row: dict[str, str]) -> dict[str, str]:
         "concurrency": _users(row),
         "framework": row["backend"],
         "length_ratio": str(LENGTH_RATIO),
-        "requests_per_user": "5" if _chats(row) else "10",
+        "requests_per_user": "5" if five else "10",
     } | plan
 
 
-def _pools(row: dict[str, str]) -> dict[str, str]:
+def _model(row: Cells) -> str:
+    return row["model_path"].removeprefix("zhipuai/")
+
+
+def _pools(row: Cells) -> Cells:
     """The pools of a run that is worth reading: its users are known, and it measures what it says."""
     users = _users(row)
-    return pool_cells(row, users) if users and not _spoiled(row) else {}
+    return pool_cells(row, users) if users and not _fault(row) else {}
 
 
-def _plan(row: dict[str, str]) -> dict[str, str]:
+def _plan(row: Cells) -> Cells:
     """How one machine is spread: how its chips are counted is `chips_of`."""
     chips = chips_of(row)
     spread = size_of(row, "tp_size") == 1 and chips > 1
@@ -215,23 +229,16 @@ def _plan(row: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _chats(row: dict[str, str]) -> bool:
-    """Whether a user sends five requests, not ten (`glm5_fp8_h200.sh`)."""
-    return "GLM-5" in row["model_path"] and row["system"] == "h200_sxm"
+def _cache(row: Cells) -> str:
+    for one in FACTS.caches:
+        given = (one.precision, one.system) == (row["precision"], row["system"])
+        if given and one.model in row["model_path"]:
+            return one.cache
+    bf16 = row["backend"] == "sglang" and row["system"] in FACTS.sglang_bf16_cache_systems
+    return "bf16" if bf16 else "fp8"
 
 
-def _cache(row: dict[str, str]) -> str:
-    for (model, precision, system), cache in CACHES.items():
-        if model in row["model_path"] and (precision, system) == (row["precision"], row["system"]):
-            return cache
-    return "bf16" if row["backend"] == "sglang" and row["system"] in HOPPER else "fp8"
-
-
-SCALED = 128
-"""Columns that share a scale in fp8 checkpoints of mixtures."""
-
-
-def _cannot_cut(row: dict[str, str], ranks: int) -> bool:
+def _cannot_cut(row: Cells, ranks: int) -> bool:
     """Whether tensor ranks would cut through the blocks that share a scale, which vLLM and SGLang refuse."""
     return row["precision"] == "fp8" and any(n % (SCALED * ranks) for n in _inner(_model(row)))
 
@@ -241,10 +248,6 @@ def _inner(model: str) -> tuple[float, ...]:
     """Columns of an expert, of each mixture of a model."""
     layers = [stack.layer.feed_forward for stack in load_model(model).stacks]
     return tuple(float(one.inter) for one in layers if isinstance(one, Mixture))
-
-
-def _model(row: dict[str, str]) -> str:
-    return row["model_path"].removeprefix("zhipuai/")
 
 
 def columns(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -21,14 +21,14 @@ COLUMNS = (
 )
 """Columns that say what was run."""
 
-TRIES = 20_000
+MAX_TRIES = 20_000
 """Shapes of a sequence that are looked at, at most."""
 
 VOCABULARY = 8192
 """Rows of the table that embeddings are taken from."""
 
 
-class Task(NamedTuple):
+class TimedKernel(NamedTuple):
     """A kernel to be run.
 
     - `operands`: functions that make them.
@@ -58,15 +58,15 @@ class Dimension(NamedTuple):
         return float(2 ** round(math.log2(size)))
 
 
-class Recipe(NamedTuple):
-    """How an operation is measured: its sizes, formats, and the function that makes its task."""
+class KernelSpec(NamedTuple):
+    """How an operation is measured: its sizes, formats, and the function that makes its kernel."""
 
     dimensions: tuple[Dimension, ...]
     dtypes: tuple[str, ...]
-    task: Callable[[Sizes, str], Task]
+    kernel: Callable[[Sizes, str], TimedKernel]
 
 
-NUMBERS = {
+JAX_TYPES = {
     "fp32": jnp.float32,
     "bf16": jnp.bfloat16,
     "fp16": jnp.float16,
@@ -76,38 +76,38 @@ NUMBERS = {
 """Formats, and the type of JAX that holds them."""
 
 
-def build(op: str, dtype: str, sizes: Sizes) -> Task:
-    """The task of one row."""
-    return RECIPES[op].task(sizes, dtype)
+def build(op: str, dtype: str, sizes: Sizes) -> TimedKernel:
+    """The kernel of one row."""
+    return SPECS[op].kernel(sizes, dtype)
 
 
 def smallest(op: str) -> Sizes:
     """The smallest shape of an operation."""
-    sizes = {d.name: float(d.low) for d in RECIPES[op].dimensions}
+    sizes = {d.name: float(d.low) for d in SPECS[op].dimensions}
     return _completed(op, sizes, next(iter(KINDS)))
 
 
-def sizes_of(
-    op: str, dtype: str, seed: int, fits: Callable[[Task], bool]
-) -> Iterator[tuple[Sizes, Task]]:
-    """Shapes that fit, with their tasks, spread evenly over the ranges, by turns powers of two and odd.
+def kernel_shapes(
+    op: str, dtype: str, seed: int, fits: Callable[[TimedKernel], bool]
+) -> Iterator[tuple[Sizes, TimedKernel]]:
+    """Shapes that fit, with their kernels, spread evenly over the ranges, by turns powers of two and odd.
 
     Points are those of Roberts' sequence: the fractional parts of multiples of powers of the
     root of x^(d+1) = x + 1 ("The Unreasonable Effectiveness of Quasirandom Sequences", 2018).
     """
-    dimensions = RECIPES[op].dimensions
+    dimensions = SPECS[op].dimensions
     root = max(np.roots([1.0, *[0.0] * (len(dimensions) - 1), -1.0, -1.0]).real)
     steps = root ** -np.arange(1.0, len(dimensions) + 1)
     start, seen = np.random.default_rng(seed).uniform(size=len(dimensions)), set()
-    for i in range(TRIES):
+    for i in range(MAX_TRIES):
         shares = (start + i * steps) % 1
         sizes = {d.name: d.at(x, i % 2 == 1) for d, x in zip(dimensions, shares, strict=True)}
         sizes = _completed(op, sizes, list(KINDS)[len(seen) // 2 % len(KINDS)])
         identity = tuple(sizes.values())
-        task = build(op, dtype, sizes)
-        if identity not in seen and fits(task):
+        kernel = build(op, dtype, sizes)
+        if identity not in seen and fits(kernel):
             seen.add(identity)
-            yield sizes, task
+            yield sizes, kernel
 
 
 def _completed(op: str, sizes: Sizes, kind: str) -> Sizes:
@@ -123,10 +123,9 @@ def _array(shape: tuple[float, ...], kind: Any) -> Callable[[], np.ndarray]:
     """Makes an operand of numbers between -1 and 1, or of whole numbers."""
 
     def make() -> np.ndarray:
-        whole = tuple(int(size) for size in shape)
         block = np.random.default_rng(0).uniform(-1, 1, 4096)
         block = np.round(127 * block) if kind == jnp.int8 else block
-        return np.resize(block.astype(kind), whole)
+        return np.resize(block.astype(kind), tuple(map(int, shape)))
 
     return make
 
@@ -135,13 +134,15 @@ def _size(shape: tuple[float, ...], kind: Any) -> float:
     return math.prod(shape) * np.dtype(kind).itemsize
 
 
-def _gemm(sizes: Sizes, dtype: str) -> Task:
+def _gemm(sizes: Sizes, dtype: str) -> TimedKernel:
     m, n, k = (sizes[name] for name in ("m", "n", "k"))
-    stored, kept = NUMBERS[dtype], jnp.float32 if dtype == "fp32" else jnp.bfloat16
-    given = kept if look_up(dtype).passes else stored
+    stored, full = JAX_TYPES[dtype], jnp.float32 if dtype == "fp32" else jnp.bfloat16
+    given = full if look_up(dtype).passes else stored
     function = functools.partial(_product, stored=stored)
     size = _size((m, k), given) + _size((k, n), stored) + _size((m, n), given)
-    return Task(function, (_array((m, k), given), _array((k, n), stored)), 2 * m * n * k, size)
+    return TimedKernel(
+        function, (_array((m, k), given), _array((k, n), stored)), 2 * m * n * k, size
+    )
 
 
 def _product(a: jax.Array, b: jax.Array, stored: Any) -> jax.Array:
@@ -162,44 +163,44 @@ def _quantised(x: jax.Array, stored: Any) -> tuple[jax.Array, jax.Array]:
     return scale, (wide / scale).astype(stored)
 
 
-def _attention(sizes: Sizes, dtype: str) -> Task:
+def _attention(sizes: Sizes, dtype: str) -> TimedKernel:
     """Queries of all rows at once (a prompt, causal), or one of each row (a step of decoding)."""
     names = ("batch", "ctx_len", "heads", "kv_heads", "head_dim")
     batch, context, heads, of_keys, width = (sizes[name] for name in names)
-    queries, kind = sizes.get("q_len", 1.0), NUMBERS[dtype]
+    queries, kind = sizes.get("q_len", 1.0), JAX_TYPES[dtype]
     shapes = [(batch, queries, heads, width), *[(batch, context, of_keys, width)] * 2]
     function = functools.partial(jax.nn.dot_product_attention, is_causal="q_len" in sizes)
     scores = batch * heads * queries * context
     size = sum(_size(shape, kind) for shape in [*shapes, shapes[0]]) + _size((scores,), jnp.float32)
-    return Task(function, tuple(_array(s, kind) for s in shapes), 4 * scores * width, size)
+    return TimedKernel(function, tuple(_array(s, kind) for s in shapes), 4 * scores * width, size)
 
 
-def _elementwise(sizes: Sizes, dtype: str) -> Task:
+def _elementwise(sizes: Sizes, dtype: str) -> TimedKernel:
     """The kinds of the registry; the samples' logits are in fp32, as there."""
     tokens, hidden, name = sizes["tokens"], sizes["hidden"], sizes["kind"]
-    kind = jnp.float32 if name == "sample" else NUMBERS[dtype]
-    counted, whole = KINDS[name], (tokens, hidden)
+    kind = jnp.float32 if name == "sample" else JAX_TYPES[dtype]
+    counted, full = KINDS[name], (tokens, hidden)
     shapes = {
-        "norm": [whole, whole, (hidden,)],
-        "rope": [whole, (tokens, HALF), (tokens, HALF)],
-        "activation": [whole, whole],
-        "add": [whole, whole],
+        "norm": [full, full, (hidden,)],
+        "rope": [full, (tokens, ROPE_PAIRS), (tokens, ROPE_PAIRS)],
+        "activation": [full, full],
+        "add": [full, full],
         "embedding": [(VOCABULARY, hidden)],
-    }.get(name, [whole])
+    }.get(name, [full])
     operands = [_array(shape, kind) for shape in shapes]
-    operands += [_places(tokens)] if name == "embedding" else []
-    size = sum(_size(shape, kind) for shape in shapes) + 2 * _size(whole, kind)
-    return Task(FUNCTIONS[name], tuple(operands), counted.flops * tokens * hidden, size)
+    operands += [_indices(tokens)] if name == "embedding" else []
+    size = sum(_size(shape, kind) for shape in shapes) + 2 * _size(full, kind)
+    return TimedKernel(FUNCTIONS[name], tuple(operands), counted.flops * tokens * hidden, size)
 
 
-HALF = 8
+ROPE_PAIRS = 8
 """Pairs of numbers that are turned together: `hidden` is a multiple of twice as many."""
 
-SMALL = 1e-6
+EPSILON = 1e-6
 """Added to a mean square before its root."""
 
 
-def _places(tokens: float) -> Callable[[], np.ndarray]:
+def _indices(tokens: float) -> Callable[[], np.ndarray]:
     order = np.random.default_rng(0).permutation(VOCABULARY).astype(np.int32)
     return lambda: np.resize(order, int(tokens))
 
@@ -207,12 +208,12 @@ def _places(tokens: float) -> Callable[[], np.ndarray]:
 def _norm(x: jax.Array, residual: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     total = x + residual
     wide = total.astype(jnp.float32)
-    scale = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + SMALL)
+    scale = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + EPSILON)
     return total, (wide * scale).astype(x.dtype) * weight[None]
 
 
 def _rope(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    pairs = x.reshape(x.shape[0], -1, 2, HALF)
+    pairs = x.reshape(x.shape[0], -1, 2, ROPE_PAIRS)
     a, b = pairs[:, :, 0], pairs[:, :, 1]
     c, s = cosine[:, None], sine[:, None]
     return jnp.stack([a * c - b * s, a * s + b * c], axis=2).reshape(x.shape)
@@ -236,23 +237,23 @@ _HEADS = (
     Dimension("head_dim", 64, 128, 0),
 )
 
-RECIPES = {
-    "gemm": Recipe(
+SPECS = {
+    "gemm": KernelSpec(
         (Dimension("m", 1, 16384, 1), Dimension("n", 64, 32768, 16), Dimension("k", 64, 32768, 16)),
         ("fp32", "bf16", "fp16", "fp8", "int8"),
         _gemm,
     ),
-    "attention_prefill": Recipe(
+    "attention_prefill": KernelSpec(
         (Dimension("batch", 1, 32, 1), Dimension("q_len", 16, 32768, 1), *_HEADS),
         ("bf16", "fp16"),
         _attention,
     ),
-    "attention_decode": Recipe(
+    "attention_decode": KernelSpec(
         (Dimension("batch", 1, 256, 1), Dimension("ctx_len", 16, 131072, 1), *_HEADS),
         ("bf16", "fp16"),
         _attention,
     ),
-    "elementwise": Recipe(
+    "elementwise": KernelSpec(
         (Dimension("tokens", 1, 65536, 1), Dimension("hidden", 256, 32768, 16)),
         ("bf16", "fp16"),
         _elementwise,

@@ -16,44 +16,53 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.data.jax_kernels import COLUMNS, RECIPES, Task, build, sizes_of, smallest
+from perfmodel.calibration.data.jax_kernels import (
+    COLUMNS,
+    SPECS,
+    TimedKernel,
+    build,
+    kernel_shapes,
+    smallest,
+)
 from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
 from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import fold
 
-FEWEST, MOST = 5, 100
+MIN_CALLS, MAX_CALLS = 5, 100
 """Calls of a kernel that are timed, at least and at most."""
 
-SPAN = 0.1
+MIN_SECONDS = 0.1
 """For which a kernel is called again, unless it was called often enough before, in s."""
 
-WARM = 2
+WARMUP_CALLS = 2
 """Calls before the first that is timed, after the one that compiles."""
 
-CALLS = 8
+CALLS_PER_KERNEL = 8
 """Calls of the longest kernel that its share of the time must hold: warm ones and the fewest timed."""
 
 MEMORY_SHARE = 0.25
 """Of the memory, for the operands and results of one kernel."""
 
-PROBE = 1024
+PROBE_SIZE = 1024
 """Side of the product, and square root of the elements of the sum, that tell how fast a machine is."""
 
-PAUSE = 2.0
+WRITE_INTERVAL = 2.0
 """Between two writings of the file, in s."""
 
-TIMED = ("latency_us", "repeats", "spread", "overhead_us", "measured_with")
+RESULT_COLUMNS = ("latency_us", "repeats", "spread", "overhead_us", "measured_with")
 """Columns of what was found: the median, how many calls, their interquartile range over it, what an
 empty call takes, and with what it was measured."""
 
 
-EMPTY = Task(lambda x: x + 1, (lambda: np.zeros((), np.float32),), flops=1.0, size=8.0)
+EMPTY_KERNEL = TimedKernel(
+    lambda x: x + 1, (lambda: np.zeros((), np.float32),), flops=1.0, size=8.0
+)
 """A kernel that does next to nothing."""
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """What is to be measured.
 
     - `rows`: of each operation and format, at most.
@@ -69,7 +78,7 @@ class Asked(NamedTuple):
     seed: int
 
 
-class Measured(NamedTuple):
+class Result(NamedTuple):
     """The chip's name, rows in the file, new ones, those asked for, and what could not be run, with why."""
 
     chip: str
@@ -83,8 +92,8 @@ Row = dict[str, str]
 
 
 def measure(
-    asked: Asked, out: Path, resume: bool, progress: Callable[[int, int], None]
-) -> Measured:
+    request: Request, out: Path, resume: bool, progress: Callable[[int, int], None]
+) -> Result:
     """Measure kernels and write them to `out`, whole, every few seconds and at the end.
 
     **Arguments:**
@@ -96,65 +105,65 @@ def measure(
 
     - `InputError`: for an unknown operation or format, or one that JAX cannot run here.
     """
-    streams = _streams(asked)
+    streams = _streams(request)
     rows = _earlier(out) if resume and out.exists() else []
-    earlier, failed, chip = len(rows), [], asked.chip or this_chip()
+    earlier, failed, chip = len(rows), [], request.chip or this_chip()
     done = {_identity(row) for row in rows}
     written = time.monotonic()
     try:
-        for count, row in _run(asked, chip, streams, done, failed):
-            progress(count, asked.rows * len(streams))
+        for count, row in _run(request, chip, streams, done, failed):
+            progress(count, request.rows * len(streams))
             rows += [row] if row else []
-            if time.monotonic() - written > PAUSE:
+            if time.monotonic() - written > WRITE_INTERVAL:
                 write_csv(out, _table(rows))
                 written = time.monotonic()
     finally:
         if len(rows) > earlier:
             write_csv(out, _table(rows))
-    return Measured(chip, len(rows), len(rows) - earlier, asked.rows * len(streams), failed)
+    return Result(chip, len(rows), len(rows) - earlier, request.rows * len(streams), failed)
 
 
 def _run(
-    asked: Asked, chip: str, streams: list[tuple[str, str]], done: set, failed: list[str]
+    request: Request, chip: str, streams: list[tuple[str, str]], done: set, failed: list[str]
 ) -> Iterator[tuple[int, Row | None]]:
     """One row of each operation and format after the other, until the time is up.
 
     A row that is there, or cannot be run, is none.
     """
-    end = time.monotonic() + asked.seconds
-    longest = asked.seconds / (asked.rows * len(streams)) / CALLS
-    machine = {dtype: _machine(dtype) for dtype in {dtype: op for op, dtype in streams}}
-    paces = {(op, dtype): Pace(machine[dtype], longest) for op, dtype in streams}
-    shapes = [sizes_of(*stream, asked.seed, paces[stream].fits) for stream in streams]
-    overhead = float(np.median(seconds_of(call(EMPTY))))
+    end = time.monotonic() + request.seconds
+    longest = request.seconds / (request.rows * len(streams)) / CALLS_PER_KERNEL
+    speed = {dtype: _speed(dtype) for dtype in {dtype: op for op, dtype in streams}}
+    limits = {(op, dtype): SizeLimit(speed[dtype], longest) for op, dtype in streams}
+    shapes = [kernel_shapes(*stream, request.seed, limits[stream].fits) for stream in streams]
+    overhead = float(np.median(seconds_of(call(EMPTY_KERNEL))))
     turns = itertools.islice(
-        itertools.cycle(zip(streams, shapes, strict=True)), asked.rows * len(streams)
+        itertools.cycle(zip(streams, shapes, strict=True)), request.rows * len(streams)
     )
     for count, (stream, following) in enumerate(turns, 1):
-        sizes, task = next(following, ({}, None))
+        sizes, kernel = next(following, ({}, None))
         if time.monotonic() > end:
             return
         row = _named(*stream, chip, sizes)
-        if task is None or _identity(row) in done:
+        if kernel is None or _identity(row) in done:
             yield count, None
             continue
-        times = _times(task, f"{stream[0]} {sizes}", failed)
-        paces[stream].learn(task, times)
+        times = _times(kernel, f"{stream[0]} {sizes}", failed)
+        limits[stream].learn(kernel, times)
         yield count, row | _found(times, overhead) if len(times) else None
 
 
-def _streams(asked: Asked) -> list[tuple[str, str]]:
+def _streams(request: Request) -> list[tuple[str, str]]:
     """Each operation with each format that it can be run in."""
-    ops = [word_of(op, list(RECIPES), "op to measure") for op in asked.ops]
-    known = list(dict.fromkeys(d for recipe in RECIPES.values() for d in recipe.dtypes))
-    dtypes = [word_of(dtype, known, "dtype to measure") for dtype in asked.dtypes]
+    ops = [word_of(op, list(SPECS), "op to measure") for op in request.ops]
+    known = list(dict.fromkeys(d for spec in SPECS.values() for d in spec.dtypes))
+    dtypes = [word_of(dtype, known, "dtype to measure") for dtype in request.dtypes]
     for given, option in ((ops, "--ops"), (dtypes, "--dtype")):
         if not given:
             raise InputError(f"nothing to measure; give {option} a name.")
-    pairs = [(op, d) for op in ops for d in dtypes if d in RECIPES[op].dtypes]
+    pairs = [(op, d) for op in ops for d in dtypes if d in SPECS[op].dtypes]
     streams = list(dict.fromkeys(pairs))
     if not streams:
-        able = "; ".join(f"{op} in {', '.join(RECIPES[op].dtypes)}" for op in ops)
+        able = "; ".join(f"{op} in {', '.join(SPECS[op].dtypes)}" for op in ops)
         raise InputError(f"nothing to measure in {', '.join(dtypes)}; give --dtype for {able}.")
     for op, dtype in streams:
         _check_runs(op, dtype)
@@ -180,10 +189,10 @@ def this_chip() -> str:
     return chip_names().get(fold(kind), plain or "mine")
 
 
-def call(task: Task) -> Callable[[], Any]:
+def call(kernel: TimedKernel) -> Callable[[], Any]:
     """A compiled and warm function of no arguments, whose result is there when it returns."""
-    operands = [jax.device_put(operand()) for operand in task.operands]
-    function = jax.jit(task.function)
+    operands = [jax.device_put(operand()) for operand in kernel.operands]
+    function = jax.jit(kernel.function)
 
     def run() -> Any:
         return jax.block_until_ready(function(*operands))
@@ -194,52 +203,52 @@ def call(task: Task) -> Callable[[], Any]:
 
 def seconds_of(run: Callable[[], Any]) -> np.ndarray:
     """Times of repeated calls, in s."""
-    for _ in range(WARM):
+    for _ in range(WARMUP_CALLS):
         run()
     times: list[float] = []
-    while len(times) < FEWEST or (sum(times) < SPAN and len(times) < MOST):
+    while len(times) < MIN_CALLS or (sum(times) < MIN_SECONDS and len(times) < MAX_CALLS):
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
     return np.array(times)
 
 
-class Machine(NamedTuple):
+class Speed(NamedTuple):
     """About how fast a machine is, in FLOP/s and bytes/s."""
 
     flops: float
     bandwidth: float
 
-    def seconds(self, task: Task) -> float:
-        """What a task takes at least, about."""
-        return task.flops / self.flops + task.size / self.bandwidth
+    def seconds(self, kernel: TimedKernel) -> float:
+        """What a kernel takes at least, about."""
+        return kernel.flops / self.flops + kernel.size / self.bandwidth
 
 
-def _machine(dtype: str) -> Machine:
+def _speed(dtype: str) -> Speed:
     """By one product and one sum."""
-    side = float(PROBE)
+    side = float(PROBE_SIZE)
     product = build("gemm", dtype, {"m": side, "n": side, "k": side})
     add = build("elementwise", "bf16", {"kind": "add", "tokens": side, "hidden": side})
-    fastest = [float(np.min(seconds_of(call(task)))) for task in (product, add)]
-    return Machine(product.flops / fastest[0], add.size / fastest[1])
+    fastest = [float(np.min(seconds_of(call(kernel)))) for kernel in (product, add)]
+    return Speed(product.flops / fastest[0], add.size / fastest[1])
 
 
-class Pace:
+class SizeLimit:
     """Which shapes of an operation keep within its share of time and memory: learnt on the way."""
 
-    def __init__(self, machine: Machine, longest: float):
-        self.machine, self.longest = machine, longest
+    def __init__(self, speed: Speed, longest: float):
+        self.speed, self.longest = speed, longest
         self.memory, self.slower = MEMORY_SHARE * _memory(), 1.0
 
-    def fits(self, task: Task) -> bool:
-        """Whether a task is small enough."""
-        expected = self.slower * self.machine.seconds(task)
-        return task.size < self.memory and expected < self.longest
+    def fits(self, kernel: TimedKernel) -> bool:
+        """Whether a kernel is small enough."""
+        expected = self.slower * self.speed.seconds(kernel)
+        return kernel.size < self.memory and expected < self.longest
 
-    def learn(self, task: Task, times: np.ndarray) -> None:
-        """Remember how much slower than the machine a task was that took too long."""
+    def learn(self, kernel: TimedKernel, times: np.ndarray) -> None:
+        """Remember how much slower than the machine a kernel was that took too long."""
         if len(times) and np.median(times) > self.longest:
-            self.slower = float(np.median(times)) / self.machine.seconds(task)
+            self.slower = float(np.median(times)) / self.speed.seconds(kernel)
 
 
 def _memory() -> float:
@@ -253,17 +262,17 @@ def _named(op: str, dtype: str, chip: str, sizes: dict) -> Row:
     """A row of the kernel schema, without its time."""
     words = {"op": op, "chip": chip, "dtype": dtype}
     given = {n: v if isinstance(v, str) else f"{v:.0f}" for n, v in sizes.items()}
-    return dict.fromkeys((*COLUMNS, *TIMED), "") | words | given
+    return dict.fromkeys((*COLUMNS, *RESULT_COLUMNS), "") | words | given
 
 
 def _identity(row: Row) -> tuple[str, ...]:
     return tuple(row[name] for name in COLUMNS)
 
 
-def _times(task: Task, name: str, failed: list[str]) -> np.ndarray:
-    """Times of a task; none where it cannot be run, with the reason in `failed`."""
+def _times(kernel: TimedKernel, name: str, failed: list[str]) -> np.ndarray:
+    """Times of a kernel; none where it cannot be run, with the reason in `failed`."""
     try:
-        return seconds_of(call(task))
+        return seconds_of(call(kernel))
     except (RuntimeError, MemoryError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0][:100]
         failed.append(f"{name} could not be run: {reason}")
@@ -285,7 +294,7 @@ def _found(times: np.ndarray, overhead: float) -> Row:
 def _earlier(out: Path) -> list[Row]:
     """Rows that an earlier run wrote."""
     table = read_csv(out)
-    if table.column_names != [*COLUMNS, *TIMED]:
+    if table.column_names != [*COLUMNS, *RESULT_COLUMNS]:
         raise InputError(
             f"{out} was not written by `perfmodel measure`; give another --out, or leave out --resume."
         )
@@ -294,11 +303,11 @@ def _earlier(out: Path) -> list[Row]:
 
 def _table(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(
-        rows, pa.schema([(name, pa.string()) for name in (*COLUMNS, *TIMED)])
+        rows, pa.schema([(name, pa.string()) for name in (*COLUMNS, *RESULT_COLUMNS)])
     )
 
 
-def outcome(found: Measured, out: Path) -> str:
+def outcome(found: Result, out: Path) -> str:
     """What a file of measurements holds, and how to get what is lacking."""
     said = f"{found.rows} rows in {out}, {found.new} of them new."
     if found.rows + len(found.failed) >= found.asked:
@@ -306,7 +315,7 @@ def outcome(found: Measured, out: Path) -> str:
     return f"{said} {found.asked} were asked for; more --seconds, with --resume, time the rest."
 
 
-def advice(found: Measured, out: Path) -> str:
+def advice(found: Result, out: Path) -> str:
     """How to go on with what was measured."""
     if not found.rows:
         return "Nothing was timed; give more --seconds."

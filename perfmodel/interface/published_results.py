@@ -139,6 +139,6 @@ def _baselines(runs: Sequence[Run], calibration: Path) -> dict[str, list[float]]
 
 
 def _measured_row(name: str, one: ScoredRun) -> Comparison:
-    part = "known to measure something else" if one.run.spoiled else one.run.part
+    part = "known to measure something else" if one.run.fault else one.run.part
     words = tuple(one.run.cells[key] for key in WORDS)
     return Comparison(name, f"TPOT, {part}", words, one.run.tpot, one.tpot, "")

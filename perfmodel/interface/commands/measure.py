@@ -31,13 +31,13 @@ def measure(
 
     Example: perfmodel measure --out rows.csv --ops gemm,attention_decode --seconds 120
     """
-    from perfmodel.calibration.data.measure import Asked, advice, outcome
+    from perfmodel.calibration.data.measure import Request, advice, outcome
     from perfmodel.calibration.data.measure import measure as run
 
     check_places(file=out)
-    asked = Asked(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)
+    request = Request(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)
     with bar("kernels") as update:
-        found = run(asked, out, resume, update)
+        found = run(request, out, resume, update)
     if json_:
         show_json({"out": str(out)} | found._asdict())
         return

@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.pace import Pace, pace
 from benchmarks.search_problems import PROBLEMS
-from perfmodel.design.abstract_problem import looks
-from perfmodel.design.resolve import pose
+from perfmodel.design.abstract_problem import linearise_batch
+from perfmodel.design.resolve import resolve_study
 from perfmodel.interface.grid import read_grid
 from perfmodel.interface.sweep import PART
 from perfmodel.interface.sweep_points import Pricer
@@ -53,11 +53,11 @@ def swept() -> Pace:
 
 def searched() -> Pace:
     """Starts of a search whose value, limits and slopes are found in a second."""
-    problem = pose(PROBLEMS["cost"])
+    problem = resolve_study(PROBLEMS["cost"])
     unit = np.random.default_rng(0).random((STARTS, len(problem.names)))
     choice = np.zeros((STARTS, len(problem.options)), np.int32)
     units, sharpness = as_values(unit), as_scalar(1.0)
-    run = lambda: looks(problem, units, choice, sharpness).value.block_until_ready()  # noqa: E731
+    run = lambda: linearise_batch(problem, units, choice, sharpness).value.block_until_ready()  # noqa: E731
     return pace(run, STARTS)
 
 

@@ -30,12 +30,11 @@ from benchmarks.search_baselines import (
 )
 from benchmarks.search_problems import PROBLEMS, QUICK
 from benchmarks.search_table import lines, scored
-from perfmodel.design.abstract_problem import looks
-from perfmodel.design.multistart import advance, finished, first_state
+from perfmodel.design.abstract_problem import EVALUATED_AT_ONCE, evaluate_all, linearise_batch
+from perfmodel.design.multistart import MultiStart, Termination, search
 from perfmodel.design.problem import Problem
-from perfmodel.design.resolve import pose
-from perfmodel.design.starting_points import BATCH, evaluate
-from perfmodel.design.state import whole_designs
+from perfmodel.design.resolve import resolve_study
+from perfmodel.design.state import integer_designs
 from perfmodel.design.study import OptimiserTable
 from perfmodel.design.variables import read_space
 from perfmodel.files import write_whole
@@ -59,23 +58,24 @@ def ours(problem: Problem, whole: np.ndarray, seed: int) -> list[Spent]:
     long = seed == LONG
     options = OptimiserTable(seed=seed, starts=4 * PATIENT) if long else OptimiserTable(seed=seed)
     watch, curve = Stopwatch(), []
-    state = first_state(problem, options)
-    while not finished(problem, state, whole, options):
-        state = advance(problem, state, whole, options)
-        lowest = float(np.min(whole_designs(state, whole)[2], initial=np.inf))
-        curve.append(Spent(int(state.values), int(state.looks), *watch.read(), lowest))
+    solver = MultiStart(problem, whole, options)
+    state = solver.init()
+    while solver.terminate(state) is Termination.RUNNING:
+        state = solver.step(state)
+        lowest = float(np.min(integer_designs(state, whole)[2], initial=np.inf))
+        curve.append(Spent(int(state.evaluations), int(state.gradients), *watch.read(), lowest))
     return curve
 
 
 def cost_of_slopes(problem: Problem) -> float:
     """Evaluations that take as long as one gradient, both in batches of the same size."""
-    unit = np.random.default_rng(0).random((BATCH, len(problem.names)))
-    choice = np.zeros((BATCH, len(problem.options)), np.int32)
+    unit = np.random.default_rng(0).random((EVALUATED_AT_ONCE, len(problem.names)))
+    choice = np.zeros((EVALUATED_AT_ONCE, len(problem.options)), np.int32)
 
     def gradients() -> None:
-        looks(problem, as_values(unit), choice, as_scalar(1.0)).value.block_until_ready()
+        linearise_batch(problem, as_values(unit), choice, as_scalar(1.0)).value.block_until_ready()
 
-    return _fastest(gradients) / _fastest(lambda: evaluate(problem, unit, choice))
+    return _fastest(gradients) / _fastest(lambda: evaluate_all(problem, unit, choice))
 
 
 def _fastest(function: Any) -> float:
@@ -92,10 +92,7 @@ def warm(problem: Problem, whole: np.ndarray) -> float:
     watch = Stopwatch()
     for count in (1, SMALL + 1):
         Game(problem, whole, Bounds()).many(np.full((count, len(whole) + 2), 0.5))
-    for options in (OptimiserTable(starts=1, steps=10),):
-        state = first_state(problem, options)
-        while not finished(problem, state, whole, options):
-            state = advance(problem, state, whole, options)
+    search(problem, whole, OptimiserTable(starts=1, steps=10))
     return watch.read()[1]
 
 
@@ -130,9 +127,12 @@ class Contest:
         """A problem, ready to be timed."""
         if name not in self.posed:
             study = PROBLEMS[name]
-            problem, whole = self.posed[name] = pose(study), read_space(study).whole
+            problem, whole = self.posed[name] = resolve_study(study), read_space(study).integer
             shape = {"variables": len(whole), "whole": int(whole.sum())}
-            shape |= {"choices": int(np.prod(problem.options)), "limits": len(problem.checked)}
+            shape |= {
+                "choices": int(np.prod(problem.options)),
+                "limits": len(problem.constraint_names),
+            }
             compiled = {"compile_s": warm(problem, whole)}
             self.facts.setdefault(name, shape | compiled)
         return self.posed[name]

@@ -11,9 +11,14 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import qmc
 
+from perfmodel.design.abstract_problem import (
+    EVALUATED_AT_ONCE,
+    evaluate_all,
+    merit,
+    nearest_integer,
+)
 from perfmodel.design.problem import Problem
-from perfmodel.design.sqp import TOLERANCE
-from perfmodel.design.starting_points import BATCH, evaluate, merit, nearest_whole
+from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 
 SMALL = 16
 """Points evaluated together where a rival asks for no more: a second size, so that it does not wait."""
@@ -74,12 +79,12 @@ class Game:
         """Merit of points, one a row: the value and ten times what limits are broken by."""
         self._check()
         split = len(self.problem.names)
-        unit = nearest_whole(self.problem, np.clip(points[:, :split], 0, 1), self.whole)
+        unit = nearest_integer(self.problem, np.clip(points[:, :split], 0, 1), self.whole)
         parts = np.array(self.problem.options)
         choice = np.minimum((np.clip(points[:, split:], 0, 1) * parts).astype(np.int32), parts - 1)
-        batch = SMALL if len(points) <= SMALL else BATCH
-        value, slack = evaluate(self.problem, unit, choice.astype(np.int32), batch)
-        kept = np.all(slack > -TOLERANCE, axis=1) & np.isfinite(value)
+        batch = SMALL if len(points) <= SMALL else EVALUATED_AT_ONCE
+        value, slack = evaluate_all(self.problem, unit, choice.astype(np.int32), batch)
+        kept = np.all(slack > -CONSTRAINT_TOLERANCE, axis=1) & np.isfinite(value)
         self.count += len(points)
         self.best = min(self.best, float(np.min(value[kept], initial=np.inf)))
         self.curve.append(Spent(self.count, 0, *self.watch.read(), self.best))
@@ -99,14 +104,14 @@ def sobol(game: Game, seed: int) -> None:
     """A scrambled Sobol sequence."""
     points = qmc.Sobol(game.size, rng=np.random.default_rng(seed))
     while True:
-        game.many(points.random(BATCH))
+        game.many(points.random(EVALUATED_AT_ONCE))
 
 
 def uniform(game: Game, seed: int) -> None:
     """Points at random, as many together as are compiled."""
     random = np.random.default_rng(seed)
     while True:
-        game.many(random.random((BATCH, game.size)))
+        game.many(random.random((EVALUATED_AT_ONCE, game.size)))
 
 
 def cma_es(game: Game, seed: int) -> None:

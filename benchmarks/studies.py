@@ -13,7 +13,7 @@ from pathlib import Path
 from perfmodel.files import write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.plots.studies import draw
-from perfmodel.studies.claim import Answer, Study, find, names
+from perfmodel.studies.claim import Answer, Claim, find, names
 
 HEAD = """# Studies
 
@@ -37,7 +37,7 @@ PICTURES, PAGES = Path("pictures") / "studies", Path("studies")
 SUMMARY = "| claim | question | the claim | true in draws |\n|---|---|---|---|\n"
 
 
-def row(study: Study, answer: Answer) -> str:
+def row(study: Claim, answer: Answer) -> str:
     """The line of a study in the list."""
     return (
         f"| {study.question} | [{study.title}](studies/{study.name}.md) | {answer.verdict} | "
@@ -51,7 +51,7 @@ def rows_of(text: str) -> dict[str, str]:
     return {name: line for line, name in lines}
 
 
-def page(study: Study, answer: Answer) -> str:
+def page(study: Claim, answer: Answer) -> str:
     """One study: claim, answer, how sure, caveats, picture, command."""
     caveats = "".join(f"- {caveat}\n" for caveat in answer.caveats)
     picture = (Path("..") / PICTURES / f"{study.name}.svg").as_posix()

@@ -11,12 +11,12 @@ import pytest
 
 from perfmodel.design import problem as problems
 from perfmodel.design import system
-from perfmodel.design.chip import Made, Stuff, build, cores, design, parts
+from perfmodel.design.chip import ChipDesign, Platform, build, chip_parameters, cores, parts
 from perfmodel.design.problem import Problem
-from perfmodel.design.resolve import pose
+from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import Study
-from perfmodel.design.system import Load, Part, Served, slower
-from perfmodel.design.variables import KNOBS, turn, turn_file
+from perfmodel.design.system import Pool, Served, Workload, delayed
+from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants
@@ -33,34 +33,34 @@ def values(**changes: float) -> dict[str, Any]:
     return {name: as_scalar(value) for name, value in (H100 | changes).items()}
 
 
-def stuff(node: str = "n5", memory: str = "hbm3e", base: Any = BASE, old: str = "n5") -> Stuff:
-    return Stuff(base, silicon(old), load_technology(node, memory), load_constants().values)
+def stuff(node: str = "n5", memory: str = "hbm3e", base: Any = BASE, old: str = "n5") -> Platform:
+    return Platform(base, silicon(old), load_technology(node, memory), load_constants().values)
 
 
-def made(of: Stuff | None = None, power: float = 700.0, **changes: float) -> Made:
+def made(of: Platform | None = None, power: float = 700.0, **changes: float) -> ChipDesign:
     of = of or stuff()
-    return build(design(values(**changes), of.base), of, as_scalar(power))
+    return build(chip_parameters(values(**changes), of.base), of, as_scalar(power))
 
 
 def test_what_a_study_does_not_name_is_as_the_base_has_it_for_each_core():
-    one = design(values(tflops=2 * float(BASE.matrix["bf16"])), BASE)
+    one = chip_parameters(values(tflops=2 * float(BASE.matrix["bf16"])), BASE)
     assert float(one.vector) == pytest.approx(2 * float(BASE.vector))
     assert float(one.exponential) == pytest.approx(2 * float(BASE.exponential))
     assert float(one.clock) == float(BASE.clock)
     assert float(one.link) == float(BASE.scale_up.bandwidth)
-    own = design(values(clock_ghz=1e9, vector_tflops=5e12, link_gb_per_s=1e11), BASE)
+    own = chip_parameters(values(clock_ghz=1e9, vector_tflops=5e12, link_gb_per_s=1e11), BASE)
     assert [float(n) for n in (own.clock, own.vector, own.link)] == pytest.approx([1e9, 5e12, 1e11])
 
 
 def test_cores_are_as_many_as_the_compute_asks_for_at_the_clock():
-    twice = design(values(tflops=2 * float(BASE.matrix["bf16"])), BASE)
+    twice = chip_parameters(values(tflops=2 * float(BASE.matrix["bf16"])), BASE)
     assert float(cores(twice, BASE)) == pytest.approx(2 * float(BASE.cores))
     slow = twice._replace(clock=BASE.clock / 2)
     assert float(cores(slow, BASE)) == pytest.approx(4 * float(BASE.cores))
 
 
 def test_a_dies_parts_are_those_of_its_numbers():
-    one = design(values(tflops=2 * float(BASE.matrix["bf16"])), BASE)
+    one = chip_parameters(values(tflops=2 * float(BASE.matrix["bf16"])), BASE)
     found, count = parts(one, BASE), 2 * float(BASE.cores)
     assert float(found.cores) == pytest.approx(count)
     assert float(found.registers) == pytest.approx(262_144 * count)
@@ -70,7 +70,7 @@ def test_a_dies_parts_are_those_of_its_numbers():
     assert float(found.crossbar) == pytest.approx(5.5e12) and float(found.threaded) == 1
     assert float(found.stacks) == 6 and float(found.double) == 0
     assert float(found.link) == float(one.link) and float(found.clock) == float(one.clock)
-    wafer = parts(design(values(), WAFER), WAFER)
+    wafer = parts(chip_parameters(values(), WAFER), WAFER)
     nothing = (wafer.registers, wafer.crossbar, wafer.threaded)
     assert [float(n) for n in nothing] == [0, 0, 0]
     assert float(wafer.sram) == pytest.approx(50e6)
@@ -146,7 +146,7 @@ def test_a_core_of_twice_the_compute_brings_its_own_sram_and_rates():
 
 
 def test_knobs_turn_their_facts_and_no_others():
-    for name, knob in KNOBS.items():
+    for name, knob in CHIP_VARIABLES.items():
         turned = turn(BASE, {name: 3.0})
         old, new = (jax.tree_util.tree_flatten_with_path(chip)[0] for chip in (BASE, turned))
         changed = {
@@ -192,38 +192,38 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def asked() -> Problem:
-    return pose(Study.model_validate(ASKED))
+    return resolve_study(Study.model_validate(ASKED))
 
 
 SERVED = Served(*map(as_scalar, (0.5, 0.02, 400.0, 2.0)))
 
 
-def part(**changes: Any) -> Part:
+def part(**changes: Any) -> Pool:
     plan = dataclasses.replace(Plan(tp=2.0), **changes)
-    return Part(made(), plan, as_scalar(3.0))
+    return Pool(made(), plan, as_scalar(3.0))
 
 
 def test_a_slower_service_takes_longer_and_no_more_energy():
-    slow = slower(SERVED, as_scalar(2.0))
+    slow = delayed(SERVED, as_scalar(2.0))
     assert [float(n) for n in slow] == pytest.approx([1.0, 0.04, 200.0, 2.0])
 
 
 def test_a_system_owns_the_chips_of_all_its_pools(asked: Problem):
     one = part()
     assert float(one.chips) == 6
-    money = system.owned([one, one], asked.owner, as_scalar(100.0))
+    money = system.cost_of([one, one], asked.owner, as_scalar(100.0))
     assert float(money.area) == pytest.approx(12 * float(one.made.area))
     each = float(one.made.cost / (1 - asked.owner.margin))
     assert float(money.paid) == pytest.approx(12 * each) and float(money.power) == 100
-    alone = system.owned([one], asked.owner, as_scalar(50.0))
+    alone = system.cost_of([one], asked.owner, as_scalar(50.0))
     assert float(money.running) == pytest.approx(2 * float(alone.running))
 
 
 def test_figures_of_a_system_are_those_of_their_names(asked: Problem):
     one = part()
-    load = asked.loads[0]
+    load = asked.workloads[0]
     found = {n: float(v) for n, v in problems.figures(asked, [one], load, SERVED).items()}
-    money = problems.money(asked, [one], SERVED)
+    money = problems.system_cost(asked, [one], SERVED)
     assert float(money.power) == pytest.approx(400 * 2)
     area, paid, running = (float(n) for n in (money.area, money.paid, money.running))
     sold = 400 * float(asked.owner.busy)
@@ -244,13 +244,13 @@ def test_figures_of_a_system_are_those_of_their_names(asked: Problem):
 
 def test_slacks_are_logarithms_of_what_a_limit_leaves(asked: Problem):
     table = {name: as_scalar(n) for name, n in (("tokens_per_s_per_user", 50), ("tpot_ms", 20))}
-    found: Any = problems.Assessed(as_scalar(0.0), [table], [], [])
+    found: Any = problems.Assessment(as_scalar(0.0), [table], [], [])
     order = dict(zip(asked.on_figures, problems.user_slacks(asked, found), strict=True))
     assert float(order["tokens_per_s_per_user"]) == pytest.approx(np.log(50 / 20))
     assert float(order["tpot_ms"]) == pytest.approx(np.log(40 / 20))
     one = part()
     least = problems._system_slacks(asked, [one])
-    paid = float(problems.money(asked, [one], SERVED).paid)
+    paid = float(problems.system_cost(asked, [one], SERVED).paid)
     assert [float(n) for n in least] == pytest.approx([np.log(1e5 / paid)], rel=1e-4)
     area, power, rate, edge = problems._chip_slacks(asked, [one])
     assert float(area) == pytest.approx(np.log(858e-6 / float(one.made.area)), rel=1e-3)
@@ -260,21 +260,23 @@ def test_slacks_are_logarithms_of_what_a_limit_leaves(asked: Problem):
 
 def test_of_several_workloads_the_least_slack_counts():
     rows = [[as_scalar(1.0), as_scalar(-2.0)], [as_scalar(0.5), as_scalar(3.0)]]
-    assert [float(n) for n in problems._least(rows)] == [0.5, -2.0]
+    assert [float(n) for n in problems._tightest(rows)] == [0.5, -2.0]
 
 
 def test_users_tokens_and_sizes_of_a_workload_move_with_what_is_asked(asked: Problem):
     around = {"batch": as_scalar(2.0), "context": as_scalar(3.0), "model": as_scalar(8.0)}
-    load = problems._moved(asked.loads[0], around)
+    load = problems.in_scenario(asked.workloads[0], around)
     assert load.context is not None and (float(load.batch), float(load.context)) == (16, 3072)
-    model = asked.loads[0].model
+    model = asked.workloads[0].model
     assert float(load.model.hidden) == pytest.approx(2 * float(model.hidden))
     assert float(load.model.vocabulary) == float(model.vocabulary)
 
 
 def test_a_longer_request_keeps_its_share_of_output(asked: Problem):
-    load = asked.loads[0]._replace(context=None, prompt=as_scalar(300.0), output=as_scalar(100.0))
-    longer = problems._longer(load, as_scalar(800.0))
+    load = asked.workloads[0]._replace(
+        context=None, prompt=as_scalar(300.0), output=as_scalar(100.0)
+    )
+    longer = problems.with_context(load, as_scalar(800.0))
     assert longer.prompt is not None and longer.output is not None
     assert (float(longer.prompt), float(longer.output)) == (600, 200)
     assert float(load.longest) == 400 and float(longer.longest) == 800
@@ -298,15 +300,15 @@ def test_room_is_the_memory_over_what_is_kept_in_the_tightest_pool(monkeypatch: 
         return Kept([80.0, -40.0][len(seen) - 1])
 
     monkeypatch.setattr(system, "place", place)
-    load: Any = Load(None, Plan(), *map(as_scalar, (12.0, 100.0, 90.0, 10.0, 1.0)))  # pyright: ignore[reportArgumentType]
-    pools = [part(data=4.0), part()]
-    assert float(system.room(pools, load)) == pytest.approx(np.log(40 / 80))
+    load: Any = Workload(None, Plan(), *map(as_scalar, (12.0, 100.0, 90.0, 10.0, 1.0)))  # pyright: ignore[reportArgumentType]
+    pools = [part(dp=4.0), part()]
+    assert float(system.capacity_slack(pools, load)) == pytest.approx(np.log(40 / 80))
     # Prompts come one to each replica; decoding users are shared among the workers of the last pool.
     assert seen == [(4.0, 100.0), (4.0, 100.0)]
     seen.clear()
-    assert float(system.room(pools[:1], load._replace(batch=as_scalar(6.0)))) == pytest.approx(
-        np.log(2)
-    )
+    assert float(
+        system.capacity_slack(pools[:1], load._replace(batch=as_scalar(6.0)))
+    ) == pytest.approx(np.log(2))
     assert seen == [(2.0, 100.0)]
 
 
@@ -314,7 +316,7 @@ def test_a_chip_of_whole_cores_has_one_at_least(asked: Problem):
     one = made()
     for count, whole in ((132.9, 132), (0.4, 1)):
         chip = eqx.tree_at(lambda c: c.cores, one.chip, as_scalar(count))
-        assert float(problems._whole_cores(one._replace(chip=chip)).chip.cores) == whole
+        assert float(problems._integer_cores(one._replace(chip=chip)).chip.cores) == whole
 
 
 def test_softened_chips_choose_less_surely_and_are_else_the_same():
@@ -334,35 +336,35 @@ def test_an_objective_is_the_mean_of_its_figures_logarithms_over_workloads(
     ]
     mix = {"tokens_per_s": 1.0, "tpot_ms": 3.0}
     study = Study.model_validate(ASKED | {"objective": {"mix": mix}, "workload": loads})
-    problem = pose(study)
+    problem = resolve_study(study)
     tables = [dict(zip(mix, numbers, strict=True)) for numbers in ((8.0, 2.0), (1.0, 4.0))]
     names = problem.weights
 
-    def figures(_: Any, parts: Any, load: Load, one: Served) -> dict[str, Any]:
+    def figures(_: Any, parts: Any, load: Workload, one: Served) -> dict[str, Any]:
         return {n: as_scalar(tables[int(float(load.weight) == 3)].get(n, 1.0)) for n in names}
 
     monkeypatch.setattr(problems, "figures", figures)
     monkeypatch.setattr(problems, "served", lambda *_: SERVED)
-    found = problems.judged(problem, [[part()], [part()]], problem.loads, as_scalar(2.0))
+    found = problems.assess_pools(problem, [[part()], [part()]], problem.workloads, as_scalar(2.0))
     first, second = np.log(8) / 4 - 3 * np.log(2) / 4, -3 * np.log(4) / 4
     assert float(found.objective) == pytest.approx(first / 4 + 3 * second / 4, rel=1e-5)
     assert float(found.served[0].tpot) == pytest.approx(0.04)
 
 
 def test_nothing_is_lost_where_a_figure_is_zero():
-    assert float(problems._worth("tokens_per_s", as_scalar(0.0))) == pytest.approx(
+    assert float(problems._score("tokens_per_s", as_scalar(0.0))) == pytest.approx(
         np.log(1e-20), rel=1e-3
     )
-    assert float(problems._worth("tpot_ms", as_scalar(2.0))) == pytest.approx(-np.log(2))
+    assert float(problems._score("tpot_ms", as_scalar(2.0))) == pytest.approx(-np.log(2))
 
 
 def test_memory_of_a_system_is_that_of_all_its_chips(asked: Problem):
     one = part()
     each = float(one.made.chip.main.capacity)
-    assert float(problems.held_by([one, one])) == pytest.approx(12 * each)
+    assert float(problems.main_memory_bytes([one, one])) == pytest.approx(12 * each)
     limits = {"power_w": 1000, "system_memory_gb": 100, "system_mm2": 1e4, "chip_usd": 1e4}
     study = Study.model_validate(ASKED | {"constraints": limits})
-    chip, mm2, gb = problems._system_slacks(pose(study), [one])
+    chip, mm2, gb = problems._system_slacks(resolve_study(study), [one])
     assert float(gb) == pytest.approx(np.log(100 / (6e-9 * each + 1e-3)), rel=1e-4)
     assert float(mm2) == pytest.approx(np.log(1e4 / (6e6 * float(one.made.area))), rel=1e-4)
     price = float(one.made.cost / (1 - asked.owner.margin))

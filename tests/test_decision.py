@@ -9,21 +9,29 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from perfmodel.design.analysis import weighed
-from perfmodel.design.existing_chips import shelves, size_of
+from perfmodel.design.analysis import analysis_dict
+from perfmodel.design.existing_chips import groups_of_chips, size_of
 from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
 from perfmodel.design.multistart import search
-from perfmodel.design.problem import Problem, larger
-from perfmodel.design.reoptimise import doubled, settled
-from perfmodel.design.report import Answer, answer, objective, vector
-from perfmodel.design.resolve import pose
-from perfmodel.design.sensitivity import worth
-from perfmodel.design.starting_points import ways
-from perfmodel.design.state import BETTER
+from perfmodel.design.problem import Problem, scale_model
+from perfmodel.design.reoptimise import improve_by_neighbours, search_doubled
+from perfmodel.design.report import SearchReport, logarithms, make_report, objective_value
+from perfmodel.design.resolve import resolve_study
+from perfmodel.design.sensitivity import sensitivity
+from perfmodel.design.starting_points import variants
+from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import LARGER, SMALLER, Study, read_study
-from perfmodel.design.uncertainty import Family, _best_way, doubts, draws, families, shares, under
-from perfmodel.design.variables import RANKS, read_space
-from perfmodel.design.winner_map import ALONE, MOST, _won
+from perfmodel.design.uncertainty import (
+    Family,
+    _best_provision,
+    deviations,
+    draws,
+    families,
+    value_under,
+    win_shares,
+)
+from perfmodel.design.variables import PARALLELISM, read_space
+from perfmodel.design.winner_map import MAX_FACTOR, SRAM_ALONE, _winners
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.interface import search_tables
@@ -52,17 +60,17 @@ def study() -> Study:
 
 @pytest.fixture(scope="module")
 def problem(study: Study) -> Problem:
-    return pose(study)
+    return resolve_study(study)
 
 
-def solved(study: Study) -> Answer:
-    space, problem = read_space(study), pose(study)
-    result = search(problem, space.whole, study.optimiser)
-    return answer(study, space, problem, result)
+def solved(study: Study) -> SearchReport:
+    space, problem = read_space(study), resolve_study(study)
+    result = search(problem, space.integer, study.optimiser)
+    return make_report(study, space, problem, result)
 
 
 @pytest.fixture(scope="module")
-def found(study: Study) -> Answer:
+def found(study: Study) -> SearchReport:
     return solved(study)
 
 
@@ -86,7 +94,7 @@ def test_a_fact_that_doubles_changes_nothing_else(study: Study, problem: Problem
 
 def test_facts_are_drawn_as_far_as_they_are_known(study: Study, problem: Problem):
     facts = names(problem, study.space)
-    width = dict(zip(facts, doubts(study, facts), strict=True))
+    width = dict(zip(facts, deviations(study, facts), strict=True))
     assert width["area.sram"] == pytest.approx([0.091, 0.091], abs=0.01)  # of its fit
     assert width["n5.sram_leakage"] == pytest.approx(np.log(10) / 1.6449)  # ten times each way
     assert not width["asked.batch"].any() and width["slow.hbm3e"].all()
@@ -99,7 +107,7 @@ def test_a_wafer_is_drawn_once_for_all_memories_on_its_dies():
     drawn = draws(names, np.ones((4, 2)), 100, 0)
     assert (drawn[:, 0] == drawn[:, 1]).all() and (drawn[:, 2] != drawn[:, 3]).any()
     space = {"memory": "none", "node": ["n5", "n5+stt-mram"]}
-    width = doubts(Study.model_validate(ASKED | {"space": space}), names)
+    width = deviations(Study.model_validate(ASKED | {"space": space}), names)
     assert (width[0] == width[1]).all() and width[2].max() == 0
     assert width[3] == pytest.approx(np.log([73 / 0.53, 99 / 73]) / 1.6449, rel=1e-3)
 
@@ -107,7 +115,7 @@ def test_a_wafer_is_drawn_once_for_all_memories_on_its_dies():
 def test_a_family_takes_the_power_that_serves_it_best():
     values = np.array([[[1.0, 5.0, 3.0], [2.0, 4.0, 4.0]]])
     kept = np.array([[[False, True, False], [True, True, False]]])
-    value, holds = _best_way(values, kept)
+    value, holds = _best_provision(values, kept)
     assert value.tolist() == [[2.0, 4.0, 3.0]] and holds.tolist() == [[True, True, False]]
 
 
@@ -123,13 +131,15 @@ def test_a_model_twice_as_large_has_twice_the_parameters():
     model = traced(load_model("llama-3.1-70b"))
     layers = [
         float(parameters(m)) - 2 * float(m.hidden * m.vocabulary)
-        for m in (model, larger(model, as_scalar(2.0)))
+        for m in (model, scale_model(model, as_scalar(2.0)))
     ]
     assert layers[1] / layers[0] == pytest.approx(2, rel=0.01)
 
 
 def test_chips_of_the_library_are_priced_like_searched_ones(problem: Problem):
-    found = {name: (land, i) for names, land in shelves(problem) for i, name in enumerate(names)}
+    found = {
+        name: (land, i) for names, land in groups_of_chips(problem) for i, name in enumerate(names)
+    }
     assert {"h100-sxm", "b200-sxm", "mi300x", "l40s"} <= set(found)
     assert not {"a100-sxm-80gb", "wse-3"} & set(found)  # no fp8; another way of working
     land, at = found["h100-sxm"]
@@ -146,23 +156,23 @@ def test_numbers_of_chips_that_are_tried_are_powers_of_two_and_the_designs_own(s
     space = read_space(study)
     place = space.low + 0.0
     place[space.names.index("tensor")] = np.log(3.0)
-    tried = np.exp(ways(space, place, RANKS, 100)[:, space.names.index("tensor")])
+    tried = np.exp(variants(space, place, PARALLELISM, 100)[:, space.names.index("tensor")])
     assert tried == pytest.approx([1, 2, 3, 4, 8, 16, 32, 64])
-    assert len(ways(space, place, RANKS, 3)) == 3
+    assert len(variants(space, place, PARALLELISM, 3)) == 3
 
 
 def test_the_share_of_a_family_is_counted():
     values = np.array([[1.0, 2.0, 3.0, 1.0], [2.0, 1.0, 4.0, 2.0]])
-    assert shares(values).tolist() == [0.75, 0.25]
+    assert win_shares(values).tolist() == [0.75, 0.25]
 
 
 def test_a_place_is_won_by_the_least_and_lost_by_the_next_of_another_kind():
     least = np.log([[1.0, 8.0, 1.0], [3.0, 9.0, 1.0], [2.0, 4.0, 1.0]])
     nobody, hbm_alone = np.full((3, 1), np.inf), np.array([[0.0], [1.0], [np.inf]])
     table = np.hstack([least[:, :2], nobody, hbm_alone])
-    found = _won(table, ["HBM", "HBM", "SRAM"], np.arange(4.0), np.arange(4.0))
+    found = _winners(table, ["HBM", "HBM", "SRAM"], np.arange(4.0), np.arange(4.0))
     won = [(place.winner, round(place.factor, 5)) for place in found]
-    assert won == [("HBM", 2.0), ("SRAM", 2.0), ("HBM", MOST)]
+    assert won == [("HBM", 2.0), ("SRAM", 2.0), ("HBM", MAX_FACTOR)]
 
 
 BAD = {
@@ -181,8 +191,8 @@ def test_a_space_that_holds_no_design_is_refused(said: str):
 
 def test_every_figure_and_the_memory_of_a_system_can_be_limited():
     figures = [name for name in (*LARGER, *SMALLER) if name != "ttft_ms"]
-    limited = pose(asked(system_memory_gb=100, **dict.fromkeys(figures, 1.0)))
-    assert {*figures, "system_memory_gb"} <= set(limited.checked)
+    limited = resolve_study(asked(system_memory_gb=100, **dict.fromkeys(figures, 1.0)))
+    assert {*figures, "system_memory_gb"} <= set(limited.constraint_names)
 
 
 WRONG = {
@@ -208,7 +218,7 @@ def test_an_empty_study_and_a_chip_that_is_unknown_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="objective: it is missing"):
         read_study(tmp_path / "empty.toml")
     with pytest.raises(InputError, match="unknown chip 'h1000'"):
-        pose(Study.model_validate(ASKED | {"space": {"base": "h1000"}}))
+        resolve_study(Study.model_validate(ASKED | {"space": {"base": "h1000"}}))
 
 
 @pytest.mark.slow
@@ -220,7 +230,7 @@ def test_a_limit_is_worth_what_moving_it_brings(limits: dict[str, float]):
     """Each limit that binds, made two per cent looser and tighter, and the study solved anew."""
     at = solved(asked(**limits))
     for name in limits:
-        price = at.worth.prices[at.problem.checked.index(name)]
+        price = at.sensitivity.multipliers[at.problem.constraint_names.index(name)]
         moved = [
             solved(asked(**(limits | {name: limits[name] * factor}))).best.value
             for factor in (0.98, 1.02)
@@ -231,16 +241,16 @@ def test_a_limit_is_worth_what_moving_it_brings(limits: dict[str, float]):
 
 
 @pytest.mark.slow
-def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
+def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: SearchReport):
     """Against differences with the design fixed, and against the study solved anew at another price."""
     problem, best = found.problem, found.best
     facts = names(problem, found.study.space)
-    slopes = elasticities(problem, best.unit, best.choice, found.worth.prices)
-    price = worth(problem, best, found.space.whole, found.study.optimiser.lanes).prices
+    slopes = elasticities(problem, best.unit, best.choice, found.sensitivity.multipliers)
+    price = sensitivity(problem, best, found.space.integer, found.study.optimiser.lanes).multipliers
     alone = Family("n5", "hbm3e", [best], price)
     for name in ("hbm3e.price", "n5.wafer", "area.sram", "owner.tariff", "slow.hbm3e"):
         logs = 0.02 * np.outer([1, -1], np.eye(len(facts))[facts.index(name)])
-        low, high = under(problem, [alone], logs)[0][0]
+        low, high = value_under(problem, [alone], logs)[0][0]
         assert (high - low) / 0.04 == pytest.approx(slopes[facts.index(name)], abs=2e-3), name
     dollars = float(problem.memories.price[best.choice[1]]) * 1e9
     values = []
@@ -252,12 +262,12 @@ def test_a_fact_moves_the_best_objective_as_its_elasticity_says(found: Answer):
 
 
 @pytest.mark.slow
-def test_what_is_told_where_a_fact_doubles_is_what_a_search_finds_there(found: Answer):
+def test_what_is_told_where_a_fact_doubles_is_what_a_search_finds_there(found: SearchReport):
     """Twice the tokens ask for twice the memory, so for other numbers of chips and of users."""
-    known = families(found.study, found.problem, found.result.designs, found.space.whole)
+    known = families(found.study, found.problem, found.result.designs, found.space.integer)
     facts = names(found.problem, found.study.space)
     place = {"asked.context": facts.index("asked.context")}
-    told = doubled(found.problem, found.space, known, place, found.study.optimiser.lanes)
+    told = search_doubled(found.problem, found.space, known, place, found.study.optimiser.lanes)
     workload = [ASKED["workload"][0] | {"context": 8192}]
     again = solved(Study.model_validate(ASKED | {"workload": workload}))
     best = told["asked.context"]
@@ -266,14 +276,14 @@ def test_what_is_told_where_a_fact_doubles_is_what_a_search_finds_there(found: A
 
 
 @pytest.mark.slow
-def test_a_stack_fewer_or_more_is_designed_again_and_none_is_better(found: Answer):
-    lanes, whole = found.study.optimiser.lanes, found.space.whole
-    result, near = settled(found.problem, whole, found.result, lanes)
+def test_a_stack_fewer_or_more_is_designed_again_and_none_is_better(found: SearchReport):
+    lanes, whole = found.study.optimiser.lanes, found.space.integer
+    result, near = improve_by_neighbours(found.problem, whole, found.result, lanes)
     stacks = near["stacks"]
     best, place = result.designs[0], found.space.names.index("stacks")
-    assert round(float(np.exp(vector(found.space, best.unit)[place]))) == stacks.number
+    assert round(float(np.exp(logarithms(found.space, best.unit)[place]))) == stacks.number
     assert all(
-        one is None or one.value > best.value - BETTER
+        one is None or one.value > best.value - MIN_GAIN
         for one in (stacks.fewer, None if stacks.bound else stacks.more)
     )
 
@@ -287,14 +297,14 @@ def test_a_search_tells_who_else_competes_and_what_decides():
     space = ASKED["space"] | {"power_w": {"low": 200, "high": 1000}}
     workload = [ASKED["workload"][0] | {"batch": 8}]
     found = solved(Study.model_validate(ASKED | {"space": space, "workload": workload}))
-    told = weighed(found)
+    told = analysis_dict(found)
     near = told["rivals"][0]
     assert near["distance"] == min(one["distance"] for one in told["rivals"])
     kept = [one["objective"] for one in told["rivals"] if not one["broken"]]
-    assert objective(found.study, found.best.value) < min(kept)
+    assert objective_value(found.study, found.best.value) < min(kept)
     assert {one["name"] for one in told["families"]} == {"n5, hbm3e", "n5, none"}
     assert sum(one["share_of_draws"] for one in told["families"]) == pytest.approx(1)
     assert told["facts"]["hbm3e.price"]["elasticity"] < 0
     winners = [{place["winner"] for place in one["places"]} for one in told["maps"]]
-    assert winners == [{"hbm3e"}, {"hbm3e", ALONE}]
+    assert winners == [{"hbm3e"}, {"hbm3e", SRAM_ALONE}]
     assert search_tables.families(told | {"study": found.study.model_dump()})[1]

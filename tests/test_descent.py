@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from perfmodel.design.abstract_problem import AbstractLandscape, Choice
-from perfmodel.design.integers import neighbour, other_choice
-from perfmodel.design.multistart import Result, search
-from perfmodel.design.qp import SOFTNESS, Program, solve
-from perfmodel.design.sensitivity import worth
-from perfmodel.design.sqp import TOLERANCE, begin
-from perfmodel.design.starting_points import at, combinations, nearest_whole, sampled
+from perfmodel.design.abstract_problem import AbstractProblem, Choice, nearest_integer
+from perfmodel.design.integers import best_neighbour, best_other_choice
+from perfmodel.design.multistart import SearchResult, search
+from perfmodel.design.qp import REGULARISATION, QuadraticProgram, solve
+from perfmodel.design.sensitivity import sensitivity
+from perfmodel.design.sqp import CONSTRAINT_TOLERANCE, init
+from perfmodel.design.starting_points import combinations, grid_best, start_at
 from perfmodel.design.study import OptimiserTable
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 OPTIONS = OptimiserTable(starts=8, steps=40)
 
 
-class Bowl(AbstractLandscape):
+class Bowl(AbstractProblem):
     """Distance to `middle`, with a limit on the sum of the variables, and an offset for each choice."""
 
     low: Values
@@ -30,11 +30,11 @@ class Bowl(AbstractLandscape):
     most: Values
     offsets: Values
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         far = jnp.sum(jnp.square(x - self.middle) * jnp.arange(1.0, len(self.low) + 1))
         return (far + self.offsets[choice[0]])[None]
 
-    def cheap(self, x: Values, choice: Choice) -> Values:
+    def static_constraints(self, x: Values, choice: Choice) -> Values:
         return (self.most - jnp.sum(x))[None]
 
 
@@ -45,12 +45,12 @@ def bowl(middle: list[float], most: float, offsets: tuple[float, ...] = (0.0,)) 
     return Bowl(*ends, (len(offsets),), *numbers)
 
 
-def found(land: Bowl, whole: np.ndarray | None = None) -> Result:
+def found(land: Bowl, whole: np.ndarray | None = None) -> SearchResult:
     none = np.zeros(land.low.shape[0], bool)
     return search(land, none if whole is None else whole, OPTIONS)
 
 
-def place(land: Bowl, result: Result) -> np.ndarray:
+def place(land: Bowl, result: SearchResult) -> np.ndarray:
     return 2 * result.designs[0].unit
 
 
@@ -71,8 +71,8 @@ def test_a_limit_is_kept_and_priced():
     result = found(land)
     best = result.designs[0]
     assert place(land, result) == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
-    assert best.slack[0] > -TOLERANCE
-    price = worth(land, best, np.zeros(2, bool), OPTIONS.starts).prices[0]
+    assert best.slack[0] > -CONSTRAINT_TOLERANCE
+    price = sensitivity(land, best, np.zeros(2, bool), OPTIONS.starts).multipliers[0]
     assert price == pytest.approx(4 / 3, rel=1e-2)
 
 
@@ -90,11 +90,11 @@ def test_the_best_choice_wins_whatever_its_place():
 class Logged(Bowl):
     """The same over logarithms of numbers of things."""
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
-        return super().dear(jnp.exp(x), choice, sharpness)
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+        return super().model_terms(jnp.exp(x), choice, sharpness)
 
-    def cheap(self, x: Values, choice: Choice) -> Values:
-        return super().cheap(jnp.exp(x), choice)
+    def static_constraints(self, x: Values, choice: Choice) -> Values:
+        return super().static_constraints(jnp.exp(x), choice)
 
 
 def logged(low: list[float], high: list[float], middle: list[float], most: float) -> Logged:
@@ -107,13 +107,13 @@ def test_numbers_of_things_become_whole_and_the_rest_adapts():
     numbers = np.exp(np.log(8.0) * result.designs[0].unit)
     # The sum is at most 4. With 2: the other is 2, cost .6**2 + 2 * .2**2 = .44; with 3: 1, 3.04.
     assert numbers == pytest.approx([2.0, 2.0], abs=1e-3)
-    assert result.loose < result.designs[0].value
+    assert result.relaxed < result.designs[0].value
 
 
 class Ditch(Logged):
     """Falls along a ditch, where numbers of things keep their sum."""
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         n = jnp.exp(x)
         return (100 * jnp.square(n[0] + n[1] - 8) + jnp.square(n[0] - 5) + n[2])[None]
 
@@ -122,17 +122,17 @@ def test_numbers_of_things_move_together_where_each_alone_is_worse():
     ends, whole = (np.zeros(3), np.log([8.0, 8.0, 4.0])), np.array([True, True, False])
     low, high = map(as_values, ends)
     land = Ditch(low, high, (1,), *map(as_values, ([0.0] * 3, 1e3, [0.0])))
-    place = at(np.log([[4.0, 4.0, 2.0]]) / ends[1], np.zeros((1, 1), int), 1)
-    lanes = begin(land, place._replace(low=place.unit, high=place.unit), as_scalar(1.0))
-    moved, looks = neighbour(land, lanes, whole)
+    place = start_at(np.log([[4.0, 4.0, 2.0]]) / ends[1], np.zeros((1, 1), int))
+    lanes = init(land, place._replace(low=place.unit, high=place.unit), as_scalar(1.0))
+    moved, looks = best_neighbour(land, lanes, whole)
     assert np.exp(moved.unit[0] * ends[1])[:2] == pytest.approx([5.0, 3.0], rel=1e-5)
     assert looks == 6 * 9 and moved.unit[0, 2] < place.unit[0, 2]
 
 
 def test_another_choice_is_compared_after_it_has_adapted():
     land = bowl([0.5, 0.5], 100.0, (0.0, -1.0, -2.0))
-    start = begin(land, at(np.array([[0.9, 0.9]]), np.array([[1]]), 1), as_scalar(1.0))
-    other, looks = other_choice(land, start)
+    start = init(land, start_at(np.array([[0.9, 0.9]]), np.array([[1]])), as_scalar(1.0))
+    other, looks = best_other_choice(land, start)
     assert other.choice.tolist() == [[2]] and looks == 3 * 2
     assert (other.unit < start.unit).all()
 
@@ -141,7 +141,7 @@ def test_limits_that_clash_leave_no_design_and_the_nearest_is_told():
     land = bowl([1.0, 1.0], -1.0)
     result = found(land)
     assert not result.designs
-    assert result.broken[0] == pytest.approx(-1.0, abs=1e-2)
+    assert result.nearest_slack[0] == pytest.approx(-1.0, abs=1e-2)
 
 
 def test_combinations_come_in_turn_or_as_many_as_there_is_place_for():
@@ -152,14 +152,14 @@ def test_combinations_come_in_turn_or_as_many_as_there_is_place_for():
 
 def test_points_are_rounded_to_whole_numbers_within_their_bounds():
     land = logged([float(np.log(0.3))], [float(np.log(2.7))], [1.0], 9.0)
-    unit = nearest_whole(land, np.array([[0.0], [1.0]]), np.array([True]))
+    unit = nearest_integer(land, np.array([[0.0], [1.0]]), np.array([True]))
     numbers = np.exp(np.log(0.3) + np.log(9.0) * unit[:, 0])
     assert numbers == pytest.approx([1.0, 2.0], rel=1e-5)
 
 
 def test_a_grid_of_the_same_space_finds_no_more():
     land = bowl([0.51, 0.77], 1.0)
-    on_grid, points = sampled(land, np.zeros(2, bool), TOLERANCE)
+    on_grid, points = grid_best(land, np.zeros(2, bool), CONSTRAINT_TOLERANCE)
     assert points == 144**2
     assert found(land).designs[0].value <= on_grid + 1e-6
 
@@ -178,11 +178,13 @@ def test_a_quadratic_program_agrees_with_another_solver():
     low, high = -0.2 * np.ones(size), 0.1 * np.ones(size)
 
     def value(d: np.ndarray) -> float:
-        return 0.5 * d @ B @ d + g @ d + np.sum(np.minimum(A @ d + c, 0) ** 2) / (2 * SOFTNESS)
+        return (
+            0.5 * d @ B @ d + g @ d + np.sum(np.minimum(A @ d + c, 0) ** 2) / (2 * REGULARISATION)
+        )
 
     bounds = list(zip(low, high, strict=True))
     other = minimize(value, np.zeros(size), bounds=bounds, method="L-BFGS-B", tol=1e-14)
-    program = Program(*map(as_values, (B, g, A, c, np.zeros(limits), low, high)))
+    program = QuadraticProgram(*map(as_values, (B, g, A, c, np.zeros(limits), low, high)))
     d, prices = jax.jit(solve)(program)
     assert value(np.asarray(d, float)) == pytest.approx(other.fun, rel=1e-4)
     assert (np.asarray(prices) >= 0).all()

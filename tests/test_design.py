@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design.chip import Stuff, build, design
+from perfmodel.design.chip import Platform, build, chip_parameters
 from perfmodel.design.problem import Problem
-from perfmodel.design.resolve import find_study, pose, presets, question
+from perfmodel.design.resolve import find_study, presets, question, resolve_study
 from perfmodel.design.study import Study, read_study
 from perfmodel.design.variables import read_space, start_vector
 from perfmodel.errors import InputError
@@ -52,7 +52,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def problem(study: Path) -> Problem:
-    return pose(read_study(study))
+    return resolve_study(read_study(study))
 
 
 def run(study: Path, out: Path, resume: bool = False, seed: int | None = None) -> dict:
@@ -71,8 +71,8 @@ def found(study: Path) -> dict:
 def made(**changes: float):
     values = {name: as_scalar(value) for name, value in (H100 | changes).items()}
     base = load_chip("h100-sxm", Plan())
-    stuff = Stuff(base, silicon("n5"), load_technology("n5", "hbm3e"), load_constants().values)
-    return build(design(values, base), stuff, as_scalar(700.0))
+    stuff = Platform(base, silicon("n5"), load_technology("n5", "hbm3e"), load_constants().values)
+    return build(chip_parameters(values, base), stuff, as_scalar(700.0))
 
 
 def test_the_parts_of_the_h100_make_about_its_die():
@@ -94,9 +94,9 @@ def test_a_chip_of_sram_alone_leaves_nothing_to_a_memory_that_is_not_there():
     none = jax.tree.map(jnp.zeros_like, load_technology("n5", "hbm3e").memory)
     base = load_chip("h100-sxm", Plan())
     technology = eqx.tree_at(lambda t: t.memory, load_technology("n5", "hbm3e"), none)
-    stuff = Stuff(base, silicon("n5"), technology, load_constants().values)
+    stuff = Platform(base, silicon("n5"), technology, load_constants().values)
     values = {name: as_scalar(value) for name, value in H100.items()}
-    chip = build(design(values, base), stuff, as_scalar(700.0)).chip
+    chip = build(chip_parameters(values, base), stuff, as_scalar(700.0)).chip
     assert float(chip.main.capacity) == 0
     assert float(chip.main.bandwidth) == pytest.approx(H100["sram_tb_per_s"])
 
@@ -110,8 +110,10 @@ def test_a_faster_clock_takes_fewer_cores_and_more_joules():
 def test_a_design_too_large_has_negative_slack_and_a_gradient_that_leads_back(problem: Problem):
     large = as_values(np.log([1500e6, 150e12, 6.0, 2000e12]))
     choice = jnp.zeros(2, int)
-    area = problem.checked.index("area_mm2") - len(problem.on_figures)
-    slack, slope = jax.jit(jax.value_and_grad(lambda x: problem.cheap(x, choice)[area]))(large)
+    area = problem.constraint_names.index("area_mm2") - len(problem.on_figures)
+    slack, slope = jax.jit(
+        jax.value_and_grad(lambda x: problem.static_constraints(x, choice)[area])
+    )(large)
     assert float(slack) < 0
     assert np.isfinite(slope).all() and (np.asarray(slope) < 0).all()
 
@@ -128,8 +130,8 @@ EDGES = {
 def of_a_chip(values: dict):
     """What a search asks of a chip before a model runs."""
     base = load_chip("h100-sxm", Plan())
-    stuff = Stuff(base, silicon("n5"), load_technology("n5", "hbm3e"), load_constants().values)
-    one = build(design(values, base), stuff, as_scalar(700.0))
+    stuff = Platform(base, silicon("n5"), load_technology("n5", "hbm3e"), load_constants().values)
+    one = build(chip_parameters(values, base), stuff, as_scalar(700.0))
     return jnp.stack([one.area, one.cost, one.idle, one.rate, one.edge])
 
 
@@ -235,6 +237,6 @@ def test_a_folder_does_not_hide_a_preset_of_its_name(
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_can_be_posed_and_asks_a_question(name: str):
     study = read_study(presets()[name])
-    problem = pose(study)
+    problem = resolve_study(study)
     assert question(presets()[name]).endswith(("?", "."))
     assert len(problem.names) == len(read_space(study).variables) >= 4

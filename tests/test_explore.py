@@ -15,7 +15,7 @@ from command import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfmodel.design.variables import KNOBS, turn, turn_file
+from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.interface.explore import export, page_path, pictures
 from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of
@@ -38,7 +38,7 @@ SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
 TURNED = SMALL._replace(machines=(machine("h100-sxm", 1, {"bandwidth": 2.0, "price": 0.5}),))
 
 factors = st.dictionaries(
-    st.sampled_from(list(KNOBS)), st.sampled_from([0.25, 0.5, 1.0, 1.1, 2.0, MOST_FACTOR])
+    st.sampled_from(list(CHIP_VARIABLES)), st.sampled_from([0.25, 0.5, 1.0, 1.1, 2.0, MOST_FACTOR])
 )
 machines = st.builds(
     machine,
@@ -249,7 +249,7 @@ def test_every_control_of_the_page_works(app: Any):
     for shown in ("Price", "Energy", "Time", "Sensitivities"):
         app.segmented_control(key="shown").set_value(shown).run()
         assert not app.exception and not app.error
-    for name in KNOBS:
+    for name in CHIP_VARIABLES:
         app.select_slider(key=f"{name}-0").set_value(1.5)
     app.number_input(key="users-of-traffic").set_value(16).run()
     assert not app.exception and not app.error

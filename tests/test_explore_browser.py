@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.explorer import BROWSER, free_port, served
-from perfmodel.design.variables import KNOBS
+from perfmodel.design.variables import CHIP_VARIABLES
 
 SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory", "Overview")
 
@@ -82,7 +82,7 @@ def test_every_control_moves_the_page(browser: Any, address: str):
         page.get_by_test_id("stButtonGroup").get_by_text(shown, exact=True).click()
         settled(page)
         assert page.locator("canvas, svg.marks").count() > 0
-    for name, knob in KNOBS.items():
+    for name, knob in CHIP_VARIABLES.items():
         slider = page.get_by_role("slider", name=f"{knob.label} ×").first
         slider.focus()
         slider.press("ArrowRight")
@@ -91,7 +91,7 @@ def test_every_control_moves_the_page(browser: Any, address: str):
         )
         settled(page)
     assert speed(page) != before
-    assert not [name for name in KNOBS if f"{name}%3D1.1" not in page.url], page.url
+    assert not [name for name in CHIP_VARIABLES if f"{name}%3D1.1" not in page.url], page.url
     users = page.get_by_label("users at once")
     users.fill("16")
     users.press("Enter")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from perfmodel.design.resolve import pose
+from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import read_study
 from perfmodel.interface.explore import page_path, search_job
 from perfmodel.interface.explore.scenario import Machine, Scenario, to_query
-from perfmodel.interface.explore.search_job import GOALS, Hunt, limits_of, study_text
+from perfmodel.interface.explore.search_job import GOALS, SearchJob, limits_of, study_text
 
 SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
 
@@ -31,7 +31,7 @@ def test_what_is_on_the_page_becomes_a_study_that_can_be_read(goal: str, tmp_pat
     assert study.constraints.power_w == 700 and study.constraints.area == pytest.approx(814)
     (load,) = study.workload
     assert (load.batch, load.context, load.precision) == (4, 512 + 64 / 2, "fp8")
-    assert pose(study).options == (1, 2)  # its memory, or none
+    assert resolve_study(study).options == (1, 2)  # its memory, or none
 
 
 def test_a_wafer_is_searched_among_wafers():
@@ -46,7 +46,7 @@ def test_a_chip_that_names_no_area_and_power_gets_a_reticle_and_a_kilowatt():
 
 
 def test_a_study_that_cannot_be_searched_is_one_sentence():
-    found = Hunt(text_of().replace("llama-3.2-1b", "llama-3.2-1x"))
+    found = SearchJob(text_of().replace("llama-3.2-1b", "llama-3.2-1x"))
     found.wait()
     assert not found.running and not found.report()
     assert "the nearest are llama-3.2-1b" in found.wrong()
@@ -69,7 +69,7 @@ def test_a_search_begins_on_the_page_and_its_design_is_shown(app: Any):
     app.run()
     app.selectbox(key="goal").set_value("tokens_per_s_per_user").run()
     app.button(key="search").click().run()
-    running: Hunt = app.session_state.hunt
+    running: SearchJob = app.session_state.hunt
     assert not app.exception and app.button(key="search").disabled
     running.wait()
     app.run()
@@ -81,7 +81,7 @@ def test_a_search_begins_on_the_page_and_its_design_is_shown(app: Any):
 
 @pytest.mark.slow
 def test_a_search_that_is_stopped_shows_what_it_has(app: Any):
-    running = Hunt(text_of())
+    running = SearchJob(text_of())
     while running.running and not (running.folder / "checkpoint.npz").exists():
         time.sleep(0.05)
     running.stop()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.design.multistart import best_first
+from perfmodel.design.multistart import finite_by_value
 from perfmodel.errors import InputError
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
@@ -131,11 +131,11 @@ def test_a_mixture_uses_fewer_weights_than_it_has():
 
 def test_a_search_keeps_the_best_not_the_last():
     # What breaks a limit is infinite.
-    assert best_first(np.array([-1.0, -3.0, np.inf, -2.0])) == [1, 3, 0]
+    assert finite_by_value(np.array([-1.0, -3.0, np.inf, -2.0])) == [1, 3, 0]
 
 
 def test_a_search_passes_over_what_is_not_a_number():
-    assert best_first(np.array([np.nan, 1.0])) == [1]
+    assert finite_by_value(np.array([np.nan, 1.0])) == [1]
 
 
 def test_efficiency_has_a_slope_everywhere():

@@ -17,35 +17,35 @@ from perfmodel.design import (
     uncertainty,
     winner_map,
 )
-from perfmodel.design.abstract_problem import Look
-from perfmodel.design.existing_chips import Rival
+from perfmodel.design.abstract_problem import Linearisation
+from perfmodel.design.existing_chips import ExistingChip
 from perfmodel.design.facts import within
-from perfmodel.design.multistart import Found, Result
-from perfmodel.design.pareto import Point
-from perfmodel.design.reoptimise import Nearby
+from perfmodel.design.multistart import LocalOptimum, SearchResult, Termination
+from perfmodel.design.pareto import ParetoPoint
+from perfmodel.design.reoptimise import IntegerNeighbours
 from perfmodel.design.study import Study
-from perfmodel.design.variables import read_space, shown, start_vector
+from perfmodel.design.variables import in_study_units, read_space, start_vector
 from perfmodel.design.winner_map import Axis
 from perfmodel.interface import search_tables
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.units import as_values
 
 
-def point(figure: float, value: float, choice: int = 0, unit: float = 0.0) -> Point:
-    return Point(figure, value, np.array([unit]), np.array([choice]))
+def point(figure: float, value: float, choice: int = 0, unit: float = 0.0) -> ParetoPoint:
+    return ParetoPoint(figure, value, np.array([unit]), np.array([choice]))
 
 
-def pairs(points: list[Point]) -> list[tuple[float, float]]:
+def pairs(points: list[ParetoPoint]) -> list[tuple[float, float]]:
     return [(one.figure, one.value) for one in points]
 
 
 def test_a_front_has_the_points_that_no_other_beats_in_both():
     # Larger figures are harder; value is minus the objective.
     some = [point(1, -3), point(2, -2), point(3, -2.5), point(4, -1), point(4, -0.5)]
-    assert pairs(pareto._best(some, larger=True)) == [(1, -3), (3, -2.5), (4, -1)]
-    assert pairs(pareto._best(some, larger=False)) == [(1, -3)]
+    assert pairs(pareto._nondominated(some, larger=True)) == [(1, -3), (3, -2.5), (4, -1)]
+    assert pairs(pareto._nondominated(some, larger=False)) == [(1, -3)]
     same = [point(2, -1.0), point(1, -1.0 - 0.5e-6)]
-    assert len(pareto._best(same, larger=True)) == 1
+    assert len(pareto._nondominated(same, larger=True)) == 1
 
 
 def test_a_front_is_thinned_evenly_with_both_ends():
@@ -56,14 +56,16 @@ def test_a_front_is_thinned_evenly_with_both_ends():
 
 def test_of_two_memories_each_has_its_front_and_what_the_other_beats_is_told():
     found = pareto._merged([point(1, -3), point(2, -2), point(1.5, -1, choice=1)], True, 16)
-    assert [(p.figure, p.beaten) for p in found] == [(1, False), (2, False), (1.5, True)]
+    assert [(p.figure, p.dominated) for p in found] == [(1, False), (2, False), (1.5, True)]
 
 
 def test_searches_begin_again_two_thirds_and_five_sixths_of_the_way():
     found = [point(10, -5), point(70, -1), point(40, -2)]
-    assert pareto._hard(found, larger=True) == pytest.approx([50, 60])
-    assert pareto._hard([point(10, -5), point(4, -1)], larger=False) == pytest.approx([6, 5])
-    assert pareto._hard([], larger=True) == []
+    assert pareto._restart_targets(found, larger=True) == pytest.approx([50, 60])
+    assert pareto._restart_targets([point(10, -5), point(4, -1)], larger=False) == pytest.approx(
+        [6, 5]
+    )
+    assert pareto._restart_targets([], larger=True) == []
 
 
 def test_a_target_takes_the_best_design_of_a_stricter_one_or_the_last_reached():
@@ -84,7 +86,7 @@ def test_lanes_that_begin_anew_replace_the_others_row_by_row():
 def test_a_front_is_traced_once_to_its_end_and_once_within(monkeypatch: pytest.MonkeyPatch):
     spans: list[np.ndarray] = []
 
-    def reached(problem: Any, base: Found, rows: list[int], shifts: np.ndarray) -> Any:
+    def reached(problem: Any, base: LocalOptimum, rows: list[int], shifts: np.ndarray) -> Any:
         spans.append(shifts)
         return Reached(np.where(np.arange(5) < 3, -1.0, np.inf))
 
@@ -98,10 +100,10 @@ def test_a_front_is_traced_once_to_its_end_and_once_within(monkeypatch: pytest.M
 
 
 class Reached:
-    """What is left of lanes that descended: the value of each."""
+    """What is left of starts that descended: the value of each."""
 
-    def __init__(self, lowest: np.ndarray) -> None:
-        self.lowest = lowest
+    def __init__(self, best_value: np.ndarray) -> None:
+        self.best_value = best_value
 
 
 def test_where_a_fact_doubles_each_family_begins_with_its_best_design(
@@ -113,7 +115,7 @@ def test_where_a_fact_doubles_each_family_begins_with_its_best_design(
         asked.append(choice)
         return np.arange(len(unit), dtype=float), np.ones((len(unit), 1))
 
-    monkeypatch.setattr(reoptimise, "evaluate", priced)
+    monkeypatch.setattr(reoptimise, "evaluate_all", priced)
     known = [
         uncertainty.Family(
             "n5", name, [design([0.5], -2.0, i), design([0.5], -1.0, 9)], np.zeros(1)
@@ -133,8 +135,8 @@ class Unit:
     low, high = np.zeros(1), np.ones(1)
 
 
-def design(unit: list[float], value: float = -1.0, choice: int = 0) -> Found:
-    return Found(np.array(unit), np.array([0, choice]), value, np.zeros(1))
+def design(unit: list[float], value: float = -1.0, choice: int = 0) -> LocalOptimum:
+    return LocalOptimum(np.array(unit), np.array([0, choice]), value, np.zeros(1))
 
 
 class Landscape:
@@ -143,38 +145,42 @@ class Landscape:
     low, high = np.zeros(2), np.array([2.0, 4.0])
 
 
-def look(gradient: list[float], slopes: list[list[float]], slack: list[float]) -> Look:
+def look(gradient: list[float], slopes: list[list[float]], slack: list[float]) -> Linearisation:
     numbers = (np.array(part) for part in (-1.0, gradient, slack, slopes))
-    return Look(*numbers)  # pyright: ignore[reportArgumentType]
+    return Linearisation(*numbers)  # pyright: ignore[reportArgumentType]
 
 
 def priced(
     unit: list[float], slack: list[float], whole: list[bool] | None = None
-) -> sensitivity.Worth:
+) -> sensitivity.Sensitivity:
     """By the variables themselves: a gradient of (3, 2) and limits of slopes (1, 0) and (0, 1)."""
     seen = look([6.0, 8.0], [[2.0, 0.0], [0.0, 4.0]], slack)
     land: Any = Landscape()
-    return sensitivity._worth(land, design(unit), seen, np.array(whole or [False, False]))
+    return sensitivity._sensitivity(land, design(unit), seen, np.array(whole or [False, False]))
 
 
 def test_a_limit_that_binds_has_the_price_that_balances_the_slope():
     both = priced([0.5, 0.5], [0.0, 0.0])
-    assert both.prices == pytest.approx([3.0, 2.0]) and both.elasticity == pytest.approx([-3, -2])
-    assert both.reduced == pytest.approx([0.0, 0.0]) and both.residual == pytest.approx(0.0)
+    assert both.multipliers == pytest.approx([3.0, 2.0]) and both.elasticity == pytest.approx(
+        [-3, -2]
+    )
+    assert both.reduced_gradient == pytest.approx([0.0, 0.0]) and both.residual == pytest.approx(
+        0.0
+    )
     one = priced([0.5, 0.5], [1.9e-3, 2.1e-3])
-    assert one.prices == pytest.approx([3.0, 0.0])
-    assert one.reduced == pytest.approx([0.0, -2.0]) and one.residual == pytest.approx(2.0)
+    assert one.multipliers == pytest.approx([3.0, 0.0])
+    assert one.reduced_gradient == pytest.approx([0.0, -2.0]) and one.residual == pytest.approx(2.0)
 
 
 def test_variables_on_their_bounds_and_whole_numbers_price_nothing():
     for unit in ([0.9e-4, 0.5], [1 - 0.9e-4, 0.5]):
         held = priced(unit, [0.0, 0.0])
-        assert held.prices == pytest.approx([0.0, 2.0]) and held.residual == pytest.approx(0.0)
-        assert held.reduced == pytest.approx([-3.0, 0.0])
+        assert held.multipliers == pytest.approx([0.0, 2.0]) and held.residual == pytest.approx(0.0)
+        assert held.reduced_gradient == pytest.approx([-3.0, 0.0])
     near = priced([1.1e-4, 0.5], [0.0, 0.0])
-    assert near.prices == pytest.approx([3.0, 2.0])
-    assert priced([0.5, 0.5], [0.0, 0.0], [True, False]).prices == pytest.approx([0.0, 2.0])
-    assert not priced([0.0, 1.0], [0.0, 0.0]).prices.any()
+    assert near.multipliers == pytest.approx([3.0, 2.0])
+    assert priced([0.5, 0.5], [0.0, 0.0], [True, False]).multipliers == pytest.approx([0.0, 2.0])
+    assert not priced([0.0, 1.0], [0.0, 0.0]).multipliers.any()
 
 
 def test_a_range_holds_nine_of_ten_values_on_either_side():
@@ -186,7 +192,9 @@ def test_a_range_holds_nine_of_ten_values_on_either_side():
 
 
 def test_shares_of_draws_and_ways_are_counted():
-    assert uncertainty.shares(np.array([[1.0, 2.0, 5.0, 5.0], [3.0, 1.0, 4.0, 4.0]])).tolist() == [
+    assert uncertainty.win_shares(
+        np.array([[1.0, 2.0, 5.0, 5.0], [3.0, 1.0, 4.0, 4.0]])
+    ).tolist() == [
         0.25,
         0.75,
     ]
@@ -198,17 +206,17 @@ class Power:
 
 def test_a_design_is_provisioned_for_five_powers_up_to_its_bound():
     problem: Any = Power()
-    found = uncertainty._powers(problem, np.array([0.3, 0.2]))
+    found = uncertainty._provisioned(problem, np.array([0.3, 0.2]))
     assert found[:, 0].tolist() == [0.3] * 5
     assert found[:, 1] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     problem.names = ("sram_mb", "tflops")
-    assert uncertainty._powers(problem, np.array([0.3, 0.2])).tolist() == [[0.3, 0.2]]
+    assert uncertainty._provisioned(problem, np.array([0.3, 0.2])).tolist() == [[0.3, 0.2]]
 
 
 def test_powers_of_two_within_bounds_and_the_designs_own_are_tried():
-    found = np.exp(starting_points._powers(np.log(1.5), np.log(9.0), np.log(3.0)))
+    found = np.exp(starting_points._powers_of_two(np.log(1.5), np.log(9.0), np.log(3.0)))
     assert found == pytest.approx([2.0, 3.0, 4.0, 8.0])
-    assert np.exp(starting_points._powers(0.0, np.log(4.0), np.log(4.0))) == pytest.approx(
+    assert np.exp(starting_points._powers_of_two(0.0, np.log(4.0), np.log(4.0))) == pytest.approx(
         [1, 2, 4]
     )
 
@@ -218,12 +226,14 @@ class Load:
 
 
 def test_an_axis_holds_factors_on_what_a_design_has(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(winner_map, "loads_of", lambda *_: [Load()])
+    monkeypatch.setattr(winner_map, "workloads_of", lambda *_: [Load()])
     problem: Any = None
-    assert winner_map._own(problem, winner_map.BATCH, np.zeros(1)) == 32
-    assert winner_map._own(problem, winner_map.CONTEXT, np.zeros(1)) == 4096
+    assert winner_map._value_of(problem, winner_map.BATCH, np.zeros(1)) == 32
+    assert winner_map._value_of(problem, winner_map.CONTEXT, np.zeros(1)) == 4096
     assert (
-        winner_map._own(problem, Axis("price", "", np.array([5.0, 10.0, 20.0]), ()), np.zeros(1))
+        winner_map._value_of(
+            problem, Axis("price", "", np.array([5.0, 10.0, 20.0]), ()), np.zeros(1)
+        )
         == 10
     )
 
@@ -235,24 +245,24 @@ def test_maps_reach_over_users_tokens_models_and_prices():
     assert winner_map.PRICE.values.tolist() == [1 / 4, 1 / 2, 1, 2, 4]
 
 
-def rival(name: str, value: float, broken: tuple[str, ...] = ()) -> Rival:
-    return Rival(name, np.zeros(1), value, broken, 1.0, {}, 1.0)
+def rival(name: str, value: float, broken: tuple[str, ...] = ()) -> ExistingChip:
+    return ExistingChip(name, np.zeros(1), value, broken, 1.0, {}, 1.0)
 
 
 def test_a_sold_chip_is_ahead_that_keeps_every_limit_and_is_better():
     some = [rival("a", -1.2), rival("b", -2.0, ("power_w",)), rival("c", -1.5), rival("d", -0.9)]
-    assert [one.name for one in existing_chips.ahead(some, design([0.5]))] == ["c", "a"]
-    assert not existing_chips.ahead([rival("a", -1.00009)], design([0.5]))
-    assert existing_chips.ahead([rival("a", -1.00011)], design([0.5]))
+    assert [one.name for one in existing_chips.better_chips(some, design([0.5]))] == ["c", "a"]
+    assert not existing_chips.better_chips([rival("a", -1.00009)], design([0.5]))
+    assert existing_chips.better_chips([rival("a", -1.00011)], design([0.5]))
 
 
 def test_a_sold_chip_in_the_variables_of_studies():
-    found = existing_chips.variables("h100-sxm", load_chip("h100-sxm"))
+    found = existing_chips.chip_variables("h100-sxm", load_chip("h100-sxm"))
     assert found["sram_mb"] == pytest.approx(50 * 2**20)
     assert found["stacks"] == pytest.approx(3.35 / 0.819, rel=0.01)  # by their rate
     assert found["tflops"] == pytest.approx(989e12, rel=1e-3) and found["power_w"] == 700
     wafer = load_chip("wse-3")
-    assert existing_chips.variables("wse-3", wafer)["sram_mb"] == float(wafer.private.capacity)
+    assert existing_chips.chip_variables("wse-3", wafer)["sram_mb"] == float(wafer.private.capacity)
 
 
 ASKED = Study.model_validate(
@@ -276,29 +286,33 @@ def test_a_sold_chip_begins_with_its_own_node_and_memory_where_the_study_has_the
     assert existing_chips._choice(other, "h100-sxm", np.array([0, 0])).tolist() == [1, 0]
 
 
-def result(*designs: Found) -> Result:
-    return Result(list(designs), -1.0, 0, 0, 0.0, np.zeros(1), False)
+def result(*designs: LocalOptimum) -> SearchResult:
+    return SearchResult(list(designs), -1.0, 0, 0, 0.0, np.zeros(1), Termination.AGREED)
 
 
 def test_a_better_neighbour_takes_the_place_of_the_best(monkeypatch: pytest.MonkeyPatch):
     seen: list[float] = []
 
-    def beside(problem: Any, whole: Any, best: Found, lanes: int) -> dict[str, Nearby]:
+    def beside(
+        problem: Any, whole: Any, best: LocalOptimum, lanes: int
+    ) -> dict[str, IntegerNeighbours]:
         seen.append(best.value)
         more = design([0.6], best.value - 0.1) if best.value > -1.25 else None
-        return {"stacks": Nearby(4, design([0.4], -0.5), more, False)}
+        return {"stacks": IntegerNeighbours(4, design([0.4], -0.5), more, False)}
 
-    monkeypatch.setattr(reoptimise, "nearby", beside)
+    monkeypatch.setattr(reoptimise, "integer_neighbours", beside)
     problem: Any = None
-    settled, near = reoptimise.settled(problem, np.ones(1, bool), result(design([0.5])), 1)
+    settled, near = reoptimise.improve_by_neighbours(
+        problem, np.ones(1, bool), result(design([0.5])), 1
+    )
     assert seen == pytest.approx([-1.0, -1.1, -1.2, -1.3])
     assert [d.value for d in settled.designs] == pytest.approx([-1.3, -1.2, -1.1, -1.0])
     assert near["stacks"].more is None
 
 
 def test_a_neighbour_outside_the_bounds_is_told_and_not_taken():
-    out = {"stacks": Nearby(6, design([0.4], -0.5), design([1.1], -2.0), True)}
-    inside = {"stacks": Nearby(6, design([0.4], -1.5), design([0.6], -2.0), False)}
+    out = {"stacks": IntegerNeighbours(6, design([0.4], -0.5), design([1.1], -2.0), True)}
+    inside = {"stacks": IntegerNeighbours(6, design([0.4], -1.5), design([0.6], -2.0), False)}
     assert reoptimise._better(out, -1.0) == []
     assert [d.value for d in reoptimise._better(inside, -1.0)] == [-1.5, -2.0]
 
@@ -356,8 +370,8 @@ def test_units_and_bounds_of_a_study_are_those_of_its_file():
     assert space.names == ["sram_mb", "sram_tb_per_s", "stacks", "tflops"]
     assert np.exp(space.low) == pytest.approx([10e6, 1e12, 0.25, 20e12])
     assert np.exp(space.high) == pytest.approx([1500e6, 200e12, 6, 2000e12])
-    assert space.whole.tolist() == [False, False, True, False]
-    middle = shown(space, (space.low + space.high) / 2)
+    assert space.integer.tolist() == [False, False, True, False]
+    middle = in_study_units(space, (space.low + space.high) / 2)
     assert middle["sram_mb"] == pytest.approx(np.sqrt(10 * 1500))
     start = start_vector(space, {"stacks": 6.0, "tflops": 200.0})
     assert start is not None and start == pytest.approx([0.5, 0.5, 1.0, 0.5])

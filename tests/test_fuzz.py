@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_bad_input import CONFIG, KERNELS, L4, MEASURED, SERVING, STUDY, tree
 
 from perfmodel.design.resolve import presets
-from perfmodel.design.state import _SHAPE, load_state
+from perfmodel.design.state import STRUCTURE, load_state
 from perfmodel.design.study import read_study
 from perfmodel.errors import InputError
 
@@ -137,7 +137,7 @@ def test_thousands_of_files_broken_at_random_are_read_or_refused(tmp_path: Path,
 
 
 NUMBERS = io.BytesIO()
-np.savez(NUMBERS, *[np.arange(3.0)] * _SHAPE.num_leaves)
+np.savez(NUMBERS, *[np.arange(3.0)] * STRUCTURE.num_leaves)
 
 
 def resumed(folder: Path, numbers: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 from command import predict, run
 
 from perfmodel.calibration.tco import UTILISATION, tco_scores
-from perfmodel.design.existing_chips import _made
+from perfmodel.design.existing_chips import _chip_design
 from perfmodel.hardware.cost import price, running
 from perfmodel.interface.quickstart import IN_NUMBERS
 from perfmodel.library.chip import chip_files, load_chip
@@ -225,7 +225,7 @@ def hours(rows: dict) -> dict[str, float]:
     stem = "h100-sxm"
     chip, file, known = load_chip(stem), chip_files()[stem], load_constants().values
     owner, limit = load_ownership(), float(chip.peak_power)
-    paid = price(_made(chip, file, known).cost, owner)
+    paid = price(_chip_design(chip, file, known).cost, owner)
     scored = {one.chip: one.predicted for one in tco_scores() if one.quantity.startswith("owner")}
     return {
         "predict": _number(rows["serving"], "usd_per_chip_hour"),

@@ -9,31 +9,40 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from perfmodel.design import integers, multistart
-from perfmodel.design.abstract_problem import AbstractLandscape, Choice
-from perfmodel.design.integers import _neighbour_moves as moves_beside
-from perfmodel.design.integers import merits
-from perfmodel.design.multistart import Found, best_first, first_state, next_wave, result, search
-from perfmodel.design.reoptimise import reoptimised
-from perfmodel.design.sqp import Lane, begin
-from perfmodel.design.starting_points import (
-    at,
-    beside,
-    coordinates,
-    evaluate,
+from perfmodel.design import integers
+from perfmodel.design.abstract_problem import (
+    AbstractProblem,
+    Choice,
+    evaluate_all,
+    integer_bounds,
     merit,
-    neighbours,
-    numbers,
-    sampled,
-    spread,
-    whole_bounds,
+    unit_coordinates,
+    variable_values,
 )
-from perfmodel.design.state import State, archived, is_whole, least, whole_designs
+from perfmodel.design.integers import _neighbours as moves_beside
+from perfmodel.design.integers import merits_of
+from perfmodel.design.multistart import (
+    LocalOptimum,
+    MultiStart,
+    Termination,
+    finite_by_value,
+    search,
+)
+from perfmodel.design.reoptimise import reoptimise
+from perfmodel.design.sqp import SQPState, init
+from perfmodel.design.starting_points import (
+    grid_best,
+    perturbed_starts,
+    sampled_starts,
+    single_changes,
+    start_at,
+)
+from perfmodel.design.state import SearchState, archive, best_value, integer_designs, integers_fixed
 from perfmodel.design.study import OptimiserTable
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 
-class Bowl(AbstractLandscape):
+class Bowl(AbstractProblem):
     """Squares of the distance to `middle` in the variables themselves, which are logarithms here; a limit on
     their sum; each choice costs its place.
     """
@@ -44,11 +53,11 @@ class Bowl(AbstractLandscape):
     options: tuple[int, ...] = eqx.field(static=True, default=(1,))
     most: float = eqx.field(static=True, default=100.0)
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         away = jnp.sum(jnp.square(jnp.exp(x) - self.middle))
         return (away + jnp.sum(choice).astype(x.dtype))[None]
 
-    def cheap(self, x: Values, choice: Choice) -> Values:
+    def static_constraints(self, x: Values, choice: Choice) -> Values:
         return (self.most - jnp.sum(jnp.exp(x)))[None]
 
 
@@ -59,15 +68,15 @@ def bowl(middle: list[float], most: float = 100.0, options: tuple[int, ...] = (1
     return Bowl(low=low, high=high, middle=as_values(middle), options=options, most=most)
 
 
-def lanes(land: Bowl, here: list[list[float]]) -> Lane:
-    unit = coordinates(land, np.array(here))
-    return begin(land, at(unit, np.zeros((len(here), 1), int), 1), as_scalar(1.0))
+def lanes(land: Bowl, here: list[list[float]]) -> SQPState:
+    unit = unit_coordinates(land, np.array(here))
+    return init(land, start_at(unit, np.zeros((len(here), 1), int)), as_scalar(1.0))
 
 
 def test_points_are_evaluated_in_batches_and_none_is_lost():
     land = bowl([3.0, 5.0], most=9.0)
     tried = np.array([[2.0, 4.0], [3.0, 5.0], [4.0, 8.0], [1.0, 1.0], [8.0, 8.0]])
-    value, slack = evaluate(land, coordinates(land, tried), np.zeros((5, 1), int), batch=2)
+    value, slack = evaluate_all(land, unit_coordinates(land, tried), np.zeros((5, 1), int), batch=2)
     assert value == pytest.approx([2, 0, 10, 20, 34], rel=1e-4, abs=1e-4)
     assert slack[:, 0] == pytest.approx([3, 1, -3, 7, -7], rel=1e-4)
 
@@ -80,14 +89,14 @@ def test_merit_adds_ten_times_what_is_broken():
 
 def test_numbers_and_coordinates_are_each_others_inverse():
     land = bowl([1.0, 1.0])
-    assert numbers(land, np.array([[1 / 3, 0.5]])) == pytest.approx(np.array([[4.0, 8.0]]))
-    assert coordinates(land, np.array([4.0, 8.0])) == pytest.approx([1 / 3, 0.5])
+    assert variable_values(land, np.array([[1 / 3, 0.5]])) == pytest.approx(np.array([[4.0, 8.0]]))
+    assert unit_coordinates(land, np.array([4.0, 8.0])) == pytest.approx([1 / 3, 0.5])
 
 
 def test_whole_bounds_lie_within_and_forgive_single_precision():
     low, high = np.log([0.3, 1.00005, 1.9]), np.log([2.7, 7.99995, 9.0])
     land = Bowl(low=as_values(low), high=as_values(high), middle=as_values([1.0] * 3))
-    least, most = whole_bounds(land)
+    least, most = integer_bounds(land)
     assert least.tolist() == [1.0, 1.0, 2.0] and most.tolist() == [2.0, 8.0, 9.0]
 
 
@@ -96,8 +105,8 @@ def test_starts_are_the_best_of_sixteen_points_each():
     sequence = qmc.Sobol(2, rng=np.random.default_rng(3))
     for wave in (0, 1):
         points = sequence.random(32)
-        value = evaluate(land, points, none)[0]
-        unit, choice = spread(land, 2, 3, wave)
+        value = evaluate_all(land, points, none)[0]
+        unit, choice = sampled_starts(land, 2, 3, wave)
         assert unit == pytest.approx(points[np.argsort(value)[:2]])
         assert choice.tolist() == [[0], [0]]
 
@@ -105,8 +114,8 @@ def test_starts_are_the_best_of_sixteen_points_each():
 def test_points_of_later_waves_take_choices_in_turn():
     land = bowl([3.0], options=(7,))
     # Of wave 4, two starts: from the fourth choice on, by twos; the choice that costs less wins.
-    assert sorted(spread(land, 2, 0, 4)[1][:, 0].tolist()) == [4, 4]
-    assert sorted(spread(land, 2, 0, 6)[1][:, 0].tolist()) == [0, 0]
+    assert sorted(sampled_starts(land, 2, 0, 4)[1][:, 0].tolist()) == [4, 4]
+    assert sorted(sampled_starts(land, 2, 0, 6)[1][:, 0].tolist()) == [0, 0]
 
 
 class Dice(np.random.Generator):
@@ -126,15 +135,15 @@ class Dice(np.random.Generator):
 @pytest.mark.parametrize(("size", "hop"), [(0.0, 0.03), (0.5, 0.015**0.5), (1.0, 0.5)])
 def test_starts_beside_a_design_change_one_choice_and_then_hop(size: float, hop: float):
     here, choice = np.array([0.1, 0.7]), np.array([0, 1])
-    unit, choices = beside(here, choice, (2, 2), np.arange(4), Dice(size))
+    unit, choices = perturbed_starts(here, choice, (2, 2), np.arange(4), Dice(size))
     assert choices.tolist() == [[1, 1], [0, 0], [0, 1], [0, 1]]
     assert unit[:2].tolist() == [[0.1, 0.7]] * 2
     assert unit[2:] == pytest.approx(np.array([[0.1 + hop, min(0.7 + hop, 1.0)]] * 2))
 
 
 def test_neighbours_of_a_choice_differ_in_one_place():
-    assert neighbours(np.array([0, 1]), (2, 3)).tolist() == [[1, 1], [0, 0], [0, 2]]
-    assert neighbours(np.array([0]), (1,)).shape == (0, 1)
+    assert single_changes(np.array([0, 1]), (2, 3)).tolist() == [[1, 1], [0, 0], [0, 2]]
+    assert single_changes(np.array([0]), (1,)).shape == (0, 1)
 
 
 @pytest.mark.parametrize(("size", "points"), [(1, 20_736), (4, 20_736), (5, 16_384)])
@@ -142,61 +151,66 @@ def test_a_grid_has_twelve_to_the_fourth_points_or_a_sequence_takes_its_place(
     size: int, points: int
 ):
     land = bowl([3.0] * size)
-    value, count = sampled(land, np.ones(size, bool), 1e-4)
+    value, count = grid_best(land, np.ones(size, bool), 1e-4)
     assert count == points and value == pytest.approx(0.0, abs=1e-6 if size < 5 else 2.1)
 
 
 def test_a_point_of_a_grid_counts_that_breaks_a_limit_by_less_than_is_allowed():
     land = bowl([3.0], most=2.5)
-    assert sampled(land, np.ones(1, bool), 0.4)[0] == pytest.approx(1.0, abs=1e-5)
-    assert sampled(land, np.ones(1, bool), 0.6)[0] == pytest.approx(0.0, abs=1e-5)
-    assert np.isinf(sampled(bowl([3.0], most=0.5), np.ones(1, bool), 0.1)[0])
+    assert grid_best(land, np.ones(1, bool), 0.4)[0] == pytest.approx(1.0, abs=1e-5)
+    assert grid_best(land, np.ones(1, bool), 0.6)[0] == pytest.approx(0.0, abs=1e-5)
+    assert np.isinf(grid_best(bowl([3.0], most=0.5), np.ones(1, bool), 0.1)[0])
 
 
 def test_ways_to_move_are_all_or_as_many_as_there_is_place_for():
     whole = np.array([True, False, True])
-    every = integers.steps(whole, (-1, 0, 1), 9)
+    every = integers.integer_moves(whole, (-1, 0, 1), 9)
     assert every.shape == (9, 3) and not every[:, 1].any()
     assert len(np.unique(every, axis=0)) == 9 and every.min() == -1 and every.max() == 1
-    some = integers.steps(whole, (0, 1), 3)
+    some = integers.integer_moves(whole, (0, 1), 3)
     assert some.shape == (3, 3) and set(np.unique(some)) <= {0.0, 1.0}
-    many = integers.steps(np.ones(9, bool), (-1, 0, 1), 200)
+    many = integers.integer_moves(np.ones(9, bool), (-1, 0, 1), 200)
     assert set(np.unique(many)) == {-1.0, 0.0, 1.0}
 
 
 def test_small_numbers_go_to_the_whole_ones_around_them_and_large_ones_wait():
     land = bowl([1.0, 1.0])
     now, whole = lanes(land, [[2.6, 25.3]]), np.array([True, True])
-    moves, fixed = integers._moves(land, now, whole, every=False)
+    moves, fixed = integers._roundings(land, now, whole, every=False)
     assert fixed.tolist() == [[True, False]]
-    ends = np.unique(numbers(land, np.asarray(now.unit)[:, None] + moves)[0].round(3), axis=0)
+    ends = np.unique(
+        variable_values(land, np.asarray(now.unit)[:, None] + moves)[0].round(3), axis=0
+    )
     assert ends.tolist() == [[2.0, 25.3], [3.0, 25.3]]
-    moves, fixed = integers._moves(land, now, whole, every=True)
-    ends = numbers(land, np.asarray(now.unit)[:, None] + moves)[0].round(3)
+    moves, fixed = integers._roundings(land, now, whole, every=True)
+    ends = variable_values(land, np.asarray(now.unit)[:, None] + moves)[0].round(3)
     assert sorted(map(tuple, ends)) == [(2, 25), (2, 26), (3, 25), (3, 26)] and fixed.all()
 
 
 @pytest.mark.parametrize(("here", "small"), [(19.9, True), (20.1, False)])
 def test_twenty_is_where_large_numbers_begin(here: float, small: bool):
     land, whole = bowl([1.0]), np.array([True])
-    assert integers._moves(land, lanes(land, [[here]]), whole, every=False)[1][0, 0] == small
+    assert integers._roundings(land, lanes(land, [[here]]), whole, every=False)[1][0, 0] == small
 
 
 def test_a_whole_number_stays_as_single_precision_has_it():
     land = bowl([1.0])
-    moves = integers._moves(land, lanes(land, [[2.99995]]), np.array([True]), every=True)[0]
-    ends = numbers(land, np.asarray(lanes(land, [[2.99995]]).unit)[:, None] + moves)[0, :, 0]
+    moves = integers._roundings(land, lanes(land, [[2.99995]]), np.array([True]), every=True)[0]
+    ends = variable_values(land, np.asarray(lanes(land, [[2.99995]]).unit)[:, None] + moves)[
+        0, :, 0
+    ]
     assert sorted(ends.round(3)) == [3.0, 4.0]
-    edge = integers._moves(land, lanes(land, [[64.0]]), np.array([True]), every=True)[0]
+    edge = integers._roundings(land, lanes(land, [[64.0]]), np.array([True]), every=True)[0]
     assert edge == pytest.approx(np.zeros_like(edge), abs=1e-6)
 
 
-def model(**changes: Any) -> Lane:
+def model(**changes: Any) -> SQPState:
     """A lane at (0.5, 0.5) of value 1 with curvatures 1 and 0.5 across, and a limit that nothing reaches."""
     now = lanes(bowl([1.0, 1.0]), [[8.0, 8.0]])
-    given = {"value": [1.0], "gradient": [[0.0, 0.0]], "slack": [[9.0]], "slopes": [[[0.0, 0.0]]]}
-    seen = now.seen._replace(**{n: as_values(v) for n, v in (given | changes).items()})
-    return now._replace(seen=seen, hessian=as_values([[[1.0, 0.5], [0.5, 1.0]]]))
+    given = {"value": [1.0], "gradient": [[0.0, 0.0]], "constraints": [[9.0]]}
+    given |= {"jacobian": [[[0.0, 0.0]]]}
+    seen = now.linearisation._replace(**{n: as_values(v) for n, v in (given | changes).items()})
+    return now._replace(linearisation=seen, hessian=as_values([[[1.0, 0.5], [0.5, 1.0]]]))
 
 
 PROMISED = [
@@ -207,7 +221,7 @@ PROMISED = [
     ({"gradient": [[0.0, 1.0]]}, 0.1, -0.3, 1.005 - 0.3 * 1.05 + 0.045),
     ({"gradient": [[0.0, -1.0]]}, 0.1, 0.3, 1.005 - 0.3 * 0.95 + 0.045),
     # A limit of 0.05 that the move breaks by as much costs ten times that; one that both may mend, less.
-    ({"slack": [[0.05]], "slopes": [[[-1.0, 0.0]]]}, 0.1, -0.05, 1.00375 + 10 * 0.05),
+    ({"constraints": [[0.05]], "jacobian": [[[-1.0, 0.0]]]}, 0.1, -0.05, 1.00375 + 10 * 0.05),
 ]
 
 
@@ -216,7 +230,7 @@ def test_what_a_way_promises_is_the_quadratic_model_with_the_rest_adapted(
     changes: dict, move: float, follows: float, hoped: float
 ):
     fixed = np.array([[True, False]])
-    goal, found = integers.promised(model(**changes), np.array([[move, 0.0]]), fixed)
+    goal, found = integers.predict(model(**changes), np.array([[move, 0.0]]), fixed)
     assert goal[0] == pytest.approx([0.5 + move, 0.5 + follows], abs=1e-4)
     assert found[0] == pytest.approx(hoped, abs=1e-4)
 
@@ -230,18 +244,22 @@ def test_places_that_are_the_same_are_tried_once_and_the_most_promising_first():
 
 def test_rounded_lanes_are_held_where_they_are_best():
     land, whole = bowl([2.6, 30.4]), np.array([True, True])
-    first, tried = integers.rounded(land, lanes(land, [[2.6, 30.4]]), whole)
-    assert numbers(land, first.unit)[0, 0] == pytest.approx(3.0, rel=1e-4) and tried == 2
+    first, tried = integers.round_integers(land, lanes(land, [[2.6, 30.4]]), whole)
+    assert variable_values(land, first.unit)[0, 0] == pytest.approx(3.0, rel=1e-4) and tried == 2
     assert (np.asarray(first.low) == first.high).tolist() == [[True, False]]
-    second, tried = integers.rounded(land, first, whole)
-    assert numbers(land, second.unit)[0] == pytest.approx([3.0, 30.0], rel=1e-4) and tried == 2
-    assert is_whole(second, whole).all()
+    second, tried = integers.round_integers(land, first, whole)
+    assert (
+        variable_values(land, second.unit)[0] == pytest.approx([3.0, 30.0], rel=1e-4) and tried == 2
+    )
+    assert integers_fixed(second, whole).all()
 
 
 def test_beside_a_design_numbers_move_by_one_and_not_below_one():
     land, whole = bowl([1.0, 1.0, 1.0]), np.array([True, True, True])
     moves, small = moves_beside(land, lanes(land, [[1.0, 5.0, 30.0]]), whole)
-    ends = numbers(land, coordinates(land, np.array([1.0, 5.0, 30.0])) + moves[0]).round(3)
+    ends = variable_values(
+        land, unit_coordinates(land, np.array([1.0, 5.0, 30.0])) + moves[0]
+    ).round(3)
     assert small.tolist() == [[True, True, False]]
     assert {tuple(row) for row in ends} == {
         (a, b, 30.0) for a in (1.0, 2.0) for b in (4.0, 5.0, 6.0)
@@ -250,103 +268,117 @@ def test_beside_a_design_numbers_move_by_one_and_not_below_one():
 
 def test_lanes_are_compared_by_what_they_are_worth_now():
     land = bowl([3.0], most=4.5)
-    assert merits(lanes(land, [[4.0], [5.0]])) == pytest.approx([1.0, 4.0 + 10 * 0.5], rel=1e-4)
+    assert merits_of(lanes(land, [[4.0], [5.0]])) == pytest.approx([1.0, 4.0 + 10 * 0.5], rel=1e-4)
 
 
 def test_a_design_descends_again_to_the_best_whole_numbers():
     land, whole = bowl([2.6, 30.4], most=40.0), np.array([True, True])
-    start = Found(coordinates(land, np.array([6.0, 9.0])), np.array([0]), 0.0, np.zeros(1))
-    best = reoptimised(land, start, whole, lanes=1)
+    start = LocalOptimum(
+        unit_coordinates(land, np.array([6.0, 9.0])), np.array([0]), 0.0, np.zeros(1)
+    )
+    best = reoptimise(land, start, whole, batch_size=1)
     assert best is not None
-    assert numbers(land, best.unit) == pytest.approx([3.0, 30.0], rel=1e-4)
+    assert variable_values(land, best.unit) == pytest.approx([3.0, 30.0], rel=1e-4)
     assert best.value == pytest.approx(0.16 + 0.16, abs=1e-3)
     assert best.slack[0] == pytest.approx(7.0, abs=1e-2)
-    moved = reoptimised(land, start, whole, 2, moves=1)
+    moved = reoptimise(land, start, whole, 2, moves=1)
     assert moved is not None and moved.value == pytest.approx(best.value, abs=1e-5)
-    assert reoptimised(bowl([2.6, 30.4], most=1.5), start, whole, 1) is None
+    assert reoptimise(bowl([2.6, 30.4], most=1.5), start, whole, 1) is None
 
 
-def state(land: Bowl, here: list[list[float]], **changes: Any) -> State:
-    now = first_state(land, OptimiserTable(lanes=len(here)))
+def solver(land: Bowl, integer: bool | np.ndarray = False, **options: int) -> MultiStart:
+    return MultiStart(land, np.atleast_1d(integer), OptimiserTable(**options))
+
+
+def state(land: Bowl, here: list[list[float]], **changes: Any) -> SearchState:
+    now = solver(land, lanes=len(here)).init()
     numbers = {name: np.array(change) for name, change in changes.items()}
-    return now._replace(lanes=lanes(land, here), **numbers)
+    return now._replace(sqp=lanes(land, here), **numbers)
 
 
-WHOLE, LOOSE = np.array([True]), np.array([False])
+INTEGER, RELAXED = np.array([True]), np.array([False])
 
 
 def test_a_search_begins_with_softened_starts_and_what_they_cost():
     land = bowl([3.0], options=(2,))
-    now = first_state(land, OptimiserTable(lanes=2), np.array([0.25]))
-    assert now.lanes.unit[0].tolist() == pytest.approx([0.25])
-    assert (int(now.begun), int(now.values), int(now.looks)) == (2, 2 * 16 + 1, 2)
-    assert not now.sharp and int(now.quiet) == int(now.done) == int(now.age) == int(now.held) == 0
-    assert np.isneginf(now.broken).all() and np.isinf(now.loose)
+    now = solver(land, lanes=2).init(np.array([0.25]))
+    assert now.sqp.unit[0].tolist() == pytest.approx([0.25])
+    assert (int(now.starts), int(now.evaluations), int(now.gradients)) == (2, 2 * 16, 2)
+    assert (
+        not now.sharp
+        and int(now.without_gain) == int(now.steps) == int(now.age) == int(now.roundings) == 0
+    )
+    assert np.isneginf(now.nearest_slack).all() and np.isinf(now.relaxed)
 
 
 @pytest.mark.parametrize(("age", "held", "sharp"), [(3, 0, False), (4, 0, True), (0, 1, True)])
 def test_values_count_after_three_softened_steps(age: int, held: int, sharp: bool):
-    now = state(bowl([3.0]), [[4.0]], age=age, held=held)
+    now = state(bowl([3.0]), [[4.0]], age=age, roundings=held)
     assert now.sharp is sharp
-    assert least(now) == (pytest.approx(1.0, rel=1e-4) if sharp else np.inf)
-    assert len(whole_designs(now, LOOSE)[2]) == int(sharp)
-    assert not len(whole_designs(now, WHOLE)[2])
+    assert best_value(now) == (pytest.approx(1.0, rel=1e-4) if sharp else np.inf)
+    assert len(integer_designs(now, RELAXED)[2]) == int(sharp)
+    assert not len(integer_designs(now, INTEGER)[2])
 
 
-KNOWN = {"unit": [[0.5]], "choice": [[0]], "lowest": [1.0], "broken": [0.2], "age": 9, "quiet": 5}
+KNOWN = {
+    "unit": [[0.5]],
+    "choice": [[0]],
+    "value": [1.0],
+    "nearest_slack": [0.2],
+    "age": 9,
+    "without_gain": 5,
+}
 
 
 @pytest.mark.parametrize(("here", "quiet"), [(3.9, 0), (3.99999, 6), (4.1, 6)])
 def test_a_wave_that_finds_nothing_better_is_counted(here: float, quiet: int):
-    after = archived(state(bowl([3.0]), [[here]], **KNOWN), LOOSE)
-    assert int(after.quiet) == quiet
-    assert after.lowest == pytest.approx([1.0, (here - 3) ** 2], rel=1e-3)
+    after = archive(state(bowl([3.0]), [[here]], **KNOWN), RELAXED)
+    assert int(after.without_gain) == quiet
+    assert after.value == pytest.approx([1.0, (here - 3) ** 2], rel=1e-3)
     assert after.unit.shape == (2, 1) and after.choice.tolist() == [[0], [0]]
-    assert after.broken[0] == pytest.approx(100 - here, rel=1e-4)  # nearer to keeping its limit
+    assert after.nearest_slack[0] == pytest.approx(
+        100 - here, rel=1e-4
+    )  # nearer to keeping its limit
 
 
 def test_of_two_lanes_the_one_that_breaks_least_is_the_nearest():
-    now = state(bowl([3.0], most=4.0), [[5.0], [4.5]], age=9, broken=[-0.7])
-    assert archived(now, LOOSE).broken[0] == pytest.approx(-0.5, rel=1e-3)
-    assert archived(now._replace(broken=np.array([-0.3])), LOOSE).broken[0] == -0.3
+    now = state(bowl([3.0], most=4.0), [[5.0], [4.5]], age=9, nearest_slack=[-0.7])
+    assert archive(now, RELAXED).nearest_slack[0] == pytest.approx(-0.5, rel=1e-3)
+    assert archive(now._replace(nearest_slack=np.array([-0.3])), RELAXED).nearest_slack[0] == -0.3
 
 
 def test_the_first_phase_waits_for_rest_and_the_last_for_stillness():
-    options = OptimiserTable(steps=30)
-    loose = state(bowl([3.0]), [[4.0]], age=9)
-    hopes = ((1e-2, False, False), (5e-4, True, False), (1e-7, True, True))
-    for hoped, rough, fine in hopes:
-        lane = loose.lanes._replace(hoped=as_values([hoped]))
-        now = loose._replace(lanes=lane)
-        assert multistart._rested(bowl([3.0]), now, WHOLE, options) is rough
-        assert (
-            multistart._rested(bowl([3.0]), now._replace(held=np.array(2)), WHOLE, options) is fine
-        )
-    assert not multistart._rested(bowl([3.0]), loose._replace(age=np.array(19)), WHOLE, options)
-    assert multistart._rested(bowl([3.0]), loose._replace(age=np.array(20)), WHOLE, options)
-    late = loose._replace(held=np.array(1))
-    assert not multistart._rested(bowl([3.0]), late._replace(age=np.array(9)), WHOLE, options)
-    assert multistart._rested(bowl([3.0]), late._replace(age=np.array(10)), WHOLE, options)
+    search = solver(bowl([3.0]), True, steps=30)
+    relaxed = state(bowl([3.0]), [[4.0]], age=9)
+    for predicted, rough, fine in ((1e-2, False, False), (5e-4, True, False), (1e-7, True, True)):
+        lane = relaxed.sqp._replace(predicted_decrease=as_values([predicted]))
+        now = relaxed._replace(sqp=lane)
+        assert search.phase_is_over(now) is rough
+        assert search.phase_is_over(now._replace(roundings=np.array(2))) is fine
+    assert not search.phase_is_over(relaxed._replace(age=np.array(19)))
+    assert search.phase_is_over(relaxed._replace(age=np.array(20)))
+    late = relaxed._replace(roundings=np.array(1))
+    assert not search.phase_is_over(late._replace(age=np.array(9)))
+    assert search.phase_is_over(late._replace(age=np.array(10)))
 
 
-def test_a_wave_is_rounded_twice_at_most_and_only_what_is_loose():
+def test_a_wave_is_rounded_twice_at_most_and_only_what_is_relaxed():
     land = bowl([3.0])
     now = state(land, [[4.0]], age=9)
-    assert [multistart._due(land, now._replace(held=np.array(n)), WHOLE) for n in (0, 1, 2)] == [
-        True,
-        True,
-        False,
-    ]
-    assert not multistart._due(land, now, LOOSE)
-    first, later = bowl([3.0], options=(2,)), now._replace(begun=np.array(2))
-    assert multistart._due(first, now, LOOSE) and not multistart._due(first, later, LOOSE)
-    assert not multistart._due(first, now._replace(held=np.array(1)), LOOSE)
+    rounded = [now._replace(roundings=np.array(n)) for n in (0, 1, 2)]
+    due = [solver(land, True).rounding_is_due(one) for one in rounded]
+    assert due == [True, True, False] and not solver(land).rounding_is_due(now)
+    choices = solver(bowl([3.0], options=(2,)))
+    assert choices.rounding_is_due(now) and not choices.rounding_is_due(rounded[1])
+    assert not choices.rounding_is_due(now._replace(starts=np.array(2)))
 
 
-def test_neighbours_are_tried_of_the_best_wave_with_more_than_three_numbers():
-    now = state(bowl([3.0]), [[4.0]], age=9, lowest=[1.5], unit=[[0.1]], choice=[[0]])
-    assert multistart._leads(now, np.ones(4, bool)) and not multistart._leads(now, np.ones(3, bool))
-    assert not multistart._leads(now._replace(lowest=np.array([1.0])), np.ones(4, bool))
+def test_neighbours_are_tried_of_the_best_wave_with_more_than_three_integers():
+    land = bowl([3.0])
+    now = state(land, [[4.0]], age=9, value=[1.5], unit=[[0.1]], choice=[[0]])
+    four, three = (solver(land, np.ones(n, bool)) for n in (4, 3))
+    assert four.neighbours_are_due(now) and not three.neighbours_are_due(now)
+    assert not four.neighbours_are_due(now._replace(value=np.array([1.0])))
 
 
 ENDS = [
@@ -366,40 +398,45 @@ def test_a_search_ends_when_sixteen_starts_found_nothing_and_each_choice_had_two
     begun: int, quiet: int, over: bool
 ):
     land = bowl([3.0], options=(2,))
-    now = state(land, [[5.0]], age=99, held=2, begun=begun, quiet=quiet, lowest=[0.1])
+    now = state(land, [[5.0]], age=99, roundings=2, starts=begun, without_gain=quiet, value=[0.1])
     now = now._replace(unit=np.zeros((1, 1)), choice=np.zeros((1, 1), int))
-    assert multistart.finished(land, now, LOOSE, OptimiserTable()) is over
+    ended = solver(land).terminate(now)
+    assert (ended is not Termination.RUNNING) is over
+    assert not over or (ended is Termination.EXHAUSTED) is (begun == 64)
 
 
 @pytest.mark.parametrize(("wave", "age", "values"), [(1, 4, 0), (2, 4, 32), (4, 0, 32)])
 def test_waves_begin_beside_the_best_and_anew_by_turns(wave: int, age: int, values: int):
-    land, options = bowl([3.0], options=(2,)), OptimiserTable(lanes=2)
-    here = coordinates(land, np.array([[3.5], [3.1]]))
-    now = state(land, [[4.0]] * 2, unit=here, choice=[[0], [1]], lowest=[0.25, 0.01], quiet=0)
-    after = next_wave(land, now._replace(begun=np.array(2 * wave)), options)
-    assert (int(after.begun), int(after.age), int(after.held)) == (2 * wave + 2, age, 0)
-    assert int(after.values - now.values) == values and int(after.looks - now.looks) == 2
+    land = bowl([3.0], options=(2,))
+    here = unit_coordinates(land, np.array([[3.5], [3.1]]))
+    now = state(land, [[4.0]] * 2, unit=here, choice=[[0], [1]], value=[0.25, 0.01], without_gain=0)
+    after = solver(land, lanes=2).next_wave(now._replace(starts=np.array(2 * wave)))
+    assert (int(after.starts), int(after.age), int(after.roundings)) == (2 * wave + 2, age, 0)
+    assert (
+        int(after.evaluations - now.evaluations) == values
+        and int(after.gradients - now.gradients) == 2
+    )
     if wave == 1:  # the best design's unit with its choice changed, then a hop from it
-        assert after.lanes.choice.tolist() == [[0], [1]]
-        assert after.lanes.unit[0].tolist() == pytest.approx(here[1].tolist())
+        assert after.sqp.choice.tolist() == [[0], [1]]
+        assert after.sqp.unit[0].tolist() == pytest.approx(here[1].tolist())
 
 
 def test_designs_are_told_the_best_first_and_those_without_a_value_never():
-    assert best_first(np.array([3.0, np.inf, 1.0, np.nan])) == [2, 0]
+    assert finite_by_value(np.array([3.0, np.inf, 1.0, np.nan])) == [2, 0]
     land = bowl([3.0])
-    here = coordinates(land, np.array([[4.0], [2.0]]))
-    now = state(land, [[3.5]], unit=here, choice=[[0], [0]], lowest=[1.0, np.inf], age=9)
-    told = result(land, now, LOOSE, 1.0, False)
+    here = unit_coordinates(land, np.array([[4.0], [2.0]]))
+    now = state(land, [[3.5]], unit=here, choice=[[0], [0]], value=[1.0, np.inf], age=9)
+    told = solver(land).result(now, 1.0, Termination.AGREED)
     assert [d.value for d in told.designs] == pytest.approx([0.25, 1.0], rel=1e-3)
-    assert told.loose == pytest.approx(0.25, rel=1e-3)
+    assert told.relaxed == pytest.approx(0.25, rel=1e-3)
 
 
 def test_what_a_search_spends_is_counted():
-    seen: list[State] = []
+    seen: list[SearchState] = []
     land = bowl([2.6])
-    found = search(land, WHOLE, OptimiserTable(starts=1, steps=10), progress=seen.append)
-    assert [int(s.done) for s in seen] == list(range(1, len(seen) + 1))
-    # Sixteen points and one; two ways round; a look for the start, one after softening, one for each way.
-    assert found.values == 16 + 1 + 2 and found.looks == len(seen) + 1 + 1 + 1
-    assert found.loose < found.designs[0].value == pytest.approx(0.16, rel=1e-2)
-    assert jax.tree.leaves(seen[-1].lanes)[0].shape == (1, 1)
+    found = search(land, INTEGER, OptimiserTable(starts=1, steps=10), progress=seen.append)
+    assert [int(s.steps) for s in seen] == list(range(1, len(seen) + 1))
+    # Sixteen points; two ways round; a look for the start, one after softening, one for each way.
+    assert found.evaluations == 16 + 2 and found.gradients == len(seen) + 1 + 1 + 1
+    assert found.relaxed < found.designs[0].value == pytest.approx(0.16, rel=1e-2)
+    assert jax.tree.leaves(seen[-1].sqp)[0].shape == (1, 1)

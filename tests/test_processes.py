@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perfmodel.design.state import State
+from perfmodel.design.state import SearchState
 from perfmodel.errors import InputError
 from perfmodel.processes import join
 
@@ -86,8 +86,8 @@ def test_ctrl_c_ends_a_search_with_what_was_found():
 
     from perfmodel.design.multistart import search
 
-    def interrupt(state: State) -> None:
-        if len(state.lowest) == 2:
+    def interrupt(state: SearchState) -> None:
+        if len(state.value) == 2:
             raise KeyboardInterrupt
 
     result = search(LAND, WHOLE, options(1), progress=interrupt)

@@ -9,25 +9,41 @@ import numpy as np
 import pytest
 
 from perfmodel.design import sqp
-from perfmodel.design.abstract_problem import AbstractLandscape, Choice, Look, look, place, value
-from perfmodel.design.qp import Program, _longest, _on, _symmetric_solve, solve
-from perfmodel.design.sqp import Lane, begin, look_again, rests, step
-from perfmodel.design.starting_points import at
+from perfmodel.design.abstract_problem import (
+    AbstractProblem,
+    Choice,
+    Linearisation,
+    evaluate,
+    linearise,
+    point,
+)
+from perfmodel.design.qp import QuadraticProgram, _advanced, _step_length, _symmetric_solve, solve
+from perfmodel.design.sqp import (
+    RESULTS,
+    Proposal,
+    SQPState,
+    init,
+    relinearise,
+    result,
+    step,
+    terminated,
+)
+from perfmodel.design.starting_points import start_at
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 
-class Valley(AbstractLandscape):
+class Valley(AbstractProblem):
     """$(x_0 - 3)^2 + 2 s (x_1 - 1)^2$, $s$ the sharpness; x from 1 to 3 and 0 to 2; $x_0 + x_1$ at most 4."""
 
     low: Values
     high: Values
     options: tuple[int, ...] = eqx.field(static=True, default=(1,))
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         first = jnp.square(x[0] - 3) + 2 * sharpness * jnp.square(x[1] - 1)
         return jnp.stack([first, 5 - x[0]])
 
-    def cheap(self, x: Values, choice: Choice) -> Values:
+    def static_constraints(self, x: Values, choice: Choice) -> Values:
         return (4 - jnp.sum(x))[None]
 
 
@@ -35,24 +51,24 @@ VALLEY = Valley(as_values([1.0, 0.0]), as_values([3.0, 2.0]))
 NO_CHOICE = np.zeros((1, 1), int)
 
 
-def lanes(unit: list[float], shift: float = 0.0, sharp: float = 1.0) -> Lane:
-    start = at(np.array([unit]), NO_CHOICE, 2)
-    return begin(VALLEY, start._replace(shift=start.shift + shift), as_scalar(sharp))
+def lanes(unit: list[float], shift: float = 0.0, sharp: float = 1.0) -> SQPState:
+    start = start_at(np.array([unit]), NO_CHOICE)
+    return init(VALLEY, start._replace(shift=start.shift + shift), as_scalar(sharp))
 
 
 def test_a_point_of_the_box_lies_between_its_ends():
-    assert place(VALLEY, as_values([0.25, 0.5])).tolist() == [1.5, 1.0]
+    assert point(VALLEY, as_values([0.25, 0.5])).tolist() == [1.5, 1.0]
 
 
 def test_a_look_has_the_slopes_of_value_and_slacks_by_the_unit_coordinates():
     # x = (1.5, 0.5): value 1.5^2 + 2 * 0.5^2; slacks 5 - 1.5 and 4 - 2; slopes twice those by x.
     unit = as_values([0.25, 0.25])
-    seen = look(VALLEY, unit, jnp.zeros(1, int), as_scalar(1.0))
+    seen = linearise(VALLEY, unit, jnp.zeros(1, int), as_scalar(1.0))
     assert float(seen.value) == pytest.approx(2.75)
-    assert seen.slack.tolist() == pytest.approx([3.5, 2.0])
+    assert seen.constraints.tolist() == pytest.approx([3.5, 2.0])
     assert seen.gradient.tolist() == pytest.approx([-6.0, -4.0])
-    assert seen.slopes.tolist() == [[-2.0, 0.0], [-2.0, -2.0]]
-    alone, slack = value(VALLEY, unit, jnp.zeros(1, int), as_scalar(1.0))
+    assert seen.jacobian.tolist() == [[-2.0, 0.0], [-2.0, -2.0]]
+    alone, slack = evaluate(VALLEY, unit, jnp.zeros(1, int), as_scalar(1.0))
     assert float(alone) == pytest.approx(2.75) and slack.tolist() == pytest.approx([3.5, 2.0])
 
 
@@ -60,43 +76,45 @@ def test_a_start_begins_with_a_fifth_of_the_range_and_knows_nothing():
     now = lanes([0.25, 0.25], shift=0.5)
     assert now.radius.tolist() == pytest.approx([0.2])
     assert now.hessian.tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
-    assert now.prices.tolist() == [[0.0, 0.0]] and now.penalty.tolist() == [[1.0, 1.0]]
-    assert np.isinf(now.hoped).all() and now.best.tolist() == now.unit.tolist()
-    assert now.seen.slack.tolist() == [pytest.approx([3.0, 1.5])]  # after the shift
-    assert now.lowest.tolist() == pytest.approx([2.75])
+    assert now.multipliers.tolist() == [[0.0, 0.0]] and now.penalty.tolist() == [[1.0, 1.0]]
+    assert np.isinf(now.predicted_decrease).all() and now.best.tolist() == now.unit.tolist()
+    assert now.linearisation.constraints.tolist() == [pytest.approx([3.0, 1.5])]  # after the shift
+    assert now.best_value.tolist() == pytest.approx([2.75])
 
 
 def test_a_start_that_breaks_a_limit_has_no_value_yet():
-    assert np.isinf(lanes([0.25, 0.25], shift=2.5).lowest).all()
+    assert np.isinf(lanes([0.25, 0.25], shift=2.5).best_value).all()
 
 
-def seen(values: float, slack: list[float], gradient: list[float] | None = None) -> Look:
+def seen(values: float, slack: list[float], gradient: list[float] | None = None) -> Linearisation:
     """One lane's look with slopes of two limits."""
     slopes = [[[1.0, 0.0], [0.0, -1.0]]]
-    return Look(*map(as_values, ([values], [gradient or [2.0, 0.0]], [slack], slopes)))
+    return Linearisation(*map(as_values, ([values], [gradient or [2.0, 0.0]], [slack], slopes)))
 
 
 @pytest.mark.parametrize(("short", "kept"), [(0.9e-4, True), (1e-4, False), (1.1e-4, False)])
 def test_a_limit_broken_by_less_than_a_ten_thousandth_counts_as_kept(short: float, kept: bool):
-    assert bool(sqp._kept(seen(1.0, [1.0, -short]))[0]) is kept
-    assert not sqp._kept(seen(np.nan, [1.0, 1.0]))[0]
+    assert bool(sqp.is_feasible(seen(1.0, [1.0, -short]))[0]) is kept
+    assert not sqp.is_feasible(seen(np.nan, [1.0, 1.0]))[0]
 
 
-def lane(**changes: Any) -> Lane:
+def lane(**changes: Any) -> SQPState:
     """A lane at (0.5, 0.5) that breaks its first limit by a half."""
-    now = lanes([0.5, 0.5], shift=9.0)._replace(seen=seen(1.0, [-0.5, 0.3]))
+    now = lanes([0.5, 0.5], shift=9.0)._replace(linearisation=seen(1.0, [-0.5, 0.3]))
     return now._replace(**{name: as_values(change) for name, change in changes.items()})
 
 
 def test_a_look_again_keeps_the_model_and_takes_the_sharper_value():
     soft = lanes([0.5, 0.25], sharp=0.5)._replace(
-        hessian=2 * jnp.eye(2)[None], prices=as_values([[0.5, 0.25]]), radius=as_values([0.01])
+        hessian=2 * jnp.eye(2)[None], multipliers=as_values([[0.5, 0.25]]), radius=as_values([0.01])
     )
-    again = look_again(VALLEY, soft, as_scalar(1.0))
-    assert soft.seen.value.tolist() == pytest.approx([1.25])
-    assert again.seen.value.tolist() == pytest.approx([1.5])
+    again = relinearise(VALLEY, soft, as_scalar(1.0))
+    assert soft.linearisation.value.tolist() == pytest.approx([1.25])
+    assert again.linearisation.value.tolist() == pytest.approx([1.5])
     assert again.hessian.tolist() == [[[2.0, 0.0], [0.0, 2.0]]]
-    assert again.prices.tolist() == [[0.5, 0.25]] and again.radius.tolist() == pytest.approx([0.2])
+    assert again.multipliers.tolist() == [[0.5, 0.25]] and again.radius.tolist() == pytest.approx(
+        [0.2]
+    )
 
 
 RESTING = [(1e-4, 1.0, True), (2e-4, 1.0, False), (0.1, 2e-7, True), (0.1, 4e-7, False)]
@@ -106,9 +124,11 @@ RESTING = [(1e-4, 1.0, True), (2e-4, 1.0, False), (0.1, 2e-7, True), (0.1, 4e-7,
 def test_a_start_rests_where_its_radius_or_its_hope_is_small(
     radius: float, hoped: float, resting: bool
 ):
-    now = lane(radius=[radius], hoped=[hoped])
-    assert bool(rests(now)[0]) is resting
-    assert bool(rests(now, 1e-3)[0]) is (resting or hoped < 1e-3)
+    now = lane(radius=[radius], predicted_decrease=[hoped])
+    assert bool(terminated(now)[0]) is resting
+    ended = RESULTS.converged if hoped < 3e-7 else RESULTS.stalled
+    assert bool((result(now) == (ended if resting else RESULTS.running))[0])
+    assert bool(terminated(now, 1e-3)[0]) is (resting or hoped < 1e-3)
 
 
 PROPOSED = [
@@ -123,40 +143,46 @@ PROPOSED = [
 
 @pytest.mark.parametrize(("changes", "step"), PROPOSED)
 def test_a_step_goes_as_far_as_radius_and_box_allow(changes: dict, step: float):
-    now = lane(**changes)._replace(seen=seen(1.0, [9.0, 9.0]))
-    trial, prices, drop = sqp._propose(now)
-    assert drop.d[0].tolist() == pytest.approx([step, 0.0], abs=1e-6)
-    assert trial[0].tolist() == pytest.approx([float(now.unit[0, 0]) + step, 0.5], abs=1e-6)
+    now = lane(**changes)._replace(linearisation=seen(1.0, [9.0, 9.0]))
+    found = sqp.propose(now)
+    assert found.step[0].tolist() == pytest.approx([step, 0.0], abs=1e-6)
+    assert found.unit[0].tolist() == pytest.approx([float(now.unit[0, 0]) + step, 0.5], abs=1e-6)
     curvature = float(now.hessian[0, 0, 0])
-    assert float(drop.value[0]) == pytest.approx(2 * step + 0.5 * curvature * step**2, abs=1e-6)
-    assert drop.slack[0].tolist() == pytest.approx([9.0 + step, 9.0], abs=1e-6)
-    assert prices[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-4)
+    assert float(found.value[0]) == pytest.approx(2 * step + 0.5 * curvature * step**2, abs=1e-6)
+    assert found.constraints[0].tolist() == pytest.approx([9.0 + step, 9.0], abs=1e-6)
+    assert found.multipliers[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-4)
 
 
 def test_a_step_up_stops_at_the_upper_end_of_the_box():
-    now = lane(unit=[[0.95, 0.5]])._replace(seen=seen(1.0, [9.0, 9.0], [-2.0, 0.0]))
-    assert sqp._propose(now)[0][0].tolist() == pytest.approx([1.0, 0.5], abs=1e-6)
+    now = lane(unit=[[0.95, 0.5]])._replace(linearisation=seen(1.0, [9.0, 9.0], [-2.0, 0.0]))
+    assert sqp.propose(now).unit[0].tolist() == pytest.approx([1.0, 0.5], abs=1e-6)
 
 
-def judged(after: float, length: float = 0.2, **changes: Any) -> Lane:
+def proposal(
+    step: list[float], multipliers: list[float], value: float, constraints: list[float]
+) -> Proposal:
+    """A step from (0.5, 0.5)."""
+    unit = [0.5 + part for part in step]
+    return Proposal(*map(as_values, ([step], [unit], [multipliers], [value], [constraints])))
+
+
+def judged(after: float, length: float = 0.2, **changes: Any) -> SQPState:
     """A step of which 2.8 was hoped: prices of 3 and 100 weigh limits by 6 and by 100, the most there is.
 
     Before it 1 + 6 * 0.5 = 4; the model says -0.4 of the value and -0.1 of the first limit:
     4 - (1 - 0.4 + 6 * 0.1) = 2.8 less. After it `after`, of which 1.2 is a limit broken by 0.2.
     """
-    now = lane(prices=[[3.0, 100.0]], **changes)
-    drop = sqp._Drop(*map(as_values, ([[length, 0.0]], [-0.4], [[-0.1, 0.2]])))
-    trial = as_values([[0.5 + length, 0.5]])
-    found = seen(after - 1.2, [-0.2, 0.1])
-    return sqp._judge(now, trial, as_values([[3.0, 200.0]]), drop, found)
+    now = lane(multipliers=[[3.0, 100.0]], **changes)
+    tried = proposal([length, 0.0], [3.0, 200.0], -0.4, [-0.1, 0.2])
+    return sqp.accept(now, tried, seen(after - 1.2, [-0.2, 0.1]))
 
 
 def test_limits_are_weighed_by_twice_their_price_and_a_step_by_what_was_hoped():
     now = judged(4 - 0.5 * 2.8)
-    assert now.penalty[0].tolist() == [6.0, 100.0] and now.prices[0].tolist() == [3.0, 100.0]
-    assert now.hoped.tolist() == pytest.approx([2.8])
+    assert now.penalty[0].tolist() == [6.0, 100.0] and now.multipliers[0].tolist() == [3.0, 100.0]
+    assert now.predicted_decrease.tolist() == pytest.approx([2.8])
     assert now.unit[0].tolist() == pytest.approx([0.7, 0.5])
-    assert np.isinf(now.lowest).all()  # a limit is still broken
+    assert np.isinf(now.best_value).all()  # a limit is still broken
 
 
 RADII = [
@@ -182,51 +208,52 @@ def test_the_radius_follows_how_good_the_model_is(
     assert now.unit[0].tolist() == pytest.approx([moved, 0.5])
 
 
-def settling(prices: list[float], **changes: Any) -> Lane:
+def settling(prices: list[float], **changes: Any) -> SQPState:
     """A step that promises nothing, at a point that keeps its limits."""
-    now = lane(prices=[prices], **changes)._replace(seen=seen(1.0, [0.5, 0.5]))
-    drop = sqp._Drop(*map(as_values, ([[0.0, 0.0]], [0.0], [[0.5, 0.5]])))
-    return sqp._judge(now, now.unit, as_values([[0.05, 0.0]]), drop, now.seen)
+    now = lane(multipliers=[prices], **changes)._replace(linearisation=seen(1.0, [0.5, 0.5]))
+    still = proposal([0.0, 0.0], [0.05, 0.0], 0.0, [0.5, 0.5])
+    return sqp.accept(now, still, now.linearisation)
 
 
 def test_a_start_with_nothing_to_win_comes_to_rest_once_its_prices_do():
     still = settling([0.05, 0.0])
-    assert still.radius.tolist() == [0.0] and still.hoped.tolist() == [0.0]
+    assert still.radius.tolist() == [0.0] and still.predicted_decrease.tolist() == [0.0]
     moving = settling([0.2, 0.0])  # 0.15 of a price moves a limit by 1.5e-4
-    assert moving.radius.tolist() == pytest.approx([8e-4]) and np.isinf(moving.hoped).all()
-    assert moving.prices[0].tolist() == pytest.approx([0.05, 0.0])
+    assert (
+        moving.radius.tolist() == pytest.approx([8e-4])
+        and np.isinf(moving.predicted_decrease).all()
+    )
+    assert moving.multipliers[0].tolist() == pytest.approx([0.05, 0.0])
     nearly = settling([0.14, 0.0])  # 0.09: by 0.9e-4
     assert nearly.radius.tolist() == [0.0]
 
 
 def test_a_step_to_where_there_is_no_slope_is_not_taken():
     now = lane()
-    drop = sqp._Drop(*map(as_values, ([[0.1, 0.0]], [-0.4], [[0.1, 0.2]])))
-    lost = seen(0.0, [1.0, 1.0], [np.nan, 0.0])
-    after = sqp._judge(now, now.unit + 0.1, as_values([[0.0, 0.0]]), drop, lost)
-    assert after.unit.tolist() == now.unit.tolist() and np.isinf(after.lowest).all()
+    tried = proposal([0.1, 0.0], [0.0, 0.0], -0.4, [0.1, 0.2])
+    after = sqp.accept(now, tried, seen(0.0, [1.0, 1.0], [np.nan, 0.0]))
+    assert after.unit.tolist() == now.unit.tolist() and np.isinf(after.best_value).all()
     assert after.radius.tolist() == pytest.approx([0.04])
     assert after.hessian.tolist() == now.hessian.tolist()
 
 
 def test_the_best_place_is_the_lowest_that_keeps_every_limit():
-    now = lane(lowest=[0.5])
-    drop = sqp._Drop(*map(as_values, ([[0.1, 0.0]], [-0.4], [[0.1, 0.2]])))
+    now = lane(best_value=[0.5])
+    tried = proposal([0.1, 0.0], [0.0, 0.0], -0.4, [0.1, 0.2])
     for found, best in ((0.4, 0.4), (0.6, 0.5)):
-        trial = as_values([[0.6, 0.5]])
-        after = sqp._judge(now, trial, as_values([[0.0, 0.0]]), drop, seen(found, [0.1, 0.1]))
-        assert after.lowest.tolist() == pytest.approx([best])
-        assert (after.best[0, 0] == trial[0, 0]) == (found < 0.5)
+        after = sqp.accept(now, tried, seen(found, [0.1, 0.1]))
+        assert after.best_value.tolist() == pytest.approx([best])
+        assert (after.best[0, 0] == tried.unit[0, 0]) == (found < 0.5)
 
 
 def learnt(gradient: list[float], prices: tuple[float, float] = (0.0, 0.0), length: float = 0.5):
     """The model of curvature 1 after a step of `length` along the first variable, from a gradient of 0."""
-    old = lane()._replace(seen=seen(1.0, [1.0, 1.0], [1e-30, 0.0]))
+    old = lane()._replace(linearisation=seen(1.0, [1.0, 1.0], [1e-30, 0.0]))
     one = jax.tree.map(lambda leaf: leaf[0], old)
     new = jax.tree.map(lambda leaf: leaf[0], seen(1.0, [1.0, 1.0], gradient))
-    new = new._replace(slopes=one.seen.slopes + jnp.array([[0.0, 0.0], [1.0, 0.0]]))
+    new = new._replace(jacobian=one.linearisation.jacobian + jnp.array([[0.0, 0.0], [1.0, 0.0]]))
     trial = one.unit + jnp.array([length, 0.0])
-    return np.asarray(sqp._updated(one, trial, as_values(list(prices)), new))
+    return np.asarray(sqp._bfgs_update(one, trial, as_values(list(prices)), new))
 
 
 def test_the_quadratic_model_learns_the_curvature_that_it_saw():
@@ -253,25 +280,27 @@ def test_two_steps_walk_down_the_valley():
     now = lanes([0.25, 0.25])
     for _ in range(2):
         now = step(VALLEY, now, as_scalar(1.0))
-    assert float(now.seen.value[0]) < 1.5 and float(now.lowest[0]) == float(now.seen.value[0])
+    assert float(now.linearisation.value[0]) < 1.5 and float(now.best_value[0]) == float(
+        now.linearisation.value[0]
+    )
 
 
 def solved(**changes: Any) -> tuple[np.ndarray, np.ndarray]:
     """min d^2 - 2 d where d <= 0.5, softly, and -1 <= d <= 1."""
-    given = {"hessian": [[2.0]], "gradient": [-2.0], "slopes": [[-1.0]], "slack": [0.5]}
-    given |= {"prices": [0.0], "low": [-1.0], "high": [1.0]} | changes
-    d, prices = jax.jit(solve)(Program(**{n: as_values(v) for n, v in given.items()}))
+    given = {"hessian": [[2.0]], "gradient": [-2.0], "jacobian": [[-1.0]], "constraints": [0.5]}
+    given |= {"multipliers": [0.0], "low": [-1.0], "high": [1.0]} | changes
+    d, prices = jax.jit(solve)(QuadraticProgram(**{n: as_values(v) for n, v in given.items()}))
     return np.asarray(d), np.asarray(prices)
 
 
 PROGRAMS = [
     # 2 d - 2 + z = 0 and d = 0.5 + 0.001 (z - z0).
     ({}, 0.5 + 1e-3 / 1.002, 1 / 1.002),
-    ({"prices": [0.5]}, 0.5 + 1e-3 * (1.001 / 1.002 - 0.5), 1.001 / 1.002),
-    ({"slack": [2.0]}, 1.0, 0.0),
+    ({"multipliers": [0.5]}, 0.5 + 1e-3 * (1.001 / 1.002 - 0.5), 1.001 / 1.002),
+    ({"constraints": [2.0]}, 1.0, 0.0),
     ({"high": [0.25]}, 0.25, 0.0),
-    ({"gradient": [2.0], "slack": [9.0], "low": [-0.125]}, -0.125, 0.0),
-    ({"hessian": [[8.0]], "slack": [9.0]}, 0.25, 0.0),
+    ({"gradient": [2.0], "constraints": [9.0], "low": [-0.125]}, -0.125, 0.0),
+    ({"hessian": [[8.0]], "constraints": [9.0]}, 0.25, 0.0),
 ]
 
 
@@ -284,12 +313,12 @@ def test_a_program_is_solved_as_by_hand(changes: dict, d: float, price: float):
 
 def test_a_step_stays_short_of_the_nearest_bound():
     longest = [
-        float(_longest(jnp.array([1.0, 2.0]), jnp.array(c))) for c in ([-2.0, -1.0], [1.0, 3.0])
+        float(_step_length(jnp.array([1.0, 2.0]), jnp.array(c))) for c in ([-2.0, -1.0], [1.0, 3.0])
     ]
     assert longest == pytest.approx([0.475, 1.0])
-    assert float(_longest(jnp.array([1.0]), jnp.array([-0.5]))) == 1.0
-    assert float(_longest(jnp.array([1.0]), jnp.array([0.0]))) == 1.0
-    on = _on(jnp.array([1.0, 1.0]), jnp.array([-2.0, 0.5]), as_scalar(1.0))
+    assert float(_step_length(jnp.array([1.0]), jnp.array([-0.5]))) == 1.0
+    assert float(_step_length(jnp.array([1.0]), jnp.array([0.0]))) == 1.0
+    on = _advanced(jnp.array([1.0, 1.0]), jnp.array([-2.0, 0.5]), as_scalar(1.0))
     assert on.tolist() == pytest.approx([1e-12, 1.5])
 
 

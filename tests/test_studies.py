@@ -12,7 +12,7 @@ from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.studies import as_dict, lines
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
-from perfmodel.studies.claim import Answer, Axis, Figure, Study, Table, find, names, show, studies
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Table, find, names, show, studies
 from perfmodel.studies.draws import Draws, middle, within
 
 QUICK = ("capacity", "wafer-yield", "crossover")
@@ -23,7 +23,7 @@ def _nothing(done: int, of: int) -> None:
     pass
 
 
-def _check(study: Study, answer: Answer) -> None:
+def _check(study: Claim, answer: Answer) -> None:
     assert any(c.isdigit() for c in answer.said) and answer.said.endswith(".")
     assert 0 <= answer.share <= 1 and answer.sure and answer.caveats
     assert answer.table.rows and answer.numbers
@@ -207,7 +207,7 @@ def test_a_question_becomes_a_row_that_can_be_served():
         Asked(machine, "llama-3.1-8b", Load(4, 100, 50)), setting_of(machine, "llama-3.1-8b")
     )
     numbers = block_of([row])[2]
-    assert (numbers["users"][0], numbers["prompt"][0], numbers["output"][0]) == (4, 100, 50)
+    assert (numbers["concurrency"][0], numbers["isl"][0], numbers["osl"][0]) == (4, 100, 50)
     assert numbers["tp"][0] == 8 and not row[0].row.arrives and not plan_of([row[0]]).overflows
 
 
@@ -271,23 +271,25 @@ def test_fronts_of_searched_machines_have_no_holes():
 
 
 def test_a_study_of_machines_like_an_lpu_can_be_posed():
-    from perfmodel.design.resolve import pose
+    from perfmodel.design.resolve import resolve_study
     from perfmodel.design.study import Study
     from perfmodel.studies.searched_machines import GOAL, like_an_lpu
 
     asked = like_an_lpu(65536.0, 200.0, memory=["hbm3e", "none"], node=["n5", "n5+stt-mram"])
-    problem = pose(Study.model_validate(GOAL | asked))
+    problem = resolve_study(Study.model_validate(GOAL | asked))
     assert problem.options == (2, 2) and {"pipeline", "sram_mb", "power_w"} <= set(problem.names)
 
 
 def test_modules_beside_a_searched_chip_are_no_larger_than_servers_have():
-    from perfmodel.design.resolve import pose
+    from perfmodel.design.resolve import resolve_study
     from perfmodel.design.study import Study
     from perfmodel.studies.memory_prices import _asked, _with_modules
     from perfmodel.studies.searched_machines import GOAL
 
     study = Study.model_validate(GOAL | _asked("2026", 4.0))
-    sizes = dict(zip(study.space.memory, _with_modules(pose(study)).memories.capacity, strict=True))
+    sizes = dict(
+        zip(study.space.memory, _with_modules(resolve_study(study)).memories.capacity, strict=True)
+    )
     assert [float(sizes[name]) for name in ("ddr5", "hbm3e")] == pytest.approx([32e9, 36e9])
 
 

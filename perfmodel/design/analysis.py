@@ -4,24 +4,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.design.existing_chips import Rival, ahead, rivals, written
+from perfmodel.design.existing_chips import (
+    ExistingChip,
+    better_chips,
+    compared_chips,
+    size_in_study_units,
+)
 from perfmodel.design.facts import SHARES, elasticities, names, within
-from perfmodel.design.reoptimise import Doubled, doubled
-from perfmodel.design.report import Answer, objective, vector
-from perfmodel.design.uncertainty import DRAWS, Family, doubts, draws, families, shares, under
-from perfmodel.design.variables import RANKS, shown
-from perfmodel.design.winner_map import Map, maps
+from perfmodel.design.reoptimise import DoubledFact, search_doubled
+from perfmodel.design.report import SearchReport, logarithms, objective_value
+from perfmodel.design.uncertainty import (
+    DRAWS,
+    Family,
+    deviations,
+    draws,
+    families,
+    value_under,
+    win_shares,
+)
+from perfmodel.design.variables import PARALLELISM, in_study_units
+from perfmodel.design.winner_map import WinnerMap, winner_maps
 from perfmodel.hardware.cost import price
 from perfmodel.units import as_scalar
 
-NOTHING = 1e-4
+MIN_ELASTICITY = 1e-4
 """Elasticities below this are not told."""
 
-SEARCHED = 10
+MAX_DOUBLED = 10
 """Facts with which the study is searched again, doubled: the strongest; a second or two each."""
 
 
-class Decision(NamedTuple):
+class Analysis(NamedTuple):
     """Beside an answer.
 
     - `rivals`: chips of the library, the nearest first.
@@ -30,55 +43,57 @@ class Decision(NamedTuple):
     - `families`: the best first; `share`: of draws that each wins; `maps`: who wins where.
     """
 
-    rivals: list[Rival]
+    existing: list[ExistingChip]
     facts: list[str]
     elasticity: np.ndarray
-    doubled: dict[str, Doubled | None]
+    doubled: dict[str, DoubledFact | None]
     families: list[Family]
     share: np.ndarray
-    maps: list[Map]
+    maps: list[WinnerMap]
 
 
-def decide(found: Answer) -> Decision:
+def analyse(found: SearchReport) -> Analysis:
     """Weigh the best design of a search against all else."""
     study, space, problem, best = found.study, found.space, found.problem, found.best
     facts = names(problem, study.space)
-    known = families(study, problem, found.result.designs, space.whole)
-    drawn = draws(facts, doubts(study, facts), DRAWS, study.optimiser.seed)
-    moved = elasticities(problem, best.unit, best.choice, found.worth.prices)
-    return Decision(
-        sold_beside(found),
+    known = families(study, problem, found.result.designs, space.integer)
+    drawn = draws(facts, deviations(study, facts), DRAWS, study.optimiser.seed)
+    moved = elasticities(problem, best.unit, best.choice, found.sensitivity.multipliers)
+    return Analysis(
+        compare_existing(found),
         facts,
         moved,
-        doubled(problem, space, known, _strongest(facts, moved), study.optimiser.lanes),
+        search_doubled(problem, space, known, _strongest(facts, moved), study.optimiser.lanes),
         known,
-        shares(under(problem, known, within(problem, facts, drawn))[0]),
-        maps(problem, space, known, facts),
+        win_shares(value_under(problem, known, within(problem, facts, drawn))[0]),
+        winner_maps(problem, space, known, facts),
     )
 
 
-def sold_beside(found: Answer) -> list[Rival]:
+def compare_existing(found: SearchReport) -> list[ExistingChip]:
     """Chips that are sold beside the best design, the nearest first."""
     made = found.assessed().parts[0][-1].made
-    return rivals(found.problem, found.space, made, vector(found.space, found.best.unit))
+    return compared_chips(
+        found.problem, found.space, made, logarithms(found.space, found.best.unit)
+    )
 
 
 def _strongest(facts: list[str], elasticity: np.ndarray) -> dict[str, int]:
     """Names and places of the facts that are doubled: those that move the objective most."""
     order = np.argsort(-np.abs(elasticity), kind="stable")
-    able = [i for i in order if facts[i] not in SHARES and abs(elasticity[i]) > NOTHING]
-    return {facts[i]: int(i) for i in able[:SEARCHED]}
+    able = [i for i in order if facts[i] not in SHARES and abs(elasticity[i]) > MIN_ELASTICITY]
+    return {facts[i]: int(i) for i in able[:MAX_DOUBLED]}
 
 
-def weighed(found: Answer) -> dict[str, Any]:
+def analysis_dict(found: SearchReport) -> dict[str, Any]:
     """The same as `result.json` holds it."""
-    study, decision = found.study, decide(found)
+    study, decision = found.study, analyse(found)
     return {
-        "ahead": [_ahead(found, one) for one in ahead(decision.rivals, found.best)],
-        "rivals": [_rival(found, one) for one in decision.rivals],
+        "ahead": [_ahead(found, one) for one in better_chips(decision.existing, found.best)],
+        "rivals": [_rival(found, one) for one in decision.existing],
         "facts": _facts(found, decision),
         "families": [
-            {"name": one.name, "objective": objective(study, one.designs[0].value)}
+            {"name": one.name, "objective": objective_value(study, one.designs[0].value)}
             | {"share_of_draws": float(share)}
             for one, share in zip(decision.families, decision.share, strict=True)
         ],
@@ -93,46 +108,46 @@ def weighed(found: Answer) -> dict[str, Any]:
     }
 
 
-def _ahead(found: Answer, one: Rival) -> dict[str, Any]:
+def _ahead(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
     """A chip that is sold, keeps every limit, and is better than the best design."""
-    return {"chip": one.name, "objective": objective(found.study, one.value)}
+    return {"chip": one.name, "objective": objective_value(found.study, one.value)}
 
 
-def _rival(found: Answer, one: Rival) -> dict[str, Any]:
+def _rival(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
     ours = {
         name: value
-        for name, value in shown(found.space, one.vector).items()
-        if name.rsplit(".", 1)[-1] in (*RANKS, "batch")
+        for name, value in in_study_units(found.space, one.vector).items()
+        if name.rsplit(".", 1)[-1] in (*PARALLELISM, "batch")
     }
     return (
         {
             "chip": one.name,
-            "objective": objective(found.study, one.value),
+            "objective": objective_value(found.study, one.value),
             "broken": list(one.broken),
         }
         | {"distance": one.distance}
-        | written(one.size)
+        | size_in_study_units(one.size)
         | {"price_usd": float(price(as_scalar(one.cost), found.problem.owner))}
         | ours
     )
 
 
-def _facts(found: Answer, decision: Decision) -> dict[str, dict[str, Any]]:
+def _facts(found: SearchReport, decision: Analysis) -> dict[str, dict[str, Any]]:
     """Those that matter, the strongest first."""
     order = np.argsort(-np.abs(decision.elasticity))
     return {
         decision.facts[i]: {"elasticity": float(decision.elasticity[i])}
         | _if_doubled(found, decision, decision.facts[i])
         for i in order
-        if abs(decision.elasticity[i]) > NOTHING
+        if abs(decision.elasticity[i]) > MIN_ELASTICITY
     }
 
 
-def _if_doubled(found: Answer, decision: Decision, name: str) -> dict[str, Any]:
+def _if_doubled(found: SearchReport, decision: Analysis, name: str) -> dict[str, Any]:
     """What a search with the fact doubled found, and whether there was one."""
     one = decision.doubled.get(name)
     return {
-        "if_doubled": None if one is None else objective(found.study, one.design.value),
+        "if_doubled": None if one is None else objective_value(found.study, one.design.value),
         "best_if_doubled": None if one is None else one.family,
         "searched_doubled": name in decision.doubled,
     }

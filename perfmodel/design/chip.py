@@ -18,17 +18,17 @@ from perfmodel.hardware.technology import Node, Technology
 from perfmodel.hardware.yields import wafer_scale
 from perfmodel.units import Scalar, as_scalar
 
-SRAM_USABLE = 0.9
+USABLE_SRAM = 0.9
 """Share of a searched chip's SRAM open to weights and cache: a tenth for programs and buffers (assumed)."""
 
-REGISTERS = 256 * 1024
+REGISTER_BYTES = 256 * 1024
 """Bytes of registers of a core that runs threads (NVIDIA H100 whitepaper, 2022); none elsewhere."""
 
-SPARES = 0.07
+SPARE_CORES = 0.07
 """Cores of a wafer beyond those sold, as a share: 970,000 made for 900,000 (Cerebras, WSE-3, 2024)."""
 
 
-class Stuff(NamedTuple):
+class Platform(NamedTuple):
     """What a chip is made of.
 
     - `base`: a chip of the library: its cores, links and fitted parameters; `node`: its process.
@@ -41,7 +41,7 @@ class Stuff(NamedTuple):
     constants: Constants
 
 
-class Design(NamedTuple):
+class ChipParameters(NamedTuple):
     """One chip's numbers, in SI.
 
     - `sram`, `sram_bandwidth`: bytes and bytes/s of the SRAM it serves from, a scratchpad.
@@ -60,11 +60,11 @@ class Design(NamedTuple):
     link: Scalar
 
 
-def design(values: dict[str, Scalar], base: Chip) -> Design:
+def chip_parameters(values: dict[str, Scalar], base: Chip) -> ChipParameters:
     """From the variables of a study; what it does not name is as `base` has it for each core."""
     compute, clock = values["tflops"], values.get("clock_ghz", base.clock)
     scale = compute / base.matrix["bf16"]
-    return Design(
+    return ChipParameters(
         sram=values["sram_mb"],
         sram_bandwidth=values["sram_tb_per_s"],
         stacks=values["stacks"],
@@ -76,7 +76,7 @@ def design(values: dict[str, Scalar], base: Chip) -> Design:
     )
 
 
-def cores(one: Design, base: Chip) -> Scalar:
+def cores(one: ChipParameters, base: Chip) -> Scalar:
     """As many as the compute asks for at the clock."""
     return base.cores * (one.compute / one.clock) / (base.matrix["bf16"] / base.clock)
 
@@ -86,14 +86,14 @@ def serves_from_private(base: Chip) -> bool:
     return base.execution == "dataflow"
 
 
-def parts(one: Design, base: Chip) -> Parts:
+def parts(one: ChipParameters, base: Chip) -> Parts:
     """The physical parts of its die. No fp64: no kernel asks for it."""
     launched = base.execution == "launched"
     count = cores(one, base)
     beside = 0.0 if serves_from_private(base) else base.private.capacity * count / base.cores
     return Parts(
         sram=one.sram + beside,
-        registers=REGISTERS * count if launched else 0.0,
+        registers=REGISTER_BYTES * count if launched else 0.0,
         matrix=one.compute / one.clock,
         vector=one.vector / one.clock,
         cores=count,
@@ -105,7 +105,7 @@ def parts(one: Design, base: Chip) -> Parts:
     )
 
 
-class Made(NamedTuple):
+class ChipDesign(NamedTuple):
     """A chip as it is made.
 
     - `blocks`: area of each kind of part; `area`: of the die, in m2.
@@ -123,7 +123,7 @@ class Made(NamedTuple):
     edge: Scalar
 
 
-def build(one: Design, stuff: Stuff, power: Scalar) -> Made:
+def build(one: ChipParameters, stuff: Platform, power: Scalar) -> ChipDesign:
     """The chip of a design, with its area, idle power and cost.
 
     **Arguments:**
@@ -140,7 +140,7 @@ def build(one: Design, stuff: Stuff, power: Scalar) -> Made:
     die = total(areas)
     volts = voltage(one.clock / base.clock, technology.node, constants.power)
     idle = idle_power(found, die, technology, constants.power) * jnp.square(volts)
-    return Made(
+    return ChipDesign(
         chip=_chip(one, stuff, die, idle, power, volts),
         blocks=areas,
         area=die,
@@ -158,20 +158,20 @@ def idle_power(
     return constants.overhead * total_power(static_power(found, area, technology, constants))
 
 
-def _die_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:
+def _die_cost(found: Parts, die: Scalar, stuff: Platform) -> Scalar:
     technology, constants = stuff.technology, stuff.constants.cost
     return bill([Die(die, technology.node)], technology.memory, found.stacks, constants).total
 
 
-def _wafer_cost(found: Parts, die: Scalar, stuff: Stuff) -> Scalar:
+def _wafer_cost(found: Parts, die: Scalar, stuff: Platform) -> Scalar:
     """A wafer-scale part, with spare cores; its memory lies elsewhere, at its price alone."""
     node, memory = stuff.technology.node, stuff.technology.memory
-    good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARES))
+    good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARE_CORES))
     return wafer_scale_cost(node, good) + found.stacks * memory.capacity * memory.price
 
 
 def _chip(
-    one: Design, stuff: Stuff, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
+    one: ChipParameters, stuff: Platform, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
 ) -> Chip:
     """`base` with the numbers of the design; energies follow the node and the square of the voltage."""
     base, old, technology, constants = stuff
@@ -181,7 +181,7 @@ def _chip(
     vector = speed * node.vector_energy / old.vector_energy
     array = speed * node.sram_energy / old.sram_energy
     size = cores(one, base) / base.cores
-    sram = Memory(one.sram, one.sram_bandwidth, base.shared.energy * array, SRAM_USABLE)
+    sram = Memory(one.sram, one.sram_bandwidth, base.shared.energy * array, USABLE_SRAM)
     private, shared = base.private, base.shared
     if serves_from_private(base):
         energy = private.energy * array
@@ -201,7 +201,7 @@ def _chip(
         one.stacks * memory.capacity,
         jnp.where(alone, one.sram_bandwidth, one.stacks * memory.bandwidth),
         jnp.where(alone, sram.energy, memory.energy + constants.power.host),
-        jnp.where(base.main.usable > 0, base.main.usable, SRAM_USABLE),
+        jnp.where(base.main.usable > 0, base.main.usable, USABLE_SRAM),
     )
     changes = {
         "cores": cores(one, base),

@@ -20,15 +20,15 @@ from perfmodel.errors import InputError
 
 
 def over_devices(
-    function: Callable[..., Any], land: Any, unit: Any, choice: Any, sharp: Any
+    function: Callable[..., Any], problem: Any, unit: Any, choice: Any, sharp: Any
 ) -> Any:
     """`function` of rows, as many on each device; on one where they cannot be shared out evenly."""
     devices = jax.devices()
     if len(devices) == 1 or len(unit) % len(devices):
-        return function(land, unit, choice, sharp)
+        return function(problem, unit, choice, sharp)
     mesh = Mesh(np.array(devices), ("starts",))
     rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("starts",), ()))
-    arrays, rest = eqx.partition((land, sharp), eqx.is_array)
+    arrays, rest = eqx.partition((problem, sharp), eqx.is_array)
     given = jax.tree.map(np.asarray, (arrays, unit, choice))
     if jax.process_count() > 1:
         _check_alike(given)
@@ -75,7 +75,7 @@ def _here(found: jax.Array) -> jax.Array:
     return jnp.asarray(process_allgather(found, tiled=True))
 
 
-def shared_out(lanes: int) -> int:
+def rounded_to_devices(batch_size: int) -> int:
     """As many starts at once as can be shared out evenly over all devices."""
     count = jax.device_count()
-    return -(-lanes // count) * count
+    return -(-batch_size // count) * count

@@ -14,27 +14,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.batching import structure
-from perfmodel.design.abstract_problem import AbstractLandscape, Choice
-from perfmodel.design.chip import SPARES, Made, idle_power
-from perfmodel.design.multistart import Found, Result
+from perfmodel.design.abstract_problem import AbstractProblem, Choice, evaluate_all, merit
+from perfmodel.design.chip import SPARE_CORES, ChipDesign, idle_power
+from perfmodel.design.multistart import LocalOptimum, SearchResult
 from perfmodel.design.problem import (
     LIMIT_TOLERANCE,
     Problem,
-    judged,
-    loads_of,
+    assess_pools,
     own_values,
     pooled,
     quantities,
     shared_slacks,
     user_slacks,
+    workloads_of,
 )
-from perfmodel.design.reoptimise import found_at, reoptimised, with_designs
+from perfmodel.design.reoptimise import found_at, reoptimise, with_designs
 from perfmodel.design.resolve import NO_MEMORY
-from perfmodel.design.starting_points import evaluate, merit, ways
-from perfmodel.design.state import BETTER
+from perfmodel.design.starting_points import variants
+from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
-from perfmodel.design.system import Load, Part
-from perfmodel.design.variables import RANKS, Space
+from perfmodel.design.system import Pool, Workload
+from perfmodel.design.variables import PARALLELISM, Space
 from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.constants import Constants
@@ -47,11 +47,11 @@ from perfmodel.library.known import described
 from perfmodel.library.schema import ChipFile, si_or
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
-MOST_WAYS = 256
+MAX_VARIANTS = 256
 """Numbers of chips and of users that are tried for each chip, at most."""
 
 
-class Shelf(AbstractLandscape):
+class ExistingChips(AbstractProblem):
     """A study whose chip is one of the library's; of a design's variables only ranks and users count.
 
     - `problem`: the study; `made`: the chips, on a leading axis, of which the choice takes one.
@@ -59,19 +59,19 @@ class Shelf(AbstractLandscape):
     """
 
     problem: Problem
-    made: Made
+    made: ChipDesign
     dies: Values
     low: Values
     high: Values
     options: tuple[int, ...] = eqx.field(static=True)
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         """Minus the logarithm of what is maximised, then slacks of what users see."""
         every, loads = self._served(x, choice)
-        found = judged(self.problem, every, loads, as_scalar(1.0))
+        found = assess_pools(self.problem, every, loads, as_scalar(1.0))
         return jnp.stack([-found.objective, *user_slacks(self.problem, found)])
 
-    def cheap(self, x: Values, choice: Choice) -> Values:
+    def static_constraints(self, x: Values, choice: Choice) -> Values:
         """Slacks of a die's area, of power, and of the system as a whole."""
         limits, made = self.problem.limits, self._made(choice)
         area = jnp.log(limits.area * self.dies[choice[0]] / made.area)
@@ -82,18 +82,23 @@ class Shelf(AbstractLandscape):
     @property
     def checked(self) -> tuple[str, ...]:
         """Names of all slacks, in their order."""
-        return (*self.problem.seen_by_users, "area_mm2", "power_w", *self.problem.shared)
+        return (
+            *self.problem.user_constraints,
+            "area_mm2",
+            "power_w",
+            *self.problem.system_constraints,
+        )
 
-    def _made(self, choice: Choice) -> Made:
+    def _made(self, choice: Choice) -> ChipDesign:
         return jax.tree.map(lambda leaf: leaf[choice[0]], self.made)
 
-    def _served(self, x: Values, choice: Choice) -> tuple[list[list[Part]], list[Load]]:
+    def _served(self, x: Values, choice: Choice) -> tuple[list[list[Pool]], list[Workload]]:
         mine = own_values(self.problem, quantities(self.problem, x))
         made = [self._made(choice)] * self.problem.pools
-        return pooled(self.problem, made, mine), loads_of(self.problem, x)
+        return pooled(self.problem, made, mine), workloads_of(self.problem, x)
 
 
-class Rival(NamedTuple):
+class ExistingChip(NamedTuple):
     """A chip of the library at its best in a study.
 
     - `vector`: logarithms of the variables; only ranks and what lies around count.
@@ -111,7 +116,7 @@ class Rival(NamedTuple):
     cost: float
 
 
-MEASURED = ("area", "power", "memory", "bandwidth", "compute")
+COMPARED_BY = ("area", "power", "memory", "bandwidth", "compute")
 """What chips are compared by: area of dies, power limit, bytes and bytes/s of the memory that a model
 lives in (SRAM where there is no other), and bf16 FLOP/s."""
 
@@ -126,71 +131,77 @@ UNITS = {
 """The same as they are written."""
 
 
-def written(size: dict[str, float]) -> dict[str, float]:
+def size_in_study_units(size: dict[str, float]) -> dict[str, float]:
     """A chip by `MEASURED` in the units of `UNITS`."""
     return {name: scale * size[of] for name, (of, scale) in UNITS.items()}
 
 
-def size_of(made: Made) -> dict[str, float]:
+def size_of(made: ChipDesign) -> dict[str, float]:
     """A chip by `MEASURED`, in SI."""
     chip = made.chip
     home = chip.main if float(chip.main.capacity) else _larger(chip)
     numbers = (made.area, chip.peak_power, home.capacity, home.bandwidth, chip.matrix["bf16"])
-    return dict(zip(MEASURED, map(float, numbers), strict=True))
+    return dict(zip(COMPARED_BY, map(float, numbers), strict=True))
 
 
 def _larger(chip: Chip) -> Memory:
     return max(chip.private, chip.shared, key=lambda tier: float(tier.capacity))
 
 
-def rivals(problem: Problem, space: Space, made: Made, vector: np.ndarray) -> list[Rival]:
+def compared_chips(
+    problem: Problem, space: Space, made: ChipDesign, vector: np.ndarray
+) -> list[ExistingChip]:
     """Chips of the library beside the chip of a design, the nearest first.
 
     Those of the same way of working whose area and power are known and that compute in the study's formats.
     """
-    tried, own = ways(space, vector, (*RANKS, "batch"), MOST_WAYS), size_of(made)
+    tried, own = variants(space, vector, (*PARALLELISM, "batch"), MAX_VARIANTS), size_of(made)
     found = [
         rival
-        for names, land in shelves(problem)
-        for rival in _at_best(names, land, space, tried, own)
+        for names, problem in groups_of_chips(problem)
+        for rival in _at_best(names, problem, space, tried, own)
     ]
     return sorted(found, key=lambda rival: rival.distance)
 
 
 def _at_best(
-    names: list[str], land: Shelf, space: Space, tried: np.ndarray, own: dict[str, float]
-) -> Iterator[Rival]:
+    names: list[str], problem: ExistingChips, space: Space, tried: np.ndarray, own: dict[str, float]
+) -> Iterator[ExistingChip]:
     """Each chip of a shelf with the number of chips and of users that suits it best."""
     unit = np.tile((tried - space.low) / (space.high - space.low), (len(names), 1))
     choice = np.repeat(np.arange(len(names), dtype=np.int32), len(tried))[:, None]
-    value, slack = evaluate(land, unit, choice)
+    value, slack = evaluate_all(problem, unit, choice)
     best = np.argmin(merit(value, slack).reshape(len(names), -1), axis=1)
     for i, (name, way) in enumerate(zip(names, best, strict=True)):
         at = i * len(tried) + int(way)
-        broken = [n for n, s in zip(land.checked, slack[at], strict=True) if s < -LIMIT_TOLERANCE]
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], land.made)
+        broken = [
+            n for n, s in zip(problem.checked, slack[at], strict=True) if s < -LIMIT_TOLERANCE
+        ]
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], problem.made)
         size = size_of(one)
-        far = float(np.sqrt(np.mean([np.log(size[n] / own[n]) ** 2 for n in MEASURED])))
-        yield Rival(name, tried[way], float(value[at]), tuple(broken), far, size, float(one.cost))
+        far = float(np.sqrt(np.mean([np.log(size[n] / own[n]) ** 2 for n in COMPARED_BY])))
+        yield ExistingChip(
+            name, tried[way], float(value[at]), tuple(broken), far, size, float(one.cost)
+        )
 
 
-def shelves(problem: Problem) -> list[tuple[list[str], Shelf]]:
+def groups_of_chips(problem: Problem) -> list[tuple[list[str], ExistingChips]]:
     """Chips that may be held against a searched one, and the study with them; those of one form together."""
     groups: dict[Hashable, dict[str, Chip]] = {}
     for name in chip_files():
         chip = _loaded(name, problem)
         if chip is not None:
             groups.setdefault(structure(chip), {})[name] = chip
-    return [(list(group), _shelf(problem, group)) for group in groups.values()]
+    return [(list(group), _existing_chips(problem, group)) for group in groups.values()]
 
 
-def _shelf(problem: Problem, group: dict[str, Chip]) -> Shelf:
+def _existing_chips(problem: Problem, group: dict[str, Chip]) -> ExistingChips:
     files = [chip_files()[name] for name in group]
     made = [
-        _made(chip, file, problem.constants)
+        _chip_design(chip, file, problem.constants)
         for chip, file in zip(group.values(), files, strict=True)
     ]
-    return Shelf(
+    return ExistingChips(
         problem=problem,
         made=stacked(made),
         dies=as_values([_dies(file) for file in files]),
@@ -206,7 +217,7 @@ def _loaded(name: str, problem: Problem) -> Chip | None:
     known = file.area is not None and file.power.peak is not None
     if not known or file.execution != problem.base.execution or not kinds <= set(file.matrix):
         return None
-    return restrict(load_chip(name, problem.loads[0].plan), kinds)
+    return restrict(load_chip(name, problem.workloads[0].plan), kinds)
 
 
 def _dies(file: ChipFile) -> float:
@@ -216,7 +227,7 @@ def _dies(file: ChipFile) -> float:
     return float(np.ceil(si_or(file.area, "m2") / (RETICLE[0] * RETICLE[1])))
 
 
-def _made(chip: Chip, file: ChipFile, constants: Constants) -> Made:
+def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign:
     """A chip that is sold, with the cost and the idle power of a searched one of its die and memory."""
     technology, parts, _ = described(file)
     area = as_scalar(si_or(file.area, "m2"))
@@ -224,7 +235,7 @@ def _made(chip: Chip, file: ChipFile, constants: Constants) -> Made:
     held = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
     memory = eqx.tree_at(lambda m: m.capacity, technology.memory, held)
     if file.execution == "dataflow":
-        good = wafer_scale(area, technology.node.defects, chip.cores, as_scalar(SPARES))
+        good = wafer_scale(area, technology.node.defects, chip.cores, as_scalar(SPARE_CORES))
         cost = wafer_scale_cost(technology.node, good)
     else:
         die = Die(area / _dies(file), technology.node, _dies(file))
@@ -232,33 +243,37 @@ def _made(chip: Chip, file: ChipFile, constants: Constants) -> Made:
     energy = chip.main.energy + jnp.where(chip.main.capacity > 0, constants.power.host, 0.0)
     alike = eqx.tree_at(lambda c: (c.main.energy, c.idle_power), chip, (energy, idle))
     nothing = as_scalar(0.0)
-    return Made(alike, {}, area, idle, cost, nothing, nothing)
+    return ChipDesign(alike, {}, area, idle, cost, nothing, nothing)
 
 
-MOST_STARTS = 3
+MAX_STARTS = 3
 """Sold chips at which a descent begins, at most: those that are ahead by most."""
 
 
-def ahead(rivals: list[Rival], best: Found) -> list[Rival]:
+def better_chips(rivals: list[ExistingChip], best: LocalOptimum) -> list[ExistingChip]:
     """Chips that keep every limit and are better than a design, the best first."""
-    better = [one for one in rivals if not one.broken and one.value < best.value - BETTER]
+    better = [one for one in rivals if not one.broken and one.value < best.value - MIN_GAIN]
     return sorted(better, key=lambda one: one.value)
 
 
-def from_sold(
-    study: Study, space: Space, problem: Problem, result: Result, rivals: list[Rival]
-) -> Result:
+def descend_from_existing(
+    study: Study, space: Space, problem: Problem, result: SearchResult, rivals: list[ExistingChip]
+) -> SearchResult:
     """A result with the designs that descents from the chips ahead of it found."""
-    lanes, best = study.optimiser.lanes, result.designs[0]
-    starts = [_start(study, space, problem, one, best) for one in ahead(rivals, best)[:MOST_STARTS]]
-    found = [reoptimised(problem, start, space.whole, lanes) for start in starts]
+    batch_size, best = study.optimiser.lanes, result.designs[0]
+    starts = [
+        _start(study, space, problem, one, best) for one in better_chips(rivals, best)[:MAX_STARTS]
+    ]
+    found = [reoptimise(problem, start, space.integer, batch_size) for start in starts]
     return with_designs(result, [one for one in found if one is not None])
 
 
-def _start(study: Study, space: Space, problem: Problem, one: Rival, best: Found) -> Found:
+def _start(
+    study: Study, space: Space, problem: Problem, one: ExistingChip, best: LocalOptimum
+) -> LocalOptimum:
     """A sold chip as far as the study can say it, in as many copies and with as many users as suit it."""
-    chip = load_chip(one.name, problem.loads[0].plan)
-    parts = variables(one.name, chip)
+    chip = load_chip(one.name, problem.workloads[0].plan)
+    parts = chip_variables(one.name, chip)
     plain = [name.rsplit(".", 1)[-1] for name in space.names]
     own = [
         np.log(parts[name]) if parts.get(name) else at
@@ -268,7 +283,7 @@ def _start(study: Study, space: Space, problem: Problem, one: Rival, best: Found
     return found_at(problem, unit, _choice(study, one.name, best.choice))
 
 
-def variables(name: str, chip: Chip) -> dict[str, float]:
+def chip_variables(name: str, chip: Chip) -> dict[str, float]:
     """A chip of the library in the variables of studies, in SI."""
     home = chip.private if chip.execution == "dataflow" else chip.shared
     parts = described(chip_files()[name])[1]

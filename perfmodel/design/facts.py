@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from perfmodel.design.abstract_problem import QUICK, Choice, value
+from perfmodel.design.abstract_problem import COMPILER_OPTIONS, EVALUATED_AT_ONCE, Choice, evaluate
 from perfmodel.design.problem import Problem
-from perfmodel.design.starting_points import BATCH
 from perfmodel.design.study import SpaceTable
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership
@@ -32,8 +31,8 @@ class Facts(eqx.Module):
     link: Wires
     constants: Constants
     owner: Ownership
-    slow: Values
-    around: dict[str, Scalar]
+    latency_factor: Values
+    scenario: dict[str, Scalar]
 
 
 def facts_of(problem: Problem) -> Facts:
@@ -44,8 +43,8 @@ def facts_of(problem: Problem) -> Facts:
         problem.link,
         problem.constants,
         problem.owner,
-        problem.slow,
-        problem.around,
+        problem.latency_factor,
+        problem.scenario,
     )
 
 
@@ -54,31 +53,37 @@ def shifted(problem: Problem, logs: Values) -> Problem:
     values, unravel = ravel_pytree(facts_of(problem))
     new: Facts = unravel(values * jnp.exp(logs))
     return eqx.tree_at(
-        lambda p: (p.nodes, p.memories, p.link, p.constants, p.owner, p.slow, p.around),
+        lambda p: (p.nodes, p.memories, p.link, p.constants, p.owner, p.latency_factor, p.scenario),
         problem,
-        (new.node, new.memory, new.link, new.constants, new.owner, new.slow, new.around),
+        (
+            new.node,
+            new.memory,
+            new.link,
+            new.constants,
+            new.owner,
+            new.latency_factor,
+            new.scenario,
+        ),
     )
 
 
 def names(problem: Problem, space: SpaceTable) -> list[str]:
     """Of all facts, such as `n5.wafer`, `hbm3e.price`, `area.sram` and `owner.tariff`, in order."""
-    options = {"node": space.node, "memory": space.memory, "slow": space.memory}
+    options = {
+        "node": space.node,
+        "memory": space.memory,
+        "latency_factor": [f"slow.{name}" for name in space.memory],
+    }
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(facts_of(problem))[0]:
         first, *rest = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
-        rest = rest[1:] if first == "constants" else rest
-        group = str(getattr(path[1], "name", "")) if first == "constants" else first
-        if leaf.ndim:
-            found += [".".join([_option(first, name), *rest]) for name in options[first]]
-        else:
-            found.append(
-                ".".join([RENAMED.get(group, group) if first != "link" else space.link, *rest])
-            )
+        if first == "constants":
+            first, *rest = rest
+        group = {"link": space.link, "scenario": "asked"}.get(first, first)
+        groups = options[first] if leaf.ndim else [group]
+        found += [".".join([one, *rest]) for one in groups]
     return found
 
-
-RENAMED = {"around": "asked"}
-"""Users, tokens and models are asked for, not given."""
 
 SHARES = (
     "owner.margin",
@@ -90,27 +95,23 @@ SHARES = (
 )
 """Facts that are below one, whatever happens."""
 
-MOST_SHARE = 0.99
+MAX_SHARE = 0.99
 
 
 def within(problem: Problem, facts: list[str], logs: np.ndarray) -> np.ndarray:
     """Logarithms of factors on facts with which shares stay below one."""
     values = np.asarray(ravel_pytree(facts_of(problem))[0], float)
     most = [
-        np.log(MOST_SHARE / value) if name in SHARES else np.inf
+        np.log(MAX_SHARE / value) if name in SHARES else np.inf
         for name, value in zip(facts, values, strict=True)
     ]
     return np.minimum(logs, most)
 
 
-def _option(first: str, name: str) -> str:
-    return f"{first}.{name}" if first == "slow" else name
-
-
 @eqx.filter_jit
 def _slope(problem: Problem, unit: Values, choice: Choice, prices: Values) -> Values:
     def lagrangian(logs: Values) -> Scalar:
-        found, slack = value(shifted(problem, logs), unit, choice, as_scalar(1.0))
+        found, slack = evaluate(shifted(problem, logs), unit, choice, as_scalar(1.0))
         return found - prices @ slack
 
     return jax.grad(lagrangian)(jnp.zeros(ravel_pytree(facts_of(problem))[0].shape))
@@ -138,26 +139,29 @@ class Cases(NamedTuple):
 
 
 def _priced(problem: Problem, logs: Values, unit: Values, choice: Choice) -> tuple:
-    return value(shifted(problem, logs), unit, choice, as_scalar(1.0))
+    return evaluate(shifted(problem, logs), unit, choice, as_scalar(1.0))
 
 
 _JIT: Any = eqx.filter_jit  # its type leaves out that it hands options on to JAX
-_many = _JIT(jax.vmap(_priced, (None, 0, 0, 0)), compiler_options=QUICK)
+_many = _JIT(jax.vmap(_priced, (None, 0, 0, 0)), compiler_options=COMPILER_OPTIONS)
 
 
-def priced(problem: Problem, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
+def evaluate_cases(problem: Problem, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
     """Values and slacks of many cases, as many at a time as are compiled for."""
     count = len(cases.unit)
-    padded = [np.resize(part, (-(-count // BATCH) * BATCH, part.shape[1])) for part in cases]
+    padded = [
+        np.resize(part, (-(-count // EVALUATED_AT_ONCE) * EVALUATED_AT_ONCE, part.shape[1]))
+        for part in cases
+    ]
     found = [
         _many(
             problem,
             *(
-                jnp.asarray(part[at : at + BATCH], kind)
+                jnp.asarray(part[at : at + EVALUATED_AT_ONCE], kind)
                 for part, kind in zip(padded, KINDS, strict=True)
             ),
         )
-        for at in range(0, count, BATCH)
+        for at in range(0, count, EVALUATED_AT_ONCE)
     ]
     values, slacks = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
     return values, slacks

@@ -13,29 +13,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.multistart import Found, search
+from perfmodel.design.multistart import LocalOptimum, search
 from perfmodel.design.problem import Problem
-from perfmodel.design.sqp import Lane, Start, begin, rests, step
+from perfmodel.design.sqp import SQPState, Start, init, step, terminated
 from perfmodel.design.study import LARGER, OptimiserTable
 from perfmodel.units import as_scalar, as_values
 
-WIDEST = 100.0
+TARGET_RANGE = 100.0
 """Targets reach this many times the figure of the best design, as far as any design does."""
 
-SWEEPS, STEPS = 12, 8
+EXCHANGES, STEPS = 12, 8
 """Exchanges between neighbours at most, and steps before each."""
 
-MOST_CHOICES = 8
+MAX_CHOICES = 8
 """Combinations of node and memory that a front is traced for, at most: those of the best designs."""
 
-AGAIN = (2 / 3, 5 / 6)
+RESTARTS = (2 / 3, 5 / 6)
 """Where searches begin again: of the way from the best design's figure to the hardest target reached."""
 
-ENOUGH = 1e-5
+FTOL = 1e-5
 """A lane with less than this to win, relative, rests."""
 
 
-class Point(NamedTuple):
+class ParetoPoint(NamedTuple):
     """One place of a front: the figure's value, minus the logarithm of the objective, and the design.
 
     - `beaten`: whether another node or memory is better in both.
@@ -45,18 +45,22 @@ class Point(NamedTuple):
     value: float
     unit: np.ndarray
     choice: np.ndarray
-    beaten: bool = False
+    dominated: bool = False
 
 
-def trace(
-    problem: Problem, designs: list[Found], name: str, whole: np.ndarray, options: OptimiserTable
-) -> list[Point]:
+def trace_front(
+    problem: Problem,
+    designs: list[LocalOptimum],
+    name: str,
+    integer: np.ndarray,
+    options: OptimiserTable,
+) -> list[ParetoPoint]:
     """The best objective at each value of a figure, for each node and memory, numbers of things left loose.
 
     **Arguments:**
 
     - `designs`: of a search, the best first; `name`: of the figure, limited in the problem.
-    - `whole`, `options`: of the search.
+    - `integer`, `options`: of the search.
 
     **Raises:**
 
@@ -64,41 +68,47 @@ def trace(
     """
     larger = name in LARGER
     found = _fronts(problem, designs, name, options.starts)
-    for target in _hard(found, larger):
+    for target in _restart_targets(found, larger):
         harder = _limited(problem, name, target)
-        again = search(harder, whole, options)
+        again = search(harder, integer, options)
         if again.stopped:
             raise KeyboardInterrupt
         found += _fronts(harder, again.designs, name, options.starts)
     return _merged(found, larger, options.points)
 
 
-def _merged(found: list[Point], larger: bool, count: int) -> list[Point]:
+def _merged(found: list[ParetoPoint], larger: bool, count: int) -> list[ParetoPoint]:
     """The front of each node and memory, about `count` points each, and which points others beat."""
     choices = dict.fromkeys(tuple(one.choice) for one in found)
-    fronts = [_best([p for p in found if tuple(p.choice) == own], larger) for own in choices]
+    fronts = [
+        _nondominated([p for p in found if tuple(p.choice) == own], larger) for own in choices
+    ]
     thinned = [point for front in fronts for point in _thinned(front, count)]
-    ahead = {id(point) for point in _best(thinned, larger)}
-    return [point._replace(beaten=id(point) not in ahead) for point in thinned]
+    ahead = {id(point) for point in _nondominated(thinned, larger)}
+    return [point._replace(dominated=id(point) not in ahead) for point in thinned]
 
 
-def _fronts(problem: Problem, designs: list[Found], name: str, lanes: int) -> list[Point]:
+def _fronts(
+    problem: Problem, designs: list[LocalOptimum], name: str, batch_size: int
+) -> list[ParetoPoint]:
     """From the best design of each node and memory; as many targets as a search has starts."""
-    rows = [i for i, row in enumerate(problem.checked) if row.split(" of workload")[0] == name]
-    bases: dict[tuple, Found] = {}
+    rows = [
+        i for i, row in enumerate(problem.constraint_names) if row.split(" of workload")[0] == name
+    ]
+    bases: dict[tuple, LocalOptimum] = {}
     for one in designs:
         bases.setdefault(tuple(one.choice), one)
-    chosen = list(bases.values())[:MOST_CHOICES]
-    return [point for one in chosen for point in _traced(problem, one, name, rows, lanes)]
+    chosen = list(bases.values())[:MAX_CHOICES]
+    return [point for one in chosen for point in _traced(problem, one, name, rows, batch_size)]
 
 
-def _hard(found: list[Point], larger: bool) -> list[float]:
+def _restart_targets(found: list[ParetoPoint], larger: bool) -> list[float]:
     """Targets for which the search is made again."""
     if not found:
         return []
     first = min(found, key=lambda one: one.value).figure
     last = (max if larger else min)(one.figure for one in found)
-    return [first + share * (last - first) for share in AGAIN]
+    return [first + share * (last - first) for share in RESTARTS]
 
 
 def _limited(problem: Problem, name: str, target: float) -> Problem:
@@ -106,39 +116,45 @@ def _limited(problem: Problem, name: str, target: float) -> Problem:
     return eqx.tree_at(lambda p: p.limits.figures[name], problem, as_scalar(target))
 
 
-def _traced(problem: Problem, base: Found, name: str, rows: list[int], lanes: int) -> list[Point]:
+def _traced(
+    problem: Problem, base: LocalOptimum, name: str, rows: list[int], batch_size: int
+) -> list[ParetoPoint]:
     """Once to find how far it goes, and once within."""
-    span, found = np.log(WIDEST), []
+    span, found = np.log(TARGET_RANGE), []
     for _ in range(2):
-        shifts = base.slack[rows].min() + np.linspace(0, span, lanes)
+        shifts = base.slack[rows].min() + np.linspace(0, span, batch_size)
         last = _descended(problem, base, rows, shifts)
         found = _points(problem, last, name, rows)
-        reached = [i for i, low in enumerate(np.asarray(last.lowest)) if np.isfinite(low)]
+        reached = [i for i, low in enumerate(np.asarray(last.best_value)) if np.isfinite(low)]
         span = shifts[max(reached, default=0)] - shifts[0]
     return found
 
 
-def _descended(problem: Problem, base: Found, rows: list[int], shifts: np.ndarray) -> Lane:
+def _descended(
+    problem: Problem, base: LocalOptimum, rows: list[int], shifts: np.ndarray
+) -> SQPState:
     count = len(shifts)
     unit, choice = (np.repeat(part[None], count, axis=0) for part in (base.unit, base.choice))
-    shift = np.zeros((count, len(problem.checked)))
+    shift = np.zeros((count, len(problem.constraint_names)))
     shift[:, rows] = shifts[:, None]
     fixed = (jnp.asarray(choice), as_values(shift))
     box = (as_values(0 * unit), as_values(0 * unit + 1))
-    lanes = begin(problem, Start(as_values(unit), *box, *fixed), as_scalar(1.0))
-    for _ in range(SWEEPS):
+    states = init(problem, Start(as_values(unit), *box, *fixed), as_scalar(1.0))
+    for _ in range(EXCHANGES):
         for _ in range(STEPS):
-            lanes = step(problem, lanes, as_scalar(1.0))
-        place = _exchanged(np.asarray(lanes.best), np.asarray(lanes.lowest))
-        moved = np.any(place != np.asarray(lanes.best), axis=1)
-        if not moved.any() and bool(jnp.all(rests(lanes, ENOUGH) | jnp.isinf(lanes.lowest))):
+            states = step(problem, states, as_scalar(1.0))
+        place = _exchanged(np.asarray(states.best), np.asarray(states.best_value))
+        moved = np.any(place != np.asarray(states.best), axis=1)
+        if not moved.any() and bool(
+            jnp.all(terminated(states, FTOL) | jnp.isinf(states.best_value))
+        ):
             break
-        fresh = begin(problem, Start(as_values(place), *box, *fixed), as_scalar(1.0))
-        lanes = _where(moved & np.asarray(fresh.lowest <= lanes.lowest), fresh, lanes)
-    return lanes
+        fresh = init(problem, Start(as_values(place), *box, *fixed), as_scalar(1.0))
+        states = _where(moved & np.asarray(fresh.best_value <= states.best_value), fresh, states)
+    return states
 
 
-def _where(which: np.ndarray, new: Lane, old: Lane) -> Lane:
+def _where(which: np.ndarray, new: SQPState, old: SQPState) -> SQPState:
     """Lanes that begin anew, and the others, which keep what they know of their surroundings."""
     return jax.tree.map(
         lambda a, b: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old
@@ -158,32 +174,32 @@ def _exchanged(best: np.ndarray, lowest: np.ndarray) -> np.ndarray:
     return place
 
 
-def _points(problem: Problem, lanes: Lane, name: str, rows: list[int]) -> list[Point]:
+def _points(problem: Problem, states: SQPState, name: str, rows: list[int]) -> list[ParetoPoint]:
     """What each target reached: the figure from its slack."""
     limit, sign = float(problem.limits.figures[name]), 1.0 if name in LARGER else -1.0
-    shifts = np.asarray(lanes.shift)[:, rows[0]]
+    shifts = np.asarray(states.shift)[:, rows[0]]
     return [
-        Point(
+        ParetoPoint(
             limit * float(np.exp(sign * shifts[i])),
-            float(lanes.lowest[i]),
-            np.asarray(lanes.best[i], float),
-            np.asarray(lanes.choice[i]),
+            float(states.best_value[i]),
+            np.asarray(states.best[i], float),
+            np.asarray(states.choice[i]),
         )
-        for i in np.flatnonzero(np.isfinite(np.asarray(lanes.lowest)))
+        for i in np.flatnonzero(np.isfinite(np.asarray(states.best_value)))
     ]
 
 
-def _best(points: list[Point], larger: bool) -> list[Point]:
+def _nondominated(points: list[ParetoPoint], larger: bool) -> list[ParetoPoint]:
     """Points that no other beats in both, from the easiest target to the hardest."""
     order = sorted(points, key=lambda one: one.figure, reverse=larger)
-    kept: list[Point] = []
+    kept: list[ParetoPoint] = []
     for point in order:
         if not kept or point.value < kept[-1].value - 1e-6:
             kept.append(point)
     return kept[::-1]
 
 
-def _thinned(points: list[Point], count: int) -> list[Point]:
+def _thinned(points: list[ParetoPoint], count: int) -> list[ParetoPoint]:
     """About `count` of them, evenly spread, both ends included."""
     if len(points) <= count:
         return points

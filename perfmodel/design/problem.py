@@ -8,11 +8,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from perfmodel.design.abstract_problem import AbstractLandscape, Choice
-from perfmodel.design.chip import Made, Stuff, build, design
+from perfmodel.design.abstract_problem import AbstractProblem, Choice
+from perfmodel.design.chip import ChipDesign, Platform, build, chip_parameters
 from perfmodel.design.study import LARGER
-from perfmodel.design.system import Load, Money, Part, Served, owned, room, served, slower
-from perfmodel.design.variables import PLAN_RANKS, POOLS
+from perfmodel.design.system import (
+    Pool,
+    Served,
+    SystemCost,
+    Workload,
+    capacity_slack,
+    cost_of,
+    delayed,
+    served,
+)
+from perfmodel.design.variables import PLAN_RANKS, POOL_PREFIXES
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership, price
@@ -23,7 +32,7 @@ from perfmodel.workload.transformer import Transformer
 
 MILLION = 1e6
 
-SMALLEST = 1e-20
+MIN_FIGURE = 1e-20
 """The least figure whose logarithm is taken."""
 
 
@@ -44,7 +53,7 @@ class Limits(eqx.Module):
     figures: dict[str, Scalar]
 
 
-class Curve(eqx.Module):
+class PriceCurve(eqx.Module):
     """What users pay: USD/token at a speed in tokens/s, and the exponent of speed."""
 
     paid: Scalar = eqx.field(converter=as_scalar)
@@ -52,7 +61,7 @@ class Curve(eqx.Module):
     exponent: Scalar = eqx.field(converter=as_scalar)
 
 
-class Problem(AbstractLandscape):
+class Problem(AbstractProblem):
     """A study with everything looked up.
 
     - `base`, `old`: the chip that others are made like, and its node.
@@ -69,19 +78,19 @@ class Problem(AbstractLandscape):
     """
 
     base: Chip
-    old: Node
+    base_node: Node
     nodes: Node
     memories: Device
     link: Wires
     constants: Constants
     owner: Ownership
-    loads: list[Load]
+    workloads: list[Workload]
     limits: Limits
     weights: dict[str, Scalar]
-    curve: Curve
-    held: dict[str, Scalar]
-    slow: Values
-    around: dict[str, Scalar]
+    curve: PriceCurve
+    fixed: dict[str, Scalar]
+    latency_factor: Values
+    scenario: dict[str, Scalar]
     low: Values
     high: Values
     options: tuple[int, ...] = eqx.field(static=True)
@@ -91,55 +100,55 @@ class Problem(AbstractLandscape):
     on_system: tuple[str, ...] = eqx.field(static=True)
     integer: bool = eqx.field(static=True, default=False)
 
-    def dear(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         """Minus the logarithm of what is maximised, then slacks of what users see."""
         found = assess(self, x, choice, sharpness)
         return jnp.stack([-found.objective, *user_slacks(self, found)])
 
-    def cheap(self, x: Values, choice: Choice) -> Values:
+    def static_constraints(self, x: Values, choice: Choice) -> Values:
         """Slacks of what is known before a model runs."""
         every = system(self, x, choice, as_scalar(1.0))
-        shared = shared_slacks(self, every, loads_of(self, x))
+        shared = shared_slacks(self, every, workloads_of(self, x))
         return jnp.stack([*_chip_slacks(self, every[0]), *shared])
 
     @property
-    def checked(self) -> tuple[str, ...]:
+    def constraint_names(self) -> tuple[str, ...]:
         """Names of all slacks, in their order."""
-        chips = [prefix + name for prefix in POOLS[self.pools] for name in ON_A_CHIP]
-        return (*self.seen_by_users, *chips, *self.shared)
+        chips = [prefix + name for prefix in POOL_PREFIXES[self.pools] for name in CHIP_CONSTRAINTS]
+        return (*self.user_constraints, *chips, *self.system_constraints)
 
     @property
-    def seen_by_users(self) -> tuple[str, ...]:
+    def user_constraints(self) -> tuple[str, ...]:
         """Names of the slacks of what users see."""
         return tuple(name + load for name in self.on_figures for load in self._loads)
 
     @property
-    def shared(self) -> tuple[str, ...]:
+    def system_constraints(self) -> tuple[str, ...]:
         """Names of the slacks of the system as a whole."""
         return (*["capacity" + load for load in self._loads], *self.on_system)
 
     @property
     def _loads(self) -> list[str]:
-        count = len(self.loads)
+        count = len(self.workloads)
         return [f" of workload {i + 1}" if count > 1 else "" for i in range(count)]
 
 
-ON_A_CHIP = ("area_mm2", "power_w", "sram_rate", "edge")
+CHIP_CONSTRAINTS = ("area_mm2", "power_w", "sram_rate", "edge")
 """Limits of every chip: die area; idle power; SRAM bandwidth for its size; its edge."""
 
 
-class Assessed(NamedTuple):
+class Assessment(NamedTuple):
     """What a design is worth: logarithm of what is maximised, and all figures of each workload."""
 
     objective: Scalar
     figures: list[dict[str, Scalar]]
     served: list[Served]
-    parts: list[list[Part]]
+    parts: list[list[Pool]]
 
 
 def quantities(problem: Problem, x: Values) -> dict[str, Scalar]:
     """Every quantity of a design by name, in SI: free ones from a vector of logarithms."""
-    return problem.held | {name: jnp.exp(x[i]) for i, name in enumerate(problem.names)}
+    return problem.fixed | {name: jnp.exp(x[i]) for i, name in enumerate(problem.names)}
 
 
 def technology(problem: Problem, choice: Choice, values: dict[str, Scalar]) -> Technology:
@@ -151,22 +160,22 @@ def technology(problem: Problem, choice: Choice, values: dict[str, Scalar]) -> T
     return Technology(node, memory, problem.link)
 
 
-def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> list[list[Part]]:
+def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> list[list[Pool]]:
     """For each workload, the pools that serve it."""
     values = quantities(problem, x)
-    stuff = Stuff(
+    stuff = Platform(
         softened(problem.base, sharpness),
-        problem.old,
+        problem.base_node,
         technology(problem, choice, values),
         problem.constants,
     )
     mine = own_values(problem, values)
     made = [
-        build(design(own, stuff.base), stuff, own.get("power_w", problem.limits.power))
+        build(chip_parameters(own, stuff.base), stuff, own.get("power_w", problem.limits.power))
         for own in mine
     ]
     if problem.integer:
-        made = [_whole_cores(one) for one in made]
+        made = [_integer_cores(one) for one in made]
     return pooled(problem, made, mine)
 
 
@@ -174,22 +183,24 @@ def own_values(problem: Problem, values: dict[str, Scalar]) -> list[dict[str, Sc
     """The quantities of each pool, by their plain names."""
     return [
         {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
-        for prefix in POOLS[problem.pools]
+        for prefix in POOL_PREFIXES[problem.pools]
     ]
 
 
-def pooled(problem: Problem, made: list[Made], mine: list[dict[str, Scalar]]) -> list[list[Part]]:
+def pooled(
+    problem: Problem, made: list[ChipDesign], mine: list[dict[str, Scalar]]
+) -> list[list[Pool]]:
     """For each workload, pools of chips with the ranks and workers that each pool is given."""
     return [
         [
-            Part(one, _ranks(load.plan, own), own.get("workers", as_scalar(1.0)))
+            Pool(one, _ranks(load.plan, own), own.get("workers", as_scalar(1.0)))
             for one, own in zip(made, mine, strict=True)
         ]
-        for load in problem.loads
+        for load in problem.workloads
     ]
 
 
-def _whole_cores(made: Made) -> Made:
+def _integer_cores(made: ChipDesign) -> ChipDesign:
     whole = jnp.maximum(jnp.floor(made.chip.cores), 1.0)
     return made._replace(chip=dataclasses.replace(made.chip, cores=whole))
 
@@ -209,31 +220,31 @@ def softened(chip: Chip, sharpness: Scalar) -> Chip:
     return eqx.tree_at(lambda c: c.efficiency, chip, changed)
 
 
-def loads_of(problem: Problem, x: Values) -> list[Load]:
+def workloads_of(problem: Problem, x: Values) -> list[Workload]:
     """The workloads, with users and context where these are variables."""
     values = quantities(problem, x)
-    loads = problem.loads
+    loads = problem.workloads
     if "batch" in values:
         loads = [load._replace(batch=values["batch"]) for load in loads]
     if "context" in values:
-        loads = [_longer(load, values["context"]) for load in loads]
-    return [_moved(load, problem.around) for load in loads]
+        loads = [with_context(load, values["context"]) for load in loads]
+    return [in_scenario(load, problem.scenario) for load in loads]
 
 
-def _moved(load: Load, around: dict[str, Scalar]) -> Load:
+def in_scenario(load: Workload, around: dict[str, Scalar]) -> Workload:
     """A workload with factors on its users, their tokens and its model."""
     tokens = {
         name: size if size is None else size * around["context"]
         for name, size in zip(TOKENS, (load.context, load.prompt, load.output), strict=True)
     }
-    model = larger(load.model, around["model"])
+    model = scale_model(load.model, around["model"])
     return load._replace(batch=load.batch * around["batch"], model=model, **tokens)
 
 
 TOKENS = ("context", "prompt", "output")
 
 
-def larger(model: Transformer, factor: Scalar) -> Transformer:
+def scale_model(model: Transformer, factor: Scalar) -> Transformer:
     """A model of `factor` times the parameters: deeper and wider by the third root, cube for cube.
 
     Head sizes, experts and vocabulary stay.
@@ -241,16 +252,16 @@ def larger(model: Transformer, factor: Scalar) -> Transformer:
 
     def grow(path: tuple, leaf: Values) -> Values:
         name = getattr(path[-1], "name", "")
-        return leaf * factor ** (1 / 3) if name in GROWING else leaf
+        return leaf * factor ** (1 / 3) if name in SCALED_SIZES else leaf
 
     return jax.tree_util.tree_map_with_path(grow, model)
 
 
-GROWING = ("hidden", "count", "heads", "kv_heads", "inter", "shared", "width")
+SCALED_SIZES = ("hidden", "count", "heads", "kv_heads", "inter", "shared", "width")
 """Sizes of a model that grow with it."""
 
 
-def _longer(load: Load, context: Scalar) -> Load:
+def with_context(load: Workload, context: Scalar) -> Workload:
     """A request of `context` tokens in all keeps its share of output."""
     if load.context is not None:
         return load._replace(context=context)
@@ -259,16 +270,18 @@ def _longer(load: Load, context: Scalar) -> Load:
     return load._replace(prompt=load.prompt * scale, output=load.output * scale)
 
 
-def assess(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> Assessed:
+def assess(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> Assessment:
     """Price a design, given as logarithms of its variables."""
     every = system(problem, x, choice, sharpness)
-    return judged(problem, every, loads_of(problem, x), problem.slow[choice[1]])
+    return assess_pools(problem, every, workloads_of(problem, x), problem.latency_factor[choice[1]])
 
 
-def judged(problem: Problem, every: list[list[Part]], loads: list[Load], slow: Scalar) -> Assessed:
-    """Price the pools that serve each workload, all times `slow` times as long."""
+def assess_pools(
+    problem: Problem, every: list[list[Pool]], loads: list[Workload], latency_factor: Scalar
+) -> Assessment:
+    """Price the pools that serve each workload, all times `latency_factor` times as long."""
     seen = [
-        slower(served(parts, load, problem.integer), slow)
+        delayed(served(parts, load, problem.integer), latency_factor)
         for parts, load in zip(every, loads, strict=True)
     ]
     tables = [
@@ -277,25 +290,25 @@ def judged(problem: Problem, every: list[list[Part]], loads: list[Load], slow: S
     ]
     share = sum((load.weight for load in loads), as_scalar(0.0))
     terms = [
-        load.weight / share * weight * _worth(name, table[name])
+        load.weight / share * weight * _score(name, table[name])
         for load, table in zip(loads, tables, strict=True)
         for name, weight in problem.weights.items()
     ]
-    return Assessed(functools.reduce(jnp.add, terms), tables, seen, every)
+    return Assessment(functools.reduce(jnp.add, terms), tables, seen, every)
 
 
-def _worth(name: str, value: Scalar) -> Scalar:
+def _score(name: str, value: Scalar) -> Scalar:
     """Logarithm of a figure, larger for better; where users only decode there is no first token."""
-    logarithm = jnp.log(jnp.maximum(value, SMALLEST))
+    logarithm = jnp.log(jnp.maximum(value, MIN_FIGURE))
     return logarithm if name in LARGER else -logarithm
 
 
-def money(problem: Problem, parts: list[Part], one: Served) -> Money:
+def system_cost(problem: Problem, parts: list[Pool], one: Served) -> SystemCost:
     """What a system costs while it serves."""
-    return owned(parts, problem.owner, one.rate * one.energy)
+    return cost_of(parts, problem.owner, one.rate * one.energy)
 
 
-def held_by(parts: list[Part]) -> Scalar:
+def main_memory_bytes(parts: list[Pool]) -> Scalar:
     """Bytes of main memory in all."""
     return sum((p.chips * p.made.chip.main.capacity for p in parts), as_scalar(0.0))
 
@@ -304,9 +317,9 @@ NO_MEMORY_GB = 1e-3
 """Added to the memory of a system before its logarithm is taken: there may be none."""
 
 
-def figures(problem: Problem, parts: list[Part], load: Load, one: Served) -> dict[str, Scalar]:
+def figures(problem: Problem, parts: list[Pool], load: Workload, one: Served) -> dict[str, Scalar]:
     """Every figure of a system under a workload, in the units of its name."""
-    spent = money(problem, parts, one)
+    spent = system_cost(problem, parts, one)
     sold = one.rate * problem.owner.busy
     speed, curve = 1 / one.tpot, problem.curve
     revenue = sold * curve.paid * (speed / curve.speed) ** curve.exponent
@@ -320,13 +333,13 @@ def figures(problem: Problem, parts: list[Part], load: Load, one: Served) -> dic
         "revenue_per_watt": revenue / spent.power,
         "usd_per_million_tokens": MILLION * spent.running / sold,
         "joules_per_million_tokens": MILLION * one.energy,
-        "memory_bytes_per_token_per_s": held_by(parts) / one.rate,
+        "memory_bytes_per_token_per_s": main_memory_bytes(parts) / one.rate,
         "ttft_ms": 1e3 * one.ttft,
         "tpot_ms": 1e3 * one.tpot,
     }
 
 
-def user_slacks(problem: Problem, found: Assessed) -> list[Scalar]:
+def user_slacks(problem: Problem, found: Assessment) -> list[Scalar]:
     """What the limits on what users see leave, in the order of `seen_by_users`."""
     return [
         _slack(name, table[name], problem.limits.figures[name])
@@ -339,7 +352,7 @@ def _slack(name: str, value: Scalar, limit: Scalar) -> Scalar:
     return jnp.log(value / limit) if name in LARGER else jnp.log(limit / value)
 
 
-def _chip_slacks(problem: Problem, parts: list[Part]) -> list[Scalar]:
+def _chip_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
     """Of each pool's chip, in the order of `ON_A_CHIP`."""
     limits = problem.limits
     return [
@@ -354,26 +367,26 @@ def _chip_slacks(problem: Problem, parts: list[Part]) -> list[Scalar]:
     ]
 
 
-def shared_slacks(problem: Problem, every: list[list[Part]], loads: list[Load]) -> list[Scalar]:
+def shared_slacks(problem: Problem, every: list[list[Pool]], loads: list[Workload]) -> list[Scalar]:
     """Room for weights and cache, and what the system may cost and take, in the order of `shared`."""
-    rooms = [room(parts, load) for parts, load in zip(every, loads, strict=True)]
-    return [*rooms, *_least([_system_slacks(problem, parts) for parts in every])]
+    rooms = [capacity_slack(parts, load) for parts, load in zip(every, loads, strict=True)]
+    return [*rooms, *_tightest([_system_slacks(problem, parts) for parts in every])]
 
 
-def _least(slacks: list[list[Scalar]]) -> list[Scalar]:
+def _tightest(slacks: list[list[Scalar]]) -> list[Scalar]:
     """Of each limit the least slack over the workloads, which may take different numbers of chips."""
     return [functools.reduce(jnp.minimum, each) for each in zip(*slacks, strict=True)]
 
 
-def _system_slacks(problem: Problem, parts: list[Part]) -> list[Scalar]:
+def _system_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
     """What the chips and the system as a whole may cost and take, in the order of `on_system`."""
     limits = problem.limits
-    whole = owned(parts, problem.owner, as_scalar(0.0))
+    whole = cost_of(parts, problem.owner, as_scalar(0.0))
     dearest = functools.reduce(jnp.maximum, [price(p.made.cost, problem.owner) for p in parts])
     used = {
         "chip_usd": dearest,
         "system_usd": whole.paid,
         "system_mm2": whole.area * 1e6,
-        "system_memory_gb": held_by(parts) * 1e-9 + NO_MEMORY_GB,
+        "system_memory_gb": main_memory_bytes(parts) * 1e-9 + NO_MEMORY_GB,
     }
     return [jnp.log(limits.system[name] / used[name]) for name in problem.on_system]

@@ -17,35 +17,35 @@ import jax.numpy as jnp
 
 from perfmodel.units import Scalar, Values
 
-SOFTNESS = 1e-3
+REGULARISATION = 1e-3
 r"""$\delta$: a limit that cannot be kept is broken as a penalty of $1/2\delta$ times its square would."""
 
-STEPS = 22
+NEWTON_STEPS = 22
 """Newton steps: each brings the complementarity to about a quarter."""
 
 CENTRING = 0.2
 """Share of the mean complementarity that a step aims for."""
 
-BACK = 0.95
+FRACTION_TO_BOUNDARY = 0.95
 """Share of the way to the nearest bound that a step may go."""
 
-TINY = 1e-12
+MIN_POSITIVE = 1e-12
 """Least room and least multiplier: single precision divides by them."""
 
 
-class Program(NamedTuple):
+class QuadraticProgram(NamedTuple):
     """One quadratic program.
 
     - `hessian`, `gradient`: $B$, positive definite, and $g$.
-    - `slopes`, `slack`, `prices`: $A$, $c$ and $z_0$ of the limits.
+    - `jacobian`, `constraints`, `multipliers`: $A$, $c$ and $z_0$.
     - `low`, `high`: the box, with zero in it.
     """
 
     hessian: Values
     gradient: Values
-    slopes: Values
-    slack: Values
-    prices: Values
+    jacobian: Values
+    constraints: Values
+    multipliers: Values
     low: Values
     high: Values
 
@@ -65,40 +65,42 @@ class _Point(NamedTuple):
     b: Values
 
 
-def solve(program: Program) -> tuple[Values, Values]:
-    """The best step, and the price of each limit (its multiplier)."""
+def solve(program: QuadraticProgram) -> tuple[Values, Values]:
+    """The best step, and the multiplier of each constraint."""
     middle = 0.5 * (program.low + program.high)
-    limits, box = jnp.ones_like(program.slack), jnp.ones_like(middle)
+    limits, box = jnp.ones_like(program.constraints), jnp.ones_like(middle)
     half = 0.5 * (program.high - program.low)
     first = _Point(middle, limits, limits, half, half, box, box)
-    last, _ = jax.lax.scan(lambda at, _: (_newton(program, at), None), first, length=STEPS)
+    last, _ = jax.lax.scan(lambda at, _: (_newton(program, at), None), first, length=NEWTON_STEPS)
     return jnp.clip(last.d, program.low, program.high), last.z
 
 
-def _newton(program: Program, at: _Point) -> _Point:
+def _newton(program: QuadraticProgram, at: _Point) -> _Point:
     """One step towards the central path, damped so that all stays positive."""
     B, g, A, c, z0, _, _ = program
     d, y, z, p, q, a, b = at
     aim = CENTRING * jnp.mean(jnp.concatenate([z * y, a * p, b * q]))
     wrong = B @ d + g - A.T @ z - a + b
-    short = A @ d + c + SOFTNESS * (z - z0) - y
-    weight = 1 / (y + SOFTNESS * z)
+    short = A @ d + c + REGULARISATION * (z - z0) - y
+    weight = 1 / (y + REGULARISATION * z)
     pull = (aim - z * y - z * short) * weight
     matrix = B + jnp.diag(a / p + b / q) + A.T @ ((z * weight)[:, None] * A)
     right = -wrong + A.T @ pull + (aim - a * p) / p - (aim - b * q) / q
     dd = _symmetric_solve(matrix, right)
     dz = pull - z * weight * (A @ dd)
-    dy = A @ dd + SOFTNESS * dz + short
+    dy = A @ dd + REGULARISATION * dz + short
     da, db = (aim - a * p - a * dd) / p, (aim - b * q + b * dd) / q
     change = _Point(dd, dy, dz, dd, -dd, da, db)
-    size = jnp.min(jnp.stack([_longest(*pair) for pair in zip(at[1:], change[1:], strict=True)]))
+    size = jnp.min(
+        jnp.stack([_step_length(*pair) for pair in zip(at[1:], change[1:], strict=True)])
+    )
     return _Point(
-        at.d + size * dd, *(_on(*pair, size) for pair in zip(at[1:], change[1:], strict=True))
+        at.d + size * dd, *(_advanced(*pair, size) for pair in zip(at[1:], change[1:], strict=True))
     )
 
 
-def _on(value: Values, change: Values, size: Scalar) -> Values:
-    return jnp.maximum(value + size * change, TINY)
+def _advanced(value: Values, change: Values, size: Scalar) -> Values:
+    return jnp.maximum(value + size * change, MIN_POSITIVE)
 
 
 def _symmetric_solve(matrix: Values, right: Values) -> Values:
@@ -109,8 +111,12 @@ def _symmetric_solve(matrix: Values, right: Values) -> Values:
     return scale * jax.scipy.linalg.cho_solve(factor, scale * right)
 
 
-def _longest(value: Values, change: Values) -> Scalar:
+def _step_length(value: Values, change: Values) -> Scalar:
     """How far a step may go, at most one, with `value` still positive."""
     falling = change < 0
-    ratio = jnp.where(falling, -value / jnp.where(falling, change, -1.0), 1.0 / BACK)
-    return jnp.minimum(1.0, BACK * jnp.min(ratio, initial=1.0 / BACK))
+    ratio = jnp.where(
+        falling, -value / jnp.where(falling, change, -1.0), 1.0 / FRACTION_TO_BOUNDARY
+    )
+    return jnp.minimum(
+        1.0, FRACTION_TO_BOUNDARY * jnp.min(ratio, initial=1.0 / FRACTION_TO_BOUNDARY)
+    )

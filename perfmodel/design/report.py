@@ -7,15 +7,15 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.existing_chips import size_of, written
-from perfmodel.design.multistart import Found, Result
-from perfmodel.design.problem import Assessed, Problem, assess, money, system
-from perfmodel.design.reoptimise import Nearby
-from perfmodel.design.sensitivity import Worth, worth
-from perfmodel.design.state import BETTER
+from perfmodel.design.existing_chips import size_in_study_units, size_of
+from perfmodel.design.multistart import LocalOptimum, SearchResult
+from perfmodel.design.problem import Assessment, Problem, assess, system, system_cost
+from perfmodel.design.reoptimise import IntegerNeighbours
+from perfmodel.design.sensitivity import Sensitivity, sensitivity
+from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import LARGER, Study
-from perfmodel.design.system import Part
-from perfmodel.design.variables import Space, shown
+from perfmodel.design.system import Pool
+from perfmodel.design.variables import Space, in_study_units
 from perfmodel.library.economics import Basis
 from perfmodel.units import as_scalar, as_values
 
@@ -38,7 +38,7 @@ IN_USD = ("usd_per_million_tokens", "tokens_per_s_per_usd", "revenue_per_usd")
 """Objectives whose relative gain is one of money."""
 
 
-class Answer(NamedTuple):
+class SearchReport(NamedTuple):
     """A search's result with its study: what is written and shown.
 
     - `near`: the designs beside the best one in its numbers of things, where they were looked for.
@@ -47,30 +47,30 @@ class Answer(NamedTuple):
     study: Study
     space: Space
     problem: Problem
-    result: Result
-    worth: Worth
-    near: dict[str, Nearby]
+    result: SearchResult
+    sensitivity: Sensitivity
+    near: dict[str, IntegerNeighbours]
 
     @property
-    def best(self) -> Found:
+    def best(self) -> LocalOptimum:
         """The best design."""
         return self.result.designs[0]
 
-    def assessed(self) -> Assessed:
+    def assessed(self) -> Assessment:
         """The best design's figures and chips."""
-        return assessed(self.problem, vector(self.space, self.best.unit), self.best.choice)
+        return assessed(self.problem, logarithms(self.space, self.best.unit), self.best.choice)
 
     @property
     def best_shown(self) -> dict[str, float]:
         """The best design in the units of studies."""
-        return shown(self.space, vector(self.space, self.best.unit))
+        return in_study_units(self.space, logarithms(self.space, self.best.unit))
 
 
 _assess = eqx.filter_jit(assess)
 _system = eqx.filter_jit(system)
 
 
-def assessed(problem: Problem, x: np.ndarray, choice: np.ndarray) -> Assessed:
+def assessed(problem: Problem, x: np.ndarray, choice: np.ndarray) -> Assessment:
     """Figures and chips of one design."""
     return _assess(problem, as_values(x), jnp.asarray(choice), as_scalar(1.0))
 
@@ -81,7 +81,7 @@ def areas(problem: Problem, x: np.ndarray) -> dict[str, float]:
     return _areas(_system(problem, as_values(x), first, as_scalar(1.0))[0][0])
 
 
-def _areas(part: Part) -> dict[str, float]:
+def _areas(part: Pool) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, area in part.made.blocks.items():
         label = PART_NAMES.get(name, name)
@@ -89,38 +89,38 @@ def _areas(part: Part) -> dict[str, float]:
     return found
 
 
-def exact_value(problem: Problem, space: Space, best: Found) -> float:
+def exact_value(problem: Problem, space: Space, best: LocalOptimum) -> float:
     """The value of a design in whole cores, tiles, waves and splits."""
     exact = dataclasses.replace(problem, integer=True)
-    found = assessed(exact, vector(space, best.unit), best.choice)
+    found = assessed(exact, logarithms(space, best.unit), best.choice)
     return -float(found.objective)
 
 
-def answer(
+def make_report(
     study: Study,
     space: Space,
     problem: Problem,
-    result: Result,
-    near: dict[str, Nearby] | None = None,
-) -> Answer:
+    result: SearchResult,
+    near: dict[str, IntegerNeighbours] | None = None,
+) -> SearchReport:
     """With the prices of limits at the best design."""
-    found = worth(problem, result.designs[0], space.whole, study.optimiser.lanes)
-    return Answer(study, space, problem, result, found, near or {})
+    found = sensitivity(problem, result.designs[0], space.integer, study.optimiser.lanes)
+    return SearchReport(study, space, problem, result, found, near or {})
 
 
-def vector(space: Space, unit: np.ndarray) -> np.ndarray:
+def logarithms(space: Space, unit: np.ndarray) -> np.ndarray:
     """Logarithms of a design from its coordinates."""
     return space.low + (space.high - space.low) * unit
 
 
-def objective(study: Study, value: float) -> float:
+def objective_value(study: Study, value: float) -> float:
     """The objective in its own unit: of a mix, the weighted geometric mean."""
     only = list(study.objective.weights)
     smaller = len(only) == 1 and only[0] not in LARGER
     return float(np.exp(value if smaller else -value))
 
 
-def made_of(study: Study, choice: np.ndarray) -> dict[str, str]:
+def technologies_of(study: Study, choice: np.ndarray) -> dict[str, str]:
     """Names of the node and the memory that are chosen."""
     return {
         "node": study.space.node[int(choice[0])],
@@ -128,29 +128,32 @@ def made_of(study: Study, choice: np.ndarray) -> dict[str, str]:
     }
 
 
-def as_dict(found: Answer) -> dict[str, Any]:
+def as_dict(found: SearchReport) -> dict[str, Any]:
     """What `result.json` holds."""
     study, space, best, result = found.study, found.space, found.best, found.result
     seen = found.assessed()
     exact = exact_value(found.problem, space, best)
     return {
         "study": study.model_dump(),
-        "best": shown(space, vector(space, best.unit)) | made_of(study, best.choice),
+        "best": in_study_units(space, logarithms(space, best.unit))
+        | technologies_of(study, best.choice),
         "chips": [_chip(part, found.problem) for part in seen.parts[0]],
         "figures": _figures(found.problem, seen),
         "cost_basis": BASIS,
         "utilisation": float(found.problem.owner.busy),
-        "objective": objective(study, best.value),
-        "objective_exact": objective(study, exact),
-        "objective_continuous": objective(study, result.loose),
-        "loss_of_rounding": float(np.expm1(best.value - result.loose)),
+        "objective": objective_value(study, best.value),
+        "objective_exact": objective_value(study, exact),
+        "objective_continuous": objective_value(study, result.relaxed),
+        "loss_of_rounding": float(np.expm1(best.value - result.relaxed)),
         "gap_of_smoothing": float(np.expm1(exact - best.value)),
         "constraints": _limits(found, seen),
         "numbers": {name: _beside(found, seen, one) for name, one in found.near.items()},
-        "elasticities": dict(zip(space.names, map(float, found.worth.elasticity), strict=True)),
+        "elasticities": dict(
+            zip(space.names, map(float, found.sensitivity.elasticity), strict=True)
+        ),
         "local_optima": len(result.designs),
-        "evaluations": result.values,
-        "gradients": result.looks,
+        "evaluations": result.evaluations,
+        "gradients": result.gradients,
         "seconds": result.seconds,
         "seed": study.optimiser.seed,
     }
@@ -160,19 +163,19 @@ BASIS: Basis = "owner"
 """What the USD of searched machines are of."""
 
 
-def _figures(problem: Problem, seen: Assessed) -> list[dict[str, float]]:
+def _figures(problem: Problem, seen: Assessment) -> list[dict[str, float]]:
     """Of each workload; a chip's hour is paid for whether it serves or not (`utilisation`)."""
     found = []
     for table, parts, one in zip(seen.figures, seen.parts, seen.served, strict=True):
         chips = sum(float(part.chips) for part in parts)
-        hour = 3600 * float(money(problem, parts, one).running) / chips
+        hour = 3600 * float(system_cost(problem, parts, one).running) / chips
         found.append({n: float(v) for n, v in table.items()} | {"usd_per_chip_hour": hour})
     return found
 
 
-def _chip(part: Part, problem: Problem) -> dict[str, Any]:
+def _chip(part: Pool, problem: Problem) -> dict[str, Any]:
     """One chip as made."""
-    return written(size_of(part.made)) | {
+    return size_in_study_units(size_of(part.made)) | {
         "areas_mm2": _areas(part),
         "idle_w": float(part.made.idle),
         "cost_usd": float(part.made.cost),
@@ -182,12 +185,12 @@ def _chip(part: Part, problem: Problem) -> dict[str, Any]:
     }
 
 
-def _limits(found: Answer, seen: Assessed) -> dict[str, Any]:
+def _limits(found: SearchReport, seen: Assessment) -> dict[str, Any]:
     """Slack of each limit, and what it is worth: relative, for each of its units, and in USD a chip."""
     table = {}
-    for i, name in enumerate(found.problem.checked):
+    for i, name in enumerate(found.problem.constraint_names):
         limit = limit_of(found, name)
-        price = float(found.worth.prices[i])
+        price = float(found.sensitivity.multipliers[i])
         table[name] = {"slack": float(found.best.slack[i]), "shadow_price": price}
         if limit:
             table[name] |= {"limit": limit, "gain_per_unit": price / limit} | _in_usd(
@@ -196,7 +199,7 @@ def _limits(found: Answer, seen: Assessed) -> dict[str, Any]:
     return table
 
 
-def _beside(found: Answer, seen: Assessed, one: Nearby) -> dict[str, Any]:
+def _beside(found: SearchReport, seen: Assessment, one: IntegerNeighbours) -> dict[str, Any]:
     """What one fewer and one more of a thing change, all else designed again; `None`: no limit can be kept.
 
     It has a price only where the study's bound keeps out one more that would be better.
@@ -208,27 +211,27 @@ def _beside(found: Answer, seen: Assessed, one: Nearby) -> dict[str, Any]:
         "gain_of_one_more": more,
         "on_bound": one.bound,
     }
-    worth_it = one.bound and more is not None and more > BETTER and (fewer is None or fewer < 0)
+    worth_it = one.bound and more is not None and more > MIN_GAIN and (fewer is None or fewer < 0)
     return told | (_in_usd(found, seen, more) if worth_it and more is not None else {})
 
 
-def _gain(found: Answer, other: Found | None) -> float | None:
+def _gain(found: SearchReport, other: LocalOptimum | None) -> float | None:
     """How much better another design is than the best, relative."""
     return None if other is None else float(np.expm1(found.best.value - other.value))
 
 
-def _in_usd(found: Answer, seen: Assessed, gain: float) -> dict[str, float]:
+def _in_usd(found: SearchReport, seen: Assessment, gain: float) -> dict[str, float]:
     """What a relative gain of money saves over the life of one chip: of all that it costs to run."""
     if not set(found.study.objective.weights) <= set(IN_USD):
         return {}
     problem, parts = found.problem, seen.parts[0]
-    spent = money(problem, parts, seen.served[0])
+    spent = system_cost(problem, parts, seen.served[0])
     chips = sum(float(part.chips) for part in parts)
     life = float(spent.running * problem.owner.life) / chips
     return {"usd_per_unit": gain * life}
 
 
-def limit_of(found: Answer, name: str) -> float | None:
+def limit_of(found: SearchReport, name: str) -> float | None:
     """A limit in the unit of its name; `None` for limits of nature."""
     limits = found.study.constraints
     plain = name.removeprefix("prefill.").removeprefix("decode.").split(" of workload")[0]
@@ -237,11 +240,13 @@ def limit_of(found: Answer, name: str) -> float | None:
     return getattr(limits, plain, None)
 
 
-def clash(problem: Problem, result: Result) -> str:
+def describe_conflict(problem: Problem, result: SearchResult) -> str:
     """Which limits cannot be kept together, from the design that comes nearest to it."""
-    slack = result.broken
-    broken = [(n, float(s)) for n, s in zip(problem.checked, slack, strict=True) if s < -1e-4]
-    tight = [n for n, s in zip(problem.checked, slack, strict=True) if -1e-4 <= s < 5e-3]
+    slack = result.nearest_slack
+    broken = [
+        (n, float(s)) for n, s in zip(problem.constraint_names, slack, strict=True) if s < -1e-4
+    ]
+    tight = [n for n, s in zip(problem.constraint_names, slack, strict=True) if -1e-4 <= s < 5e-3]
     words = ", ".join(f"{name} by {100 * np.expm1(-short):,.3g} %" for name, short in broken)
     beside = f" while {' and '.join(tight)} binds" if tight else ""
     return (

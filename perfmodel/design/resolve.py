@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from perfmodel.design.problem import Curve, Limits, Problem
+from perfmodel.design.problem import Limits, PriceCurve, Problem
 from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable, read_study
-from perfmodel.design.system import Load
+from perfmodel.design.system import Workload
 from perfmodel.design.variables import PLAN_RANKS, Space, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
@@ -35,7 +35,7 @@ FRONT_FREE = 1e9
 """Where a front's figure is not limited yet: a limit that nothing reaches."""
 
 
-def pose(study: Study) -> Problem:
+def resolve_study(study: Study) -> Problem:
     """Look up what a study names.
 
     **Raises:**
@@ -52,13 +52,13 @@ def pose(study: Study) -> Problem:
     on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
     return Problem(
         base=restrict(load_chip(stem, loads[0].plan), kinds),
-        old=silicon(chip_files()[stem].node),
+        base_node=silicon(chip_files()[stem].node),
         nodes=stacked([silicon(name) for name in table.node]),
         memories=stacked([_memory(name, table.year) for name in table.memory]),
         link=wires(table.link),
         constants=load_constants().values,
         owner=load_ownership(),
-        loads=loads,
+        workloads=loads,
         limits=Limits(
             area=limits.area * 1e-6,
             power=limits.power_w,
@@ -69,9 +69,9 @@ def pose(study: Study) -> Problem:
             name: as_scalar(study.objective.weights.get(name, 0.0)) for name in (*LARGER, *SMALLER)
         },
         curve=_curve(study),
-        held={name: as_scalar(value) for name, value in space.held.items()},
-        slow=as_values([1.0] * len(table.memory)),
-        around={name: as_scalar(1.0) for name in ("batch", "context", "model")},
+        fixed={name: as_scalar(value) for name, value in space.fixed.items()},
+        latency_factor=as_values([1.0] * len(table.memory)),
+        scenario={name: as_scalar(1.0) for name in ("batch", "context", "model")},
         low=as_values(space.low),
         high=as_values(space.high),
         options=(len(table.node), len(table.memory)),
@@ -91,9 +91,9 @@ def _figures(study: Study) -> dict[str, float]:
     return given | {front: 1 / FRONT_FREE if larger else FRONT_FREE}
 
 
-def _curve(study: Study) -> Curve:
+def _curve(study: Study) -> PriceCurve:
     price = study.objective.price
-    return Curve(price.usd_per_million_tokens * 1e-6, price.tokens_per_s, price.exponent)
+    return PriceCurve(price.usd_per_million_tokens * 1e-6, price.tokens_per_s, price.exponent)
 
 
 def _memory(name: str, year: str) -> Device:
@@ -103,7 +103,7 @@ def _memory(name: str, year: str) -> Device:
     return jax.tree.map(jnp.zeros_like, device("hbm3e", year))
 
 
-def _load(study: Study, table: WorkloadTable, space: Space) -> Load:
+def _load(study: Study, table: WorkloadTable, space: Space) -> Workload:
     stem = find_chip(study.space.base)
     file, shape = chip_files()[stem], load_model(table.model)
     weights = runnable(table.precision, file.matrix, stem)
@@ -114,11 +114,11 @@ def _load(study: Study, table: WorkloadTable, space: Space) -> Load:
     traced_sizes = [None if size is None else as_scalar(size) for size in sizes]
     batch, context, prompt, output, weight = traced_sizes
     assert batch is not None and weight is not None
-    return Load(traced(shape), plan, batch, context, prompt, output, weight)
+    return Workload(traced(shape), plan, batch, context, prompt, output, weight)
 
 
 def _check_ranks(table: WorkloadTable, space: Space) -> None:
-    given = {name.rsplit(".", 1)[-1] for name in (*space.names, *space.held)}
+    given = {name.rsplit(".", 1)[-1] for name in (*space.names, *space.fixed)}
     if table.chips != 1 and given & {*PLAN_RANKS}:
         raise InputError(
             f"workload.chips is {table.chips}, but the space says tensor, pipeline or data; give one of both."

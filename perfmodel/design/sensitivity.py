@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from perfmodel.design.abstract_problem import AbstractLandscape, Look, looks
-from perfmodel.design.multistart import Found
+from perfmodel.design.abstract_problem import AbstractProblem, Linearisation, linearise_batch
+from perfmodel.design.multistart import LocalOptimum
 from perfmodel.units import as_scalar, as_values
 
 BINDING = 2e-3
@@ -24,7 +24,7 @@ AT_BOUND = 1e-4
 """Share of its range within which a variable is on its bound."""
 
 
-class Worth(NamedTuple):
+class Sensitivity(NamedTuple):
     """What limits and variables are worth, as relative changes of the objective for relative changes.
 
     - `prices`: of each limit. - `elasticity`: of the objective to each variable, nothing else changed.
@@ -33,43 +33,49 @@ class Worth(NamedTuple):
     - `residual`: the largest of it where it should be zero: how well the optimum is one.
     """
 
-    prices: np.ndarray
+    multipliers: np.ndarray
     elasticity: np.ndarray
-    reduced: np.ndarray
+    reduced_gradient: np.ndarray
     residual: float
 
 
-def worth(land: AbstractLandscape, best: Found, whole: np.ndarray, lanes: int) -> Worth:
-    """Prices at a design; `lanes`: as many as the search had, for which slopes are compiled."""
-    return worths(land, [best], whole, lanes)[0]
+def sensitivity(
+    problem: AbstractProblem, best: LocalOptimum, integer: np.ndarray, batch_size: int
+) -> Sensitivity:
+    """Prices at a design; `batch_size`: as many as the search had, for which slopes are compiled."""
+    return sensitivities(problem, [best], integer, batch_size)[0]
 
 
-def worths(
-    land: AbstractLandscape, designs: list[Found], whole: np.ndarray, lanes: int
-) -> list[Worth]:
+def sensitivities(
+    problem: AbstractProblem, designs: list[LocalOptimum], integer: np.ndarray, batch_size: int
+) -> list[Sensitivity]:
     """The same of several designs, as many at a time as there are lanes."""
     found = []
-    for at in range(0, len(designs), lanes):
-        some = designs[at : at + lanes]
+    for at in range(0, len(designs), batch_size):
+        some = designs[at : at + batch_size]
         unit, choice = (
-            np.resize([getattr(d, n) for d in some], (lanes, getattr(some[0], n).size))
+            np.resize([getattr(d, n) for d in some], (batch_size, getattr(some[0], n).size))
             for n in ("unit", "choice")
         )
-        seen = looks(land, as_values(unit), jnp.asarray(choice), as_scalar(1.0))
+        seen = linearise_batch(problem, as_values(unit), jnp.asarray(choice), as_scalar(1.0))
         found += [
-            _worth(land, one, jax.tree.map(lambda x, i=i: np.asarray(x[i], float), seen), whole)
+            _sensitivity(
+                problem, one, jax.tree.map(lambda x, i=i: np.asarray(x[i], float), seen), integer
+            )
             for i, one in enumerate(some)
         ]
     return found
 
 
-def _worth(land: AbstractLandscape, best: Found, seen: Look, whole: np.ndarray) -> Worth:
-    ranges = np.asarray(land.high - land.low, float)
-    gradient, slopes = np.asarray(seen.gradient) / ranges, np.asarray(seen.slopes) / ranges
-    inside = (best.unit > AT_BOUND) & (best.unit < 1 - AT_BOUND) & ~whole
+def _sensitivity(
+    problem: AbstractProblem, best: LocalOptimum, seen: Linearisation, integer: np.ndarray
+) -> Sensitivity:
+    ranges = np.asarray(problem.high - problem.low, float)
+    gradient, slopes = np.asarray(seen.gradient) / ranges, np.asarray(seen.jacobian) / ranges
+    inside = (best.unit > AT_BOUND) & (best.unit < 1 - AT_BOUND) & ~integer
     prices = np.zeros(len(slopes))
-    binding = np.asarray(seen.slack) < BINDING
+    binding = np.asarray(seen.constraints) < BINDING
     if binding.any() and inside.any():
         prices[binding], _ = nnls(slopes[binding][:, inside].T, gradient[inside])
     reduced = -(gradient - slopes.T @ prices)
-    return Worth(prices, -gradient, reduced, float(np.abs(reduced[inside]).max(initial=0.0)))
+    return Sensitivity(prices, -gradient, reduced, float(np.abs(reduced[inside]).max(initial=0.0)))

@@ -1,13 +1,15 @@
-r"""Descent of many starts at once: sequential quadratic programs in a trust region.
+r"""Sequential quadratic programming in a trust region, many starts at once.
 
-Each start keeps a quadratic model of its Lagrangian (damped BFGS: Powell, 1978) and takes the
-best step of it under its limits, linear, within its radius and the box; so an optimum on a
-bound is reached, not approached. A step is kept where it lowers
-$f + \sum_i \mu_i \max(0, -s_i)$ (Fletcher's exact penalty); the radius grows where
-the model is good and shrinks where it is not (Nocedal and Wright, Numerical Optimization,
-chapter 18).
+In the joints of optimistix: a step that is proposed, a test that accepts it, a result that says why a
+start ended. Its own solvers know neither constraints nor a batch whose model is evaluated outside the
+step, over many devices.
+
+Each start keeps a quadratic model of its Lagrangian (damped BFGS: Powell, 1978) and takes the best step of
+it under its constraints, linearised, within its radius and the box; so an optimum on a bound is reached, not
+approached.
 """
 
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,44 +17,69 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from perfmodel.design.abstract_problem import AbstractLandscape, Choice, Look, looks
-from perfmodel.design.qp import SOFTNESS, Program, solve
+from perfmodel.design.abstract_problem import (
+    AbstractProblem,
+    Choice,
+    Linearisation,
+    linearise_batch,
+)
+from perfmodel.design.qp import REGULARISATION, QuadraticProgram, solve
 from perfmodel.units import Scalar, Values
 
-RADIUS = 0.2
-"""Of the first step: a fifth of each variable's range."""
+INITIAL_RADIUS = 0.2
+"""Of the trust region: a fifth of each variable's range."""
 
-LONGEST = 0.5
+MAX_RADIUS = 0.5
 """No radius grows beyond half of each range."""
 
-CURVATURE = 1.0
+MIN_RADIUS = 2e-4
+"""A start whose radius has shrunk below this has ended."""
+
+INITIAL_CURVATURE = 1.0
 """Of the first quadratic model, for each range squared."""
 
-TOLERANCE = 1e-4
-"""A limit broken by less than this, relative, counts as kept."""
+CONSTRAINT_TOLERANCE = 1e-4
+"""A constraint violated by less than this, relative, counts as kept."""
 
-SETTLED = 2e-4
-"""A start whose radius has shrunk to this has come to rest."""
-
-GOOD, BAD = 0.75, 0.25
+EXPAND_ABOVE, SHRINK_BELOW = 0.75, 0.25
 """Decrease over its prediction above which the radius grows, and below which it shrinks."""
 
-FLAT = 3e-7
+FTOL = 3e-7
 """A predicted decrease below this is lost in single precision."""
 
-STEEPEST = 100.0
-"""Most that a broken limit is weighted by: all are logarithms, so prices are elasticities, of order one."""
+MAX_PENALTY = 100.0
+"""Of a violated constraint: all are logarithms, so multipliers are elasticities, of order one."""
 
 
-class Lane(NamedTuple):
-    """One start on its way.
+class RESULTS(eqx.Enumeration):
+    """Why a start ended, if it has."""
 
-    - `unit`: where it is, between 0 and 1; `low`, `high`: between which it may move.
-    - `choice`: its discrete choices; `shift`: by how much each of its limits is moved.
-    - `seen`: value and slopes there, slacks after the shift.
-    - `hessian`, `prices`, `radius`: of its quadratic model; `penalty`: of each limit.
-    - `hoped`: decrease that its last step promised.
-    - `best`, `lowest`: the best place that kept every limit, and the value there.
+    running = "It may still win more than ftol."
+    converged = "Its quadratic model predicts a decrease below ftol."
+    stalled = (
+        "Its trust region has shrunk below the least radius: the model cannot be trusted here."
+    )
+
+
+class Start(NamedTuple):
+    """Where starts begin, one a row: coordinates, their bounds, choices, shifts of the constraints."""
+
+    unit: Values
+    low: Values
+    high: Values
+    choice: Choice
+    shift: Values | float = 0.0
+
+
+class SQPState(NamedTuple):
+    """Starts on their way, one a row.
+
+    - `unit`: where one is, between 0 and 1; `low`, `high`: between which it may move.
+    - `choice`: its discrete choices; `shift`: by how much each of its constraints is moved.
+    - `linearisation`: value and slopes there, slacks after the shift.
+    - `hessian`, `multipliers`, `radius`: of its quadratic model; `penalty`: of each constraint.
+    - `predicted_decrease`: of the merit, by its last step.
+    - `best`, `best_value`: the best place that kept every constraint, and the value there.
     """
 
     unit: Values
@@ -60,141 +87,210 @@ class Lane(NamedTuple):
     high: Values
     choice: Choice
     shift: Values
-    seen: Look
+    linearisation: Linearisation
     hessian: Values
-    prices: Values
+    multipliers: Values
     radius: Scalar
     penalty: Values
-    hoped: Scalar
+    predicted_decrease: Scalar
     best: Values
-    lowest: Scalar
+    best_value: Scalar
 
 
-class Start(NamedTuple):
-    """Where a lane begins: coordinates, between which it may move, choices, moved limits."""
+class Proposal(NamedTuple):
+    """A step to try, and what the quadratic model says of it.
 
+    - `step`; `unit`: where it leads; `multipliers`: of the constraints.
+    - `value`: change of the value; `constraints`: slacks after it.
+    """
+
+    step: Values
     unit: Values
-    low: Values
-    high: Values
-    choice: Choice
-    shift: Values
-
-
-def begin(land: AbstractLandscape, starts: Start, sharpness: Scalar) -> Lane:
-    """Lanes at their starts, one a row."""
-    seen = looks(land, starts.unit, starts.choice, sharpness)
-    return _fresh(starts, _shifted(seen, starts.shift))
-
-
-def look_again(land: AbstractLandscape, lanes: Lane, sharpness: Scalar) -> Lane:
-    """Lanes where they are, on a landscape of another sharpness."""
-    seen = looks(land, lanes.unit, lanes.choice, sharpness)
-    fresh = _fresh(Start(*lanes[:5]), _shifted(seen, lanes.shift))
-    return fresh._replace(hessian=lanes.hessian, prices=lanes.prices)
-
-
-@jax.jit
-def _shifted(seen: Look, shift: Values) -> Look:
-    return seen._replace(slack=seen.slack - shift)
-
-
-@jax.jit
-def _fresh(starts: Start, seen: Look) -> Lane:
-    count, size = starts.unit.shape
-    lowest = jnp.where(_kept(seen), seen.value, jnp.inf)
-    hessian = jnp.broadcast_to(CURVATURE * jnp.eye(size), (count, size, size))
-    nothing = jnp.zeros_like(seen.slack)
-    radius, hoped = jnp.full(count, RADIUS), jnp.full(count, jnp.inf)
-    penalty = nothing + 1.0
-    return Lane(*starts, seen, hessian, nothing, radius, penalty, hoped, starts.unit, lowest)
-
-
-def _kept(seen: Look) -> Bool[Array, "..."]:
-    return jnp.all(seen.slack > -TOLERANCE, axis=-1) & jnp.isfinite(seen.value)
-
-
-def step(land: AbstractLandscape, lanes: Lane, sharpness: Scalar) -> Lane:
-    """One step of every lane; one at rest stays."""
-    trial, prices, drop = _propose(lanes)
-    seen = _shifted(looks(land, trial, lanes.choice, sharpness), lanes.shift)
-    return _judge(lanes, trial, prices, drop, seen)
-
-
-def rests(lane: Lane, enough: float = FLAT) -> Bool[Array, "..."]:
-    """Whether a lane has nothing more to win than `enough`, or has lost its way."""
-    return (lane.radius < SETTLED) | (lane.hoped < enough)
-
-
-class _Drop(NamedTuple):
-    """The step, and what the quadratic model says of it: change of the value, of broken limits."""
-
-    d: Values
+    multipliers: Values
     value: Scalar
-    slack: Values
+    constraints: Values
+
+
+def init(problem: AbstractProblem, starts: Start, sharpness: Scalar) -> SQPState:
+    """Starts before their first step."""
+    found = linearise_batch(problem, starts.unit, starts.choice, sharpness)
+    shift = jnp.zeros_like(found.constraints) + starts.shift
+    return _init(Start(*starts[:4], shift), _shifted(found, shift))
+
+
+def relinearise(problem: AbstractProblem, states: SQPState, sharpness: Scalar) -> SQPState:
+    """Starts where they are, on a problem of another sharpness; they keep their quadratic models."""
+    fresh = init(problem, Start(*states[:5]), sharpness)
+    return fresh._replace(hessian=states.hessian, multipliers=states.multipliers)
+
+
+def step(problem: AbstractProblem, states: SQPState, sharpness: Scalar) -> SQPState:
+    """One step of every start; one that has ended stays."""
+    proposal = propose(states)
+    found = linearise_batch(problem, proposal.unit, states.choice, sharpness)
+    return accept(states, proposal, _shifted(found, states.shift))
+
+
+def result(states: SQPState, ftol: float = FTOL) -> RESULTS:
+    """Why each start ended, if it has."""
+    return _result(states.radius, states.predicted_decrease, ftol)
+
+
+@eqx.filter_jit
+@functools.partial(jax.vmap, in_axes=(0, 0, None))
+def _result(radius: Scalar, predicted_decrease: Scalar, ftol: float) -> RESULTS:
+    ended = RESULTS.where(radius < MIN_RADIUS, RESULTS.stalled, RESULTS.running)
+    return RESULTS.where(predicted_decrease < ftol, RESULTS.converged, ended)
+
+
+def terminated(states: SQPState, ftol: float = FTOL) -> Bool[Array, "..."]:
+    """Which starts have ended."""
+    return result(states, ftol) != RESULTS.running
+
+
+def is_feasible(found: Linearisation) -> Bool[Array, "..."]:
+    """Whether a point has a value and keeps every constraint."""
+    return jnp.all(found.constraints > -CONSTRAINT_TOLERANCE, axis=-1) & jnp.isfinite(found.value)
+
+
+@jax.jit
+def _shifted(found: Linearisation, shift: Values) -> Linearisation:
+    return found._replace(constraints=found.constraints - shift)
+
+
+@jax.jit
+def _init(starts: Start, found: Linearisation) -> SQPState:
+    count, size = starts.unit.shape
+    zeros = jnp.zeros_like(found.constraints)
+    return SQPState(
+        unit=starts.unit,
+        low=starts.low,
+        high=starts.high,
+        choice=starts.choice,
+        shift=jnp.asarray(starts.shift),
+        linearisation=found,
+        hessian=jnp.broadcast_to(INITIAL_CURVATURE * jnp.eye(size), (count, size, size)),
+        multipliers=zeros,
+        radius=jnp.full(count, INITIAL_RADIUS),
+        penalty=zeros + 1.0,
+        predicted_decrease=jnp.full(count, jnp.inf),
+        best=starts.unit,
+        best_value=jnp.where(is_feasible(found), found.value, jnp.inf),
+    )
 
 
 @eqx.filter_jit
 @jax.vmap
-def _propose(lane: Lane) -> tuple[Values, Values, _Drop]:
-    free = (lane.high > lane.low).astype(lane.unit.dtype)
-    radius = jnp.maximum(lane.radius, SETTLED)
-    low = jnp.where(free > 0, jnp.maximum(-radius, lane.low - lane.unit), -1.0)
-    high = jnp.where(free > 0, jnp.minimum(radius, lane.high - lane.unit), 1.0)
-    hessian = lane.hessian * jnp.outer(free, free) + jnp.diag(1 - free)
-    slopes = lane.seen.slopes * free[None]
-    program = Program(
-        hessian, lane.seen.gradient * free, slopes, lane.seen.slack, lane.prices, low, high
+def propose(state: SQPState) -> Proposal:
+    """The best step of each start's quadratic model; variables that are fixed stay."""
+    here, free = state.linearisation, (state.high > state.low).astype(state.unit.dtype)
+    radius = jnp.maximum(state.radius, MIN_RADIUS)
+    program = QuadraticProgram(
+        hessian=state.hessian * jnp.outer(free, free) + jnp.diag(1 - free),
+        gradient=here.gradient * free,
+        jacobian=here.jacobian * free[None],
+        constraints=here.constraints,
+        multipliers=state.multipliers,
+        low=jnp.where(free > 0, jnp.maximum(-radius, state.low - state.unit), -1.0),
+        high=jnp.where(free > 0, jnp.minimum(radius, state.high - state.unit), 1.0),
     )
-    d, prices = solve(program)
+    d, multipliers = solve(program)
     d = d * free
-    value = lane.seen.gradient @ d + 0.5 * d @ (lane.hessian @ d)
-    drop = _Drop(d, value, lane.seen.slack + slopes @ d)
-    return jnp.clip(lane.unit + d, lane.low, lane.high), prices, drop
+    return Proposal(
+        step=d,
+        unit=jnp.clip(state.unit + d, state.low, state.high),
+        multipliers=multipliers,
+        value=here.gradient @ d + 0.5 * d @ (state.hessian @ d),
+        constraints=here.constraints + program.jacobian @ d,
+    )
 
 
-def _broken(slack: Values, penalty: Values) -> Scalar:
+@eqx.filter_jit
+@jax.vmap
+def accept(state: SQPState, proposal: Proposal, found: Linearisation) -> SQPState:
+    r"""Each start after its proposed step was tried: taken or not, its radius, penalties and model renewed.
+
+    With value $f$, slacks $s$, their Jacobian $A$ and multipliers $z$, a step $d$ is taken where it lowers
+    the merit (Fletcher's exact penalty)
+
+    $$\phi(x) = f(x) + \sum_i \mu_i \max(0, -s_i(x)), \quad
+    \mu_i \leftarrow \min(\max(\mu_i, 2 z_i), \mu_\text{max})$$
+
+    of which the quadratic model predicted a decrease of
+
+    $$p = \phi(x) - \Big(f + g^T d + \tfrac12 d^T B d + \sum_i \mu_i \max(0, -s_i - A_i d)\Big)$$
+
+    With $\rho = (\phi(x) - \phi(x + d)) / p$ the radius doubles above 0.75 if the step went nearly as far
+    as it could, stays above 0.25, and else shrinks to 0.4 of the step. A start whose model predicts less
+    than `FTOL` ends, unless its multipliers still move (Nocedal and Wright, Numerical Optimization, 2006,
+    chapter 18).
+
+    **Arguments:**
+
+    - `state`: starts, on a leading axis in every field; of one, `unit` is `(variables,)`, `hessian`
+      `(variables, variables)`, `multipliers` and `penalty` `(constraints,)`, `radius` a number.
+    - `found`: at `proposal.unit`: `value` a number, `gradient` `(variables,)`, `constraints` after their
+      shift `(constraints,)`, `jacobian` `(constraints, variables)`.
+    """
+    here, multipliers = state.linearisation, jnp.minimum(proposal.multipliers, MAX_PENALTY)
+    penalty = jnp.minimum(jnp.maximum(state.penalty, 2 * multipliers), MAX_PENALTY)
+    before = here.value + violation(here.constraints, penalty)
+    after = found.value + violation(found.constraints, penalty)
+    predicted = (
+        violation(here.constraints, penalty)
+        - proposal.value
+        - violation(proposal.constraints, penalty)
+    )
+    finite = jnp.isfinite(after) & jnp.all(jnp.isfinite(found.gradient))
+    accepted = finite & (after < before)
+    ratio = jnp.where(finite, (before - after) / jnp.maximum(predicted, FTOL), -jnp.inf)
+    # A program keeps its limits but for REGULARISATION times what multipliers move: solved when they rest.
+    moved = jnp.max(jnp.abs(multipliers - state.multipliers), initial=0.0)
+    unsettled = REGULARISATION * moved > CONSTRAINT_TOLERANCE
+    ended = (predicted < FTOL) & ~unsettled
+    better = finite & is_feasible(found) & (found.value < state.best_value)
+    return state._replace(
+        unit=jnp.where(accepted, proposal.unit, state.unit),
+        linearisation=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), found, here),
+        hessian=jnp.where(
+            finite, _bfgs_update(state, proposal.unit, multipliers, found), state.hessian
+        ),
+        multipliers=jnp.where(accepted | (predicted < FTOL), multipliers, state.multipliers),
+        radius=_next_radius(state.radius, proposal.step, ratio, unsettled, ended),
+        penalty=penalty,
+        predicted_decrease=jnp.where(unsettled, jnp.inf, predicted),
+        best=jnp.where(better, proposal.unit, state.best),
+        best_value=jnp.where(better, found.value, state.best_value),
+    )
+
+
+def violation(slack: Values, penalty: Values) -> Scalar:
+    """What violated constraints add to the merit."""
     return jnp.sum(penalty * jnp.maximum(-slack, 0.0))
 
 
-@eqx.filter_jit
-@jax.vmap
-def _judge(lane: Lane, trial: Values, prices: Values, drop: _Drop, seen: Look) -> Lane:
-    prices = jnp.minimum(prices, STEEPEST)
-    penalty = jnp.minimum(jnp.maximum(lane.penalty, 2 * prices), STEEPEST)
-    before = lane.seen.value + _broken(lane.seen.slack, penalty)
-    after = seen.value + _broken(seen.slack, penalty)
-    hoped = _broken(lane.seen.slack, penalty) - drop.value - _broken(drop.slack, penalty)
-    ratio = (before - after) / jnp.maximum(hoped, FLAT)
-    sound = jnp.isfinite(after) & jnp.all(jnp.isfinite(seen.gradient))
-    taken = sound & (after < before)
-    length = jnp.max(jnp.abs(drop.d))
-    radius = jnp.where((ratio > GOOD) & (length > 0.8 * lane.radius), 2 * lane.radius, lane.radius)
-    radius = jnp.where(sound & (ratio > BAD), radius, 0.4 * jnp.minimum(length, lane.radius))
-    # A program keeps its limits but for SOFTNESS times what prices move: it is solved when they rest.
-    unpriced = SOFTNESS * jnp.max(jnp.abs(prices - lane.prices), initial=0.0) > TOLERANCE
-    radius = jnp.where(unpriced, jnp.maximum(radius, 4 * SETTLED), radius)
-    radius = jnp.minimum(jnp.where((hoped < FLAT) & ~unpriced, 0.0, radius), LONGEST)
-    better = sound & jnp.all(seen.slack > -TOLERANCE) & (seen.value < lane.lowest)
-    learnt = jnp.where(sound, _updated(lane, trial, prices, seen), lane.hessian)
-    return lane._replace(
-        unit=jnp.where(taken, trial, lane.unit),
-        seen=jax.tree.map(lambda new, old: jnp.where(taken, new, old), seen, lane.seen),
-        hessian=learnt,
-        prices=jnp.where(taken | (hoped < FLAT), prices, lane.prices),
-        radius=radius,
-        penalty=penalty,
-        hoped=jnp.where(unpriced, jnp.inf, hoped),
-        best=jnp.where(better, trial, lane.best),
-        lowest=jnp.where(better, seen.value, lane.lowest),
-    )
+def _next_radius(
+    radius: Scalar,
+    step: Values,
+    ratio: Scalar,
+    unsettled: Bool[Array, ""],
+    ended: Bool[Array, ""],
+) -> Scalar:
+    length = jnp.max(jnp.abs(step))
+    larger = jnp.where((ratio > EXPAND_ABOVE) & (length > 0.8 * radius), 2 * radius, radius)
+    new = jnp.where(ratio > SHRINK_BELOW, larger, 0.4 * jnp.minimum(length, radius))
+    new = jnp.where(unsettled, jnp.maximum(new, 4 * MIN_RADIUS), new)
+    return jnp.minimum(jnp.where(ended, 0.0, new), MAX_RADIUS)
 
 
-def _updated(lane: Lane, trial: Values, prices: Values, seen: Look) -> Values:
-    """The quadratic model after it has seen the slopes at `trial`, kept positive (Powell's damping)."""
-    d = trial - lane.unit
-    B, Bd = lane.hessian, lane.hessian @ d
-    y = (seen.gradient - seen.slopes.T @ prices) - (
-        lane.seen.gradient - lane.seen.slopes.T @ prices
+def _bfgs_update(
+    state: SQPState, unit: Values, multipliers: Values, found: Linearisation
+) -> Values:
+    """The quadratic model after it has seen the slopes at `unit`, kept positive (Powell's damping)."""
+    d, here = unit - state.unit, state.linearisation
+    B, Bd = state.hessian, state.hessian @ d
+    y = (found.gradient - found.jacobian.T @ multipliers) - (
+        here.gradient - here.jacobian.T @ multipliers
     )
     curved, expected = d @ y, d @ Bd
     enough = expected > 1e-12

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from perfmodel.design.chip import Made
+from perfmodel.design.chip import ChipDesign
 from perfmodel.hardware.cost import Ownership, price, running
-from perfmodel.inference.disaggregated import Pool, serve_disaggregated
+from perfmodel.inference.disaggregated import Pool as ServingPool
+from perfmodel.inference.disaggregated import serve_disaggregated
 from perfmodel.inference.placement import place
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
@@ -17,7 +18,7 @@ from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
 
 
-class Load(NamedTuple):
+class Workload(NamedTuple):
     """One workload: a model and its plan, users, their tokens, its share of the objective.
 
     - `prompt`, `output`: tokens of a request; without them `context` is what users have, decoding.
@@ -45,10 +46,10 @@ class Load(NamedTuple):
         return Request(self.batch, self.prompt, self.output, 1.0)
 
 
-class Part(NamedTuple):
+class Pool(NamedTuple):
     """One pool: its chip, the ranks of one worker, and how many workers."""
 
-    made: Made
+    made: ChipDesign
     plan: Plan
     workers: Scalar
 
@@ -69,7 +70,7 @@ class Served(NamedTuple):
     energy: Scalar
 
 
-def served(parts: list[Part], load: Load, integer: bool) -> Served:
+def served(parts: list[Pool], load: Workload, integer: bool) -> Served:
     """Run a workload on a system."""
     parts = [one._replace(plan=dataclasses.replace(one.plan, integer=integer)) for one in parts]
     if load.context is not None:
@@ -80,27 +81,27 @@ def served(parts: list[Part], load: Load, integer: bool) -> Served:
     return Served(found.ttft, found.tpot, load.batch * load.output / found.total, energy)
 
 
-def slower(seen: Served, factor: Scalar) -> Served:
+def delayed(seen: Served, factor: Scalar) -> Served:
     """The same with all times `factor` times as long."""
     return Served(seen.ttft * factor, seen.tpot * factor, seen.rate / factor, seen.energy)
 
 
-def _decoding(part: Part, load: Load) -> Served:
+def _decoding(part: Pool, load: Workload) -> Served:
     assert load.context is not None
     each = load.batch / part.workers
     cost = decode_step(part.made.chip, part.plan, load.model, each, load.context)
     return Served(as_scalar(0.0), cost.time, load.batch / cost.time, cost.energy / each)
 
 
-def _service(parts: list[Part], load: Load) -> Service:
+def _service(parts: list[Pool], load: Workload) -> Service:
     if len(parts) == 1:
         each = dataclasses.replace(load.request, concurrency=load.batch / parts[0].workers)
         return serve(parts[0].made.chip, parts[0].plan, load.model, each)
-    prefill, decode = (Pool(one.made.chip, one.plan, one.workers) for one in parts)
+    prefill, decode = (ServingPool(one.made.chip, one.plan, one.workers) for one in parts)
     return serve_disaggregated(prefill, decode, load.model, load.request)
 
 
-def room(parts: list[Part], load: Load) -> Scalar:
+def capacity_slack(parts: list[Pool], load: Workload) -> Scalar:
     """Memory over what is kept in it at the end of every sequence, as a logarithm; of the tightest pool."""
     slacks = []
     for i, part in enumerate(parts):
@@ -111,7 +112,7 @@ def room(parts: list[Part], load: Load) -> Scalar:
     return jnp.min(jnp.stack(slacks))
 
 
-class Money(NamedTuple):
+class SystemCost(NamedTuple):
     """What a system costs.
 
     - `area`: of all dies, in m2; `paid`: for all chips, in USD.
@@ -124,9 +125,9 @@ class Money(NamedTuple):
     power: Scalar
 
 
-def owned(parts: list[Part], owner: Ownership, drawn: Scalar) -> Money:
+def cost_of(parts: list[Pool], owner: Ownership, drawn: Scalar) -> SystemCost:
     """Own a system whose chips draw `drawn` W together, each provisioned for its limit."""
     area = sum((one.chips * one.made.area for one in parts), as_scalar(0.0))
     paid = sum((one.chips * price(one.made.cost, owner) for one in parts), as_scalar(0.0))
     limit = sum((one.chips * one.made.chip.peak_power for one in parts), as_scalar(0.0))
-    return Money(area, paid, running(paid, drawn, limit, owner), drawn)
+    return SystemCost(area, paid, running(paid, drawn, limit, owner), drawn)

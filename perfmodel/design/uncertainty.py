@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.facts import Cases, priced
-from perfmodel.design.multistart import Found
+from perfmodel.design.facts import Cases, evaluate_cases
+from perfmodel.design.multistart import LocalOptimum
 from perfmodel.design.problem import LIMIT_TOLERANCE, Problem
 from perfmodel.design.resolve import NO_MEMORY
-from perfmodel.design.sensitivity import worths
+from perfmodel.design.sensitivity import sensitivities
 from perfmodel.design.study import SpaceTable, Study
 from perfmodel.inference.deployment import serving_intervals
 from perfmodel.library.chip import chip_file, origin
@@ -33,36 +33,36 @@ from perfmodel.workload.plan import Plan
 NINE_TENTHS = 1.6449
 """Standard deviations within which nine of ten values of a normal distribution lie."""
 
-LEAST = 1e-3
+MIN_RATIO = 1e-3
 """A range that begins at nothing begins at a thousandth of the value."""
 
 ON_DIE = {"sram_density": "density", "sram_energy": "energy"}
 """Facts of a node that are those of the memory on its die, where that is not SRAM: as its file calls them."""
 
-Doubt = tuple[float, float]
+Deviations = tuple[float, float]
 """Standard deviations of a logarithm, downwards and upwards."""
 
-RENAMED = {"phy": "interface_area", "controller": "controller_transistors"}
+FIELDS_OF_FILES = {"phy": "interface_area", "controller": "controller_transistors"}
 """Facts of a memory that its file calls otherwise."""
 
 
-def doubts(study: Study, names: list[str]) -> np.ndarray:
+def deviations(study: Study, names: list[str]) -> np.ndarray:
     """Of each fact by its name: rows of deviations down and up; zero where nothing is said.
 
     Ranges of the library are taken as what nine of ten values lie within; fitted constants have
     the spread of their fit; times that of the base chip's predictions, drawn for each memory by itself.
     """
-    return np.array([_doubt(study, *name.split(".", 1)) for name in names])
+    return np.array([_deviations(study, *name.split(".", 1)) for name in names])
 
 
-def same(name: str) -> str:
+def drawn_with(name: str) -> str:
     """What a fact is drawn with: a wafer's price is that of its node, whatever memory lies on the die."""
     of, _, field = name.partition(".")
     node, _, macro = of.partition(WITH)
     return name if macro and field in ON_DIE else f"{node}.{field}"
 
 
-def _doubt(study: Study, of: str, field: str) -> Doubt:
+def _deviations(study: Study, of: str, field: str) -> Deviations:
     if of in ("area", "power", "cost"):
         spread = float(getattr(getattr(load_constants().spreads, of), field))
         return spread, spread
@@ -78,8 +78,8 @@ def _doubt(study: Study, of: str, field: str) -> Doubt:
     return _sides(found.value, *ends)
 
 
-def _sides(value: float, low: float, high: float) -> Doubt:
-    below, above = np.log(value / max(low, LEAST * value)), np.log(high / value)
+def _sides(value: float, low: float, high: float) -> Deviations:
+    below, above = np.log(value / max(low, MIN_RATIO * value)), np.log(high / value)
     return float(below) / NINE_TENTHS, float(above) / NINE_TENTHS
 
 
@@ -98,7 +98,7 @@ def _quantity(space: SpaceTable, of: str, field: str) -> Quantity | None:
     return (
         price_of(file, of, space.year)
         if field == "price"
-        else getattr(file, RENAMED.get(field, field))
+        else getattr(file, FIELDS_OF_FILES.get(field, field))
     )
 
 
@@ -113,7 +113,7 @@ def _of_silicon(node: str, macro: str, field: str) -> Quantity | None:
 def draws(names: list[str], deviations: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Logarithms of factors on each fact: log-normal, its two sides as wide as they are known."""
     normal = np.random.default_rng(seed).standard_normal((count, len(names)))
-    keys = [same(name) for name in names]
+    keys = [drawn_with(name) for name in names]
     normal = normal[:, [keys.index(key) for key in keys]]
     return normal * np.where(normal < 0, deviations[:, 0], deviations[:, 1])
 
@@ -121,16 +121,16 @@ def draws(names: list[str], deviations: np.ndarray, count: int, seed: int) -> np
 DRAWS = 512
 """Draws of all facts: shares are then known to about two in a hundred."""
 
-SHORT = 1.0
+VIOLATION_PRICE = 1.0
 """Price of a limit that did not bind and now breaks: what is short is made up by as many more chips."""
 
-POWERS = 5
+POWER_STEPS = 5
 """Powers to which a design may be provisioned, from its own to the bound."""
 
-WORSE = 1e3
+INFEASIBLE = 1e3
 """Added to the value of a way that breaks a limit: a logarithm that no figure has."""
 
-APART = 0.05
+MIN_DISTANCE = 0.05
 """Of a variable's range, by which two designs of a family differ at least to be called two."""
 
 
@@ -139,8 +139,8 @@ class Family(NamedTuple):
 
     node: str
     memory: str
-    designs: list[Found]
-    prices: np.ndarray
+    designs: list[LocalOptimum]
+    multipliers: np.ndarray
 
     @property
     def name(self) -> str:
@@ -149,53 +149,57 @@ class Family(NamedTuple):
 
 
 def families(
-    study: Study, problem: Problem, designs: list[Found], whole: np.ndarray
+    study: Study, problem: Problem, designs: list[LocalOptimum], integer: np.ndarray
 ) -> list[Family]:
     """Of the designs that a search found, the best family first."""
-    groups: dict[tuple[int, ...], list[Found]] = {}
+    groups: dict[tuple[int, ...], list[LocalOptimum]] = {}
     for one in designs:
         mine = groups.setdefault(tuple(map(int, one.choice)), [])
-        if all(np.max(np.abs(one.unit - other.unit)) > APART for other in mine):
+        if all(np.max(np.abs(one.unit - other.unit)) > MIN_DISTANCE for other in mine):
             mine.append(one)
-    lanes = study.optimiser.lanes
-    found = worths(problem, [group[0] for group in groups.values()], whole, lanes)
+    batch_size = study.optimiser.lanes
+    found = sensitivities(problem, [group[0] for group in groups.values()], integer, batch_size)
     return [
-        Family(study.space.node[node], study.space.memory[memory], group, one.prices)
+        Family(study.space.node[node], study.space.memory[memory], group, one.multipliers)
         for ((node, memory), group), one in zip(groups.items(), found, strict=True)
     ]
 
 
-def under(problem: Problem, known: list[Family], logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def value_under(
+    problem: Problem, known: list[Family], logs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The value of each family, on the first axis, with facts changed by each row of `logs`.
 
     Beside it, whether it keeps the limits to which it does not adapt: those that did not bind before.
     """
-    ways = [_powers(problem, family.designs[0].unit) for family in known]
+    ways = [_provisioned(problem, family.designs[0].unit) for family in known]
     unit = np.repeat(np.concatenate(ways), len(logs), axis=0)
     each = len(ways[0]) * len(logs)
     choice = np.repeat([family.designs[0].choice for family in known], each, axis=0)
-    prices = np.repeat([family.prices for family in known], each, axis=0)
-    value, slack = priced(problem, Cases(np.resize(logs, (len(unit), logs.shape[1])), unit, choice))
-    adapted = np.where(prices > 0, -prices * slack, SHORT * np.maximum(-slack, 0.0))
+    prices = np.repeat([family.multipliers for family in known], each, axis=0)
+    value, slack = evaluate_cases(
+        problem, Cases(np.resize(logs, (len(unit), logs.shape[1])), unit, choice)
+    )
+    adapted = np.where(prices > 0, -prices * slack, VIOLATION_PRICE * np.maximum(-slack, 0.0))
     kept = np.all((prices > 0) | (slack > -LIMIT_TOLERANCE), axis=1)
     shape = (len(known), len(ways[0]), len(logs))
-    return _best_way((value + adapted.sum(axis=1)).reshape(shape), kept.reshape(shape))
+    return _best_provision((value + adapted.sum(axis=1)).reshape(shape), kept.reshape(shape))
 
 
-def _powers(problem: Problem, unit: np.ndarray) -> np.ndarray:
+def _provisioned(problem: Problem, unit: np.ndarray) -> np.ndarray:
     """A design, and the same provisioned for more power, up to the bound, where that is free."""
     free = np.array([name.rsplit(".", 1)[-1] == "power_w" for name in problem.names])
-    steps = np.linspace(0, 1, POWERS if free.any() else 1)[:, None]
+    steps = np.linspace(0, 1, POWER_STEPS if free.any() else 1)[:, None]
     return np.where(free, unit + steps * (1 - unit), unit)
 
 
-def _best_way(values: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _best_provision(values: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of all ways, on the second axis, the one of the least value; of those that keep all limits, if any."""
-    best = np.argmin(np.where(kept, values, values + WORSE), axis=1)[:, None]
+    best = np.argmin(np.where(kept, values, values + INFEASIBLE), axis=1)[:, None]
     value, holds = (np.take_along_axis(part, best, axis=1)[:, 0] for part in (values, kept))
     return value, holds
 
 
-def shares(values: np.ndarray) -> np.ndarray:
+def win_shares(values: np.ndarray) -> np.ndarray:
     """Of all columns, the share in which each row has the least value."""
     return np.bincount(np.argmin(values, axis=0), minlength=len(values)) / values.shape[1]

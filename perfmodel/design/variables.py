@@ -22,41 +22,41 @@ class Kind(NamedTuple):
     """
 
     unit: float
-    whole: bool = False
+    integer: bool = False
 
 
 KINDS = {
     "sram_mb": Kind(1e6),
     "sram_tb_per_s": Kind(1e12),
-    "stacks": Kind(1.0, whole=True),
+    "stacks": Kind(1.0, integer=True),
     "tflops": Kind(1e12),
     "clock_ghz": Kind(1e9),
     "vector_tflops": Kind(1e12),
     "exponential_t_per_s": Kind(1e12),
     "link_gb_per_s": Kind(1e9),
     "power_w": Kind(1.0),
-    "tensor": Kind(1.0, whole=True),
-    "pipeline": Kind(1.0, whole=True),
-    "data": Kind(1.0, whole=True),
-    "workers": Kind(1.0, whole=True),
-    "batch": Kind(1.0, whole=True),
+    "tensor": Kind(1.0, integer=True),
+    "pipeline": Kind(1.0, integer=True),
+    "data": Kind(1.0, integer=True),
+    "workers": Kind(1.0, integer=True),
+    "batch": Kind(1.0, integer=True),
     "context": Kind(1.0),
     "memory_usd_per_gb": Kind(1e-9),
 }
 """By the key of a study; clock in 1/s, power in W, the rest in bytes, bytes/s, FLOP/s, USD/byte, pieces."""
 
-AROUND = ("batch", "context", "memory_usd_per_gb")
+SCENARIO = ("batch", "context", "memory_usd_per_gb")
 """What lies around a design."""
 
-ON_CHIP = tuple(ChipTable.model_fields)
+CHIP_FIELDS = tuple(ChipTable.model_fields)
 
 PLAN_RANKS = {"tensor": "tp", "pipeline": "pp", "data": "dp"}
 """Variables that are ranks of a plan, and its fields."""
 
-RANKS = (*PLAN_RANKS, "workers")
-"""How many chips work together; beside `AROUND`, all of a design that is not its chip."""
+PARALLELISM = (*PLAN_RANKS, "workers")
+"""How many chips work together; beside `SCENARIO`, all of a design that is not its chip."""
 
-POOLS = {1: ("",), 2: ("prefill.", "decode.")}
+POOL_PREFIXES = {1: ("",), 2: ("prefill.", "decode.")}
 """What stands before the names of each pool's variables."""
 
 
@@ -78,7 +78,7 @@ class Space(NamedTuple):
     variables: tuple[Variable, ...]
     low: np.ndarray
     high: np.ndarray
-    held: dict[str, float]
+    fixed: dict[str, float]
 
     @property
     def names(self) -> list[str]:
@@ -86,9 +86,9 @@ class Space(NamedTuple):
         return [variable.name for variable in self.variables]
 
     @property
-    def whole(self) -> np.ndarray:
+    def integer(self) -> np.ndarray:
         """Which of them are numbers of things."""
-        return np.array([variable.kind.whole for variable in self.variables], bool)
+        return np.array([variable.kind.integer for variable in self.variables], bool)
 
     @property
     def units(self) -> np.ndarray:
@@ -105,7 +105,7 @@ def read_space(study: Study) -> Space:
     if not free:
         raise InputError("space: nothing is free; give at least one variable a low and a high.")
     for name, one in free.items():
-        if kinds[name].whole and np.floor(one.high) < np.ceil(one.low):
+        if kinds[name].integer and np.floor(one.high) < np.ceil(one.low):
             raise InputError(
                 f"space.{name}: no whole number lies between {one.low:g} and {one.high:g}; widen its bounds."
             )
@@ -123,9 +123,9 @@ def _ranges(space: SpaceTable) -> dict[str, Bounds]:
     )
     found = {
         prefix + name: getattr(pool, name)
-        for prefix, pool in zip(POOLS[len(pools)], pools, strict=True)
-        for name in ON_CHIP
-    } | {name: getattr(space, name) for name in AROUND}
+        for prefix, pool in zip(POOL_PREFIXES[len(pools)], pools, strict=True)
+        for name in CHIP_FIELDS
+    } | {name: getattr(space, name) for name in SCENARIO}
     return {name: one for name, one in found.items() if one is not None}
 
 
@@ -155,13 +155,13 @@ def start_vector(space: Space, start: dict[str, float]) -> np.ndarray | None:
     return place
 
 
-def shown(space: Space, vector: np.ndarray) -> dict[str, float]:
+def in_study_units(space: Space, vector: np.ndarray) -> dict[str, float]:
     """A design in the units that studies are written in."""
     values = np.exp(np.asarray(vector, float)) / space.units
     return dict(zip(space.names, map(float, values), strict=True))
 
 
-class Knob(NamedTuple):
+class ChipVariable(NamedTuple):
     """A knob: what it is called, where its facts stand in a chip's file, and in a `Chip`."""
 
     label: str
@@ -169,18 +169,18 @@ class Knob(NamedTuple):
     fields: tuple[str, ...]
 
 
-def _alike(label: str, *places: str) -> Knob:
-    return Knob(label, places, places)
+def _alike(label: str, *places: str) -> ChipVariable:
+    return ChipVariable(label, places, places)
 
 
-KNOBS = {
+CHIP_VARIABLES = {
     "sram": _alike("SRAM size", "private.capacity", "shared.capacity"),
     "sram_bandwidth": _alike("SRAM bandwidth", "private.bandwidth", "shared.bandwidth"),
     "stacks": _alike("memory stacks", "main.capacity", "main.bandwidth"),
     "bandwidth": _alike("memory bandwidth", "main.bandwidth"),
     "compute": _alike("compute", "matrix", "vector", "exponential"),
     "links": _alike("links", "scale_up.bandwidth", "scale_out.bandwidth"),
-    "price": Knob("price", ("money.price", "money.rental"), ("price",)),
+    "price": ChipVariable("price", ("money.price", "money.rental"), ("price",)),
 }
 """Stacks bring size and bandwidth of the main memory; `compute` makes the same cores faster."""
 
@@ -199,7 +199,7 @@ def turn(chip: Chip, factors: Mapping[str, Any]) -> Chip:
     _check(factors)
     by_field: dict[str, Any] = {}
     for name, factor in factors.items():
-        for field in KNOBS[name].fields:
+        for field in CHIP_VARIABLES[name].fields:
             by_field[field] = factor * by_field.get(field, 1.0)
     if not by_field:
         return chip
@@ -221,18 +221,22 @@ def turn_file(file: ChipFile, factors: Mapping[str, float]) -> ChipFile:
     _check(factors)
     content = file.model_dump(exclude_none=True)
     for name, factor in factors.items():
-        for place in KNOBS[name].facts:
+        for place in CHIP_VARIABLES[name].facts:
             _multiply(content, place.split("."), factor)
-    words = ", ".join(f"{KNOBS[name].label} x {factor:g}" for name, factor in factors.items())
+    words = ", ".join(
+        f"{CHIP_VARIABLES[name].label} x {factor:g}" for name, factor in factors.items()
+    )
     content["name"] = f"{file.name}, {words}" if words else file.name
     content["aliases"] = []
     return ChipFile.model_validate(content)
 
 
 def _check(factors: Mapping[str, Any]) -> None:
-    wrong = [name for name in factors if name not in KNOBS]
+    wrong = [name for name in factors if name not in CHIP_VARIABLES]
     if wrong:
-        raise InputError(f"there is no knob {wrong[0][:60]!r}; a chip has {', '.join(KNOBS)}.")
+        raise InputError(
+            f"there is no knob {wrong[0][:60]!r}; a chip has {', '.join(CHIP_VARIABLES)}."
+        )
 
 
 def _multiply(content: dict[str, Any], place: list[str], factor: float) -> None:

@@ -8,25 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.facts import Cases, priced
-from perfmodel.design.problem import LIMIT_TOLERANCE, Problem, loads_of
+from perfmodel.design.facts import Cases, evaluate_cases
+from perfmodel.design.problem import LIMIT_TOLERANCE, Problem, workloads_of
 from perfmodel.design.resolve import NO_MEMORY
-from perfmodel.design.starting_points import ways
+from perfmodel.design.starting_points import variants
 from perfmodel.design.uncertainty import Family
-from perfmodel.design.variables import RANKS, Space
+from perfmodel.design.variables import PARALLELISM, Space
 from perfmodel.units import as_values
 from perfmodel.workload.transformer import parameters
 
-MOST_DESIGNS, MOST_WAYS = 4, 16
+MAX_DESIGNS, MAX_VARIANTS = 4, 16
 """Designs of each family, and numbers of chips for each of them, at most."""
 
-MOST = 100.0
+MAX_FACTOR = 100.0
 """Also where nothing else keeps the limits."""
 
-HUGE = 1e30
+NOT_FEASIBLE = 1e30
 """In place of infinity, of which no difference can be taken."""
 
-ALONE = "SRAM alone"
+SRAM_ALONE = "SRAM alone"
 """What a design without main memory is called."""
 
 
@@ -55,7 +55,7 @@ class Place(NamedTuple):
     factor: float
 
 
-class Map(NamedTuple):
+class WinnerMap(NamedTuple):
     """Who wins over two axes; where nobody keeps the limits there is no place."""
 
     x: Axis
@@ -63,20 +63,22 @@ class Map(NamedTuple):
     places: list[Place]
 
 
-def maps(problem: Problem, space: Space, known: list[Family], names: list[str]) -> list[Map]:
+def winner_maps(
+    problem: Problem, space: Space, known: list[Family], names: list[str]
+) -> list[WinnerMap]:
     """SRAM against HBM over users and tokens, and over models and prices; none where one is not there."""
     memories = {family.memory for family in known}
     if NO_MEMORY not in memories or len(memories) == 1:
         return []
     pairs = ((CONTEXT, BATCH), _sized(problem, space, known, names))
-    return [Map(x, y, _places(problem, space, known, names, (x, y))) for x, y in pairs]
+    return [WinnerMap(x, y, _places(problem, space, known, names, (x, y))) for x, y in pairs]
 
 
 def _sized(
     problem: Problem, space: Space, known: list[Family], names: list[str]
 ) -> tuple[Axis, Axis]:
     """The model's size and the memory's price, in units, around those of the study."""
-    size = float(parameters(problem.loads[0].model)) / 1e9
+    size = float(parameters(problem.workloads[0].model)) / 1e9
     prices = tuple(name for name in names if name.endswith(".price"))
     bought = next(family for family in known if family.memory != NO_MEMORY)
     price = float(problem.memories.price[bought.designs[0].choice[1]]) * 1e9
@@ -94,7 +96,7 @@ def _places(
     axes: tuple[Axis, Axis],
 ) -> list[Place]:
     vectors, choices, owner = _candidates(space, known)
-    own = [np.array([_own(problem, axis, v) for v in vectors]) for axis in axes]
+    own = [np.array([_value_of(problem, axis, v) for v in vectors]) for axis in axes]
     x, y = (grid.ravel() for grid in np.meshgrid(*[axis.values for axis in axes]))
     logs = np.zeros((len(vectors), len(x), len(names)))
     for axis, at, mine in zip(axes, (x, y), own, strict=True):
@@ -102,39 +104,41 @@ def _places(
         logs[..., columns] = np.log(at[None] / mine[:, None])[..., None]
     unit = (vectors - space.low) / (space.high - space.low)
     spread = (np.repeat(part, len(x), axis=0) for part in (unit, choices))
-    value, slack = priced(problem, Cases(logs.reshape(-1, len(names)), *spread))
+    value, slack = evaluate_cases(problem, Cases(logs.reshape(-1, len(names)), *spread))
     kept = np.all(slack > -LIMIT_TOLERANCE, axis=1) & np.isfinite(value)
     least = np.where(kept, value, np.inf).reshape(len(vectors), len(x))
-    return _won(least, owner, x, y)
+    return _winners(least, owner, x, y)
 
 
 def _candidates(space: Space, known: list[Family]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Designs of all families with other numbers of chips: logarithms, choices, and what each is called."""
     vectors, choices, owner = [], [], []
     for family in known:
-        for one in family.designs[:MOST_DESIGNS]:
-            some = ways(space, space.low + (space.high - space.low) * one.unit, RANKS, MOST_WAYS)
+        for one in family.designs[:MAX_DESIGNS]:
+            some = variants(
+                space, space.low + (space.high - space.low) * one.unit, PARALLELISM, MAX_VARIANTS
+            )
             vectors.append(some)
             choices.append(np.tile(one.choice, (len(some), 1)))
-            owner += [ALONE if family.memory == NO_MEMORY else family.memory] * len(some)
+            owner += [SRAM_ALONE if family.memory == NO_MEMORY else family.memory] * len(some)
     return np.concatenate(vectors), np.concatenate(choices), owner
 
 
-def _own(problem: Problem, axis: Axis, vector: np.ndarray) -> float:
+def _value_of(problem: Problem, axis: Axis, vector: np.ndarray) -> float:
     """What a design has of what an axis varies; of sizes and prices the middle of the axis."""
-    load = loads_of(problem, as_values(vector))[0]
+    load = workloads_of(problem, as_values(vector))[0]
     if axis.name in (BATCH.name, CONTEXT.name):
         return float(load.batch if axis.name == BATCH.name else load.longest)
     return float(axis.values[len(axis.values) // 2])
 
 
-def _won(least: np.ndarray, owner: list[str], x: np.ndarray, y: np.ndarray) -> list[Place]:
+def _winners(least: np.ndarray, owner: list[str], x: np.ndarray, y: np.ndarray) -> list[Place]:
     """The best of each place over the next of another kind, which may not be there."""
     kinds = list(dict.fromkeys(owner))
     table = np.stack([least[np.array([o == kind for o in owner])].min(axis=0) for kind in kinds])
-    order = np.sort(np.where(np.isfinite(table), table, HUGE), axis=0)
-    lead = np.minimum(np.exp(np.minimum(order[1] - order[0], np.log(MOST))), MOST)
+    order = np.sort(np.where(np.isfinite(table), table, NOT_FEASIBLE), axis=0)
+    lead = np.minimum(np.exp(np.minimum(order[1] - order[0], np.log(MAX_FACTOR))), MAX_FACTOR)
     return [
         Place(float(x[i]), float(y[i]), kinds[int(np.argmin(table[:, i]))], float(lead[i]))
-        for i in np.flatnonzero(order[0] < HUGE)
+        for i in np.flatnonzero(order[0] < NOT_FEASIBLE)
     ]

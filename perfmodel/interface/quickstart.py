@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.design.multistart import search
-from perfmodel.design.report import Answer as Design
-from perfmodel.design.report import answer, areas, objective, vector
+from perfmodel.design.report import SearchReport as Design
+from perfmodel.design.report import areas, logarithms, make_report, objective_value
 from perfmodel.design.report import as_dict as described
-from perfmodel.design.resolve import pose
-from perfmodel.design.sqp import TOLERANCE
-from perfmodel.design.starting_points import sampled
+from perfmodel.design.resolve import resolve_study
+from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
+from perfmodel.design.starting_points import grid_best
 from perfmodel.design.study import (
     ConstraintsTable,
     Larger,
@@ -213,17 +213,17 @@ def search_chips() -> list[Design]:
 
 
 def _found(study: Study) -> Design:
-    space, problem = read_space(study), pose(study)
-    result = search(problem, space.whole, study.optimiser)
+    space, problem = read_space(study), resolve_study(study)
+    result = search(problem, space.integer, study.optimiser)
     if not result.designs:
         raise InputError("no design keeps every limit; please report this.")
-    return answer(study, space, problem, result)
+    return make_report(study, space, problem, result)
 
 
 def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
     report = described(found)
     parts = report["best"]
-    on_grid, _ = sampled(found.problem, found.space.whole, TOLERANCE)
+    on_grid, _ = grid_best(found.problem, found.space.integer, CONSTRAINT_TOLERANCE)
     return (
         goal.name,
         f"{parts['sram_mb']:,.0f} MB",
@@ -232,7 +232,7 @@ def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
         f"{parts['tflops']:,.0f} TFLOP/s",
         f"{report['chips'][0]['area_mm2']:,.0f} mm2",
         f"{figures(report['objective'])} {goal.unit}",
-        figures(objective(found.study, on_grid)),
+        figures(objective_value(found.study, on_grid)),
     )
 
 
@@ -313,7 +313,7 @@ def _plans(chips: list[Design]) -> list[tuple[str, dict[str, float]]]:
     h100 = np.array([np.log(H100[name]) for name in problem.names])
     dies = [("H100, modelled", areas(problem, h100))]
     dies += [
-        (goal.name, areas(problem, vector(one.space, one.best.unit)))
+        (goal.name, areas(problem, logarithms(one.space, one.best.unit)))
         for goal, one in zip(GOALS, chips, strict=True)
     ]
     return [(name, parts | {"unused": _unused(parts)}) for name, parts in dies]

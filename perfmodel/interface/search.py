@@ -9,19 +9,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.design.analysis import sold_beside, weighed
-from perfmodel.design.devices import shared_out
-from perfmodel.design.existing_chips import from_sold
+from perfmodel.design.analysis import analysis_dict, compare_existing
+from perfmodel.design.devices import rounded_to_devices
+from perfmodel.design.existing_chips import descend_from_existing
 from perfmodel.design.multistart import search
-from perfmodel.design.pareto import trace
-from perfmodel.design.reoptimise import settled
-from perfmodel.design.report import Answer, answer, as_dict, clash, made_of, objective, vector
-from perfmodel.design.resolve import find_study, pose, presets, question
-from perfmodel.design.sqp import TOLERANCE
-from perfmodel.design.starting_points import sampled
-from perfmodel.design.state import State, load_state, save_state, whole_designs
+from perfmodel.design.pareto import trace_front
+from perfmodel.design.reoptimise import improve_by_neighbours
+from perfmodel.design.report import (
+    SearchReport,
+    as_dict,
+    describe_conflict,
+    logarithms,
+    make_report,
+    objective_value,
+    technologies_of,
+)
+from perfmodel.design.resolve import find_study, presets, question, resolve_study
+from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
+from perfmodel.design.starting_points import grid_best
+from perfmodel.design.state import SearchState, integer_designs, load_state, save_state
 from perfmodel.design.study import Study
-from perfmodel.design.variables import read_space, shown, start_vector
+from perfmodel.design.variables import in_study_units, read_space, start_vector
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface.report import write_report
@@ -57,20 +65,20 @@ def run_search(
     """
     title, study = find_study(name)
     study = changed(study, starts, seed)
-    space, problem = read_space(study), pose(study)
+    space, problem = read_space(study), resolve_study(study)
     first, checkpoint = start_vector(space, study.space.start), out / "checkpoint.npz"
     with held(out, "search"):
         begun = (known or out) / checkpoint.name
         state = load_state(begun, study) if resume and begun.exists() else None
-        progress(0, study.optimiser.starts, "xla")
-        keeper = _Keeper(checkpoint, study, space.whole, progress, state)
-        result = search(problem, space.whole, study.optimiser, state, keeper.step, first)
+        progress(0, study.optimiser.starts, "compiling")
+        keeper = _Keeper(checkpoint, study, space.integer, progress, state)
+        result = search(problem, space.integer, study.optimiser, state, keeper.step, first)
         keeper.save()
         if result.stopped and not result.designs:
             raise KeyboardInterrupt
         if not result.designs:
-            raise InputError(f"{name}: {clash(problem, result)}")
-        found = answer(study, space, problem, result)
+            raise InputError(f"{name}: {describe_conflict(problem, result)}")
+        found = make_report(study, space, problem, result)
         found, more = _decided(found, progress)
         report = as_dict(found) | {"stopped": found.result.stopped, "grid": _grid(found)} | more
         write_whole(out / "result.json", json.dumps(report, indent=1).encode())
@@ -83,7 +91,9 @@ def run_search(
         return report
 
 
-def _decided(found: Answer, progress: Callable[..., None]) -> tuple[Answer, dict[str, Any]]:
+def _decided(
+    found: SearchReport, progress: Callable[..., None]
+) -> tuple[SearchReport, dict[str, Any]]:
     """With what helps to decide; where a search is stopped, what it found so far."""
     starts = found.study.optimiser.starts
     if found.result.stopped:
@@ -92,29 +102,33 @@ def _decided(found: Answer, progress: Callable[..., None]) -> tuple[Answer, dict
         progress(starts, starts, "beside the best design")
         found = confirmed(found)
         progress(starts, starts, "beside other chips and facts")
-        return found, weighed(found)
+        return found, analysis_dict(found)
     except KeyboardInterrupt:
         return found._replace(result=found.result._replace(stopped=True)), {}
 
 
-def confirmed(found: Answer) -> Answer:
+def confirmed(found: SearchReport) -> SearchReport:
     """The answer after descents from sold chips that are ahead of it, and from its neighbours in stacks."""
     study, space, problem, result = found.study, found.space, found.problem, found.result
-    result = from_sold(study, space, problem, result, sold_beside(found))
-    result, near = settled(problem, space.whole, result, study.optimiser.lanes)
-    return answer(study, space, problem, result, near)
+    result = descend_from_existing(study, space, problem, result, compare_existing(found))
+    result, near = improve_by_neighbours(problem, space.integer, result, study.optimiser.lanes)
+    return make_report(study, space, problem, result, near)
 
 
-def _front(found: Answer) -> list[dict[str, Any]]:
+def _front(found: SearchReport) -> list[dict[str, Any]]:
     """Rows of the front of each node and memory that a study asks for; numbers of things are loose on it."""
     name, options = found.study.objective.front, found.study.optimiser
     if name is None or found.result.stopped:
         return []
-    points = trace(found.problem, found.result.designs, name, found.space.whole, options)
+    points = trace_front(found.problem, found.result.designs, name, found.space.integer, options)
     return [
-        {name: one.figure, "objective": objective(found.study, one.value), "beaten": one.beaten}
-        | shown(found.space, vector(found.space, one.unit))
-        | made_of(found.study, one.choice)
+        {
+            name: one.figure,
+            "objective": objective_value(found.study, one.value),
+            "beaten": one.dominated,
+        }
+        | in_study_units(found.space, logarithms(found.space, one.unit))
+        | technologies_of(found.study, one.choice)
         for one in points
     ]
 
@@ -124,10 +138,12 @@ def listed() -> list[tuple[str, str]]:
     return [(name, question(path)) for name, path in presets().items()]
 
 
-def best_so_far(study: Study, whole: np.ndarray, state: State) -> str:
+def best_so_far(study: Study, whole: np.ndarray, state: SearchState) -> str:
     """The best design that keeps every limit, in words."""
-    lowest = float(np.min(whole_designs(state, whole)[2], initial=np.inf))
-    return f"best {figures(objective(study, lowest))}" if np.isfinite(lowest) else "descending"
+    lowest = float(np.min(integer_designs(state, whole)[2], initial=np.inf))
+    return (
+        f"best {figures(objective_value(study, lowest))}" if np.isfinite(lowest) else "descending"
+    )
 
 
 class _Keeper:
@@ -139,17 +155,17 @@ class _Keeper:
         study: Study,
         whole: np.ndarray,
         progress: Callable[..., None],
-        state: State | None,
+        state: SearchState | None,
     ) -> None:
         self.path, self.study, self.whole, self.progress = path, study, whole, progress
-        self.state: State | None = state
+        self.state: SearchState | None = state
         self.saved = 0.0
 
-    def step(self, state: State) -> None:
+    def step(self, state: SearchState) -> None:
         """After each step of a search."""
         self.state = state
         words = best_so_far(self.study, self.whole, state)
-        self.progress(int(state.begun) - 1, self.study.optimiser.starts, words)
+        self.progress(int(state.starts) - 1, self.study.optimiser.starts, words)
         if time.monotonic() - self.saved > PAUSE:
             self.save()
 
@@ -162,26 +178,26 @@ class _Keeper:
 
 def changed(study: Study, starts: int | None = None, seed: int | None = None) -> Study:
     """A study as it is searched: with other starts, another seed, and as many lanes as devices share."""
-    given = {"starts": starts, "seed": seed, "lanes": shared_out(study.optimiser.lanes)}
+    given = {"starts": starts, "seed": seed, "lanes": rounded_to_devices(study.optimiser.lanes)}
     new = study.optimiser.model_copy(update={k: v for k, v in given.items() if v is not None})
     return study.model_copy(update={"optimiser": new})
 
 
-def _grid(found: Answer) -> dict[str, Any]:
+def _grid(found: SearchReport) -> dict[str, Any]:
     began = time.perf_counter()
-    value, points = sampled(found.problem, found.space.whole, TOLERANCE)
-    best = objective(found.study, value) if np.isfinite(value) else None
+    value, points = grid_best(found.problem, found.space.integer, CONSTRAINT_TOLERANCE)
+    best = objective_value(found.study, value) if np.isfinite(value) else None
     return {"points": points, "seconds": time.perf_counter() - began, "objective": best}
 
 
-def _designs(found: Answer) -> pa.Table:
+def _designs(found: SearchReport) -> pa.Table:
     rows = [
-        shown(found.space, vector(found.space, one.unit))
-        | made_of(found.study, one.choice)
-        | {"objective": objective(found.study, one.value)}
+        in_study_units(found.space, logarithms(found.space, one.unit))
+        | technologies_of(found.study, one.choice)
+        | {"objective": objective_value(found.study, one.value)}
         | {
             f"slack_{name}": float(slack)
-            for name, slack in zip(found.problem.checked, one.slack, strict=True)
+            for name, slack in zip(found.problem.constraint_names, one.slack, strict=True)
         }
         for one in found.result.designs
     ]

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.design.problem import loads_of
-from perfmodel.design.report import Answer, objective, vector
-from perfmodel.design.variables import shown
+from perfmodel.design.problem import workloads_of
+from perfmodel.design.report import SearchReport, logarithms, objective_value
+from perfmodel.design.variables import in_study_units
 from perfmodel.interface import plots, search_tables
 from perfmodel.interface.explain import Step, explain_step, step_of
 from perfmodel.interface.pages import command, drawn
@@ -38,7 +38,9 @@ NOTES = {
 }
 
 
-def page(title: str, found: Answer, report: dict[str, Any], front: list[dict[str, Any]]) -> Page:
+def page(
+    title: str, found: SearchReport, report: dict[str, Any], front: list[dict[str, Any]]
+) -> Page:
     """What `report.html` says."""
     tables = {name: Table(name, *rows, note=NOTES.get(name, "")) for name, rows in _tables(report)}
     first, *rest = tables.values()
@@ -97,10 +99,10 @@ def _floorplans(report: dict[str, Any]) -> list[Picture]:
     ]
 
 
-def _step(found: Answer) -> list[Picture]:
+def _step(found: SearchReport) -> list[Picture]:
     """Where the time of a decode step of the first workload goes, and its kernels under the roof."""
     part = found.assessed().parts[0][-1]
-    load = loads_of(found.problem, as_values(vector(found.space, found.best.unit)))[0]
+    load = workloads_of(found.problem, as_values(logarithms(found.space, found.best.unit)))[0]
     context = load.longest if load.output is None else load.longest - load.output / 2
     chip, plan = part.made.chip, part.plan
     cost = step_of(chip, plan, load.model, load.batch / part.workers, as_scalar(context))
@@ -164,7 +166,7 @@ def _maps(report: dict[str, Any]) -> list[Picture]:
     ]
 
 
-def _front(found: Answer, rows: list[dict[str, Any]]) -> Parts:
+def _front(found: SearchReport, rows: list[dict[str, Any]]) -> Parts:
     """The front, a line for each technology, and its points."""
     if not rows:
         return []
@@ -187,7 +189,7 @@ def _cell(value: Any) -> str:
     return figures(value) if isinstance(value, float) else str(value)
 
 
-def _optima(found: Answer) -> Table:
+def _optima(found: SearchReport) -> Table:
     """The local optima, told apart by a percent of any variable."""
     seen: list[np.ndarray] = []
     for one in found.result.designs:
@@ -196,6 +198,8 @@ def _optima(found: Answer) -> Table:
     rows = []
     for unit in seen[:20]:
         one = next(d for d in found.result.designs if d.unit is unit)
-        values = shown(found.space, vector(found.space, unit)).values()
-        rows.append((f"{objective(found.study, one.value):,.5g}", *(figures(v) for v in values)))
+        values = in_study_units(found.space, logarithms(found.space, unit)).values()
+        rows.append(
+            (f"{objective_value(found.study, one.value):,.5g}", *(figures(v) for v in values))
+        )
     return Table("Local optima", ["objective", *found.space.names], rows)

@@ -10,19 +10,19 @@ from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.plots.studies import draw
 from perfmodel.library.economics import COST_BASES
-from perfmodel.studies.claim import Answer, Study, show
+from perfmodel.studies.claim import Answer, Claim, show
 
 PICTURES = (".png", ".svg", ".html")
 """Formats in which each figure is written."""
 
 
-def listing(studies: list[Study]) -> tuple[list[str], list[tuple[str, ...]]]:
+def listing(studies: list[Claim]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Names and rows of `perfmodel study --list`."""
     rows = [(s.name, s.question, s.title, f"{s.seconds} s") for s in studies]
     return ["study", "claim", "question", "takes about"], rows
 
 
-def lines(study: Study, answer: Answer) -> list[str]:
+def lines(study: Claim, answer: Answer) -> list[str]:
     """What is said above the table."""
     usd = [f"USD ({basis}): {COST_BASES[basis]}." for basis in study.cost_basis]
     return [
@@ -47,14 +47,14 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else show(float(value), 3)
 
 
-def as_dict(study: Study, answer: Answer) -> dict[str, Any]:
+def as_dict(study: Claim, answer: Answer) -> dict[str, Any]:
     """What `--json` prints."""
     asked = study._asdict()
     asked.pop("run")
     return asked | answer.as_dict()
 
 
-def write(study: Study, answer: Answer, out: Path) -> list[Path]:
+def write(study: Claim, answer: Answer, out: Path) -> list[Path]:
     """The answer as JSON, its table as CSV, its figure in `PICTURES`; where they are."""
     out.mkdir(parents=True, exist_ok=True)
     stem = out / study.name

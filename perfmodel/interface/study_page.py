@@ -4,12 +4,12 @@ from perfmodel.interface.pages import FITTED, command
 from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.report import Page, Picture, Table
 from perfmodel.interface.studies import cells, lines
-from perfmodel.studies.claim import Answer, Study
+from perfmodel.studies.claim import Answer, Claim
 
 FACTS = "each number with its own: `perfmodel chips NAME`, `perfmodel models NAME`"
 
 
-def study_page(study: Study, answer: Answer) -> Page:
+def study_page(study: Claim, answer: Answer) -> Page:
     """What the model says to a claim, with what that rests on."""
     parts = [
         Picture(draw(answer.figure), answer.figure.title),

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
@@ -177,7 +177,7 @@ def _figure(found: Groups) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="bounds",
     question="Q7",
     title="What binds prompts and decode steps?",

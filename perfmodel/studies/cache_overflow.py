@@ -14,7 +14,7 @@ from perfmodel.studies.cache_placement import (
     cheapest,
     options,
 )
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import middle, share
 
 WAYS = (INSIDE, STREAMED, POOL)
@@ -120,7 +120,7 @@ def _figure(found: list[Option]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="cache-overflow",
     question="Q3",
     title="What is a wafer worth once the cache is larger than its SRAM?",

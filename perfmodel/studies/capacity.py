@@ -10,7 +10,7 @@ from perfmodel.inference.placement import cache_bytes, weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import Spread
 from perfmodel.library.model import load_model
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, share
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
@@ -133,7 +133,7 @@ def _figure() -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="capacity",
     question="Q2",
     title="Does room, not bandwidth, set the number of systems?",

@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
     return number if np.isfinite(number) else None
 
 
-class Study(NamedTuple):
+class Claim(NamedTuple):
     """A claim that can be asked about.
 
     - `name`: as it is called; `question`: its number; `title`: what is asked.
@@ -220,7 +220,7 @@ def names() -> list[str]:
     return [module.replace("_", "-") for module in MODULES]
 
 
-def find(name: str) -> Study:
+def find(name: str) -> Claim:
     """A study by its name, or by the number of its claim.
 
     **Raises:**
@@ -233,7 +233,7 @@ def find(name: str) -> Study:
     return next(study for study in found if study.name == wanted)
 
 
-def studies() -> list[Study]:
+def studies() -> list[Claim]:
     """All of them."""
     found = [importlib.import_module(f"perfmodel.studies.{module}") for module in MODULES]
     return [module.STUDY for module in found]

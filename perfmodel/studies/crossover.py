@@ -15,7 +15,7 @@ from perfmodel.library.economics import load_economics
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import load_node, load_technology, memory_technology
 from perfmodel.studies.chip_cost import die, sram_overhead
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share
 
 NODE, MEMORY, YEAR = "n5", "hbm3e", "2026"
@@ -159,7 +159,7 @@ def _figure(spreads: dict[str, Middle]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="crossover",
     question="X",
     title="From how many reads a second on is SRAM ahead of HBM?",

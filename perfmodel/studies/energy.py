@@ -9,7 +9,7 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share, within
 from perfmodel.studies.machine_families import (
     FAMILIES,
@@ -191,7 +191,7 @@ def _figure(rows: list[tuple[float, str, float, float, float]]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="energy",
     question="Q13",
     title="Does an LPU spend less energy on a token than a GPU?",

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
@@ -193,7 +193,7 @@ def _figure(found: Found) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="hops",
     question="Q4",
     title="What do hundreds of SRAM chips lose between one another?",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.design.chip import SRAM_USABLE
+from perfmodel.design.chip import USABLE_SRAM
 from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import physics
@@ -23,10 +23,10 @@ from perfmodel.studies.cache_placement import (
 from perfmodel.studies.claim import (
     Answer,
     Axis,
+    Claim,
     Figure,
     Progress,
     Side,
-    Study,
     Table,
     show,
     verdict,
@@ -103,7 +103,7 @@ class Designed(NamedTuple):
     def inside(self) -> float:
         """Share of the weights that both keep in SRAM."""
         size = float(weight_bytes(traced(load_model(MODEL)), Plan(weights="int8")))
-        room = 1e6 * SRAM_USABLE * self.both.design["sram_mb"] * self.both.chips
+        room = 1e6 * USABLE_SRAM * self.both.design["sram_mb"] * self.both.chips
         return min(room / size, 1.0)
 
 
@@ -216,7 +216,7 @@ def _figure(cells: list[tuple[float, float, str, float]]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="hybrid",
     question="Q8",
     title="Where does a division of labour between SRAM and HBM pay?",

@@ -24,10 +24,10 @@ from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
     Answer,
     Axis,
+    Claim,
     Figure,
     Progress,
     Side,
-    Study,
     Table,
     show,
     verdict,
@@ -355,7 +355,7 @@ def _figure(costs: Costs) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="memory-prices",
     question="Q6",
     title="With whose memory is a token cheapest?",

@@ -21,10 +21,10 @@ from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
     Answer,
     Axis,
+    Claim,
     Figure,
     Progress,
     Side,
-    Study,
     Table,
     show,
     verdict,
@@ -315,7 +315,7 @@ def _figure(drawn: dict[Choice, np.ndarray]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="node-choice",
     question="Q5",
     title="On which node is an SRAM machine cheapest?",

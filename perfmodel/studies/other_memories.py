@@ -17,10 +17,10 @@ from perfmodel.library.technology import WITH, load_node, memory_technology, sur
 from perfmodel.studies.claim import (
     Answer,
     Axis,
+    Claim,
     Figure,
     Progress,
     Side,
-    Study,
     Table,
     show,
     verdict,
@@ -283,7 +283,7 @@ def _figure(swaps: list[Swap]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="other-memories",
     question="Q11",
     title="Would MRAM, ReRAM or eDRAM change the picture?",

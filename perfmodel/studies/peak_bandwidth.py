@@ -10,7 +10,7 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 from perfmodel.library.schema import si_or
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import (
     Asked,
@@ -188,7 +188,7 @@ def _on_paper() -> Iterator[dict[str, Any]]:
         yield row | {"low": value, "high": value, "what": "peak bandwidth"}
 
 
-STUDY = Study(
+STUDY = Claim(
     name="peak-bandwidth",
     question="Q1",
     title="Does 6,000 times the bandwidth mean that much more speed?",

@@ -13,14 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.design.facts import names, within
-from perfmodel.design.multistart import Found, search
-from perfmodel.design.pareto import trace
+from perfmodel.design.multistart import LocalOptimum, search
+from perfmodel.design.pareto import trace_front
 from perfmodel.design.problem import Problem
-from perfmodel.design.report import made_of, objective, vector
-from perfmodel.design.resolve import NO_MEMORY, find_study, pose
+from perfmodel.design.report import logarithms, objective_value, technologies_of
+from perfmodel.design.resolve import NO_MEMORY, find_study, resolve_study
 from perfmodel.design.study import Study
-from perfmodel.design.uncertainty import DRAWS, Family, doubts, draws, families, shares, under
-from perfmodel.design.variables import Space, read_space, shown
+from perfmodel.design.uncertainty import (
+    DRAWS,
+    Family,
+    deviations,
+    draws,
+    families,
+    value_under,
+    win_shares,
+)
+from perfmodel.design.variables import Space, in_study_units, read_space
 from perfmodel.errors import InputError
 from perfmodel.library.technology import device
 
@@ -77,33 +85,35 @@ def searched(
     - `InputError`: when no design keeps every limit.
     """
     study = Study.model_validate(GOAL | asked)
-    space, problem = read_space(study), change(pose(study))
-    found = search(problem, space.whole, study.optimiser).designs
+    space, problem = read_space(study), change(resolve_study(study))
+    found = search(problem, space.integer, study.optimiser).designs
     if not found:
         raise InputError("no design of this study keeps every limit; widen what is free.")
     found += _left_out(study, change, found)
-    known = families(study, problem, found, space.whole)
-    drawn = under(problem, known, _drawn(study, problem, more or {}))[0]
+    known = families(study, problem, found, space.integer)
+    drawn = value_under(problem, known, _drawn(study, problem, more or {}))[0]
     return [_winner(space, one, values) for one, values in zip(known, drawn, strict=True)]
 
 
 def _left_out(
-    study: Study, change: Callable[[Problem], Problem], found: list[Found]
-) -> list[Found]:
+    study: Study, change: Callable[[Problem], Problem], found: list[LocalOptimum]
+) -> list[LocalOptimum]:
     """The best designs of nodes and memories of which a search among all found none, each searched alone."""
     space, more = study.space, []
     every = set(np.ndindex(len(space.node), len(space.memory)))
     for i, j in sorted(every - {tuple(one.choice) for one in found}):
         alone = {"node": [space.node[i]], "memory": [space.memory[j]]}
         only = study.model_copy(update={"space": space.model_copy(update=alone)})
-        designs = search(change(pose(only)), read_space(only).whole, only.optimiser).designs
+        designs = search(
+            change(resolve_study(only)), read_space(only).integer, only.optimiser
+        ).designs
         more += [one._replace(choice=np.array([i, j])) for one in designs[:1]]
     return more
 
 
 def won(found: list[Winner]) -> list[float]:
     """Share of draws in which each is the cheapest."""
-    return list(map(float, shares(np.stack([one.drawn for one in found]))))
+    return list(map(float, win_shares(np.stack([one.drawn for one in found]))))
 
 
 def like_an_lpu(context: float = CONTEXT, speed: float = SPEED, **space: Any) -> dict[str, Any]:
@@ -124,7 +134,7 @@ def like_an_lpu(context: float = CONTEXT, speed: float = SPEED, **space: Any) ->
 def _drawn(study: Study, problem: Problem, more: dict[str, np.ndarray]) -> np.ndarray:
     """Logarithms of factors on facts, a draw a row."""
     facts = names(problem, study.space)
-    logs = draws(facts, doubts(study, facts), DRAWS, study.optimiser.seed)
+    logs = draws(facts, deviations(study, facts), DRAWS, study.optimiser.seed)
     for name, factor in more.items():
         logs[:, facts.index(name)] += factor
     return within(problem, facts, logs)
@@ -132,7 +142,7 @@ def _drawn(study: Study, problem: Problem, more: dict[str, np.ndarray]) -> np.nd
 
 def _winner(space: Space, family: Family, values: np.ndarray) -> Winner:
     best = family.designs[0]
-    design = shown(space, vector(space, best.unit))
+    design = in_study_units(space, logarithms(space, best.unit))
     dollars = 1e-6 * float(np.exp(best.value))
     return Winner(family.node, family.memory, design, dollars, 1e-6 * np.exp(values))
 
@@ -159,20 +169,20 @@ class Designed(NamedTuple):
 def designed() -> dict[bool, list[Designed]]:
     """Fronts of machines with HBM (`True`) and of SRAM alone (`False`), the slowest first."""
     study = find_study(PRESET)[1]
-    space, problem = read_space(study), pose(study)
+    space, problem = read_space(study), resolve_study(study)
     options = study.optimiser.model_copy(update={"points": POINTS})
-    designs = search(problem, space.whole, options).designs
+    designs = search(problem, space.integer, options).designs
     found: dict[bool, list[Designed]] = {True: [], False: []}
-    for p in trace(problem, designs, "tokens_per_s_per_user", space.whole, options):
-        hbm = made_of(study, p.choice)["memory"] != NO_MEMORY
+    for p in trace_front(problem, designs, "tokens_per_s_per_user", space.integer, options):
+        hbm = technologies_of(study, p.choice)["memory"] != NO_MEMORY
         held = _held(space, p.unit, p.figure) * hbm
-        found[hbm].append(Designed(p.figure, 1e-6 * objective(study, p.value), held))
+        found[hbm].append(Designed(p.figure, 1e-6 * objective_value(study, p.value), held))
     return {hbm: sorted(front, key=lambda one: one.speed) for hbm, front in found.items()}
 
 
 def _held(space: Space, unit: np.ndarray, speed: float) -> float:
     """Bytes of all stacks over tokens/s of all users."""
-    one = shown(space, vector(space, unit))
+    one = in_study_units(space, logarithms(space, unit))
     size = float(device("hbm3e").capacity) * one["stacks"] * one["tensor"] * one["pipeline"]
     return size / (one["batch"] * speed)
 

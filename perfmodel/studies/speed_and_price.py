@@ -8,7 +8,7 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share, within
 from perfmodel.studies.machine_families import (
     FAMILIES,
@@ -173,7 +173,7 @@ def _figure(found: Cloud) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="speed-and-price",
     question="Q12",
     title="From which user speed on is SRAM the cheaper machine?",

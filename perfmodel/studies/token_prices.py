@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.library.economics import assumption
 from perfmodel.library.market import Sold, Spread, hour, market, spread
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
@@ -152,7 +152,7 @@ def _figure(offers: list[Offer]) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="token-prices",
     question="Q14",
     title="Do open tokens at a thirtieth of closed prices cover their cost?",

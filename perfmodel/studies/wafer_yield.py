@@ -11,7 +11,7 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.market import Spread, market, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node, silicon
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share
 from perfmodel.units import as_values
 
@@ -176,7 +176,7 @@ def _figure(known: Spread, spares: float) -> Figure:
     )
 
 
-STUDY = Study(
+STUDY = Claim(
     name="wafer-yield",
     question="Q10",
     title="At what core size does wafer-scale yield collapse?",

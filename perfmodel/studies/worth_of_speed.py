@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.library.market import market
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Study, Table, show
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share
 from perfmodel.studies.machine_families import HBM, SRAM, Cloud, cloud
 from perfmodel.studies.searched_machines import designed
@@ -157,7 +157,7 @@ def _numbers(one: Earned) -> dict[str, float]:
     }
 
 
-STUDY = Study(
+STUDY = Claim(
     name="worth-of-speed",
     question="Q15",
     title="Is speed worth paying for?",

@@ -33,7 +33,7 @@ def explain(
 
     check_places(picture=out, report=report)
     cells = read_asked(row)
-    with bar("xla"):
+    with bar("compiling"):
         found = run(cells, fitted(calibration))
     if out is not None:
         from perfmodel.interface.pages import drawn

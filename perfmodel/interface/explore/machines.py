@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from perfmodel.breakdown import BOUNDS
-from perfmodel.design.variables import KNOBS, turn
+from perfmodel.design.variables import CHIP_VARIABLES, turn
 from perfmodel.errors import InputError
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import (
@@ -116,7 +116,7 @@ def cells_of(one: Machine, scenario: Scenario) -> dict[str, str]:
 
 def name_of(one: Machine) -> str:
     """A machine in words."""
-    moved = ", ".join(f"{KNOBS[name].label} x {value:g}" for name, value in one.factors)
+    moved = ", ".join(f"{CHIP_VARIABLES[name].label} x {value:g}" for name, value in one.factors)
     name = f"{one.size} x {Path(one.chip).stem}"
     return f"{name} ({moved})" if moved else name
 
@@ -130,7 +130,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
     """
     case = resolve_row(0, cells_of(one, scenario), calibration)
     split = _split(one, case)
-    users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(KNOBS), float)
+    users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(CHIP_VARIABLES), float)
     factors = _factors(one, len(LOADS) + 1)
     served = _serve(case, [split] * len(users), users, factors)
     points = [_point(one, case, split, served, i, factors["price"][i]) for i in range(len(users))]
@@ -160,15 +160,17 @@ def _split(one: Machine, case: ResolvedRow) -> Parallelism:
     if count == 1:
         return case.candidates[0]
     users = np.full(count, case.row.concurrency)
-    own = {name: np.full(count, one.factor(name)) for name in KNOBS}
+    own = {name: np.full(count, one.factor(name)) for name in CHIP_VARIABLES}
     served = _serve(case, case.candidates, users, own)
     return case.candidates[best_of(case, served, slice(0, count))]
 
 
 def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
     """Factors of each row: as they are, then each knob down and up."""
-    rows = {name: np.full(plain + 2 * len(KNOBS), one.factor(name)) for name in KNOBS}
-    for i, name in enumerate(KNOBS):
+    rows = {
+        name: np.full(plain + 2 * len(CHIP_VARIABLES), one.factor(name)) for name in CHIP_VARIABLES
+    }
+    for i, name in enumerate(CHIP_VARIABLES):
         rows[name][plain + 2 * i] *= 1 - MOVE
         rows[name][plain + 2 * i + 1] *= 1 + MOVE
     return rows
@@ -220,7 +222,7 @@ def _moves(
             (change("tpot", moved[2 * i]), change("tpot", moved[2 * i + 1])),
             (change("dollars", moved[2 * i]), change("dollars", moved[2 * i + 1])),
         )
-        for i, knob in enumerate(KNOBS)
+        for i, knob in enumerate(CHIP_VARIABLES)
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from perfmodel.design.variables import KNOBS
+from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
 from perfmodel.files import write_whole
 from perfmodel.interface.explore import export, pictures, searching
@@ -199,7 +199,7 @@ def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
                 begun.factor(name),
                 key=f"{name}-{i}",
             )
-            for name, knob in KNOBS.items()
+            for name, knob in CHIP_VARIABLES.items()
         }
     return machine(chip, int(count), factors, precision)
 

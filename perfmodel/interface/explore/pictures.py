@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from perfmodel.design.variables import KNOBS
+from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.interface import plots
 from perfmodel.interface.explain import Step
 from perfmodel.interface.explore.machines import MOVE, View
@@ -67,7 +67,7 @@ def tornado(view: View, other: str = "tpot") -> Any:
     """What each knob does to the time of a token, or to its price."""
     which = 0 if other == "tpot" else 1
     effects = [
-        plots.Effect(KNOBS[name].label, 100 * moves[which][0], 100 * moves[which][1])
+        plots.Effect(CHIP_VARIABLES[name].label, 100 * moves[which][0], 100 * moves[which][1])
         for name, moves in view.moves.items()
         if all(math.isfinite(change) for change in moves[which])
     ]
@@ -84,7 +84,9 @@ def moves(views: Sequence[View], other: str = "tpot") -> Any:
     """What each knob does to the time of a token, or to its price, on all machines."""
     which, word = (0, "time") if other == "tpot" else (1, "price")
     rows = [
-        plots.Move(view.name, KNOBS[name].label, *(100 * change for change in found[which]))
+        plots.Move(
+            view.name, CHIP_VARIABLES[name].label, *(100 * change for change in found[which])
+        )
         for view in views
         for name, found in view.moves.items()
         if all(math.isfinite(change) for change in found[which]) and any(found[which])
@@ -102,7 +104,7 @@ def moves(views: Sequence[View], other: str = "tpot") -> Any:
 def stuck(view: View) -> list[str]:
     """Knobs that, turned down, leave no room for the model."""
     return [
-        KNOBS[name].label
+        CHIP_VARIABLES[name].label
         for name, moves in view.moves.items()
         if not all(math.isfinite(change) for pair in moves for change in pair)
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from perfmodel.design.variables import KNOBS
+from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
 
@@ -50,7 +50,7 @@ START = Scenario((Machine("h100-sxm", 8), Machine("b200-sxm", 8), Machine("wse-3
 
 def machine(chip: str, size: int, factors: Mapping[str, float], precision: str = "") -> Machine:
     """A machine whose factors of one are left out, in the order of the knobs."""
-    moved = {name: factors[name] for name in KNOBS if factors.get(name, 1.0) != 1.0}
+    moved = {name: factors[name] for name in CHIP_VARIABLES if factors.get(name, 1.0) != 1.0}
     return Machine(chip, size, tuple(moved.items()), precision)
 
 
@@ -101,9 +101,9 @@ def _factors(moves: Iterable[str]) -> dict[str, float]:
     found = {}
     for move in moves:
         name, _, value = move.partition("=")
-        if name not in KNOBS:
+        if name not in CHIP_VARIABLES:
             raise InputError(
-                f"the link changes {name[:60]!r}; what can be changed is {', '.join(KNOBS)}."
+                f"the link changes {name[:60]!r}; what can be changed is {', '.join(CHIP_VARIABLES)}."
             )
         found[name] = number(name, value.strip() or "0")
         if not 1 / MOST_FACTOR <= found[name] <= MOST_FACTOR:

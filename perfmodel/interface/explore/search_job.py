@@ -105,7 +105,7 @@ SCRIPT = (
 """The command line, which hears Ctrl-C also where the explorer was started in the background."""
 
 
-class Hunt:
+class SearchJob:
     """A search in a process of its own, so that the page answers meanwhile.
 
     - `folder`: of its study and of what it writes.
@@ -138,9 +138,9 @@ class Hunt:
         study = changed(read_study(self.folder / "study.toml"))
         starts, path = study.optimiser.starts, self.folder / "checkpoint.npz"
         if not path.exists():
-            return 0, starts, "xla"
+            return 0, starts, "compiling"
         state = load_state(path, study)
-        return int(state.begun) - 1, starts, best_so_far(study, read_space(study).whole, state)
+        return int(state.starts) - 1, starts, best_so_far(study, read_space(study).integer, state)
 
     def report(self) -> dict[str, Any]:
         """What it found; empty where it found nothing."""

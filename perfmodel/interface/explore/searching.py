@@ -7,7 +7,7 @@ import streamlit as st
 from perfmodel.interface import plots
 from perfmodel.interface.explore.machines import name_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
-from perfmodel.interface.explore.search_job import GOALS, Hunt, limits_of, study_text
+from perfmodel.interface.explore.search_job import GOALS, SearchJob, limits_of, study_text
 from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.search_tables import goal, tables
 from perfmodel.units import figures
@@ -18,7 +18,7 @@ EVERY = 1.0
 
 def draw(scenario: Scenario) -> None:
     """The study that the page comes to, the search of it, and the answer."""
-    hunt: Hunt | None = st.session_state.get("hunt")
+    hunt: SearchJob | None = st.session_state.get("hunt")
     with st.expander("Search a better chip", expanded=hunt is not None):
         chosen = _asked(scenario)
         if chosen is None:
@@ -29,7 +29,7 @@ def draw(scenario: Scenario) -> None:
         )
         running = hunt is not None and hunt.running
         if start.button("search", key="search", disabled=running, type="primary"):
-            st.session_state.hunt = Hunt(chosen)
+            st.session_state.hunt = SearchJob(chosen)
             st.rerun()
         if stop.button("stop", key="stop", disabled=not running) and hunt is not None:
             hunt.stop()
@@ -59,7 +59,7 @@ def _asked(scenario: Scenario) -> str | None:
 
 
 @st.fragment(run_every=EVERY)
-def _watched(hunt: Hunt) -> None:
+def _watched(hunt: SearchJob) -> None:
     """How far a search is, once a second; the whole page when it is done."""
     if not hunt.running:
         st.rerun()
@@ -67,7 +67,7 @@ def _watched(hunt: Hunt) -> None:
     st.progress(done / steps, f"start {done + 1} of at most {steps}: {words}")
 
 
-def _found(hunt: Hunt) -> None:
+def _found(hunt: SearchJob) -> None:
     """The design, the die to scale, what limits are worth; or why there is none."""
     report = hunt.report()
     if not report:

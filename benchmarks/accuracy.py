@@ -5,20 +5,28 @@ Run: python -m benchmarks.accuracy --out docs/accuracy.md
 A page model.md beside it gets each kernel's error.
 
 With `--protocol validation/protocol.csv`, which `perfmodel validate --protocol full --out validation`
-wrote, the kept result takes over its lines first.
+wrote, the result in the repository takes over its lines first.
 """
 
 import argparse
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import protocol
+from perfmodel.calibration.protocol import (
+    CLOSED,
+    Record,
+    merged_results,
+    read_result,
+    write_result,
+)
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
+from perfmodel.interface import acceptance
 from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
+from perfmodel.units import percent
 
 HEAD = """# Accuracy
 
@@ -27,6 +35,40 @@ How far are predictions from measurements that no fit has seen? All rows are mea
 mean, and what is behind those that are missed: [Validation](validate.md). This page is written by
 `python -m benchmarks.accuracy`.
 """
+
+REACHED = """
+## What must be reached
+
+{met}
+
+Tables are averaged for each kernel, then kernels; TensorRT-LLM where it was measured, all frameworks
+for attention. Beside them, on the same rows: a roofline at the rates of the datasheet, a random forest
+fitted to the same training rows, and what frameworks disagree by.
+
+"""
+
+DATED = """
+From `perfmodel validate --protocol full` of version {versions}, {dates}: {count:,} lines in
+`calibration/fitted/protocol.csv`, one for each table and split.
+"""
+
+BY_KERNEL = """
+## By kernel and split
+
+Means over all tables of a kernel, of all frameworks and formats. What each split may see:
+[Validation](validate.md).
+
+"""
+
+BY_CHIP = """
+## By chip
+
+Mean error over all tables of a chip. `as new` is without any row of it: by the split `chip` where another
+chip speaks for its architecture, else by `architecture`. {closed} take
+part in no fit of the protocol but that of 32 rows.
+
+"""
+
 
 TABLES = """
 ## Table by table, as shipped
@@ -52,6 +94,18 @@ TAKEAWAY = """
 **Takeaway:** a chip's datasheet and a dozen parameters say most kernels' times within 5 to 15 %; what
 is left is which kernel a library picks.
 """
+
+
+RESULT = FITTED / "protocol.csv"
+"""The protocol's result that the repository has."""
+
+SPLITS = ("shape", "size", "model", "chip", "architecture", "fewshot")
+
+KNOWN = (("shape",), ("chip", "architecture"), ("fewshot",))
+"""Splits by how much they know of a chip: 2,000 rows of each table, none, 32."""
+
+FIGURES = ("mape", "median", "p90", "coverage90", *acceptance.BASELINES)
+NAMES = ["mean", "median", "p90", "coverage", *acceptance.BESIDE]
 
 
 class Report(NamedTuple):
@@ -92,15 +146,17 @@ def accuracy() -> Iterator[str]:
     )
     for op in dict.fromkeys(row.op for row in rows):
         yield f"\n### {op}\n\n"
-        yield "| chip | format | framework | train | held out | mean | median | p90 | bias | coverage |\n"
-        yield "|---|---|---|---|---|---|---|---|---|---|\n"
-        yield from (_line(row) for row in rows if row.op == op)
+        names = ["chip", "format", "framework", "train", "held out", *ERRORS]
+        yield from _table(names, [_line(row) for row in rows if row.op == op])
 
 
-def _line(row: Report) -> str:
-    shares = [f"{100 * row.found[n]:.1f} %" for n in ("mean", "median", "p90", "bias", "coverage")]
-    counts = [f"{row.found[n]:,}" for n in ("train_rows", "rows")]
-    return f"| {' | '.join([row.chip, row.formats, row.framework, *counts, *shares])} |\n"
+ERRORS = ("mean", "median", "p90", "bias", "coverage")
+
+
+def _line(row: Report) -> tuple[str, ...]:
+    counts = (f"{row.found[n]:,}" for n in ("train_rows", "rows"))
+    shares = (percent(row.found[name]) for name in ERRORS)
+    return (row.chip, row.formats, row.framework, *counts, *shares)
 
 
 def values() -> Iterator[str]:
@@ -110,15 +166,78 @@ def values() -> Iterator[str]:
         sections = {c: f.get(family, {}).get(SMOOTH, {}).get("bf16") for c, f in chips.items()}
         known = {chip: section for chip, section in sections.items() if section}
         if known:
-            yield f"\n### {family}\n\n| parameter | {' | '.join(known)} |\n|---|{'---|' * len(known)}\n"
-            for name in map(key, parameters(kind)):
-                cells = [f"{one[name]:.4g}" if name in one else "-" for one in known.values()]
-                yield f"| {name} | {' | '.join(cells)} |\n"
+            yield f"\n### {family}\n\n"
+            rows = (
+                (name, *(f"{one[name]:.4g}" if name in one else "-" for one in known.values()))
+                for name in map(key, parameters(kind))
+            )
+            yield from _table(["parameter", *known], rows)
+
+
+def take_over(newer: Path) -> None:
+    """Take over the lines of a newer run of the protocol."""
+    write_result(RESULT, merged_results(read_result(RESULT), read_result(newer)))
+
+
+def protocol_tables() -> Iterator[str]:
+    """What the protocol reached."""
+    records = read_result(RESULT)
+    lines = acceptance.summary(records)
+    yield REACHED.format(met=_met(lines))
+    yield from _table(acceptance.SUMMARY, lines)
+    yield _dated(records)
+    complete = [record for record in records if not record["routing"]]
+    yield BY_KERNEL
+    yield from _table(["kernel", "split", "tables", "rows", *NAMES], _kernels(complete))
+    yield BY_CHIP.format(closed=", ".join(CLOSED))
+    yield from _table(["chip", "held-out shapes", "as new", "from 32 rows"], _chips(complete))
+
+
+def _met(lines: Sequence[tuple[str, ...]]) -> str:
+    """How many lines are met, and which are not, in a sentence."""
+    met = [line[acceptance.SUMMARY.index("met")] for line in lines]
+    missed = [line[0] for line, word in zip(lines, met, strict=True) if word == "no"]
+    reached, aims = len(lines) - len(missed), met.count("aim")
+    return (
+        f"Of {len(lines)} lines {reached} reach what they must, {aims or 'none'} of them the aim.\n"
+        f"**Missed: {'; '.join(missed) or 'none'}.**"
+    )
+
+
+def _dated(records: Sequence[Record]) -> str:
+    dates, versions = (sorted({one[name] for one in records}) for name in ("date", "version"))
+    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    return DATED.format(versions=", ".join(versions), dates=days, count=len(records))
+
+
+def _kernels(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
+    for op in dict.fromkeys(record["op"] for record in records):
+        for split in SPLITS:
+            found = [one for one in records if (one["op"], one["split"]) == (op, split)]
+            if found:
+                rows = f"{sum(one['n'] for one in found):,}"
+                yield op, split, str(len(found)), rows, *(_mean(found, name) for name in FIGURES)
+
+
+def _chips(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
+    for chip in sorted({record["chip"] for record in records}):
+        own = [one for one in records if one["chip"] == chip]
+        yield chip, *(_mean([x for x in own if x["split"] in splits], "mape") for splits in KNOWN)
+
+
+def _mean(records: Sequence[Record], name: str) -> str:
+    known = [record[name] for record in records if record[name] is not None]
+    return percent(sum(known) / len(known) if known else None)
+
+
+def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
+    yield from (f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, *protocol.sections(), TABLES, *accuracy(), PARAMETERS.rstrip() + "\n", *values()]
+    parts = [HEAD, *protocol_tables(), TABLES, *accuracy(), PARAMETERS.rstrip() + "\n", *values()]
     return "".join([*parts, TAKEAWAY])
 
 
@@ -143,10 +262,10 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write")
-    parser.add_argument("--protocol", type=Path, help="protocol.csv of a newer run, to keep")
+    parser.add_argument("--protocol", type=Path, help="protocol.csv of a newer run, to take over")
     asked = parser.parse_args()
     if asked.protocol is not None:
-        protocol.keep(asked.protocol)
+        take_over(asked.protocol)
     write_whole(asked.out, page().encode())
     model = asked.out.with_name("model.md")
     if model.exists():

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.pace import Pace, pace
+from benchmarks.timing import Pace, pace
 
 USERS, CONTEXT, TENSOR = 32, 4096, 8
 
-MANY = 10_000
+STEPS = 10_000
 """Steps of one run, of a program that takes microseconds for each."""
 
 
@@ -29,10 +29,10 @@ def aiconfigurator() -> Pace:
     engine = AicEngine.from_spec(compile_engine(*asked, tp_size=TENSOR, **formats))
 
     def steps() -> None:
-        for more in range(MANY):
+        for more in range(STEPS):
             engine.decode_step_latency(USERS, CONTEXT + more % 1000, 2)
 
-    return pace(steps, MANY)
+    return pace(steps, STEPS)
 
 
 def genz() -> Pace:

@@ -1,6 +1,6 @@
 """The contest of searches: `python -m benchmarks.search [--quick] --json OUT.json`.
 
-One model, one box, one logarithmic parametrisation for all. Every run keeps its curve: the best whole
+One model, one box, one logarithmic parametrisation for all. Every run keeps its curve: the best integer
 design within limits so far, over evaluations and seconds; methods are compared by what they spent until
 they first came within a regret of the reference, the best that any run found, a long one of this
 search among them. A gradient counts as the evaluations that take as long, measured in equal batches. Seconds
@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search_baselines import (
-    RIVALS,
-    SMALL,
-    Bounds,
-    Game,
-    Rival,
-    Spent,
-    Stopwatch,
+    BASELINES,
+    SMALL_BATCH,
+    Baseline,
+    Budget,
+    Objective,
+    Progress,
     installed,
-    play,
+    run_baseline,
 )
 from benchmarks.search_problems import PROBLEMS, QUICK
-from benchmarks.search_table import lines, scored
+from benchmarks.search_table import lines, with_regrets
+from benchmarks.timing import Stopwatch, fastest
 from perfmodel.design.abstract_problem import EVALUATED_AT_ONCE, evaluate_all, linearise_batch
 from perfmodel.design.multistart import MultiStart, Termination, search
 from perfmodel.design.problem import Problem
@@ -40,30 +40,30 @@ from perfmodel.design.variables import read_space
 from perfmodel.files import write_whole
 from perfmodel.units import as_scalar, as_values
 
-PATIENCE = {True: 15.0, False: 60.0}
-"""Seconds of processors of one run of a rival, at most, when quick and when not."""
+MAX_CPU_SECONDS = {True: 15.0, False: 60.0}
+"""Seconds of processors of one run of a baseline, at most, when quick and when not."""
 
-ENOUGH = 1e-4
-"""A rival this close to the long search of ours, relative, has arrived, and ends."""
+VALUE_TOLERANCE = 1e-4
+"""A baseline this close to the long search of ours, relative, has arrived, and ends."""
 
-LONG, PATIENT = 1000, 64
+REFERENCE_SEED, REFERENCE_STARTS = 1000, 64
 """Seed of the long search, and its starts in a row without gain."""
 
 SLOW_SEEDS = 5
-"""Seeds of slow rivals, at most; they run on the problems of a quick run alone."""
+"""Seeds of slow baselines, at most; they run on the problems of a quick run alone."""
 
 
-def ours(problem: Problem, whole: np.ndarray, seed: int) -> list[Spent]:
+def ours(problem: Problem, integer: np.ndarray, seed: int) -> list[Progress]:
     """The gradient search, to its own end."""
-    long = seed == LONG
-    options = OptimiserTable(seed=seed, starts=4 * PATIENT) if long else OptimiserTable(seed=seed)
+    starts = {"starts": 4 * REFERENCE_STARTS} if seed == REFERENCE_SEED else {}
+    options = OptimiserTable(seed=seed, **starts)
     watch, curve = Stopwatch(), []
-    solver = MultiStart(problem, whole, options)
+    solver = MultiStart(problem, integer, options)
     state = solver.init()
     while solver.terminate(state) is Termination.RUNNING:
         state = solver.step(state)
-        lowest = float(np.min(integer_designs(state, whole)[2], initial=np.inf))
-        curve.append(Spent(int(state.evaluations), int(state.gradients), *watch.read(), lowest))
+        lowest = float(np.min(integer_designs(state, integer)[2], initial=np.inf))
+        curve.append(Progress(int(state.evaluations), int(state.gradients), *watch.read(), lowest))
     return curve
 
 
@@ -75,36 +75,27 @@ def cost_of_slopes(problem: Problem) -> float:
     def gradients() -> None:
         linearise_batch(problem, as_values(unit), choice, as_scalar(1.0)).value.block_until_ready()
 
-    return _fastest(gradients) / _fastest(lambda: evaluate_all(problem, unit, choice))
+    return fastest(gradients, 10) / fastest(lambda: evaluate_all(problem, unit, choice), 10)
 
 
-def _fastest(function: Any) -> float:
-    times = []
-    for _ in range(10):
-        watch = Stopwatch()
-        function()
-        times.append(watch.read()[1])
-    return min(times)
-
-
-def warm(problem: Problem, whole: np.ndarray) -> float:
+def warm(problem: Problem, integer: np.ndarray) -> float:
     """Compile everything that is timed later; seconds of processors that it took."""
     watch = Stopwatch()
-    for count in (1, SMALL + 1):
-        Game(problem, whole, Bounds()).many(np.full((count, len(whole) + 2), 0.5))
-    search(problem, whole, OptimiserTable(starts=1, steps=10))
+    for count in (1, SMALL_BATCH + 1):
+        Objective(problem, integer, Budget())(np.full((count, len(integer) + 2), 0.5))
+    search(problem, integer, OptimiserTable(starts=1, steps=10))
     return watch.read()[1]
 
 
 def wanted(names: list[str], seeds: int, quick: bool) -> Iterator[tuple[str, str, int]]:
-    """Problem, method and seed of every run, whole seeds one after the other."""
-    yield from ((name, "ours", LONG) for name in names)
+    """Problem, method and seed of every run, all methods of a seed after the other."""
+    yield from ((name, "ours", REFERENCE_SEED) for name in names)
     for seed in range(seeds):
         for name in names:
             yield name, "ours", seed
-            for label, rival in RIVALS.items():
-                few = seed < SLOW_SEEDS and (quick or name in QUICK)
-                if installed(rival) and (few or not rival.slow):
+            for label, baseline in BASELINES.items():
+                slow_too = seed < SLOW_SEEDS and (quick or name in QUICK)
+                if installed(baseline) and (slow_too or not baseline.slow):
                     yield name, label, seed
 
 
@@ -127,43 +118,42 @@ class Contest:
         """A problem, ready to be timed."""
         if name not in self.posed:
             study = PROBLEMS[name]
-            problem, whole = self.posed[name] = resolve_study(study), read_space(study).integer
-            shape = {"variables": len(whole), "whole": int(whole.sum())}
-            shape |= {
-                "choices": int(np.prod(problem.options)),
-                "limits": len(problem.constraint_names),
-            }
-            compiled = {"compile_s": warm(problem, whole)}
-            self.facts.setdefault(name, shape | compiled)
+            problem, integer = self.posed[name] = resolve_study(study), read_space(study).integer
+            choices, limits = int(np.prod(problem.options)), len(problem.constraint_names)
+            shape = {"variables": len(integer), "whole": int(integer.sum())}
+            shape |= {"choices": choices, "limits": limits, "compile_s": warm(problem, integer)}
+            self.facts.setdefault(name, shape)
         return self.posed[name]
 
     def run(self, name: str, method: str, seed: int) -> None:
-        """Make one run and keep it."""
-        problem, whole = self.problem(name)
-        curve = (
-            ours(problem, whole, seed)
-            if method == "ours"
-            else play(RIVALS[method], Game(problem, whole, self._bounds(name, method, seed)), seed)
-        )
+        """Make one run, and add it."""
+        curve = self._curve(name, method, seed)
         better = [s for i, s in enumerate(curve) if not i or s.value < curve[i - 1].value]
-        kept = [list(s) for s in [*better, *curve[-1:]] if np.isfinite(s.value)]
-        last = curve[-1] if curve else Spent(0, 0, 0.0, 0.0, np.inf)
-        spent = {"values": last.values, "looks": last.looks, "seconds": last.seconds}
-        spent |= {"cpu_seconds": last.cpu, "best_value": kept[-1][-1] if kept else None}
-        self.runs.append(
-            {"problem": name, "method": method, "seed": seed} | spent | {"curve": kept}
-        )
+        told = [list(s) for s in [*better, *curve[-1:]] if np.isfinite(s.value)]
+        last = curve[-1] if curve else Progress(0, 0, 0.0, 0.0, np.inf)
+        spent = {"values": last.values, "looks": last.gradients, "seconds": last.seconds}
+        spent |= {"cpu_seconds": last.cpu, "best_value": told[-1][-1] if told else None}
+        named = {"problem": name, "method": method, "seed": seed}
+        self.runs.append(named | spent | {"curve": told})
         self.save()
 
-    def _bounds(self, name: str, method: str, seed: int) -> Bounds:
-        rival: Rival = RIVALS[method]
-        long, mine = (self.known(name, "ours", one) for one in (LONG, seed))
+    def _curve(self, name: str, method: str, seed: int) -> list[Progress]:
+        problem, integer = self.problem(name)
+        if method == "ours":
+            return ours(problem, integer, seed)
+        objective = Objective(problem, integer, self._budget(name, method, seed))
+        return run_baseline(BASELINES[method], objective, seed)
+
+    def _budget(self, name: str, method: str, seed: int) -> Budget:
+        baseline: Baseline = BASELINES[method]
+        long, mine = (self.known(name, "ours", one) for one in (REFERENCE_SEED, seed))
         assert long is not None and mine is not None
         best = long["best_value"]
-        value = -np.inf if best is None else best + ENOUGH
+        value = -np.inf if best is None else best + VALUE_TOLERANCE
         if method == "random":
-            return Bounds(cpu=mine["cpu_seconds"])
-        return Bounds(rival.quick if self.quick else rival.most, PATIENCE[self.quick], value)
+            return Budget(cpu=mine["cpu_seconds"])
+        most = baseline.quick if self.quick else baseline.most
+        return Budget(most, MAX_CPU_SECONDS[self.quick], value)
 
     def measure(self, name: str) -> None:
         """What a gradient costs."""
@@ -173,7 +163,8 @@ class Contest:
 
     def report(self) -> dict[str, Any]:
         """Everything, with regrets and what was spent until them."""
-        return {"problems": self.facts, "quick": self.quick, "runs": scored(self.runs, self.facts)}
+        runs = with_regrets(self.runs, self.facts)
+        return {"problems": self.facts, "quick": self.quick, "runs": runs}
 
     def save(self) -> None:
         """Write what there is."""
@@ -200,7 +191,7 @@ def main() -> None:
 
 
 def _play(contest: Contest, names: list[str], seeds: int) -> None:
-    missing = [label for label, rival in RIVALS.items() if not installed(rival)]
+    missing = [label for label, baseline in BASELINES.items() if not installed(baseline)]
     if missing:
         print(f"Not installed, so not compared: {', '.join(missing)} (group `contest`).")
     for name, method, seed in wanted(names, seeds, contest.quick):

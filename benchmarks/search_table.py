@@ -11,14 +11,12 @@ TARGETS = (1e-2, 1e-3)
 UNMEASURED = 4.0
 """Evaluations that a gradient counts as where it has not been measured: about as elsewhere."""
 
-MARGIN = 5.0
-"""Times fewer evaluations than the best rival that are aimed for."""
 
-
-def scored(runs: list[dict[str, Any]], facts: dict[str, Any]) -> list[dict[str, Any]]:
+def with_regrets(runs: list[dict[str, Any]], facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Runs with their regret, and what they had spent when they first came within each target."""
     return [
-        run | _score(run, _best(runs, run["problem"]), _dear(facts, run["problem"])) for run in runs
+        run | _score(run, _best(runs, run["problem"]), _gradient_cost(facts, run["problem"]))
+        for run in runs
     ]
 
 
@@ -28,19 +26,19 @@ def _best(runs: list[dict[str, Any]], problem: str) -> float:
     return min((value for value in values if value is not None), default=np.inf)
 
 
-def _dear(facts: dict[str, Any], problem: str) -> float:
+def _gradient_cost(facts: dict[str, Any], problem: str) -> float:
     return facts.get(problem, {}).get("gradient_cost", UNMEASURED)
 
 
-def _score(run: dict[str, Any], best: float, dear: float) -> dict[str, Any]:
+def _score(run: dict[str, Any], best: float, cost: float) -> dict[str, Any]:
     value = run["best_value"]
     found: dict[str, Any] = {
         "regret": None if value is None else float(np.expm1(value - best)),
-        "function_equivalents": run["values"] + dear * run["looks"],
+        "function_equivalents": run["values"] + cost * run["looks"],
     }
     for target in TARGETS:
         at = next((s for s in run["curve"] if np.expm1(s[-1] - best) <= target), None)
-        found[f"equivalents_to_{target:g}"] = at and at[0] + dear * at[1]
+        found[f"equivalents_to_{target:g}"] = at and at[0] + cost * at[1]
         found[f"cpu_seconds_to_{target:g}"] = at and at[3]
     return found
 
@@ -52,7 +50,7 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """Two tables in Markdown: each problem beside its best rival, and every method."""
+    """Two tables in Markdown: each problem beside its best baseline, and every method."""
     runs = [run for run in report["runs"] if run["seed"] < 1000]
     return [*_verdicts(report["problems"], runs), "", *_methods(runs)]
 
@@ -64,7 +62,7 @@ def _names(runs: Iterable[dict[str, Any]], key: str) -> list[str]:
 def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
     head = "| problem | variables (whole) | choices | a gradient costs | regret | "
     ends = [
-        f"{what} to {100 * t:g} % (best rival)"
+        f"{what} to {100 * t:g} % (best baseline)"
         for t in TARGETS
         for what in ("evaluations", "CPU s")
     ]
@@ -72,12 +70,12 @@ def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
     for problem in _names([run for run in runs if run["method"] == "ours"], "problem"):
         mine = [run for run in runs if run["problem"] == problem]
         fact = facts[problem]
-        dear = (
+        cost = (
             f"{fact['gradient_cost']:.1f}"
             if "gradient_cost" in fact
             else f"{UNMEASURED:g}, not measured"
         )
-        cells = [problem, f"{fact['variables']} ({fact['whole']})", str(fact["choices"]), dear]
+        cells = [problem, f"{fact['variables']} ({fact['whole']})", str(fact["choices"]), cost]
         own = [run for run in mine if run["method"] == "ours"]
         cells.append(f"{100 * median(own, 'regret'):.3f} %")
         for target in TARGETS:
@@ -88,17 +86,17 @@ def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _beside(runs: list[dict[str, Any]], own: list[dict[str, Any]], key: str) -> str:
-    """Ours, and the best rival's median."""
+    """Ours, and the best baseline's median."""
     others = {
         name: median([run for run in runs if run["method"] == name], key)
         for name in _names(runs, "method")
         if name != "ours"
     }
-    rival = min(others, key=lambda name: others[name], default="")
-    if not rival or np.isinf(others[rival]):
+    baseline = min(others, key=lambda name: others[name], default="")
+    if not baseline or np.isinf(others[baseline]):
         return f"{_number(median(own, key))} (none)"
-    times = others[rival] / median(own, key)
-    return f"{_number(median(own, key))} ({rival} {_number(others[rival])}: {times:.2g}x)"
+    times = others[baseline] / median(own, key)
+    return f"{_number(median(own, key))} ({baseline} {_number(others[baseline])}: {times:.2g}x)"
 
 
 def _number(value: float) -> str:

@@ -6,8 +6,11 @@ a device with its share of the designs, as in sweeps.
 """
 
 import argparse
+import functools
 import json
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,10 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks.pace import pace
 from benchmarks.peers import peers
-from benchmarks.scaling import scaling
-from benchmarks.starting import starting
+from benchmarks.timing import pace, timed
 from perfmodel.batching import spread
 from perfmodel.files import write_whole
 from perfmodel.hardware.chip import Chip, restrict
@@ -132,6 +133,53 @@ def others() -> dict[str, tuple[Chip, Callable[[Chip], jax.Array]]]:
     return {"deepseek_r1": subject("deepseek-r1", "fp8_block", 8.0), "service": served()}
 
 
+# In processes of their own
+
+READY = "import perfmodel as pm; pm.load_chip, pm.decode_step"
+"""Until a step can be priced: JAX and Equinox, which `import perfmodel` leaves until they are used."""
+
+ROW = "chip,model,isl,osl,concurrency\nh100,llama-3.1-70b,1000,100,8\n"
+
+
+def starting() -> dict[str, float]:
+    """Seconds that a fresh process takes before it is of use: the median of three of each kind.
+
+    - `import_s`, `ready_s`: of `import perfmodel`, and until a step can be priced, less Python's own start.
+    - `help_s`, `first_row_s`: of `perfmodel --help`, and of `perfmodel predict serving` of one row.
+    """
+    bare = process_seconds("-c", "pass")
+    with tempfile.TemporaryDirectory() as folder:
+        rows, out = Path(folder) / "rows.csv", Path(folder) / "out.csv"
+        rows.write_text(ROW)
+        words = "predict", "serving", str(rows), "--out", str(out)
+        first = process_seconds("-m", "perfmodel", *words)
+    return {
+        "import_s": process_seconds("-c", "import perfmodel") - bare,
+        "ready_s": process_seconds("-c", READY) - bare,
+        "help_s": process_seconds("-m", "perfmodel", "--help"),
+        "first_row_s": first,
+    }
+
+
+def process_seconds(*words: str) -> float:
+    """Of Python with some words, by the clock, with nothing compiled before."""
+    command, times = [sys.executable, *words], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as cache:
+            settings = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+            run = functools.partial(subprocess.run, command, check=True, env=settings)
+            times.append(timed(lambda run=run: run(stdout=subprocess.DEVNULL))[0])
+    return sorted(times)[1]
+
+
+def on_devices(count: int) -> dict[str, float]:
+    """How fast sweeps and searches are with a number of devices on the processor."""
+    settings = os.environ | {"JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "benchmarks.scaling"]
+    found = subprocess.run(command, env=settings, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(found.stdout)
+
+
 def main() -> None:
     """Run, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,10 +188,11 @@ def main() -> None:
     numbers = {"type": int, "nargs": "*", "default": [], "metavar": "N"}
     parser.add_argument("--devices", **numbers, help="time a sweep and a search on so many, too")
     options = parser.parse_args()
-    found: dict[str, Any] = {**starting(), "scaling": scaling(options.devices)}
+    found: dict[str, Any] = starting()
+    found["scaling"] = {str(count): on_devices(count) for count in options.devices}
     prepare_for_millions()
-    with tempfile.TemporaryDirectory() as kept:
-        jax.config.update("jax_compilation_cache_dir", kept)
+    with tempfile.TemporaryDirectory() as cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
         found |= measure(options.batch)
     for name, value in found.items():
         print(f"{name:32s} {value:,.3f}" if isinstance(value, float) else f"{name:32s} {value}")

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from perfmodel.design.abstract_problem import AbstractProblem, Choice, nearest_integer
 from perfmodel.design.integers import best_neighbour, best_other_choice
-from perfmodel.design.multistart import SearchResult, search
+from perfmodel.design.multistart import MultiStart, SearchResult, search
 from perfmodel.design.qp import REGULARISATION, QuadraticProgram, solve
 from perfmodel.design.sensitivity import sensitivity
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE, init
@@ -72,7 +72,7 @@ def test_a_limit_is_kept_and_priced():
     best = result.designs[0]
     assert place(land, result) == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
     assert best.slack[0] > -CONSTRAINT_TOLERANCE
-    price = sensitivity(land, best, np.zeros(2, bool), OPTIONS.starts).multipliers[0]
+    price = sensitivity(MultiStart(land, np.zeros(2, bool), OPTIONS), best).multipliers[0]
     assert price == pytest.approx(4 / 3, rel=1e-2)
 
 

@@ -20,11 +20,11 @@ from perfmodel.design import (
 from perfmodel.design.abstract_problem import Linearisation
 from perfmodel.design.existing_chips import ExistingChip
 from perfmodel.design.facts import within
-from perfmodel.design.multistart import LocalOptimum, SearchResult, Termination
+from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult, Termination
 from perfmodel.design.pareto import ParetoPoint
 from perfmodel.design.reoptimise import IntegerNeighbours
-from perfmodel.design.study import Study
-from perfmodel.design.variables import in_study_units, read_space, start_vector
+from perfmodel.design.study import OptimiserTable, Study
+from perfmodel.design.variables import read_space, start_vector
 from perfmodel.design.winner_map import Axis
 from perfmodel.interface import search_tables
 from perfmodel.library.chip import chip_files, load_chip
@@ -122,17 +122,10 @@ def test_where_a_fact_doubles_each_family_begins_with_its_best_design(
         )
         for i, name in enumerate(("hbm3e", "none"))
     ]
-    space: Any = Unit()
     land: Any = None
-    starts = reoptimise._starts(land, space, known, [np.array([[0.2]]), np.array([[0.8]])])
+    starts = reoptimise._starts(land, known, [np.array([[0.2]]), np.array([[0.8]])])
     assert asked[0].tolist() == [[0, 0], [0, 1]]
     assert {i: start.choice.tolist() for i, start in starts.items()} == {0: [0, 0], 1: [0, 1]}
-
-
-class Unit:
-    """A space whose coordinates are its variables."""
-
-    low, high = np.zeros(1), np.ones(1)
 
 
 def design(unit: list[float], value: float = -1.0, choice: int = 0) -> LocalOptimum:
@@ -156,7 +149,8 @@ def priced(
     """By the variables themselves: a gradient of (3, 2) and limits of slopes (1, 0) and (0, 1)."""
     seen = look([6.0, 8.0], [[2.0, 0.0], [0.0, 4.0]], slack)
     land: Any = Landscape()
-    return sensitivity._sensitivity(land, design(unit), seen, np.array(whole or [False, False]))
+    solver = MultiStart(land, np.array(whole or [False, False]), OptimiserTable())
+    return sensitivity._at(solver, design(unit), seen)
 
 
 def test_a_limit_that_binds_has_the_price_that_balances_the_slope():
@@ -293,21 +287,30 @@ def result(*designs: LocalOptimum) -> SearchResult:
 def test_a_better_neighbour_takes_the_place_of_the_best(monkeypatch: pytest.MonkeyPatch):
     seen: list[float] = []
 
-    def beside(
-        problem: Any, whole: Any, best: LocalOptimum, lanes: int
-    ) -> dict[str, IntegerNeighbours]:
+    def beside(solver: Any, names: Any, best: LocalOptimum) -> dict[str, IntegerNeighbours]:
         seen.append(best.value)
         more = design([0.6], best.value - 0.1) if best.value > -1.25 else None
         return {"stacks": IntegerNeighbours(4, design([0.4], -0.5), more, False)}
 
     monkeypatch.setattr(reoptimise, "integer_neighbours", beside)
-    problem: Any = None
-    settled, near = reoptimise.improve_by_neighbours(
-        problem, np.ones(1, bool), result(design([0.5])), 1
-    )
+    solver: Any = None
+    settled, near = reoptimise.improve_by_neighbours(solver, ["stacks"], result(design([0.5])))
     assert seen == pytest.approx([-1.0, -1.1, -1.2, -1.3])
     assert [d.value for d in settled.designs] == pytest.approx([-1.3, -1.2, -1.1, -1.0])
     assert near["stacks"].more is None
+
+
+def test_a_search_that_is_stopped_while_it_is_weighed_says_so(monkeypatch: pytest.MonkeyPatch):
+    from perfmodel.interface import search
+
+    def stop(found: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "confirmed", stop)
+    rest: Any = [None] * 2
+    found = report.SearchReport(ASKED, read_space(ASKED), *rest, sensitivity=None, near={})  # pyright: ignore
+    told, more = search._decided(found._replace(result=result()), lambda *said: None)
+    assert told.result.stopped and more == {}
 
 
 def test_a_neighbour_outside_the_bounds_is_told_and_not_taken():
@@ -371,7 +374,7 @@ def test_units_and_bounds_of_a_study_are_those_of_its_file():
     assert np.exp(space.low) == pytest.approx([10e6, 1e12, 0.25, 20e12])
     assert np.exp(space.high) == pytest.approx([1500e6, 200e12, 6, 2000e12])
     assert space.integer.tolist() == [False, False, True, False]
-    middle = in_study_units(space, (space.low + space.high) / 2)
+    middle = space.in_study_units(np.full(4, 0.5))
     assert middle["sram_mb"] == pytest.approx(np.sqrt(10 * 1500))
     start = start_vector(space, {"stacks": 6.0, "tflops": 200.0})
     assert start is not None and start == pytest.approx([0.5, 0.5, 1.0, 0.5])

@@ -276,14 +276,15 @@ def test_a_design_descends_again_to_the_best_whole_numbers():
     start = LocalOptimum(
         unit_coordinates(land, np.array([6.0, 9.0])), np.array([0]), 0.0, np.zeros(1)
     )
-    best = reoptimise(land, start, whole, batch_size=1)
+    search = solver(land, whole)
+    best = reoptimise(search, start)
     assert best is not None
     assert variable_values(land, best.unit) == pytest.approx([3.0, 30.0], rel=1e-4)
     assert best.value == pytest.approx(0.16 + 0.16, abs=1e-3)
     assert best.slack[0] == pytest.approx(7.0, abs=1e-2)
-    moved = reoptimise(land, start, whole, 2, moves=1)
+    moved = reoptimise(solver(land, whole, lanes=2), start, moves=1)
     assert moved is not None and moved.value == pytest.approx(best.value, abs=1e-5)
-    assert reoptimise(bowl([2.6, 30.4], most=1.5), start, whole, 1) is None
+    assert reoptimise(solver(bowl([2.6, 30.4], most=1.5), whole), start) is None
 
 
 def solver(land: Bowl, integer: bool | np.ndarray = False, **options: int) -> MultiStart:

@@ -8,11 +8,10 @@ from perfmodel.design.existing_chips import (
     ExistingChip,
     better_chips,
     compared_chips,
-    size_in_study_units,
 )
 from perfmodel.design.facts import SHARES, elasticities, names, within
 from perfmodel.design.reoptimise import DoubledFact, search_doubled
-from perfmodel.design.report import SearchReport, logarithms, objective_value
+from perfmodel.design.report import SearchReport
 from perfmodel.design.uncertainty import (
     DRAWS,
     Family,
@@ -22,7 +21,7 @@ from perfmodel.design.uncertainty import (
     value_under,
     win_shares,
 )
-from perfmodel.design.variables import PARALLELISM, in_study_units
+from perfmodel.design.variables import PARALLELISM
 from perfmodel.design.winner_map import WinnerMap, winner_maps
 from perfmodel.hardware.cost import price
 from perfmodel.units import as_scalar
@@ -35,9 +34,9 @@ MAX_DOUBLED = 10
 
 
 class Analysis(NamedTuple):
-    """Beside an answer.
+    """Beside a report.
 
-    - `rivals`: chips of the library, the nearest first.
+    - `existing`: chips of the library, the nearest first.
     - `facts`: names; `elasticity`: of the best objective to each; `doubled`: of those that were searched
       again with the fact doubled, by name, the design found; `None` where none keeps every limit.
     - `families`: the best first; `share`: of draws that each wins; `maps`: who wins where.
@@ -56,14 +55,14 @@ def analyse(found: SearchReport) -> Analysis:
     """Weigh the best design of a search against all else."""
     study, space, problem, best = found.study, found.space, found.problem, found.best
     facts = names(problem, study.space)
-    known = families(study, problem, found.result.designs, space.integer)
+    known = families(study, found.solver, found.result.designs)
     drawn = draws(facts, deviations(study, facts), DRAWS, study.optimiser.seed)
     moved = elasticities(problem, best.unit, best.choice, found.sensitivity.multipliers)
     return Analysis(
         compare_existing(found),
         facts,
         moved,
-        search_doubled(problem, space, known, _strongest(facts, moved), study.optimiser.lanes),
+        search_doubled(found.solver, space, known, _strongest(facts, moved)),
         known,
         win_shares(value_under(problem, known, within(problem, facts, drawn))[0]),
         winner_maps(problem, space, known, facts),
@@ -73,9 +72,7 @@ def analyse(found: SearchReport) -> Analysis:
 def compare_existing(found: SearchReport) -> list[ExistingChip]:
     """Chips that are sold beside the best design, the nearest first."""
     made = found.assessed().parts[0][-1].made
-    return compared_chips(
-        found.problem, found.space, made, logarithms(found.space, found.best.unit)
-    )
+    return compared_chips(found.problem, found.space, made, found.best.unit)
 
 
 def _strongest(facts: list[str], elasticity: np.ndarray) -> dict[str, int]:
@@ -87,15 +84,15 @@ def _strongest(facts: list[str], elasticity: np.ndarray) -> dict[str, int]:
 
 def analysis_dict(found: SearchReport) -> dict[str, Any]:
     """The same as `result.json` holds it."""
-    study, decision = found.study, analyse(found)
+    analysis = analyse(found)
     return {
-        "ahead": [_ahead(found, one) for one in better_chips(decision.existing, found.best)],
-        "rivals": [_rival(found, one) for one in decision.existing],
-        "facts": _facts(found, decision),
+        "ahead": [_named(found, one) for one in better_chips(analysis.existing, found.best)],
+        "rivals": [_existing(found, one) for one in analysis.existing],
+        "facts": _facts(found, analysis),
         "families": [
-            {"name": one.name, "objective": objective_value(study, one.designs[0].value)}
+            {"name": one.name, "objective": found.objective(one.designs[0].value)}
             | {"share_of_draws": float(share)}
-            for one, share in zip(decision.families, decision.share, strict=True)
+            for one, share in zip(analysis.families, analysis.share, strict=True)
         ],
         "maps": [
             {
@@ -103,51 +100,43 @@ def analysis_dict(found: SearchReport) -> dict[str, Any]:
                 "y": one.y.title,
                 "places": [place._asdict() for place in one.places],
             }
-            for one in decision.maps
+            for one in analysis.maps
         ],
     }
 
 
-def _ahead(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
-    """A chip that is sold, keeps every limit, and is better than the best design."""
-    return {"chip": one.name, "objective": objective_value(found.study, one.value)}
+def _named(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
+    return {"chip": one.name, "objective": found.objective(one.value)}
 
 
-def _rival(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
-    ours = {
-        name: value
-        for name, value in in_study_units(found.space, one.vector).items()
-        if name.rsplit(".", 1)[-1] in (*PARALLELISM, "batch")
-    }
+def _existing(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
+    owner, own = found.problem.owner, found.space.in_study_units(one.unit)
+    counts = (*PARALLELISM, "batch")
     return (
-        {
-            "chip": one.name,
-            "objective": objective_value(found.study, one.value),
-            "broken": list(one.broken),
-        }
-        | {"distance": one.distance}
-        | size_in_study_units(one.size)
-        | {"price_usd": float(price(as_scalar(one.cost), found.problem.owner))}
-        | ours
+        _named(found, one)
+        | {"broken": list(one.broken), "distance": one.distance}
+        | one.size
+        | {"price_usd": float(price(as_scalar(one.cost), owner))}
+        | {name: value for name, value in own.items() if name.rsplit(".", 1)[-1] in counts}
     )
 
 
-def _facts(found: SearchReport, decision: Analysis) -> dict[str, dict[str, Any]]:
+def _facts(found: SearchReport, analysis: Analysis) -> dict[str, dict[str, Any]]:
     """Those that matter, the strongest first."""
-    order = np.argsort(-np.abs(decision.elasticity))
+    order = np.argsort(-np.abs(analysis.elasticity))
     return {
-        decision.facts[i]: {"elasticity": float(decision.elasticity[i])}
-        | _if_doubled(found, decision, decision.facts[i])
+        analysis.facts[i]: {"elasticity": float(analysis.elasticity[i])}
+        | _if_doubled(found, analysis, analysis.facts[i])
         for i in order
-        if abs(decision.elasticity[i]) > MIN_ELASTICITY
+        if abs(analysis.elasticity[i]) > MIN_ELASTICITY
     }
 
 
-def _if_doubled(found: SearchReport, decision: Analysis, name: str) -> dict[str, Any]:
+def _if_doubled(found: SearchReport, analysis: Analysis, name: str) -> dict[str, Any]:
     """What a search with the fact doubled found, and whether there was one."""
-    one = decision.doubled.get(name)
+    one = analysis.doubled.get(name)
     return {
-        "if_doubled": None if one is None else objective_value(found.study, one.design.value),
+        "if_doubled": None if one is None else found.objective(one.design.value),
         "best_if_doubled": None if one is None else one.family,
-        "searched_doubled": name in decision.doubled,
+        "searched_doubled": name in analysis.doubled,
     }

@@ -1,9 +1,8 @@
 """A chip made of free parameters: what a design says, and the chip it makes."""
 
+import dataclasses
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.area import blocks, edge_slack, sram_rate_slack, tiles, total
@@ -123,14 +122,14 @@ class ChipDesign(NamedTuple):
     edge: Scalar
 
 
-def build(one: ChipParameters, stuff: Platform, power: Scalar) -> ChipDesign:
+def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
     """The chip of a design, with its area, idle power and cost.
 
     **Arguments:**
 
     - `power`: limit, in W; a chip at its limit slows down.
     """
-    base, _, technology, constants = stuff
+    base, _, technology, constants = platform
     found, wafer = parts(one, base), base.execution == "dataflow"
     areas = (
         tiles(found, technology.node, constants.area)
@@ -141,11 +140,11 @@ def build(one: ChipParameters, stuff: Platform, power: Scalar) -> ChipDesign:
     volts = voltage(one.clock / base.clock, technology.node, constants.power)
     idle = idle_power(found, die, technology, constants.power) * jnp.square(volts)
     return ChipDesign(
-        chip=_chip(one, stuff, die, idle, power, volts),
+        chip=_chip(one, platform, die, idle, power, volts),
         blocks=areas,
         area=die,
         idle=idle,
-        cost=_wafer_cost(found, die, stuff) if wafer else _die_cost(found, die, stuff),
+        cost=_wafer_cost(found, die, platform) if wafer else _die_cost(found, die, platform),
         rate=sram_rate_slack(one.sram, one.sram_bandwidth),
         edge=as_scalar(10.0) if wafer else edge_slack(found, technology, die),
     )
@@ -158,43 +157,66 @@ def idle_power(
     return constants.overhead * total_power(static_power(found, area, technology, constants))
 
 
-def _die_cost(found: Parts, die: Scalar, stuff: Platform) -> Scalar:
-    technology, constants = stuff.technology, stuff.constants.cost
+def _die_cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
+    technology, constants = platform.technology, platform.constants.cost
     return bill([Die(die, technology.node)], technology.memory, found.stacks, constants).total
 
 
-def _wafer_cost(found: Parts, die: Scalar, stuff: Platform) -> Scalar:
+def _wafer_cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
     """A wafer-scale part, with spare cores; its memory lies elsewhere, at its price alone."""
-    node, memory = stuff.technology.node, stuff.technology.memory
+    node, memory = platform.technology.node, platform.technology.memory
     good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARE_CORES))
     return wafer_scale_cost(node, good) + found.stacks * memory.capacity * memory.price
 
 
 def _chip(
-    one: ChipParameters, stuff: Platform, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
+    one: ChipParameters, platform: Platform, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
 ) -> Chip:
     """`base` with the numbers of the design; energies follow the node and the square of the voltage."""
-    base, old, technology, constants = stuff
-    node, memory = technology.node, technology.memory
-    scale, speed = one.compute / base.matrix["bf16"], jnp.square(volts)
+    base, old, technology, _ = platform
+    node, speed = technology.node, jnp.square(volts)
+    scale = one.compute / base.matrix["bf16"]
     arithmetic = speed * node.matrix_energy / old.matrix_energy
     vector = speed * node.vector_energy / old.vector_energy
-    array = speed * node.sram_energy / old.sram_energy
-    size = cores(one, base) / base.cores
-    sram = Memory(one.sram, one.sram_bandwidth, base.shared.energy * array, USABLE_SRAM)
-    private, shared = base.private, base.shared
-    if serves_from_private(base):
-        energy = private.energy * array
-        private = eqx.tree_at(
-            lambda m: (m.capacity, m.bandwidth, m.energy),
-            private,
-            (one.sram, one.sram_bandwidth, energy),
-        )
-    else:
-        changed = (private.capacity * size, private.bandwidth * scale, private.energy * array)
-        private = eqx.tree_at(lambda m: (m.capacity, m.bandwidth, m.energy), private, changed)
-        kept = (base.shared.multicast, base.shared.staged)
-        shared = eqx.tree_at(lambda m: (m.multicast, m.staged), sram, kept)
+    return dataclasses.replace(
+        base,
+        cores=cores(one, base),
+        clock=one.clock,
+        vector=one.vector,
+        exponential=one.exponential,
+        matrix={kind: rate * scale for kind, rate in base.matrix.items()},
+        matrix_energy={kind: joules * arithmetic for kind, joules in base.matrix_energy.items()},
+        vector_energy=base.vector_energy * vector,
+        exponential_energy=base.exponential_energy * vector,
+        scale_up=dataclasses.replace(base.scale_up, bandwidth=one.link),
+        area=die,
+        idle_power=idle,
+        peak_power=power,
+        price=jnp.nan,
+        **_memories(one, platform, speed),
+    )
+
+
+def _memories(one: ChipParameters, platform: Platform, speed: Scalar) -> dict[str, Memory]:
+    """The tiers of the chip; `speed`: the square of its voltage over the nominal one."""
+    base, old, technology, constants = platform
+    memory, wafer = technology.memory, serves_from_private(base)
+    array = speed * technology.node.sram_energy / old.sram_energy
+    size, scale = cores(one, base) / base.cores, one.compute / base.matrix["bf16"]
+    sram = Memory(
+        one.sram,
+        one.sram_bandwidth,
+        base.shared.energy * array,
+        USABLE_SRAM,
+        base.shared.multicast,
+        staged=base.shared.staged,
+    )
+    private = dataclasses.replace(
+        base.private,
+        capacity=one.sram if wafer else base.private.capacity * size,
+        bandwidth=one.sram_bandwidth if wafer else base.private.bandwidth * scale,
+        energy=base.private.energy * array,
+    )
     # Without main memory what kernels leave to the next stays in SRAM; room is a limit of its own.
     alone = memory.capacity <= 0
     main = Memory(
@@ -203,26 +225,4 @@ def _chip(
         jnp.where(alone, sram.energy, memory.energy + constants.power.host),
         jnp.where(base.main.usable > 0, base.main.usable, USABLE_SRAM),
     )
-    changes = {
-        "cores": cores(one, base),
-        "clock": one.clock,
-        "vector": one.vector,
-        "exponential": one.exponential,
-        "matrix": {kind: rate * scale for kind, rate in base.matrix.items()},
-        "matrix_energy": {kind: energy * arithmetic for kind, energy in base.matrix_energy.items()},
-        "vector_energy": base.vector_energy * vector,
-        "exponential_energy": base.exponential_energy * vector,
-        "private": private,
-        "shared": shared,
-        "main": main,
-        "area": die,
-        "idle_power": idle,
-        "peak_power": power,
-        "price": jnp.nan,
-    }
-    links = eqx.tree_at(lambda c: c.scale_up.bandwidth, base, one.link)
-    return eqx.tree_at(
-        lambda c: [getattr(c, name) for name in changes],
-        links,
-        [jax.tree.map(as_scalar, part) for part in changes.values()],
-    )
+    return {"private": private, "shared": base.shared if wafer else sram, "main": main}

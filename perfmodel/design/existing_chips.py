@@ -16,7 +16,7 @@ import numpy as np
 from perfmodel.batching import structure
 from perfmodel.design.abstract_problem import AbstractProblem, Choice, evaluate_all, merit
 from perfmodel.design.chip import SPARE_CORES, ChipDesign, idle_power
-from perfmodel.design.multistart import LocalOptimum, SearchResult
+from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult
 from perfmodel.design.problem import (
     LIMIT_TOLERANCE,
     Problem,
@@ -28,7 +28,7 @@ from perfmodel.design.problem import (
     user_slacks,
     workloads_of,
 )
-from perfmodel.design.reoptimise import found_at, reoptimise, with_designs
+from perfmodel.design.reoptimise import optimum_at, reoptimise, with_designs
 from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.starting_points import variants
 from perfmodel.design.state import MIN_GAIN
@@ -39,7 +39,6 @@ from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
-from perfmodel.hardware.memory import Memory
 from perfmodel.hardware.technology import stacked
 from perfmodel.hardware.yields import wafer_scale
 from perfmodel.library.chip import chip_files, load_chip
@@ -80,7 +79,7 @@ class ExistingChips(AbstractProblem):
         return jnp.stack([area, power, *shared_slacks(self.problem, every, loads)])
 
     @property
-    def checked(self) -> tuple[str, ...]:
+    def constraint_names(self) -> tuple[str, ...]:
         """Names of all slacks, in their order."""
         return (
             *self.problem.user_constraints,
@@ -101,14 +100,14 @@ class ExistingChips(AbstractProblem):
 class ExistingChip(NamedTuple):
     """A chip of the library at its best in a study.
 
-    - `vector`: logarithms of the variables; only ranks and what lies around count.
+    - `unit`: coordinates of the variables; only ranks and the scenario count.
     - `value`: minus the objective; `broken`: names of the limits that it does not keep.
-    - `distance`: how far from a design: root mean square of the logarithms of `MEASURED` apart.
+    - `distance`: from a design: root mean square of the logarithms of `COMPARED_BY` apart.
     - `size`: those, in SI; `cost`: to make it, in USD.
     """
 
     name: str
-    vector: np.ndarray
+    unit: np.ndarray
     value: float
     broken: tuple[str, ...]
     distance: float
@@ -116,77 +115,63 @@ class ExistingChip(NamedTuple):
     cost: float
 
 
-COMPARED_BY = ("area", "power", "memory", "bandwidth", "compute")
-"""What chips are compared by: area of dies, power limit, bytes and bytes/s of the memory that a model
-lives in (SRAM where there is no other), and bf16 FLOP/s."""
-
-
-UNITS = {
-    "area_mm2": ("area", 1e6),
-    "power_w": ("power", 1.0),
-    "memory_gb": ("memory", 1e-9),
-    "memory_tb_per_s": ("bandwidth", 1e-12),
-    "tflops": ("compute", 1e-12),
+COMPARED_BY = {
+    "area_mm2": 1e6,
+    "power_w": 1.0,
+    "memory_gb": 1e-9,
+    "memory_tb_per_s": 1e-12,
+    "tflops": 1e-12,
 }
-"""The same as they are written."""
-
-
-def size_in_study_units(size: dict[str, float]) -> dict[str, float]:
-    """A chip by `MEASURED` in the units of `UNITS`."""
-    return {name: scale * size[of] for name, (of, scale) in UNITS.items()}
+"""What chips are compared by, in the units of studies: area of dies, power limit, size and rate of the memory
+that a model lives in (SRAM where there is no other), and bf16."""
 
 
 def size_of(made: ChipDesign) -> dict[str, float]:
-    """A chip by `MEASURED`, in SI."""
+    """A chip by `COMPARED_BY`."""
     chip = made.chip
-    home = chip.main if float(chip.main.capacity) else _larger(chip)
-    numbers = (made.area, chip.peak_power, home.capacity, home.bandwidth, chip.matrix["bf16"])
-    return dict(zip(COMPARED_BY, map(float, numbers), strict=True))
-
-
-def _larger(chip: Chip) -> Memory:
-    return max(chip.private, chip.shared, key=lambda tier: float(tier.capacity))
+    larger = max(chip.private, chip.shared, key=lambda tier: float(tier.capacity))
+    memory = chip.main if float(chip.main.capacity) else larger
+    numbers = (made.area, chip.peak_power, memory.capacity, memory.bandwidth, chip.matrix["bf16"])
+    scaled = zip(COMPARED_BY.items(), numbers, strict=True)
+    return {name: scale * float(number) for (name, scale), number in scaled}
 
 
 def compared_chips(
-    problem: Problem, space: Space, made: ChipDesign, vector: np.ndarray
+    problem: Problem, space: Space, made: ChipDesign, unit: np.ndarray
 ) -> list[ExistingChip]:
     """Chips of the library beside the chip of a design, the nearest first.
 
     Those of the same way of working whose area and power are known and that compute in the study's formats.
     """
-    tried, own = variants(space, vector, (*PARALLELISM, "batch"), MAX_VARIANTS), size_of(made)
+    tried, own = variants(space, unit, (*PARALLELISM, "batch"), MAX_VARIANTS), size_of(made)
     found = [
-        rival
-        for names, problem in groups_of_chips(problem)
-        for rival in _at_best(names, problem, space, tried, own)
+        one
+        for names, chips in groups_of_chips(problem)
+        for one in _at_best(names, chips, tried, own)
     ]
-    return sorted(found, key=lambda rival: rival.distance)
+    return sorted(found, key=lambda one: one.distance)
 
 
 def _at_best(
-    names: list[str], problem: ExistingChips, space: Space, tried: np.ndarray, own: dict[str, float]
+    names: list[str], chips: ExistingChips, tried: np.ndarray, own: dict[str, float]
 ) -> Iterator[ExistingChip]:
-    """Each chip of a shelf with the number of chips and of users that suits it best."""
-    unit = np.tile((tried - space.low) / (space.high - space.low), (len(names), 1))
-    choice = np.repeat(np.arange(len(names), dtype=np.int32), len(tried))[:, None]
-    value, slack = evaluate_all(problem, unit, choice)
+    """Each chip of a group with the number of chips and of users that suits it best."""
+    unit, count = np.tile(tried, (len(names), 1)), len(tried)
+    choice = np.repeat(np.arange(len(names), dtype=np.int32), count)[:, None]
+    value, slack = evaluate_all(chips, unit, choice)
     best = np.argmin(merit(value, slack).reshape(len(names), -1), axis=1)
     for i, (name, way) in enumerate(zip(names, best, strict=True)):
-        at = i * len(tried) + int(way)
-        broken = [
-            n for n, s in zip(problem.checked, slack[at], strict=True) if s < -LIMIT_TOLERANCE
-        ]
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], problem.made)
+        at = i * count + int(way)
+        limits = zip(chips.constraint_names, slack[at], strict=True)
+        broken = tuple(limit for limit, left in limits if left < -LIMIT_TOLERANCE)
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], chips.made)
         size = size_of(one)
         far = float(np.sqrt(np.mean([np.log(size[n] / own[n]) ** 2 for n in COMPARED_BY])))
-        yield ExistingChip(
-            name, tried[way], float(value[at]), tuple(broken), far, size, float(one.cost)
-        )
+        yield ExistingChip(name, tried[way], float(value[at]), broken, far, size, float(one.cost))
 
 
 def groups_of_chips(problem: Problem) -> list[tuple[list[str], ExistingChips]]:
-    """Chips that may be held against a searched one, and the study with them; those of one form together."""
+    """Chips that may be compared with a searched one, and the study with them; those of one form together."""
     groups: dict[Hashable, dict[str, Chip]] = {}
     for name in chip_files():
         chip = _loaded(name, problem)
@@ -232,8 +217,8 @@ def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign
     technology, parts, _ = described(file)
     area = as_scalar(si_or(file.area, "m2"))
     idle = idle_power(parts, area, technology, constants.power)
-    held = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
-    memory = eqx.tree_at(lambda m: m.capacity, technology.memory, held)
+    capacity = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
+    memory = eqx.tree_at(lambda m: m.capacity, technology.memory, capacity)
     if file.execution == "dataflow":
         good = wafer_scale(area, technology.node.defects, chip.cores, as_scalar(SPARE_CORES))
         cost = wafer_scale_cost(technology.node, good)
@@ -241,46 +226,40 @@ def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign
         die = Die(area / _dies(file), technology.node, _dies(file))
         cost = bill([die], memory, parts.stacks, constants.cost).total
     energy = chip.main.energy + jnp.where(chip.main.capacity > 0, constants.power.host, 0.0)
-    alike = eqx.tree_at(lambda c: (c.main.energy, c.idle_power), chip, (energy, idle))
-    nothing = as_scalar(0.0)
-    return ChipDesign(alike, {}, area, idle, cost, nothing, nothing)
+    chip = eqx.tree_at(lambda c: (c.main.energy, c.idle_power), chip, (energy, idle))
+    return ChipDesign(chip, {}, area, idle, cost, rate=as_scalar(0.0), edge=as_scalar(0.0))
 
 
 MAX_STARTS = 3
-"""Sold chips at which a descent begins, at most: those that are ahead by most."""
+"""Existing chips at which a descent begins, at most: those that are ahead by most."""
 
 
-def better_chips(rivals: list[ExistingChip], best: LocalOptimum) -> list[ExistingChip]:
+def better_chips(known: list[ExistingChip], best: LocalOptimum) -> list[ExistingChip]:
     """Chips that keep every limit and are better than a design, the best first."""
-    better = [one for one in rivals if not one.broken and one.value < best.value - MIN_GAIN]
+    better = [one for one in known if not one.broken and one.value < best.value - MIN_GAIN]
     return sorted(better, key=lambda one: one.value)
 
 
 def descend_from_existing(
-    study: Study, space: Space, problem: Problem, result: SearchResult, rivals: list[ExistingChip]
+    study: Study, space: Space, solver: MultiStart, result: SearchResult, known: list[ExistingChip]
 ) -> SearchResult:
     """A result with the designs that descents from the chips ahead of it found."""
-    batch_size, best = study.optimiser.lanes, result.designs[0]
-    starts = [
-        _start(study, space, problem, one, best) for one in better_chips(rivals, best)[:MAX_STARTS]
-    ]
-    found = [reoptimise(problem, start, space.integer, batch_size) for start in starts]
-    return with_designs(result, [one for one in found if one is not None])
+    best = result.designs[0]
+    ahead = better_chips(known, best)[:MAX_STARTS]
+    starts = [_start(study, space, solver.problem, one, best) for one in ahead]
+    return with_designs(result, [reoptimise(solver, start) for start in starts])
 
 
 def _start(
     study: Study, space: Space, problem: Problem, one: ExistingChip, best: LocalOptimum
 ) -> LocalOptimum:
-    """A sold chip as far as the study can say it, in as many copies and with as many users as suit it."""
-    chip = load_chip(one.name, problem.workloads[0].plan)
-    parts = chip_variables(one.name, chip)
-    plain = [name.rsplit(".", 1)[-1] for name in space.names]
-    own = [
-        np.log(parts[name]) if parts.get(name) else at
-        for name, at in zip(plain, one.vector, strict=True)
-    ]
-    unit = np.clip((np.array(own) - space.low) / (space.high - space.low), 0.0, 1.0)
-    return found_at(problem, unit, _choice(study, one.name, best.choice))
+    """An existing chip as far as the study can say it, in as many copies and for as many users as suit it."""
+    parts = chip_variables(one.name, load_chip(one.name, problem.workloads[0].plan))
+    names = [name.rsplit(".", 1)[-1] for name in space.names]
+    own = zip(names, space.logarithms(one.unit), strict=True)
+    start = [np.log(parts[name]) if parts.get(name) else at for name, at in own]
+    unit = np.clip(space.unit(np.array(start)), 0.0, 1.0)
+    return optimum_at(problem, unit, _choice(study, one.name, best.choice))
 
 
 def chip_variables(name: str, chip: Chip) -> dict[str, float]:

@@ -9,7 +9,7 @@ found nothing better, the search is over.
 import enum
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -117,8 +117,12 @@ def search(
 
     The result; with no designs where none keeps every limit.
     """
-    began, solver = time.perf_counter(), MultiStart(problem, integer, options)
-    state, ended = solver.init(first) if state is None else state, Termination.RUNNING
+    began, solver, ended = (
+        time.perf_counter(),
+        MultiStart(problem, integer, options),
+        Termination.RUNNING,
+    )
+    state = solver.init(first) if state is None else state
     try:
         while (ended := solver.terminate(state)) is Termination.RUNNING:
             state = solver.step(state)
@@ -128,10 +132,13 @@ def search(
     return solver.result(state, time.perf_counter() - began, ended)
 
 
-class MultiStart(NamedTuple):
+AnyProblem = TypeVar("AnyProblem", bound=AbstractProblem)
+
+
+class MultiStart(NamedTuple, Generic[AnyProblem]):
     """A search: a problem, which of its variables are integers, and how to search it."""
 
-    problem: AbstractProblem
+    problem: AnyProblem
     integer: np.ndarray
     options: OptimiserTable
 

@@ -1,8 +1,8 @@
-"""Pareto fronts by continuation: the same objective with one figure held at rising targets.
+"""Pareto fronts by continuation: the same objective with one figure limited to rising targets.
 
-All targets are lanes of one descent. Each begins at the best design; after every few steps a lane
+All targets are starts of one descent. Each begins at the best design; after every few steps it
 takes its neighbour's design where that keeps its own target and is better, or where it has none yet. The
-front is done when no lane takes another's design and all rest. Descents from easy targets miss designs for
+front is done when none takes another's design and all rest. Descents from easy targets miss designs for
 hard ones, so the search is made again for two hard ones, and the front traced from what it finds, too.
 """
 
@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.multistart import LocalOptimum, search
+from perfmodel.design.multistart import LocalOptimum, MultiStart, search
 from perfmodel.design.problem import Problem
-from perfmodel.design.sqp import SQPState, Start, init, step, terminated
-from perfmodel.design.study import LARGER, OptimiserTable
+from perfmodel.design.sqp import SQPState, init, step, terminated
+from perfmodel.design.starting_points import start_at
+from perfmodel.design.study import LARGER
 from perfmodel.units import as_scalar, as_values
 
 TARGET_RANGE = 100.0
@@ -32,13 +33,13 @@ RESTARTS = (2 / 3, 5 / 6)
 """Where searches begin again: of the way from the best design's figure to the hardest target reached."""
 
 FTOL = 1e-5
-"""A lane with less than this to win, relative, rests."""
+"""A target with less than this to win, relative, rests."""
 
 
 class ParetoPoint(NamedTuple):
     """One place of a front: the figure's value, minus the logarithm of the objective, and the design.
 
-    - `beaten`: whether another node or memory is better in both.
+    - `dominated`: whether another node or memory is better in both.
     """
 
     figure: float
@@ -49,28 +50,23 @@ class ParetoPoint(NamedTuple):
 
 
 def trace_front(
-    problem: Problem,
-    designs: list[LocalOptimum],
-    name: str,
-    integer: np.ndarray,
-    options: OptimiserTable,
+    solver: MultiStart[Problem], designs: list[LocalOptimum], name: str
 ) -> list[ParetoPoint]:
-    """The best objective at each value of a figure, for each node and memory, numbers of things left loose.
+    """The best objective at each value of a figure, for each node and memory, integers relaxed.
 
     **Arguments:**
 
-    - `designs`: of a search, the best first; `name`: of the figure, limited in the problem.
-    - `integer`, `options`: of the search.
+    - `designs`: of the search, the best first; `name`: of the figure, limited in the problem.
 
     **Raises:**
 
     - `KeyboardInterrupt`: where a search is stopped.
     """
-    larger = name in LARGER
+    problem, options, larger = solver.problem, solver.options, name in LARGER
     found = _fronts(problem, designs, name, options.starts)
     for target in _restart_targets(found, larger):
-        harder = _limited(problem, name, target)
-        again = search(harder, integer, options)
+        harder = eqx.tree_at(lambda p: p.limits.figures[name], problem, as_scalar(target))
+        again = search(harder, solver.integer, options)
         if again.stopped:
             raise KeyboardInterrupt
         found += _fronts(harder, again.designs, name, options.starts)
@@ -111,11 +107,6 @@ def _restart_targets(found: list[ParetoPoint], larger: bool) -> list[float]:
     return [first + share * (last - first) for share in RESTARTS]
 
 
-def _limited(problem: Problem, name: str, target: float) -> Problem:
-    """The problem with the figure held at a target."""
-    return eqx.tree_at(lambda p: p.limits.figures[name], problem, as_scalar(target))
-
-
 def _traced(
     problem: Problem, base: LocalOptimum, name: str, rows: list[int], batch_size: int
 ) -> list[ParetoPoint]:
@@ -133,29 +124,31 @@ def _traced(
 def _descended(
     problem: Problem, base: LocalOptimum, rows: list[int], shifts: np.ndarray
 ) -> SQPState:
-    count = len(shifts)
-    unit, choice = (np.repeat(part[None], count, axis=0) for part in (base.unit, base.choice))
-    shift = np.zeros((count, len(problem.constraint_names)))
+    """All targets at once, a start each, with exchanges between neighbours until all rest."""
+    unit, choice = (np.repeat(x[None], len(shifts), axis=0) for x in (base.unit, base.choice))
+    shift = np.zeros((len(shifts), len(problem.constraint_names)))
     shift[:, rows] = shifts[:, None]
-    fixed = (jnp.asarray(choice), as_values(shift))
-    box = (as_values(0 * unit), as_values(0 * unit + 1))
-    states = init(problem, Start(as_values(unit), *box, *fixed), as_scalar(1.0))
+
+    def begun(unit: np.ndarray) -> SQPState:
+        start = start_at(unit, choice)._replace(shift=as_values(shift))
+        return init(problem, start, as_scalar(1.0))
+
+    states = begun(unit)
     for _ in range(EXCHANGES):
         for _ in range(STEPS):
             states = step(problem, states, as_scalar(1.0))
-        place = _exchanged(np.asarray(states.best), np.asarray(states.best_value))
-        moved = np.any(place != np.asarray(states.best), axis=1)
-        if not moved.any() and bool(
-            jnp.all(terminated(states, FTOL) | jnp.isinf(states.best_value))
-        ):
+        best, value = np.asarray(states.best), np.asarray(states.best_value)
+        place = _exchanged(best, value)
+        moved = np.any(place != best, axis=1)
+        if not moved.any() and np.all(terminated(states, FTOL) | np.isinf(value)):
             break
-        fresh = init(problem, Start(as_values(place), *box, *fixed), as_scalar(1.0))
-        states = _where(moved & np.asarray(fresh.best_value <= states.best_value), fresh, states)
+        fresh = begun(place)
+        states = _where(moved & (np.asarray(fresh.best_value) <= value), fresh, states)
     return states
 
 
 def _where(which: np.ndarray, new: SQPState, old: SQPState) -> SQPState:
-    """Lanes that begin anew, and the others, which keep what they know of their surroundings."""
+    """Starts that begin anew, and the others, which keep what they know of their surroundings."""
     return jax.tree.map(
         lambda a, b: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old
     )

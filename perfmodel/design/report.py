@@ -7,15 +7,15 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.design.existing_chips import size_in_study_units, size_of
-from perfmodel.design.multistart import LocalOptimum, SearchResult
+from perfmodel.design.existing_chips import size_of
+from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult
 from perfmodel.design.problem import Assessment, Problem, assess, system, system_cost
 from perfmodel.design.reoptimise import IntegerNeighbours
 from perfmodel.design.sensitivity import Sensitivity, sensitivity
 from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import LARGER, Study
 from perfmodel.design.system import Pool
-from perfmodel.design.variables import Space, in_study_units
+from perfmodel.design.variables import Space
 from perfmodel.library.economics import Basis
 from perfmodel.units import as_scalar, as_values
 
@@ -41,7 +41,7 @@ IN_USD = ("usd_per_million_tokens", "tokens_per_s_per_usd", "revenue_per_usd")
 class SearchReport(NamedTuple):
     """A search's result with its study: what is written and shown.
 
-    - `near`: the designs beside the best one in its numbers of things, where they were looked for.
+    - `near`: the designs beside the best one in its integers, where they were looked for.
     """
 
     study: Study
@@ -56,23 +56,33 @@ class SearchReport(NamedTuple):
         """The best design."""
         return self.result.designs[0]
 
-    def assessed(self) -> Assessment:
-        """The best design's figures and chips."""
-        return assessed(self.problem, logarithms(self.space, self.best.unit), self.best.choice)
+    @property
+    def best_logarithms(self) -> np.ndarray:
+        """Logarithms of its variables."""
+        return self.space.logarithms(self.best.unit)
 
     @property
-    def best_shown(self) -> dict[str, float]:
-        """The best design in the units of studies."""
-        return in_study_units(self.space, logarithms(self.space, self.best.unit))
+    def solver(self) -> MultiStart[Problem]:
+        """The search that found it."""
+        return MultiStart(self.problem, self.space.integer, self.study.optimiser)
+
+    def assessed(self, integer: bool = False) -> Assessment:
+        """The best design's figures and chips; `integer`: in whole cores, tiles, waves and splits."""
+        problem = dataclasses.replace(self.problem, integer=integer)
+        choice = jnp.asarray(self.best.choice)
+        return _assess(problem, as_values(self.best_logarithms), choice, as_scalar(1.0))
+
+    def objective(self, value: float) -> float:
+        """The objective in its own unit."""
+        return objective_value(self.study, value)
+
+    def variables(self, unit: np.ndarray, choice: np.ndarray) -> dict[str, Any]:
+        """A design in the units of studies, with its node and its memory."""
+        return self.space.in_study_units(unit) | technologies_of(self.study, choice)
 
 
 _assess = eqx.filter_jit(assess)
 _system = eqx.filter_jit(system)
-
-
-def assessed(problem: Problem, x: np.ndarray, choice: np.ndarray) -> Assessment:
-    """Figures and chips of one design."""
-    return _assess(problem, as_values(x), jnp.asarray(choice), as_scalar(1.0))
 
 
 def areas(problem: Problem, x: np.ndarray) -> dict[str, float]:
@@ -89,13 +99,6 @@ def _areas(part: Pool) -> dict[str, float]:
     return found
 
 
-def exact_value(problem: Problem, space: Space, best: LocalOptimum) -> float:
-    """The value of a design in whole cores, tiles, waves and splits."""
-    exact = dataclasses.replace(problem, integer=True)
-    found = assessed(exact, logarithms(space, best.unit), best.choice)
-    return -float(found.objective)
-
-
 def make_report(
     study: Study,
     space: Space,
@@ -103,14 +106,10 @@ def make_report(
     result: SearchResult,
     near: dict[str, IntegerNeighbours] | None = None,
 ) -> SearchReport:
-    """With the prices of limits at the best design."""
-    found = sensitivity(problem, result.designs[0], space.integer, study.optimiser.lanes)
+    """With the sensitivity at the best design."""
+    solver = MultiStart(problem, space.integer, study.optimiser)
+    found = sensitivity(solver, result.designs[0])
     return SearchReport(study, space, problem, result, found, near or {})
-
-
-def logarithms(space: Space, unit: np.ndarray) -> np.ndarray:
-    """Logarithms of a design from its coordinates."""
-    return space.low + (space.high - space.low) * unit
 
 
 def objective_value(study: Study, value: float) -> float:
@@ -130,27 +129,24 @@ def technologies_of(study: Study, choice: np.ndarray) -> dict[str, str]:
 
 def as_dict(found: SearchReport) -> dict[str, Any]:
     """What `result.json` holds."""
-    study, space, best, result = found.study, found.space, found.best, found.result
-    seen = found.assessed()
-    exact = exact_value(found.problem, space, best)
+    study, best, result = found.study, found.best, found.result
+    seen, exact = found.assessed(), -float(found.assessed(integer=True).objective)
+    elasticities = zip(found.space.names, map(float, found.sensitivity.elasticity), strict=True)
     return {
         "study": study.model_dump(),
-        "best": in_study_units(space, logarithms(space, best.unit))
-        | technologies_of(study, best.choice),
+        "best": found.variables(best.unit, best.choice),
         "chips": [_chip(part, found.problem) for part in seen.parts[0]],
         "figures": _figures(found.problem, seen),
         "cost_basis": BASIS,
         "utilisation": float(found.problem.owner.busy),
-        "objective": objective_value(study, best.value),
-        "objective_exact": objective_value(study, exact),
-        "objective_continuous": objective_value(study, result.relaxed),
+        "objective": found.objective(best.value),
+        "objective_exact": found.objective(exact),
+        "objective_continuous": found.objective(result.relaxed),
         "loss_of_rounding": float(np.expm1(best.value - result.relaxed)),
         "gap_of_smoothing": float(np.expm1(exact - best.value)),
         "constraints": _limits(found, seen),
         "numbers": {name: _beside(found, seen, one) for name, one in found.near.items()},
-        "elasticities": dict(
-            zip(space.names, map(float, found.sensitivity.elasticity), strict=True)
-        ),
+        "elasticities": dict(elasticities),
         "local_optima": len(result.designs),
         "evaluations": result.evaluations,
         "gradients": result.gradients,
@@ -175,7 +171,7 @@ def _figures(problem: Problem, seen: Assessment) -> list[dict[str, float]]:
 
 def _chip(part: Pool, problem: Problem) -> dict[str, Any]:
     """One chip as made."""
-    return size_in_study_units(size_of(part.made)) | {
+    return size_of(part.made) | {
         "areas_mm2": _areas(part),
         "idle_w": float(part.made.idle),
         "cost_usd": float(part.made.cost),
@@ -193,9 +189,8 @@ def _limits(found: SearchReport, seen: Assessment) -> dict[str, Any]:
         price = float(found.sensitivity.multipliers[i])
         table[name] = {"slack": float(found.best.slack[i]), "shadow_price": price}
         if limit:
-            table[name] |= {"limit": limit, "gain_per_unit": price / limit} | _in_usd(
-                found, seen, price / limit
-            )
+            table[name] |= {"limit": limit, "gain_per_unit": price / limit}
+            table[name] |= _in_usd(found, seen, price / limit)
     return table
 
 
@@ -205,14 +200,11 @@ def _beside(found: SearchReport, seen: Assessment, one: IntegerNeighbours) -> di
     It has a price only where the study's bound keeps out one more that would be better.
     """
     fewer, more = (_gain(found, other) for other in (one.fewer, one.more))
-    told = {
-        "at": one.number,
-        "gain_of_one_fewer": fewer,
-        "gain_of_one_more": more,
-        "on_bound": one.bound,
-    }
-    worth_it = one.bound and more is not None and more > MIN_GAIN and (fewer is None or fewer < 0)
-    return told | (_in_usd(found, seen, more) if worth_it and more is not None else {})
+    gains = {"gain_of_one_fewer": fewer, "gain_of_one_more": more}
+    told = {"at": one.number} | gains | {"on_bound": one.bound}
+    if not one.bound or more is None or more <= MIN_GAIN or (fewer is not None and fewer >= 0):
+        return told
+    return told | _in_usd(found, seen, more)
 
 
 def _gain(found: SearchReport, other: LocalOptimum | None) -> float | None:
@@ -242,11 +234,9 @@ def limit_of(found: SearchReport, name: str) -> float | None:
 
 def describe_conflict(problem: Problem, result: SearchResult) -> str:
     """Which limits cannot be kept together, from the design that comes nearest to it."""
-    slack = result.nearest_slack
-    broken = [
-        (n, float(s)) for n, s in zip(problem.constraint_names, slack, strict=True) if s < -1e-4
-    ]
-    tight = [n for n, s in zip(problem.constraint_names, slack, strict=True) if -1e-4 <= s < 5e-3]
+    slacks = dict(zip(problem.constraint_names, map(float, result.nearest_slack), strict=True))
+    broken = [(name, slack) for name, slack in slacks.items() if slack < -1e-4]
+    tight = [name for name, slack in slacks.items() if -1e-4 <= slack < 5e-3]
     words = ", ".join(f"{name} by {100 * np.expm1(-short):,.3g} %" for name, short in broken)
     beside = f" while {' and '.join(tight)} binds" if tight else ""
     return (

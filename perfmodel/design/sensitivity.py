@@ -1,11 +1,12 @@
-r"""What a limit is worth, and how the objective answers to every number of a design.
+r"""Sensitivity of the objective: shadow prices of limits, elasticities to every variable of a design.
 
 At an optimum the slope of the objective is balanced by the limits that bind and by the bounds:
-$\nabla f = \sum_i z_i \nabla s_i + r$ with prices $z_i \ge 0$, found by non-negative least
+$\nabla f = \sum_i z_i \nabla s_i + r$ with multipliers $z_i \ge 0$, found by non-negative least
 squares (Lawson and Hanson, 1974) over the variables that are free to move. Slacks are logarithms,
 so $z_i$ is the relative gain of the objective for a relative change of limit $i$.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from perfmodel.design.abstract_problem import AbstractProblem, Linearisation, linearise_batch
-from perfmodel.design.multistart import LocalOptimum
+from perfmodel.design.abstract_problem import Linearisation, linearise_batch
+from perfmodel.design.multistart import LocalOptimum, MultiStart
 from perfmodel.units import as_scalar, as_values
 
 BINDING = 2e-3
@@ -25,11 +26,11 @@ AT_BOUND = 1e-4
 
 
 class Sensitivity(NamedTuple):
-    """What limits and variables are worth, as relative changes of the objective for relative changes.
+    """Relative changes of the objective for relative changes of limits and variables.
 
-    - `prices`: of each limit. - `elasticity`: of the objective to each variable, nothing else changed.
-    - `reduced`: the same, after the limits have taken their toll: not zero on bounds and for
-      numbers of things alone.
+    - `multipliers`: of each limit, its shadow price.
+    - `elasticity`: of the objective to each variable, nothing else changed.
+    - `reduced_gradient`: the same, less what the limits take: not zero on bounds and for integers alone.
     - `residual`: the largest of it where it should be zero: how well the optimum is one.
     """
 
@@ -39,43 +40,37 @@ class Sensitivity(NamedTuple):
     residual: float
 
 
-def sensitivity(
-    problem: AbstractProblem, best: LocalOptimum, integer: np.ndarray, batch_size: int
-) -> Sensitivity:
-    """Prices at a design; `batch_size`: as many as the search had, for which slopes are compiled."""
-    return sensitivities(problem, [best], integer, batch_size)[0]
+def sensitivity(solver: MultiStart, best: LocalOptimum) -> Sensitivity:
+    """At one design."""
+    return sensitivities(solver, [best])[0]
 
 
-def sensitivities(
-    problem: AbstractProblem, designs: list[LocalOptimum], integer: np.ndarray, batch_size: int
-) -> list[Sensitivity]:
-    """The same of several designs, as many at a time as there are lanes."""
+def sensitivities(solver: MultiStart, designs: Sequence[LocalOptimum]) -> list[Sensitivity]:
+    """At several designs, as many at a time as descend together, for which slopes are compiled."""
+    problem, count = solver.problem, solver.options.lanes
     found = []
-    for at in range(0, len(designs), batch_size):
-        some = designs[at : at + batch_size]
+    for i in range(0, len(designs), count):
+        some = designs[i : i + count]
         unit, choice = (
-            np.resize([getattr(d, n) for d in some], (batch_size, getattr(some[0], n).size))
-            for n in ("unit", "choice")
+            np.resize(rows, (count, len(rows[0])))
+            for rows in ([one.unit for one in some], [one.choice for one in some])
         )
-        seen = linearise_batch(problem, as_values(unit), jnp.asarray(choice), as_scalar(1.0))
-        found += [
-            _sensitivity(
-                problem, one, jax.tree.map(lambda x, i=i: np.asarray(x[i], float), seen), integer
-            )
-            for i, one in enumerate(some)
+        linear = linearise_batch(problem, as_values(unit), jnp.asarray(choice), as_scalar(1.0))
+        rows = [
+            jax.tree.map(lambda x, k=k: np.asarray(x[k], float), linear) for k in range(len(some))
         ]
+        found += [_at(solver, one, row) for one, row in zip(some, rows, strict=True)]
     return found
 
 
-def _sensitivity(
-    problem: AbstractProblem, best: LocalOptimum, seen: Linearisation, integer: np.ndarray
-) -> Sensitivity:
-    ranges = np.asarray(problem.high - problem.low, float)
-    gradient, slopes = np.asarray(seen.gradient) / ranges, np.asarray(seen.jacobian) / ranges
-    inside = (best.unit > AT_BOUND) & (best.unit < 1 - AT_BOUND) & ~integer
-    prices = np.zeros(len(slopes))
-    binding = np.asarray(seen.constraints) < BINDING
+def _at(solver: MultiStart, best: LocalOptimum, found: Linearisation) -> Sensitivity:
+    ranges = np.asarray(solver.problem.high - solver.problem.low, float)
+    gradient, jacobian = np.asarray(found.gradient) / ranges, np.asarray(found.jacobian) / ranges
+    inside = (best.unit > AT_BOUND) & (best.unit < 1 - AT_BOUND) & ~solver.integer
+    multipliers = np.zeros(len(jacobian))
+    binding = np.asarray(found.constraints) < BINDING
     if binding.any() and inside.any():
-        prices[binding], _ = nnls(slopes[binding][:, inside].T, gradient[inside])
-    reduced = -(gradient - slopes.T @ prices)
-    return Sensitivity(prices, -gradient, reduced, float(np.abs(reduced[inside]).max(initial=0.0)))
+        multipliers[binding], _ = nnls(jacobian[binding][:, inside].T, gradient[inside])
+    reduced = -(gradient - jacobian.T @ multipliers)
+    residual = float(np.abs(reduced[inside]).max(initial=0.0))
+    return Sensitivity(multipliers, -gradient, reduced, residual)

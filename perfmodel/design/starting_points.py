@@ -107,21 +107,19 @@ def grid_best(problem: AbstractProblem, integer: np.ndarray, slack: float) -> tu
     return float(np.min(value[kept], initial=np.inf)), len(unit)
 
 
-def variants(space: Space, vector: np.ndarray, names: tuple[str, ...], most: int) -> np.ndarray:
-    """A design with other numbers of things: powers of two within their bounds, and its own."""
-    plain = [name.rsplit(".", 1)[-1] for name in space.names]
-    free = [i for i, name in enumerate(plain) if name in names]
-    axes = [
-        _powers_of_two(float(space.low[i]), float(space.high[i]), float(vector[i])) for i in free
-    ]
+def variants(space: Space, unit: np.ndarray, names: tuple[str, ...], most: int) -> np.ndarray:
+    """A design with other numbers of some things: powers of two within their bounds, and its own."""
+    own = space.logarithms(unit)
+    free = [i for i, name in enumerate(space.names) if name.rsplit(".", 1)[-1] in names]
+    axes = [_powers_of_two(space.low[i], space.high[i], own[i]) for i in free]
     every = np.array(list(itertools.product(*axes)))
     if len(every) > most:
         every = np.random.default_rng(0).permutation(every)[:most]
-    found = np.tile(np.asarray(vector, float), (len(every), 1))
+    found = np.tile(own, (len(every), 1))
     found[:, free] = every
-    return found
+    return space.unit(found)
 
 
 def _powers_of_two(low: float, high: float, own: float) -> list[float]:
     inside = np.arange(np.ceil(low / np.log(2) - 1e-6), np.floor(high / np.log(2) + 1e-6) + 1)
-    return sorted({*(float(n) for n in inside * np.log(2)), own})
+    return sorted({*(float(n) for n in inside * np.log(2)), float(own)})

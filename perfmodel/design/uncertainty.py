@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.design.facts import Cases, evaluate_cases
-from perfmodel.design.multistart import LocalOptimum
+from perfmodel.design.multistart import LocalOptimum, MultiStart
 from perfmodel.design.problem import LIMIT_TOLERANCE, Problem
 from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.sensitivity import sensitivities
@@ -135,7 +135,7 @@ MIN_DISTANCE = 0.05
 
 
 class Family(NamedTuple):
-    """Designs of one node and one memory: `designs`, the best first; `prices` of its limits there."""
+    """Designs of one node and one memory: `designs`, the best first; `multipliers` of its limits there."""
 
     node: str
     memory: str
@@ -148,17 +148,14 @@ class Family(NamedTuple):
         return f"{self.node}, {self.memory}"
 
 
-def families(
-    study: Study, problem: Problem, designs: list[LocalOptimum], integer: np.ndarray
-) -> list[Family]:
+def families(study: Study, solver: MultiStart, designs: list[LocalOptimum]) -> list[Family]:
     """Of the designs that a search found, the best family first."""
     groups: dict[tuple[int, ...], list[LocalOptimum]] = {}
     for one in designs:
         mine = groups.setdefault(tuple(map(int, one.choice)), [])
         if all(np.max(np.abs(one.unit - other.unit)) > MIN_DISTANCE for other in mine):
             mine.append(one)
-    batch_size = study.optimiser.lanes
-    found = sensitivities(problem, [group[0] for group in groups.values()], integer, batch_size)
+    found = sensitivities(solver, [group[0] for group in groups.values()])
     return [
         Family(study.space.node[node], study.space.memory[memory], group, one.multipliers)
         for ((node, memory), group), one in zip(groups.items(), found, strict=True)
@@ -172,17 +169,17 @@ def value_under(
 
     Beside it, whether it keeps the limits to which it does not adapt: those that did not bind before.
     """
-    ways = [_provisioned(problem, family.designs[0].unit) for family in known]
-    unit = np.repeat(np.concatenate(ways), len(logs), axis=0)
-    each = len(ways[0]) * len(logs)
+    tried = [_provisioned(problem, family.designs[0].unit) for family in known]
+    unit = np.repeat(np.concatenate(tried), len(logs), axis=0)
+    each = len(tried[0]) * len(logs)
     choice = np.repeat([family.designs[0].choice for family in known], each, axis=0)
-    prices = np.repeat([family.multipliers for family in known], each, axis=0)
-    value, slack = evaluate_cases(
-        problem, Cases(np.resize(logs, (len(unit), logs.shape[1])), unit, choice)
-    )
-    adapted = np.where(prices > 0, -prices * slack, VIOLATION_PRICE * np.maximum(-slack, 0.0))
-    kept = np.all((prices > 0) | (slack > -LIMIT_TOLERANCE), axis=1)
-    shape = (len(known), len(ways[0]), len(logs))
+    multipliers = np.repeat([family.multipliers for family in known], each, axis=0)
+    cases = Cases(np.resize(logs, (len(unit), logs.shape[1])), unit, choice)
+    value, slack = evaluate_cases(problem, cases)
+    short, binding = VIOLATION_PRICE * np.maximum(-slack, 0.0), multipliers > 0
+    adapted = np.where(binding, -multipliers * slack, short)
+    kept = np.all(binding | (slack > -LIMIT_TOLERANCE), axis=1)
+    shape = (len(known), len(tried[0]), len(logs))
     return _best_provision((value + adapted.sum(axis=1)).reshape(shape), kept.reshape(shape))
 
 

@@ -18,7 +18,7 @@ from perfmodel.library.schema import ChipFile, Quantity
 class Kind(NamedTuple):
     """A quantity that can be free.
 
-    - `unit`: of the key in a study, in SI; `whole`: whether it is a number of things.
+    - `unit`: of the key in a study, in SI; `integer`: whether it is a number of things.
     """
 
     unit: float
@@ -46,7 +46,7 @@ KINDS = {
 """By the key of a study; clock in 1/s, power in W, the rest in bytes, bytes/s, FLOP/s, USD/byte, pieces."""
 
 SCENARIO = ("batch", "context", "memory_usd_per_gb")
-"""What lies around a design."""
+"""The scenario that a design serves."""
 
 CHIP_FIELDS = tuple(ChipTable.model_fields)
 
@@ -68,11 +68,11 @@ class Variable(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Everything that describes a design, free or held.
+    """Everything that describes a design, free or fixed.
 
     - `variables`: free ones, in the order of every vector.
     - `low`, `high`: logarithms of their bounds, in SI.
-    - `held`: the others, in SI, by name.
+    - `fixed`: the others, in SI, by name.
     """
 
     variables: tuple[Variable, ...]
@@ -87,7 +87,7 @@ class Space(NamedTuple):
 
     @property
     def integer(self) -> np.ndarray:
-        """Which of them are numbers of things."""
+        """Which of them are integers."""
         return np.array([variable.kind.integer for variable in self.variables], bool)
 
     @property
@@ -95,13 +95,28 @@ class Space(NamedTuple):
         """In which they are given."""
         return np.array([variable.kind.unit for variable in self.variables])
 
+    def logarithms(self, unit: np.ndarray) -> np.ndarray:
+        """Logarithms of designs from their coordinates between 0 and 1."""
+        return self.low + (self.high - self.low) * unit
+
+    def unit(self, logarithms: np.ndarray) -> np.ndarray:
+        """Coordinates of designs from their logarithms."""
+        return (logarithms - self.low) / (self.high - self.low)
+
+    def in_study_units(self, unit: np.ndarray) -> dict[str, float]:
+        """A design in the units that studies are written in."""
+        values = np.exp(self.logarithms(unit)) / self.units
+        return dict(zip(self.names, map(float, values), strict=True))
+
 
 def read_space(study: Study) -> Space:
     """The variables of a study."""
     ranges = _ranges(study.space)
     free = {name: one for name, one in ranges.items() if one.low < one.high}
     kinds = {name: KINDS[name.rsplit(".", 1)[-1]] for name in ranges}
-    held = {name: one.low * kinds[name].unit for name, one in ranges.items() if one.low == one.high}
+    fixed = {
+        name: one.low * kinds[name].unit for name, one in ranges.items() if one.low == one.high
+    }
     if not free:
         raise InputError("space: nothing is free; give at least one variable a low and a high.")
     for name, one in free.items():
@@ -114,7 +129,7 @@ def read_space(study: Study) -> Space:
         np.log(np.array([getattr(one, side) for one in free.values()]) * units)
         for side in ("low", "high")
     )
-    return Space(tuple(Variable(name, kinds[name]) for name in free), low, high, held)
+    return Space(tuple(Variable(name, kinds[name]) for name in free), low, high, fixed)
 
 
 def _ranges(space: SpaceTable) -> dict[str, Bounds]:
@@ -153,12 +168,6 @@ def start_vector(space: Space, start: dict[str, float]) -> np.ndarray | None:
             )
         place[at] = np.clip(share, 0, 1)
     return place
-
-
-def in_study_units(space: Space, vector: np.ndarray) -> dict[str, float]:
-    """A design in the units that studies are written in."""
-    values = np.exp(np.asarray(vector, float)) / space.units
-    return dict(zip(space.names, map(float, values), strict=True))
 
 
 class ChipVariable(NamedTuple):

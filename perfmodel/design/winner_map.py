@@ -47,7 +47,7 @@ PRICE = Axis("price", "price of HBM (USD/GB)", 2.0 ** np.arange(-2, 3), ())
 
 
 class Place(NamedTuple):
-    """A place of a map: who wins there, and how many times the next it is better, at most `MOST`."""
+    """A place of a map: who wins there, and how many times the next it is better, at most `MAX_FACTOR`."""
 
     x: float
     y: float
@@ -95,33 +95,31 @@ def _places(
     names: list[str],
     axes: tuple[Axis, Axis],
 ) -> list[Place]:
-    vectors, choices, owner = _candidates(space, known)
-    own = [np.array([_value_of(problem, axis, v) for v in vectors]) for axis in axes]
+    unit, choices, owner = _candidates(space, known)
+    designs = space.logarithms(unit)
+    own = [np.array([_value_of(problem, axis, v) for v in designs]) for axis in axes]
     x, y = (grid.ravel() for grid in np.meshgrid(*[axis.values for axis in axes]))
-    logs = np.zeros((len(vectors), len(x), len(names)))
+    logs = np.zeros((len(unit), len(x), len(names)))
     for axis, at, mine in zip(axes, (x, y), own, strict=True):
         columns = [names.index(name) for name in axis.facts]
         logs[..., columns] = np.log(at[None] / mine[:, None])[..., None]
-    unit = (vectors - space.low) / (space.high - space.low)
     spread = (np.repeat(part, len(x), axis=0) for part in (unit, choices))
     value, slack = evaluate_cases(problem, Cases(logs.reshape(-1, len(names)), *spread))
     kept = np.all(slack > -LIMIT_TOLERANCE, axis=1) & np.isfinite(value)
-    least = np.where(kept, value, np.inf).reshape(len(vectors), len(x))
+    least = np.where(kept, value, np.inf).reshape(len(unit), len(x))
     return _winners(least, owner, x, y)
 
 
 def _candidates(space: Space, known: list[Family]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Designs of all families with other numbers of chips: logarithms, choices, and what each is called."""
-    vectors, choices, owner = [], [], []
+    """Designs of all families with other numbers of chips: coordinates, choices, what each is called."""
+    units, choices, owner = [], [], []
     for family in known:
         for one in family.designs[:MAX_DESIGNS]:
-            some = variants(
-                space, space.low + (space.high - space.low) * one.unit, PARALLELISM, MAX_VARIANTS
-            )
-            vectors.append(some)
+            some = variants(space, one.unit, PARALLELISM, MAX_VARIANTS)
+            units.append(some)
             choices.append(np.tile(one.choice, (len(some), 1)))
             owner += [SRAM_ALONE if family.memory == NO_MEMORY else family.memory] * len(some)
-    return np.concatenate(vectors), np.concatenate(choices), owner
+    return np.concatenate(units), np.concatenate(choices), owner
 
 
 def _value_of(problem: Problem, axis: Axis, vector: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.design.multistart import search
 from perfmodel.design.report import SearchReport as Design
-from perfmodel.design.report import areas, logarithms, make_report, objective_value
+from perfmodel.design.report import areas, make_report
 from perfmodel.design.report import as_dict as described
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
@@ -232,7 +232,7 @@ def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
         f"{parts['tflops']:,.0f} TFLOP/s",
         f"{report['chips'][0]['area_mm2']:,.0f} mm2",
         f"{figures(report['objective'])} {goal.unit}",
-        figures(objective_value(found.study, on_grid)),
+        figures(found.objective(on_grid)),
     )
 
 
@@ -242,7 +242,8 @@ def _said(rows: list[tuple[str, ...]], chips: list[Design]) -> list[str]:
     fastest = max(alone.values(), key=lambda row: float(row[2].replace(",", "")))
     priced = [row for row in alone.values() if row[6] != "not known"]
     cheapest = min(priced, key=lambda row: float(row[6].replace(",", "")))
-    sram, stacks = (chips[0].best_shown[name] for name in ("sram_mb", "stacks"))
+    best = chips[0].space.in_study_units(chips[0].best.unit)
+    sram, stacks = (best[name] for name in ("sram_mb", "stacks"))
     return [
         f"For one user {fastest[0]} is fastest ({fastest[2]} tokens/s, bound by {fastest[5]}), and "
         f"{cheapest[0]} cheapest ({cheapest[6]} USD per million tokens).",
@@ -313,7 +314,7 @@ def _plans(chips: list[Design]) -> list[tuple[str, dict[str, float]]]:
     h100 = np.array([np.log(H100[name]) for name in problem.names])
     dies = [("H100, modelled", areas(problem, h100))]
     dies += [
-        (goal.name, areas(problem, logarithms(one.space, one.best.unit)))
+        (goal.name, areas(problem, one.best_logarithms))
         for goal, one in zip(GOALS, chips, strict=True)
     ]
     return [(name, parts | {"unused": _unused(parts)}) for name, parts in dies]

@@ -12,24 +12,22 @@ import pyarrow as pa
 from perfmodel.design.analysis import analysis_dict, compare_existing
 from perfmodel.design.devices import rounded_to_devices
 from perfmodel.design.existing_chips import descend_from_existing
-from perfmodel.design.multistart import search
+from perfmodel.design.multistart import Termination, search
 from perfmodel.design.pareto import trace_front
 from perfmodel.design.reoptimise import improve_by_neighbours
 from perfmodel.design.report import (
     SearchReport,
     as_dict,
     describe_conflict,
-    logarithms,
     make_report,
     objective_value,
-    technologies_of,
 )
 from perfmodel.design.resolve import find_study, presets, question, resolve_study
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 from perfmodel.design.starting_points import grid_best
 from perfmodel.design.state import SearchState, integer_designs, load_state, save_state
 from perfmodel.design.study import Study
-from perfmodel.design.variables import in_study_units, read_space, start_vector
+from perfmodel.design.variables import read_space, start_vector
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface.report import write_report
@@ -104,32 +102,28 @@ def _decided(
         progress(starts, starts, "beside other chips and facts")
         return found, analysis_dict(found)
     except KeyboardInterrupt:
-        return found._replace(result=found.result._replace(stopped=True)), {}
+        stopped = found.result._replace(termination=Termination.INTERRUPTED)
+        return found._replace(result=stopped), {}
 
 
 def confirmed(found: SearchReport) -> SearchReport:
     """The answer after descents from sold chips that are ahead of it, and from its neighbours in stacks."""
-    study, space, problem, result = found.study, found.space, found.problem, found.result
-    result = descend_from_existing(study, space, problem, result, compare_existing(found))
-    result, near = improve_by_neighbours(problem, space.integer, result, study.optimiser.lanes)
+    study, space, problem, solver = found.study, found.space, found.problem, found.solver
+    known = compare_existing(found)
+    result = descend_from_existing(study, space, solver, found.result, known)
+    result, near = improve_by_neighbours(solver, problem.names, result)
     return make_report(study, space, problem, result, near)
 
 
 def _front(found: SearchReport) -> list[dict[str, Any]]:
     """Rows of the front of each node and memory that a study asks for; numbers of things are loose on it."""
-    name, options = found.study.objective.front, found.study.optimiser
+    name = found.study.objective.front
     if name is None or found.result.stopped:
         return []
-    points = trace_front(found.problem, found.result.designs, name, found.space.integer, options)
     return [
-        {
-            name: one.figure,
-            "objective": objective_value(found.study, one.value),
-            "beaten": one.dominated,
-        }
-        | in_study_units(found.space, logarithms(found.space, one.unit))
-        | technologies_of(found.study, one.choice)
-        for one in points
+        {name: one.figure, "objective": found.objective(one.value), "beaten": one.dominated}
+        | found.variables(one.unit, one.choice)
+        for one in trace_front(found.solver, found.result.designs, name)
     ]
 
 
@@ -186,15 +180,14 @@ def changed(study: Study, starts: int | None = None, seed: int | None = None) ->
 def _grid(found: SearchReport) -> dict[str, Any]:
     began = time.perf_counter()
     value, points = grid_best(found.problem, found.space.integer, CONSTRAINT_TOLERANCE)
-    best = objective_value(found.study, value) if np.isfinite(value) else None
+    best = found.objective(value) if np.isfinite(value) else None
     return {"points": points, "seconds": time.perf_counter() - began, "objective": best}
 
 
 def _designs(found: SearchReport) -> pa.Table:
     rows = [
-        in_study_units(found.space, logarithms(found.space, one.unit))
-        | technologies_of(found.study, one.choice)
-        | {"objective": objective_value(found.study, one.value)}
+        found.variables(one.unit, one.choice)
+        | {"objective": found.objective(one.value)}
         | {
             f"slack_{name}": float(slack)
             for name, slack in zip(found.problem.constraint_names, one.slack, strict=True)

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.design.problem import workloads_of
-from perfmodel.design.report import SearchReport, logarithms, objective_value
-from perfmodel.design.variables import in_study_units
+from perfmodel.design.report import SearchReport
 from perfmodel.interface import plots, search_tables
 from perfmodel.interface.explain import Step, explain_step, step_of
 from perfmodel.interface.pages import command, drawn
@@ -102,7 +101,7 @@ def _floorplans(report: dict[str, Any]) -> list[Picture]:
 def _step(found: SearchReport) -> list[Picture]:
     """Where the time of a decode step of the first workload goes, and its kernels under the roof."""
     part = found.assessed().parts[0][-1]
-    load = workloads_of(found.problem, as_values(logarithms(found.space, found.best.unit)))[0]
+    load = workloads_of(found.problem, as_values(found.best_logarithms))[0]
     context = load.longest if load.output is None else load.longest - load.output / 2
     chip, plan = part.made.chip, part.plan
     cost = step_of(chip, plan, load.model, load.batch / part.workers, as_scalar(context))
@@ -198,8 +197,6 @@ def _optima(found: SearchReport) -> Table:
     rows = []
     for unit in seen[:20]:
         one = next(d for d in found.result.designs if d.unit is unit)
-        values = in_study_units(found.space, logarithms(found.space, unit)).values()
-        rows.append(
-            (f"{objective_value(found.study, one.value):,.5g}", *(figures(v) for v in values))
-        )
+        values = found.space.in_study_units(unit).values()
+        rows.append((f"{found.objective(one.value):,.5g}", *(figures(v) for v in values)))
     return Table("Local optima", ["objective", *found.space.names], rows)

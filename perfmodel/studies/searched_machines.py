@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.design.facts import names, within
-from perfmodel.design.multistart import LocalOptimum, search
+from perfmodel.design.multistart import LocalOptimum, MultiStart, search
 from perfmodel.design.pareto import trace_front
 from perfmodel.design.problem import Problem
-from perfmodel.design.report import logarithms, objective_value, technologies_of
+from perfmodel.design.report import objective_value, technologies_of
 from perfmodel.design.resolve import NO_MEMORY, find_study, resolve_study
 from perfmodel.design.study import Study
 from perfmodel.design.uncertainty import (
@@ -28,7 +28,7 @@ from perfmodel.design.uncertainty import (
     value_under,
     win_shares,
 )
-from perfmodel.design.variables import Space, in_study_units, read_space
+from perfmodel.design.variables import Space, read_space
 from perfmodel.errors import InputError
 from perfmodel.library.technology import device
 
@@ -90,7 +90,7 @@ def searched(
     if not found:
         raise InputError("no design of this study keeps every limit; widen what is free.")
     found += _left_out(study, change, found)
-    known = families(study, problem, found, space.integer)
+    known = families(study, MultiStart(problem, space.integer, study.optimiser), found)
     drawn = value_under(problem, known, _drawn(study, problem, more or {}))[0]
     return [_winner(space, one, values) for one, values in zip(known, drawn, strict=True)]
 
@@ -104,9 +104,8 @@ def _left_out(
     for i, j in sorted(every - {tuple(one.choice) for one in found}):
         alone = {"node": [space.node[i]], "memory": [space.memory[j]]}
         only = study.model_copy(update={"space": space.model_copy(update=alone)})
-        designs = search(
-            change(resolve_study(only)), read_space(only).integer, only.optimiser
-        ).designs
+        problem, integer = change(resolve_study(only)), read_space(only).integer
+        designs = search(problem, integer, only.optimiser).designs
         more += [one._replace(choice=np.array([i, j])) for one in designs[:1]]
     return more
 
@@ -142,7 +141,7 @@ def _drawn(study: Study, problem: Problem, more: dict[str, np.ndarray]) -> np.nd
 
 def _winner(space: Space, family: Family, values: np.ndarray) -> Winner:
     best = family.designs[0]
-    design = in_study_units(space, logarithms(space, best.unit))
+    design = space.in_study_units(best.unit)
     dollars = 1e-6 * float(np.exp(best.value))
     return Winner(family.node, family.memory, design, dollars, 1e-6 * np.exp(values))
 
@@ -171,9 +170,10 @@ def designed() -> dict[bool, list[Designed]]:
     study = find_study(PRESET)[1]
     space, problem = read_space(study), resolve_study(study)
     options = study.optimiser.model_copy(update={"points": POINTS})
-    designs = search(problem, space.integer, options).designs
+    solver = MultiStart(problem, space.integer, options)
+    designs = search(*solver).designs
     found: dict[bool, list[Designed]] = {True: [], False: []}
-    for p in trace_front(problem, designs, "tokens_per_s_per_user", space.integer, options):
+    for p in trace_front(solver, designs, "tokens_per_s_per_user"):
         hbm = technologies_of(study, p.choice)["memory"] != NO_MEMORY
         held = _held(space, p.unit, p.figure) * hbm
         found[hbm].append(Designed(p.figure, 1e-6 * objective_value(study, p.value), held))
@@ -182,7 +182,7 @@ def designed() -> dict[bool, list[Designed]]:
 
 def _held(space: Space, unit: np.ndarray, speed: float) -> float:
     """Bytes of all stacks over tokens/s of all users."""
-    one = in_study_units(space, logarithms(space, unit))
+    one = space.in_study_units(unit)
     size = float(device("hbm3e").capacity) * one["stacks"] * one["tensor"] * one["pipeline"]
     return size / (one["batch"] * speed)
 

@@ -28,7 +28,7 @@ from perfmodel.calibration.split import DEVELOPMENT, PARTS, TRAIN, part_of, pick
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.files import read_as
 from perfmodel.library.fitted import FITTED, SMOOTH, load_interval
@@ -46,7 +46,7 @@ MAX_REPORTED = 10_000
 MAX_NAMED_ROWS = 5
 """Rows that are left out and named on the screen, at most."""
 
-KERNEL_FAMILIES = tuple(dict.fromkeys(operation.family for operation in OPERATIONS.values()))
+KERNEL_FAMILIES = tuple(dict.fromkeys(operation.family for operation in KERNELS.values()))
 """Families of kernels that rows can be of."""
 
 
@@ -151,7 +151,7 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[Outcom
     chosen = [_chosen(table, options) for table in group]
     several = list(zip(group, plans, chosen, strict=True))
     result = fit(chip, [Table(plan, t.take(rows["train"])) for t, plan, rows in several])
-    fitted = with_family(chip, OPERATIONS[first.op].family, result.fitted)
+    fitted = with_family(chip, KERNELS[first.op].family, result.fitted)
     trials = [_tried(fitted, *one) for one in several]
     for trial in trials:
         rows = pa.concat_tables(_residuals(trial, part) for part in trial.chosen)
@@ -164,7 +164,7 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[Outcom
 def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, float]:
     known, given = chip_files(), options.chip_file
     file = read_as(ChipFile, given) if given and key.chip not in known else known[key.chip]
-    return load_interval(origin(key.chip, file), OPERATIONS[key.op].family, plan, options.prior)
+    return load_interval(origin(key.chip, file), KERNELS[key.op].family, plan, options.prior)
 
 
 def _chosen(table: Measurements, options: Options) -> dict[str, np.ndarray]:

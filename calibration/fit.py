@@ -20,7 +20,7 @@ from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import parameters
-from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.units import Scalar, Values, as_values
 from perfmodel.workload.plan import Plan
 
@@ -82,8 +82,8 @@ def with_family(chip: Chip, family: str, fitted: eqx.Module) -> Chip:
 @eqx.filter_jit
 def predict(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Values:
     """Time of each row, in s."""
-    count = OPERATIONS[op].works
-    return jax.vmap(lambda row: cost(chip, count(chip, plan, row)).time)(columns)
+    kind = KERNELS[op]
+    return jax.vmap(lambda row: cost(chip, kind(**row).count(chip, plan)).time)(columns)
 
 
 def predict_rows(chip: Chip, plan: Plan, rows: Measurements) -> np.ndarray:
@@ -123,7 +123,7 @@ class Problem(NamedTuple):
 
 def problem_of(chip: Chip, tables: Sequence[Table]) -> Problem:
     """The parameters of one family against the rows of all `tables`, from those that `chip` carries."""
-    family = OPERATIONS[tables[0].rows.key.op].family
+    family = KERNELS[tables[0].rows.key.op].family
     prior = getattr(chip.efficiency, family)
     start = to_free(prior)
     sizes = [table.rows.values for table in tables]

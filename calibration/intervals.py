@@ -20,7 +20,7 @@ from scipy.stats import norm, t
 
 from perfmodel.calibration.metrics import HIGH, LOW
 from perfmodel.calibration.protocol import read_result
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.fitted import FITTED, Interval
 
 WITHIN = 0.9
@@ -52,7 +52,7 @@ def tables_of(protocol: Path, split: str) -> dict[str, list[Table]]:
     for record in read_result(protocol):
         if record["split"] == split and record["p90"] is not None:
             table = Table(record["chip"], record["bias"], record["p90"])
-            found.setdefault(OPERATIONS[record["op"]].family, []).append(table)
+            found.setdefault(KERNELS[record["op"]].family, []).append(table)
     return found
 
 

@@ -28,7 +28,7 @@ from perfmodel.calibration.split import Rows, rows_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
 from perfmodel.kernels.kernel_table import Key, word_of
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.fitted import FITTED
 
 MEASURED = ("a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm", "arc-pro-b60")
@@ -91,14 +91,14 @@ class Unit(NamedTuple):
     @property
     def name(self) -> str:
         """By which a run that is taken up again knows it."""
-        return f"{self.chip}/{OPERATIONS[self.ops[0]].family}"
+        return f"{self.chip}/{KERNELS[self.ops[0]].family}"
 
 
 def units(chips: Iterable[str], ops: Iterable[str]) -> list[Unit]:
     """What is to be read, chip by chip."""
     families: dict[str, list[str]] = {}
     for op in ops:
-        families.setdefault(OPERATIONS[op].family, []).append(op)
+        families.setdefault(KERNELS[op].family, []).append(op)
     return [Unit(chip, tuple(group)) for chip in chips for group in families.values()]
 
 

@@ -11,7 +11,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import read_toml
 from perfmodel.library.fitted import SMOOTH, section_name
 from perfmodel.library.fitted import key as written
@@ -23,7 +23,7 @@ Names = tuple[str, str, str]
 
 def section_of(key: Key) -> Names:
     """Family, framework and format by which a key's parameters are filed."""
-    family = OPERATIONS[key.op].family
+    family = KERNELS[key.op].family
     return family, key.framework or SMOOTH, section_name(family, key.dtype, key.cache)
 
 

@@ -28,7 +28,7 @@ from perfmodel.calibration.transfer import chip_with_prior, initial_parameters
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.library.chip import chip_files
 from perfmodel.library.fitted import WIDER
@@ -69,7 +69,7 @@ def run(job: Job, protocol: Protocol, test: str = "heldout") -> Outcome:
 def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> Fitted:
     """The parameters that a split may use: fitted, taken from other chips, or both."""
     key = job.group[0].key
-    chip, family = chip_with_prior(key, protocol.folder), OPERATIONS[key.op].family
+    chip, family = chip_with_prior(key, protocol.folder), KERNELS[key.op].family
     train = [(t, rows.train) for t, rows in zip(job.group, taken, strict=True) if len(rows.train)]
     tables = [Table(_plan(table), table.take(rows)) for table, rows in train]
     if job.split in ("shape", "size", "model"):

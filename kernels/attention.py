@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency, AttentionPrefillEfficiency
+from perfmodel.kernels.kernel import given
 from perfmodel.kernels.residency import l2_hit_rate
 from perfmodel.resources import Resources
 from perfmodel.units import Scalar, Values, as_scalar
@@ -37,6 +38,19 @@ class Heads(NamedTuple):
 def grouped(heads: Scalar, kv_heads: Scalar, head_dim: Scalar) -> Heads:
     """MHA, GQA or MQA: keys and values of `head_dim` numbers, both cached."""
     return Heads(heads, kv_heads, head_dim, head_dim, 2 * head_dim)
+
+
+def cached_heads(
+    heads: Scalar, kv_heads: Scalar, head_dim: Scalar, value: Scalar | None, stored: Scalar | None
+) -> Heads:
+    """Keys and values of one size, both cached, unless it is said otherwise."""
+    numbers = given(value, head_dim)
+    return Heads(heads, kv_heads, head_dim, numbers, given(stored, head_dim + numbers))
+
+
+def seen_window(window: Scalar) -> Scalar:
+    """Tokens that are seen at most; zero stands for all."""
+    return jnp.where(window > 0, window, jnp.inf)
 
 
 def latent(heads: Scalar, rank: Scalar, rope: Scalar) -> Heads:

@@ -4,7 +4,15 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency
-from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, wide_head_share
+from perfmodel.kernels.attention import (
+    Heads,
+    cached_heads,
+    replay_hit_rate,
+    seen_window,
+    shares,
+    wide_head_share,
+)
+from perfmodel.kernels.kernel import AbstractKernel, column, extra
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, wave_occupancy
 from perfmodel.kernels.residency import Residency, native, spilled
 from perfmodel.resources import Resources
@@ -222,3 +230,42 @@ def _resident_decode(
         shares=shares(fitted),
         latency=fitted.launch + mesh_traversal_time(chip, 4.0),
     )
+
+
+READS = ("cache", "attention_backend", "replay")
+"""Choices of a plan that attention of decode steps reads."""
+
+
+class AttentionDecode(AbstractKernel):
+    """Attention of one new token for each of `batch` sequences.
+
+    - `ctx_len`: tokens in each cache, the new one included; `window`: seen at most, zero for all.
+    - `head_dim`: numbers of a head's key; `value_dim`: of its value, if others; `stored_dim`: cached of a KV
+      head and token, if not both.
+    - `residency`: where the cache lives, if not in the chip's native memory.
+    """
+
+    op = "attention_decode"
+    family = "attention_decode"
+    reads = READS
+
+    batch: Scalar = column()
+    ctx_len: Scalar = column()
+    heads: Scalar = column()
+    kv_heads: Scalar = column()
+    head_dim: Scalar = column()
+    window: Scalar = column(default=0.0)
+    value_dim: Scalar | None = extra()
+    stored_dim: Scalar | None = extra()
+    residency: Residency | None = None
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """Products in bf16 alone, whatever the weights' format is."""
+        return {"bf16"}
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        numbers = (self.head_dim, self.value_dim, self.stored_dim)
+        heads = cached_heads(self.heads, self.kv_heads, *numbers)
+        sizes = (self.batch, self.ctx_len, heads, seen_window(self.window))
+        return [attention_decode(chip, plan, *sizes, self.residency)]

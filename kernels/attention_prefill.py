@@ -4,7 +4,16 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionPrefillEfficiency
-from perfmodel.kernels.attention import Heads, replay_hit_rate, shares, visible, wide_head_share
+from perfmodel.kernels.attention import (
+    Heads,
+    cached_heads,
+    replay_hit_rate,
+    seen_window,
+    shares,
+    visible,
+    wide_head_share,
+)
+from perfmodel.kernels.kernel import AbstractKernel, column, extra, given
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, tile_height
 from perfmodel.kernels.residency import Residency, native, on_chip, spilled
 from perfmodel.resources import Resources
@@ -203,3 +212,43 @@ def _resident_prefill(
         latency=fitted.launch + mesh_traversal_time(chip, 4.0),
         dtype=prompt_format(plan),
     )
+
+
+READS = ("weights", "cache", "attention_backend", "replay")
+"""Choices of a plan that attention of prompts reads."""
+
+
+class AttentionPrefill(AbstractKernel):
+    """Attention of `q_len` new tokens for each of `batch` sequences.
+
+    - `ctx_len`: tokens in each cache, the new ones included; `window`: seen at most, zero for all.
+    - `head_dim`, `value_dim`, `stored_dim`, `residency`: as in decode.
+    """
+
+    op = "attention_prefill"
+    family = "attention_prefill"
+    reads = READS
+
+    batch: Scalar = column()
+    q_len: Scalar = column()
+    heads: Scalar = column()
+    kv_heads: Scalar = column()
+    head_dim: Scalar = column()
+    ctx_len: Scalar | None = column(default="q_len")
+    window: Scalar = column(default=0.0)
+    causal: Scalar = column(words=("true", "false"))
+    value_dim: Scalar | None = extra()
+    stored_dim: Scalar | None = extra()
+    residency: Residency | None = None
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """Of the products, and of those in 16 bits."""
+        return prompt_rates(plan)
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        numbers = (self.head_dim, self.value_dim, self.stored_dim)
+        heads = cached_heads(self.heads, self.kv_heads, *numbers)
+        sizes = (self.batch, self.q_len, given(self.ctx_len, self.q_len), heads)
+        window, causal = seen_window(self.window), 1 - self.causal
+        return [attention_prefill(chip, plan, *sizes, window, causal, self.residency)]

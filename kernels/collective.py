@@ -12,16 +12,17 @@ for an all-reduce of $S$ bytes over $n$ chips; a gather or a scatter is half of 
 (Thakur, Rabenseifner and Gropp, IJHPCA 19(1), 2005).
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.network import Network
+from perfmodel.kernels.kernel import TOPOLOGY, AbstractKernel, column
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.units import Scalar, Values, as_scalar
-from perfmodel.workload.plan import Plan
+from perfmodel.workload.plan import MATRIX, Plan
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 
@@ -159,3 +160,52 @@ def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[
         if network.reduces:
             ways.insert(0, (2 * several, several * size * (n + 1) / n))
     return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
+
+
+class Collective(AbstractKernel):
+    """A collective over `n_gpus` chips in `n_nodes` domains at least, of a vector of `bytes`."""
+
+    family = "collective"
+    reads = (MATRIX, "collective_backend", TOPOLOGY)
+
+    n_gpus: Scalar = column()
+    bytes: Scalar = column()
+    n_nodes: Scalar = column(default=1.0)
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """Of the weights' format alone."""
+        return {plan.format.matrix}
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        return [collective(chip, plan, cast(Kind, self.op), self.n_gpus, self.n_nodes, self.bytes)]
+
+
+class AllReduce(Collective):
+    """Sums a vector over all, for all."""
+
+    op = "all_reduce"
+
+
+class AllGather(Collective):
+    """Joins the parts of all, for all."""
+
+    op = "all_gather"
+
+
+class ReduceScatter(Collective):
+    """Sums a vector over all, a part for each."""
+
+    op = "reduce_scatter"
+
+
+class AllToAll(Collective):
+    """Sends each a part of its own."""
+
+    op = "all_to_all"
+
+
+class PointToPoint(Collective):
+    """Sends a vector from one to another."""
+
+    op = "point_to_point"

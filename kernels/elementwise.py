@@ -5,13 +5,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import on_chip, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, Values
-from perfmodel.workload.plan import Plan
+from perfmodel.workload.plan import MATRIX, Plan
 
 
 class Traffic(NamedTuple):
@@ -83,3 +84,25 @@ def elementwise(
         latency=fitted.launch if launched else mesh_traversal_time(chip, traversals),
         dtype=plan.format.matrix,
     )
+
+
+class Elementwise(AbstractKernel):
+    """One kernel over `tokens` rows of `hidden` outputs."""
+
+    op = "elementwise"
+    family = "elementwise"
+    reads = (MATRIX,)
+
+    tokens: Scalar = column()
+    hidden: Scalar = column()
+    kind: Scalar = column(words=tuple(KINDS))
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """Of the weights' format alone."""
+        return {plan.format.matrix}
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        table = jnp.array(list(KINDS.values()), dtype=float)
+        traffic = jnp.take(table, self.kind.astype(int), axis=0)
+        return [elementwise(chip, plan, self.tokens, self.hidden, traffic)]

@@ -5,10 +5,13 @@ there are few. Scheduled and dataflow chips keep the weights where they are and 
 activations past them.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import GemmEfficiency
+from perfmodel.kernels.elementwise import KINDS, elementwise
+from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.occupancy import (
     blocks_per_start,
     memory_fill_time,
@@ -167,3 +170,53 @@ def _resident(
         latency=fitted.launch + mesh_traversal_time(chip, 2.0),
         dtype=plan.format.matrix,
     )
+
+
+class Gemm(AbstractKernel):
+    """A matrix product, after the pass that quantises its activations.
+
+    - `m`, `n`, `k`: rows of activations (tokens), columns and rows of weights.
+    - `residency`: where the weights live, if not in the chip's native memory.
+    """
+
+    op = "gemm"
+    family = "gemm"
+    reads = ("weights", "gemm_backend", "replay")
+
+    m: Scalar = column()
+    n: Scalar = column()
+    k: Scalar = column()
+    residency: Residency | None = None
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """The product's, and that of the pass which quantises activations."""
+        return {product_format(plan), plan.format.matrix}
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        work = gemm(chip, plan, self.m, self.n, self.k, self.residency)
+        passes = _passes(plan)
+        return [_quantised(chip, plan, self.m, self.k, passes), work] if passes else [work]
+
+
+TENSOR_WIDE = 2
+"""Passes of a format whose scale is of the whole tensor."""
+
+
+def _passes(plan: Plan) -> int:
+    """Over activations that are quantised, in kernels of their own.
+
+    A benchmark finds the scale of a tensor anew. In service a checkpoint brings it along, so that
+    one pass is left, or none where a framework quantises as it writes.
+    """
+    most = plan.format.passes
+    if most < TENSOR_WIDE or plan.replay:
+        return most
+    return 0 if plan.gemm_backend.fuses_quantisation else 1
+
+
+def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar, passes: int) -> Work:
+    """The pass that quantises activations: it reads them in bf16 and writes them in their format."""
+    traffic = KINDS["quantise"]._replace(read=2.0 * passes, written=plan.format.activation)
+    work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.gemm.quantise_bandwidth
+    return eqx.tree_at(lambda w: w.shares.shared, work, rate)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.kernels.registry import OPERATIONS, Operation, load_plugins
+from perfmodel.kernels.kernel import AbstractKernel
+from perfmodel.kernels.registry import KERNELS, load_plugins
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import LONGEST, fold, named, nearest, pick
 from perfmodel.library.fitted import CACHED
@@ -98,8 +99,8 @@ def _keys(
 
 def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     op, chip, framework, dtype, cache = words
-    operation = word_of(op, list(OPERATIONS), "op")
-    attends = OPERATIONS[operation].family in CACHED
+    operation = word_of(op, list(KERNELS), "op")
+    attends = KERNELS[operation].family in CACHED
     stem = chips.get(chip) or pick(chip, chips, "chip", "perfmodel chips")
     weights = word_of(dtype, list(FORMATS), "dtype")
     stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights
@@ -150,17 +151,19 @@ def software_of(given: str) -> tuple[str, str]:
 
 
 def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:
-    operation = OPERATIONS[key.op]
+    operation = KERNELS[key.op]
     columns = {}
     for name, values, wrong in _columns(operation, places, cells):
         fresh = (errors[places] == "") & (wrong != "")
         errors[places[fresh]] = wrong[fresh]
         columns[name] = values
-    for name, instead in operation.options.items():
+    for name, instead in operation.options().items():
         filler = columns[instead] if isinstance(instead, str) else instead
         columns[name] = np.where(np.isnan(columns[name]), filler, columns[name])
     _compare(columns, places, errors)
-    _multiply([columns[name] for name in (*operation.sizes, *operation.options)], places, errors)
+    _multiply(
+        [columns[name] for name in (*operation.sizes(), *operation.options())], places, errors
+    )
     good = errors[places] == ""
     return Group(key, places[good], {name: values[good] for name, values in columns.items()})
 
@@ -196,16 +199,16 @@ def _multiply(sizes: list[np.ndarray], places: np.ndarray, errors: np.ndarray) -
 
 
 def _columns(
-    operation: Operation, places: np.ndarray, cells: Cells
+    operation: type[AbstractKernel], places: np.ndarray, cells: Cells
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, numbers and faults of each column that the operation reads."""
-    for name in (*operation.sizes, *operation.options, *operation.words):
+    for name in (*operation.sizes(), *operation.options(), *operation.words()):
         column = cells.get(name)
         text = np.array(["" if column is None else column[i].strip() for i in places], dtype=object)
-        if name in operation.words:
-            yield name, *_choices(name, text, operation.words[name])
+        if name in operation.words():
+            yield name, *_choices(name, text, operation.words()[name])
         else:
-            yield name, *_numbers(name, text, needed=name in operation.sizes)
+            yield name, *_numbers(name, text, needed=name in operation.sizes())
 
 
 ALSO = {"1": "true", "yes": "true", "0": "false", "no": "false"}

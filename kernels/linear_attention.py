@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import LinearAttentionEfficiency
+from perfmodel.kernels.kernel import AbstractKernel, column, given
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency, l2_hit_rate, native, on_chip
 from perfmodel.resources import Resources
@@ -186,3 +187,41 @@ def _latency(
     serial = fitted.per_row * chunk + fitted.per_chunk * (at_least_one(queries / CHUNK) - 1)
     whole = apart + fitted.prompt_launch + serial + fitted.per_sequence * batch
     return fitted.launch + whole * prompt
+
+
+class LinearAttention(AbstractKernel):
+    """Linear attention of `q_len` new tokens for each of `batch` sequences; several are a prompt, whatever
+    the phase says.
+
+    - `heads`, `head_dim`, `value_dim`: of the state: a matrix of `head_dim` x `value_dim` for each head.
+    - `key_heads`: of queries and keys, which may serve several heads of values.
+    - `residency`: where the states live, if not in the chip's native memory.
+    """
+
+    op = "linear_attention"
+    family = "linear_attention"
+    reads = ("replay",)
+
+    batch: Scalar = column()
+    heads: Scalar = column()
+    head_dim: Scalar = column()
+    q_len: Scalar = column(default=1.0)
+    ctx_len: Scalar = column(default=0.0)
+    hidden: Scalar = column(default=0.0)
+    key_heads: Scalar | None = column(default="heads")
+    value_dim: Scalar | None = column(default="head_dim")
+    kind: Scalar = column(words=KINDS)
+    phase: Scalar = column(words=("decode", "prefill"))
+    residency: Residency | None = None
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """Products in bf16 alone, whatever the weights' format is."""
+        return {"bf16"}
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        value, keys = given(self.value_dim, self.head_dim), given(self.key_heads, self.heads)
+        states = States(self.heads, self.head_dim, value, keys, self.kind)
+        prompt = jnp.where((self.phase > 0) | (self.q_len > 1), 1.0, 0.0)
+        sizes = (self.batch, self.q_len, states, prompt)
+        return [linear_attention(chip, plan, *sizes, self.residency)]

@@ -6,10 +6,12 @@ The dense and the gated layer are two matrix products and an activation; see
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import MoeEfficiency
+from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.occupancy import (
     blocks_per_start,
     mesh_traversal_time,
@@ -174,3 +176,38 @@ def _tiles(
         fed=steps * (rows * plan.format.activation + COLUMNS * plan.format.weight),
         rounds=(up + down) / chip.cores,
     )
+
+
+class Moe(AbstractKernel):
+    """The busiest rank's mixture of experts, its routing and the return of tokens included.
+
+    - `tokens`: of all ranks together; each goes through `topk` of `experts`.
+    - `tp`, `ep`: chips that share an expert; groups of experts.
+    - `gated`: 1 where an expert has a gate, else 0.
+    - `residency`: where the experts live, if not in the chip's native memory.
+    """
+
+    op = "moe"
+    family = "moe"
+    reads = ("weights", "moe_backend", "replay")
+
+    tokens: Scalar = column()
+    hidden: Scalar = column()
+    inter: Scalar = column()
+    topk: Scalar = column()
+    experts: Scalar = column()
+    tp: Scalar = column(default=1.0)
+    ep: Scalar = column(default=1.0)
+    routing: Scalar = column(words=ROUTINGS)
+    gated: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    residency: Residency | None = None
+
+    @classmethod
+    def rates(cls, plan: Plan) -> set[str]:
+        """Of the weights' format alone."""
+        return {plan.format.matrix}
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        sizes = (self.tokens, self.hidden, self.inter, self.topk, self.experts)
+        ranks = (self.tp, self.ep, self.routing, self.gated)
+        return [moe(chip, plan, *sizes, *ranks, self.residency)]

@@ -19,6 +19,7 @@ SGLang 0.5.14 and 0.5.16 (`aiconfigurator-core` 0.12.0):
   bandwidth of B200, 0.92 of H200's and 0.94 of H100's. Its heads are cut over tensor ranks.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -29,13 +30,16 @@ from perfmodel.hardware.parameters import AttentionDecodeEfficiency, GemmEfficie
 from perfmodel.kernels.attention import Heads, visible
 from perfmodel.kernels.attention_decode import attention_decode
 from perfmodel.kernels.elementwise import Traffic, elementwise
+from perfmodel.kernels.kernel import AbstractKernel, column, extra
+from perfmodel.kernels.mla import with_latent_parameters
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency, native, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import SLOWEST, Work
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.plan import Plan
+from perfmodel.workload.backend import SMOOTH_ATTENTION
+from perfmodel.workload.plan import MATRIX, Plan
 from perfmodel.workload.precision import look_up
 
 KINDS = ("dsa", "msa", "csa", "hca")
@@ -285,3 +289,50 @@ def _prompt(
         occupancy=soft_min(blocks / chip.cores, jnp.ones_like(blocks)) if launched else 1.0,
         latency=chip.efficiency.attention_decode.launch + mesh_traversal_time(chip, 4.0),
     )
+
+
+class SparseAttention(AbstractKernel):
+    """Sparse attention of `q_len` new tokens for each of `batch` sequences; several are a prompt, whatever
+    the phase says.
+
+    - `ctx_len`: tokens in each cache, the new ones included.
+    - `topk`: entries that are picked; zero: as many as the kind does.
+    - `residency`: where the cache lives, if not in the chip's native memory.
+    - The others: sizes of a model's own attention, which take the place of those of its kind; see `Form`.
+    """
+
+    op = "sparse_attention"
+    family = "mla_decode"
+    reads = (MATRIX, "cache", "replay")
+    wishes = frozenset({INDEX_MATRIX})
+
+    batch: Scalar = column()
+    ctx_len: Scalar = column()
+    heads: Scalar = column()
+    q_len: Scalar = column(default=1.0)
+    topk: Scalar = column(default=0.0)
+    kind: Scalar = column(words=KINDS)
+    phase: Scalar = column(words=("decode", "prefill"))
+    ratio: Scalar | None = extra()
+    window: Scalar | None = extra()
+    key: Scalar | None = extra()
+    value: Scalar | None = extra()
+    stored: Scalar | None = extra()
+    kv_heads: Scalar | None = extra()
+    index_heads: Scalar | None = extra()
+    index_key: Scalar | None = extra()
+    residency: Residency | None = None
+
+    def count(self, chip: Chip, plan: Plan) -> list[Work]:
+        prompt = jnp.where((self.phase > 0) | (self.q_len > 1), 1.0, 0.0)
+        text = Text(self.batch, self.q_len, self.ctx_len, prompt)
+        chip = with_latent_parameters(chip)
+        plan = dataclasses.replace(plan, attention_backend=SMOOTH_ATTENTION)
+        sizes = (text, self.heads, self.topk, self.form)
+        return sparse_attention(chip, plan, *sizes, self.residency)
+
+    @property
+    def form(self) -> Form:
+        """Of its kind, with the sizes of a model's own."""
+        own = {name: getattr(self, name, None) for name in Form._fields}
+        return form_of(self.kind)._replace(**{n: x for n, x in own.items() if x is not None})

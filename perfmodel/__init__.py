@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from perfmodel.inference.step import Cost as Cost
     from perfmodel.inference.step import decode_step as decode_step
     from perfmodel.inference.step import prefill as prefill
-    from perfmodel.kernels.registry import Operation as Operation
-    from perfmodel.kernels.registry import add_operation as add_operation
+    from perfmodel.kernels.kernel import AbstractKernel as AbstractKernel
+    from perfmodel.kernels.kernel import column as column
+    from perfmodel.kernels.registry import add_kernel as add_kernel
     from perfmodel.library.chip import load_chip as load_chip
     from perfmodel.library.model import load_model as load_model
     from perfmodel.results import as_dict as as_dict
@@ -41,23 +42,24 @@ if TYPE_CHECKING:
     from perfmodel.workload.transformer import traced as traced
 
 _PLACES = {
+    "AbstractKernel": "kernels.kernel",
     "Breakdown": "breakdown",
     "Chip": "hardware.chip",
     "Cost": "inference.step",
     "InputError": "errors",
-    "Operation": "kernels.registry",
     "Plan": "workload.plan",
     "Service": "inference.service",
     "Request": "workload.request",
     "Transformer": "workload.transformer",
     "Waits": "inference.service",
     "Work": "roofline",
-    "add_operation": "kernels.registry",
+    "add_kernel": "kernels.registry",
     "as_dict": "results",
     "as_json": "results",
     "as_rows": "results",
     "as_scalar": "units",
     "closed_loop": "inference.service",
+    "column": "kernels.kernel",
     "decode_step": "inference.step",
     "load_chip": "library.chip",
     "load_model": "library.model",

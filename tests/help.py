@@ -11,7 +11,8 @@ import numpy as np
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.step import decode_step, prefill
-from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels import registry
+from perfmodel.kernels.registry import cost
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import Values, as_scalar, as_values
@@ -79,7 +80,7 @@ def kernels(chip: Chip, factor: Any = 1.0) -> Breakdown:
     priced = []
     for op, sizes in KERNELS.values():
         row = {name: as_scalar(x) * (factor if name in grown else 1.0) for name, x in sizes.items()}
-        priced.append(cost(chip, OPERATIONS[op].works(chip, Plan(), row)))
+        priced.append(cost(chip, registry.KERNELS[op](**row).count(chip, Plan())))
     return jax.tree.map(lambda *x: jnp.stack(x), *priced)
 
 

@@ -13,15 +13,15 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library import framework
 from perfmodel.library.chip import chip_files
 from perfmodel.library.fitted import CACHED
 from perfmodel.workload.precision import FORMATS
 
-OPS = tuple(OPERATIONS)
+OPS = tuple(KERNELS)
 
-ATTENDING = tuple(op for op in OPS if OPERATIONS[op].family in CACHED)
+ATTENDING = tuple(op for op in OPS if KERNELS[op].family in CACHED)
 """Operations whose rows have a cache."""
 
 CACHES = ("", "bf16", "fp8")
@@ -68,7 +68,7 @@ def machines() -> list[tuple[str, ...]]:
 
 def formats(op: str) -> list[tuple[str, str]]:
     """Formats of the weights and of the cache."""
-    if OPERATIONS[op].family not in CACHED:
+    if KERNELS[op].family not in CACHED:
         return [(dtype, "") for dtype in FORMATS]
     served = itertools.product(SERVED, CACHES)
     pairs = [*itertools.product(FORMATS, ("",)), *served, *itertools.product(("bf16",), FORMATS)]
@@ -100,7 +100,7 @@ SHARES = 10
 
 def form(cell: Cell) -> tuple[str, str, str]:
     """What the compiled function of a cell depends on beside its machine, as far as its words tell."""
-    reads = OPERATIONS[cell.op].reads
+    reads = KERNELS[cell.op].reads
     weights = cell.dtype if "weights" in reads else FORMATS[cell.dtype].matrix
     cache = (cell.cache or cell.dtype) if "cache" in reads else ""
     return weights, cache, cell.framework
@@ -118,10 +118,10 @@ def share(op: str, number: int) -> list[Cell]:
 
 def rows(cell: Cell) -> Iterator[dict[str, str]]:
     """The rows of a cell: one for each combination of words and of what sizes are tried."""
-    operation = OPERATIONS[cell.op]
-    columns = (*operation.sizes, *operation.options)
+    operation = KERNELS[cell.op]
+    columns = (*operation.sizes(), *operation.options())
     tried = {name: SIZES[name] for name in columns if name in SIZES}
-    tried |= operation.words
+    tried |= operation.words()
     key = {"op": cell.op, "chip": cell.chip, "framework": cell.framework, "dtype": cell.dtype}
     key |= {"kv_dtype": cell.cache, "topk": TOPK.get(cell.op, "")}
     for values in itertools.product(*tried.values()):

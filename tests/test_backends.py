@@ -39,8 +39,8 @@ from perfmodel.kernels.backends.xpu import XPU
 from perfmodel.kernels.backends.xqa import XQA, XQA_HOPPER
 from perfmodel.kernels.collective import collective
 from perfmodel.kernels.gemm import product_format
+from perfmodel.kernels.mla import MlaPrefill
 from perfmodel.kernels.moe import moe
-from perfmodel.kernels.registry import OPERATIONS
 from perfmodel.library.chip import load_chip
 from perfmodel.library.framework import frameworks, older_versions
 from perfmodel.roofline import Work
@@ -240,7 +240,7 @@ def test_sglang_on_hopper_cuts_prompts_for_idle_cores(blocks: float, parts: floa
 def mla_prefill(backend: AttentionBackend) -> Work:
     row = {name: as_scalar(x) for name, x in (("batch", 2), ("heads", 16), ("ctx_len", 512))}
     plan = Plan(integer=True, attention_backend=backend)
-    return OPERATIONS["mla_prefill"].works(load_chip("h100-sxm"), plan, row)[0]
+    return MlaPrefill(**row).count(load_chip("h100-sxm"), plan)[0]
 
 
 def test_sglang_before_blackwell_multiplies_prompts_with_latents():

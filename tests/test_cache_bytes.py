@@ -11,7 +11,8 @@ from layers import HIDDEN, layers, model_of
 from perfmodel.inference.operations import Batch, Context, attention_calls
 from perfmodel.inference.placement import Placement, cache_bytes
 from perfmodel.inference.tasks import KernelCall
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.gemm import Gemm
+from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.units import as_scalar
@@ -47,23 +48,23 @@ def read(chosen: list[Layer], plan: Plan) -> np.ndarray:
     """Bytes of cache that a decode step reads in each layer; those of one operation in one call."""
     chip, site = load_chip("b200-sxm"), Context(plan, ELSEWHERE, as_scalar(1.0), "all")
     batch = Batch(as_scalar(SEQUENCES), as_scalar(1), as_scalar(CONTEXT), decoding=True)
-    groups: dict[tuple, list[tuple[int, KernelCall]]] = {}
+    groups: dict[Any, list[tuple[int, KernelCall]]] = {}
     model = model_of(chosen)
     for place, stack in enumerate(model.stacks):
         for task in attention_calls(site, model.hidden, stack.layer.attention, [batch]):
-            if "residency" in task.sizes and task.op != "gemm":
-                key = (task.op, *sorted(task.sizes))
+            if not isinstance(task.kernel, Gemm) and getattr(task.kernel, "residency", None):
+                key = jax.tree.structure(task.kernel)
                 groups.setdefault(key, []).append((place, task))
     found = np.zeros(len(chosen))
-    for (op, *_), tasks in groups.items():
+    for tasks in groups.values():
 
-        def far(row: dict, op: str = op) -> jax.Array:
-            works = OPERATIONS[op].works(chip, plan, row)
+        def far(kernel: AbstractKernel) -> jax.Array:
+            works = kernel.count(chip, plan)
             return sum(
                 jnp.max(w.demand.far + 0 * w.latency) for w in works if w.demand.far is not None
             )
 
-        rows = jax.tree.map(lambda *x: jnp.stack(x), *[task.sizes for _, task in tasks])
+        rows = jax.tree.map(lambda *x: jnp.stack(x), *[task.kernel for _, task in tasks])
         many = jax.jit(jax.vmap(far), compiler_options=supported(ONCE))
         np.add.at(found, [place for place, _ in tasks], np.asarray(many(rows)))
     return found

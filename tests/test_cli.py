@@ -14,16 +14,20 @@ import pytest
 from command import COMMAND, predict, run
 
 from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import resolved
 from perfmodel.inference.serving_row import read_row
 from perfmodel.interface import serving
 from perfmodel.interface.serving import OUTPUTS
-from perfmodel.kernels.registry import OPERATIONS, Operation
+from perfmodel.kernels.kernel import AbstractKernel, column
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import stems
 from perfmodel.library.fitted import FITTED
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
+from perfmodel.units import Scalar
+from perfmodel.workload.plan import Plan
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
 PREDICTED = ["predicted_us", "low_us", "high_us", "bound", "basis", "error"]
@@ -179,11 +183,15 @@ def test_a_kernel_is_given_every_rate_that_its_plan_asks_for(tmp_path: Path):
 def test_a_kernel_that_cannot_be_priced_costs_no_other_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def asks_for_more(chip, plan, row):
-        return [Work(demand=Resources(matrix=row["flops"]), dtype="fp4")]
+    class Undeclared(AbstractKernel):
+        op = "undeclared"
+        family = "elementwise"
+        flops: Scalar = column()
 
-    own = Operation("elementwise", ("flops",), {}, {}, asks_for_more)
-    monkeypatch.setitem(OPERATIONS, "undeclared", own)
+        def count(self, chip: Chip, plan: Plan) -> list[Work]:
+            return [Work(demand=Resources(matrix=self.flops), dtype="fp4")]
+
+    monkeypatch.setitem(KERNELS, "undeclared", Undeclared)
     names = ("h100-sxm", "h200-sxm")
     rows = [GEMM | {"op": "undeclared", "chip": name, "flops": "1e9"} for name in names]
     found = predict("kernels", tmp_path, [*rows, GEMM | {"flops": ""}])

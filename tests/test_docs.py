@@ -79,11 +79,11 @@ def play(page: str) -> None:
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder to work in, and the registry as it was."""
-    from perfmodel.kernels.registry import OPERATIONS
+    from perfmodel.kernels.registry import KERNELS
 
     monkeypatch.chdir(tmp_path)
     for name in ("transpose",):
-        monkeypatch.delitem(OPERATIONS, name, raising=False)
+        monkeypatch.delitem(KERNELS, name, raising=False)
 
 
 @pytest.mark.parametrize("page", QUICK)

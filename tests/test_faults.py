@@ -13,7 +13,7 @@ from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
 from perfmodel.kernels.attention import grouped
 from perfmodel.kernels.attention_decode import attention_decode
-from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.kernels.routing import random
 from perfmodel.library.chip import NEEDED, chip_files, load_chip
 from perfmodel.library.model import load_model
@@ -52,7 +52,7 @@ def test_no_chip_draws_more_than_its_peak_power(execution: str):
     @jax.jit
     def power(chip):
         arrays = [(op, {k: as_scalar(v) for k, v in sizes.items()}) for op, sizes in rows]
-        costs = [cost(chip, OPERATIONS[op].works(chip, Plan(), row)) for op, row in arrays]
+        costs = [cost(chip, KERNELS[op](**row).count(chip, Plan())) for op, row in arrays]
         return jnp.stack([one.energy / one.time for one in costs])
 
     for name in filter(_known, chip_files()):
@@ -113,7 +113,7 @@ def test_what_is_not_listed_is_refused():
 def test_a_mixture_reads_the_experts_touched_and_multiplies_the_active_ones():
     sizes = {"tokens": 4.0, "hidden": 4096.0, "inter": 1536.0, "topk": 8.0, "experts": 128.0}
     row = {k: as_scalar(v) for k, v in (sizes | {"tp": 1.0, "ep": 1.0, "routing": 3.0}).items()}
-    (work,) = OPERATIONS["moe"].works(load_chip("h100-sxm"), Plan(), row)
+    (work,) = KERNELS["moe"](**row).count(load_chip("h100-sxm"), Plan())
     expert = 3 * 4096 * 1536
     # 4 tokens x 8 experts x 2 FLOP a weight; of 128 experts 128 (1 - (15/16)^4) = 29.1 are touched.
     assert work.demand.matrix == pytest.approx(2 * 32 * expert, rel=1e-3)
@@ -146,7 +146,7 @@ def test_efficiency_has_a_slope_everywhere():
             chip, cores=cores, shared=dataclasses.replace(chip.shared, capacity=sram)
         )
         row = {"m": m, "n": as_scalar(4100.0), "k": as_scalar(4099.0)}
-        return jnp.log(cost(moved, OPERATIONS["gemm"].works(moved, Plan(), row)).time)
+        return jnp.log(cost(moved, KERNELS["gemm"](**row).count(moved, Plan())).time)
 
     slope = jax.jit(jax.vmap(jax.grad(time, (0, 1, 2)), (None, None, 0)))
     cores, sram, rows = slope(chip.cores, chip.shared.capacity, jnp.linspace(200.0, 9000.0, 40))

@@ -22,7 +22,7 @@ from perfmodel.calibration.data.sources import read_source
 from perfmodel.calibration.metrics import errors
 from perfmodel.calibration.sections import read_section, section_of
 from perfmodel.errors import InputError
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.fitted import FITTED
 
 CHIPS = tuple(SYSTEMS.values())
@@ -46,7 +46,7 @@ def as_rows(table: Measurements) -> list[dict[str, str]]:
     """Measurements as rows of the kernel schema."""
     key = table.key._asdict()
     key["kv_dtype"] = key.pop("cache")
-    words = OPERATIONS[table.key.op].words
+    words = KERNELS[table.key.op].words()
     columns = {
         name: [words[name][int(x)] if name in words else f"{x:.15g}" for x in column]
         for name, column in table.columns.items()

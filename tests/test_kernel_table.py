@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Group, Key, groups_of, software_of
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "64", "k": "128"}
 ATTENTION = {
@@ -213,16 +213,16 @@ WORD = st.one_of(st.text(max_size=6), st.sampled_from(["", "0", "1", "-1", "nan"
 
 @settings(max_examples=80, deadline=None)
 @given(
-    op=st.sampled_from([*OPERATIONS]),
+    op=st.sampled_from([*KERNELS]),
     words=st.lists(WORD, min_size=12, max_size=12),
     names=st.permutations(["chip", "dtype", "framework", "kv_dtype"]),
 )
 def test_any_cells_give_either_sizes_that_are_numbers_or_a_sentence(
     op: str, words: list[str], names: list[str]
 ):
-    operation = OPERATIONS[op]
-    columns = [*operation.sizes, *operation.options, *operation.words]
-    good = {"op": op, "chip": "h100", "dtype": "bf16"} | dict.fromkeys(operation.sizes, "8")
+    operation = KERNELS[op]
+    columns = [*operation.sizes(), *operation.options(), *operation.words()]
+    good = {"op": op, "chip": "h100", "dtype": "bf16"} | dict.fromkeys(operation.sizes(), "8")
     cells = good | dict(zip(columns, words, strict=False)) | {names[0]: words[-1]}
     group, error = one(cells)
     assert (group is None) == bool(error)

@@ -8,7 +8,7 @@ import pytest
 from perfmodel.calibration.data.aiconfigurator_columns import summed
 from perfmodel.kernels.linear_attention import States, linear_attention
 from perfmodel.kernels.occupancy import mesh_traversal_time
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
@@ -125,7 +125,7 @@ def test_a_prompt_is_known_by_its_phase_or_its_length(queries: float, phase: flo
     chip = load_chip("h100-sxm")
     row = {"batch": 1.0, "q_len": queries, "heads": 4.0, "head_dim": 64.0, "phase": phase}
     row = {name: as_scalar(value) for name, value in row.items()}
-    [work] = OPERATIONS["linear_attention"].works(chip, Plan(), row)
+    [work] = KERNELS["linear_attention"](**row).count(chip, Plan())
     assert jnp.all(
         work.latency
         > chip.efficiency.linear_attention.launch + chip.efficiency.linear_attention.prompt_launch

@@ -20,7 +20,7 @@ from perfmodel.interface.kernels import site_of
 from perfmodel.kernels.elementwise import KINDS as ELEMENTWISE
 from perfmodel.kernels.kernel_table import Group, Key
 from perfmodel.kernels.linear_attention import KINDS as RECURRENT
-from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.kernels.residency import Residency, native
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse_attention import KINDS as SPARSE
@@ -124,9 +124,11 @@ def latents(texts: Texts, one: Latent) -> list[Row]:
     if one.index_most:
         sizes = {"key": width, "value": one.rank, "stored": width}
         return [rope, picked(texts, "dsa", query, one, index_heads=one.index_heads, **sizes)]
-    op = "mla_decode" if texts.decodes else "mla_prefill"
-    sizes = {"q_len": texts.queries, "heads": query, "rank": one.rank, "rope": one.rope}
-    return [rope, texts.attend(op, nope=one.nope, value_dim=one.value, **sizes)]
+    sizes = {"heads": query, "rank": one.rank, "rope": one.rope}
+    if texts.decodes:
+        return [rope, texts.attend("mla_decode", **sizes)]
+    sizes |= {"q_len": texts.queries, "nope": one.nope, "value_dim": one.value}
+    return [rope, texts.attend("mla_prefill", **sizes)]
 
 
 def compressed(texts: Texts, one: Compressed) -> list[Row]:
@@ -211,7 +213,7 @@ def alone(rows: list[Row], plan: Plan) -> np.ndarray:
 
 def priced(op: str, chip: Chip, plan: Plan, columns: dict[str, np.ndarray]) -> np.ndarray:
     def one(row: dict) -> jax.Array:
-        return cost(chip, OPERATIONS[op].works(chip, plan, row)).time
+        return cost(chip, KERNELS[op](**row).count(chip, plan)).time
 
     many = jax.jit(jax.vmap(one), compiler_options=supported(ONCE))
     return np.asarray(many({name: as_float(column) for name, column in columns.items()}))
@@ -281,7 +283,7 @@ def seconds_of(attention: Latent) -> float:
     batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
     tasks = attention_calls(site, as_scalar(HIDDEN), one, [batch])
     (task,) = [task for task in tasks if task.label == "attention"]
-    return float(cost(B200, OPERATIONS[task.op].works(B200, plan, task.sizes)).time)
+    return float(cost(B200, task.kernel.count(B200, plan)).time)
 
 
 B200 = restrict(load_chip(CHIP), ["bf16", "fp8"])
@@ -303,7 +305,7 @@ def test_an_indexer_of_compressed_entries_reads_a_key_of_each_entry():
     site = Context(plan, Placement(far, far, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
     batch = Batch(*[as_scalar(x) for x in (8, 1, 65536)], decoding=True)
     *_, task = compressed_tasks(site, jax.tree.map(as_scalar, attention), batch)
-    indexer, *_ = OPERATIONS[task.op].works(B200, plan, task.sizes)
+    indexer, *_ = task.kernel.count(B200, plan)
     assert float(as_scalar(indexer.demand.far)) == pytest.approx(8 * 16384 * 132, rel=1e-5)
 
 

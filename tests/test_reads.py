@@ -15,7 +15,7 @@ from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.backends.flash_attention_3 import FLASH_ATTENTION_3
 from perfmodel.kernels.kernel_table import groups_of
-from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.library.chip import build, chip_file
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.framework import frameworks, older_versions
@@ -44,7 +44,7 @@ def program(op: str, chip: Chip, plan: Plan, row: dict) -> str:
     """What is computed, with all its constants; or what is said instead."""
 
     def times(chip: Chip, row: dict):
-        found = cost(chip, OPERATIONS[op].works(chip, plan, row))
+        found = cost(chip, KERNELS[op](**row).count(chip, plan))
         return found.time, found.by_bound()
 
     try:
@@ -62,9 +62,9 @@ def check(op: str, cell: Cell, day: random.Random) -> None:
         chip, plan = plan_for(cell, day)
     except InputError:
         return
-    kinds = OPERATIONS[op].rates(plan) | OPERATIONS[op].wishes & set(chip.matrix)
+    kinds = KERNELS[op].rates(plan) | KERNELS[op].wishes & set(chip.matrix)
     whole = restrict(chip, kinds)
-    narrow = OPERATIONS[op].narrowed(chip, plan)
+    narrow = KERNELS[op].narrowed(chip, plan)
     assert program(op, *narrow, sizes) == program(op, whole, plan, sizes), (seed(), cell, plan)
 
 

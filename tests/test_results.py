@@ -15,8 +15,9 @@ from perfmodel.errors import InputError
 from perfmodel.inference.service import Service
 from perfmodel.kernels import registry
 from perfmodel.kernels.kernel_table import groups_of
-from perfmodel.kernels.registry import OPERATIONS, load_plugins
+from perfmodel.kernels.registry import KERNELS, load_plugins
 from perfmodel.resources import Resources
+from perfmodel.units import Scalar
 
 
 def priced(size: Any = 1e9) -> pm.Breakdown:
@@ -115,24 +116,36 @@ def test_the_face_lists_what_it_has():
         _ = pm.nothing
 
 
-def counted(chip: pm.Chip, plan: pm.Plan, row: Any) -> list[pm.Work]:
+class Transpose(pm.AbstractKernel):
     """A transposition: read once, written once, in bf16."""
-    size = 2.0 * row["rows"] * row["columns"]
-    return [pm.Work(demand=Resources(main=2 * size), latency=chip.efficiency.elementwise.launch)]
+
+    op = "transpose"
+    family = "elementwise"
+
+    rows: Scalar = pm.column()
+    columns: Scalar = pm.column()
+
+    def count(self, chip: pm.Chip, plan: pm.Plan) -> list[pm.Work]:
+        size = 2.0 * self.rows * self.columns
+        launch = chip.efficiency.elementwise.launch
+        return [pm.Work(demand=Resources(main=2 * size), latency=launch)]
 
 
-OWN = pm.Operation("elementwise", ("rows", "columns"), {}, {}, counted)
+class OtherGemm(Transpose):
+    """One that takes a word which is taken."""
+
+    op = "gemm"
 
 
 @pytest.fixture
 def operations(monkeypatch: pytest.MonkeyPatch):
     """The registry as it was, after a test has added to it."""
-    monkeypatch.setattr(registry, "OPERATIONS", OPERATIONS)
-    before = dict(OPERATIONS)
+    monkeypatch.setattr(registry, "KERNELS", KERNELS)
+    before = dict(KERNELS)
     load_plugins.cache_clear()
     yield
-    OPERATIONS.clear()
-    OPERATIONS.update(before)
+    KERNELS.clear()
+    KERNELS.update(before)
     load_plugins.cache_clear()
 
 
@@ -149,7 +162,7 @@ def test_an_operation_of_ones_own_is_read_and_priced_like_others(operations: Non
     """64 MiB in 30 us at 2.2 TB/s or so, the rate that elementwise kernels reach."""
     from perfmodel.interface.kernels import predict_table
 
-    pm.add_operation("transpose", OWN)
+    pm.add_kernel(Transpose)
     found = predict_table(pa.table(CELLS), pm_fitted(), replay=False)
     assert list(found.error) == [""] and found.bound[0] == "memory"
     assert 2e-5 < found.time[0] < 6e-5
@@ -162,17 +175,17 @@ def pm_fitted():
 
 
 def test_a_name_that_is_taken_is_refused(operations: None):
-    pm.add_operation("transpose", OWN)
-    pm.add_operation("transpose", OWN)
+    pm.add_kernel(Transpose)
+    pm.add_kernel(Transpose)
     with pytest.raises(InputError, match="there is an operation 'gemm' already"):
-        pm.add_operation("gemm", OWN)
+        pm.add_kernel(OtherGemm)
 
 
 def test_an_installed_plug_in_adds_its_operations(
     operations: None, monkeypatch: pytest.MonkeyPatch
 ):
     point = SimpleNamespace(
-        name="mine", value="mine:register", load=lambda: lambda: pm.add_operation("transpose", OWN)
+        name="mine", value="mine:register", load=lambda: lambda: pm.add_kernel(Transpose)
     )
     monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: [point])
     groups, errors = groups_of(CELLS, 1)

@@ -10,7 +10,7 @@ from perfmodel.batching import structure
 from perfmodel.errors import InputError
 from perfmodel.interface.kernels import site_of
 from perfmodel.kernels.kernel_table import groups_of
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.fitted import FITTED
 
 SEED = 20261201
@@ -123,9 +123,9 @@ def _kernels(op: str, place: int, random: np.random.Generator) -> Iterator[Row]:
 
 
 def _kernel(op: str, form: Form, random: np.random.Generator) -> Row:
-    operation = OPERATIONS[op]
-    numbers = {n: drawn(random, SIZES[n]) for n in (*operation.sizes, *operation.options)}
-    words = {n: drawn(random, choices) for n, choices in operation.words.items()}
+    operation = KERNELS[op]
+    numbers = {n: drawn(random, SIZES[n]) for n in (*operation.sizes(), *operation.options())}
+    words = {n: drawn(random, choices) for n, choices in operation.words().items()}
     row = {"op": op, "chip": drawn(random, CHIPS[form.chips])} | numbers | words
     row |= {"framework": form.framework, "dtype": form.dtype, "replay": form.replay}
     row["framework"] = "nccl" if "n_gpus" in row and form.framework else form.framework

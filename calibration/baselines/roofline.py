@@ -25,7 +25,7 @@ from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.evaluate import evaluate_rows, rows_by_form
 from perfmodel.inference.placement import place
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.roofline import SLOWEST
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
@@ -63,7 +63,7 @@ def counts(chip: Chip, plan: Plan, rows: Measurements) -> Counts:
 def _counted(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Any:
     def one(row: dict[str, Scalar]) -> tuple[Scalar, Scalar, Scalar]:
         demand, seconds = dict.fromkeys(COUNTED, as_scalar(0.0)), dict.fromkeys(COUNTED, 0.0)
-        for work in OPERATIONS[op].works(chip, plan, row):
+        for work in KERNELS[op](**row).count(chip, plan):
             rates = chip.rates(work.dtype)
             for name, asked in work.demand.items():
                 if name in COUNTED:

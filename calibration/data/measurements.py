@@ -9,7 +9,7 @@ import pyarrow as pa
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.units import Values, as_values
 from perfmodel.workload.plan import Plan
@@ -36,7 +36,7 @@ def benchmark_chip(key: Key, prior: Path, chip_file: Path | None = None) -> tupl
     known = chip_files()
     plan = plan_of(key, known[key.chip].architecture if key.chip in known else "")
     chip = load_chip(key.chip if key.chip in known else chip_file or key.chip, plan, prior)
-    for kind in OPERATIONS[key.op].rates(plan):
+    for kind in KERNELS[key.op].rates(plan):
         chip.rates(kind)
     return chip, plan
 
@@ -62,9 +62,9 @@ class Measurements(NamedTuple):
     @property
     def shape(self) -> list[np.ndarray]:
         """The sizes by which rows are split; an option that only repeats another column is not a number."""
-        operation = OPERATIONS[self.key.op]
-        columns = [self.columns[name] for name in operation.sizes]
-        for name, instead in operation.options.items():
+        operation = KERNELS[self.key.op]
+        columns = [self.columns[name] for name in operation.sizes()]
+        for name, instead in operation.options().items():
             column = self.columns[name]
             repeats = isinstance(instead, str) and column == self.columns[instead]
             columns.append(np.where(repeats, np.nan, column))

@@ -11,7 +11,7 @@ from perfmodel.calibration.data.measurements import LeftOut, Measurements, bench
 from perfmodel.calibration.fit import predict_rows
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work, busy
 from perfmodel.units import Scalar, Values
@@ -42,7 +42,7 @@ def lower_bound(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> 
     """Time that the peak rates of units, memory and links allow for each row, in s."""
 
     def of_row(row: dict) -> Scalar:
-        works = OPERATIONS[op].works(chip, plan, row)
+        works = KERNELS[op](**row).count(chip, plan)
         return jnp.sum(jnp.stack([_longest(chip, work) for work in works]))
 
     return jax.vmap(of_row)(columns)

@@ -15,7 +15,7 @@ from perfmodel.calibration.split import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.kernels.kernel_table import Key, groups_of, number_of, word_of
-from perfmodel.kernels.registry import OPERATIONS
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.fitted import FITTED
 
@@ -52,7 +52,7 @@ def read_source(
         raise InputError(
             "--data is empty; give aiconfigurator, the path of its wheel, or a CSV file with latency_us."
         )
-    ops = [word_of(op, list(OPERATIONS), "op") for op in ops]
+    ops = [word_of(op, list(KERNELS), "op") for op in ops]
     if chip_file is not None:
         load_chip(chip_file)
     wanted = {_stem(name, chip_file) for name in chips}

@@ -7,12 +7,19 @@ import jax.numpy as jnp
 
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.tasks import KernelCall
-from perfmodel.kernels.elementwise import KINDS
+from perfmodel.kernels.attention_decode import AttentionDecode
+from perfmodel.kernels.attention_prefill import AttentionPrefill
+from perfmodel.kernels.collective import AllReduce, AllToAll, Collective
+from perfmodel.kernels.elementwise import KINDS, Elementwise
+from perfmodel.kernels.gemm import Gemm
+from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.linear_attention import KINDS as KINDS_OF_STATE
-from perfmodel.kernels.registry import OPERATIONS
-from perfmodel.kernels.residency import Residency
+from perfmodel.kernels.linear_attention import LinearAttention
+from perfmodel.kernels.mla import MlaDecode, MlaPrefill
+from perfmodel.kernels.moe import Moe
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.kernels.sparse_attention import KINDS as KINDS_OF_SPARSE
+from perfmodel.kernels.sparse_attention import SparseAttention
 from perfmodel.library.framework import version_of
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
@@ -82,28 +89,25 @@ class Context(NamedTuple):
         """The format of a part of a layer."""
         return format_of(part, self.narrow, self.plan.weights, self.plan.unquantised)
 
-    def call(self, label: str, op: str, dtype: str = "", **sizes: Any) -> KernelCall:
+    def call(self, label: str, kernel: AbstractKernel, dtype: str = "") -> KernelCall:
         """One kernel, in the plan's format if no other is named."""
-        arrays = {
-            name: x if isinstance(x, Residency) else as_scalar(x) for name, x in sizes.items()
-        }
-        return KernelCall(label, op, dtype or self.plan.weights, arrays, self.runs)
+        return KernelCall(label, kernel, dtype or self.plan.weights, self.runs)
 
     def product(
         self, label: str, tokens: Scalar, rows: Scalar, columns: Scalar, dtype: str = ""
     ) -> KernelCall:
         """A matrix product with weights."""
-        residency = self.placement.weights
-        return self.call(label, "gemm", dtype, m=tokens, n=columns, k=rows, residency=residency)
+        return self.call(label, Gemm(tokens, columns, rows, self.placement.weights), dtype)
 
     def elementwise(self, kind: str, tokens: Scalar, hidden: Scalar) -> KernelCall:
         """A kernel that reads, does little, and writes."""
-        index = list(KINDS).index(kind)
-        return self.call(kind, "elementwise", tokens=tokens, hidden=hidden, kind=index)
+        return self.call(kind, Elementwise(tokens, hidden, as_scalar(list(KINDS).index(kind))))
 
-    def collective(self, label: str, op: str, ranks: Scalar, size: Scalar) -> KernelCall:
+    def collective(
+        self, label: str, kind: type[Collective], ranks: Scalar, size: Scalar
+    ) -> KernelCall:
         """A collective over `ranks` chips."""
-        return self.call(label, op, n_gpus=ranks, n_nodes=1.0, bytes=size)
+        return self.call(label, kind(ranks, size))
 
 
 def layer_calls(site: Context, hidden: Number, layer: Layer, batches: Batches) -> list[KernelCall]:
@@ -128,7 +132,7 @@ def attention_calls(
         *[site.product("projection", tokens, *product) for product in before],
         *[task for batch in batches for task in _mixing(site, attention, batch)],
         *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in after],
-        site.collective("all-reduce", "all_reduce", ranks, STREAM_BYTES * tokens * hidden),
+        site.collective("all-reduce", AllReduce, ranks, STREAM_BYTES * tokens * hidden),
     ]
 
 
@@ -157,37 +161,38 @@ def _mixing(site: Context, attention: Any, batch: Batch) -> list[KernelCall]:
     )
 
 
-def _attend(site: Context, batch: Batch, label: str = "attention", **sizes: Any) -> KernelCall:
-    common = {"batch": batch.sequences, "ctx_len": batch.context, "residency": site.placement.cache}
+def _attend(
+    site: Context, batch: Batch, heads: Scalar, kv_heads: Scalar, head_dim: Scalar, **sizes: Any
+) -> KernelCall:
+    common = {"batch": batch.sequences, "ctx_len": batch.context, "head_dim": head_dim}
+    sizes = common | {"residency": site.placement.cache} | sizes
     if batch.decoding:
-        if version_of(site.plan).decodes_per_query_head:
-            sizes = sizes | {"kv_heads": sizes["heads"]}
         # Tokens that are checked together share the cache, as the heads of a group do.
-        sizes = sizes | {"heads": sizes["heads"] * batch.queries}
-        return site.call(label, "attention_decode", site.plan.attended, **common, **sizes)
-    common = common | {"q_len": batch.queries, "causal": 0}
-    return site.call(label, "attention_prefill", site.plan.attended, **common, **sizes)
+        kv_heads = heads if version_of(site.plan).decodes_per_query_head else kv_heads
+        kernel = AttentionDecode(heads=heads * batch.queries, kv_heads=kv_heads, **sizes)
+    else:
+        sizes |= {"q_len": batch.queries, "causal": 0}
+        kernel = AttentionPrefill(heads=heads, kv_heads=kv_heads, **sizes)
+    return site.call("attention", kernel, site.plan.attended)
 
 
 def _sparse(
     site: Context, attention: Sparse, batch: Batch, heads: Scalar, **form: Scalar
 ) -> KernelCall:
     """The indexer, its choice, and attention to what it picks; `form`: sizes of the model's own."""
-    return site.call(
-        "attention",
-        "sparse_attention",
-        site.plan.attended,
+    kernel = SparseAttention(
         batch=batch.sequences,
         q_len=batch.queries,
         ctx_len=batch.context,
         heads=heads,
         topk=attention.index_most,
         index_key=attention.index_key,
-        kind=KINDS_OF_SPARSE.index(attention.sparse),
-        phase=0.0 if batch.decoding else 1.0,
+        kind=as_scalar(KINDS_OF_SPARSE.index(attention.sparse)),
+        phase=as_scalar(0.0 if batch.decoding else 1.0),
         residency=site.placement.cache,
         **form,
     )
+    return site.call("attention", kernel, site.plan.attended)
 
 
 def _grouped(site: Context, attention: Grouped, batch: Batch) -> list[KernelCall]:
@@ -245,22 +250,16 @@ def _latent(site: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
         numbers = {"key": width, "value": attention.rank, "stored": width}
         sizes = {"index_heads": attention.index_heads} | numbers
         return [rope, *around, _sparse(site, attention, batch, heads, **sizes)]
-    checked = batch.queries if batch.decoding else 1.0
-    attend = site.call(
-        "attention",
-        "mla_decode" if batch.decoding else "mla_prefill",
-        site.plan.attended,
-        batch=batch.sequences,
-        q_len=batch.queries,
-        ctx_len=batch.context,
-        heads=heads * checked,
-        rank=attention.rank,
-        rope=attention.rope,
-        nope=attention.nope,
-        value_dim=attention.value,
-        residency=site.placement.cache,
-    )
-    return [rope, attend]
+    return [rope, site.call("attention", _mla(site, attention, batch, heads), site.plan.attended)]
+
+
+def _mla(site: Context, attention: Latent, batch: Batch, heads: Scalar) -> AbstractKernel:
+    sizes = {"batch": batch.sequences, "ctx_len": batch.context, "rank": attention.rank}
+    sizes |= {"rope": attention.rope, "residency": site.placement.cache}
+    if batch.decoding:
+        return MlaDecode(heads=heads * batch.queries, **sizes)
+    sizes |= {"q_len": batch.queries, "nope": attention.nope, "value_dim": attention.value}
+    return MlaPrefill(heads=heads, **sizes)
 
 
 def _compressed(site: Context, attention: Compressed, batch: Batch) -> list[KernelCall]:
@@ -287,21 +286,20 @@ def _recurrent(site: Context, attention: Recurrent, batch: Batch) -> list[Kernel
         site.elementwise("norm", batch.tokens, outputs),
         site.elementwise("activation", batch.tokens, shard(attention.heads, ranks)),
     ]
+    kernel = LinearAttention(
+        batch=batch.sequences,
+        q_len=batch.queries,
+        heads=shard(attention.heads, ranks),
+        key_heads=shard(keys, ranks),
+        head_dim=attention.key,
+        value_dim=attention.value,
+        kind=as_scalar(KINDS_OF_STATE.index(attention.kind)),
+        phase=as_scalar(0.0 if batch.decoding else 1.0),
+        residency=site.placement.cache,
+    )
     return [
         *(around if site.plan.framework else []),
-        site.call(
-            "attention",
-            "linear_attention",
-            batch=batch.sequences,
-            q_len=batch.queries,
-            heads=shard(attention.heads, ranks),
-            key_heads=shard(keys, ranks),
-            head_dim=attention.key,
-            value_dim=attention.value,
-            kind=KINDS_OF_STATE.index(attention.kind),
-            phase=0.0 if batch.decoding else 1.0,
-            residency=site.placement.cache,
-        ),
+        site.call("attention", kernel),
     ]
 
 
@@ -311,7 +309,7 @@ MIXING = {Grouped: _grouped, Latent: _latent, Compressed: _compressed, Recurrent
 
 def wishes_of(model: Transformer) -> frozenset[str]:
     """Kinds of matrix unit that a model's kernels multiply in where a chip has them."""
-    return OPERATIONS["sparse_attention"].wishes if indexes(model) else frozenset()
+    return SparseAttention.wishes if indexes(model) else frozenset()
 
 
 def feed_forward_calls(
@@ -323,7 +321,7 @@ def feed_forward_calls(
     return [
         site.elementwise("norm", tokens, hidden),
         *inner(site, hidden, feed_forward, tokens),
-        site.collective("all-reduce", "all_reduce", site.plan.tp, size),
+        site.collective("all-reduce", AllReduce, site.plan.tp, size),
     ]
 
 
@@ -356,9 +354,7 @@ def _mixture(
     spread = 1 + (plan.ep - 1) * jnp.minimum(plan.dp - 1, 1.0)
     sent = tokens * feed_forward.active * hidden
     width = jnp.where(feed_forward.width > 0, feed_forward.width, hidden)
-    experts = site.call(
-        "experts",
-        "moe",
+    experts = Moe(
         tokens=tokens * plan.dp,
         hidden=width,
         inter=feed_forward.inter,
@@ -366,14 +362,14 @@ def _mixture(
         experts=feed_forward.experts + fused,
         tp=plan.tp * plan.dp / plan.ep,
         ep=plan.ep,
-        routing=ROUTINGS.index(SERVED if plan.framework else "random"),
+        routing=as_scalar(ROUTINGS.index(SERVED if plan.framework else "random")),
         gated=1.0 * feed_forward.gated,
         residency=site.placement.weights,
     )
     return [
         site.product("router", tokens, hidden, feed_forward.experts, plan.unquantised),
-        site.collective("dispatch", "all_to_all", spread, plan.format.activation * sent),
-        experts,
-        site.collective("combine", "all_to_all", spread, STREAM_BYTES * sent),
+        site.collective("dispatch", AllToAll, spread, plan.format.activation * sent),
+        site.call("experts", experts),
+        site.collective("combine", AllToAll, spread, STREAM_BYTES * sent),
         *(_dense(site, hidden, feed_forward, tokens) if beside else []),
     ]

@@ -22,6 +22,7 @@ from perfmodel.inference.operations import (
 )
 from perfmodel.inference.placement import Placement, place
 from perfmodel.inference.tasks import KernelCall, price_calls
+from perfmodel.kernels.collective import AllGather, PointToPoint
 from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import waiting
 from perfmodel.smooth import soft_min, whole
@@ -209,10 +210,10 @@ def _ends(site: Context, model: Transformer, tokens: Scalar, sequences: Scalar) 
     logits = STREAM_BYTES * sequences * model.vocabulary
     return [
         site.elementwise("embedding", tokens, model.hidden),
-        hops.collective("stage", "point_to_point", as_scalar(2.0), size),
+        hops.collective("stage", PointToPoint, as_scalar(2.0), size),
         site.elementwise("norm", sequences, model.hidden),
         site.product("head", sequences, model.hidden, columns, site.plan.unquantised),
-        site.collective("logits", "all_gather", site.plan.tp, logits),
+        site.collective("logits", AllGather, site.plan.tp, logits),
         site.elementwise("sample", sequences, columns),
     ]
 

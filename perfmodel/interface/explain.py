@@ -19,7 +19,7 @@ from perfmodel.inference.step import Cost, decode_step
 from perfmodel.interface.kernels import OVERFLOW, own_files, read_columns, site_of
 from perfmodel.interface.serving import COLUMNS, PLAN, predict_cells
 from perfmodel.kernels.kernel_table import groups_of
-from perfmodel.kernels.registry import OPERATIONS, cost
+from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.library.files import nearest
 from perfmodel.units import as_scalar, figures
 from perfmodel.workload.plan import Plan
@@ -124,7 +124,7 @@ def explain(cells: dict[str, str], calibration: Path) -> Explanation:
 
 @eqx.filter_jit
 def _kernel(op: str, chip: Chip, plan: Plan, row: dict) -> Breakdown:
-    return cost(chip, OPERATIONS[op].works(chip, plan, row))
+    return cost(chip, KERNELS[op](**row).count(chip, plan))
 
 
 def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:

@@ -19,7 +19,7 @@ from perfmodel.interface.terminal import warn
 from perfmodel.interface.unread import unread
 from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import Group, groups_of
-from perfmodel.kernels.registry import OPERATIONS, cost, load_plugins
+from perfmodel.kernels.registry import KERNELS, cost, load_plugins
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.fitted import basis_of, load_interval
 from perfmodel.units import as_scalar
@@ -81,7 +81,7 @@ KEYS = ("op", "chip", "dtype", "kv_dtype", "framework")
 def read_columns() -> set[str]:
     """All columns that some operation reads."""
     load_plugins()
-    sizes = {n for one in OPERATIONS.values() for n in (*one.sizes, *one.options, *one.words)}
+    sizes = {n for one in KERNELS.values() for n in (*one.sizes(), *one.options(), *one.words())}
     return {*KEYS, *sizes}
 
 
@@ -149,7 +149,7 @@ def site_of(group: Group, calibration: Path, replay: bool) -> Site:
         replay=replay,
         **backends_of(key.framework, file.architecture, key.cache),
     )
-    operation, of = OPERATIONS[key.op], origin(stem, file)
+    operation, of = KERNELS[key.op], origin(stem, file)
     chip, read = operation.narrowed(build(stem, file, plan, calibration), plan)
     ends = load_interval(of, operation.family, plan, calibration)
     return Site(group, chip, read, *ends, basis_of(of, operation.family, calibration))
@@ -160,7 +160,7 @@ def _priced(op: str, plan: Plan, block: tuple[Chip, dict]):
     """Time of each row of a block, and its parts by what binds."""
 
     def one(chip: Chip, row: dict):
-        breakdown = cost(chip, OPERATIONS[op].works(chip, plan, row))
+        breakdown = cost(chip, KERNELS[op](**row).count(chip, plan))
         return breakdown.time, breakdown.by_bound()
 
     return jax.vmap(one)(*block)

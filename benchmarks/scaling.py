@@ -23,11 +23,11 @@ from benchmarks.timing import Pace, fastest, pace
 from perfmodel.design.abstract_problem import linearise_batch
 from perfmodel.design.resolve import resolve_study
 from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.inference.grid import read_grid
 from perfmodel.inference.step import decode_step
+from perfmodel.inference.sweep_points import Pricer
 from perfmodel.interface import plots
-from perfmodel.interface.grid import read_grid
 from perfmodel.interface.sweep import PART
-from perfmodel.interface.sweep_points import Pricer
 from perfmodel.kernels import gemm
 from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED

@@ -27,8 +27,9 @@ from perfmodel.calibration.sections import section_of, sections
 from perfmodel.calibration.split import Rows, rows_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv
-from perfmodel.kernels.kernel_table import Key, word_of
+from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
+from perfmodel.library.files import word_of
 from perfmodel.library.fitted import FITTED
 
 MEASURED = ("a100-sxm-80gb", "h100-sxm", "l40s", "b200-sxm", "arc-pro-b60")

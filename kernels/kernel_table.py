@@ -4,7 +4,7 @@ Rows that share an operation, a chip, a framework and formats form a group, whic
 priced in one `vmap`. A wrong row keeps its place and does not stop the others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from perfmodel.errors import InputError
 from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.registry import KERNELS, load_plugins
 from perfmodel.library.chip import chip_names
-from perfmodel.library.files import LONGEST, fold, named, nearest, pick
+from perfmodel.library.files import fold, named, pick, word_of
 from perfmodel.library.fitted import CACHED
 from perfmodel.library.framework import UNMODELLED, frameworks, older_versions
 from perfmodel.workload.precision import FORMATS
@@ -105,22 +105,6 @@ def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     weights = word_of(dtype, list(FORMATS), "dtype")
     stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights
     return Key(operation, stem, framework_of(framework), weights, stored if attends else "")
-
-
-def word_of(given: str, allowed: Sequence[str], what: str) -> str:
-    """The allowed word that a cell means; how it is spelled does not matter.
-
-    **Raises:**
-
-    - `InputError`: for another word, with the nearest that are allowed.
-    """
-    folded = {fold(word): word for word in allowed}
-    if fold(given) in folded:
-        return folded[fold(given)]
-    said = f"unknown {what} {given[:LONGEST]!r}" if fold(given) else f"{what} is missing"
-    close = nearest(given, allowed)
-    those = f"the nearest are {', '.join(close)}; " if close else ""
-    raise InputError(f"{said}; {those}allowed are {', '.join(allowed)}.")
 
 
 def framework_of(given: str) -> str:

@@ -12,9 +12,9 @@ from help import H100, LPU, QUICK, WSE
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.parameters import parameters
+from perfmodel.inference.grid import parts_of
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import costs, decode_pass, prompt_pass
-from perfmodel.interface.grid import parts_of
 from perfmodel.library.chip import load_chip
 from perfmodel.units import Values, as_scalar
 from perfmodel.workload.plan import Plan

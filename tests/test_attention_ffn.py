@@ -11,7 +11,7 @@ from perfmodel.inference.attention_ffn import (
     crossings,
 )
 from perfmodel.inference.pools import resolve_attention_ffn, serve_pooled
-from perfmodel.interface.serving import predict_cells
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perfmodel.interface.serving import predict_cells
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.fitted import FITTED
 
 CELLS = {"chip": "h100", "n_chips": "1", "model": "llama-3.2-1b", "isl": "1000", "osl": "500"}

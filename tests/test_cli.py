@@ -15,11 +15,11 @@ from command import COMMAND, predict, run
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference import serving_predictions
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import resolved
+from perfmodel.inference.serving_predictions import OUTPUTS
 from perfmodel.inference.serving_row import read_row
-from perfmodel.interface import serving
-from perfmodel.interface.serving import OUTPUTS
 from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import stems
@@ -208,7 +208,7 @@ def test_a_service_that_cannot_be_priced_costs_no_other_row(
             raise InputError("this cannot be priced.")
         return [{"tpot_ms": "1", "error": ""} for _ in cases]
 
-    monkeypatch.setattr(serving, "_outcomes", outcomes)
+    monkeypatch.setattr(serving_predictions, "_outcomes", outcomes)
     rows = [SERVED, SERVED | {"isl": "1000"}, SERVED | {"isl": "2000"}]
     found = predict("serving", tmp_path, rows)
     assert [row["tpot_ms"] for row in found] == ["1", "", "1"]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.interface.explore import export, page_path, pictures
 from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of
 from perfmodel.interface.explore.scenario import (
@@ -29,7 +30,6 @@ from perfmodel.interface.explore.scenario import (
 )
 from perfmodel.interface.explore.serve import command
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.serving import predict_cells
 from perfmodel.library.chip import build, chip_file, load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.workload.plan import Plan

@@ -9,7 +9,7 @@ import pytest
 
 from perfmodel.inference.open_loop import mg1_wait, mmc_wait, rate_at, serve_open_loop, shares
 from perfmodel.inference.service import Steps, serve
-from perfmodel.interface.serving import predict_cells
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model

@@ -13,10 +13,10 @@ import pytest
 from layers import HIDDEN, kinds, layers, model_of
 
 from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.inference.kernel_predictions import resolve_group
 from perfmodel.inference.operations import Batch, Context, attention_calls
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
-from perfmodel.interface.kernels import site_of
 from perfmodel.kernels.elementwise import KINDS as ELEMENTWISE
 from perfmodel.kernels.kernel_table import Group, Key
 from perfmodel.kernels.linear_attention import KINDS as RECURRENT
@@ -206,7 +206,7 @@ def alone(rows: list[Row], plan: Plan) -> np.ndarray:
         columns = {n: np.array([float(rows[i].columns[n]) for i in places]) for n in names}
         cache = plan.cache if "attention" in op or "mla" in op else ""
         group = Group(Key(op, CHIP, "", dtype, cache), np.arange(len(places)), columns)
-        site = site_of(group, FITTED, False)
+        site = resolve_group(group, FITTED, False)
         times[places] = priced(op, site.chip, site.plan, columns)
     return times
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perfmodel.interface.serving import predict_cells
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.fitted import FITTED
 
 # 8 texts of 60,000 tokens: 63 GB of cache beside 16 GB of weights, on wafers of 39.6 GB.

@@ -104,7 +104,7 @@ def test_no_part_and_no_work_have_finite_gradients(precision: str):
 
 
 def test_joules_at_the_wall_are_those_of_the_limit_or_of_an_idle_server():
-    from perfmodel.interface.wall_power import joules_at_wall, server_power
+    from perfmodel.inference.wall_power import joules_at_wall, server_power
 
     def at_wall(chip: str, joules: float, *rates: float) -> np.ndarray:
         return joules_at_wall(chip, np.full((len(rates), len(JOULES)), joules), np.array(rates))

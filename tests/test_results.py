@@ -160,7 +160,7 @@ CELLS = {
 
 def test_an_operation_of_ones_own_is_read_and_priced_like_others(operations: None):
     """64 MiB in 30 us at 2.2 TB/s or so, the rate that elementwise kernels reach."""
-    from perfmodel.interface.kernels import predict_table
+    from perfmodel.inference.kernel_predictions import predict_table
 
     pm.add_kernel(Transpose)
     found = predict_table(pa.table(CELLS), pm_fitted(), replay=False)

@@ -26,8 +26,8 @@ from perfmodel.inference.service import (
     serve,
     stage_busy_time,
 )
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.inference.step import decode_pass, prompt_pass
-from perfmodel.interface.serving import predict_cells
 from perfmodel.kernels.collective import collective
 from perfmodel.library.chip import load_chip
 from perfmodel.library.files import stems

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.batching import structure
 from perfmodel.errors import InputError
-from perfmodel.interface.kernels import site_of
+from perfmodel.inference.kernel_predictions import resolve_group
 from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.fitted import FITTED
@@ -159,5 +159,5 @@ def form_of(row: Row) -> Hashable:
     groups, errors = groups_of({name: [cell] for name, cell in row.items()}, 1)
     if errors[0]:
         raise InputError(str(errors[0]))
-    site = site_of(groups[0], FITTED, row["replay"] == "true")
+    site = resolve_group(groups[0], FITTED, row["replay"] == "true")
     return row["op"], structure((site.chip, site.plan))

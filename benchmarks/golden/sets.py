@@ -9,18 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.golden.values import FOLDER, Numbers, plain
+from perfmodel.columns import Values, is_empty
 from perfmodel.design.report import as_dict as described
 from perfmodel.design.resolve import presets
 from perfmodel.files import cells_of, read_csv
-from perfmodel.interface.columns import Values, is_empty
+from perfmodel.inference.explanation import explain
+from perfmodel.inference.grid import read_grid
+from perfmodel.inference.kernel_predictions import Predicted, predict_table
+from perfmodel.inference.serving_predictions import OUTPUTS, PLAN, predict_values
+from perfmodel.inference.sweep_points import Pricer
 from perfmodel.interface.explain import as_dict as explained
-from perfmodel.interface.explain import explain
-from perfmodel.interface.grid import read_grid
-from perfmodel.interface.kernels import Predicted, predict_table
 from perfmodel.interface.quickstart import predict_machines, search_chips
 from perfmodel.interface.search import run_search
-from perfmodel.interface.serving import OUTPUTS, PLAN, predict_values
-from perfmodel.interface.sweep_points import Pricer
 from perfmodel.library.fitted import FITTED
 from perfmodel.studies.claim import find, names
 

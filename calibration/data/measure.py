@@ -26,9 +26,8 @@ from perfmodel.calibration.data.jax_kernels import (
 )
 from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
-from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.chip import chip_names
-from perfmodel.library.files import fold
+from perfmodel.library.files import fold, word_of
 
 MIN_CALLS, MAX_CALLS = 5, 100
 """Calls of a kernel that are timed, at least and at most."""

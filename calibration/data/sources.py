@@ -14,9 +14,10 @@ from perfmodel.calibration.sections import with_smooth
 from perfmodel.calibration.split import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
-from perfmodel.kernels.kernel_table import Key, groups_of, number_of, word_of
+from perfmodel.kernels.kernel_table import Key, groups_of, number_of
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import find_chip, load_chip
+from perfmodel.library.files import word_of
 from perfmodel.library.fitted import FITTED
 
 

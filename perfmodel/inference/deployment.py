@@ -11,10 +11,10 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.backends import backends_of
-from perfmodel.kernels.kernel_table import software_of, word_of
+from perfmodel.kernels.kernel_table import software_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.files import named
+from perfmodel.library.files import named, word_of
 from perfmodel.library.fitted import (
     FITTED,
     Origin,

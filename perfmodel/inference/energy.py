@@ -9,8 +9,7 @@ wall for each watt of the chips: fans, host, conversion.
 
 from perfmodel.breakdown import JOULES
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.service import limited_to, loop_passes, running_sequences
-from perfmodel.inference.step import costs
+from perfmodel.inference.service import limited_to, running_sequences, steps_of
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
@@ -25,9 +24,7 @@ def token_joules(chip: Chip, plan: Plan, model: Transformer, request: Request) -
     """
     batch = running_sequences(chip, plan, model, request)
     request = limited_to(request, batch)
-    step, prompt, *_ = costs(chip, plan, model, loop_passes(chip, plan, model, request, batch))
-    first = prompt.breakdown.joules / request.prompts_together(plan.dp)
-    joules = request.per_output_token(first, step.breakdown.joules, batch)
+    joules = steps_of(chip, plan, model, request, batch).joules
     return joules.at[JOULES.index("idle")].set(0.0)
 
 

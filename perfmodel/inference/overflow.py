@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.chip import find_chip, load_chip
+from perfmodel.library.files import word_of
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.kernels.kernel_table import number_of, word_of
+from perfmodel.kernels.kernel_table import number_of
+from perfmodel.library.files import word_of
 from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS
 
 DISAGGREGATED = "disaggregated"

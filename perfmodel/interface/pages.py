@@ -10,9 +10,10 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.files import cells_of, read_csv
+from perfmodel.inference.explanation import Explanation, Line, Step
 from perfmodel.interface import acceptance, plots
 from perfmodel.interface import reproduce as made
-from perfmodel.interface.explain import Explanation, Line, Step, lines_of, terms_of
+from perfmodel.interface.explain import lines_of, terms_of
 from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
 from perfmodel.interface.step_plots import home_of, joules_of, points_of, roof_of, rooms_of
 from perfmodel.units import figures
@@ -57,7 +58,7 @@ def explain_page(found: Explanation, cells: dict[str, str]) -> Page:
 
 def _step_pictures(step: Step) -> list[Picture]:
     name, tier = step.name, home_of(step.cost)
-    roof = roof_of(name, step.chip, step.plan, tier)
+    roof = roof_of(name, step, tier)
     joules = joules_of(step.cost)
     whole = sum(joules.values())
     return [
@@ -71,7 +72,7 @@ def _step_pictures(step: Step) -> list[Picture]:
             "idle: static power while the step runs, as far as it is known.",
         ),
         Picture(
-            plots.placement(rooms_of(name, step.chip, step.cost), "What one chip keeps where"),
+            plots.placement(rooms_of(name, step), "What one chip keeps where"),
             f"Free on each chip: {float(step.cost.placement.slack) / 1e9:,.3g} GB.",
         ),
     ]

@@ -14,7 +14,7 @@ from perfmodel.calibration.data.inferencex import OPEN, Part, Run, columns, read
 from perfmodel.calibration.leave_one_out import leave_one_out
 from perfmodel.calibration.serving_metrics import WORDS, Comparison, ScoredRun
 from perfmodel.files import cells_of, read_csv, with_columns
-from perfmodel.interface.serving import predict_cells
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.chip import chip_files, find_chip
 from perfmodel.library.files import ROOT
 

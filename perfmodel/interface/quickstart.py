@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perfmodel.columns import Values, as_cells, is_empty
 from perfmodel.design.multistart import search
 from perfmodel.design.report import SearchReport as Design
 from perfmodel.design.report import areas, make_report
@@ -23,12 +24,11 @@ from perfmodel.design.study import (
 )
 from perfmodel.design.variables import read_space
 from perfmodel.errors import InputError
+from perfmodel.inference.explanation import step_cost
+from perfmodel.inference.serving_predictions import PLAN, predict_values
 from perfmodel.inference.step import Cost
-from perfmodel.interface.columns import Values, as_cells, is_empty
-from perfmodel.interface.explain import step_cost
 from perfmodel.interface.plots import breakdown, floorplans, roofline, save
 from perfmodel.interface.report import money
-from perfmodel.interface.serving import PLAN, predict_values
 from perfmodel.library.chip import chip_files
 from perfmodel.library.fitted import FITTED
 from perfmodel.resources import NAMES as RESOURCES

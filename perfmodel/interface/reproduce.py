@@ -32,7 +32,7 @@ from perfmodel.interface.published_results import (
     predict_published,
 )
 from perfmodel.interface.serving import DEFINITIONS
-from perfmodel.kernels.kernel_table import word_of
+from perfmodel.library.files import word_of
 from perfmodel.units import percent
 
 SETS = (*PUBLISHED, SERVING)

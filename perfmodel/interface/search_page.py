@@ -6,8 +6,8 @@ import numpy as np
 
 from perfmodel.design.problem import workloads_of
 from perfmodel.design.report import SearchReport
+from perfmodel.inference.explanation import Step, explain_step, step_of
 from perfmodel.interface import plots, search_tables
-from perfmodel.interface.explain import Step, explain_step, step_of
 from perfmodel.interface.pages import command, drawn
 from perfmodel.interface.report import Page, Picture, Table, money, sources_of
 from perfmodel.interface.step_plots import home_of, points_of, roof_of
@@ -106,8 +106,9 @@ def _step(found: SearchReport) -> list[Picture]:
     chip, plan = part.made.chip, part.plan
     cost = step_of(chip, plan, load.model, load.batch / part.workers, as_scalar(context))
     name, tier = f"{float(part.plan.chips):.0f} x this design", home_of(cost)
-    spent = explain_step(f"A decode step on {name}", Step(name, chip, plan, cost))
-    roof = roof_of(name, chip, plan, tier)
+    step = Step(name, chip, plan, cost)
+    spent = explain_step(f"A decode step on {name}", step)
+    roof = roof_of(name, step, tier)
     return [
         Picture(drawn(spent), "Each kernel's time, by what binds it."),
         Picture(

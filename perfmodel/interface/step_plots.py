@@ -3,11 +3,10 @@
 import numpy as np
 
 from perfmodel.breakdown import JOULES
-from perfmodel.hardware.chip import Chip
+from perfmodel.inference.explanation import Step
 from perfmodel.inference.step import Cost
 from perfmodel.interface.plots import Room
 from perfmodel.resources import NAMES
-from perfmodel.workload.plan import Plan
 
 TIERS = {
     "private": "SRAM of the cores",
@@ -26,14 +25,14 @@ def joules_of(cost: Cost) -> dict[str, float]:
     return dict(zip(JOULES, map(float, cost.breakdown.joules), strict=True))
 
 
-def rooms_of(name: str, chip: Chip, cost: Cost) -> list[Room]:
+def rooms_of(name: str, step: Step) -> list[Room]:
     """What one chip keeps in each tier that may hold weights or cache, in bytes."""
-    placed = cost.placement
+    placed = step.cost.placement
     kept = ((placed.weights, placed.size), (placed.cache, placed.cache_size))
     return [
         Room(name, TIERS[tier], room, *(float(getattr(home, tier) * size) for home, size in kept))
         for tier in TIERS
-        if (room := float(getattr(chip, tier).room)) > 0
+        if (room := float(getattr(step.chip, tier).room)) > 0
     ]
 
 
@@ -42,9 +41,10 @@ def home_of(cost: Cost) -> str:
     return max(TIERS, key=lambda tier: float(getattr(cost.placement.weights, tier)))
 
 
-def roof_of(name: str, chip: Chip, plan: Plan, tier: str) -> tuple[str, float, float]:
+def roof_of(name: str, step: Step, tier: str) -> tuple[str, float, float]:
     """Peak of one chip in the plan's format, in FLOP/s, and bandwidth of a tier, in byte/s."""
-    return name, float(chip.matrix[plan.format.matrix]), float(getattr(chip, tier).bandwidth)
+    peak = step.chip.matrix[step.plan.format.matrix]
+    return name, float(peak), float(getattr(step.chip, tier).bandwidth)
 
 
 def points_of(name: str, cost: Cost, tier: str) -> list[tuple[str, str, float, float]]:

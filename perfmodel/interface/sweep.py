@@ -20,8 +20,8 @@ import pyarrow.parquet
 
 from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place, write_whole
-from perfmodel.interface.grid import Grid, read_grid
-from perfmodel.interface.sweep_points import Pricer, schema_of
+from perfmodel.inference.grid import Grid, read_grid
+from perfmodel.inference.sweep_points import Pricer, schema_of
 from perfmodel.locking import held
 
 PART = 16_384

@@ -28,10 +28,10 @@ from perfmodel.calibration.technology import scores
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv, write_whole
+from perfmodel.inference.kernel_predictions import operations
 from perfmodel.interface import plots
-from perfmodel.kernels.kernel_table import word_of
-from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import find_chip
+from perfmodel.library.files import word_of
 from perfmodel.versions import version, versions
 
 NO_FOREST = (
@@ -126,7 +126,7 @@ def _units(request: Request) -> list[Unit]:
     if list(request.ops) == [TECHNOLOGY]:
         return []
     chips = [_one_of(find_chip(name), protocol.chips, "--chips") for name in request.chips]
-    known = [word_of(name, (*KERNELS, TECHNOLOGY), "op") for name in request.ops]
+    known = [word_of(name, (*operations(), TECHNOLOGY), "op") for name in request.ops]
     ops = [_one_of(name, protocol.ops, "--ops") for name in known if name != TECHNOLOGY]
     return units(
         [chip for chip in protocol.chips if chip in (chips or protocol.chips)],

@@ -4,7 +4,7 @@ import difflib
 import functools
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,3 +146,19 @@ def stems(folder: str) -> dict[str, Path]:
     if missing:
         raise InputError(f"{OWN} names {missing[0]}, which is no folder; correct or unset it.")
     return {path.stem: path for place in places for path in sorted((place / folder).glob("*.toml"))}
+
+
+def word_of(given: str, allowed: Sequence[str], what: str) -> str:
+    """The allowed word that a cell means; how it is spelled does not matter.
+
+    **Raises:**
+
+    - `InputError`: for another word, with the nearest that are allowed.
+    """
+    folded = {fold(word): word for word in allowed}
+    if fold(given) in folded:
+        return folded[fold(given)]
+    said = f"unknown {what} {given[:LONGEST]!r}" if fold(given) else f"{what} is missing"
+    close = nearest(given, allowed)
+    those = f"the nearest are {', '.join(close)}; " if close else ""
+    raise InputError(f"{said}; {those}allowed are {', '.join(allowed)}.")

@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from perfmodel.kernels.kernel_table import word_of
 from perfmodel.library.economics import Basis
-from perfmodel.library.files import fold
+from perfmodel.library.files import fold, word_of
 from perfmodel.studies.draws import middle, share
 
 Progress = Callable[[int, int], None]

@@ -27,8 +27,8 @@ def explain(
 
     Example: perfmodel explain chip=h100 n_chips=8 model=llama-3.1-70b isl=4096 osl=256 concurrency=32
     """
+    from perfmodel.inference.explanation import explain as run
     from perfmodel.interface.explain import as_dict, lines_of, read_asked, terms_of
-    from perfmodel.interface.explain import explain as run
     from perfmodel.units import figures
 
     check_places(picture=out, report=report)

@@ -14,6 +14,7 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.design.variables import CHIP_VARIABLES, turn
 from perfmodel.errors import InputError
+from perfmodel.inference.best_deployment import best_candidate
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import (
     ResolvedRow,
@@ -24,10 +25,9 @@ from perfmodel.inference.evaluate import (
     resolve_row,
     with_ranks,
 )
+from perfmodel.inference.explanation import Step, step_at
 from perfmodel.inference.service import Service, serve
-from perfmodel.interface.explain import Step, step_at
 from perfmodel.interface.explore.scenario import Machine, Scenario
-from perfmodel.interface.serving import best_of
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import chip_cost
 from perfmodel.library.fitted import FITTED
@@ -162,7 +162,7 @@ def _split(one: Machine, case: ResolvedRow) -> Parallelism:
     users = np.full(count, case.row.concurrency)
     own = {name: np.full(count, one.factor(name)) for name in CHIP_VARIABLES}
     served = _serve(case, case.candidates, users, own)
-    return case.candidates[best_of(case, served, slice(0, count))]
+    return case.candidates[best_candidate(case, served, slice(0, count))]
 
 
 def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from perfmodel.design.variables import CHIP_VARIABLES
+from perfmodel.inference.explanation import Step
 from perfmodel.interface import plots
-from perfmodel.interface.explain import Step
 from perfmodel.interface.explore.machines import MOVE, View
 from perfmodel.interface.step_plots import home_of, joules_of, points_of, roof_of, rooms_of
 
@@ -118,7 +118,7 @@ def kernels(steps: Sequence[Step]) -> Any:
         for i, step in enumerate(steps)
     ]
     both = list(zip(names, steps, homes, strict=True))
-    roofs = [roof_of(name, step.chip, step.plan, home) for name, step, home in both]
+    roofs = [roof_of(name, step, home) for name, step, home in both]
     points = [point for name, step, home in both for point in points_of(name, step.cost, home)]
     return plots.roofline(roofs, points, "Kernels of a decode step under their roofs")
 
@@ -138,9 +138,5 @@ def energies(names: Sequence[str], steps: Sequence[Step], users: int) -> Any:
 
 def rooms(names: Sequence[str], steps: Sequence[Step]) -> Any:
     """What one chip keeps in which memory."""
-    found = [
-        room
-        for name, step in zip(names, steps, strict=True)
-        for room in rooms_of(name, step.chip, step.cost)
-    ]
+    found = [room for name, step in zip(names, steps, strict=True) for room in rooms_of(name, step)]
     return plots.placement(found, "What one chip keeps where")

@@ -13,10 +13,22 @@ from perfmodel.batching import block_size, by_blocks, gather, one_by_one_on_erro
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.best_deployment import best_candidates
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import ResolvedRow, mapped, request_numbers, resolve_row
+from perfmodel.inference.grid import Grid, parts_of
+from perfmodel.inference.kernel_predictions import OVERFLOW
 from perfmodel.inference.open_loop import serve_open_loop
 from perfmodel.inference.service import Service, serve
+from perfmodel.inference.serving_predictions import (
+    MAX_COMPILED_FORMS,
+    OUTPUTS,
+    PLAN,
+    dollars_of,
+    memory_error,
+    queue_error,
+    serving_numbers,
+)
 from perfmodel.inference.serving_row import (
     DEFAULTS,
     RANKS,
@@ -25,19 +37,7 @@ from perfmodel.inference.serving_row import (
     burst_of,
     prefix_too_long,
 )
-from perfmodel.interface.grid import Grid, parts_of
-from perfmodel.interface.kernels import OVERFLOW
-from perfmodel.interface.serving import (
-    FORMS,
-    OUTPUTS,
-    PLAN,
-    best_way,
-    crowded,
-    dollars_of,
-    figures,
-    short_of,
-)
-from perfmodel.interface.wall_power import joules_at_wall
+from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.units import as_scalar
 
 ANY = {"isl": "1", "osl": "1"}
@@ -99,7 +99,7 @@ class Pricer:
 
     def _make_room(self, form: Any) -> None:
         """Let go of what was compiled before it takes too many maps of memory."""
-        if form not in self.forms and len(self.forms) >= FORMS:
+        if form not in self.forms and len(self.forms) >= MAX_COMPILED_FORMS:
             jax.clear_caches()
             self.forms.clear()
         self.forms.add(form)
@@ -222,7 +222,7 @@ def _predicted(one: Segment, served: Service) -> dict[str, Any]:
     splits = np.array(one.case.candidates)
     chips = splits[:, 0] * splits[:, 1] * splits[:, 3]  # tensor x pipeline x data
     ways = jax.tree.map(lambda x: x.reshape(len(splits), one.size, *x.shape[1:]), served)
-    best = best_way(one.case, chips[:, None], ways)
+    best = best_candidates(one.case, chips[:, None], ways)
     chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
     ranks = dict(zip(Parallelism._fields, splits[best].T, strict=True))
     return _columns(one, chosen, chips[best], ranks)
@@ -236,7 +236,7 @@ def _columns(
     given, row = case.deployment, case.row
     rate = served.concurrency * row.osl * row.length_ratio / served.total
     dollars, basis = dollars_of(case, chips, served.energy, 1 / rate)
-    found = ranks | figures(row, given.intervals, chips, served, rate, dollars)
+    found = ranks | serving_numbers(row, given.intervals, chips, served, rate, dollars)
     if not (one.factors or case.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
         found["joules_per_output_token_at_wall"] = at_wall
@@ -245,11 +245,11 @@ def _columns(
     errors = _faults(case, np.isfinite(served.ttft + served.tpot + rate))
     wrong = errors != ""
     for i in np.flatnonzero(~wrong & ~fits):
-        errors[i] = short_of(given, chips[i], float(served.slack[i]))
+        errors[i] = memory_error(given, chips[i], float(served.slack[i]))
     grows = fits & ~wrong & np.asarray(row.requests_per_s >= served.max_requests_per_s)
     for i in np.flatnonzero(grows):
         each = float(np.broadcast_to(row.requests_per_s, len(errors))[i])
-        errors[i] = crowded(case, each, chips[i], float(served.max_requests_per_s[i]))
+        errors[i] = queue_error(case, each, chips[i], float(served.max_requests_per_s[i]))
     empty = wrong | grows | ~fits
     for name, values in found.items():
         found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)

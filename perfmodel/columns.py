@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from perfmodel.interface.kernels import as_text
-
 Value = float | str
 """A number (`nan`: there is none) or a word (empty: there is none)."""
 
@@ -26,3 +24,8 @@ def chosen_or_given(chosen: Sequence[Value], given: Sequence[str]) -> list[Value
 def as_cells(column: Sequence[Value]) -> list[str]:
     """A column as text: numbers in six digits, what is not there empty."""
     return [one if isinstance(one, str) else as_text(np.array([one]))[0] for one in column]
+
+
+def as_text(values: np.ndarray, digits: int = 6) -> list[str]:
+    """Numbers as cells; a number that is not there is an empty cell."""
+    return ["" if not np.isfinite(value) else f"{value:.{digits}g}" for value in values]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from perfmodel.columns import Value, Values, is_empty
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
-from perfmodel.interface.columns import Value, Values, is_empty
 from perfmodel.library.economics import joint_basis
 from perfmodel.library.fitted import weakest
 
@@ -39,12 +39,14 @@ BY_TOKENS = (
 )
 
 
-def asked(cells: Cells) -> list[int]:
+def cascaded_rows(cells: Cells) -> list[int]:
     """Places of rows that name a boss."""
     return [i for i, name in enumerate(cells.get("boss_model", [])) if name.strip()]
 
 
-def cascaded(cells: Cells, places: Sequence[int], calibration: Path, predict: Predict) -> Values:
+def predict_cascades(
+    cells: Cells, places: Sequence[int], calibration: Path, predict: Predict
+) -> Values:
     """What rows with a worker and a boss come to; `places` are theirs."""
     rows = [{name: column[i] for name, column in cells.items()} for i in places]
     errors, shares = ["" for _ in rows], np.full(len(rows), 0.5)

@@ -1,0 +1,171 @@
+"""Rows of the kernel schema predicted: a time, an interval and what binds, for each row of a table."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.batching import gather, map_rows, one_by_one_on_error, stack, structure
+from perfmodel.breakdown import BOUNDS
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of
+from perfmodel.hardware.chip import Chip
+from perfmodel.kernels.backends import backends_of
+from perfmodel.kernels.kernel_table import Group, groups_of
+from perfmodel.kernels.registry import KERNELS, cost, load_plugins
+from perfmodel.library.chip import build, chip_file, origin
+from perfmodel.library.fitted import basis_of, load_interval
+from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
+from perfmodel.workload.precision import runnable
+
+
+class KernelGroup(NamedTuple):
+    """Where the rows of a group run, the factors of their interval, and where their parameters come from.
+
+    - `chip`, `plan`: as far as the operation's kernels read them.
+    """
+
+    group: Group
+    chip: Chip
+    plan: Plan
+    low: float
+    high: float
+    basis: str
+
+
+class Predicted(NamedTuple):
+    """One number for each row of a table; `nan` where there is none, and why in `error`.
+
+    - `basis`: where the parameters come from: fitted, sibling or prior.
+    """
+
+    time: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    bound: np.ndarray
+    error: np.ndarray
+    basis: np.ndarray
+
+
+KEYS = ("op", "chip", "dtype", "kv_dtype", "framework")
+"""Columns of a row beside its sizes."""
+
+
+def operations() -> list[str]:
+    """Names of all operations of the kernel schema, those of plugins included."""
+    load_plugins()
+    return list(KERNELS)
+
+
+def read_columns() -> set[str]:
+    """All columns that some operation reads."""
+    load_plugins()
+    sizes = {n for one in KERNELS.values() for n in (*one.sizes(), *one.options(), *one.words())}
+    return {*KEYS, *sizes}
+
+
+def predict_table(
+    table: pa.Table,
+    calibration: Path,
+    replay: bool,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Predicted:
+    """Predict every row of a table."""
+    cells = cells_of(table)
+    groups, error = groups_of(cells, len(table), own_files(cells))
+    time, low, high = (np.full(len(table), np.nan) for _ in range(3))
+    bound, basis = (np.full(len(table), "", dtype=object) for _ in range(2))
+    result = Predicted(time, low, high, bound, error, basis)
+    sites = _groups_by_form(groups, calibration, replay, error)
+    for done, alike in enumerate(sites):
+        progress(done, len(sites))
+        errors = one_by_one_on_error(functools.partial(_price, result=result), alike, str)
+        for site, wrong in zip(alike, errors, strict=True):
+            error[site.group.places] = wrong
+    progress(len(sites), len(sites))
+    lost = (error == "") & ~np.isfinite(time)
+    error[lost], result.bound[lost], result.basis[lost] = OVERFLOW, "", ""
+    return result
+
+
+OVERFLOW = "the sizes are so large or so small that no time can be computed; correct them."
+"""What a row says whose time is not a number."""
+
+
+def own_files(cells: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Chips that rows name by the path of a chip file."""
+    return {name: name.strip() for name in cells.get("chip", ()) if name.strip().endswith(".toml")}
+
+
+def _groups_by_form(
+    groups: list[Group], calibration: Path, replay: bool, error: np.ndarray
+) -> list[list[KernelGroup]]:
+    """Groups with their chips, those that share a compiled function together."""
+    alike: dict = {}
+    for group in groups:
+        try:
+            site = resolve_group(group, calibration, replay)
+        except InputError as wrong:
+            error[group.places] = str(wrong)
+            continue
+        form = (group.key.op, structure((site.chip, site.plan)))
+        alike.setdefault(form, []).append(site)
+    return list(alike.values())
+
+
+def resolve_group(group: Group, calibration: Path, replay: bool) -> KernelGroup:
+    """Where the rows of a group run.
+
+    **Raises:**
+
+    - `InputError`: when the chip lacks a fact, or cannot run the format.
+    """
+    key, (stem, file) = group.key, chip_file(group.key.chip)
+    plan = Plan(
+        weights=runnable(key.dtype, file.matrix, key.chip),
+        cache=key.cache or "bf16",
+        framework=key.framework or None,
+        replay=replay,
+        **backends_of(key.framework, file.architecture, key.cache),
+    )
+    operation, of = KERNELS[key.op], origin(stem, file)
+    chip, read = operation.narrowed(build(stem, file, plan, calibration), plan)
+    ends = load_interval(of, operation.family, plan, calibration)
+    return KernelGroup(group, chip, read, *ends, basis_of(of, operation.family, calibration))
+
+
+@eqx.filter_jit
+def _priced(op: str, plan: Plan, block: tuple[Chip, dict]):
+    """Time of each row of a block, and its parts by what binds."""
+
+    def one(chip: Chip, row: dict):
+        breakdown = cost(chip, KERNELS[op](**row).count(chip, plan))
+        return breakdown.time, breakdown.by_bound()
+
+    return jax.vmap(one)(*block)
+
+
+def _price(sites: Sequence[KernelGroup], result: Predicted) -> list[str]:
+    """Price the rows of sites that share a compiled function; an empty sentence for each site."""
+    key, plan = sites[0].group.key, sites[0].plan
+    which = np.repeat(np.arange(len(sites)), [len(site.group.places) for site in sites])
+    number = as_scalar(0.0).dtype
+    rows = {
+        name: np.concatenate([site.group.columns[name] for site in sites]).astype(number)
+        for name in sites[0].group.columns
+    }
+    chips = gather(stack([site.chip for site in sites]), which)
+    time, parts = map_rows(functools.partial(_priced, key.op, plan), (chips, rows))
+    places = np.concatenate([site.group.places for site in sites])
+    result.time[places] = time
+    result.low[places] = time * np.array([site.low for site in sites])[which]
+    result.high[places] = time * np.array([site.high for site in sites])[which]
+    result.basis[places] = np.array([site.basis for site in sites])[which]
+    result.bound[places] = np.array(BOUNDS)[np.argmax(parts, axis=1)]
+    return [""] * len(sites)

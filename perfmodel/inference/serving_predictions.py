@@ -1,0 +1,323 @@
+"""Rows of the serving schema predicted: from cells to columns of numbers and words."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from perfmodel.batching import one_by_one_on_error
+from perfmodel.breakdown import BOUNDS
+from perfmodel.columns import Value, Values, as_cells, chosen_or_given
+from perfmodel.errors import InputError
+from perfmodel.inference import cascade, pools
+from perfmodel.inference.best_deployment import best_candidate, best_pools
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.deployment import Deployment, model_name
+from perfmodel.inference.evaluate import READ, ResolvedRow, evaluate_rows, resolve_row
+from perfmodel.inference.kernel_predictions import OVERFLOW
+from perfmodel.inference.open_loop import serve_open_loop
+from perfmodel.inference.pools import (
+    PooledCandidate,
+    PooledRow,
+    resolve_attention_ffn,
+    resolve_disaggregated,
+)
+from perfmodel.inference.service import Service, serve
+from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of
+from perfmodel.inference.wall_power import joules_at_wall
+from perfmodel.library.economics import chip_cost, joint_basis
+from perfmodel.library.fitted import ServingIntervals, widest
+
+COLUMNS = (*READ, *pools.READ, *cascade.READ)
+"""Columns that are read; the others pass through."""
+
+
+PLAN = (*RANKS, "concurrency")
+"""Columns that are written out as chosen where they were empty."""
+
+
+def predict_cells(
+    cells: dict[str, list[str]],
+    count: int,
+    calibration: Path,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> dict[str, list[str]]:
+    """The columns that a prediction adds to a table of `count` rows, as text."""
+    columns = predict_values(cells, count, calibration, progress)
+    return {name: as_cells(column) for name, column in columns.items()}
+
+
+def predict_values(
+    cells: dict[str, list[str]],
+    count: int,
+    calibration: Path,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Values:
+    """The columns that a prediction adds to a table of `count` rows, as numbers and words."""
+    places = cascade.cascaded_rows(cells)
+    if not places:
+        return _predict_values(cells, count, calibration, progress)
+    rest = [i for i in range(count) if i not in set(places)]
+    parts = [cascade.predict_cascades(cells, places, calibration, _predict_values)]
+    kept = {name: [column[i] for i in rest] for name, column in cells.items()}
+    parts.append(_predict_values(kept, len(rest), calibration, progress))
+    order = np.argsort([*places, *rest])
+    columns: Values = {}
+    for name in dict.fromkeys((*parts[1], *parts[0])):
+        own = name in (*OUTPUTS, "error")
+        given = [""] * count if own else cells.get(name, [""] * count)
+        both = [
+            part.get(name, [""] * n)
+            for part, n in zip(parts, map(len, (places, rest)), strict=True)
+        ]
+        joined = [(both[0] + both[1])[i] for i in order]
+        columns[name] = chosen_or_given(joined, given)
+    return columns
+
+
+def _predict_values(
+    cells: dict[str, list[str]],
+    count: int,
+    calibration: Path,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Values:
+    """The same for rows without a boss."""
+    errors = [""] * count
+    alike: dict = {}
+    read = {name: column for name, column in cells.items() if name in (*READ, *pools.READ)}
+    for place in range(count):
+        try:
+            row = {name: column[place] for name, column in read.items()}
+            case = _resolve(place, row, calibration)
+        except InputError as wrong:
+            errors[place] = str(wrong)
+            continue
+        alike.setdefault(case.form, []).append(case)
+    results: list[dict[str, Value]] = [{} for _ in range(count)]
+    for done, cases in enumerate(alike.values()):
+        progress(done, len(alike))
+        if done % MAX_COMPILED_FORMS == MAX_COMPILED_FORMS - 1:
+            jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
+        found = one_by_one_on_error(_outcomes, cases, lambda wrong: {"error": wrong})
+        for case, result in zip(cases, found, strict=True):
+            results[case.place] = result
+            errors[case.place] = str(result.pop("error"))
+    progress(len(alike), len(alike))
+    own = dict.fromkeys(name for result in results for name in result)
+    names = list(dict.fromkeys([*PLAN, *OUTPUTS, *own]))
+    columns: Values = {name: [result.get(name, "") for result in results] for name in names}
+    for name in {*PLAN, *own} - {*OUTPUTS}:
+        columns[name] = chosen_or_given(columns[name], cells.get(name, [""] * count))
+    columns["error"] = [*errors]
+    return columns
+
+
+OUTPUTS = (
+    "ttft_ms",
+    "ttft_ms_low",
+    "ttft_ms_high",
+    "tpot_ms",
+    "tpot_ms_low",
+    "tpot_ms_high",
+    "tpot_with_first_ms",
+    "output_tokens_per_s_per_user",
+    "output_tokens_per_s_per_chip",
+    "total_tokens_per_s",
+    "joules_per_output_token",
+    "joules_per_output_token_at_wall",
+    "usd_per_million_output_tokens",
+    "usd_per_chip_hour",
+    "cost_basis",
+    "basis",
+    "running",
+    "fits",
+    "bound",
+)
+
+
+MAX_COMPILED_FORMS = 32
+"""Forms of rows that are compiled before what was compiled is let go of."""
+
+
+def _resolve(place: int, row: dict[str, str], calibration: Path) -> ResolvedRow | PooledRow:
+    apart = mode_of(row.get("mode", "")) == DISAGGREGATED
+    if row.get("ffn_chip", "").strip():
+        if apart:
+            raise InputError("ffn_chip is not for mode disaggregated; leave one of them.")
+        return resolve_attention_ffn(place, row, calibration)
+    return (resolve_disaggregated if apart else resolve_row)(place, row, calibration)
+
+
+def _outcomes(cases: list[Any]) -> list[dict[str, Value]]:
+    """Of rows of one form."""
+    return (
+        _outcomes_of_pools(cases) if isinstance(cases[0], PooledRow) else _outcomes_of_rows(cases)
+    )
+
+
+def _outcomes_of_pools(found: list[PooledRow]) -> list[dict[str, Value]]:
+    """Serve all pairs of pools in every way, and take the best way of each."""
+    rows, served = pools.serve_pooled(found)
+    ends, results = np.cumsum([len(pair.candidates) for pair in found]), []
+    for pair, end in zip(found, ends, strict=True):
+        among = slice(end - len(pair.candidates), end)
+        chips = np.array([way.chips for way in pair.candidates])
+        own = jax.tree.map(lambda leaf, among=among: leaf[among], served)
+        best = among.start + best_pools(chips, own)
+        one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
+        results.append(_outcome_of_pools(pair, rows[best][1], one))
+    return results
+
+
+def _outcome_of_pools(pair: PooledRow, way: PooledCandidate, served: Service) -> dict[str, Value]:
+    """The values of a row with two kinds of chips, and how each is spread."""
+    lead, output = _as_wide_as_both(pair), pair.lead.row
+    rate = float(served.concurrency * output.osl * output.length_ratio / served.total)
+    stems = [side.deployment.stem for side in pair.sides]
+    dollars = sum(
+        chip_cost(stem).dollars(workers * split.chips, 1 / rate, float(joules))
+        for stem, split, workers, joules in zip(stems, *way, served.by_pool, strict=True)
+    )
+    cells = _row_values(lead, way.chips, served, rate, dollars, cost_basis(stems))
+    if cells.get("fits") == "false":
+        cells |= no_numbers("false", memory_error(lead.deployment, way.chips, float(served.slack)))
+    for name, split, workers in zip(pair.names, *way, strict=True):
+        cells |= {f"{name}{rank}": float(value) for rank, value in split._asdict().items()}
+        cells |= {f"{name}workers": workers} if pair.link is None else {}
+    if pair.link is not None:
+        cells |= dict(zip(ATTENTION_FFN_OUTPUTS, map(float, np.asarray(served.busy)), strict=True))
+    return cells
+
+
+def _as_wide_as_both(pair: PooledRow) -> ResolvedRow:
+    """The row that speaks for both sides, with the intervals of the less sure one."""
+    both = widest([side.deployment.intervals for side in pair.sides])
+    return pair.lead._replace(deployment=pair.lead.deployment._replace(intervals=both))
+
+
+ATTENTION_FFN_OUTPUTS = ("attention_busy", "ffn_busy", "micro_batches")
+"""Columns of rows whose feed-forward layers are on chips of their own: shares of a step, and its parts."""
+
+
+def _outcomes_of_rows(cases: list[ResolvedRow]) -> list[dict[str, Value]]:
+    """Serve all cases in every way, and take the best way of each."""
+    rows = [(case, split) for case in cases for split in case.candidates]
+    served = evaluate_rows(serve_open_loop if cases[0].row.arrives else serve, rows)
+    ends = np.cumsum([len(case.candidates) for case in cases])
+    found = []
+    for case, end in zip(cases, ends, strict=True):
+        best = best_candidate(case, served, slice(end - len(case.candidates), end))
+        one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
+        found.append(_outcome_of_row(case, rows[best][1], one))
+    return found
+
+
+def _outcome_of_row(case: ResolvedRow, split: Parallelism, served: Service) -> dict[str, Value]:
+    """The values of one row."""
+    given, chips = case.deployment, split.chips
+    rate = float(served.concurrency * case.row.osl * case.row.length_ratio / served.total)
+    dollars, basis = dollars_of(case, chips, float(served.energy), 1 / rate)
+    cells = _row_values(case, chips, served, rate, dollars, basis)
+    cells |= _at_wall(case, chips, served, rate)
+    if cells.get("fits") == "false":
+        cells |= no_numbers("false", memory_error(given, chips, float(served.slack)))
+    elif case.row.arrives and case.row.requests_per_s >= served.max_requests_per_s:
+        said = queue_error(case, case.row.requests_per_s, chips, float(served.max_requests_per_s))
+        cells |= no_numbers("true", said)
+    return cells | {rank: float(value) for rank, value in split._asdict().items()}
+
+
+def no_numbers(fits: str, error: str) -> dict[str, Value]:
+    """The values of a row that is not served, and why."""
+    return {**dict.fromkeys(OUTPUTS, ""), "fits": fits, "error": error}
+
+
+def _at_wall(case: ResolvedRow, chips: float, served: Service, rate: float) -> dict[str, Value]:
+    """Energy at the wall where one kind of chip, whose power is known, serves."""
+    if case.pool.chips:
+        return {}
+    joules = np.asarray(served.joules)[None]
+    at_wall = joules_at_wall(case.deployment.stem, joules, np.array([rate / chips]))
+    return {"joules_per_output_token_at_wall": float(at_wall[0])}
+
+
+def queue_error(case: ResolvedRow, rate: float, chips: float, most: float) -> str:
+    """What is said of requests that come faster than they can be answered."""
+    return (
+        f"requests_per_s is {rate:g}, but {model_name(case.deployment)} on {chips:.0f} x "
+        f"{case.deployment.stem} answers fewer than {most:.4g}: the queue would grow "
+        "without end; give fewer, or more chips."
+    )
+
+
+def _row_values(
+    case: ResolvedRow, chips: float, served: Service, rate: float, dollars: float, basis: str
+) -> dict[str, Value]:
+    """What a service on `chips` gives, at `rate` output tokens a second and `dollars` for each."""
+    bound = int(np.argmax(served.seconds))
+    if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
+        return {"error": OVERFLOW}
+    numbers = serving_numbers(case.row, case.deployment.intervals, chips, served, rate, dollars)
+    words = {"fits": "true" if served.slack >= 0 else "false", "bound": BOUNDS[bound]}
+    words |= {"basis": case.deployment.intervals.basis, "cost_basis": basis, "error": ""}
+    return {name: float(value) for name, value in numbers.items()} | words
+
+
+def serving_numbers(
+    row: ServingRow,
+    intervals: ServingIntervals,
+    chips: Any,
+    served: Service,
+    rate: Any,
+    dollars: Any,
+) -> dict[str, Any]:
+    """The numbers of a row, or of many that share their intervals, by column.
+
+    **Arguments:**
+
+    - `rate`: output tokens a second; `dollars`: USD for one output token.
+    """
+    first, later = intervals.ttft, intervals.tpot
+    return {
+        "n_chips": chips,
+        "concurrency": served.concurrency,
+        "ttft_ms": served.ttft * 1e3,
+        "ttft_ms_low": served.ttft * 1e3 * first.low,
+        "ttft_ms_high": served.ttft * 1e3 * first.high,
+        "tpot_ms": served.tpot * 1e3,
+        "tpot_ms_low": served.tpot * 1e3 * later.low,
+        "tpot_ms_high": served.tpot * 1e3 * later.high,
+        "tpot_with_first_ms": served.tpot * 1e3
+        + (served.ttft - served.tpot) * 1e3 / (row.osl * row.length_ratio),
+        "output_tokens_per_s_per_user": 1 / served.tpot,
+        "output_tokens_per_s_per_chip": rate / chips,
+        "total_tokens_per_s": rate * (1 + row.isl / row.osl),
+        "joules_per_output_token": served.energy,
+        "usd_per_million_output_tokens": 1e6 * dollars,
+        "usd_per_chip_hour": 3600 * dollars * rate / chips,
+        "running": served.running,
+    }
+
+
+def dollars_of(case: ResolvedRow, chips: Any, joules: Any, seconds: Any) -> tuple[Any, str]:
+    """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis."""
+    dollars = chip_cost(case.deployment.stem).dollars(chips, seconds, joules)
+    if not case.pool.chips:
+        return dollars, cost_basis([case.deployment.stem])
+    held = chip_cost(case.pool.stem).dollars(case.pool.chips, seconds, 0.0)
+    return dollars + held, cost_basis([case.deployment.stem, case.pool.stem])
+
+
+def cost_basis(stems: Iterable[str]) -> str:
+    """What the USD of chips together are of."""
+    return joint_basis(chip_cost(stem).basis for stem in stems)
+
+
+def memory_error(given: Deployment, chips: float, slack: float) -> str:
+    """What is said of a model that does not fit."""
+    return (
+        f"{model_name(given)} does not fit on {chips:.0f} x {given.stem}: weights and one sequence are "
+        f"{-slack:.4g} bytes short on each chip; use more chips, shorter texts or a smaller format."
+    )

@@ -265,7 +265,7 @@ def test_of_several_workloads_the_least_slack_counts():
 
 def test_users_tokens_and_sizes_of_a_workload_move_with_what_is_asked(asked: Problem):
     around = {"batch": as_scalar(2.0), "context": as_scalar(3.0), "model": as_scalar(8.0)}
-    load = problems.in_scenario(asked.workloads[0], around)
+    load = system.in_scenario(asked.workloads[0], around)
     assert load.context is not None and (float(load.batch), float(load.context)) == (16, 3072)
     model = asked.workloads[0].model
     assert float(load.model.hidden) == pytest.approx(2 * float(model.hidden))
@@ -276,7 +276,7 @@ def test_a_longer_request_keeps_its_share_of_output(asked: Problem):
     load = asked.workloads[0]._replace(
         context=None, prompt=as_scalar(300.0), output=as_scalar(100.0)
     )
-    longer = problems.with_context(load, as_scalar(800.0))
+    longer = system.with_context(load, as_scalar(800.0))
     assert longer.prompt is not None and longer.output is not None
     assert (float(longer.prompt), float(longer.output)) == (600, 200)
     assert float(load.longest) == 400 and float(longer.longest) == 800

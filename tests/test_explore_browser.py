@@ -182,7 +182,7 @@ def test_a_search_is_started_watched_and_stopped(browser: Any, address: str):
     )
     settled(page)
     text = page.inner_text("body")
-    assert "What limits are worth" in text or "stopped before" in text or "USD" in text
+    assert "Shadow prices" in text or "stopped before" in text or "USD" in text
     page.close()
 
 

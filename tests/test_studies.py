@@ -255,7 +255,7 @@ def test_the_verdict_is_that_of_the_machines_whose_token_is_cheaper():
     better, worse = (verdict(known, Side(false, np.full(4, price))) for price in (1.0, 8.0))
     assert (better.share, worse.share) == (0.25, 0.75)
     assert "75 %" in better.said and "25 %" in better.said and "0.25 times" in better.said
-    assert better.said.endswith("searched machines.") and worse.said.endswith("there are.")
+    assert better.said.endswith("searched machines.") and worse.said.endswith("existing machines.")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What helps to decide: chips that are sold, what facts move, which family wins, and where."""
+"""What helps to decide: existing chips, sensitivity to facts, which family wins, and where."""
 
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def analyse(found: SearchReport) -> Analysis:
 
 
 def compare_existing(found: SearchReport) -> list[ExistingChip]:
-    """Chips that are sold beside the best design, the nearest first."""
+    """Existing chips beside the best design, the nearest first."""
     made = found.assessed().parts[0][-1].made
     return compared_chips(found.problem, found.space, made, found.best.unit)
 

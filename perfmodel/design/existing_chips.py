@@ -213,7 +213,7 @@ def _dies(file: ChipFile) -> float:
 
 
 def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign:
-    """A chip that is sold, with the cost and the idle power of a searched one of its die and memory."""
+    """An existing chip, with the cost and the idle power of a searched one of its die and memory."""
     technology, parts, _ = described(file)
     area = as_scalar(si_or(file.area, "m2"))
     idle = idle_power(parts, area, technology, constants.power)

@@ -1,6 +1,6 @@
 r"""What a study takes for granted: prices, technologies, constants; and what follows where they are others.
 
-All of them are one vector of factors, so that one gradient tells what each is worth, and one `vmap`
+All of them are one vector of factors, so that one gradient tells the sensitivity to each, and one `vmap`
 prices many designs under many draws. At an optimum with prices $z_i$ of its limits a fact $p$
 moves the best objective by $\partial f/\partial p - \sum_i z_i\,\partial s_i/\partial p$: the design
 adapts, which to first order changes nothing more (the envelope theorem).

@@ -1,4 +1,4 @@
-"""A study as a landscape: the objective, and what each limit leaves, as functions of a vector."""
+"""A study as a problem: the objective, and what each limit leaves, as functions of a vector."""
 
 import dataclasses
 import functools
@@ -19,7 +19,9 @@ from perfmodel.design.system import (
     capacity_slack,
     cost_of,
     delayed,
+    in_scenario,
     served,
+    with_context,
 )
 from perfmodel.design.variables import PLAN_RANKS, POOL_PREFIXES
 from perfmodel.hardware.chip import Chip
@@ -28,7 +30,6 @@ from perfmodel.hardware.cost import Ownership, price
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Transformer
 
 MILLION = 1e6
 
@@ -64,17 +65,17 @@ class PriceCurve(eqx.Module):
 class Problem(AbstractProblem):
     """A study with everything looked up.
 
-    - `base`, `old`: the chip that others are made like, and its node.
+    - `base`, `base_node`: the chip that others are made like, and its node.
     - `nodes`, `memories`: to choose from, on a leading axis; `link`: technology of links.
     - `constants`, `owner`: of area, power and cost; of owning.
-    - `loads`: the workloads; `limits`; `curve`: of prices.
-    - `held`: quantities that are not free, by name.
+    - `workloads`; `limits`; `curve`: of prices.
+    - `fixed`: quantities that are not free, by name.
     - `weights`: of each figure in the objective, by name, most of them zero.
-    - `slow`: for each memory, times over what the model says: 1, or a draw of the fit's error.
-    - `around`: factors on users (`batch`), on their tokens (`context`) and on parameters (`model`).
+    - `latency_factor`: for each memory, times over what the model says: 1, or a draw of the fit's error.
+    - `scenario`: factors on users (`batch`), on their tokens (`context`) and on parameters (`model`).
     - `names`: of the variables; `pools`: one or two
     - `on_figures`, `on_system`: names of the limits on what users see, and on the system.
-    - `integer`: whether cores, tiles, waves and splits are whole numbers.
+    - `integer`: whether cores, tiles, waves and splits are integers.
     """
 
     base: Chip
@@ -138,7 +139,7 @@ CHIP_CONSTRAINTS = ("area_mm2", "power_w", "sram_rate", "edge")
 
 
 class Assessment(NamedTuple):
-    """What a design is worth: logarithm of what is maximised, and all figures of each workload."""
+    """A design priced: logarithm of what is maximised, and all figures of each workload."""
 
     objective: Scalar
     figures: list[dict[str, Scalar]]
@@ -201,8 +202,8 @@ def pooled(
 
 
 def _integer_cores(made: ChipDesign) -> ChipDesign:
-    whole = jnp.maximum(jnp.floor(made.chip.cores), 1.0)
-    return made._replace(chip=dataclasses.replace(made.chip, cores=whole))
+    count = jnp.maximum(jnp.floor(made.chip.cores), 1.0)
+    return made._replace(chip=dataclasses.replace(made.chip, cores=count))
 
 
 def _ranks(plan: Plan, own: dict[str, Scalar]) -> Plan:
@@ -229,45 +230,6 @@ def workloads_of(problem: Problem, x: Values) -> list[Workload]:
     if "context" in values:
         loads = [with_context(load, values["context"]) for load in loads]
     return [in_scenario(load, problem.scenario) for load in loads]
-
-
-def in_scenario(load: Workload, around: dict[str, Scalar]) -> Workload:
-    """A workload with factors on its users, their tokens and its model."""
-    tokens = {
-        name: size if size is None else size * around["context"]
-        for name, size in zip(TOKENS, (load.context, load.prompt, load.output), strict=True)
-    }
-    model = scale_model(load.model, around["model"])
-    return load._replace(batch=load.batch * around["batch"], model=model, **tokens)
-
-
-TOKENS = ("context", "prompt", "output")
-
-
-def scale_model(model: Transformer, factor: Scalar) -> Transformer:
-    """A model of `factor` times the parameters: deeper and wider by the third root, cube for cube.
-
-    Head sizes, experts and vocabulary stay.
-    """
-
-    def grow(path: tuple, leaf: Values) -> Values:
-        name = getattr(path[-1], "name", "")
-        return leaf * factor ** (1 / 3) if name in SCALED_SIZES else leaf
-
-    return jax.tree_util.tree_map_with_path(grow, model)
-
-
-SCALED_SIZES = ("hidden", "count", "heads", "kv_heads", "inter", "shared", "width")
-"""Sizes of a model that grow with it."""
-
-
-def with_context(load: Workload, context: Scalar) -> Workload:
-    """A request of `context` tokens in all keeps its share of output."""
-    if load.context is not None:
-        return load._replace(context=context)
-    assert load.prompt is not None and load.output is not None
-    scale = context / (load.prompt + load.output)
-    return load._replace(prompt=load.prompt * scale, output=load.output * scale)
 
 
 def assess(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> Assessment:
@@ -340,7 +302,7 @@ def figures(problem: Problem, parts: list[Pool], load: Workload, one: Served) ->
 
 
 def user_slacks(problem: Problem, found: Assessment) -> list[Scalar]:
-    """What the limits on what users see leave, in the order of `seen_by_users`."""
+    """What the limits on what users see leave, in the order of `user_constraints`."""
     return [
         _slack(name, table[name], problem.limits.figures[name])
         for name in problem.on_figures
@@ -353,7 +315,7 @@ def _slack(name: str, value: Scalar, limit: Scalar) -> Scalar:
 
 
 def _chip_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
-    """Of each pool's chip, in the order of `ON_A_CHIP`."""
+    """Of each pool's chip, in the order of `CHIP_CONSTRAINTS`."""
     limits = problem.limits
     return [
         slack
@@ -368,7 +330,7 @@ def _chip_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
 
 
 def shared_slacks(problem: Problem, every: list[list[Pool]], loads: list[Workload]) -> list[Scalar]:
-    """Room for weights and cache, and what the system may cost and take, in the order of `shared`."""
+    """Room for weights and cache, and limits of the system, in the order of `system_constraints`."""
     rooms = [capacity_slack(parts, load) for parts, load in zip(every, loads, strict=True)]
     return [*rooms, *_tightest([_system_slacks(problem, parts) for parts in every])]
 

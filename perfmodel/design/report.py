@@ -182,7 +182,7 @@ def _chip(part: Pool, problem: Problem) -> dict[str, Any]:
 
 
 def _limits(found: SearchReport, seen: Assessment) -> dict[str, Any]:
-    """Slack of each limit, and what it is worth: relative, for each of its units, and in USD a chip."""
+    """Slack of each limit and its shadow price: relative, for each of its units, and in USD a chip."""
     table = {}
     for i, name in enumerate(found.problem.constraint_names):
         limit = limit_of(found, name)

@@ -90,7 +90,7 @@ GRID_POINTS = 12**4
 
 
 def grid_best(problem: AbstractProblem, integer: np.ndarray, slack: float) -> tuple[float, int]:
-    """The best of a grid over the same space, whole where things are whole, and how many points it has.
+    """The best of a grid over the same space, integers where they are asked, and how many points it has.
 
     With more than four variables a Sobol sequence takes its place. Infinite where no point keeps
     all limits to `slack`.

@@ -166,7 +166,7 @@ class Bounds(Table):
 
 
 def _as_bounds(value: Any) -> Any:
-    """A number alone is a variable that is held there."""
+    """A number alone is a variable that is fixed there."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return {"low": value, "high": value} if is_number else value
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from perfmodel.design.chip import ChipDesign
@@ -12,7 +13,7 @@ from perfmodel.inference.disaggregated import serve_disaggregated
 from perfmodel.inference.placement import place
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
@@ -131,3 +132,42 @@ def cost_of(parts: list[Pool], owner: Ownership, drawn: Scalar) -> SystemCost:
     paid = sum((one.chips * price(one.made.cost, owner) for one in parts), as_scalar(0.0))
     limit = sum((one.chips * one.made.chip.peak_power for one in parts), as_scalar(0.0))
     return SystemCost(area, paid, running(paid, drawn, limit, owner), drawn)
+
+
+def in_scenario(load: Workload, scenario: dict[str, Scalar]) -> Workload:
+    """A workload with factors on its users, their tokens and its model."""
+    tokens = {
+        name: size if size is None else size * scenario["context"]
+        for name, size in zip(TOKENS, (load.context, load.prompt, load.output), strict=True)
+    }
+    model = scale_model(load.model, scenario["model"])
+    return load._replace(batch=load.batch * scenario["batch"], model=model, **tokens)
+
+
+TOKENS = ("context", "prompt", "output")
+
+
+def scale_model(model: Transformer, factor: Scalar) -> Transformer:
+    """A model of `factor` times the parameters: deeper and wider by the third root, cube for cube.
+
+    Head sizes, experts and vocabulary stay.
+    """
+
+    def grow(path: tuple, leaf: Values) -> Values:
+        name = getattr(path[-1], "name", "")
+        return leaf * factor ** (1 / 3) if name in SCALED_SIZES else leaf
+
+    return jax.tree_util.tree_map_with_path(grow, model)
+
+
+SCALED_SIZES = ("hidden", "count", "heads", "kv_heads", "inter", "shared", "width")
+"""Sizes of a model that grow with it."""
+
+
+def with_context(load: Workload, context: Scalar) -> Workload:
+    """A request of `context` tokens in all keeps its share of output."""
+    if load.context is not None:
+        return load._replace(context=context)
+    assert load.prompt is not None and load.output is not None
+    scale = context / (load.prompt + load.output)
+    return load._replace(prompt=load.prompt * scale, output=load.output * scale)

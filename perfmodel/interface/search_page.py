@@ -23,16 +23,16 @@ ASSUMED = (
 )
 
 NOTES = {
-    "What limits are worth": "Gain of the objective for one percent more of a limit; in USD: what one more "
+    "Shadow prices": "Gain of the objective for one percent more of a limit; in USD: what one more "
     "unit saves over the life of one chip, where the objective is money.",
     "One fewer and one more, all else designed again": "Each neighbour was designed again with that number "
     "held. It has a price only where the study's bound keeps out one more that would be better.",
-    "Beside chips that are sold, the nearest first": "Each in as many copies, and with as many users, as "
+    "Existing chips, the nearest first": "Each in as many copies, and with as many users, as "
     "suit it best where the study leaves that free.",
-    "What moves the best objective most": "For small changes the design adapts to first order. Where a fact "
+    "Sensitivity of the objective": "For small changes the design adapts to first order. Where a fact "
     "doubles, the study was searched again, shortly: each family begins in as many chips and with as many "
     "users as suit it then, and is designed again, its numbers of things free.",
-    "Who wins, as far as facts are known": "Draws of all facts within their ranges, of the constants of "
+    "Win probability": "Draws of all facts within their ranges, of the constants of "
     "area, power and cost, and of the error of predicted times.",
 }
 
@@ -61,14 +61,14 @@ CHANGES = (
 def _tables(report: dict[str, Any]):
     """Those that are printed, at full length."""
     longer = {
-        "Beside chips that are sold, the nearest first": search_tables.rivals,
-        "What moves the best objective most": search_tables.facts,
+        "Existing chips, the nearest first": search_tables.rivals,
+        "Sensitivity of the objective": search_tables.facts,
     }
     for name, rows in search_tables.tables(report):
-        yield name, longer[name](report, count=MANY) if name in longer else rows
+        yield name, longer[name](report, count=MAX_ROWS) if name in longer else rows
 
 
-MANY = 30
+MAX_ROWS = 30
 """Rows of chips and of facts that the page has."""
 
 
@@ -99,7 +99,7 @@ def _floorplans(report: dict[str, Any]) -> list[Picture]:
 
 
 def _step(found: SearchReport) -> list[Picture]:
-    """Where the time of a decode step of the first workload goes, and its kernels under the roof."""
+    """Where the time of a decode step of the first workload goes, and its roofline."""
     part = found.assessed().parts[0][-1]
     load = workloads_of(found.problem, as_values(found.best_logarithms))[0]
     context = load.longest if load.output is None else load.longest - load.output / 2
@@ -112,7 +112,7 @@ def _step(found: SearchReport) -> list[Picture]:
     return [
         Picture(drawn(spent), "Each kernel's time, by what binds it."),
         Picture(
-            plots.roofline([roof], points_of(name, cost, tier), "Kernels under the roof"),
+            plots.roofline([roof], points_of(name, cost, tier), "Roofline"),
             "Against the memory that holds the weights.",
         ),
     ]
@@ -125,7 +125,8 @@ STRONGEST = 8
 def _elasticities(report: dict[str, Any]) -> Any:
     step = np.log(1.1)
     facts = {
-        name: one["elasticity"] for name, one in list(report.get("facts", {}).items())[:STRONGEST]
+        search_tables.fact_label(name): one["elasticity"]
+        for name, one in list(report.get("facts", {}).items())[:STRONGEST]
     }
     effects = [
         plots.Effect(name, 100 * np.expm1(-e * step), 100 * np.expm1(e * step))
@@ -142,10 +143,10 @@ def _contest(report: dict[str, Any]) -> list[Picture]:
     if not report.get("rivals"):
         return []
     rows = [("this design", {"keeps all limits": report["objective"]})]
-    for one in report["rivals"][:MANY]:
+    for one in report["rivals"][:MAX_ROWS]:
         kind = "breaks a limit" if one["broken"] else "keeps all limits"
         rows.append((one["chip"], {kind: one["objective"]}))
-    title = "Beside chips that are sold, the nearest first"
+    title = "Existing chips, the nearest first"
     chart = plots.stacked(rows, KEPT, title, search_tables.goal(report), "limits")
     return [Picture(chart, "All priced by the same laws, in the same study.")]
 

@@ -7,22 +7,22 @@ from perfmodel.units import figures
 
 Rows = tuple[list[str], list[tuple[str, ...]]]
 
-FEW = 5
+PRINTED_ROWS = 5
 """Rows of chips and of facts that are printed; `result.json` and the page have all."""
 
 
 def tables(report: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Titles and tables of what was found; those of what was not asked for are left out."""
     yield "The design found", summary(report)
-    yield "What limits are worth", prices(report)
+    yield "Shadow prices", prices(report)
     if report.get("numbers"):
         yield "One fewer and one more, all else designed again", numbers(report)
     if report.get("rivals"):
-        yield "Beside chips that are sold, the nearest first", rivals(report)
+        yield "Existing chips, the nearest first", rivals(report)
     if report.get("facts"):
-        yield "What moves the best objective most", facts(report)
+        yield "Sensitivity of the objective", facts(report)
     if len(report.get("families", [])) > 1:
-        yield "Who wins, as far as facts are known", families(report)
+        yield "Win probability", families(report)
 
 
 NAMES = ["", "value", "elasticity"]
@@ -125,12 +125,12 @@ def goal(report: dict[str, Any]) -> str:
     return table["maximise"] or table["minimise"] or "mix"
 
 
-def rivals(report: dict[str, Any], count: int = FEW) -> Rows:
+def rivals(report: dict[str, Any], count: int = PRINTED_ROWS) -> Rows:
     """Chips of the library beside the design, all at prices of the same laws."""
     ours = {"chip": "this design", "objective": report["objective"], "broken": []}
     chip = report["chips"][-1]
     rows = [_rival(ours | chip)] + [_rival(one) for one in report["rivals"][:count]]
-    return ["chip", goal(report), *RIVALS.values(), "limits not kept"], rows
+    return ["chip", goal(report), *RIVALS.values(), "violated constraints"], rows
 
 
 def _rival(one: dict[str, Any]) -> tuple[str, ...]:
@@ -138,13 +138,28 @@ def _rival(one: dict[str, Any]) -> tuple[str, ...]:
     return one["chip"], figures(one["objective"]), *numbers, ", ".join(one["broken"])
 
 
-def facts(report: dict[str, Any], count: int = 2 * FEW) -> Rows:
+def facts(report: dict[str, Any], count: int = 2 * PRINTED_ROWS) -> Rows:
     """Prices and technologies by how much they move the objective."""
     rows = [
-        (name, f"{one['elasticity']:+.3f}", *_doubled(one))
+        (fact_label(name), f"{one['elasticity']:+.3f}", *_doubled(one))
         for name, one in list(report["facts"].items())[:count]
     ]
     return ["fact", "gain for 1 % more (%)", f"{goal(report)} if it doubles", "then best"], rows
+
+
+LABELS = {
+    "owner.busy": "utilisation",
+    "asked.batch": "batch size",
+    "asked.context": "context length",
+    "asked.model": "model size",
+}
+"""Facts that are called otherwise than in `result.json`."""
+
+
+def fact_label(name: str) -> str:
+    """What a fact is called where it is read."""
+    memory = name.removeprefix("slow.")
+    return f"latency error of {memory.upper()}" if memory != name else LABELS.get(name, name)
 
 
 def _doubled(one: dict[str, Any]) -> tuple[str, str]:

@@ -163,11 +163,11 @@ class Verdict(NamedTuple):
     @property
     def said(self) -> str:
         """Both shares, and which of them counts."""
-        whose = "searched machines" if self.price < 1 else "machines that there are"
+        whose = "searched" if self.price < 1 else "existing"
         return (
-            f"The claim is true of machines that there are in {100 * self.known:.0f} % of draws, and of "
-            f"searched ones in {100 * self.new:.0f} %; the best token of these costs {show(self.price)} "
-            f"times the best of those, decode alone, so the verdict is that of {whose}."
+            f"Existing machines: {100 * self.known:.0f} % of draws support the claim; searched machines: "
+            f"{100 * self.new:.0f} %. The best token of searched machines costs {show(self.price)} times "
+            f"that of existing ones, decode alone, so the verdict is that of {whose} machines."
         )
 
     @property

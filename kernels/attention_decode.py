@@ -41,7 +41,7 @@ def attention_decode(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
-    context: Scalar,
+    ctx_len: Scalar,
     heads: Heads,
     window: Scalar | float = jnp.inf,
     residency: Residency | None = None,
@@ -50,18 +50,18 @@ def attention_decode(
 
     **Arguments:**
 
-    - `context`: tokens in each cache, the new one included.
+    - `ctx_len`: tokens in each cache, the new one included.
     - `window`: tokens that are seen at most.
     - `residency`: where the cache lives; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
-    seen = jnp.minimum(context, as_scalar(window))
+    seen = jnp.minimum(ctx_len, as_scalar(window))
     if chip.execution == "launched":
-        return _split_decode(chip, plan, batch, context, as_scalar(window), heads, residency)
+        return _split_decode(chip, plan, batch, ctx_len, as_scalar(window), heads, residency)
     return _resident_decode(chip, plan, batch, seen, heads, residency)
 
 
-def _cache(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
+def _cache_bytes(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
     return batch * heads.kv * seen * heads.stored * look_up(plan.cache).weight
 
 
@@ -69,73 +69,85 @@ def _split_decode(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
-    context: Scalar,
+    ctx_len: Scalar,
     window: Scalar,
     heads: Heads,
     residency: Residency,
 ) -> Work:
-    fitted, seen = chip.efficiency.attention_decode, jnp.minimum(context, window)
+    fitted, seen = chip.efficiency.attention_decode, jnp.minimum(ctx_len, window)
     backend = plan.attention_backend
-    cut = partition_of(chip, plan, batch, context, window, heads)
+    partition = partition_of(chip, plan, batch, ctx_len, window, heads)
     group = heads.query / heads.kv
-    shared_items = batch * heads.kv * whole(group / cut.heads_per_block, plan.exact)
-    items = (1 - cut.per_query_head) * shared_items + cut.per_query_head * batch * heads.query
+    shared_items = batch * heads.kv * whole(group / partition.heads_per_block, plan.exact)
+    items = (
+        1 - partition.per_query_head
+    ) * shared_items + partition.per_query_head * batch * heads.query
     boundary = 1.0 if backend.reads_boundary_tile else 0.0
-    tiles = whole(seen / cut.kv_tile, plan.exact) + boundary * jnp.where(seen < context, 1.0, 0.0)
-    cuttable = tiles + cut.launches_hidden * (whole(context / cut.kv_tile, plan.exact) - tiles)
+    tiles = whole(seen / partition.kv_tile, plan.exact) + boundary * jnp.where(
+        seen < ctx_len, 1.0, 0.0
+    )
+    splittable = tiles + partition.launches_hidden * (
+        whole(ctx_len / partition.kv_tile, plan.exact) - tiles
+    )
     splits = _cache_splits(
-        chip, plan, items, jnp.minimum(cuttable, cut.most_splits), cut.least_splits
+        chip, plan, items, jnp.minimum(splittable, partition.most_splits), partition.least_splits
     )
     pairs = batch * heads.query * seen
-    rows = cut.row_tile * whole(batch * heads.query / items / cut.row_tile, plan.exact)
-    cache = _cache(plan, batch, seen, heads)
+    rows = partition.row_tile * whole(batch * heads.query / items / partition.row_tile, plan.exact)
+    cache = _cache_bytes(plan, batch, seen, heads)
     reads = residency.traffic(cache)
-    fresh = 2.0 * batch * heads.query * (heads.key + heads.value)
-    kept = (
-        replay_hit_rate(chip, plan, fitted, fresh + cache)
+    query_bytes = 2.0 * batch * heads.query * (heads.key + heads.value)
+    hit_rate = (
+        replay_hit_rate(chip, plan, fitted, query_bytes + cache)
         if plan.replay
-        else 1 - spilled(chip, fresh)
+        else 1 - spilled(chip, query_bytes)
     )
-    missed = _reread(fitted, items / (batch * heads.kv)) * _misses(
-        chip, plan, fitted, cache * context / seen, cache
+    rereads = _cache_rereads(fitted, items / (batch * heads.kv)) * _miss_rate(
+        chip, plan, fitted, cache * ctx_len / seen, cache
     )
-    unpacked = cut.unpacked_bytes * batch * heads.kv * seen * heads.stored
+    unpacked = partition.unpacked_bytes * batch * heads.kv * seen * heads.stored
     padded = backend.cached_padding(heads.key)
-    numbers = items * tiles * cut.kv_tile * heads.stored * padded
+    numbers = items * tiles * partition.kv_tile * heads.stored * padded
     feed = numbers * look_up(plan.cache).weight
-    multiplied = rows * items * tiles * cut.kv_tile * padded
-    uncrowded = wide_head_share(fitted, heads.key)
-    vector = cut.per_query_head * fitted.flop_per_element * numbers
-    rounds = items * splits / (chip.cores * cut.blocks_per_core)
-    filled = uncrowded * _filled(chip, fitted, feed, rounds, cut.cuda_cores)
+    multiplied = rows * items * tiles * partition.kv_tile * padded
+    head_rate = wide_head_share(fitted, heads.key)
+    vector = partition.per_query_head * fitted.flop_per_element * numbers
+    rounds = items * splits / (chip.cores * partition.blocks_per_core)
+    streaming_share = head_rate * _streaming_share(chip, fitted, feed, rounds, partition.cuda_cores)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
             vector=vector if backend.masked_multihead_attention else None,
             exponential=pairs,
             private=reads["private"],
-            shared=feed + fresh,
-            main=reads["main"] * missed + fresh * (1 - kept) + unpacked,
+            shared=feed + query_bytes,
+            main=reads["main"] * rereads + query_bytes * (1 - hit_rate) + unpacked,
             far=reads["far"],
         ),
-        shares=shares(fitted, pairs / multiplied * uncrowded, _fed(fitted, filled, feed, fresh)),
+        shares=shares(
+            fitted,
+            pairs / multiplied * head_rate,
+            _feed_share(fitted, streaming_share, feed, query_bytes),
+        ),
         occupancy=wave_occupancy(rounds, fitted.wave_quantisation, plan.exact),
         latency=fitted.launch
         + fitted.per_sequence * batch
-        + fitted.extra_pass * cut.extra_passes
-        + _rotation(chip, fitted, fresh)
-        + _reduction(chip, fitted, splits, batch * heads.query * heads.value),
+        + fitted.extra_pass * partition.extra_passes
+        + _rope_time(chip, fitted, query_bytes)
+        + _split_reduction_time(chip, fitted, splits, batch * heads.query * heads.value),
         selection_sharpness=fitted.selection_sharpness,
     )
 
 
-def _fed(fitted: AttentionDecodeEfficiency, filled: Values, feed: Values, fresh: Scalar) -> Values:
+def _feed_share(
+    fitted: AttentionDecodeEfficiency, streaming_share: Values, feed: Values, query_bytes: Scalar
+) -> Values:
     """Share of the shared tier's rate; queries and outputs have all of it: no product waits for them."""
-    return (feed + fresh) / (feed / (fitted.feed * filled) + fresh)
+    return (feed + query_bytes) / (feed / (fitted.feed * streaming_share) + query_bytes)
 
 
 def partition_of(
-    chip: Chip, plan: Plan, batch: Scalar, context: Scalar, window: Scalar, heads: Heads
+    chip: Chip, plan: Plan, batch: Scalar, ctx_len: Scalar, window: Scalar, heads: Heads
 ) -> Partition:
     """How a plan's kernels partition a cache; without a rule nothing binds them."""
     none = jnp.zeros_like(batch)
@@ -153,7 +165,7 @@ def partition_of(
         launches_hidden=none,
     )
     windowed, group = jnp.isfinite(window), heads.query / heads.kv
-    where = (plan.cache, chip.cores, batch, context, windowed)
+    where = (plan.cache, chip.cores, batch, ctx_len, windowed)
     shape = DecodeShape(*where, group, heads.kv, heads.key, _shared_memory(chip))
     return plan.attention_backend.partition(shape, free)
 
@@ -163,17 +175,17 @@ def _shared_memory(chip: Chip) -> Scalar:
     return jnp.maximum(chip.private.capacity / chip.cores - REGISTERS - LEAST_L1, LEAST_L1)
 
 
-def _reread(fitted: AttentionDecodeEfficiency, readers: Values) -> Values:
+def _cache_rereads(fitted: AttentionDecodeEfficiency, readers: Values) -> Values:
     """Readings of a cache that main memory serves when so many blocks read all of it."""
     return 1 + fitted.kv_reread * (readers - 1)
 
 
-def _rotation(chip: Chip, fitted: AttentionDecodeEfficiency, fresh: Scalar) -> Scalar:
+def _rope_time(chip: Chip, fitted: AttentionDecodeEfficiency, query_bytes: Scalar) -> Scalar:
     """Passes over queries and outputs that other kernels make, before or after."""
-    return fitted.rope_passes * fresh / (chip.main.bandwidth * fitted.streaming + 1.0)
+    return fitted.rope_passes * query_bytes / (chip.main.bandwidth * fitted.streaming + 1.0)
 
 
-def _filled(
+def _streaming_share(
     chip: Chip, fitted: AttentionDecodeEfficiency, feed: Values, rounds: Values, light: Scalar
 ) -> Values:
     """Share of a core's time in which its part of the cache streams; the rest starts and ends blocks."""
@@ -182,7 +194,7 @@ def _filled(
     return stream / (stream + start * rounds / blocks_per_start(chip, rounds))
 
 
-def _misses(
+def _miss_rate(
     chip: Chip, plan: Plan, fitted: AttentionDecodeEfficiency, pool: Scalar, cache: Scalar
 ) -> Scalar:
     """Traffic of main memory for each byte of the cache that is read; 1 in service.
@@ -200,7 +212,7 @@ def _cache_splits(chip: Chip, plan: Plan, items: Scalar, most: Scalar, least: Sc
     return jnp.clip(jnp.floor(filling) if plan.exact else filling, jnp.minimum(least, most), most)
 
 
-def _reduction(
+def _split_reduction_time(
     chip: Chip, fitted: AttentionDecodeEfficiency, splits: Values, outputs: Scalar
 ) -> Values:
     """Partial outputs in fp32 go through the shared tier and come back."""
@@ -217,7 +229,7 @@ def _resident_decode(
     """The cache is read where it lives; queries go in, scores, sums and outputs cross: four times."""
     fitted = chip.efficiency.attention_decode
     pairs = batch * heads.query * seen
-    reads = residency.traffic(_cache(plan, batch, seen, heads))
+    reads = residency.traffic(_cache_bytes(plan, batch, seen, heads))
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,

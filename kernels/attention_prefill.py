@@ -58,99 +58,99 @@ def attention_prefill(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
-    queries: Scalar,
-    context: Scalar,
+    q_len: Scalar,
+    ctx_len: Scalar,
     heads: Heads,
     window: Scalar | float = jnp.inf,
     causal: Scalar | float = 1.0,
     residency: Residency | None = None,
 ) -> Work:
-    """Count the work of `queries` new tokens for each of `batch` sequences.
+    """Count the work of `q_len` new tokens for each of `batch` sequences.
 
     **Arguments:**
 
-    - `context`: tokens in each cache, the new ones included; `queries` if there is no prefix.
+    - `ctx_len`: tokens in each cache, the new ones included; `q_len` if there is no prefix.
     - `window`: tokens that are seen at most.
     - `causal`: 0 where a token sees those after it.
     - `residency`: where the cache lives; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
-    seen = jnp.minimum(context, as_scalar(window))
-    pairs = causal * visible(queries, context, seen) + (1 - causal) * queries * seen
+    seen = jnp.minimum(ctx_len, as_scalar(window))
+    pairs = causal * visible(q_len, ctx_len, seen) + (1 - causal) * q_len * seen
     count = _tiled_prefill if chip.execution == "launched" else _resident_prefill
-    return count(chip, plan, batch, queries, context, seen, pairs, heads, residency)
+    return count(chip, plan, batch, q_len, ctx_len, seen, pairs, heads, residency)
 
 
-def _prefill_traffic(plan: Plan, batch: Scalar, queries: Scalar, context: Scalar, heads: Heads):
+def _prefill_traffic(plan: Plan, batch: Scalar, q_len: Scalar, ctx_len: Scalar, heads: Heads):
     """Bytes of queries and outputs, and of keys and values."""
-    fresh = 2.0 * batch * queries * heads.query * (heads.key + heads.value)
-    cache = batch * context * heads.kv * heads.stored * look_up(plan.cache).weight
-    return fresh, cache
+    query_bytes = 2.0 * batch * q_len * heads.query * (heads.key + heads.value)
+    cache = batch * ctx_len * heads.kv * heads.stored * look_up(plan.cache).weight
+    return query_bytes, cache
 
 
 def _tiled_prefill(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
-    queries: Scalar,
-    context: Scalar,
+    q_len: Scalar,
+    ctx_len: Scalar,
     seen: Scalar,
     pairs: Scalar,
     heads: Heads,
     residency: Residency,
 ) -> Work:
     fitted, backend = chip.efficiency.attention_prefill, prompt_backend(plan)
-    fold = backend.folded(heads.query / heads.kv, queries)
-    windowed = jnp.where(seen < context, 1.0, 0.0)
-    rows = queries * fold
-    tall = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
-    blocks = whole(rows / tall, plan.exact)
-    all_blocks = batch * heads.query / fold * blocks
-    unhidden = visible(queries, context, context)
+    folded = backend.folded(heads.query / heads.kv, q_len)
+    windowed = jnp.where(seen < ctx_len, 1.0, 0.0)
+    rows = q_len * folded
+    row_tile = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
+    blocks = whole(rows / row_tile, plan.exact)
+    all_blocks = batch * heads.query / folded * blocks
+    unhidden = visible(q_len, ctx_len, ctx_len)
     through = unhidden if backend.multiplies_hidden else pairs
-    edge = blocks * tall * backend.prompt_keys / 2 * (1 + windowed)
-    area = through * fold * blocks * tall / rows + edge
-    asked, multiplied = batch * heads.query * pairs, batch * heads.query / fold * area
+    edge = blocks * row_tile * backend.prompt_keys / 2 * (1 + windowed)
+    area = through * folded * blocks * row_tile / rows + edge
+    asked, multiplied = batch * heads.query * pairs, batch * heads.query / folded * area
     scored = asked
     if backend.scores_hidden:
         scored = asked * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
     rounds, parts = all_blocks / chip.cores, backend.prompt_parts(chip.cores, all_blocks, seen)
-    longest = (seen + windowed * (tall / fold + TILE)) * tall / parts
-    fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
+    longest = (seen + windowed * (row_tile / folded + TILE)) * row_tile / parts
+    query_bytes, cache = _prefill_traffic(plan, batch, q_len, ctx_len, heads)
     reads = residency.traffic(cache)
-    kept = (
-        replay_hit_rate(chip, plan, fitted, fresh + cache)
+    hit_rate = (
+        replay_hit_rate(chip, plan, fitted, query_bytes + cache)
         if plan.replay
-        else 1 - spilled(chip, fresh)
+        else 1 - spilled(chip, query_bytes)
     )
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
-    recent = 1.0 if plan.replay else queries / context
+    recent = 1.0 if plan.replay else q_len / ctx_len
     start = fitted.block_start * backend.start_factor(heads.key) + fitted.window_start * windowed
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
             exponential=scored,
             private=reads["private"],
-            shared=multiplied / tall * heads.stored * look_up(plan.cache).weight + fresh,
-            main=fresh * (1 - kept) + reads["main"] * (1 - kept * recent),
+            shared=multiplied / row_tile * heads.stored * look_up(plan.cache).weight + query_bytes,
+            main=query_bytes * (1 - hit_rate) + reads["main"] * (1 - hit_rate * recent),
             far=reads["far"],
         ),
         shares=shares(
             fitted,
             asked / multiplied * wide_head_share(fitted, heads.key),
-            rate=_prompt_rate(chip, plan, heads.key)
+            rate=_format_rate(chip, plan, heads.key)
             / backend.prompt_padding(heads.key, heads.value),
         ),
-        occupancy=_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
+        occupancy=_load_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
         latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
         + start * whole(rounds, plan.exact) / blocks_per_start(chip, rounds)
-        + fitted.per_token * batch * queries
-        + _append(chip, fitted, fresh, cache * queries / context, kept),
+        + fitted.per_token * batch * q_len
+        + _append_time(chip, fitted, query_bytes, cache * q_len / ctx_len, hit_rate),
         dtype=prompt_format(plan),
     )
 
 
-def _prompt_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
+def _format_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
     """Share of the peak of a prompt's format at which heads are multiplied: bf16's where it is in 16 bits."""
     if not sizes_in_16_bits(plan):
         return jnp.ones_like(key)
@@ -158,7 +158,7 @@ def _prompt_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
     return 1 - in_16_bits(plan, key) * (1 - bf16 / peak)
 
 
-def _balance(
+def _load_balance(
     chip: Chip,
     plan: Plan,
     fitted: AttentionPrefillEfficiency,
@@ -174,21 +174,25 @@ def _balance(
     return mean / jnp.maximum(busiest, jnp.minimum(longest, total))
 
 
-def _append(
-    chip: Chip, fitted: AttentionPrefillEfficiency, queries: Scalar, keys: Scalar, kept: Scalar
+def _append_time(
+    chip: Chip,
+    fitted: AttentionPrefillEfficiency,
+    query_bytes: Scalar,
+    key_bytes: Scalar,
+    hit_rate: Scalar,
 ) -> Scalar:
     """Passes over queries, and over keys and values (rotary embedding, append to the cache)."""
-    slow = (1 - kept) / (chip.main.bandwidth * fitted.streaming + 1.0)
-    fast = kept / (chip.shared.bandwidth * fitted.feed + 1.0)
-    return (fitted.rope_passes * queries + fitted.append_passes * keys) * (slow + fast)
+    slow = (1 - hit_rate) / (chip.main.bandwidth * fitted.streaming + 1.0)
+    fast = hit_rate / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return (fitted.rope_passes * query_bytes + fitted.append_passes * key_bytes) * (slow + fast)
 
 
 def _resident_prefill(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
-    queries: Scalar,
-    context: Scalar,
+    q_len: Scalar,
+    ctx_len: Scalar,
     seen: Scalar,
     pairs: Scalar,
     heads: Heads,
@@ -197,8 +201,8 @@ def _resident_prefill(
     """Keys and values are read once where they live; four crossings, as in decode."""
     fitted = chip.efficiency.attention_prefill
     multiplied = batch * heads.query * pairs
-    fresh, cache = _prefill_traffic(plan, batch, queries, context, heads)
-    reads, moved = residency.traffic(cache), on_chip(chip, fresh)
+    query_bytes, cache = _prefill_traffic(plan, batch, q_len, ctx_len, heads)
+    reads, moved = residency.traffic(cache), on_chip(chip, query_bytes)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * multiplied,

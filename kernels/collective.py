@@ -26,10 +26,10 @@ from perfmodel.workload.plan import MATRIX, Plan
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 
-PIECE = 8192.0
+NCCL_PIECE = 8192.0
 """Bytes of a flagged message that NCCL sends to one receiver in one step: seen in its times."""
 
-UNSHARED = ("all_to_all", "point_to_point")
+DISTINCT_PARTS = ("all_to_all", "point_to_point")
 """Kinds whose bytes differ on every chip, so that those of a domain cannot share the way out."""
 
 
@@ -49,12 +49,14 @@ def collective(
     fitted = chip.efficiency.collective
     inner = jnp.clip(chip.scale_up.size, 1.0, ranks / nodes)
     outer = ranks / inner
-    starts, sent = _ways(chip, plan, kind, inner, size)
-    part = size if kind in UNSHARED else size / inner
+    starts, sent = _starts_and_bytes(chip, plan, kind, inner, size)
+    part = size if kind in DISTINCT_PARTS else size / inner
     outer_steps, outer_sent = _algorithms(chip.scale_out, kind, outer, part)
     return Work(
         demand=Resources(network=sent, fabric=outer_sent[-1]),
-        shares=Resources(network=fitted.sustained * _bridged(chip, inner), fabric=fitted.sustained),
+        shares=Resources(
+            network=fitted.sustained * _host_bridge_share(chip, inner), fabric=fitted.sustained
+        ),
         latency=jnp.minimum(ranks - 1, 1.0) * fitted.launch
         + starts
         + outer_steps[-1] * chip.scale_out.latency * fitted.step_latency,
@@ -63,7 +65,7 @@ def collective(
     )
 
 
-def _bridged(chip: Chip, n: Scalar) -> Scalar:
+def _host_bridge_share(chip: Chip, n: Scalar) -> Scalar:
     r"""Share of a link's rate that is left when `n` chips send at once: $\beta^{\log_2 n - 1}$.
 
     Pairs behind one PCIe switch have all of it; each doubling adds a level to the tree of
@@ -74,12 +76,14 @@ def _bridged(chip: Chip, n: Scalar) -> Scalar:
     return chip.efficiency.collective.host_bridge_rate ** jnp.maximum(jnp.log2(n) - 1, 0.0)
 
 
-def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+def _starts_and_bytes(
+    chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar
+) -> tuple[Values, Values]:
     """Time before data flow, and bytes sent by a chip, of each algorithm of whoever communicates."""
     backend = plan.collective_backend
     if backend.is_nccl and kind != "point_to_point":
         return _nccl(chip, kind, n, size)
-    own = _within(chip, kind, n, size)
+    own = _own_kernels(chip, kind, n, size)
     if kind != "all_reduce" or backend.largest is None:
         return own
     if chip.scale_up.topology == "link":
@@ -93,7 +97,7 @@ def _ways(chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar) -> tuple[
     return starts, sent
 
 
-def _within(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+def _own_kernels(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
     """The same for a framework's own kernels: each algorithm that the network allows."""
     steps, sent = _algorithms(chip.scale_up, kind, n, size)
     return steps * chip.scale_up.latency * chip.efficiency.collective.step_latency, sent
@@ -107,21 +111,21 @@ def _nccl(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Valu
     the cost of a piece and $t$ the time on the links: the least over all numbers of pieces.
     """
     fitted, network = chip.efficiency.collective, chip.scale_up
-    several = jnp.minimum(n - 1, 1.0)
+    more_than_one = jnp.minimum(n - 1, 1.0)
     passes = 2.0 if kind == "all_reduce" else 1.0
     hop = network.latency * fitted.step_latency
     # Messages for all go out at once, but flagged ones in pieces, through one channel for each receiver.
-    steps = several if kind == "all_to_all" else passes * (n - 1)
-    pieces = size / n / PIECE * several if kind == "all_to_all" else 0.0
-    starts, sent = steps * hop + _copied(chip, kind, n, size), passes * size * (n - 1) / n
-    ways = [(starts + pieces * hop, 2 * sent), (starts + _plain(chip, passes, sent), sent)]
+    steps = more_than_one if kind == "all_to_all" else passes * (n - 1)
+    pieces = size / n / NCCL_PIECE * more_than_one if kind == "all_to_all" else 0.0
+    starts, sent = steps * hop + _self_copy_time(chip, kind, n, size), passes * size * (n - 1) / n
+    ways = [(starts + pieces * hop, 2 * sent), (starts + _handshake_time(chip, passes, sent), sent)]
     if kind == "all_reduce" and network.reduces:
-        added = several * size * (n + 1) / n
-        ways.append((passes * hop * several + _plain(chip, passes, added), added))
+        added = more_than_one * size * (n + 1) / n
+        ways.append((passes * hop * more_than_one + _handshake_time(chip, passes, added), added))
     return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
 
 
-def _copied(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
+def _self_copy_time(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
     """Time in which NCCL's few cores copy a chip's own part from the input to the output."""
     if kind == "all_reduce":
         return jnp.zeros_like(size)
@@ -133,7 +137,7 @@ def _copied(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
     )
 
 
-def _plain(chip: Chip, passes: float, sent: Scalar) -> Scalar:
+def _handshake_time(chip: Chip, passes: float, sent: Scalar) -> Scalar:
     """Handshakes, and the filling of the pipeline, of blocks without flags."""
     fitted = chip.efficiency.collective
     some = sent / (sent + 1.0)
@@ -143,22 +147,22 @@ def _plain(chip: Chip, passes: float, sent: Scalar) -> Scalar:
 
 def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
     """Steps, and bytes sent by a chip, of each algorithm that the network allows; the plainest last."""
-    several = jnp.minimum(n - 1, 1.0)
+    more_than_one = jnp.minimum(n - 1, 1.0)
     if kind == "point_to_point":
-        return jnp.stack([several]), jnp.stack([size * several])
-    halves = 2.0 if kind == "all_reduce" else 1.0
+        return jnp.stack([more_than_one]), jnp.stack([size * more_than_one])
+    passes = 2.0 if kind == "all_reduce" else 1.0
     part = size * (n - 1) / n
     steps = {
-        "switch": halves * several,
-        "link": halves * (n - 1),
-        "torus": 2 * halves * (jnp.sqrt(n) - 1),
-        "mesh": 2 * halves * (jnp.sqrt(n) - 1),
+        "switch": passes * more_than_one,
+        "link": passes * (n - 1),
+        "torus": 2 * passes * (jnp.sqrt(n) - 1),
+        "mesh": 2 * passes * (jnp.sqrt(n) - 1),
     }[network.topology]
-    ways = [(steps, halves * part)]
+    ways = [(steps, passes * part)]
     if kind == "all_reduce" and network.topology == "switch":
-        ways.insert(0, (several, size * (n - 1)))
+        ways.insert(0, (more_than_one, size * (n - 1)))
         if network.reduces:
-            ways.insert(0, (2 * several, several * size * (n + 1) / n))
+            ways.insert(0, (2 * more_than_one, more_than_one * size * (n + 1) / n))
     return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
 
 

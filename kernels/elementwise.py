@@ -21,7 +21,7 @@ class Traffic(NamedTuple):
     - `read`, `written`: bytes.
     - `flops`, `exponentials`: operations.
     - `traversals`: times that data cross the cores of a dataflow machine.
-    - `cold`: 1 where what is read was not just written, so that no SRAM holds it.
+    - `uncached`: 1 where what is read was not just written, so that no SRAM holds it.
     """
 
     read: float
@@ -29,7 +29,7 @@ class Traffic(NamedTuple):
     flops: float
     exponentials: float
     traversals: float
-    cold: float
+    uncached: float
 
 
 KINDS = {
@@ -47,7 +47,7 @@ KINDS = {
     ),  # fp32 logits, read for the maximum and for the sum
 }
 
-BLOCK = 2048
+BLOCK_ELEMENTS = 2048
 """Elements that one core takes at a time: 256 threads with a vector of 8 each."""
 
 
@@ -63,11 +63,11 @@ def elementwise(
     Only launched machines launch it; on others it is fused into its neighbours, and costs
     what crosses the cores.
     """
-    read, written, flops, exponentials, traversals, cold = traffic
+    read, written, flops, exponentials, traversals, uncached = traffic
     fitted, launched = chip.efficiency.elementwise, chip.execution == "launched"
     elements = tokens * hidden
     size = elements * (read + written)
-    outside = size * spilled(chip, size) + elements * read * cold
+    outside = size * spilled(chip, size) + elements * read * uncached
     inside = on_chip(chip, size)
     return Work(
         demand=Resources(
@@ -78,7 +78,7 @@ def elementwise(
             main=outside if launched else None,
         ),
         shares=Resources(private=fitted.private, shared=fitted.feed, main=fitted.streaming),
-        occupancy=soft_min(elements / BLOCK / chip.cores, jnp.ones_like(elements))
+        occupancy=soft_min(elements / BLOCK_ELEMENTS / chip.cores, jnp.ones_like(elements))
         if launched
         else 1.0,
         latency=fitted.launch if launched else mesh_traversal_time(chip, traversals),

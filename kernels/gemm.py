@@ -29,13 +29,13 @@ from perfmodel.workload.plan import Plan
 TILES = ((64, 16), (16, 64), (64, 32), (64, 64), (64, 128), (128, 128), (128, 256), (256, 128))
 """Rows and columns of the output tiles tried, each with k whole and with k split."""
 
-SHORTEST = 128
+SHORTEST_SPLIT = 128
 """Steps of k below which splitting stops paying: about one trip to memory."""
 
 MOST_SPLITS = 64
 """As many as any library measured here uses."""
 
-COPIES = 5
+MOST_COPIES = 5
 """Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
 
 
@@ -79,8 +79,8 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
     rows = tile_height(chip, rows, m, plan.exact)
     activation = plan.format.activation
     outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
-    kept_whole = plan.gemm_backend.leaves_k_whole(plan.weights, m, n, k)
-    split = jnp.where(kept_whole, 0.0, split)
+    unsplit = plan.gemm_backend.leaves_k_whole(plan.weights, m, n, k)
+    split = jnp.where(unsplit, 0.0, split)
     splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
     rounds = outputs * splits / chip.cores
     steps = k / splits * blocks_per_start(chip, rounds)
@@ -88,7 +88,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
     weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n
     memory = _memory(chip, plan, residency, weights, inputs + results)
     fed = rows * activation + columns * plan.format.weight
-    matrix = _useful(chip, plan, m * n * k, outputs * rows * columns * k)
+    matrix = _matrix_share(chip, plan, m * n * k, outputs * rows * columns * k)
     return Work(
         demand=Resources(
             matrix=2.0 * m * n * k,
@@ -101,13 +101,13 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
         occupancy=filled * wave_occupancy(rounds, fitted.wave_quantisation, plan.exact),
         latency=fitted.launch
         + memory_fill_time(chip, fitted.memory_ramp, memory["main"])
-        + _fixup(chip, fitted, splits, m * n),
+        + _reduction_time(chip, fitted, splits, m * n),
         selection_sharpness=fitted.selection_sharpness,
         dtype=product_format(plan),
     )
 
 
-def _useful(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
+def _matrix_share(chip: Chip, plan: Plan, products: Scalar, padded: Values) -> Values:
     """Share of the matrix peak left by padding, by issue, and by power in work that lasts."""
     fitted, kind = chip.efficiency.gemm, product_format(plan)
     peak, energy = (as_scalar(of(kind).matrix) for of in (chip.rates, chip.energies))
@@ -127,11 +127,11 @@ def _alternatives() -> tuple[Values, Values, Values]:
 
 def _splits(chip: Chip, plan: Plan, outputs: Values, k: Scalar) -> Values:
     """As many parts of k as leave no core idle, while each part is worth its start."""
-    most = jnp.clip(jnp.minimum(chip.cores / outputs, k / SHORTEST), 1.0, float(MOST_SPLITS))
+    most = jnp.clip(jnp.minimum(chip.cores / outputs, k / SHORTEST_SPLIT), 1.0, float(MOST_SPLITS))
     return jnp.floor(most) if plan.exact else most
 
 
-def _fixup(chip: Chip, fitted: GemmEfficiency, splits: Values, outputs: Scalar) -> Values:
+def _reduction_time(chip: Chip, fitted: GemmEfficiency, splits: Values, outputs: Scalar) -> Values:
     """Partial sums in fp32 go through the shared tier and come back."""
     extra = 1 - jnp.exp(-4 * (splits - 1))
     traffic = 8.0 * outputs * splits / (chip.shared.bandwidth + 1.0)
@@ -139,16 +139,18 @@ def _fixup(chip: Chip, fitted: GemmEfficiency, splits: Values, outputs: Scalar) 
 
 
 def _memory(
-    chip: Chip, plan: Plan, residency: Residency, weights: Scalar, fleeting: Scalar
+    chip: Chip, plan: Plan, residency: Residency, weights: Scalar, activation_bytes: Scalar
 ) -> dict[str, Scalar]:
     """Bytes through each tier: weights from their residency, what spills to main memory."""
     traffic = residency.traffic(weights)
     if not plan.replay:
-        return traffic | {"main": traffic["main"] + fleeting * spilled(chip, fleeting)}
+        return traffic | {
+            "main": traffic["main"] + activation_bytes * spilled(chip, activation_bytes)
+        }
     fitted = chip.efficiency.gemm
-    copies = jnp.minimum(float(COPIES), jnp.ceil(chip.shared.capacity / weights))
-    rereads = replay_read_time(chip, fitted, copies * weights + fleeting)
-    return traffic | {"main": (traffic["main"] + fleeting) * rereads}
+    copies = jnp.minimum(float(MOST_COPIES), jnp.ceil(chip.shared.capacity / weights))
+    rereads = replay_read_time(chip, fitted, copies * weights + activation_bytes)
+    return traffic | {"main": (traffic["main"] + activation_bytes) * rereads}
 
 
 def _resident(

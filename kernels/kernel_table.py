@@ -21,7 +21,7 @@ from perfmodel.workload.precision import FORMATS
 Cells = Mapping[str, list[str]]
 """Columns of text; an empty cell means not given."""
 
-LARGEST = 1e15
+LARGEST_SIZE = 1e15
 """No size is larger; one that is, is a mistake."""
 
 
@@ -152,7 +152,7 @@ def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Gr
     return Group(key, places[good], {name: values[good] for name, values in columns.items()})
 
 
-NO_MORE = (
+AT_MOST = (
     ("kv_heads", "heads"),
     ("q_len", "ctx_len"),
     ("topk", "experts"),
@@ -162,7 +162,7 @@ NO_MORE = (
 
 
 def _compare(columns: dict[str, np.ndarray], places: np.ndarray, errors: np.ndarray) -> None:
-    for small, large in NO_MORE:
+    for small, large in AT_MOST:
         if small in columns and large in columns:
             less, more = columns[small], columns[large]
             wrong = (errors[places] == "") & (less > more) & (more > 0)
@@ -172,14 +172,14 @@ def _compare(columns: dict[str, np.ndarray], places: np.ndarray, errors: np.ndar
                 )
 
 
-MOST = 1e36
+LARGEST_PRODUCT = 1e36
 """No product of all sizes is larger: single precision ends at 3e38."""
 
 
 def _multiply(sizes: list[np.ndarray], places: np.ndarray, errors: np.ndarray) -> None:
     digits = sum(np.log10(np.maximum(size, 1.0)) for size in sizes)
-    wrong = (errors[places] == "") & (digits > np.log10(MOST))
-    errors[places[wrong]] = f"the sizes multiply to more than {MOST:g}; correct them."
+    wrong = (errors[places] == "") & (digits > np.log10(LARGEST_PRODUCT))
+    errors[places[wrong]] = f"the sizes multiply to more than {LARGEST_PRODUCT:g}; correct them."
 
 
 def _columns(
@@ -195,7 +195,7 @@ def _columns(
             yield name, *_numbers(name, text, needed=name in operation.sizes())
 
 
-ALSO = {"1": "true", "yes": "true", "0": "false", "no": "false"}
+SPELLINGS = {"1": "true", "yes": "true", "0": "false", "no": "false"}
 """Other spellings of true and false."""
 
 
@@ -203,7 +203,7 @@ def _choices(
     name: str, text: np.ndarray, allowed: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     index = {fold(word): float(i) for i, word in enumerate(allowed)} | {"": 0.0}
-    index |= {also: index[word] for also, word in ALSO.items() if word in allowed}
+    index |= {also: index[word] for also, word in SPELLINGS.items() if word in allowed}
     values = np.array([index.get(fold(word), np.nan) for word in text])
     sentence = f"unknown {name} {{}}; allowed are {', '.join(allowed)}."
     return values, _faults(text, [(np.isnan(values), sentence)])
@@ -216,7 +216,7 @@ def _numbers(name: str, text: np.ndarray, needed: bool) -> tuple[np.ndarray, np.
         (empty & needed, f"{name} is missing; give a number greater than zero."),
         (np.isnan(values) & ~empty, f"{name} is {{}}, which is not a number."),
         (
-            low | (values > LARGEST),
+            low | (values > LARGEST_SIZE),
             f"{name} is {{}}; allowed are numbers {least} up to 1e15.",
         ),
     ]

@@ -93,12 +93,12 @@ def linear_attention(
     chip: Chip,
     plan: Plan,
     batch: Scalar,
-    queries: Scalar,
+    q_len: Scalar,
     states: States,
     prompt: Scalar,
     residency: Residency | None = None,
 ) -> Work:
-    """Count the work of `queries` new tokens for each of `batch` sequences.
+    """Count the work of `q_len` new tokens for each of `batch` sequences.
 
     **Arguments:**
 
@@ -107,18 +107,21 @@ def linear_attention(
     """
     residency = native(chip) if residency is None else residency
     fitted, launched = chip.efficiency.linear_attention, chip.execution == "launched"
-    tokens = batch * queries
-    chunk = soft_min(queries, CHUNK * jnp.ones_like(queries))
-    fleeting = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
+    tokens = batch * q_len
+    chunk = soft_min(q_len, CHUNK * jnp.ones_like(q_len))
+    token_bytes = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
     reads = residency.traffic(batch * states.size * (2 + fitted.state_copies * prompt))
-    inside = on_chip(chip, fleeting)
-    away = _away(chip, tokens * states.live)
-    outside = fleeting * away + reads["main"] * (1 - _kept(chip, plan, batch * states.size))
+    inside = on_chip(chip, token_bytes)
+    spilled_share = _spilled_share(chip, tokens * states.live)
+    outside = token_bytes * spilled_share + reads["main"] * (
+        1 - _replay_hit_rate(chip, plan, batch * states.size)
+    )
     return Work(
         demand=Resources(
             matrix=tokens * states.heads * _products(chunk, states),
             private=reads["private"] + (0.0 if launched else inside["private"]),
-            shared=reads["shared"] + (reads["main"] + fleeting if launched else inside["shared"]),
+            shared=reads["shared"]
+            + (reads["main"] + token_bytes if launched else inside["shared"]),
             main=outside if launched else reads["main"],
             far=reads["far"],
         ),
@@ -128,8 +131,8 @@ def linear_attention(
             shared=fitted.feed,
             main=fitted.streaming,
         ),
-        occupancy=_filled(chip, batch * queries / chunk, states) if launched else 1.0,
-        latency=_latency(fitted, batch, queries, chunk, prompt, states)
+        occupancy=_core_occupancy(chip, batch * q_len / chunk, states) if launched else 1.0,
+        latency=_latency(fitted, batch, q_len, chunk, prompt, states)
         + mesh_traversal_time(chip, 2.0),
         dtype="bf16",
     )
@@ -152,20 +155,20 @@ def _products(chunk: Scalar, states: States) -> Scalar:
     return within + 2 * key * value * (2 + states.delta)
 
 
-def _filled(chip: Chip, chunks: Scalar, states: States) -> Scalar:
+def _core_occupancy(chip: Chip, chunks: Scalar, states: States) -> Scalar:
     """Share of the cores at work: a block for each chunk, head and tile of its values."""
     blocks = chunks * states.heads * states.value / TILE
     return soft_min(blocks / chip.cores, jnp.ones_like(blocks))
 
 
-def _away(chip: Chip, live: Scalar) -> Scalar:
+def _spilled_share(chip: Chip, live: Scalar) -> Scalar:
     """Share of what passes between kernels that the shared tier does not hold."""
     # One byte more: a tier that is not there holds nothing.
     room = chip.shared.capacity * chip.efficiency.linear_attention.l2_capacity + 1
     return 1 - soft_min(room, live) / live
 
 
-def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
+def _replay_hit_rate(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
     """Share of replayed states that stay in the shared tier; none in service."""
     if not plan.replay:
         return as_scalar(0.0)
@@ -177,16 +180,16 @@ def _kept(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
 def _latency(
     fitted: LinearAttentionEfficiency,
     batch: Scalar,
-    queries: Scalar,
+    q_len: Scalar,
     chunk: Scalar,
     prompt: Scalar,
     states: States,
 ) -> Scalar:
     """What nothing hides: launches; in prompts the rows of a chunk, the chain, the sequences."""
-    apart = jnp.where(states.gated_keys > 0, fitted.kda_launch, 0.0)
-    serial = fitted.per_row * chunk + fitted.per_chunk * (at_least_one(queries / CHUNK) - 1)
-    whole = apart + fitted.prompt_launch + serial + fitted.per_sequence * batch
-    return fitted.launch + whole * prompt
+    kda_launch = jnp.where(states.gated_keys > 0, fitted.kda_launch, 0.0)
+    serial = fitted.per_row * chunk + fitted.per_chunk * (at_least_one(q_len / CHUNK) - 1)
+    added = kda_launch + fitted.prompt_launch + serial + fitted.per_sequence * batch
+    return fitted.launch + added * prompt
 
 
 class LinearAttention(AbstractKernel):

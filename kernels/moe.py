@@ -26,7 +26,7 @@ from perfmodel.smooth import whole
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
-COLUMNS = 128.0
+COLUMN_TILE = 128.0
 
 
 def moe(
@@ -35,10 +35,10 @@ def moe(
     tokens: Scalar,
     hidden: Scalar,
     inter: Scalar,
-    active: Scalar,
+    topk: Scalar,
     experts: Scalar,
-    tensor: Scalar,
-    ranks: Scalar,
+    tp: Scalar,
+    ep: Scalar,
     routing: Scalar,
     gated: Scalar | float = 1.0,
     residency: Residency | None = None,
@@ -47,24 +47,24 @@ def moe(
 
     **Arguments:**
 
-    - `tokens`: of all ranks together; each goes through `active` of `experts`.
-    - `tensor`, `ranks`: chips that share an expert; groups of experts.
+    - `tokens`: of all ranks together; each goes through `topk` of `experts`.
+    - `tp`, `ep`: chips that share an expert; groups of experts.
     - `routing`: a place in `ROUTINGS`.
     - `gated`: 1 where an expert has a gate, else 0.
     - `residency`: where the experts live; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
     fitted, wide = chip.efficiency.moe, as_scalar(1.0 + gated)
-    columns = inter / tensor
-    pairs, local = loads(routing, tokens, active, experts, ranks)
+    columns = inter / tp
+    pairs, local = loads(routing, tokens, topk, experts, ep)
     weights = local * (wide + 1) * hidden * columns * plan.format.weight
     moved = _moved(plan, tokens, pairs, hidden, columns, wide)
     reads = residency.traffic(weights)
-    even = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
-    rows = plan.moe_backend.tiles_tried(plan.weights, tokens * active * ranks / experts)
+    balanced = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
+    rows = plan.moe_backend.tiles_tried(plan.weights, tokens * topk * ep / experts)
     rows = tile_height(chip, rows, pairs / local, plan.exact)
-    heights = _heights(plan, rows, pairs, local, even)
-    tiles = _tiles(chip, plan, rows, heights, pairs, hidden, columns, wide)
+    row_tiles = _row_tiles(plan, rows, pairs, local, balanced)
+    tiles = _tiles(chip, plan, rows, row_tiles, pairs, hidden, columns, wide)
     launched, inside = chip.execution == "launched", on_chip(chip, moved.total)
     return Work(
         demand=Resources(
@@ -86,9 +86,9 @@ def moe(
         if launched
         else 1.0,
         latency=fitted.launch
-        + fitted.per_pair * tokens * active
+        + fitted.per_pair * tokens * topk
         + fitted.per_dot_element * (hidden + columns)
-        + fitted.per_expert * experts / ranks
+        + fitted.per_expert * experts / ep
         + fitted.prologue * tiles.rounds / blocks_per_start(chip, tiles.rounds)
         + _passes(chip, fitted, moved)
         + mesh_traversal_time(chip, 6.0),
@@ -136,11 +136,11 @@ def _passes(chip: Chip, fitted: MoeEfficiency, moved: Moved) -> Scalar:
     return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0))
 
 
-def _heights(plan: Plan, rows: Values, pairs: Scalar, local: Scalar, even: Scalar) -> Values:
+def _row_tiles(plan: Plan, rows: Values, pairs: Scalar, local: Scalar, balanced: Scalar) -> Values:
     """Tiles that the rows of all experts fill: each expert pads its last one, half of it on average."""
-    alike = local * whole(pairs / local / rows, plan.exact)
-    uneven = jnp.maximum(local, pairs / rows + local / 2)
-    return even * alike + (1 - even) * uneven
+    balanced_tiles = local * whole(pairs / local / rows, plan.exact)
+    other_tiles = jnp.maximum(local, pairs / rows + local / 2)
+    return balanced * balanced_tiles + (1 - balanced) * other_tiles
 
 
 class Tiles(NamedTuple):
@@ -160,7 +160,7 @@ def _tiles(
     chip: Chip,
     plan: Plan,
     rows: Values,
-    heights: Values,
+    row_tiles: Values,
     pairs: Scalar,
     hidden: Scalar,
     columns: Scalar,
@@ -168,12 +168,12 @@ def _tiles(
 ) -> Tiles:
     if chip.execution != "launched":
         return Tiles(jnp.ones(()), jnp.zeros(()), jnp.zeros(()))
-    up = heights * whole(wide * columns / COLUMNS, plan.exact)
-    down = heights * whole(hidden / COLUMNS, plan.exact)
+    up = row_tiles * whole(wide * columns / COLUMN_TILE, plan.exact)
+    down = row_tiles * whole(hidden / COLUMN_TILE, plan.exact)
     steps = up * hidden + down * columns
     return Tiles(
-        useful=(wide + 1) * pairs * hidden * columns / (rows * COLUMNS * steps),
-        fed=steps * (rows * plan.format.activation + COLUMNS * plan.format.weight),
+        useful=(wide + 1) * pairs * hidden * columns / (rows * COLUMN_TILE * steps),
+        fed=steps * (rows * plan.format.activation + COLUMN_TILE * plan.format.weight),
         rounds=(up + down) / chip.cores,
     )
 
@@ -209,5 +209,5 @@ class Moe(AbstractKernel):
 
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
         sizes = (self.tokens, self.hidden, self.inter, self.topk, self.experts)
-        ranks = (self.tp, self.ep, self.routing, self.gated)
-        return [moe(chip, plan, *sizes, *ranks, self.residency)]
+        ep = (self.tp, self.ep, self.routing, self.gated)
+        return [moe(chip, plan, *sizes, *ep, self.residency)]

@@ -19,10 +19,10 @@ ROUTINGS = ("balanced", "power_law_1.01", "power_law_1.2", "random")
 
 EXPONENTS = (1.01, 1.2)
 
-SPREAD = 0.8
+LARGEST_LOAD = 0.8
 """The largest load drawn, over the number of tokens."""
 
-FEW = (0.01, 2.0)
+SPARSE_LOADS = (0.01, 2.0)
 """Ends of the loads drawn while there are no more pairs than experts."""
 
 
@@ -33,59 +33,59 @@ class Load(NamedTuple):
     experts: Scalar
 
 
-def loads(routing: Scalar, tokens: Scalar, active: Scalar, experts: Scalar, ranks: Scalar) -> Load:
+def loads(routing: Scalar, tokens: Scalar, topk: Scalar, experts: Scalar, ranks: Scalar) -> Load:
     """The load of the busiest rank.
 
     **Arguments:**
 
     - `routing`: a place in `ROUTINGS`.
-    - `tokens`: of all ranks together; each goes through `active` of `experts`.
+    - `tokens`: of all ranks together; each goes through `topk` of `experts`.
     - `ranks`: groups of experts.
     """
-    sizes = (tokens, active, experts, ranks)
-    ways = [balanced(*sizes), *(power_law(a, *sizes) for a in EXPONENTS), random(*sizes)]
-    pairs, touched = (jnp.stack(column)[routing.astype(int)] for column in zip(*ways, strict=True))
+    sizes = (tokens, topk, experts, ranks)
+    found = [balanced(*sizes), *(power_law(a, *sizes) for a in EXPONENTS), random(*sizes)]
+    pairs, touched = (jnp.stack(column)[routing.astype(int)] for column in zip(*found, strict=True))
     return Load(pairs, jnp.clip(touched, jnp.minimum(pairs, 1.0), pairs))
 
 
-def balanced(tokens: Scalar, active: Scalar, experts: Scalar, ranks: Scalar) -> Load:
+def balanced(tokens: Scalar, topk: Scalar, experts: Scalar, ranks: Scalar) -> Load:
     """As many for each expert; the busiest rank has at least one pair."""
-    pairs = tokens * active
+    pairs = tokens * topk
     shared = jnp.minimum(experts, pairs) / ranks
     return Load(jnp.maximum(pairs / ranks, 1.0), jnp.maximum(shared, 1.0))
 
 
-def random(tokens: Scalar, active: Scalar, experts: Scalar, ranks: Scalar) -> Load:
+def random(tokens: Scalar, topk: Scalar, experts: Scalar, ranks: Scalar) -> Load:
     r"""Experts that get any token are $E\,(1 - (1 - k/E)^T)$.
 
     The busiest of $n$ ranks gets $\mu + \sqrt{2\mu\ln n}$ pairs for a mean of $\mu$: the asymptote
     of the largest of normal numbers. No token goes twice to an expert.
     """
-    missed = tokens * jnp.log1p(-active / experts * (1 - 1e-6))
-    mean = tokens * active / ranks
+    missed = tokens * jnp.log1p(-topk / experts * (1 - 1e-6))
+    mean = tokens * topk / ranks
     hottest = mean + jnp.sqrt(2 * mean * jnp.log(ranks) + 1e-12)
-    most = tokens * jnp.minimum(active, experts / ranks)
+    most = tokens * jnp.minimum(topk, experts / ranks)
     return Load(jnp.minimum(hottest, most), -experts / ranks * jnp.expm1(missed))
 
 
 def power_law(
-    exponent: float, tokens: Scalar, active: Scalar, experts: Scalar, ranks: Scalar
+    exponent: float, tokens: Scalar, topk: Scalar, experts: Scalar, ranks: Scalar
 ) -> Load:
     """The busiest rank has the largest load, or the largest sum of loads, whichever is more.
 
     Loads that round to zero are given to the largest, one by one: as many experts are
     touched as are not rounded away, or as pairs were lost by rounding.
     """
-    pairs, local = tokens * active, experts / ranks
-    few = pairs <= experts
-    low = jnp.where(few, FEW[0], 1.0)
-    high = jnp.where(few, FEW[1], jnp.maximum(SPREAD * tokens, 2.0))
+    pairs, local = tokens * topk, experts / ranks
+    sparse = pairs <= experts
+    low = jnp.where(sparse, SPARSE_LOADS[0], 1.0)
+    high = jnp.where(sparse, SPARSE_LOADS[1], jnp.maximum(LARGEST_LOAD * tokens, 2.0))
     largest = _quantile(experts / (experts + 1), exponent, low, high)
     mean, square = (_moment(order, exponent, low, largest) for order in (1, 2))
     scale = pairs / (largest + (experts - 1) * mean)
     spread = jnp.sqrt(2 * jnp.log(ranks) * local * jnp.maximum(square - mean**2, 0.0) + 1e-12)
     hottest = scale * (local * mean + jnp.maximum(spread, largest - mean))
-    hottest = jnp.minimum(hottest, tokens * jnp.minimum(active, local))
+    hottest = jnp.minimum(hottest, tokens * jnp.minimum(topk, local))
     smallest = jnp.clip(0.5 / scale, low, largest)
     lost = pairs / experts * _share_below(smallest, exponent - 1, low, largest)
     reached = jnp.maximum(1 - _share_below(smallest, exponent, low, largest), lost)

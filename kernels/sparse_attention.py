@@ -57,11 +57,11 @@ INDEX_MATRIX = "fp8"
 INDEX_KEY = 1 + 4 / 128
 """Bytes of a number of a key of DeepSeek's indexer: fp8, with one scale in fp32 for a key of 128."""
 
-RECTIFIED = 4.0
+FLOP_PER_SCORE = 4.0
 """FLOP of a vector unit for each score of a head: two instructions, of which each could be a multiply-add,
 rectify it and add it to those of the other heads under a weight (arXiv 2512.02556, equation 1)."""
 
-TOPK = Traffic(read=8.0, written=0.0, flops=4.0, exponentials=0.0, traversals=2.0, cold=0.0)
+TOPK = Traffic(read=8.0, written=0.0, flops=4.0, exponentials=0.0, traversals=2.0, uncached=0.0)
 """Of one score: read once to count its digits, and once to pick (radix select)."""
 
 
@@ -103,14 +103,14 @@ class Text(NamedTuple):
     """Sequences, new tokens of each, tokens in each cache, and whether it is a prompt (one or zero)."""
 
     batch: Scalar
-    queries: Scalar
-    context: Scalar
+    q_len: Scalar
+    ctx_len: Scalar
     prompt: Scalar
 
     @property
     def tokens(self) -> Scalar:
         """New tokens in all."""
-        return self.batch * self.queries
+        return self.batch * self.q_len
 
 
 def form_of(kind: Scalar) -> Form:
@@ -143,7 +143,7 @@ def sparse_attention(
     - `residency`: where the cache lives; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
-    entries = text.context / form.ratio
+    entries = text.ctx_len / form.ratio
     most = jnp.where(topk > 0, topk, form.most)
     indexed = jnp.where(form.index_heads > 0, 1.0, 0.0)
     # What is picked is read and written as the scores are, with its place in the cache.
@@ -151,14 +151,14 @@ def sparse_attention(
     choice = elementwise(chip, plan, text.tokens, scored, TOPK)
     seen = _seen(text, form, entries, most)
     return [
-        _only(_indexer(chip, text, form, entries, residency), indexed),
-        _only(choice, indexed),
-        _only(_decode(chip, plan, text, form, heads, seen, residency), 1 - text.prompt),
-        _only(_prompt(chip, plan, text, form, heads, seen, residency), text.prompt),
+        _where(_indexer(chip, text, form, entries, residency), indexed),
+        _where(choice, indexed),
+        _where(_decode(chip, plan, text, form, heads, seen, residency), 1 - text.prompt),
+        _where(_prompt(chip, plan, text, form, heads, seen, residency), text.prompt),
     ]
 
 
-def _only(work: Work, on: Scalar) -> Work:
+def _where(work: Work, on: Scalar) -> Work:
     """The work where `on` is one; none where it is zero."""
     return Work(
         demand=work.demand.map(lambda _, demand: demand * on),
@@ -170,22 +170,22 @@ def _only(work: Work, on: Scalar) -> Work:
     )
 
 
-def _before(text: Text, form: Form, entries: Scalar) -> Scalar:
+def _causal_entries(text: Text, form: Form, entries: Scalar) -> Scalar:
     """Entries up to a new token, on average: those of the tokens after it are not seen."""
-    return entries - (text.queries - 1) / 2 / form.ratio
+    return entries - (text.q_len - 1) / 2 / form.ratio
 
 
 def _seen(text: Text, form: Form, entries: Scalar, most: Scalar) -> Scalar:
     """Entries that one query is multiplied with: where some are picked, padded to the most that may be."""
-    picked = jnp.where(jnp.isinf(most), _before(text, form, entries), most)
-    near = jnp.minimum(text.context, form.window)
-    return picked + visible(text.queries, text.context, near) / text.queries
+    picked = jnp.where(jnp.isinf(most), _causal_entries(text, form, entries), most)
+    near = jnp.minimum(text.ctx_len, form.window)
+    return picked + visible(text.q_len, text.ctx_len, near) / text.q_len
 
 
-def _kept(text: Text, form: Form) -> Scalar:
+def _cached_entries(text: Text, form: Form) -> Scalar:
     """Entries of one cache, and tokens in the windows of all queries."""
-    windows = jnp.minimum(text.context, form.window + text.queries - 1)
-    return text.context / form.ratio + jnp.where(form.window > 0, windows, 0.0)
+    windows = jnp.minimum(text.ctx_len, form.window + text.q_len - 1)
+    return text.ctx_len / form.ratio + jnp.where(form.window > 0, windows, 0.0)
 
 
 def _shares(
@@ -202,26 +202,26 @@ def _shares(
 
 def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, residency: Residency) -> Work:
     """Scores of each new token with the entries before it, written for the choice."""
-    pairs = text.tokens * _before(text, form, entries)
+    pairs = text.tokens * _causal_entries(text, form, entries)
     reads = residency.traffic(text.batch * entries * form.index_key * form.index_bytes)
     scores = SCORE_BYTES * pairs / form.block
     launched = chip.execution == "launched"
     return Work(
         demand=Resources(
             matrix=2 * form.index_heads * form.index_key * pairs,
-            vector=RECTIFIED * form.index_heads * pairs,
+            vector=FLOP_PER_SCORE * form.index_heads * pairs,
             private=reads["private"],
             shared=reads["shared"] + reads["main"] + scores if launched else reads["shared"],
             main=reads["main"] + (scores * spilled(chip, scores) if launched else 0.0),
             far=reads["far"],
         ),
-        shares=_shares(chip.efficiency.gemm, _in_turn(chip, form)),
+        shares=_shares(chip.efficiency.gemm, _indexer_rate(chip, form)),
         latency=chip.efficiency.elementwise.launch + mesh_traversal_time(chip, 2.0),
         dtype=index_matrix(chip),
     )
 
 
-def _in_turn(chip: Chip, form: Form) -> Scalar:
+def _indexer_rate(chip: Chip, form: Form) -> Scalar:
     """Share of the peak of matrix units that wait while vector units rectify and add what they multiplied.
 
     So counted, products in fp8 take what `deep_gemm.fp8_mqa_logits` is measured at: 0.30 to 0.38 of the
@@ -231,7 +231,7 @@ def _in_turn(chip: Chip, form: Form) -> Scalar:
     rate = jnp.where(form.index_bytes < 2, narrow, wide)
     # As a ratio: single precision has no room for the slopes of times of 1e-13 s.
     waits = rate * chip.efficiency.gemm.sustained / (chip.vector + SLOWEST)
-    sums = waits * RECTIFIED / (2 * jnp.maximum(form.index_key, 1.0))
+    sums = waits * FLOP_PER_SCORE / (2 * jnp.maximum(form.index_key, 1.0))
     return rate / narrow / (1 + sums)
 
 
@@ -250,15 +250,16 @@ def _decode(
     B200 and 14 % on H200, on average over 130 measured sizes each; without splits and their sum, by 78 and
     44 %; with what frameworks do to dense latents, by 33 and 32 %.
     """
-    share = _read(text, form, seen) / (text.tokens * seen)
+    share = _gathered(text, form, seen) / (text.tokens * seen)
     there = jax.tree.map(lambda part: part * share, residency)
-    shape = Heads(heads, form.kv_heads, form.key, form.value, form.stored)
+    numbers = (form.kv_heads, form.key, form.value, form.stored)
+    shape = Heads(heads, *map(as_scalar, numbers))
     return attention_decode(chip, plan, text.tokens, seen, shape, residency=there)
 
 
-def _read(text: Text, form: Form, seen: Scalar) -> Scalar:
+def _gathered(text: Text, form: Form, seen: Scalar) -> Scalar:
     """Entries that leave the memory of the cache: what is gathered, but no more than are kept."""
-    return soft_min(text.tokens * seen, text.batch * _kept(text, form))
+    return soft_min(text.tokens * seen, text.batch * _cached_entries(text, form))
 
 
 def _prompt(
@@ -273,7 +274,7 @@ def _prompt(
     """Each query of a prompt gathers its own entries, which all heads of a cached one share."""
     pairs = text.tokens * heads * seen
     number = form.stored * form.kv_heads * look_up(plan.cache).weight
-    reads = residency.traffic(_read(text, form, seen) * number)
+    reads = residency.traffic(_gathered(text, form, seen) * number)
     launched = chip.execution == "launched"
     blocks = text.tokens * form.kv_heads * jnp.maximum(heads / form.kv_heads / TILE, 1.0)
     return Work(

@@ -22,9 +22,8 @@ from perfmodel.kernels.backends.flash_attention_2 import FLASH_ATTENTION_2
 from perfmodel.kernels.backends.flash_attention_3 import (
     FLASH_ATTENTION_3,
     FLASH_ATTENTION_3_SGLANG,
-    FLASH_MLA,
-    UNPACKING_FLASH_MLA,
 )
+from perfmodel.kernels.backends.flash_mla import FLASH_MLA, UNPACKING_FLASH_MLA
 from perfmodel.kernels.backends.flashinfer import FLASHINFER
 from perfmodel.kernels.backends.nccl import NCCL, TRTLLM
 from perfmodel.kernels.backends.triton import TRITON, TRITON_MLA
@@ -168,7 +167,7 @@ def test_mixtures_on_blackwell_take_tiles_for_an_even_share_of_all_tokens(
 
 def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
     plan = Plan(framework="trtllm", weights="w4a8_mxfp4", moe_backend=TRTLLM_GEN_MOE, ep=8)
-    names = ("tokens", "hidden", "inter", "active", "experts", "tensor", "ranks", "routing")
+    names = ("tokens", "hidden", "inter", "topk", "experts", "tp", "ep", "routing")
     sizes = map(as_scalar, (256, 4096, 2048, 8, 256, 1, 8, 0))
     told = dict(zip(names, sizes, strict=True))
     share = moe(load_chip("b200-sxm", plan), plan, **told).shares.matrix
@@ -501,7 +500,7 @@ def _asked(node: ast.AST) -> list[str]:
     return [word for word in words if word in NAMES]
 
 
-ASKS = {("plan", "framework"), ("plan", "generation"), ("shape", "framework")}
+ASKS = {("plan", "framework"), ("plan", "framework_version"), ("shape", "framework")}
 """Objects and fields that would say who serves."""
 
 

@@ -15,7 +15,7 @@ from command import run
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-QUICK = ("technology.md", "tutorials/shadow-price.md")
+QUICK = ("technology.md", "tutorials/shadow-price.md", "extend/framework.md")
 SLOW = (
     "model.md",
     "extend/kernel.md",

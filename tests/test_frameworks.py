@@ -65,7 +65,7 @@ def test_norms_that_add_one_are_fused_by_some():
 def test_a_plan_is_served_by_its_version():
     assert version_of(Plan()).name == "the smooth form"
     assert version_of(Plan(framework="sglang")) is find_version("sglang")
-    old = version_of(Plan(framework="vllm", generation="vllm-rocm-0.6"))
+    old = version_of(Plan(framework="vllm", framework_version="vllm-rocm-0.6"))
     assert old.decodes_per_query_head and not find_version("vllm").decodes_per_query_head
 
 

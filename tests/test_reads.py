@@ -34,7 +34,7 @@ def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:
         unquantised=day.choice(list(FORMATS)),
         framework=said or None,
         **backends_of(day.choice([said, *frameworks()]), file.architecture),
-        generation=day.choice(["", *older_versions()]),
+        framework_version=day.choice(["", *older_versions()]),
         **{name: day.random() < 0.5 for name in FLAGS},
     )
     return build(stem, file, plan, FITTED), plan

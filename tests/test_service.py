@@ -476,8 +476,8 @@ def test_a_version_names_parameters_that_there_are():
 def test_a_version_shares_the_kernels_of_its_framework():
     words = ("trtllm-engine", "trtllm")
     old, new = (resolved("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
-    assert (old.plan.framework, old.plan.generation) == ("trtllm", "trtllm-engine")
-    assert (new.plan.framework, new.plan.generation) == ("trtllm", "")
+    assert (old.plan.framework, old.plan.framework_version) == ("trtllm", "trtllm-engine")
+    assert (new.plan.framework, new.plan.framework_version) == ("trtllm", "")
     assert old.plan.reduces_apart and not new.plan.reduces_apart
     hosts = [one.chip.efficiency.host for one in (old, new)]
     assert [float(host.per_kernel) for host in hosts] == [0.0, pytest.approx(-1.9e-6, rel=0.05)]

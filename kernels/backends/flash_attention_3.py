@@ -1,9 +1,9 @@
-"""FlashAttention 3 on Hopper, as vLLM and as SGLang run it, and its kernels for latents.
+"""FlashAttention 3 on Hopper, as vLLM and as SGLang run it.
 
 Grouped queries are always folded into rows, and each part of a cache has as many tiles as 1.1 times the
 cores need (`prepare_varlen_num_blocks`). vLLM splits a cache at most 32 times. SGLang does so without a
 limit, copies queries and outputs of head size 192, splits the keys of prompts, and multiplies prompts with
-the latents themselves. A cache of latents in fp8 is turned into bf16 before it is read.
+the latents themselves.
 """
 
 import dataclasses
@@ -11,34 +11,11 @@ import dataclasses
 import jax.numpy as jnp
 
 from perfmodel.kernels.backends.flash_attention_2 import ROWS
-from perfmodel.workload.backend import LATENT_TILE, AttentionBackend, DecodeShape, Partition
-
-UNPACKED_BYTES = 10.0
-"""Bytes moved for each number of a cache in fp8 that is first turned into bf16: one is read, two
-written, and so on through copies of the latents and of their rotated part."""
+from perfmodel.kernels.backends.flash_mla import UNPACKING_FLASH_MLA
+from perfmodel.workload.backend import AttentionBackend, DecodeShape, Partition
 
 UNLIMITED = 1e9
-
-
-class FlashMLA(AttentionBackend):
-    """Latents on Hopper, in tiles of 64 rows."""
-
-    def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        one = free.least_splits
-        return free._replace(kv_tile=one * LATENT_TILE, row_tile=one * ROWS)
-
-
-class UnpackingFlashMLA(FlashMLA):
-    """The same, where a cache in fp8 is unpacked before."""
-
-    def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        unpacked = UNPACKED_BYTES if shape.cache == "fp8" else 0.0
-        found = super().partition(shape, free)
-        return found._replace(unpacked_bytes=free.least_splits * unpacked)
-
-
-FLASH_MLA = FlashMLA("flash_mla")
-UNPACKING_FLASH_MLA = UnpackingFlashMLA("unpacking_flash_mla")
+"""Parts of a cache where nothing bounds them."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

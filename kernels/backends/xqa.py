@@ -12,7 +12,7 @@ ones 4 us longer, as for a third kernel beside two.
 import jax.numpy as jnp
 
 from perfmodel.kernels.backends.cuda_cores import on_cuda_cores
-from perfmodel.kernels.backends.flash_attention_3 import FLASH_MLA
+from perfmodel.kernels.backends.flash_mla import FLASH_MLA
 from perfmodel.units import Flag
 from perfmodel.workload.backend import AttentionBackend, DecodeShape, Partition
 

@@ -63,7 +63,7 @@ def resolved(
 
     - `InputError`: for a name that is not known, or a format that the chip cannot run.
     """
-    (stem, file), (software, generation) = chip_file(chip), software_of(framework)
+    (stem, file), (software, version) = chip_file(chip), software_of(framework)
     shape = load_model(model)
     if PLAIN not in file.matrix:
         raise InputError(
@@ -73,16 +73,16 @@ def resolved(
     formats = _formats(precision, shape, published(model))
     kept, weights = (runnable(word, file.matrix, stem) for word in formats)
     stored = _cache(cache)
-    apart = not find_version(generation or software).fuses_all_reduce(not _recurs(shape))
+    apart = not find_version(version or software).fuses_all_reduce(not _recurs(shape))
     plan = Plan(
         weights=weights,
         cache=stored,
         unquantised=kept,
         framework=software or None,
-        generation=generation,
+        framework_version=version,
         fuses_shared=fuses_shared(software, file, shape),
         reduces_apart=apart,
-        **backends_of(generation or software, file.architecture, stored, apart),
+        **backends_of(version or software, file.architecture, stored, apart),
     )
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)

@@ -257,7 +257,7 @@ def _joined(base: Any, own: Any) -> Any:
 
 def version_of(plan: Plan) -> Version:
     """The version of the framework that a plan is served by."""
-    return find_version(plan.generation or plan.framework or "")
+    return find_version(plan.framework_version or plan.framework or "")
 
 
 def library_of(choices: Choices, architecture: str, cache: str = "") -> str:

@@ -25,10 +25,10 @@ class Plan(eqx.Module):
     - `tensor`, `pipeline`, `expert`, `data`: ranks of each kind; `data` replicates attention,
       `expert` spreads the experts over the same chips. Chips: tensor x pipeline x data.
     - `weights`, `cache`: formats of the weights (and with them of the product) and of the KV cache.
-    - `kept`: format of the products that a checkpoint in four bits leaves as they were.
+    - `unquantised`: format of the products that a checkpoint in four bits leaves as they were.
     - `framework`: which serves, so that tiles are whole numbers; `None`: the smooth form,
       the best schedule that the hardware allows.
-    - `generation`: of that framework, where it is not today's.
+    - `framework_version`: its word, where it is not today's.
     - `attention_backend`, `gemm_backend`, `moe_backend`, `collective_backend`: the kernel libraries that the
       framework runs on this chip (`perfmodel.kernels.backends`).
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
@@ -48,7 +48,7 @@ class Plan(eqx.Module):
     cache: str = eqx.field(static=True, default="bf16")
     unquantised: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
-    generation: str = eqx.field(static=True, default="")
+    framework_version: str = eqx.field(static=True, default="")
     attention_backend: AttentionBackend = eqx.field(static=True, default=SMOOTH_ATTENTION)
     gemm_backend: GemmBackend = eqx.field(static=True, default=SMOOTH_GEMM)
     moe_backend: MoeBackend = eqx.field(static=True, default=SMOOTH_MOE)

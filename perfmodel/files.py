@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import os
 import tempfile
 from collections import Counter
@@ -132,6 +133,11 @@ def _pour(table: pa.Table, file: io.BufferedIOBase) -> None:
 def write_toml(path: Path, content: dict[str, Any]) -> None:
     """Write a TOML file whole or not at all."""
     write_whole(path, tomli_w.dumps(content).encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:

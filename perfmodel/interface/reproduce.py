@@ -5,7 +5,6 @@ Published throughput and single-stream speeds ship with the program; measured se
 told apart.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from perfmodel.calibration.serving_metrics import (
     metrics_of_published,
     metrics_of_runs,
 )
-from perfmodel.files import write_csv, write_whole
+from perfmodel.files import write_csv, write_json
 from perfmodel.interface import plots
 from perfmodel.interface.published_results import (
     CLOSED,
@@ -103,55 +102,40 @@ def tables_of(report: dict[str, Any]) -> list[tuple[str, list[str], list[tuple[s
 
 def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each group."""
+    counts, shares = ("n", "unpredicted"), ("median", "median_once", "mape", "bias", "coverage90")
     return [
-        (
-            r["group"],
-            str(r["n"]),
-            str(r["unpredicted"]),
-            *map(percent, (r["median"], r["median_once"], r["mape"], r["bias"], r["coverage90"])),
-        )
+        (r["group"], *(str(r[n]) for n in counts), *(percent(r[n]) for n in shares))
         for r in report["published"]
     ]
 
 
 def left_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each published speed that was left out, and one for each chip."""
-    left = report["left_out"]
-    lines = [
-        (
-            f"{one['chip']} / {one['model']}",
-            f"{one['published']:.4g}",
-            f"{one['predicted']:.4g}",
-            percent(one["error"]),
-            f"{max(one['predicted'] / one['published'], one['published'] / one['predicted']):.2f}",
-            str(one["others"]),
-        )
-        for one in left
-    ]
+    left, lines = report["left_out"], []
+    for one in left:
+        name, speeds = f"{one['chip']} / {one['model']}", (one["published"], one["predicted"])
+        error, off = percent(one["error"]), max(speeds) / min(speeds)
+        texts = (f"{speed:.4g}" for speed in speeds)
+        lines.append((name, *texts, error, f"{off:.2f}", str(one["others"])))
     for chip in dict.fromkeys(one["chip"] for one in left):
         own = [one for one in left if one["chip"] == chip]
-        ratios = [abs(np.log(one["predicted"] / one["published"])) for one in own]
+        off = np.exp(np.mean([abs(np.log(one["predicted"] / one["published"])) for one in own]))
         mean = percent(float(np.mean([one["error"] for one in own])))
-        lines.append((f"{chip}, mean", "", "", mean, f"{np.exp(np.mean(ratios)):.2f}", ""))
+        lines.append((f"{chip}, mean", "", "", mean, f"{off:.2f}", ""))
     return lines
 
 
 def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line for each group."""
-    first = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias")
-    first += tuple(f"{name}_tpot_median" for name in BASELINES)
+    shares = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias")
+    shares += tuple(f"{name}_tpot_median" for name in BASELINES)
+    taus = ("kendall_tau", "kendall_tau_fixed")
     return [
         (
-            r["group"],
-            str(r["n"]),
-            *(percent(r[name]) for name in first),
-            str(r["configurator_n"]),
-            percent(r["ttft_median"]),
-            str(r["ttft_n"]),
-            *(
-                "-" if r[name] is None else f"{r[name]:.2f}"
-                for name in ("kendall_tau", "kendall_tau_fixed")
-            ),
+            *(r["group"], str(r["n"])),
+            *(percent(r[name]) for name in shares),
+            *(str(r["configurator_n"]), percent(r["ttft_median"]), str(r["ttft_n"])),
+            *("-" if r[name] is None else f"{r[name]:.2f}" for name in taus),
         )
         for r in report["serving"]
     ]
@@ -162,7 +146,7 @@ def write(
 ) -> None:
     """The report, every row, and a picture of predicted against published for each set."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(report, out / "reproduce.json")
+    write_json(out / "reproduce.json", report)
     table = {name: [row.words[i] for row in rows] for i, name in enumerate(WORDS)}
     rest = [name for name in Comparison._fields if name != "words"]
     write_csv(out / "rows.csv", pa.table(table | {n: [getattr(r, n) for r in rows] for n in rest}))
@@ -173,8 +157,3 @@ def write(
         unit = "s a token" if name in PARTS else "tokens/s"
         points = [plots.Point(r.group, r.words[0], r.published, r.predicted) for r in known]
         plots.save(plots.parity(points, name, "chip", unit), out / f"{name}.png")
-
-
-def write_json(report: dict[str, Any], path: Path) -> None:
-    """The report as the contract has it."""
-    write_whole(path, (json.dumps(report, indent=1) + "\n").encode())

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.baselines.forest import has_forest
-from perfmodel.calibration.data.aiconfigurator import Folder, locate
+from perfmodel.calibration.data.aiconfigurator import locate
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.calibration.fit import check_solver
 from perfmodel.calibration.protocol import (
@@ -27,7 +27,7 @@ from perfmodel.calibration.protocol import (
 from perfmodel.calibration.technology import scores
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, write_csv, write_whole
+from perfmodel.files import cells_of, read_csv, write_csv, write_json
 from perfmodel.inference.kernel_predictions import operations
 from perfmodel.interface import plots
 from perfmodel.library.chip import find_chip
@@ -82,17 +82,21 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
         plots.parity([], "")  # says at once when pictures cannot be made
         (request.out / "rows").mkdir(parents=True, exist_ok=True)
     report, asked = _begun(request), _units(request)
-    root = locate(request.source) if asked else Path()
+    root = Path()
     if asked:
+        root = locate(request.source)
         check_solver()
-    if _wants_technology(request) and not report["technology"]:
+    technology = TECHNOLOGY in request.ops or not (request.ops or request.chips)
+    if technology and not report["technology"]:
         progress(0, len(asked) + 1, TECHNOLOGY)
         report["technology"] = _technology()
         _finished(TECHNOLOGY, request, report)
-    for done, unit in enumerate(asked):
-        progress(done, len(asked), unit.name)
+    for i, unit in enumerate(asked):
+        progress(i, len(asked), unit.name)
         if unit.name not in report["done"]:
-            _unit(unit, root, request, report, lambda name, i=done: progress(i, len(asked), name))
+            for job in jobs(read(root, unit, request.protocol), request.protocol):
+                progress(i, len(asked), job.name)
+                _run(job, request, report)
             _finished(unit.name, request, report)
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
     if request.out is not None:
@@ -104,7 +108,6 @@ def validate(request: Request, progress: Callable[..., None]) -> Record:
 RESULT = "protocol.csv"
 """Name of the file, in `--out`, that has a line for each table."""
 
-
 TECHNOLOGY = "technology"
 """The name, among operations, of area, power and cost of chips."""
 
@@ -115,10 +118,6 @@ def _technology() -> list[Record]:
         one._asdict() | {"predicted": round(one.predicted, 4), "known": round(one.known, 4)}
         for one in scores()
     ]
-
-
-def _wants_technology(request: Request) -> bool:
-    return TECHNOLOGY in request.ops or not (request.ops or request.chips)
 
 
 def _units(request: Request) -> list[Unit]:
@@ -142,17 +141,10 @@ def _one_of(name: str, allowed: Collection[str], option: str) -> str:
     return name
 
 
-def _unit(
-    unit: Unit, root: Folder, request: Request, report: Record, say: Callable[[str], None]
-) -> None:
-    for job in jobs(read(root, unit, request.protocol), request.protocol):
-        say(job.name)
-        if job.name not in report["done"]:
-            _job(job, request, report)
-
-
-def _job(job: Job, request: Request, report: Record) -> None:
-    """Run one job; a table that the chip cannot run is named and passed over."""
+def _run(job: Job, request: Request, report: Record) -> None:
+    """Run a job that was not done; a table that the chip cannot run is named and passed over."""
+    if job.name in report["done"]:
+        return
     try:
         found = run(job, request.protocol)
     except InputError as error:
@@ -167,7 +159,7 @@ def _job(job: Job, request: Request, report: Record) -> None:
 def _finished(name: str, request: Request, report: Record) -> None:
     report["done"].append(name)
     if request.report is not None:
-        write_whole(request.report, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(request.report, report)
 
 
 def _stamped(record: Record) -> Record:
@@ -176,24 +168,16 @@ def _stamped(record: Record) -> Record:
     return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()} | stamp
 
 
+PACKAGES = ("perfmodel", "jax", "optimistix", "numpy", "scikit-learn", "aiconfigurator-core")
+
+
 def _begun(request: Request) -> Record:
     """An empty report, or what an earlier run left of this one."""
     protocol = request.protocol
-    empty: Record = {
-        "kernels": [],
-        "serving": [],
-        "published": [],
-        "technology": [],
-        "versions": versions(PACKAGES),
-        "run": {
-            "quick": protocol.quick,
-            "rows": protocol.rows,
-            "seed": protocol.seed,
-            "folder": str(protocol.folder),
-        },
-        "skipped": [],
-        "done": [],
-    }
+    asked = {name: getattr(protocol, name) for name in ("quick", "rows", "seed")}
+    empty: Record = {name: [] for name in ("kernels", "serving", "published", "technology")}
+    empty |= {"versions": versions(PACKAGES), "run": asked | {"folder": str(protocol.folder)}}
+    empty |= {"skipped": [], "done": []}
     if not request.resume:
         return empty
     if request.report is None:
@@ -215,16 +199,6 @@ def _earlier(path: Path, empty: Record) -> Record:
     return found | {"versions": empty["versions"]}
 
 
-PACKAGES = (
-    "perfmodel",
-    "jax",
-    "optimistix",
-    "numpy",
-    "scikit-learn",
-    "aiconfigurator-core",
-)
-
-
 def notes(report: Record) -> list[str]:
     """What a reader of the tables must know."""
     said = [] if has_forest() else [NO_FOREST]
@@ -240,7 +214,7 @@ def _write_rows(out: Path, job: Job, found: Sequence[tuple[Measurements, np.ndar
     write_csv(out / "rows" / f"{job.name.replace('/', '-')}.csv", pa.concat_tables(parts))
 
 
-DRAWN = 100
+MAX_DRAWN = 100
 """Rows of a section that are drawn, at most."""
 
 
@@ -252,20 +226,14 @@ def pictures(out: Path) -> None:
 
 def charts(out: Path) -> list[Any]:
     """The same as charts."""
-    points = [
-        point for path in sorted((out / "rows").glob("*.csv")) for point in _points(read_csv(path))
-    ]
+    tables = map(read_csv, sorted((out / "rows").glob("*.csv")))
+    points = [point for table in tables for point in _points(table)]
     both = plots.parity(points, "Held-out kernels: predicted and measured")
     return [both, plots.residuals(points, "Held-out kernels: predicted over measured")]
 
 
 def _points(table: pa.Table) -> list[plots.Point]:
-    cells = cells_of(table)
-    step = max(1, -(-len(table) // DRAWN))
-    names = ("split", "op", "latency_us", "predicted_us")
-    return [
-        plots.Point(split, op, float(measured), float(predicted))
-        for split, op, measured, predicted in zip(
-            *(cells[name][::step] for name in names), strict=True
-        )
-    ]
+    cells, step = cells_of(table), max(1, -(-len(table) // MAX_DRAWN))
+    columns = (cells[n][::step] for n in ("split", "op", "latency_us", "predicted_us"))
+    rows = zip(*columns, strict=True)
+    return [plots.Point(split, op, float(one), float(other)) for split, op, one, other in rows]

@@ -43,6 +43,7 @@ def reproduce(
     Example: perfmodel reproduce --out reproduced
     """
     from perfmodel.calibration.data.aiconfigurator import locate
+    from perfmodel.files import write_json
     from perfmodel.interface import reproduce as made
 
     check_places(file=json_, folder=out, report=report)
@@ -57,7 +58,7 @@ def reproduce(
     if out is not None:
         made.write(found, rows, tables, out)
     if json_ is not None:
-        made.write_json(found, json_)
+        write_json(json_, found)
     if report is not None:
         from perfmodel.interface.pages import reproduce_page
 

@@ -28,73 +28,8 @@ from perfmodel.interface import acceptance
 from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
 from perfmodel.units import percent
 
-HEAD = """# Accuracy
-
-How far are predictions from measurements that no fit has seen? All rows are measured kernels
-(`aiconfigurator-core` 0.12.0); a hash of the shape held them out before the first fit. What the figures
-mean, and what is behind those that are missed: [Validation](validate.md). This page is written by
-`python -m benchmarks.accuracy`.
-"""
-
-REACHED = """
-## What must be reached
-
-{met}
-
-Tables are averaged for each kernel, then kernels; TensorRT-LLM where it was measured, all frameworks
-for attention. Beside them, on the same rows: a roofline at the rates of the datasheet, a random forest
-fitted to the same training rows, and what frameworks disagree by.
-
-"""
-
-DATED = """
-From `perfmodel validate --protocol full` of version {versions}, {dates}: {count:,} lines in
-`calibration/fitted/protocol.csv`, one for each table and split.
-"""
-
-BY_KERNEL = """
-## By kernel and split
-
-Means over all tables of a kernel, of all frameworks and formats. What each split may see:
-[Validation](validate.md).
-
-"""
-
-BY_CHIP = """
-## By chip
-
-Mean error over all tables of a chip. `as new` is without any row of it: by the split `chip` where another
-chip speaks for its architecture, else by `architecture`. {closed} take
-part in no fit of the protocol but that of 32 rows.
-
-"""
-
-
-TABLES = """
-## Table by table, as shipped
-
-Each row is a table of measured kernels: at most 2,000 of its shapes train, and at most 10,000 of those
-that are held out are predicted. `smooth` is the form without a framework's rules, fitted to the
-fastest of the frameworks. `coverage` is the share of held-out rows inside the 90 % interval. From the
-reports of the fits in `calibration/fitted`.
-"""
-
-PARAMETERS = """
-## What the parameters came out as
-
-Of the smooth form, bf16. `sustained`, `feed`, `streaming` and `exponential` are shares of the peak
-rates of the matrix units, the shared tier, main memory and the units for exponentials; above 1 where
-one read serves several cores, or a peak is not what a chip can do. The glossary says what each is.
-`l2_hit_capacity` and `l2_hit_sharpness` belong to the benchmark, which runs a kernel again and again on
-the same operands: they play no part in what is predicted of service.
-
-"""
-
-TAKEAWAY = """
-**Takeaway:** a chip's datasheet and a dozen parameters say most kernels' times within 5 to 15 %; what
-is left is which kernel a library picks.
-"""
-
+TEMPLATE = Path(__file__).with_suffix(".md")
+"""The page, with places for its tables."""
 
 RESULT = FITTED / "protocol.csv"
 """The protocol's result that the repository has."""
@@ -147,7 +82,7 @@ def accuracy() -> Iterator[str]:
     for op in dict.fromkeys(row.op for row in rows):
         yield f"\n### {op}\n\n"
         names = ["chip", "format", "framework", "train", "held out", *ERRORS]
-        yield from _table(names, [_line(row) for row in rows if row.op == op])
+        yield _table(names, [_line(row) for row in rows if row.op == op])
 
 
 ERRORS = ("mean", "median", "p90", "bias", "coverage")
@@ -171,7 +106,7 @@ def values() -> Iterator[str]:
                 (name, *(f"{one[name]:.4g}" if name in one else "-" for one in known.values()))
                 for name in map(key, parameters(kind))
             )
-            yield from _table(["parameter", *known], rows)
+            yield _table(["parameter", *known], rows)
 
 
 def take_over(newer: Path) -> None:
@@ -179,18 +114,22 @@ def take_over(newer: Path) -> None:
     write_result(RESULT, merged_results(read_result(RESULT), read_result(newer)))
 
 
-def protocol_tables() -> Iterator[str]:
+def protocol_parts() -> dict[str, str]:
     """What the protocol reached."""
     records = read_result(RESULT)
     lines = acceptance.summary(records)
-    yield REACHED.format(met=_met(lines))
-    yield from _table(acceptance.SUMMARY, lines)
-    yield _dated(records)
     complete = [record for record in records if not record["routing"]]
-    yield BY_KERNEL
-    yield from _table(["kernel", "split", "tables", "rows", *NAMES], _kernels(complete))
-    yield BY_CHIP.format(closed=", ".join(CLOSED))
-    yield from _table(["chip", "held-out shapes", "as new", "from 32 rows"], _chips(complete))
+    dates, versions = (sorted({one[name] for one in records}) for name in ("date", "version"))
+    return {
+        "met": _met(lines),
+        "targets": _table(acceptance.SUMMARY, lines),
+        "versions": ", ".join(versions),
+        "dates": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+        "count": f"{len(records):,}",
+        "kernels": _table(["kernel", "split", "tables", "rows", *NAMES], _kernels(complete)),
+        "closed": ", ".join(CLOSED),
+        "chips": _table(["chip", "held-out shapes", "as new", "from 32 rows"], _chips(complete)),
+    }
 
 
 def _met(lines: Sequence[tuple[str, ...]]) -> str:
@@ -202,12 +141,6 @@ def _met(lines: Sequence[tuple[str, ...]]) -> str:
         f"Of {len(lines)} lines {reached} reach what they must, {aims or 'none'} of them the aim.\n"
         f"**Missed: {'; '.join(missed) or 'none'}.**"
     )
-
-
-def _dated(records: Sequence[Record]) -> str:
-    dates, versions = (sorted({one[name] for one in records}) for name in ("date", "version"))
-    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    return DATED.format(versions=", ".join(versions), dates=days, count=len(records))
 
 
 def _kernels(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
@@ -230,15 +163,16 @@ def _mean(records: Sequence[Record], name: str) -> str:
     return percent(sum(known) / len(known) if known else None)
 
 
-def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
-    yield from (f"| {' | '.join(row)} |\n" for row in rows)
+def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> str:
+    """In Markdown."""
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
+    return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, *protocol_tables(), TABLES, *accuracy(), PARAMETERS.rstrip() + "\n", *values()]
-    return "".join([*parts, TAKEAWAY])
+    parts = protocol_parts() | {"errors": "".join(accuracy()), "parameters": "".join(values())}
+    return TEMPLATE.read_text(encoding="utf-8").format(**parts)
 
 
 def errors() -> dict[str, float]:

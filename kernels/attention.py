@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency, AttentionPrefillEfficiency
 from perfmodel.kernels.kernel import given
-from perfmodel.kernels.residency import l2_hit_rate
+from perfmodel.kernels.residency import l2_hit_rate, spilled
 from perfmodel.resources import Resources
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
@@ -104,6 +104,19 @@ def replay_hit_rate(
         return as_scalar(0.0)
     room = chip.shared.capacity / chip.shared.parts * fitted.l2_hit_capacity
     return l2_hit_rate(chip, fitted.l2_hit_sharpness, room, size)
+
+
+def hit_rate(
+    chip: Chip,
+    plan: Plan,
+    fitted: AttentionDecodeEfficiency | AttentionPrefillEfficiency,
+    query_bytes: Scalar,
+    cache: Scalar,
+) -> Scalar:
+    """Share of queries and outputs that stay on chip: replayed beside the cache, or as SRAM has room."""
+    if plan.replay:
+        return replay_hit_rate(chip, plan, fitted, query_bytes + cache)
+    return 1 - spilled(chip, query_bytes)
 
 
 def wide_head_share(

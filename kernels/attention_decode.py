@@ -1,5 +1,7 @@
 r"""Attention of a decode step: one new token of each sequence over its cache."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
@@ -7,6 +9,7 @@ from perfmodel.hardware.parameters import AttentionDecodeEfficiency
 from perfmodel.kernels.attention import (
     Heads,
     cached_heads,
+    hit_rate,
     replay_hit_rate,
     seen_window,
     shares,
@@ -14,7 +17,7 @@ from perfmodel.kernels.attention import (
 )
 from perfmodel.kernels.kernel import AbstractKernel, column, extra
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, wave_occupancy
-from perfmodel.kernels.residency import Residency, native, spilled
+from perfmodel.kernels.residency import Residency, native
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import soft_min, whole
@@ -65,6 +68,56 @@ def _cache_bytes(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scala
     return batch * heads.kv * seen * heads.stored * look_up(plan.cache).weight
 
 
+class Blocks(NamedTuple):
+    """How a cache is spread over thread blocks.
+
+    - `items`: caches times the heads that read them apart; each is split into `splits`.
+    - `numbers`: of the cache that all blocks read; `multiplied`: pairs of query and token, with padding.
+    - `rounds`: blocks for each core.
+    """
+
+    items: Scalar
+    splits: Values
+    numbers: Scalar
+    multiplied: Scalar
+    rounds: Values
+
+
+def _blocks(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    ctx_len: Scalar,
+    seen: Scalar,
+    heads: Heads,
+    by: Partition,
+) -> Blocks:
+    group, queries = heads.query / heads.kv, batch * heads.query
+    grouped = batch * heads.kv * whole(group / by.heads_per_block, plan.exact)
+    items = (1 - by.per_query_head) * grouped + by.per_query_head * queries
+    tiles, splittable = _tiles(plan, ctx_len, seen, by)
+    most = jnp.minimum(splittable, by.most_splits)
+    splits = _cache_splits(chip, plan, items, most, by.least_splits)
+    rows = by.row_tile * whole(queries / items / by.row_tile, plan.exact)
+    padding = plan.attention_backend.cached_padding(heads.key)
+    return Blocks(
+        items,
+        splits,
+        numbers=items * tiles * by.kv_tile * heads.stored * padding,
+        multiplied=rows * items * tiles * by.kv_tile * padding,
+        rounds=items * splits / (chip.cores * by.blocks_per_core),
+    )
+
+
+def _tiles(plan: Plan, ctx_len: Scalar, seen: Scalar, by: Partition) -> tuple[Scalar, Scalar]:
+    """Tiles of one cache that are read, and that are split over blocks."""
+    tiles = whole(seen / by.kv_tile, plan.exact)
+    if plan.attention_backend.reads_boundary_tile:
+        tiles = tiles + jnp.where(seen < ctx_len, 1.0, 0.0)
+    hidden = whole(ctx_len / by.kv_tile, plan.exact) - tiles
+    return tiles, tiles + by.launches_hidden * hidden
+
+
 def _split_decode(
     chip: Chip,
     plan: Plan,
@@ -75,66 +128,40 @@ def _split_decode(
     residency: Residency,
 ) -> Work:
     fitted, seen = chip.efficiency.attention_decode, jnp.minimum(ctx_len, window)
-    backend = plan.attention_backend
-    partition = partition_of(chip, plan, batch, ctx_len, window, heads)
-    group = heads.query / heads.kv
-    shared_items = batch * heads.kv * whole(group / partition.heads_per_block, plan.exact)
-    items = (
-        1 - partition.per_query_head
-    ) * shared_items + partition.per_query_head * batch * heads.query
-    boundary = 1.0 if backend.reads_boundary_tile else 0.0
-    tiles = whole(seen / partition.kv_tile, plan.exact) + boundary * jnp.where(
-        seen < ctx_len, 1.0, 0.0
-    )
-    splittable = tiles + partition.launches_hidden * (
-        whole(ctx_len / partition.kv_tile, plan.exact) - tiles
-    )
-    splits = _cache_splits(
-        chip, plan, items, jnp.minimum(splittable, partition.most_splits), partition.least_splits
-    )
-    pairs = batch * heads.query * seen
-    rows = partition.row_tile * whole(batch * heads.query / items / partition.row_tile, plan.exact)
-    cache = _cache_bytes(plan, batch, seen, heads)
-    reads = residency.traffic(cache)
+    by = partition_of(chip, plan, batch, ctx_len, window, heads)
+    blocks = _blocks(chip, plan, batch, ctx_len, seen, heads, by)
+    cache, pairs = _cache_bytes(plan, batch, seen, heads), batch * heads.query * seen
     query_bytes = 2.0 * batch * heads.query * (heads.key + heads.value)
-    hit_rate = (
-        replay_hit_rate(chip, plan, fitted, query_bytes + cache)
-        if plan.replay
-        else 1 - spilled(chip, query_bytes)
-    )
-    rereads = _cache_rereads(fitted, items / (batch * heads.kv)) * _miss_rate(
-        chip, plan, fitted, cache * ctx_len / seen, cache
-    )
-    unpacked = partition.unpacked_bytes * batch * heads.kv * seen * heads.stored
-    padded = backend.cached_padding(heads.key)
-    numbers = items * tiles * partition.kv_tile * heads.stored * padded
-    feed = numbers * look_up(plan.cache).weight
-    multiplied = rows * items * tiles * partition.kv_tile * padded
+    feed = blocks.numbers * look_up(plan.cache).weight
+    reads = residency.traffic(cache)
+    rereads = _cache_rereads(fitted, blocks.items / (batch * heads.kv))
+    missed = _miss_rate(chip, plan, fitted, cache * ctx_len / seen, cache)
+    hits = hit_rate(chip, plan, fitted, query_bytes, cache)
+    unpacked = by.unpacked_bytes * batch * heads.kv * seen * heads.stored
+    vector = by.per_query_head * fitted.flop_per_element * blocks.numbers
     head_rate = wide_head_share(fitted, heads.key)
-    vector = partition.per_query_head * fitted.flop_per_element * numbers
-    rounds = items * splits / (chip.cores * partition.blocks_per_core)
-    streaming_share = head_rate * _streaming_share(chip, fitted, feed, rounds, partition.cuda_cores)
+    streaming = head_rate * _streaming_share(chip, fitted, feed, blocks.rounds, by.cuda_cores)
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
-            vector=vector if backend.masked_multihead_attention else None,
+            vector=vector if plan.attention_backend.masked_multihead_attention else None,
             exponential=pairs,
             private=reads["private"],
             shared=feed + query_bytes,
-            main=reads["main"] * rereads + query_bytes * (1 - hit_rate) + unpacked,
+            main=reads["main"] * (rereads * missed) + query_bytes * (1 - hits) + unpacked,
             far=reads["far"],
         ),
         shares=shares(
             fitted,
-            pairs / multiplied * head_rate,
-            _feed_share(fitted, streaming_share, feed, query_bytes),
+            pairs / blocks.multiplied * head_rate,
+            _feed_share(fitted, streaming, feed, query_bytes),
         ),
-        occupancy=wave_occupancy(rounds, fitted.wave_quantisation, plan.exact),
+        occupancy=wave_occupancy(blocks.rounds, fitted.wave_quantisation, plan.exact),
         latency=fitted.launch
         + fitted.per_sequence * batch
-        + fitted.extra_pass * partition.extra_passes
+        + fitted.extra_pass * by.extra_passes
         + _rope_time(chip, fitted, query_bytes)
-        + _split_reduction_time(chip, fitted, splits, batch * heads.query * heads.value),
+        + _split_reduction_time(chip, fitted, blocks.splits, batch * heads.query * heads.value),
         selection_sharpness=fitted.selection_sharpness,
     )
 
@@ -186,11 +213,11 @@ def _rope_time(chip: Chip, fitted: AttentionDecodeEfficiency, query_bytes: Scala
 
 
 def _streaming_share(
-    chip: Chip, fitted: AttentionDecodeEfficiency, feed: Values, rounds: Values, light: Scalar
+    chip: Chip, fitted: AttentionDecodeEfficiency, feed: Values, rounds: Values, cuda_cores: Scalar
 ) -> Values:
     """Share of a core's time in which its part of the cache streams; the rest starts and ends blocks."""
     stream = feed / (chip.shared.bandwidth * fitted.feed + 1.0)
-    start = fitted.block_start + light * (fitted.block_start_cuda - fitted.block_start)
+    start = fitted.block_start + cuda_cores * (fitted.block_start_cuda - fitted.block_start)
     return stream / (stream + start * rounds / blocks_per_start(chip, rounds))
 
 

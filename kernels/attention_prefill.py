@@ -1,5 +1,7 @@
 r"""Attention of a prompt: many new tokens of each sequence, under a causal mask."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
@@ -7,7 +9,7 @@ from perfmodel.hardware.parameters import AttentionPrefillEfficiency
 from perfmodel.kernels.attention import (
     Heads,
     cached_heads,
-    replay_hit_rate,
+    hit_rate,
     seen_window,
     shares,
     visible,
@@ -15,7 +17,7 @@ from perfmodel.kernels.attention import (
 )
 from perfmodel.kernels.kernel import AbstractKernel, column, extra, given
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, tile_height
-from perfmodel.kernels.residency import Residency, native, on_chip, spilled
+from perfmodel.kernels.residency import Residency, native, on_chip
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import whole
@@ -88,6 +90,51 @@ def _prefill_traffic(plan: Plan, batch: Scalar, q_len: Scalar, ctx_len: Scalar, 
     return query_bytes, cache
 
 
+class Tiles(NamedTuple):
+    """How a prompt is tiled.
+
+    - `rows`: of a tile; `blocks`: of all heads, each of `parts`.
+    - `multiplied`, `scored`: pairs of query and key, with the padding of tiles; and that exponentials take.
+    - `longest`: pairs of the longest block.
+    - `windowed`: 1 where a window cuts the text.
+    """
+
+    rows: Values
+    blocks: Values
+    parts: Values
+    multiplied: Values
+    scored: Values
+    longest: Values
+    windowed: Scalar
+
+
+def _tiles(
+    chip: Chip,
+    plan: Plan,
+    batch: Scalar,
+    q_len: Scalar,
+    ctx_len: Scalar,
+    seen: Scalar,
+    pairs: Scalar,
+    heads: Heads,
+) -> Tiles:
+    backend, windowed = prompt_backend(plan), jnp.where(seen < ctx_len, 1.0, 0.0)
+    folded = backend.folded(heads.query / heads.kv, q_len)
+    rows, count = q_len * folded, batch * heads.query / folded
+    tile = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
+    tiles = whole(rows / tile, plan.exact)
+    unhidden = visible(q_len, ctx_len, ctx_len)
+    through = unhidden if backend.multiplies_hidden else pairs
+    edge = tiles * tile * backend.prompt_keys / 2 * (1 + windowed)
+    multiplied = count * (through * folded * tiles * tile / rows + edge)
+    scored = batch * heads.query * pairs
+    if backend.scores_hidden:
+        scored = scored * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
+    parts = backend.prompt_parts(chip.cores, count * tiles, seen)
+    longest = (seen + windowed * (tile / folded + TILE)) * tile / parts
+    return Tiles(tile, count * tiles, parts, multiplied, scored, longest, windowed)
+
+
 def _tiled_prefill(
     chip: Chip,
     plan: Plan,
@@ -99,55 +146,50 @@ def _tiled_prefill(
     heads: Heads,
     residency: Residency,
 ) -> Work:
-    fitted, backend = chip.efficiency.attention_prefill, prompt_backend(plan)
-    folded = backend.folded(heads.query / heads.kv, q_len)
-    windowed = jnp.where(seen < ctx_len, 1.0, 0.0)
-    rows = q_len * folded
-    row_tile = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
-    blocks = whole(rows / row_tile, plan.exact)
-    all_blocks = batch * heads.query / folded * blocks
-    unhidden = visible(q_len, ctx_len, ctx_len)
-    through = unhidden if backend.multiplies_hidden else pairs
-    edge = blocks * row_tile * backend.prompt_keys / 2 * (1 + windowed)
-    area = through * folded * blocks * row_tile / rows + edge
-    asked, multiplied = batch * heads.query * pairs, batch * heads.query / folded * area
-    scored = asked
-    if backend.scores_hidden:
-        scored = asked * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
-    rounds, parts = all_blocks / chip.cores, backend.prompt_parts(chip.cores, all_blocks, seen)
-    longest = (seen + windowed * (row_tile / folded + TILE)) * row_tile / parts
+    fitted = chip.efficiency.attention_prefill
+    tiles = _tiles(chip, plan, batch, q_len, ctx_len, seen, pairs, heads)
+    asked = batch * heads.query * pairs
     query_bytes, cache = _prefill_traffic(plan, batch, q_len, ctx_len, heads)
-    reads = residency.traffic(cache)
-    hit_rate = (
-        replay_hit_rate(chip, plan, fitted, query_bytes + cache)
-        if plan.replay
-        else 1 - spilled(chip, query_bytes)
-    )
+    reads, hits = residency.traffic(cache), hit_rate(chip, plan, fitted, query_bytes, cache)
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
     recent = 1.0 if plan.replay else q_len / ctx_len
-    start = fitted.block_start * backend.start_factor(heads.key) + fitted.window_start * windowed
+    number = heads.stored * look_up(plan.cache).weight
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * asked,
-            exponential=scored,
+            exponential=tiles.scored,
             private=reads["private"],
-            shared=multiplied / row_tile * heads.stored * look_up(plan.cache).weight + query_bytes,
-            main=query_bytes * (1 - hit_rate) + reads["main"] * (1 - hit_rate * recent),
+            shared=tiles.multiplied / tiles.rows * number + query_bytes,
+            main=query_bytes * (1 - hits) + reads["main"] * (1 - hits * recent),
             far=reads["far"],
         ),
         shares=shares(
             fitted,
-            asked / multiplied * wide_head_share(fitted, heads.key),
-            rate=_format_rate(chip, plan, heads.key)
-            / backend.prompt_padding(heads.key, heads.value),
+            asked / tiles.multiplied * wide_head_share(fitted, heads.key),
+            rate=_head_rate(chip, plan, heads),
         ),
-        occupancy=_load_balance(chip, plan, fitted, multiplied, all_blocks * parts, longest),
+        occupancy=_load_balance(chip, plan, fitted, tiles),
         latency=fitted.launch * (1 + in_16_bits(plan, heads.key) / 2)
-        + start * whole(rounds, plan.exact) / blocks_per_start(chip, rounds)
+        + _start_time(chip, plan, fitted, heads, tiles)
         + fitted.per_token * batch * q_len
-        + _append_time(chip, fitted, query_bytes, cache * q_len / ctx_len, hit_rate),
+        + _append_time(chip, fitted, query_bytes, cache * q_len / ctx_len, hits),
         dtype=prompt_format(plan),
     )
+
+
+def _start_time(
+    chip: Chip, plan: Plan, fitted: AttentionPrefillEfficiency, heads: Heads, tiles: Tiles
+) -> Values:
+    """Starts of the blocks that a core takes one after the other."""
+    start = fitted.block_start * prompt_backend(plan).start_factor(heads.key)
+    start, rounds = start + fitted.window_start * tiles.windowed, tiles.blocks / chip.cores
+    return start * whole(rounds, plan.exact) / blocks_per_start(chip, rounds)
+
+
+def _head_rate(chip: Chip, plan: Plan, heads: Heads) -> Scalar:
+    """Share of the peak at which heads are multiplied: what formats and padding leave."""
+    padding = prompt_backend(plan).prompt_padding(heads.key, heads.value)
+    return _format_rate(chip, plan, heads.key) / padding
 
 
 def _format_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
@@ -159,14 +201,10 @@ def _format_rate(chip: Chip, plan: Plan, key: Scalar) -> Scalar:
 
 
 def _load_balance(
-    chip: Chip,
-    plan: Plan,
-    fitted: AttentionPrefillEfficiency,
-    total: Values,
-    blocks: Values,
-    longest: Values,
+    chip: Chip, plan: Plan, fitted: AttentionPrefillEfficiency, tiles: Tiles
 ) -> Values:
     """Share of the cores at work: mean work over that of the busiest core."""
+    total, blocks, longest = tiles.multiplied, tiles.blocks * tiles.parts, tiles.longest
     mean = total / chip.cores
     tail = mean + fitted.tail * longest * jnp.minimum(1.0, blocks / chip.cores)
     waves = total / blocks * whole(blocks / chip.cores, plan.exact)
@@ -179,11 +217,11 @@ def _append_time(
     fitted: AttentionPrefillEfficiency,
     query_bytes: Scalar,
     key_bytes: Scalar,
-    hit_rate: Scalar,
+    hits: Scalar,
 ) -> Scalar:
     """Passes over queries, and over keys and values (rotary embedding, append to the cache)."""
-    slow = (1 - hit_rate) / (chip.main.bandwidth * fitted.streaming + 1.0)
-    fast = hit_rate / (chip.shared.bandwidth * fitted.feed + 1.0)
+    slow = (1 - hits) / (chip.main.bandwidth * fitted.streaming + 1.0)
+    fast = hits / (chip.shared.bandwidth * fitted.feed + 1.0)
     return (fitted.rope_passes * query_bytes + fitted.append_passes * key_bytes) * (slow + fast)
 
 

@@ -39,25 +39,6 @@ MOST_COPIES = 5
 """Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
 
 
-def gemm(
-    chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: Residency | None = None
-) -> Work:
-    """Count the work of one matrix product.
-
-    **Arguments:**
-
-    - `m`, `n`, `k`: rows of activations (tokens), columns and rows of weights.
-    - `residency`: where the weights live; the chip's native memory if not given.
-
-    **Returns:**
-
-    FLOPs, bytes and latency, with an axis of alternatives on launched chips.
-    """
-    residency = native(chip) if residency is None else residency
-    count = _tiled if chip.execution == "launched" else _resident
-    return count(chip, plan, m, n, k, residency)
-
-
 def product_format(plan: Plan) -> str:
     """Format in which the matrix units multiply: the weights', unless a library takes another."""
     return plan.gemm_backend.product_format(plan.weights)
@@ -196,9 +177,14 @@ class Gemm(AbstractKernel):
         return {product_format(plan), plan.format.matrix}
 
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
-        work = gemm(chip, plan, self.m, self.n, self.k, self.residency)
-        passes = _passes(plan)
+        work, passes = self.product(chip, plan), _passes(plan)
         return [_quantised(chip, plan, self.m, self.k, passes), work] if passes else [work]
+
+    def product(self, chip: Chip, plan: Plan) -> Work:
+        """The product itself, with an axis of alternatives on launched chips."""
+        residency = native(chip) if self.residency is None else self.residency
+        count = _tiled if chip.execution == "launched" else _resident
+        return count(chip, plan, self.m, self.n, self.k, residency)
 
 
 TENSOR_WIDE = 2

@@ -29,72 +29,24 @@ from perfmodel.workload.plan import Plan
 COLUMN_TILE = 128.0
 
 
-def moe(
-    chip: Chip,
-    plan: Plan,
-    tokens: Scalar,
-    hidden: Scalar,
-    inter: Scalar,
-    topk: Scalar,
-    experts: Scalar,
-    tp: Scalar,
-    ep: Scalar,
-    routing: Scalar,
-    gated: Scalar | float = 1.0,
-    residency: Residency | None = None,
-) -> Work:
-    """Count the work of one rank's mixture of experts, the busiest one.
+class RankShare(NamedTuple):
+    """What the busiest rank has.
 
-    **Arguments:**
-
-    - `tokens`: of all ranks together; each goes through `topk` of `experts`.
-    - `tp`, `ep`: chips that share an expert; groups of experts.
-    - `routing`: a place in `ROUTINGS`.
-    - `gated`: 1 where an expert has a gate, else 0.
-    - `residency`: where the experts live; the chip's native memory if not given.
+    - `pairs`: of token and expert; `experts`: that it touches.
+    - `hidden`, `columns`: numbers of a token, and between an expert's products, of one chip.
+    - `up`: matrices of the product up: two where an expert has a gate.
     """
-    residency = native(chip) if residency is None else residency
-    fitted, wide = chip.efficiency.moe, as_scalar(1.0 + gated)
-    columns = inter / tp
-    pairs, local = loads(routing, tokens, topk, experts, ep)
-    weights = local * (wide + 1) * hidden * columns * plan.format.weight
-    moved = _moved(plan, tokens, pairs, hidden, columns, wide)
-    reads = residency.traffic(weights)
-    balanced = jnp.where(routing == ROUTINGS.index("balanced"), 1.0, 0.0)
-    rows = plan.moe_backend.tiles_tried(plan.weights, tokens * topk * ep / experts)
-    rows = tile_height(chip, rows, pairs / local, plan.exact)
-    row_tiles = _row_tiles(plan, rows, pairs, local, balanced)
-    tiles = _tiles(chip, plan, rows, row_tiles, pairs, hidden, columns, wide)
-    launched, inside = chip.execution == "launched", on_chip(chip, moved.total)
-    return Work(
-        demand=Resources(
-            matrix=2 * (wide + 1) * pairs * hidden * columns,
-            vector=4.0 * pairs * columns,
-            exponential=pairs * columns,
-            private=reads["private"] + (0.0 if launched else inside["private"]),
-            shared=tiles.fed if launched else reads["shared"] + inside["shared"],
-            main=reads["main"] * (replay_read_time(chip, fitted, weights) if plan.replay else 1.0),
-            far=reads["far"],
-        ),
-        shares=Resources(
-            matrix=fitted.sustained * tiles.useful,
-            private=fitted.private,
-            shared=fitted.feed,
-            main=fitted.streaming,
-        ),
-        occupancy=wave_occupancy(tiles.rounds / 2, fitted.wave_quantisation, plan.exact)
-        if launched
-        else 1.0,
-        latency=fitted.launch
-        + fitted.per_pair * tokens * topk
-        + fitted.per_dot_element * (hidden + columns)
-        + fitted.per_expert * experts / ep
-        + fitted.prologue * tiles.rounds / blocks_per_start(chip, tiles.rounds)
-        + _passes(chip, fitted, moved)
-        + mesh_traversal_time(chip, 6.0),
-        selection_sharpness=fitted.selection_sharpness,
-        dtype=plan.format.matrix,
-    )
+
+    pairs: Scalar
+    experts: Scalar
+    hidden: Scalar
+    columns: Scalar
+    up: Scalar
+
+    @property
+    def products(self) -> Scalar:
+        """Multiply-adds of all products, without padding."""
+        return (self.up + 1) * self.pairs * self.hidden * self.columns
 
 
 class Moved(NamedTuple):
@@ -110,15 +62,13 @@ class Moved(NamedTuple):
         return self.permuted + self.between + self.summed
 
 
-def _moved(
-    plan: Plan, tokens: Scalar, pairs: Scalar, hidden: Scalar, columns: Scalar, wide: Scalar
-) -> Moved:
+def _moved(plan: Plan, tokens: Scalar, share: RankShare) -> Moved:
     """Written and read: in the format of activations on the way in, in bf16 on the way back."""
     activation = plan.format.activation
     return Moved(
-        permuted=(2.0 + 2 * activation + 2 * 2.0) * pairs * hidden,
-        between=(2 * 2.0 * wide + 2 * activation) * pairs * columns,
-        summed=2.0 * tokens * hidden,
+        permuted=(2.0 + 2 * activation + 2 * 2.0) * share.pairs * share.hidden,
+        between=(2 * 2.0 * share.up + 2 * activation) * share.pairs * share.columns,
+        summed=2.0 * tokens * share.hidden,
     )
 
 
@@ -136,10 +86,11 @@ def _passes(chip: Chip, fitted: MoeEfficiency, moved: Moved) -> Scalar:
     return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0))
 
 
-def _row_tiles(plan: Plan, rows: Values, pairs: Scalar, local: Scalar, balanced: Scalar) -> Values:
+def _row_tiles(plan: Plan, rows: Values, share: RankShare, balanced: Scalar) -> Values:
     """Tiles that the rows of all experts fill: each expert pads its last one, half of it on average."""
-    balanced_tiles = local * whole(pairs / local / rows, plan.exact)
-    other_tiles = jnp.maximum(local, pairs / rows + local / 2)
+    pairs, experts = share.pairs, share.experts
+    balanced_tiles = experts * whole(pairs / experts / rows, plan.exact)
+    other_tiles = jnp.maximum(experts, pairs / rows + experts / 2)
     return balanced * balanced_tiles + (1 - balanced) * other_tiles
 
 
@@ -156,23 +107,14 @@ class Tiles(NamedTuple):
     rounds: Values
 
 
-def _tiles(
-    chip: Chip,
-    plan: Plan,
-    rows: Values,
-    row_tiles: Values,
-    pairs: Scalar,
-    hidden: Scalar,
-    columns: Scalar,
-    wide: Scalar,
-) -> Tiles:
+def _tiles(chip: Chip, plan: Plan, rows: Values, row_tiles: Values, share: RankShare) -> Tiles:
     if chip.execution != "launched":
         return Tiles(jnp.ones(()), jnp.zeros(()), jnp.zeros(()))
-    up = row_tiles * whole(wide * columns / COLUMN_TILE, plan.exact)
-    down = row_tiles * whole(hidden / COLUMN_TILE, plan.exact)
-    steps = up * hidden + down * columns
+    up = row_tiles * whole(share.up * share.columns / COLUMN_TILE, plan.exact)
+    down = row_tiles * whole(share.hidden / COLUMN_TILE, plan.exact)
+    steps = up * share.hidden + down * share.columns
     return Tiles(
-        useful=(wide + 1) * pairs * hidden * columns / (rows * COLUMN_TILE * steps),
+        useful=share.products / (rows * COLUMN_TILE * steps),
         fed=steps * (rows * plan.format.activation + COLUMN_TILE * plan.format.weight),
         rounds=(up + down) / chip.cores,
     )
@@ -208,6 +150,59 @@ class Moe(AbstractKernel):
         return {plan.format.matrix}
 
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
-        sizes = (self.tokens, self.hidden, self.inter, self.topk, self.experts)
-        ep = (self.tp, self.ep, self.routing, self.gated)
-        return [moe(chip, plan, *sizes, *ep, self.residency)]
+        fitted, launched = chip.efficiency.moe, chip.execution == "launched"
+        share = self._share()
+        moved, tiles = _moved(plan, self.tokens, share), self._tiles(chip, plan, share)
+        work = Work(
+            demand=self._demand(chip, plan, share, moved, tiles),
+            shares=Resources(
+                matrix=fitted.sustained * tiles.useful,
+                private=fitted.private,
+                shared=fitted.feed,
+                main=fitted.streaming,
+            ),
+            occupancy=wave_occupancy(tiles.rounds / 2, fitted.wave_quantisation, plan.exact)
+            if launched
+            else 1.0,
+            latency=fitted.launch
+            + fitted.per_pair * self.tokens * self.topk
+            + fitted.per_dot_element * (share.hidden + share.columns)
+            + fitted.per_expert * self.experts / self.ep
+            + fitted.prologue * tiles.rounds / blocks_per_start(chip, tiles.rounds)
+            + _passes(chip, fitted, moved)
+            + mesh_traversal_time(chip, 6.0),
+            selection_sharpness=fitted.selection_sharpness,
+            dtype=plan.format.matrix,
+        )
+        return [work]
+
+    def _share(self) -> RankShare:
+        sizes = (self.tokens, self.topk, self.experts, self.ep)
+        pairs, experts = loads(self.routing, *sizes)
+        return RankShare(pairs, experts, self.hidden, self.inter / self.tp, 1.0 + self.gated)
+
+    def _tiles(self, chip: Chip, plan: Plan, share: RankShare) -> Tiles:
+        balanced = jnp.where(self.routing == ROUTINGS.index("balanced"), 1.0, 0.0)
+        expected = self.tokens * self.topk * self.ep / self.experts
+        rows = plan.moe_backend.tiles_tried(plan.weights, expected)
+        rows = tile_height(chip, rows, share.pairs / share.experts, plan.exact)
+        return _tiles(chip, plan, rows, _row_tiles(plan, rows, share, balanced), share)
+
+    def _demand(
+        self, chip: Chip, plan: Plan, share: RankShare, moved: Moved, tiles: Tiles
+    ) -> Resources:
+        residency = native(chip) if self.residency is None else self.residency
+        matrices = share.experts * (share.up + 1) * share.hidden * share.columns
+        weights = matrices * plan.format.weight
+        reads, inside = residency.traffic(weights), on_chip(chip, moved.total)
+        launched, replay = chip.execution == "launched", plan.replay
+        missed = replay_read_time(chip, chip.efficiency.moe, weights) if replay else 1.0
+        return Resources(
+            matrix=2 * share.products,
+            vector=4.0 * share.pairs * share.columns,
+            exponential=share.pairs * share.columns,
+            private=reads["private"] + (0.0 if launched else inside["private"]),
+            shared=tiles.fed if launched else reads["shared"] + inside["shared"],
+            main=reads["main"] * missed,
+            far=reads["far"],
+        )

@@ -39,7 +39,7 @@ from perfmodel.kernels.backends.xqa import XQA, XQA_HOPPER
 from perfmodel.kernels.collective import collective
 from perfmodel.kernels.gemm import product_format
 from perfmodel.kernels.mla import MlaPrefill
-from perfmodel.kernels.moe import moe
+from perfmodel.kernels.moe import Moe
 from perfmodel.library.chip import load_chip
 from perfmodel.library.framework import frameworks, older_versions
 from perfmodel.roofline import Work
@@ -170,7 +170,8 @@ def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():
     names = ("tokens", "hidden", "inter", "topk", "experts", "tp", "ep", "routing")
     sizes = map(as_scalar, (256, 4096, 2048, 8, 256, 1, 8, 0))
     told = dict(zip(names, sizes, strict=True))
-    share = moe(load_chip("b200-sxm", plan), plan, **told).shares.matrix
+    (work,) = Moe(**told).count(load_chip("b200-sxm", plan), plan)
+    share = work.shares.matrix
     alone = TRTLLM_GEN_MOE.tiles_tried(plan.weights, as_scalar(256 * 8 / 256))
     # An expert gets 8 tokens, in tiles of 64 rows.
     assert share is not None and alone.tolist() == [8]

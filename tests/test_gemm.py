@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.gemm import TILES, gemm
+from perfmodel.kernels.gemm import TILES, Gemm
 from perfmodel.kernels.occupancy import memory_fill_time, mesh_traversal_time, wave_occupancy
 from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
@@ -23,7 +23,7 @@ WHOLE = 2 * TILES.index((128, 128))
 
 def product(chip: Chip, m: float, n: float, k: float, plan: Plan = EXACT, **more) -> Work:
     """The work of a product of plain sizes."""
-    return gemm(chip, plan, as_scalar(m), as_scalar(n), as_scalar(k), **more)
+    return Gemm(as_scalar(m), as_scalar(n), as_scalar(k), **more).product(chip, plan)
 
 
 def h100(sram: float = 1e8) -> Chip:

@@ -4,7 +4,7 @@ import equinox as eqx
 import pytest
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.moe import moe
+from perfmodel.kernels.moe import Moe
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency, replay_read_time
 from perfmodel.kernels.routing import Load, balanced, loads, power_law, random
@@ -35,7 +35,8 @@ def run(
     """Two of eight experts of 1024 x 512 for each token; 64 tokens touch all."""
     sizes = [as_scalar(x) for x in (tokens, 1024, 512, 2, 8, tensor, ranks, routing, gated)]
     chip = load_chip(name) if chip is None else chip
-    return moe(chip, Plan(integer=True, replay=replay), *sizes, residency=residency)
+    (work,) = Moe(*sizes, residency=residency).count(chip, Plan(integer=True, replay=replay))
+    return work
 
 
 def load(way, tokens: float, active: float, experts: float, ranks: float = 1) -> Load:

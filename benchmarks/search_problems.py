@@ -71,4 +71,4 @@ PROBLEMS: dict[str, Study] = {
 """By name. Those with `node`, `memory` and ranks have many discrete choices."""
 
 QUICK = ("speed", "cost", "nodes")
-"""Of a quick run; also those that slow rivals are run on."""
+"""Of a quick run; also those that slow baselines are run on."""

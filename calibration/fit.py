@@ -2,7 +2,7 @@ r"""Fit a family's parameters to measured times.
 
 Residuals in log time, made robust: $r = e/(e^2+\delta)^{1/4}$, so that $r^2 \approx |e|$.
 Parameters move between their bounds, in log space; a ridge holds those that no row
-speaks of at the prior. Levenberg-Marquardt (optimistix).
+depends on at the prior. Levenberg-Marquardt (optimistix).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""How wide a 90 % range is where no fit speaks: from chips that were left out of every fit.
+"""How wide a 90 % range is where no fit is used: from chips that were left out of every fit.
 
 `protocol.csv` says of each table of a chip that was left out how far its measurements lie from what other
 chips' fits predict: the mean of ln(predicted / measured), and the 90th percentile of
@@ -95,7 +95,7 @@ def range_of_few(factors: Sequence[float]) -> Interval:
 
 
 def kernel_ranges(protocol: Path = FITTED / "protocol.csv") -> dict[str, Interval]:
-    """Of a chip that no fit speaks for: by family, and of all families together under `interval`."""
+    """Of a chip that no fit is of: by family, and of all families together under `interval`."""
     tables = tables_of(protocol, UNSEEN)
     found = {family: range_of(own) for family, own in sorted(tables.items())}
     return found | {"interval": range_of([one for own in tables.values() for one in own])}

@@ -114,11 +114,11 @@ def measure(
             progress(count, request.rows * len(streams))
             rows += [row] if row else []
             if time.monotonic() - written > WRITE_INTERVAL:
-                write_csv(out, _table(rows))
+                _write(out, rows)
                 written = time.monotonic()
     finally:
         if len(rows) > earlier:
-            write_csv(out, _table(rows))
+            _write(out, rows)
     return Result(chip, len(rows), len(rows) - earlier, request.rows * len(streams), failed)
 
 
@@ -174,11 +174,14 @@ def _check_runs(op: str, dtype: str) -> None:
     try:
         call(build(op, dtype, smallest(op)))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:200].rstrip(".")
+        kind, reason = jax.devices()[0].device_kind, _reason(error)[:200].rstrip(".")
         raise InputError(
-            f"JAX cannot run {op} in {dtype} on {jax.devices()[0].device_kind}: {reason}; "
-            "give other formats to --dtype."
+            f"JAX cannot run {op} in {dtype} on {kind}: {reason}; give other formats to --dtype."
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 def this_chip() -> str:
@@ -273,8 +276,7 @@ def _times(kernel: TimedKernel, name: str, failed: list[str]) -> np.ndarray:
     try:
         return seconds_of(call(kernel))
     except (RuntimeError, MemoryError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:100]
-        failed.append(f"{name} could not be run: {reason}")
+        failed.append(f"{name} could not be run: {_reason(error)[:100]}")
         return np.zeros(0)
 
 
@@ -300,10 +302,9 @@ def _earlier(out: Path) -> list[Row]:
     return table.to_pylist()
 
 
-def _table(rows: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(
-        rows, pa.schema([(name, pa.string()) for name in (*COLUMNS, *RESULT_COLUMNS)])
-    )
+def _write(out: Path, rows: list[Row]) -> None:
+    names = (*COLUMNS, *RESULT_COLUMNS)
+    write_csv(out, pa.table({name: [row[name] for row in rows] for name in names}))
 
 
 def outcome(found: Result, out: Path) -> str:

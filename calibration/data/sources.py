@@ -63,21 +63,21 @@ def read_source(
         if source.lower().endswith(".csv")
         else _packaged(source, ops, wanted)
     )
-    kept = [
+    wanted_tables = [
         table
         for table in found
         if (not wanted or table.key.chip in wanted)
         and table.key.chip not in unwanted
         and (not ops or table.key.op in ops)
     ]
-    if not kept:
+    if not wanted_tables:
         raise InputError(
             f"{source} has no rows of the chips and operations that are wanted; "
             "give others to --chips, --exclude-chips or --ops."
         )
-    for table in kept:
+    for table in wanted_tables:
         _check(source, table)
-    return Source([table for table in with_smooth(kept) if _trains(table)], left_out)
+    return Source([table for table in with_smooth(wanted_tables) if _trains(table)], left_out)
 
 
 def _trains(table: Measurements) -> bool:

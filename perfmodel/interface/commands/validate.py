@@ -37,9 +37,9 @@ def validate(
     calibration: Calibration = None,
     report: Report = None,
 ) -> None:
-    """Say how far predictions lie from kernels that no fit has seen, beside three rivals.
+    """Say how far predictions lie from kernels that no fit has seen, beside three baselines.
 
-    The rivals, on the same rows: a plain roofline, a random forest, and what frameworks
+    The baselines, on the same rows: a plain roofline, a random forest, and what frameworks
     disagree by on one chip. Then the same of area, power and cost of chips, each left out once.
 
     Example: perfmodel validate --protocol quick --json quick.json

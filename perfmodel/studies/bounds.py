@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
@@ -175,15 +175,3 @@ def _figure(found: Groups) -> Figure:
         rows,
         rule=50.0,
     )
-
-
-STUDY = Claim(
-    name="bounds",
-    question="Q7",
-    title="What binds prompts and decode steps?",
-    claim="Prefill is compute-bound and decode memory-bound; attention and feed-forward are separate pools.",
-    source="podcast notes on Cerebras and Groq; Stratechery, The Inference Shift, 2026-05",
-    test="a prompt computes longer than it reads; reading is most of a step of one user on every machine",
-    seconds=40,
-    run=run,
-)

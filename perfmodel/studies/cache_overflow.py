@@ -14,7 +14,7 @@ from perfmodel.studies.cache_placement import (
     cheapest,
     options,
 )
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import middle, share
 
 WAYS = (INSIDE, STREAMED, POOL)
@@ -118,16 +118,3 @@ def _figure(found: list[Option]) -> Figure:
         Axis("way", "cheapest"),
         rows,
     )
-
-
-STUDY = Claim(
-    name="cache-overflow",
-    question="Q3",
-    title="What is a wafer worth once the cache is larger than its SRAM?",
-    claim="Once the model or the KV cache exceeds SRAM, Cerebras does not make much sense.",
-    source="Stratechery, The Inference Shift, 2026-05",
-    test=f"at {LONG:,.0f} tokens and {MANY:.0f} users the best wafer costs more than {SENSE:g} times GPUs",
-    seconds=40,
-    run=run,
-    cost_basis=("owner",),
-)

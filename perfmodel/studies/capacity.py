@@ -10,7 +10,7 @@ from perfmodel.inference.placement import cache_bytes, weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import Spread
 from perfmodel.library.model import load_model
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, share
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
@@ -131,15 +131,3 @@ def _figure() -> Figure:
         Axis("chip", "chip"),
         rows,
     )
-
-
-STUDY = Claim(
-    name="capacity",
-    question="Q2",
-    title="Does room, not bandwidth, set the number of systems?",
-    claim="A wafer has just over half the memory of an H100.",
-    source="Stratechery, The Inference Shift, 2026-05",
-    test="44 GB over 80 GB lies between 0.5 and 0.6; then which of room and bandwidth sets the count",
-    seconds=3,
-    run=run,
-)

@@ -6,12 +6,13 @@ Each is a module of this package, named as the study, with dashes for underscore
 
 import importlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from perfmodel.library.economics import Basis
-from perfmodel.library.files import fold, word_of
+from perfmodel.library.files import fold, read_toml, word_of
 from perfmodel.studies.draws import middle, share
 
 Progress = Callable[[int, int], None]
@@ -131,7 +132,7 @@ class Claim(NamedTuple):
     test: str
     seconds: int
     run: Callable[[Progress], Answer]
-    cost_basis: tuple[Basis, ...] = ()
+    cost_basis: Sequence[Basis] = ()
 
 
 def show(value: float, digits: int = 2) -> str:
@@ -193,30 +194,12 @@ def verdict(known: Side, new: Side) -> Verdict:
     return Verdict(share(known.true), share(new.true), price)
 
 
-MODULES = (
-    "peak_bandwidth",
-    "capacity",
-    "cache_overflow",
-    "hops",
-    "node_choice",
-    "memory_prices",
-    "bounds",
-    "hybrid",
-    "hbm_demand",
-    "wafer_yield",
-    "other_memories",
-    "speed_and_price",
-    "energy",
-    "token_prices",
-    "worth_of_speed",
-    "crossover",
-)
-"""In the order of the claims."""
+CLAIMS = Path(__file__).with_name("claims.toml")
 
 
 def names() -> list[str]:
-    """What `perfmodel study` can be asked."""
-    return [module.replace("_", "-") for module in MODULES]
+    """What `perfmodel study` can be asked, in the order of the claims."""
+    return list(read_toml(CLAIMS))
 
 
 def find(name: str) -> Claim:
@@ -233,6 +216,11 @@ def find(name: str) -> Claim:
 
 
 def studies() -> list[Claim]:
-    """All of them."""
-    found = [importlib.import_module(f"perfmodel.studies.{module}") for module in MODULES]
-    return [module.STUDY for module in found]
+    """All claims, each with the module that answers it."""
+    return [_claim(name, table) for name, table in read_toml(CLAIMS).items()]
+
+
+def _claim(name: str, table: dict[str, Any]) -> Claim:
+    module = importlib.import_module(f"perfmodel.studies.{name.replace('-', '_')}")
+    test = table["test"].format_map(vars(module))
+    return Claim(name=name, run=module.run, **(table | {"test": test}))

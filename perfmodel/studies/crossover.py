@@ -15,7 +15,7 @@ from perfmodel.library.economics import load_economics
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import load_node, load_technology, memory_technology
 from perfmodel.studies.chip_cost import die, sram_overhead
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share
 
 NODE, MEMORY, YEAR = "n5", "hbm3e", "2026"
@@ -157,16 +157,3 @@ def _figure(spreads: dict[str, Middle]) -> Figure:
         ],
         band=("low", "high"),
     )
-
-
-STUDY = Claim(
-    name="crossover",
-    question="X",
-    title="From how many reads a second on is SRAM ahead of HBM?",
-    claim="SRAM overtakes HBM by cost at 300 to 1,400 full reads of its content a second.",
-    source="an estimate by hand from the same facts, before this model",
-    test="the crossing by cost of a whole chip lies between 300 and 1,400 reads a second",
-    seconds=8,
-    run=run,
-    cost_basis=("making",),
-)

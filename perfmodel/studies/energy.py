@@ -9,7 +9,7 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share, within
 from perfmodel.studies.machine_families import (
     FAMILIES,
@@ -189,15 +189,3 @@ def _figure(rows: list[tuple[float, str, float, float, float]]) -> Figure:
         [dict(zip(("speed", "family", "joules", "low", "high"), row, strict=True)) for row in rows],
         band=("low", "high"),
     )
-
-
-STUDY = Claim(
-    name="energy",
-    question="Q13",
-    title="Does an LPU spend less energy on a token than a GPU?",
-    claim="LPUs generate tokens efficiently at full compute, and lower energy against GPUs.",
-    source="conference-call summary, SRAM: A New AI Inference Paradigm",
-    test=f"an LPU v1 takes less energy for a token than H100 and B200 at {TESTED:.0f} tokens/s a user",
-    seconds=40,
-    run=run,
-)

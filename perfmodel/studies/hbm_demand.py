@@ -7,7 +7,7 @@ import numpy as np
 from perfmodel.library.chip import load_chip
 from perfmodel.library.economics import load_economics
 from perfmodel.library.market import market, spread
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machine_families import HBM, SRAM, WAFER, Cloud, best, cloud, least
 from perfmodel.studies.searched_machines import Designed, cheapest, designed
@@ -197,16 +197,3 @@ def _figure(found: Cloud, size: np.ndarray) -> Figure:
         Axis("wins", "SRAM cheaper"),
         rows,
     )
-
-
-STUDY = Claim(
-    name="hbm-demand",
-    question="Q9",
-    title="How much HBM is not bought when fast tokens move to SRAM?",
-    claim="SRAM inference erodes the demand for HBM.",
-    source="AI Inference Efficiency Gains Shake Memory Chip Stocks",
-    test="more than a tenth of all HBM is not bought, with fast tokens where they are cheaper",
-    seconds=130,
-    run=run,
-    cost_basis=("owner", "marginal"),
-)

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
@@ -191,15 +191,3 @@ def _figure(found: Found) -> Figure:
         rows,
         rule=found.wafer.speed,
     )
-
-
-STUDY = Claim(
-    name="hops",
-    question="Q4",
-    title="What do hundreds of SRAM chips lose between one another?",
-    claim="Thousands of Groq chips pay an interconnect tax.",
-    source="podcast notes on Cerebras and Groq",
-    test="more than half of a user's token time on LPU v1 is on the way between chips",
-    seconds=30,
-    run=run,
-)

@@ -23,7 +23,6 @@ from perfmodel.studies.cache_placement import (
 from perfmodel.studies.claim import (
     Answer,
     Axis,
-    Claim,
     Figure,
     Progress,
     Side,
@@ -214,16 +213,3 @@ def _figure(cells: list[tuple[float, float, str, float]]) -> Figure:
         Axis("way", "cheapest"),
         [{"context": c, "speed": s, "way": NAMES[w], "factor": f} for c, s, w, f in cells],
     )
-
-
-STUDY = Claim(
-    name="hybrid",
-    question="Q8",
-    title="Where does a division of labour between SRAM and HBM pay?",
-    claim="SRAM and HBM divide the labour: weights in SRAM, caches in HBM.",
-    source="conference-call summary, SRAM: A New AI Inference Paradigm; podcast notes on Cerebras and Groq",
-    test=f"at {TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user the hybrid is the cheapest",
-    seconds=90,
-    run=run,
-    cost_basis=("owner", "marginal"),
-)

@@ -24,7 +24,6 @@ from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
     Answer,
     Axis,
-    Claim,
     Figure,
     Progress,
     Side,
@@ -353,16 +352,3 @@ def _figure(costs: Costs) -> Figure:
         Axis("memory", "memory, prices of"),
         rows,
     )
-
-
-STUDY = Claim(
-    name="memory-prices",
-    question="Q6",
-    title="With whose memory is a token cheapest?",
-    claim="Builds with DDR5 or LPDDR cut the cost of inference.",
-    source="Bear case on Micron",
-    test="DDR5 or LPDDR5X is cheapest for at most four users of some model, at the prices of 2026",
-    seconds=120,
-    run=run,
-    cost_basis=("owner",),
-)

@@ -21,7 +21,6 @@ from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
     Answer,
     Axis,
-    Claim,
     Figure,
     Progress,
     Side,
@@ -313,16 +312,3 @@ def _figure(drawn: dict[Choice, np.ndarray]) -> Figure:
         rows,
         band=("low", "high"),
     )
-
-
-STUDY = Claim(
-    name="node-choice",
-    question="Q5",
-    title="On which node is an SRAM machine cheapest?",
-    claim="The LPU's architecture is workable on older nodes, which bypasses the supply of HBM.",
-    source="conference-call summary, SRAM: A New AI Inference Paradigm",
-    test=f"a token of a 14/16 nm machine costs at most {LITTLE:g} times that of the best node",
-    seconds=60,
-    run=run,
-    cost_basis=("owner", "making"),
-)

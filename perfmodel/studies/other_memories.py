@@ -17,7 +17,6 @@ from perfmodel.library.technology import WITH, load_node, memory_technology, sur
 from perfmodel.studies.claim import (
     Answer,
     Axis,
-    Claim,
     Figure,
     Progress,
     Side,
@@ -281,16 +280,3 @@ def _figure(swaps: list[Swap]) -> Figure:
         band=("low", "high"),
         rule=1.0,
     )
-
-
-STUDY = Claim(
-    name="other-memories",
-    question="Q11",
-    title="Would MRAM, ReRAM or eDRAM change the picture?",
-    claim="MRAM, ReRAM and eDRAM may recalibrate the landscape.",
-    source="conference-call summary, SRAM: A New AI Inference Paradigm",
-    test="with the best of them a token costs less than two thirds of SRAM on the best node",
-    seconds=60,
-    run=run,
-    cost_basis=("owner",),
-)

@@ -10,7 +10,7 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 from perfmodel.library.schema import si_or
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import (
     Asked,
@@ -186,15 +186,3 @@ def _on_paper() -> Iterator[dict[str, Any]]:
         value = peaks()[key]
         row = {"pair": f"peak bandwidth: WSE-3 over H100, by {name}", "ratio": value}
         yield row | {"low": value, "high": value, "what": "peak bandwidth"}
-
-
-STUDY = Claim(
-    name="peak-bandwidth",
-    question="Q1",
-    title="Does 6,000 times the bandwidth mean that much more speed?",
-    claim="WSE-3 has 6,000 times the memory bandwidth of an H100.",
-    source="Stratechery, The Inference Shift, 2026-05",
-    test="a user of wafers gets at least a tenth of the ratio of peak bandwidths in tokens/s",
-    seconds=30,
-    run=run,
-)

@@ -8,7 +8,7 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share, within
 from perfmodel.studies.machine_families import (
     FAMILIES,
@@ -171,16 +171,3 @@ def _figure(found: Cloud) -> Figure:
         rows,
         band=("low", "high"),
     )
-
-
-STUDY = Claim(
-    name="speed-and-price",
-    question="Q12",
-    title="From which user speed on is SRAM the cheaper machine?",
-    claim="LPUs suit low latency; GPUs suit batches and very large models.",
-    source="conference-call summary, SRAM: A New AI Inference Paradigm",
-    test=f"GPUs are cheaper at {SLOW:.0f} tokens/s a user, and SRAM machines at {FAST:.0f}",
-    seconds=130,
-    run=run,
-    cost_basis=("owner", "marginal"),
-)

@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.library.economics import assumption
 from perfmodel.library.market import Sold, Spread, hour, market, spread
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
@@ -150,16 +150,3 @@ def _figure(offers: list[Offer]) -> Figure:
         rows,
         band=("low", "high"),
     )
-
-
-STUDY = Claim(
-    name="token-prices",
-    question="Q14",
-    title="Do open tokens at a thirtieth of closed prices cover their cost?",
-    claim="Open models sell at 1/30 to 1/100 of the price of closed ones.",
-    source="Bear case on Micron; AI Inference Efficiency Gains Shake Memory Chip Stocks",
-    test="an owner's cost lies below what DeepSeek's and Groq's published prices bring, on GPUs",
-    seconds=50,
-    run=run,
-    cost_basis=("owner",),
-)

@@ -11,7 +11,7 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.market import Spread, market, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node, silicon
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import Draws, Middle, middle, share
 from perfmodel.units import as_values
 
@@ -174,16 +174,3 @@ def _figure(known: Spread, spares: float) -> Figure:
         rows,
         rule=100 * die,
     )
-
-
-STUDY = Claim(
-    name="wafer-yield",
-    question="Q10",
-    title="At what core size does wafer-scale yield collapse?",
-    claim="High yields are a massive challenge, which hugely drives up costs.",
-    source="Stratechery, The Inference Shift, 2026-05",
-    test="fewer than half of wafers work, or yield doubles what a system's parts cost",
-    seconds=5,
-    run=run,
-    cost_basis=("making",),
-)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.library.market import market
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Progress, Table, show
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
 from perfmodel.studies.draws import COUNT, Draws, middle, share
 from perfmodel.studies.machine_families import HBM, SRAM, Cloud, cloud
 from perfmodel.studies.searched_machines import designed
@@ -155,16 +155,3 @@ def _numbers(one: Earned) -> dict[str, float]:
         "designed_at_tier": one.new[0],
         "designed_open": one.new[1],
     }
-
-
-STUDY = Claim(
-    name="worth-of-speed",
-    question="Q15",
-    title="Is speed worth paying for?",
-    claim="Speed is worth paying for: a fast tier sells at six times the price for 2.5 times the speed.",
-    source="SemiAnalysis, Cerebras, 2026-05; Stratechery, The Inference Shift, 2026-05",
-    test="SRAM earns more for each dollar than GPUs, each at the batch that earns most",
-    seconds=130,
-    run=run,
-    cost_basis=("owner", "marginal"),
-)

@@ -12,8 +12,8 @@ from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.studies import as_dict, lines
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
-from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Table, find, names, show, studies
-from perfmodel.studies.draws import Draws, middle, within
+from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Table, find, names, studies
+from perfmodel.studies.draws import Draws, middle, show, within
 
 QUICK = ("capacity", "wafer-yield", "crossover")
 """Studies that compile nothing."""

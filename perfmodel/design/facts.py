@@ -6,6 +6,7 @@ moves the best objective by $\partial f/\partial p - \sum_i z_i\,\partial s_i/\p
 adapts, which to first order changes nothing more (the envelope theorem).
 """
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -35,36 +36,24 @@ class Facts(eqx.Module):
     scenario: dict[str, Scalar]
 
 
+PLACES = ("nodes", "memories", "link", "constants", "owner", "latency_factor", "scenario")
+"""Fields of a problem that are its facts, in the order of those of `Facts`."""
+
+
+def _fields(problem: Problem) -> list[Any]:
+    return [getattr(problem, name) for name in PLACES]
+
+
 def facts_of(problem: Problem) -> Facts:
     """The facts of a problem."""
-    return Facts(
-        problem.nodes,
-        problem.memories,
-        problem.link,
-        problem.constants,
-        problem.owner,
-        problem.latency_factor,
-        problem.scenario,
-    )
+    return Facts(*_fields(problem))
 
 
 def shifted(problem: Problem, logs: Values) -> Problem:
     """The problem with each fact times the exponential of its entry in `logs`, in the order of `names`."""
     values, unravel = ravel_pytree(facts_of(problem))
     new: Facts = unravel(values * jnp.exp(logs))
-    return eqx.tree_at(
-        lambda p: (p.nodes, p.memories, p.link, p.constants, p.owner, p.latency_factor, p.scenario),
-        problem,
-        (
-            new.node,
-            new.memory,
-            new.link,
-            new.constants,
-            new.owner,
-            new.latency_factor,
-            new.scenario,
-        ),
-    )
+    return eqx.tree_at(_fields, problem, [getattr(new, field.name) for field in fields(Facts)])
 
 
 def names(problem: Problem, space: SpaceTable) -> list[str]:

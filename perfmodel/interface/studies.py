@@ -10,7 +10,8 @@ from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
 from perfmodel.interface.plots.studies import draw
 from perfmodel.library.economics import COST_BASES
-from perfmodel.studies.claim import Answer, Claim, show
+from perfmodel.studies.claim import Answer, Claim
+from perfmodel.studies.draws import show
 
 PICTURES = (".png", ".svg", ".html")
 """Formats in which each figure is written."""

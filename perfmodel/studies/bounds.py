@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, share, show
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
 MODEL, SPARSE = "llama-3.1-70b", "gpt-oss-120b"

@@ -14,8 +14,8 @@ from perfmodel.studies.cache_placement import (
     cheapest,
     options,
 )
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import middle, or_nan, share, show
 
 WAYS = (INSIDE, STREAMED, POOL)
 SENSE = 3.0
@@ -58,8 +58,8 @@ def _said(found: list[Option]) -> str:
     prices = [f"{way} {price}" for way, price in zip(WAYS, ways, strict=True)]
     return (
         f"With {MANY:.0f} users of {LONG:,.0f} tokens a million tokens cost, in USD: {', '.join(prices)}, "
-        f"GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs ({show(over.low)} to "
-        f"{show(over.high)} in 90 %), against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
+        f"GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs ({over.range}), "
+        f"against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
         f"pool beats cache in SRAM {_first(found, POOL)}, the edge {_first(found, STREAMED)}."
     )
 
@@ -94,11 +94,9 @@ def _table(found: list[Option]) -> Table:
     names = ["context", "users", *(f"{way}, USD/M" for way in (*WAYS, GPU)), "best wafer over GPUs"]
     rows = []
     for context, users, prices in _cells(found):
-        known = [1e6 * p if np.isfinite(p) else float("nan") for p in prices.values()]
+        known = [or_nan(1e6 * price) for price in prices.values()]
         ratio = min(prices[w] for w in WAYS) / prices[GPU]
-        rows.append(
-            (int(context), int(users), *known, ratio if np.isfinite(ratio) else float("nan"))
-        )
+        rows.append((int(context), int(users), *known, or_nan(ratio)))
     return Table(names, rows)
 
 

@@ -11,7 +11,6 @@ import equinox as eqx
 import numpy as np
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import cache_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour, physics
 from perfmodel.studies.claim import Progress
@@ -21,6 +20,7 @@ from perfmodel.studies.machines import (
     Load,
     Machine,
     Seen,
+    cache_size,
     observe,
     setting_of,
     time_interval,
@@ -162,7 +162,7 @@ def _moved(seen: Seen, users: float) -> float:
 def _room(chip: str, users: float, context: float) -> bool:
     """Whether a group of the pool holds the caches of some users, without any weights."""
     given = setting_of(GPUS[0], MODEL)
-    size = float(cache_bytes(given.model, given.plan, as_scalar(users), as_scalar(context)))
+    size = cache_size(given, users, context)
     return size <= GROUP * float(load_chip(chip).main.room)
 
 

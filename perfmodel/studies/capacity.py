@@ -10,8 +10,8 @@ from perfmodel.inference.placement import cache_bytes, weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import Spread
 from perfmodel.library.model import load_model
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, share, show
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import traced

@@ -1,5 +1,7 @@
 """What chips that nobody sells would cost to make and to own, as draws."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from perfmodel.library.economics import load_ownership
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import device, load_node, silicon
 from perfmodel.studies.draws import NINE_TENTHS, Draws
-from perfmodel.units import Scalar, as_values
+from perfmodel.units import Scalar, Values, as_values
 
 
 def drawn_node(name: str, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
@@ -22,30 +24,32 @@ def drawn_node(name: str, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     return draws.of(spread(file.wafer, "USD")), draws.of(spread(file.defects, "1/m2"))
 
 
-def _with(node: Node, wafer: Scalar, defects: Scalar) -> Node:
-    return eqx.tree_at(lambda n: (n.wafer, n.defects), node, (wafer, defects))
+Cost = Callable[[Scalar, Node], Scalar]
+"""USD of silicon of an area in m2, on a node."""
 
 
-@jax.jit
-def _made(node: Node, area: Scalar, wafers: jax.Array, defects: jax.Array) -> jax.Array:
-    """USD of a chip of one die on a plain substrate."""
+@eqx.filter_jit
+def _over_draws(cost: Cost, node: Node, area: Scalar, wafers: Values, defects: Values) -> Values:
+    def one(wafer: Scalar, density: Scalar) -> Scalar:
+        drawn = eqx.tree_at(lambda n: (n.wafer, n.defects), node, (wafer, density))
+        return cost(area, drawn)
+
+    return jax.vmap(one)(wafers, defects)
+
+
+def _chip(area: Scalar, node: Node) -> Scalar:
+    """Of one die on a plain substrate."""
     constants, none = load_constants().values.cost, device("hbm3e")
-
-    def one(wafer: Scalar, density: Scalar) -> Scalar:
-        die = Die(area, _with(node, wafer, density))
-        return bill([die], none, jnp.zeros_like(area), constants).total
-
-    return jax.vmap(one)(wafers, defects)
+    return bill([Die(area, node)], none, jnp.zeros_like(area), constants).total
 
 
-@jax.jit
-def _silicon(node: Node, area: Scalar, wafers: jax.Array, defects: jax.Array) -> jax.Array:
-    constants = load_constants().values.cost
+def _die(area: Scalar, node: Node) -> Scalar:
+    return die_cost(area, node, load_constants().values.cost)
 
-    def one(wafer: Scalar, density: Scalar) -> Scalar:
-        return die_cost(area, _with(node, wafer, density), constants)
 
-    return jax.vmap(one)(wafers, defects)
+def _drawn(cost: Cost, node: str, area: float, draws: Draws) -> np.ndarray:
+    drawn = map(as_values, drawn_node(node, draws))
+    return np.asarray(_over_draws(cost, silicon(node), as_values(area), *drawn))
 
 
 TEST = Spread(1.0, 0.2, 1.9)
@@ -54,15 +58,13 @@ TEST = Spread(1.0, 0.2, 1.9)
 
 def made(node: str, area: float, draws: Draws) -> np.ndarray:
     """USD to make a chip of one die of `area` m2 without memory: die, package, test, loss."""
-    drawn = map(as_values, drawn_node(node, draws))
-    test = float(load_constants().values.cost.test) * (draws.of(TEST) - 1)
-    return np.asarray(_made(silicon(node), as_values(area), *drawn)) + test
+    chip = _drawn(_chip, node, area, draws)
+    return chip + float(load_constants().values.cost.test) * (draws.of(TEST) - 1)
 
 
 def die(node: str, area: float, draws: Draws) -> np.ndarray:
     """USD of one good die of `area` m2."""
-    drawn = map(as_values, drawn_node(node, draws))
-    return np.asarray(_silicon(silicon(node), as_values(area), *drawn))
+    return _drawn(_die, node, area, draws)
 
 
 @jax.jit

@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel.library.economics import Basis
 from perfmodel.library.files import fold, read_toml, word_of
-from perfmodel.studies.draws import middle, share
+from perfmodel.studies.draws import middle, share, show
 
 Progress = Callable[[int, int], None]
 """Takes how much of a study is done, of how much."""
@@ -133,16 +133,6 @@ class Claim(NamedTuple):
     seconds: int
     run: Callable[[Progress], Answer]
     cost_basis: Sequence[Basis] = ()
-
-
-def show(value: float, digits: int = 2) -> str:
-    """A number for a sentence: `digits` significant digits, no exponent, commas between thousands."""
-    if not np.isfinite(value):
-        return "unknown"
-    if value == 0:
-        return "0"
-    places = digits - 1 - int(np.floor(np.log10(abs(value))))
-    return f"{round(value, places):,.{max(places, 0)}f}"
 
 
 class Verdict(NamedTuple):

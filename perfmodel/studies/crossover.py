@@ -15,8 +15,8 @@ from perfmodel.library.economics import load_economics
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import load_node, load_technology, memory_technology
 from perfmodel.studies.chip_cost import die, sram_overhead
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, Middle, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, Middle, middle, share, show
 
 NODE, MEMORY, YEAR = "n5", "hbm3e", "2026"
 DIE = 600e-6
@@ -121,22 +121,18 @@ def run(progress: Progress) -> Answer:
         Table(["crossing", "reads/s", "low", "high"], [(name, *m) for name, m in spreads.items()]),
         _figure(spreads),
         CAVEATS,
-        _named("by_cost", cost)
-        | _named("by_energy", energy)
+        cost.numbers("by_cost")
+        | energy.numbers("by_energy")
         | {"energy_spread": energy.high / max(energy.low, 1e-9)},
     )
-
-
-def _named(name: str, found: Middle) -> dict[str, float]:
-    return {name: found.median, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _said(cost: Middle, energy: Middle) -> str:
     draws = Draws()
     other, own = hbm(draws), sram(draws, True)
     return (
-        f"By cost SRAM overtakes HBM3E from {show(cost.median)} full reads a second on ({show(cost.low)} to "
-        f"{show(cost.high)} in 90 %; a stack gives {show(float(other.reads))}), a whole chip at "
+        f"By cost SRAM overtakes HBM3E from {show(cost.median)} full reads a second on ({cost.range}; "
+        f"a stack gives {show(float(other.reads))}), a whole chip at "
         f"{show(middle(own.dollars).median * 1e9)} USD/GB against {show(middle(other.dollars)[0] * 1e9)}; "
         f"by energy from {show(energy.median)} on ({show(energy.low)} to {show(energy.high)}), which is as "
         f"unknown as the static power of SRAM."

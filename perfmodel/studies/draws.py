@@ -38,6 +38,20 @@ class Middle(NamedTuple):
     low: float
     high: float
 
+    @property
+    def range(self) -> str:
+        """Between what nine of ten lie, for a sentence."""
+        return f"{show(self.low)} to {show(self.high)} in 90 %"
+
+    @property
+    def band(self) -> dict[str, float]:
+        """Columns of a figure's band."""
+        return {"low": self.low, "high": self.high}
+
+    def numbers(self, name: str) -> dict[str, float]:
+        """For the numbers of an answer."""
+        return {name: self.median, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def middle(draws: np.ndarray) -> Middle:
     """Of draws, of which some may be infinite: what cannot be had."""
@@ -53,3 +67,18 @@ def within(draws: np.ndarray) -> Middle:
 def share(holds: Any) -> float:
     """Of draws in which something holds."""
     return float(np.mean(holds))
+
+
+def show(value: float, digits: int = 2) -> str:
+    """A number for a sentence: `digits` significant digits, no exponent, commas between thousands."""
+    if not np.isfinite(value):
+        return "unknown"
+    if value == 0:
+        return "0"
+    places = digits - 1 - int(np.floor(np.log10(abs(value))))
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def or_nan(value: float) -> float:
+    """A number for a table; not a number where it cannot be had."""
+    return value if np.isfinite(value) else float("nan")

@@ -9,8 +9,8 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import COUNT, Draws, middle, share, within
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import COUNT, Draws, middle, share, show, within
 from perfmodel.studies.machine_families import (
     FAMILIES,
     HBM,
@@ -152,8 +152,8 @@ def _said(one: Spent) -> str:
     lpu, gpu, ratio = middle(one.lpu), middle(one.gpu), middle(one.lpu / one.gpu)
     return (
         f"At {TESTED:.0f} tokens/s a user an LPU v1 takes {show(lpu.median)} J a token and a GPU "
-        f"{show(gpu.median)} J at the wall: {show(ratio.median)} times as much ({show(ratio.low)} to "
-        f"{show(ratio.high)} in 90 %); at {QUICK:.0f} tokens/s some SRAM machine takes less than any GPU in "
+        f"{show(gpu.median)} J at the wall: {show(ratio.median)} times as much ({ratio.range}); "
+        f"at {QUICK:.0f} tokens/s some SRAM machine takes less than any GPU in "
         f"{show(100 * share(one.quick))} % of draws."
     )
 
@@ -163,10 +163,7 @@ def _numbers(one: Spent) -> dict[str, float]:
     return {
         "lpu_joules": middle(one.lpu).median,
         "gpu_joules": middle(one.gpu).median,
-        "lpu_over_gpu": ratio.median,
-        "lpu_over_gpu_low": ratio.low,
-        "lpu_over_gpu_high": ratio.high,
-    }
+    } | ratio.numbers("lpu_over_gpu")
 
 
 def _rows(found: Cloud, spent: np.ndarray) -> list[tuple[float, str, float, float, float]]:

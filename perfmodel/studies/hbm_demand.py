@@ -7,8 +7,8 @@ import numpy as np
 from perfmodel.library.chip import load_chip
 from perfmodel.library.economics import load_economics
 from perfmodel.library.market import market, spread
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, middle, or_nan, share, show
 from perfmodel.studies.machine_families import HBM, SRAM, WAFER, Cloud, best, cloud, least
 from perfmodel.studies.searched_machines import Designed, cheapest, designed
 
@@ -180,7 +180,7 @@ def _table(found: Cloud, size: np.ndarray) -> Table:
     for target in TARGETS:
         drawn = least(found, size, [HBM], target)
         half, wins = middle(drawn).median / 1e6, share(_ahead(found, target))
-        rows.append((target, half if np.isfinite(half) else float("nan"), 100 * wins))
+        rows.append((target, or_nan(half), 100 * wins))
     return Table(["tokens/s a user", "MB of HBM for a token/s", "SRAM cheaper, % of draws"], rows)
 
 

@@ -8,8 +8,8 @@ import equinox as eqx
 import numpy as np
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import COUNT, Draws, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import COUNT, Draws, middle, share, show
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
 MODEL = "llama-3.1-8b"
@@ -142,8 +142,8 @@ def _said(found: Found) -> str:
     equal = f"hops of up to {reach[-1]:g} us" if reach else "no hop at all"
     return (
         f"On {lpu.asked.machine.chips:.0f} LPU v1, as much SRAM as a wafer's, a user gets {show(lpu.speed)} "
-        f"tokens/s, on the wafer {show(ratio.median)} times that ({show(ratio.low)} to {show(ratio.high)} in "
-        f"90 %); {show(100 * tax(lpu))} to {show(100 * lpu.waits)} % of the time is on the way between "
+        f"tokens/s, on the wafer {show(ratio.median)} times that ({ratio.range}); "
+        f"{show(100 * tax(lpu))} to {show(100 * lpu.waits)} % of the time is on the way between "
         f"chips. Hops of no time would give {show(found.free.speed)}, products that start ten times sooner "
         f"{show(found.quick.speed)}: with those, {equal} would equal the wafer."
     )

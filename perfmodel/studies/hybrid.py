@@ -7,9 +7,7 @@ import numpy as np
 
 from perfmodel.design.chip import USABLE_SRAM
 from perfmodel.design.resolve import NO_MEMORY
-from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import physics
-from perfmodel.library.model import load_model
 from perfmodel.studies.cache_placement import (
     CONTEXTS,
     GPU,
@@ -30,10 +28,9 @@ from perfmodel.studies.claim import (
     show,
     verdict,
 )
-from perfmodel.studies.draws import Middle, middle, share
+from perfmodel.studies.draws import Middle, middle, or_nan, share
+from perfmodel.studies.machines import model_bytes
 from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
-from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
 
 SPEEDS = (30.0, 60.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0)
 USERS = 256.0
@@ -101,7 +98,7 @@ class Designed(NamedTuple):
     @property
     def inside(self) -> float:
         """Share of the weights that both keep in SRAM."""
-        size = float(weight_bytes(traced(load_model(MODEL)), Plan(weights="int8")))
+        size = model_bytes(MODEL, "int8")
         room = 1e6 * USABLE_SRAM * self.both.design["sram_mb"] * self.both.chips
         return min(room / size, 1.0)
 
@@ -161,7 +158,7 @@ def _said(cells: list[tuple[float, float, str, float]], known: Tested) -> str:
         f"The hybrid is the cheapest in {len(wins)} of {len(cells)} cells of speed and context, {where}; at "
         f"{SPEEDS[0]:.0f} tokens/s HBM alone wins {sum(c[2] == GPU for c in slow)} of {len(slow)}. At "
         f"{TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user it costs {show(times.median)} times "
-        f"the better of the two alone ({show(times.low)} to {show(times.high)} in 90 %)."
+        f"the better of the two alone ({times.range})."
     )
 
 
@@ -198,7 +195,7 @@ def _table(found: list[Option]) -> Table:
             prices = [1e6 * float(np.median(d)) for d in drawn]
             best = np.argmin(np.stack(drawn), axis=0)
             there = np.isfinite(np.min(np.stack(drawn), axis=0))
-            rows.append((int(context), speed, *(p if np.isfinite(p) else float("nan") for p in prices),
+            rows.append((int(context), speed, *map(or_nan, prices),
                          100 * share((best == 2) & there)))  # fmt: skip
     names = ["context", "tokens/s a user", *(f"{name}, USD/M" for name in NAMES.values())]
     return Table([*names, "hybrid cheapest, % of draws"], rows)

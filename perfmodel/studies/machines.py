@@ -17,17 +17,18 @@ from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, resolve
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows
 from perfmodel.inference.overflow import CachePool
-from perfmodel.inference.placement import place
+from perfmodel.inference.placement import cache_bytes, place, weight_bytes
 from perfmodel.inference.service import stage_busy_time
 from perfmodel.inference.serving_row import ServingRow
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.library.fitted import FITTED, Interval
 from perfmodel.library.market import hour
+from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Progress
-from perfmodel.units import Scalar, Values
+from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
+from perfmodel.workload.transformer import Transformer, traced
 
 
 class Machine(NamedTuple):
@@ -192,6 +193,16 @@ def setting_of(machine: Machine, model: str) -> Deployment:
     if isinstance(given, str):
         raise InputError(given)
     return given if machine.change is None else given._replace(chip=machine.change(given.chip))
+
+
+def model_bytes(model: str, weights: str) -> float:
+    """Of the weights of a model in a format."""
+    return float(weight_bytes(traced(load_model(model)), Plan(weights=weights)))
+
+
+def cache_size(given: Deployment, users: float, context: float) -> float:
+    """Bytes of the caches of some users, on all chips of a copy."""
+    return float(cache_bytes(given.model, given.plan, as_scalar(users), as_scalar(context)))
 
 
 def time_interval(machine: Machine, model: str) -> Interval:

@@ -13,11 +13,9 @@ import numpy as np
 from perfmodel.design.problem import Problem
 from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import spread
-from perfmodel.library.model import load_model
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import YEARS, device, memory_technology
 from perfmodel.studies.chip_cost import made, owned
@@ -32,11 +30,17 @@ from perfmodel.studies.claim import (
     verdict,
 )
 from perfmodel.studies.draws import Draws, Middle, middle
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+from perfmodel.studies.machines import (
+    Asked,
+    Load,
+    Machine,
+    Seen,
+    model_bytes,
+    observe,
+    time_interval,
+)
 from perfmodel.studies.searched_machines import Winner, searched, won
 from perfmodel.units import as_scalar
-from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
 
 BASE = "h100-sxm"
 DENSE, SPARSE = "llama-3.1-70b", "gpt-oss-120b"
@@ -116,7 +120,7 @@ def dollars(seen: Seen, memory: Kind, year: str) -> np.ndarray:
 
 def holding(memory: Kind, year: str, model: str) -> np.ndarray:
     """USD/s of as many idle chips as hold a model of a trillion parameters in 8 bits."""
-    size = float(weight_bytes(traced(load_model(model)), Plan(weights="fp8")))
+    size = model_bytes(model, "fp8")
     count = np.ceil(size / (memory.capacity * float(load_chip(BASE).main.usable)))
     idle = float(load_chip(BASE).idle_power)
     return count * rates(memory, year, idle, Draws())

@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel.hardware.area import logic_scale
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import cache_bytes, weight_bytes
+from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import spread
@@ -29,9 +29,8 @@ from perfmodel.studies.claim import (
     verdict,
 )
 from perfmodel.studies.draws import Draws, Middle, middle, share
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, setting_of
+from perfmodel.studies.machines import Asked, Load, Machine, Seen, cache_size, observe, setting_of
 from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched, won
-from perfmodel.units import as_scalar
 
 MODEL = "llama-3.1-70b"
 LOAD = Load(64, 1024, 1024)
@@ -96,12 +95,9 @@ def machine(choice: Choice) -> Machine:
     """As many chips as hold the model and its users."""
     one = Machine(choice.name, BASE, TENSOR, 1, weights="int8", change=lambda c: rebuilt(c, choice))
     given = setting_of(one, MODEL)
-    length = as_scalar(LOAD.prompt + LOAD.output)
-    users = as_scalar(LOAD.users)
-    size = weight_bytes(given.model, given.plan) + cache_bytes(
-        given.model, given.plan, users, length
-    )
-    groups = np.ceil(1.02 * float(size) / TENSOR / float(given.chip.shared.room))
+    cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
+    size = float(weight_bytes(given.model, given.plan)) + cache
+    groups = np.ceil(1.02 * size / TENSOR / float(given.chip.shared.room))
     return one._replace(pipeline=float(groups))
 
 
@@ -225,7 +221,7 @@ def _said(found: Compared) -> str:
     best = max(wins, key=lambda name: wins[name])
     return (
         f"{best} is cheapest in {show(100 * wins[best])} % of draws; at 14/16 nm a token costs "
-        f"{show(ratio.median)} times the best node's ({show(ratio.low)} to {show(ratio.high)} in 90 %), on "
+        f"{show(ratio.median)} times the best node's ({ratio.range}), on "
         f"{found.chips(OLD):,.0f} chips against {found.chips(Choice(best)):,.0f}; with eDRAM at 14 nm "
         f"instead of SRAM it would cost {show(found.embedded)} of that on {found.chips(EMBEDDED):,.0f}."
     )
@@ -246,15 +242,9 @@ def _numbers(found: Compared, new: dict[str, Winner]) -> dict[str, float]:
     ratio, anew = middle(found.old), middle(designed_old(new))
     wins = dict(zip(new, won(list(new.values())), strict=True))
     return (
-        {
-            "old_over_best": ratio.median,
-            "old_over_best_low": ratio.low,
-            "old_over_best_high": ratio.high,
-            "edram_over_old": found.embedded,
-            "old_over_best_designed": anew.median,
-            "old_over_best_designed_low": anew.low,
-            "old_over_best_designed_high": anew.high,
-        }
+        ratio.numbers("old_over_best")
+        | {"edram_over_old": found.embedded}
+        | anew.numbers("old_over_best_designed")
         | {f"cheapest_share_{name}": value for name, value in found.wins.items()}
         | {f"cheapest_share_{name}_designed": value for name, value in wins.items()}
     )
@@ -301,7 +291,7 @@ def _figure(drawn: dict[Choice, np.ndarray]) -> Figure:
     rows = []
     for choice, dollars in drawn.items():
         m = _dollars(dollars)
-        row = {"node": choice.name, "price": m.median, "low": m.low, "high": m.high}
+        row = {"node": choice.name, "price": m.median} | m.band
         rows.append(row | {"kind": "eDRAM" if choice.macro else "SRAM"})
     return Figure(
         f"{MODEL}, {LOAD.users:.0f} users: one architecture on five nodes",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.design.uncertainty import DRAWS
-from perfmodel.inference.placement import cache_bytes, weight_bytes
+from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import Spread, spread
 from perfmodel.library.technology import WITH, load_node, memory_technology, surroundings
 from perfmodel.studies.claim import (
@@ -24,11 +24,10 @@ from perfmodel.studies.claim import (
     show,
     verdict,
 )
-from perfmodel.studies.draws import Draws, middle, share
-from perfmodel.studies.machines import Asked, Seen, observe, setting_of
+from perfmodel.studies.draws import Draws, middle, or_nan, share
+from perfmodel.studies.machines import Asked, Seen, cache_size, observe, setting_of
 from perfmodel.studies.node_choice import LOAD, MODEL, Choice, machine, priced
 from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
-from perfmodel.units import as_scalar
 
 MACROS = {"stt-mram": "n5", "reram": "n16", "edram": "n16"}
 """The node that a memory's figures are of: a projection at 5 nm, products at 16/14 nm."""
@@ -86,9 +85,8 @@ def gain(name: str, node: str, draws: Draws) -> np.ndarray:
 def stored(seen: Seen) -> tuple[float, float]:
     """Bytes of weights, and of the cache, over all chips."""
     given = setting_of(seen.asked.machine, MODEL)
-    length = as_scalar(LOAD.prompt + LOAD.output)
-    cache = cache_bytes(given.model, given.plan, as_scalar(LOAD.users), length)
-    return float(weight_bytes(given.model, given.plan)), float(cache)
+    cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
+    return float(weight_bytes(given.model, given.plan)), cache
 
 
 def years(name: str, seen: Seen) -> float:
@@ -97,7 +95,7 @@ def years(name: str, seen: Seen) -> float:
     if endurance is None:
         return float("inf")
     given = setting_of(seen.asked.machine, MODEL)
-    token = float(cache_bytes(given.model, given.plan, as_scalar(1.0), as_scalar(1.0)))
+    token = cache_size(given, 1.0, 1.0)
     written = token * LOAD.users / seen.step * (1 + LOAD.prompt / LOAD.output)
     return endurance.si("1") * stored(seen)[1] / written / (LIFE / 4)
 
@@ -196,7 +194,7 @@ def _said(found: Compared) -> str:
     best, mram = middle(found.best), middle(found.swaps["stt-mram"].gain)
     return (
         f"Against SRAM at {BEST} a token costs {', '.join(ratios)} times as much in the middle of what is "
-        f"known; the best of them {show(best.low)} to {show(best.high)} in 90 %. To break "
+        f"known; the best of them {best.range}. To break "
         f"even on one node a memory must be {show(_needed())} times as dense as SRAM; MRAM is projected at "
         f"{show(mram.median)} and was shown at {show(mram.low, 1)}. A cache wears "
         f"ReRAM out in {show(365 * found.swaps['reram'].years)} days, MRAM in "
@@ -248,7 +246,7 @@ def _table(swaps: list[Swap]) -> Table:
     for one in swaps:
         density, alone, whole = (middle(x) for x in (one.gain, one.weights, one.everything))
         row = (one.name, MACROS[one.name], density.median, density.low, density.high)
-        lasts = one.years if np.isfinite(one.years) else float("nan")
+        lasts = or_nan(one.years)
         energy = middle(one.energy / 8e-12)
         rows.append((*row, alone.median, whole.median, lasts, energy.median, energy.high))
     names = [
@@ -269,7 +267,7 @@ def _figure(swaps: list[Swap]) -> Figure:
         for what, drawn in (("weights alone", one.weights), ("weights and cache", one.everything)):
             m = middle(drawn)
             row = {"memory": f"{one.name} at {MACROS[one.name]}", "ratio": m.median, "what": what}
-            rows.append(row | {"low": m.low, "high": m.high})
+            rows.append(row | m.band)
     return Figure(
         f"Cost of a token over that of SRAM at {BEST}",
         "points",

@@ -10,8 +10,8 @@ from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 from perfmodel.library.schema import si_or
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, middle, share, show
 from perfmodel.studies.machines import (
     Asked,
     Load,
@@ -174,7 +174,7 @@ def _figure(ratios: list[np.ndarray]) -> Figure:
 def _felt(ratios: list[np.ndarray]) -> Iterator[dict[str, Any]]:
     for (model, wafer, gpu), drawn in zip(PAIRS, ratios, strict=True):
         m, name = middle(drawn), f"{model}: {wafer.name} over {gpu.name}"
-        row = {"pair": name, "ratio": m.median, "low": m.low, "high": m.high}
+        row = {"pair": name, "ratio": m.median} | m.band
         yield row | {"what": "speed of one user"}
 
 

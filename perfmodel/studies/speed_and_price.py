@@ -4,12 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
-from perfmodel.library.model import load_model
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, Middle, middle, share, within
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, Middle, middle, share, show, within
 from perfmodel.studies.machine_families import (
     FAMILIES,
     HBM,
@@ -20,9 +18,8 @@ from perfmodel.studies.machine_families import (
     crossings,
     least,
 )
+from perfmodel.studies.machines import model_bytes
 from perfmodel.studies.searched_machines import cheaper, designed
-from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
 
 TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 2000, 24))
 """Tokens/s of one user."""
@@ -100,7 +97,7 @@ def _said(one: Crossed) -> str:
     return (
         f"{begin} {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for {show(1e6 * one.gpu)} USD per "
         f"million tokens and SRAM machines for {show(one.sram / one.gpu)} times that; from "
-        f"{show(one.at.median)} tokens/s on ({show(one.at.low)} to {show(one.at.high)} in 90 %) SRAM is "
+        f"{show(one.at.median)} tokens/s on ({one.at.range}) SRAM is "
         f"cheaper; to hold a trillion parameters in 8 bits costs {show(large['WSE-3'])} USD/h in wafers and "
         f"{show(large['H100'])} in H100."
     )
@@ -125,7 +122,7 @@ def _designed(speeds: np.ndarray) -> str:
 
 def _hold(model: str) -> dict[str, float]:
     """USD/h of as many chips as hold the weights of a model in 8 bits."""
-    size = float(weight_bytes(traced(load_model(model)), Plan(weights="fp8")))
+    size = model_bytes(model, "fp8")
     found = {}
     for name, stem in (("H100", "h100-sxm"), ("WSE-3", "wse-3"), ("LP30", "lp30")):
         room = max(float(tier.room) for tier in load_chip(stem).tiers[:3])
@@ -161,7 +158,7 @@ def _figure(found: Cloud) -> Figure:
             if not np.isfinite(m.median):
                 continue
             row = {"family": family, "speed": target, "price": m.median}
-            rows.append(row | {"low": m.low, "high": m.high})
+            rows.append(row | m.band)
     return Figure(
         "Llama-3.1-70B: the least price at a user's speed",
         "lines",

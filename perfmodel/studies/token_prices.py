@@ -6,8 +6,8 @@ import numpy as np
 
 from perfmodel.library.economics import assumption
 from perfmodel.library.market import Sold, Spread, hour, market, spread
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, middle, share, show
 from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
 
 SOLD = ("deepseek-v4-flash", "deepseek-v4-pro", "gpt-oss-120b")
@@ -83,9 +83,8 @@ def _said(found: list[Offer], closed: Spread) -> str:
     return (
         f"{first.name} sells at {show(1e6 * first.output)} USD per million output tokens, 1/{low:.0f} "
         f"to 1/{high:.0f} of closed models; with their input they bring {show(1e6 * first.revenue)} and "
-        f"cost an owner of B200 {show(cost.median)} ({show(cost.low)} to {show(cost.high)} in "
-        f"90 %), a margin of {show(100 * _margin(first))} %. Prices bring {_times(found)} "
-        f"what they cost."
+        f"cost an owner of B200 {show(cost.median)} ({cost.range}), a margin of "
+        f"{show(100 * _margin(first))} %. Prices bring {_times(found)} what they cost."
     )
 
 

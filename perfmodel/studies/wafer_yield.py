@@ -11,8 +11,8 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.market import Spread, market, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node, silicon
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import Draws, Middle, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, Middle, middle, share, show
 from perfmodel.units import as_values
 
 WAFER = "wse-3"
@@ -128,7 +128,7 @@ def _said(one: Known, added: float) -> str:
     return (
         f"With {show(one.defects.value * one.area)} defects on a wafer and {show(100 * one.spares)} % of "
         f"{show(one.core)} mm2 cores spare, {show(100 * works, 3)} % of wafers work; half of them would fail "
-        f"only with cores of {show(size.median)} mm2 ({show(size.low)} to {show(size.high)} in 90 %), "
+        f"only with cores of {show(size.median)} mm2 ({size.range}), "
         f"{show(size.median / one.core)} times as large, and even a wafer thrown away for each good one "
         f"would add {show(100 * added)} % to the {one.parts:,.0f} USD of a system's parts."
     )

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.library.market import market
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table, show
-from perfmodel.studies.draws import COUNT, Draws, middle, share
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import COUNT, Draws, middle, share, show
 from perfmodel.studies.machine_families import HBM, SRAM, Cloud, cloud
 from perfmodel.studies.searched_machines import designed
 
@@ -137,7 +137,7 @@ def _said(one: Earned) -> str:
     return (
         f"{show(premium['price'].value, 1)} times the price for {show(premium['speed'].value)} times the "
         f"speed is an exponent of {show(tier)}: there SRAM earns {show(at_tier.median)} times as much for a "
-        f"dollar as GPUs ({show(at_tier.low)} to {show(at_tier.high)} in 90 %); at {show(open_)}, as between "
+        f"dollar as GPUs ({at_tier.range}); at {show(open_)}, as between "
         f"offers of one open model, {show(middle(one.open).median)} times. SRAM earns more {between}; above, "
         f"GPUs reach the highest price too. Among chips that a search designs SRAM alone earns "
         f"{show(one.new[0])} and {show(one.new[1])} times as much as with HBM."

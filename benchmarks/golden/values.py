@@ -100,7 +100,7 @@ class Tolerance(NamedTuple):
     def keeps(self, quantity: str, old: Value | None, new: Value | None) -> bool:
         """Whether a value is still the golden one."""
         if isinstance(old, float) and isinstance(new, float):
-            near = self.absolute.get(quantity.split(".")[-1], 0.0)
+            near = max(self.absolute.get(part, 0.0) for part in quantity.split("."))
             return abs(new - old) <= max(self.relative * max(abs(old), abs(new)), near)
         return old == new
 

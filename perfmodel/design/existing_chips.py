@@ -136,6 +136,11 @@ def size_of(made: ChipDesign) -> dict[str, float]:
     return {name: scale * float(number) for (name, scale), number in scaled}
 
 
+def distance(one: dict[str, float], other: dict[str, float]) -> float:
+    """Of two chips: root mean square of the logarithms of `COMPARED_BY` apart."""
+    return float(np.sqrt(np.mean([np.log(one[name] / other[name]) ** 2 for name in COMPARED_BY])))
+
+
 def compared_chips(
     problem: Problem, space: Space, made: ChipDesign, unit: np.ndarray
 ) -> list[ExistingChip]:
@@ -166,8 +171,8 @@ def _at_best(
         broken = tuple(limit for limit, left in limits if left < -LIMIT_TOLERANCE)
         one = jax.tree.map(lambda leaf, i=i: leaf[i], chips.made)
         size = size_of(one)
-        far = float(np.sqrt(np.mean([np.log(size[n] / own[n]) ** 2 for n in COMPARED_BY])))
-        yield ExistingChip(name, tried[way], float(value[at]), broken, far, size, float(one.cost))
+        far, cost = distance(size, own), float(one.cost)
+        yield ExistingChip(name, tried[way], float(value[at]), broken, far, size, cost)
 
 
 def groups_of_chips(problem: Problem) -> list[tuple[list[str], ExistingChips]]:

@@ -1,0 +1,77 @@
+"""What a study asks, and what is told of facts, neighbours and existing chips: each step by hand."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perfmodel.design import analysis, reoptimise
+from perfmodel.design.existing_chips import COMPARED_BY, _chip_design, distance, groups_of_chips
+from perfmodel.design.multistart import MultiStart
+from perfmodel.design.problem import workloads_of
+from perfmodel.design.reoptimise import integer_neighbours
+from perfmodel.design.resolve import resolve_study
+from perfmodel.design.study import Study
+from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.constants import load_constants
+
+ASKED = {
+    "objective": {"minimise": "usd_per_million_tokens"},
+    "constraints": {"power_w": 1000},
+    "workload": [{"model": "llama-3.1-8b", "batch": 32, "context": 4096}],
+}
+
+
+def test_a_study_asks_for_the_users_and_tokens_of_its_file():
+    problem = resolve_study(Study.model_validate(ASKED))
+    (load,) = workloads_of(problem, jnp.full(len(problem.names), 0.5))
+    assert (float(load.batch), float(load.longest)) == (32, 4096)
+    assert groups_of_chips(problem)
+
+
+@pytest.mark.parametrize("chip", ["lpu-v1", "wse-3", "h100-sxm"])
+def test_an_existing_chip_costs_something_with_and_without_main_memory(chip: str):
+    made = _chip_design(load_chip(chip), chip_files()[chip], load_constants().values)
+    assert 0 < float(made.cost) < 1e6 and float(made.idle) > 0
+
+
+def test_the_distance_of_chips_is_the_root_mean_square_of_logarithms():
+    one = dict.fromkeys(COMPARED_BY, 3.0)
+    assert distance(one, one) == 0
+    other = one | {"power_w": 6.0, "tflops": 1.5}
+    assert distance(one, other) == distance(other, one)
+    assert distance(one, other) == pytest.approx(np.log(2) * np.sqrt(2 / len(COMPARED_BY)))
+
+
+def test_of_facts_the_strongest_come_first_each_with_what_a_doubled_one_brings():
+    found: Any = SimpleNamespace(objective=lambda value: -value)
+    best = SimpleNamespace(design=SimpleNamespace(value=-2.0), family="n5, hbm3e")
+    seen: Any = SimpleNamespace(
+        facts=["a", "b", "c"],
+        elasticity=np.array([0.1, 0.0, -0.5]),
+        doubled={"a": best, "c": None},
+    )
+    told = analysis._facts(found, seen)
+    assert list(told) == ["c", "a"]
+    assert told["a"]["if_doubled"] == 2.0 and told["a"]["best_if_doubled"] == "n5, hbm3e"
+    assert told["c"] == {
+        "elasticity": -0.5,
+        "if_doubled": None,
+        "best_if_doubled": None,
+        "searched_doubled": True,
+    }
+
+
+def test_one_of_a_thing_has_no_neighbour_below(monkeypatch: pytest.MonkeyPatch):
+    tried: list[int] = []
+    monkeypatch.setattr(reoptimise, "_with", lambda solver, best, i, count: tried.append(count))
+    ends = (np.array([0.25]), np.array([6.0]))
+    monkeypatch.setattr(reoptimise, "integer_bounds", lambda problem: ends)
+    monkeypatch.setattr(reoptimise, "variable_values", lambda problem, unit: unit)
+    solver: Any = MultiStart(*[None] * len(MultiStart._fields))
+    for count in (1, 2):
+        best: Any = SimpleNamespace(unit=np.array([float(count)]))
+        integer_neighbours(solver, ["stacks"], best)
+    assert tried == [2, 1, 3]

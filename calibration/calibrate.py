@@ -31,7 +31,8 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.files import read_as
-from perfmodel.library.fitted import FITTED, SMOOTH, load_interval
+from perfmodel.library.fitted import FITTED, SMOOTH
+from perfmodel.library.fitted_intervals import load_interval
 from perfmodel.library.schema import ChipFile
 from perfmodel.locking import held
 from perfmodel.versions import version

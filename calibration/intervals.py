@@ -21,7 +21,8 @@ from scipy.stats import norm, t
 from perfmodel.calibration.metrics import HIGH, LOW
 from perfmodel.calibration.protocol import read_result
 from perfmodel.kernels.registry import KERNELS
-from perfmodel.library.fitted import FITTED, Interval
+from perfmodel.library.fitted import FITTED
+from perfmodel.library.fitted_intervals import Interval
 
 WITHIN = 0.9
 """Share of a table's rows whose error is at most its `p90`."""

@@ -31,16 +31,15 @@ from perfmodel.library.fitted import (
     FAMILIES,
     LEFT_TO,
     SMOOTH,
-    WIDER,
     Origin,
     from_file,
     load_efficiency,
-    prior_range,
     read_fitted,
     read_prior,
     sibling,
     without_server,
 )
+from perfmodel.library.fitted_intervals import WIDER, prior_range
 from perfmodel.units import as_values
 
 # Parameters on a chip with another clock

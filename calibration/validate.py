@@ -31,7 +31,7 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.library.chip import chip_files
-from perfmodel.library.fitted import WIDER
+from perfmodel.library.fitted_intervals import WIDER
 from perfmodel.workload.plan import Plan
 
 

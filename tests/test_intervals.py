@@ -11,14 +11,12 @@ from perfmodel.calibration.intervals import Table, kernel_ranges, range_of, rang
 from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
 from perfmodel.inference.deployment import resolve
 from perfmodel.library.chip import chip_files, origin
-from perfmodel.library.fitted import (
+from perfmodel.library.fitted import FAMILIES, FITTED, read_prior
+from perfmodel.library.fitted_intervals import (
     BASES,
-    FAMILIES,
-    FITTED,
     ServingIntervals,
     basis_of,
     load_interval,
-    read_prior,
     weakest,
     widest,
 )

@@ -18,13 +18,13 @@ from perfmodel.library.fitted import (
     FAMILIES,
     FITTED,
     Origin,
-    check_fitted,
     from_file,
     load_efficiency,
-    load_interval,
     read_fitted,
     read_prior,
 )
+from perfmodel.library.fitted_check import check_fitted
+from perfmodel.library.fitted_intervals import load_interval
 from perfmodel.library.model import find_model
 from perfmodel.library.schema import ChipFile
 from perfmodel.workload.plan import Plan

@@ -39,7 +39,8 @@ from perfmodel.errors import InputError
 from perfmodel.interface import acceptance
 from perfmodel.interface import validate as report
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.library.fitted import FITTED, WIDER, from_file, read_fitted, read_prior
+from perfmodel.library.fitted import FITTED, from_file, read_fitted, read_prior
+from perfmodel.library.fitted_intervals import WIDER
 from perfmodel.workload.plan import Plan
 
 PROTOCOL = Protocol(quick=False, rows=60, reported=200)

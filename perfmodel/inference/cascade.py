@@ -16,7 +16,7 @@ from perfmodel.columns import Value, Values, is_empty
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
 from perfmodel.library.economics import joint_basis
-from perfmodel.library.fitted import weakest
+from perfmodel.library.fitted_intervals import weakest
 
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Values]

@@ -15,9 +15,8 @@ from perfmodel.kernels.kernel_table import software_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.files import named, word_of
-from perfmodel.library.fitted import (
-    FITTED,
-    Origin,
+from perfmodel.library.fitted import FITTED, Origin
+from perfmodel.library.fitted_intervals import (
     ServingIntervals,
     hosted_models,
     load_serving_intervals,

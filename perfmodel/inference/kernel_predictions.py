@@ -19,7 +19,7 @@ from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import Group, groups_of
 from perfmodel.kernels.registry import KERNELS, cost, load_plugins
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.fitted import basis_of, load_interval
+from perfmodel.library.fitted_intervals import basis_of, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import runnable

@@ -28,7 +28,7 @@ from perfmodel.inference.service import Service, serve
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.library.economics import chip_cost, joint_basis
-from perfmodel.library.fitted import ServingIntervals, widest
+from perfmodel.library.fitted_intervals import ServingIntervals, widest
 
 COLUMNS = (*READ, *pools.READ, *cascade.READ)
 """Columns that are read; the others pass through."""

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.fitted import Interval
+from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.market import Spread
 
 COUNT = 2000

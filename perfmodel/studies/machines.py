@@ -21,7 +21,8 @@ from perfmodel.inference.placement import cache_bytes, place, weight_bytes
 from perfmodel.inference.service import stage_busy_time
 from perfmodel.inference.serving_row import ServingRow
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
-from perfmodel.library.fitted import FITTED, Interval
+from perfmodel.library.fitted import FITTED
+from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Progress

@@ -33,7 +33,8 @@ def listed(words: str) -> list[str]:
 
 def fitted(calibration: Path | None) -> Path:
     """The folder of fitted parameters that was asked for, or the shipped one."""
-    from perfmodel.library.fitted import FITTED, check_fitted
+    from perfmodel.library.fitted import FITTED
+    from perfmodel.library.fitted_check import check_fitted
 
     if calibration is not None:
         check_fitted(calibration)

@@ -1,0 +1,138 @@
+"""Files of fitted parameters checked: what each may say, and the first thing that is wrong."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import equinox as eqx
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Execution
+from perfmodel.hardware.parameters import (
+    Efficiency,
+    parameters,
+)
+from perfmodel.library.fitted import (
+    FAMILIES,
+    SIBLINGS,
+    SMOOTH,
+    UNPACKED,
+    key,
+    read_fitted,
+    unit_scale,
+)
+from perfmodel.library.fitted_intervals import BASES, SERVICE
+from perfmodel.library.framework import frameworks
+from perfmodel.workload.precision import FORMATS
+
+NOT_FITTED = ("run", "technology")
+"""Files of a folder that hold no chip's parameters: how it was made, and constants of area and power."""
+
+FACTORS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
+"""The interval of a section, and between what its factors may lie."""
+
+FIRST_FACTORS = {"first_low": (1e-3, 1e3), "first_high": (1e-3, 1e3)}
+"""The same for TTFT, in sections of the host."""
+
+ROUNDED = 1e-3
+"""Parameters are written to four digits, so that one at its bound may lie beyond it by this share."""
+
+
+def check_fitted(folder: Path) -> None:
+    """Read every file of a folder of fitted parameters, so that a wrong one is said before any work.
+
+    **Raises:**
+
+    - `InputError`: when there is no folder, nothing in it, or a file of it is wrong.
+    """
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no folder {folder}; give one that `perfmodel calibrate` wrote.")
+    stems = [path.stem for path in sorted(folder.glob("*.toml")) if path.stem not in NOT_FITTED]
+    if not stems:
+        raise InputError(
+            f"{folder} holds no fitted parameters (*.toml); give a folder that `perfmodel calibrate` wrote."
+        )
+    for stem in stems:
+        content, check = read_fitted(folder, stem), _check_prior if stem == "prior" else _check_chip
+        try:
+            check(content)
+        except InputError as error:
+            raise InputError(f"{folder / stem}.toml: {error}") from None
+
+
+def _check_prior(content: dict[str, Any]) -> None:
+    ways = {name: table for name, table in content.items() if name != SIBLINGS}
+    for execution, section in _tables(ways, "", get_args(Execution)):
+        families = dict(section)
+        _check_number(f"{execution}.hop_cycles", families.pop("hop_cycles", None), *HOP_CYCLES)
+        for basis, ends in _tables(families.pop(SERVICE, {}), f"{execution}.{SERVICE}.", BASES):
+            _check_section(f"{execution}.{SERVICE}.{basis}", ends, FACTORS, FACTORS)
+        known = {family: _bounds(kind) for family, kind in FAMILIES.items()} | {"interval": FACTORS}
+        _check_names(execution, families, known, needed=known)
+        for family, section in _tables(families, f"{execution}.", known):
+            allowed = known[family] | FACTORS
+            _check_section(f"{execution}.{family}", section, allowed, known[family])
+
+
+def _check_chip(content: dict[str, Any]) -> None:
+    for family, served in _tables(content, "", FAMILIES):
+        factors = FACTORS | (FIRST_FACTORS if family == "host" else {})
+        bounds = _bounds(FAMILIES[family]) | factors
+        for framework, formats in _tables(served, f"{family}.", (SMOOTH, *frameworks())):
+            for dtype, section in _tables(formats, f"{family}.{framework}.", (*FORMATS, UNPACKED)):
+                numbers = {name: value for name, value in section.items() if name != "report"}
+                needed = factors if factors.keys() & numbers.keys() else ()
+                _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
+
+
+def _tables(
+    content: dict[str, Any], where: str, known: Collection[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables in a table, each of a name that is known."""
+    _check_names(where.rstrip(".") or "the file", content, known)
+    for name, table in content.items():
+        if not isinstance(table, dict):
+            raise InputError(f"{where}{name} is {str(table)[:40]!r}, but must be a table.")
+        yield name, table
+
+
+def _check_names(
+    where: str, given: Collection[str], known: Collection[str], needed: Collection[str] = ()
+) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(f"{where} has {unknown[0][:40]!r}; allowed are {', '.join(known)}.")
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise InputError(f"{where} lacks {missing[0]!r}; add it.")
+
+
+def _check_section(
+    where: str,
+    section: dict[str, Any],
+    bounds: dict[str, tuple[float, float]],
+    needed: Collection[str],
+) -> None:
+    _check_names(where, section, bounds, needed)
+    for name, value in section.items():
+        _check_number(f"{where}.{name}", value, *bounds[name])
+
+
+def _check_number(where: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low * (1 - ROUNDED) <= value <= high * (1 + ROUNDED):
+        given = "missing" if value is None else str(value)[:40]
+        raise InputError(f"{where} is {given}; allowed are numbers from {low:.4g} to {high:.4g}.")
+
+
+def _bounds(kind: type[eqx.Module]) -> dict[str, tuple[float, float]]:
+    """Between what each parameter may lie, as it is written in a file."""
+    return {
+        key(f): (f.metadata["low"] / unit_scale(f), f.metadata["high"] / unit_scale(f))
+        for f in parameters(kind)
+    }
+
+
+HOP_CYCLES = _bounds(Efficiency)["hop_cycles"]
+"""Between what the cycles to cross a core may lie."""

@@ -1,0 +1,142 @@
+"""Between what factors 90 % of measured times lie, of kernels and of services, by their basis."""
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from perfmodel.library.fitted import (
+    FITTED,
+    SMOOTH,
+    Origin,
+    formats_of,
+    host_sections,
+    read_fitted,
+    read_prior,
+    sections,
+    sibling,
+)
+from perfmodel.workload.plan import Plan
+
+WIDER = 1.15
+"""How much wider the interval of a sibling's parameters is, at both ends. With it 83 % (latent decode) to
+96 % (decode) of the rows of chips that were left out lie inside (protocol.csv, split `chip`)."""
+
+BASES = ("fitted", "sibling", "prior")
+"""Where parameters come from, the surest first: measurements of the chip, of its sibling, or neither."""
+
+
+class Interval(NamedTuple):
+    """Factors on a prediction between which 90 % of measurements are expected."""
+
+    low: float
+    high: float
+
+
+def basis_of(origin: Origin, family: str, folder: Path = FITTED) -> str:
+    """Where a family's parameters come from: one of `BASES`."""
+    if read_fitted(folder, origin.stem).get(family):
+        return "fitted"
+    return "sibling" if read_fitted(folder, sibling(origin, folder)).get(family) else "prior"
+
+
+def weakest(bases: Iterable[str]) -> str:
+    """The basis of what rests on several."""
+    return max(bases, key=BASES.index)
+
+
+def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED) -> Interval:
+    """The interval of a family's predictions: of the most specific fit, else the prior's.
+
+    A sibling's is widened.
+    """
+    prior, formats = read_prior(origin.execution, folder), formats_of(plan, family)
+    found = [prior_range(prior, family)]
+    found += sections(origin, family, plan.framework or SMOOTH, formats, folder, plan.replay)
+    given = [section for section in found if "low" in section][-1]
+    wider = WIDER if basis_of(origin, family, folder) == "sibling" else 1.0
+    return Interval(given["low"] / wider, given["high"] * wider)
+
+
+SERVICE = "service"
+"""The table of the prior with the intervals of services that were not fitted, by their basis."""
+
+
+def prior_range(prior: dict[str, Any], family: str) -> dict[str, float]:
+    """What the prior expects of a family: as measured of it, else of all families."""
+    return prior[family] if "low" in prior[family] else prior["interval"]
+
+
+class ServingIntervals(NamedTuple):
+    """Factors on TPOT and on TTFT between which 90 % of measurements are expected, and the basis of the
+    weakest part.
+    """
+
+    tpot: Interval
+    ttft: Interval
+    basis: str
+
+
+def load_serving_intervals(
+    origin: Origin,
+    plan: Plan,
+    families: Collection[str],
+    model: str = "",
+    folder: Path = FITTED,
+) -> ServingIntervals:
+    """Of the serving runs where these had the chip and the model; else as wide as published results lie.
+
+    **Arguments:**
+
+    - `families`: of the kernels that the model runs.
+    - `model`: the name under which the runs may have had it; empty where they had not.
+    """
+    hosts = [section for section in host_sections(origin, plan, folder) if "low" in section]
+    kernels = [basis_of(origin, family, folder) for family in families]
+    basis = weakest([*kernels, _host_basis(hosts, origin, model)])
+    if basis == "fitted":
+        last = hosts[-1]
+        first = Interval(last["first_low"], last["first_high"])
+        return ServingIntervals(Interval(last["low"], last["high"]), first, basis)
+    given = service_section(origin.execution, basis, folder)
+    ends = Interval(given["low"], given["high"])
+    return ServingIntervals(*_at_least(ends, hosts), basis)
+
+
+def _host_basis(hosts: Sequence[dict[str, Any]], origin: Origin, model: str) -> str:
+    """A host was fitted to runs of some chips and models; elsewhere it is that of their siblings."""
+    runs = hosts[-1].get("report", {}) if hosts else {}
+    seen = origin.stem in runs.get("chips", ()) and model in runs.get("models", ())
+    return "fitted" if seen else "sibling"
+
+
+def _at_least(ends: Interval, hosts: Sequence[dict[str, Any]]) -> tuple[Interval, Interval]:
+    """Intervals of TPOT and TTFT no narrower than those of a fit; TTFT widens as TPOT does, for nobody
+    publishes it.
+    """
+    if not hosts:
+        return ends, ends
+    last = hosts[-1]
+    below, above = min(ends.low / last["low"], 1.0), max(ends.high / last["high"], 1.0)
+    tpot = Interval(last["low"] * below, last["high"] * above)
+    return tpot, Interval(last["first_low"] * below, last["first_high"] * above)
+
+
+def service_section(execution: str, basis: str, folder: Path = FITTED) -> dict[str, float]:
+    """The interval of services whose weakest part has a basis: of the folder, or as shipped."""
+    own = read_prior(execution, folder).get(SERVICE, {})
+    return own.get(basis) or read_prior(execution)[SERVICE][basis]
+
+
+def hosted_models(plan: Plan, folder: Path = FITTED) -> list[str]:
+    """Models that the runs had to which the host of a plan's framework is fitted."""
+    sections = host_sections(Origin("", "launched", ""), plan, folder)
+    return sections[-1].get("report", {}).get("models", []) if sections else []
+
+
+def widest(every: Sequence[ServingIntervals]) -> ServingIntervals:
+    """Of what is served by several kinds of chips."""
+    tpot, ttft = (
+        Interval(min(one.low for one in ends), max(one.high for one in ends))
+        for ends in ([one.tpot for one in every], [one.ttft for one in every])
+    )
+    return ServingIntervals(tpot, ttft, weakest(one.basis for one in every))

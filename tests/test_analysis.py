@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from perfmodel.design import analysis, reoptimise
+from perfmodel.design.abstract_problem import nearest_integer
 from perfmodel.design.existing_chips import COMPARED_BY, _chip_design, distance, groups_of_chips
 from perfmodel.design.multistart import MultiStart
 from perfmodel.design.problem import workloads_of
@@ -75,3 +76,10 @@ def test_one_of_a_thing_has_no_neighbour_below(monkeypatch: pytest.MonkeyPatch):
         best: Any = SimpleNamespace(unit=np.array([float(count)]))
         integer_neighbours(solver, ["stacks"], best)
     assert tried == [2, 1, 3]
+
+
+def test_only_integers_are_rounded():
+    """A price of memory in USD/byte rounds to zero, whose logarithm nobody may ask for."""
+    ends: Any = SimpleNamespace(low=np.log([1.0, 1e-9]), high=np.log([8.0, 1e-8]))
+    found = nearest_integer(ends, np.array([0.4, 0.5]), np.array([True, False]))
+    assert found == pytest.approx([1 / 3, 0.5])

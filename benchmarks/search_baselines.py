@@ -1,4 +1,4 @@
-"""Other searches of the same landscape: each sees unit coordinates, choices among them, and one number."""
+"""Other searches of the same problem: each sees unit coordinates, choices among them, and one number."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""The explorer's search: the study that a page comes to, and the hunt that runs beside the page."""
+"""The explorer's search: the study that a page comes to, and the search that runs beside the page."""
 
 import time
 import tomllib
@@ -69,7 +69,7 @@ def test_a_search_begins_on_the_page_and_its_design_is_shown(app: Any):
     app.run()
     app.selectbox(key="goal").set_value("tokens_per_s_per_user").run()
     app.button(key="search").click().run()
-    running: SearchJob = app.session_state.hunt
+    running: SearchJob = app.session_state.job
     assert not app.exception and app.button(key="search").disabled
     running.wait()
     app.run()

@@ -144,7 +144,7 @@ def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
         blocks=areas,
         area=die,
         idle=idle,
-        cost=_wafer_cost(found, die, platform) if wafer else _die_cost(found, die, platform),
+        cost=_cost(found, die, platform),
         rate=sram_rate_slack(one.sram, one.sram_bandwidth),
         edge=as_scalar(10.0) if wafer else edge_slack(found, technology, die),
     )
@@ -157,16 +157,14 @@ def idle_power(
     return constants.overhead * total_power(static_power(found, area, technology, constants))
 
 
-def _die_cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
-    technology, constants = platform.technology, platform.constants.cost
-    return bill([Die(die, technology.node)], technology.memory, found.stacks, constants).total
-
-
-def _wafer_cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
-    """A wafer-scale part, with spare cores; its memory lies elsewhere, at its price alone."""
-    node, memory = platform.technology.node, platform.technology.memory
-    good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARE_CORES))
-    return wafer_scale_cost(node, good) + found.stacks * memory.capacity * memory.price
+def _cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
+    """Of a module; of a wafer-scale part with spare cores, its memory lies elsewhere, at its price alone."""
+    base, _, technology, constants = platform
+    node, memory = technology.node, technology.memory
+    if base.execution == "dataflow":
+        good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARE_CORES))
+        return wafer_scale_cost(node, good) + found.stacks * memory.capacity * memory.price
+    return bill([Die(die, node)], memory, found.stacks, constants.cost).total
 
 
 def _chip(

@@ -164,15 +164,15 @@ def technology(problem: Problem, choice: Choice, values: dict[str, Scalar]) -> T
 def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> list[list[Pool]]:
     """For each workload, the pools that serve it."""
     values = quantities(problem, x)
-    stuff = Platform(
+    platform = Platform(
         softened(problem.base, sharpness),
         problem.base_node,
         technology(problem, choice, values),
         problem.constants,
     )
-    mine = own_values(problem, values)
+    mine, limit = own_values(problem, values), problem.limits.power
     made = [
-        build(chip_parameters(own, stuff.base), stuff, own.get("power_w", problem.limits.power))
+        build(chip_parameters(own, platform.base), platform, own.get("power_w", limit))
         for own in mine
     ]
     if problem.integer:

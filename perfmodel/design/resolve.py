@@ -1,6 +1,7 @@
 """From a study to a problem: the preset that is named, and everything that a study names, looked up."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,11 +111,9 @@ def _load(study: Study, table: WorkloadTable, space: Space) -> Workload:
     fuses = fuses_shared("", file, shape)
     plan = Plan(tp=table.chips, weights=weights, cache=table.kv_precision, fuses_shared=fuses)
     _check_ranks(table, space)
-    sizes = (table.batch, table.context, table.prompt, table.output, table.weight)
-    traced_sizes = [None if size is None else as_scalar(size) for size in sizes]
-    batch, context, prompt, output, weight = traced_sizes
-    assert batch is not None and weight is not None
-    return Workload(traced(shape), plan, batch, context, prompt, output, weight)
+    given = {name: getattr(table, name) for name in Workload._fields[2:]}
+    sizes: dict[str, Any] = {n: None if v is None else as_scalar(v) for n, v in given.items()}
+    return Workload(traced(shape), plan, **sizes)
 
 
 def _check_ranks(table: WorkloadTable, space: Space) -> None:

@@ -136,15 +136,10 @@ def cost_of(parts: list[Pool], owner: Ownership, drawn: Scalar) -> SystemCost:
 
 def in_scenario(load: Workload, scenario: dict[str, Scalar]) -> Workload:
     """A workload with factors on its users, their tokens and its model."""
-    tokens = {
-        name: size if size is None else size * scenario["context"]
-        for name, size in zip(TOKENS, (load.context, load.prompt, load.output), strict=True)
-    }
+    given = {name: getattr(load, name) for name in ("context", "prompt", "output")}
+    tokens = {n: size * scenario["context"] for n, size in given.items() if size is not None}
     model = scale_model(load.model, scenario["model"])
     return load._replace(batch=load.batch * scenario["batch"], model=model, **tokens)
-
-
-TOKENS = ("context", "prompt", "output")
 
 
 def scale_model(model: Transformer, factor: Scalar) -> Transformer:

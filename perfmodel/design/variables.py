@@ -171,7 +171,7 @@ def start_vector(space: Space, start: dict[str, float]) -> np.ndarray | None:
 
 
 class ChipVariable(NamedTuple):
-    """A knob: what it is called, where its facts stand in a chip's file, and in a `Chip`."""
+    """A variable turned by hand: its label, where its facts stand in a chip's file, and in a `Chip`."""
 
     label: str
     facts: tuple[str, ...]
@@ -195,29 +195,22 @@ CHIP_VARIABLES = {
 
 
 def turn(chip: Chip, factors: Mapping[str, Any]) -> Chip:
-    """A chip with its knobs turned.
+    """A chip with some variables turned.
 
     **Arguments:**
 
-    - `factors`: of each of `KNOBS` that is turned, by name; traced, or arrays beside arrays of the chip.
+    - `factors`: of each of `CHIP_VARIABLES` that is turned, by name; traced, or arrays as the chip has.
 
     **Raises:**
 
-    - `InputError`: for a knob that there is not.
+    - `InputError`: for a variable that there is not.
     """
     _check(factors)
-    by_field: dict[str, Any] = {}
     for name, factor in factors.items():
+        times = functools.partial(jax.tree.map, functools.partial(operator.mul, factor))
         for field in CHIP_VARIABLES[name].fields:
-            by_field[field] = factor * by_field.get(field, 1.0)
-    if not by_field:
-        return chip
-    places = [operator.attrgetter(field) for field in by_field]
-    turned = [
-        jax.tree.map(functools.partial(operator.mul, factor), place(chip))
-        for place, factor in zip(places, by_field.values(), strict=True)
-    ]
-    return eqx.tree_at(lambda c: [place(c) for place in places], chip, turned)
+            chip = eqx.tree_at(operator.attrgetter(field), chip, replace_fn=times)
+    return chip
 
 
 def turn_file(file: ChipFile, factors: Mapping[str, float]) -> ChipFile:
@@ -225,7 +218,7 @@ def turn_file(file: ChipFile, factors: Mapping[str, float]) -> ChipFile:
 
     **Raises:**
 
-    - `InputError`: for a knob that there is not.
+    - `InputError`: for a variable that there is not.
     """
     _check(factors)
     content = file.model_dump(exclude_none=True)

@@ -132,9 +132,9 @@ def listed() -> list[tuple[str, str]]:
     return [(name, question(path)) for name, path in presets().items()]
 
 
-def best_so_far(study: Study, whole: np.ndarray, state: SearchState) -> str:
+def best_so_far(study: Study, integer: np.ndarray, state: SearchState) -> str:
     """The best design that keeps every limit, in words."""
-    lowest = float(np.min(integer_designs(state, whole)[2], initial=np.inf))
+    lowest = float(np.min(integer_designs(state, integer)[2], initial=np.inf))
     return (
         f"best {figures(objective_value(study, lowest))}" if np.isfinite(lowest) else "descending"
     )
@@ -147,18 +147,18 @@ class _Keeper:
         self,
         path: Path,
         study: Study,
-        whole: np.ndarray,
+        integer: np.ndarray,
         progress: Callable[..., None],
         state: SearchState | None,
     ) -> None:
-        self.path, self.study, self.whole, self.progress = path, study, whole, progress
+        self.path, self.study, self.integer, self.progress = path, study, integer, progress
         self.state: SearchState | None = state
         self.saved = 0.0
 
     def step(self, state: SearchState) -> None:
         """After each step of a search."""
         self.state = state
-        words = best_so_far(self.study, self.whole, state)
+        words = best_so_far(self.study, self.integer, state)
         self.progress(int(state.starts) - 1, self.study.optimiser.starts, words)
         if time.monotonic() - self.saved > PAUSE:
             self.save()
@@ -171,7 +171,7 @@ class _Keeper:
 
 
 def changed(study: Study, starts: int | None = None, seed: int | None = None) -> Study:
-    """A study as it is searched: with other starts, another seed, and as many lanes as devices share."""
+    """A study as it is searched: with other starts, another seed, as many at once as devices share."""
     given = {"starts": starts, "seed": seed, "lanes": rounded_to_devices(study.optimiser.lanes)}
     new = study.optimiser.model_copy(update={k: v for k, v in given.items() if v is not None})
     return study.model_copy(update={"optimiser": new})

@@ -18,8 +18,8 @@ EVERY = 1.0
 
 def draw(scenario: Scenario) -> None:
     """The study that the page comes to, the search of it, and the answer."""
-    hunt: SearchJob | None = st.session_state.get("hunt")
-    with st.expander("Search a better chip", expanded=hunt is not None):
+    job: SearchJob | None = st.session_state.get("job")
+    with st.expander("Search a better chip", expanded=job is not None):
         chosen = _asked(scenario)
         if chosen is None:
             return
@@ -27,14 +27,14 @@ def draw(scenario: Scenario) -> None:
         study.download_button(
             "study (TOML)", chosen, "study.toml", key="take-study.toml", on_click="ignore"
         )
-        running = hunt is not None and hunt.running
+        running = job is not None and job.running
         if start.button("search", key="search", disabled=running, type="primary"):
-            st.session_state.hunt = SearchJob(chosen)
+            st.session_state.job = SearchJob(chosen)
             st.rerun()
-        if stop.button("stop", key="stop", disabled=not running) and hunt is not None:
-            hunt.stop()
-        if hunt is not None:
-            _watched(hunt) if running else _found(hunt)
+        if stop.button("stop", key="stop", disabled=not running) and job is not None:
+            job.stop()
+        if job is not None:
+            _watched(job) if running else _found(job)
         st.caption("`perfmodel search study.toml --out found` does the same without the page.")
 
 
@@ -59,19 +59,19 @@ def _asked(scenario: Scenario) -> str | None:
 
 
 @st.fragment(run_every=EVERY)
-def _watched(hunt: SearchJob) -> None:
+def _watched(job: SearchJob) -> None:
     """How far a search is, once a second; the whole page when it is done."""
-    if not hunt.running:
+    if not job.running:
         st.rerun()
-    done, steps, words = hunt.progress()
+    done, steps, words = job.progress()
     st.progress(done / steps, f"start {done + 1} of at most {steps}: {words}")
 
 
-def _found(hunt: SearchJob) -> None:
+def _found(job: SearchJob) -> None:
     """The design, the die to scale, what limits are worth; or why there is none."""
-    report = hunt.report()
+    report = job.report()
     if not report:
-        st.error(hunt.wrong())
+        st.error(job.wrong())
         return
     st.markdown(f"**{goal(report)}: {figures(report['objective'])}**, {_against(report)}")
     for title, (names, rows) in tables(report):
@@ -88,7 +88,7 @@ def _found(hunt: SearchJob) -> None:
         )
         st.altair_chart(styled(chart), theme=None)
     for column, name in zip(st.columns(2), ("report.html", "result.json"), strict=True):
-        content = (hunt.folder / name).read_bytes()
+        content = (job.folder / name).read_bytes()
         column.download_button(name, content, name, key=f"take-{name}", on_click="ignore")
 
 

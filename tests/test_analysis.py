@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from searching import Waves
 
 from perfmodel.design import analysis, reoptimise
 from perfmodel.design.abstract_problem import nearest_integer
@@ -17,6 +18,7 @@ from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import Study
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants
+from perfmodel.units import as_values
 
 ASKED = {
     "objective": {"minimise": "usd_per_million_tokens"},
@@ -80,6 +82,6 @@ def test_one_of_a_thing_has_no_neighbour_below(monkeypatch: pytest.MonkeyPatch):
 
 def test_only_integers_are_rounded():
     """A price of memory in USD/byte rounds to zero, whose logarithm nobody may ask for."""
-    ends: Any = SimpleNamespace(low=np.log([1.0, 1e-9]), high=np.log([8.0, 1e-8]))
+    ends = Waves(as_values(np.log([1.0, 1e-9])), as_values(np.log([8.0, 1e-8])))
     found = nearest_integer(ends, np.array([0.4, 0.5]), np.array([True, False]))
     assert found == pytest.approx([1 / 3, 0.5])

@@ -10,7 +10,13 @@ from searching import Waves
 
 from perfmodel.design import analysis, reoptimise
 from perfmodel.design.abstract_problem import nearest_integer
-from perfmodel.design.existing_chips import COMPARED_BY, _chip_design, distance, groups_of_chips
+from perfmodel.design.existing_chips import (
+    COMPARED_BY,
+    _chip_design,
+    distance,
+    groups_of_chips,
+    size_of,
+)
 from perfmodel.design.multistart import MultiStart
 from perfmodel.design.problem import workloads_of
 from perfmodel.design.reoptimise import integer_neighbours
@@ -38,6 +44,13 @@ def test_a_study_asks_for_the_users_and_tokens_of_its_file():
 def test_an_existing_chip_costs_something_with_and_without_main_memory(chip: str):
     made = _chip_design(load_chip(chip), chip_files()[chip], load_constants().values)
     assert 0 < float(made.cost) < 1e6 and float(made.idle) > 0
+
+
+def test_a_chip_is_compared_in_the_units_of_studies():
+    file = chip_files()["h100-sxm"]
+    size = size_of(_chip_design(load_chip("h100-sxm"), file, load_constants().values))
+    own = (814, 700, 80, 3.35, 989)
+    assert size == pytest.approx(dict(zip(COMPARED_BY, own, strict=True)), rel=0.01)
 
 
 def test_the_distance_of_chips_is_the_root_mean_square_of_logarithms():

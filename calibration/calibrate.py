@@ -77,7 +77,7 @@ class Options(NamedTuple):
         return self.out / f"{key.chip}.toml", section_of(key)
 
 
-class Outcome(NamedTuple):
+class TableResult(NamedTuple):
     """One table: whose it is, and how well its held-out rows are predicted."""
 
     key: Key
@@ -89,7 +89,7 @@ def calibrate(
     options: Options,
     progress: Callable[[Measurements], None],
     left_out: Sequence[LeftOut] = (),
-) -> list[Outcome]:
+) -> list[TableResult]:
     """Fit the tables and write the folder.
 
     It holds the parameters (`CHIP.toml`, and `prior.toml`, where they started), each table's rows
@@ -119,7 +119,7 @@ def calibrate(
 
 def _fit_sections(
     tables: Sequence[Measurements], options: Options, progress: Callable[[Measurements], None]
-) -> list[Outcome]:
+) -> list[TableResult]:
     outcomes, last = [], ""
     for group in sections(tables):
         if group[0].key.chip != last:
@@ -144,7 +144,7 @@ class Trial(NamedTuple):
         return self.predicted[part], self.table.time[self.chosen[part]]
 
 
-def _fit_section(group: Sequence[Measurements], options: Options) -> list[Outcome]:
+def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableResult]:
     """Fit on training rows; take the interval from development rows; report held-out rows."""
     first = group[0].key
     chip, plan = options.chip_of(first)
@@ -231,8 +231,8 @@ def _report(trial: Trial, steps: int, factors: tuple[float, float]) -> dict[str,
     return {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
 
 
-def _outcomes(group: Sequence[Measurements], section: dict[str, Any]) -> list[Outcome]:
-    return [Outcome(table.key, section["report"][_label(table.key)]) for table in group]
+def _outcomes(group: Sequence[Measurements], section: dict[str, Any]) -> list[TableResult]:
+    return [TableResult(table.key, section["report"][_label(table.key)]) for table in group]
 
 
 def _residuals(trial: Trial, part: str) -> pa.Table:
@@ -240,7 +240,7 @@ def _residuals(trial: Trial, part: str) -> pa.Table:
     return taken.as_table({"part": part}, trial.predicted[part])
 
 
-def _already(group: Sequence[Measurements], options: Options) -> list[Outcome] | None:
+def _already(group: Sequence[Measurements], options: Options) -> list[TableResult] | None:
     """What an earlier run into the same folder found, if it fitted all these tables."""
     found = read_section(*options.section(group[0].key))
     done = has_reports(found, [_label(table.key) for table in group])

@@ -37,7 +37,7 @@ NARROWEST, WIDEST = 1e-3, 10.0
 """Spread of a table's logarithms, at least and at most."""
 
 
-class Table(NamedTuple):
+class TableErrors(NamedTuple):
     """Errors of one table of a chip: mean of ln(predicted / measured), and the 90th percentile of
     |predicted / measured - 1|.
     """
@@ -47,17 +47,17 @@ class Table(NamedTuple):
     p90: float
 
 
-def tables_of(protocol: Path, split: str) -> dict[str, list[Table]]:
+def tables_of(protocol: Path, split: str) -> dict[str, list[TableErrors]]:
     """Tables of a split of the protocol, by family of kernels."""
-    found: dict[str, list[Table]] = {}
+    found: dict[str, list[TableErrors]] = {}
     for record in read_result(protocol):
         if record["split"] == split and record["p90"] is not None:
-            table = Table(record["chip"], record["bias"], record["p90"])
+            table = TableErrors(record["chip"], record["bias"], record["p90"])
             found.setdefault(KERNELS[record["op"]].family, []).append(table)
     return found
 
 
-def range_of(tables: Sequence[Table]) -> Interval:
+def range_of(tables: Sequence[TableErrors]) -> Interval:
     """Factors on a prediction between which 90 % of the measurements of a chip like these are expected."""
     chips = [table.chip for table in tables]
     below = [norm.cdf(GRID, -table.bias, spread_of(table)) for table in tables]
@@ -66,7 +66,7 @@ def range_of(tables: Sequence[Table]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def spread_of(table: Table) -> float:
+def spread_of(table: TableErrors) -> float:
     """Standard deviation with which 90 % of a table's errors are at most its `p90`."""
 
     def missed(spread: float) -> float:
@@ -77,7 +77,7 @@ def spread_of(table: Table) -> float:
     return float(brentq(missed, NARROWEST, WIDEST))  # pyright: ignore[reportArgumentType]
 
 
-def _inside(table: Table, spread: float) -> float:
+def _inside(table: TableErrors, spread: float) -> float:
     """Share of |predicted / measured - 1| at most `p90` where ln(predicted / measured) is normal."""
     least = math.log1p(-table.p90) if table.p90 < 1 else -np.inf
     ends = norm.cdf([least, math.log1p(table.p90)], table.bias, spread)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from perfmodel.calibration.calibrate import MAX_REPORTED
 from perfmodel.calibration.data.aiconfigurator import SYSTEMS, Folder, tables
-from perfmodel.calibration.data.aiconfigurator_columns import SOURCES
+from perfmodel.calibration.data.aiconfigurator_columns import TABLE_FILES
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.calibration.sections import section_of, sections
 from perfmodel.calibration.split import Rows, rows_of
@@ -61,7 +61,7 @@ class Protocol(NamedTuple):
     @property
     def ops(self) -> tuple[str, ...]:
         """Operations that take part."""
-        return QUICK_OPS if self.quick else tuple(SOURCES)
+        return QUICK_OPS if self.quick else tuple(TABLE_FILES)
 
     def rows_of(self, split: str, table: Measurements, test: str = "heldout") -> Rows:
         """Which rows of a table play which part in a split."""

@@ -93,16 +93,16 @@ def waits_of(loop: ClosedLoop, host: HostEfficiency) -> Waits:
     return closed_loop(steps, host, loop.request)
 
 
-class Group(NamedTuple):
+class RunGroup(NamedTuple):
     """Runs of one form, and their loops on a leading axis."""
 
     loops: ClosedLoop
     runs: list[Run]
 
 
-def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[Group]:
+def groups_of(runs: Sequence[Run], folder: Path, smooth: bool = False) -> list[RunGroup]:
     """Runs with their loops; with `smooth`, as if no framework had been named."""
-    return [Group(_of(loop_of, cases), own) for cases, own in by_form(runs, folder, smooth)]
+    return [RunGroup(_of(loop_of, cases), own) for cases, own in by_form(runs, folder, smooth)]
 
 
 def by_form(
@@ -118,7 +118,7 @@ def _of(function: Callable[..., Any], cases: Sequence[ResolvedRow]) -> Any:
     return evaluate_rows(function, [(case, case.candidates[0]) for case in cases])
 
 
-def residuals(group: Group, host: HostEfficiency) -> tuple[Values, Values]:
+def residuals(group: RunGroup, host: HostEfficiency) -> tuple[Values, Values]:
     """Log errors of TPOT and TTFT; the latter zero where requests wait for room."""
     waits = jax.vmap(waits_of, (0, None))(jax.tree.map(as_values, group.loops), host)
     room = jnp.asarray(group.loops.batch) >= jnp.asarray(group.loops.request.concurrency)
@@ -134,7 +134,7 @@ def log_errors(
     return errors[0], jnp.where(room, errors[1], 0.0)
 
 
-def problem_of(groups: Sequence[Group], start: HostEfficiency) -> Problem:
+def problem_of(groups: Sequence[RunGroup], start: HostEfficiency) -> Problem:
     """The host of one framework against its runs."""
     count = sum(len(group.runs) for group in groups)
     free_start = to_free(start)
@@ -162,7 +162,7 @@ class FittedHost(NamedTuple):
     models: tuple[str, ...]
 
 
-def fit_host(groups: Sequence[Group], start: HostEfficiency) -> FittedHost:
+def fit_host(groups: Sequence[RunGroup], start: HostEfficiency) -> FittedHost:
     """The host's parameters, and how far the runs lie from what they predict."""
     problem = problem_of(groups, start)
     free, _ = solve(problem)
@@ -192,7 +192,7 @@ def fit_hosts(
 ) -> dict[str, FittedHost]:
     """The host of each framework, and of the smooth form: that of the fastest of them."""
     found: dict[str, FittedHost] = {}
-    groups: dict[str, list[Group]] = {}
+    groups: dict[str, list[RunGroup]] = {}
     for framework in sorted({run.cells["framework"] for run in runs}):
         progress(framework)
         own = [run for run in runs if run.cells["framework"] == framework]
@@ -204,12 +204,12 @@ def fit_hosts(
     return found | {SMOOTH: smooth_host(host, runs, folder)}
 
 
-def _in_steps(groups: Sequence[Group], name: str) -> Values:
+def _in_steps(groups: Sequence[RunGroup], name: str) -> Values:
     """A field of the loops of all groups, of their decode steps."""
     return jnp.concatenate([jnp.asarray(getattr(group.loops, name))[:, 0] for group in groups])
 
 
-def fastest_host(hosts: dict[str, HostEfficiency], groups: dict[str, list[Group]]) -> str:
+def fastest_host(hosts: dict[str, HostEfficiency], groups: dict[str, list[RunGroup]]) -> str:
     """Whose host adds least to a decode step, in the median over the loads at hand."""
     loads = [group for own in groups.values() for group in own]
     kernels, sequences = (_in_steps(loads, name) for name in ("kernels", "sequences"))
@@ -219,7 +219,7 @@ def fastest_host(hosts: dict[str, HostEfficiency], groups: dict[str, list[Group]
 
 
 def with_shorter_launches(
-    host: HostEfficiency, groups: Sequence[Group], folder: Path
+    host: HostEfficiency, groups: Sequence[RunGroup], folder: Path
 ) -> HostEfficiency:
     """The host of a framework, beside the launches of the smooth form.
 

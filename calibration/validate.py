@@ -35,7 +35,7 @@ from perfmodel.library.fitted_intervals import WIDER
 from perfmodel.workload.plan import Plan
 
 
-class Fitted(NamedTuple):
+class FittedChip(NamedTuple):
     """A chip with the parameters that predict, and the factors of the 90 % interval."""
 
     chip: Chip
@@ -43,19 +43,19 @@ class Fitted(NamedTuple):
     high: float
 
 
-class Outcome(NamedTuple):
+class JobResult(NamedTuple):
     """What a job found: records as the contract has them, and the rows with their predictions."""
 
     records: list[dict[str, Any]]
     rows: list[tuple[Measurements, np.ndarray]]
 
 
-def run(job: Job, protocol: Protocol, test: str = "heldout") -> Outcome:
+def run(job: Job, protocol: Protocol, test: str = "heldout") -> JobResult:
     """Fit as the split says, and report each table of the section."""
     if job.split == "framework":
-        return Outcome(list(_frameworks(job.group, protocol)), [])
+        return JobResult(list(_frameworks(job.group, protocol)), [])
     taken = [protocol.rows_of(job.split, table, test) for table in job.group]
-    fitted, found = fitted_for(job, taken, protocol), Outcome([], [])
+    fitted, found = fitted_for(job, taken, protocol), JobResult([], [])
     for table, rows in zip(job.group, taken, strict=True):
         if len(rows.test) == 0:
             continue
@@ -66,7 +66,7 @@ def run(job: Job, protocol: Protocol, test: str = "heldout") -> Outcome:
     return found
 
 
-def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> Fitted:
+def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> FittedChip:
     """The parameters that a split may use: fitted, taken from other chips, or both."""
     key = job.group[0].key
     chip, family = chip_with_prior(key, protocol.folder), KERNELS[key.op].family
@@ -76,14 +76,14 @@ def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> Fitted:
         if not tables:
             raise InputError(f"{job.name} leaves no rows to fit: all are held out.")
         chip = with_family(chip, family, fit(chip, tables).fitted)
-        return Fitted(chip, *_interval(chip, job.group, taken))
+        return FittedChip(chip, *_interval(chip, job.group, taken))
     start = initial_parameters(key, MEASURED, protocol.folder)
     chip = with_family(chip, family, start.fitted)
     if job.split != "fewshot" or not tables:
-        return Fitted(chip, start.low, start.high)
+        return FittedChip(chip, start.low, start.high)
     chip = with_family(chip, family, fit(chip, tables).fitted)
     low, high = _interval(chip, job.group, taken)
-    return Fitted(chip, low / WIDER, high * WIDER)
+    return FittedChip(chip, low / WIDER, high * WIDER)
 
 
 def _interval(
@@ -108,7 +108,7 @@ def _records(
     table: Measurements,
     rows: Rows,
     predicted: np.ndarray,
-    fitted: Fitted,
+    fitted: FittedChip,
     protocol: Protocol,
 ) -> Iterator[dict[str, Any]]:
     """One record of all reported rows, and of a mixture one for each kind of routing."""

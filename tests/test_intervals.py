@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.intervals import Table, kernel_ranges, range_of, range_of_few, spread_of
+from perfmodel.calibration.intervals import (
+    TableErrors,
+    kernel_ranges,
+    range_of,
+    range_of_few,
+    spread_of,
+)
 from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
 from perfmodel.inference.deployment import resolve
 from perfmodel.library.chip import chip_files, origin
@@ -113,7 +119,7 @@ def test_the_prior_holds_the_ranges_that_the_protocol_gives():
 
 def test_a_table_without_bias_has_the_range_of_its_normal_distribution():
     # 90 % within 10 %: 1.645 spreads are about 0.1 in the logarithm.
-    one = Table("a", 0.0, 0.1)
+    one = TableErrors("a", 0.0, 0.1)
     assert spread_of(one) == pytest.approx(0.1 / 1.645, rel=0.01)
     found = range_of([one])
     assert (found.low, found.high) == pytest.approx((np.exp(-0.1), np.exp(0.1)), rel=0.003)
@@ -121,7 +127,7 @@ def test_a_table_without_bias_has_the_range_of_its_normal_distribution():
 
 def test_predictions_that_are_too_fast_have_their_range_above_one():
     # Predicted / measured is 0.5 throughout: measured times are twice the predicted ones.
-    found = range_of([Table("a", float(np.log(0.5)), 0.5001)])
+    found = range_of([TableErrors("a", float(np.log(0.5)), 0.5001)])
     assert (found.low, found.high) == pytest.approx((2.0, 2.0), rel=0.01)
 
 
@@ -138,7 +144,7 @@ def test_wafers_have_the_range_of_their_published_speeds_each_left_out():
 
 
 def test_chips_weigh_equally_however_many_tables_they_have():
-    exact, slow = Table("a", 0.0, 0.01), Table("b", float(np.log(0.5)), 0.501)
+    exact, slow = TableErrors("a", 0.0, 0.01), TableErrors("b", float(np.log(0.5)), 0.501)
     found = range_of([exact] * 50 + [slow])
     assert found.low == pytest.approx(1.0, rel=0.02) and found.high == pytest.approx(2.0, rel=0.02)
 

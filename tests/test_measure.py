@@ -17,7 +17,7 @@ from perfmodel.calibration.data.jax_kernels import (
     kernel_shapes,
     smallest,
 )
-from perfmodel.calibration.data.measure import Result, _earlier, call, outcome, seconds_of
+from perfmodel.calibration.data.measure import MeasureResult, _earlier, call, outcome, seconds_of
 from perfmodel.calibration.data.sources import read_source
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.library.files import stems
@@ -68,9 +68,11 @@ def test_a_run_that_is_taken_up_again_keeps_its_rows_and_measures_the_rest(measu
 
 def test_fewer_rows_than_asked_for_are_said_to_be_so(tmp_path: Path):
     out = tmp_path / "rows.csv"
-    said = outcome(Result("mine", 19, 19, 32, []), out)
+    said = outcome(MeasureResult("mine", 19, 19, 32, []), out)
     assert "19 rows" in said and "32 were asked for; more --seconds, with --resume" in said
-    assert "were asked" not in outcome(Result("mine", 31, 31, 32, ["one that cannot run"]), out)
+    assert "were asked" not in outcome(
+        MeasureResult("mine", 31, 31, 32, ["one that cannot run"]), out
+    )
 
 
 def test_a_file_of_another_kind_is_not_taken_up(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from perfmodel.calibration import serving as hosts
 from perfmodel.calibration.baselines.roofline import roofline_tpot
-from perfmodel.calibration.serving import ClosedLoop, Group, fastest_host
+from perfmodel.calibration.serving import ClosedLoop, RunGroup, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.inference.deployment import resolved
@@ -240,10 +240,10 @@ FAST, SLOW = (
 )
 
 
-def _group(launches: float) -> Group:
+def _group(launches: float) -> RunGroup:
     """One run with 100 kernels and 4 sequences in a decode step."""
     steps = [jnp.full((1, 3), number) for number in (0.01, launches, 100.0, 4.0)]
-    return Group(ClosedLoop(PLAN, USERS, as_scalar(4.0), *steps), [])
+    return RunGroup(ClosedLoop(PLAN, USERS, as_scalar(4.0), *steps), [])
 
 
 def test_the_fastest_host_is_the_one_that_adds_least_to_the_steps_at_hand():

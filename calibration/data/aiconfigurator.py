@@ -22,7 +22,7 @@ from perfmodel.calibration.data.aiconfigurator_columns import (
     LINEAR_ATTENTION,
     LINEAR_FOLDERS,
     NCCL,
-    SOURCES,
+    TABLE_FILES,
     numbers,
     summed,
     texts,
@@ -61,7 +61,7 @@ class Checkpoint(BaseModel):
     format: str = ""
 
 
-class Facts(BaseModel):
+class AIConfiguratorFacts(BaseModel):
     """What `aiconfigurator.toml` says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,7 +76,7 @@ class Facts(BaseModel):
     checkpoints: list[Checkpoint]
 
 
-FACTS = read_as(Facts, Path(__file__).with_suffix(".toml"))
+FACTS = read_as(AIConfiguratorFacts, Path(__file__).with_suffix(".toml"))
 SYSTEMS = FACTS.systems
 """Systems that are read, and their names in the library."""
 
@@ -151,8 +151,8 @@ def _tables(
     root: Folder, system: str, key: Key, version: str, drop: Drop, wanted: Callable[[Key], bool]
 ) -> Iterator[Measurements]:
     """Those of one framework."""
-    nccl = key.framework == "nccl" and SOURCES[key.op].folder == "comm"
-    source = NCCL if nccl else SOURCES[key.op]
+    nccl = key.framework == "nccl" and TABLE_FILES[key.op].folder == "comm"
+    source = NCCL if nccl else TABLE_FILES[key.op]
     path = root / system / source.folder / key.framework / version / source.file
     if not path.exists():
         return

@@ -14,7 +14,7 @@ from perfmodel.kernels.linear_attention import KINDS
 from perfmodel.kernels.routing import ROUTINGS
 
 
-class Source(NamedTuple):
+class TableFile(NamedTuple):
     """Where an operation's rows are, columns of their formats, names of sizes, and sizes that follow."""
 
     folder: str
@@ -79,23 +79,25 @@ _MOE = {
 }
 _RANKS = {"n_gpus": "num_gpus"}
 _ATTENTION, _MLA = ("attn_dtype", "kv_cache_dtype"), ("mla_dtype", "kv_cache_dtype")
-NCCL = Source("comm", "nccl_perf.parquet", ("nccl_dtype",), _RANKS, _collective)
+NCCL = TableFile("comm", "nccl_perf.parquet", ("nccl_dtype",), _RANKS, _collective)
 
 LINEAR_ATTENTION = "linear_attention"
 """Read apart: one row for each kernel of a shape."""
 
-SOURCES = {
-    "gemm": Source("gemm", "gemm_perf.parquet", ("gemm_dtype",), {n: n for n in ("m", "n", "k")}),
-    "attention_decode": Source(
+TABLE_FILES = {
+    "gemm": TableFile(
+        "gemm", "gemm_perf.parquet", ("gemm_dtype",), {n: n for n in ("m", "n", "k")}
+    ),
+    "attention_decode": TableFile(
         "attention", "generation_attention_perf.parquet", _ATTENTION, _HEADS, _decode
     ),
-    "attention_prefill": Source(
+    "attention_prefill": TableFile(
         "attention", "context_attention_perf.parquet", _ATTENTION, _HEADS, _prefill
     ),
-    "mla_decode": Source("mla", "generation_mla_perf.parquet", _MLA, _LATENT, _decode),
-    "mla_prefill": Source("mla", "context_mla_perf.parquet", _MLA, _LATENT | {"ctx_len": "isl"}),
-    "moe": Source("moe", "moe_perf.parquet", ("moe_dtype",), _MOE, _routing),
-    "all_reduce": Source(
+    "mla_decode": TableFile("mla", "generation_mla_perf.parquet", _MLA, _LATENT, _decode),
+    "mla_prefill": TableFile("mla", "context_mla_perf.parquet", _MLA, _LATENT | {"ctx_len": "isl"}),
+    "moe": TableFile("moe", "moe_perf.parquet", ("moe_dtype",), _MOE, _routing),
+    "all_reduce": TableFile(
         "comm", "custom_allreduce_perf.parquet", ("allreduce_dtype",), _RANKS, _collective
     ),
     "all_gather": NCCL,

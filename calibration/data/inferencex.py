@@ -39,7 +39,7 @@ OPEN: tuple[Part, ...] = ("fit", "heldout")
 """Parts that may be looked at."""
 
 
-class Cache(BaseModel):
+class CacheFormat(BaseModel):
     """The format of a model's cache."""
 
     model: str
@@ -66,7 +66,7 @@ class Fault(BaseModel):
         return alike and _has(row["model_path"], self.models)
 
 
-class Facts(BaseModel):
+class InferenceXFacts(BaseModel):
     """What `inferencex.toml` says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,11 +77,11 @@ class Facts(BaseModel):
     closed_systems: list[str]
     eight_chip_systems: list[str]
     sglang_bf16_cache_systems: list[str]
-    caches: list[Cache]
+    caches: list[CacheFormat]
     faults: list[Fault]
 
 
-FACTS = read_as(Facts, Path(__file__).with_suffix(".toml"))
+FACTS = read_as(InferenceXFacts, Path(__file__).with_suffix(".toml"))
 
 
 class Run(NamedTuple):

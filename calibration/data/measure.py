@@ -4,7 +4,6 @@ What is timed is one call of a compiled function from Python until its result is
 that stay where they are from call to call, as a benchmark replays them.
 """
 
-import importlib.metadata
 import itertools
 import os
 import time
@@ -28,6 +27,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import fold, word_of
+from perfmodel.versions import version
 
 MIN_CALLS, MAX_CALLS = 5, 100
 """Calls of a kernel that are timed, at least and at most."""
@@ -61,7 +61,7 @@ EMPTY_KERNEL = TimedKernel(
 """A kernel that does next to nothing."""
 
 
-class Request(NamedTuple):
+class MeasureRequest(NamedTuple):
     """What is to be measured.
 
     - `rows`: of each operation and format, at most.
@@ -77,7 +77,7 @@ class Request(NamedTuple):
     seed: int
 
 
-class Result(NamedTuple):
+class MeasureResult(NamedTuple):
     """The chip's name, rows in the file, new ones, those asked for, and what could not be run, with why."""
 
     chip: str
@@ -91,8 +91,8 @@ Row = dict[str, str]
 
 
 def measure(
-    request: Request, out: Path, resume: bool, progress: Callable[[int, int], None]
-) -> Result:
+    request: MeasureRequest, out: Path, resume: bool, progress: Callable[[int, int], None]
+) -> MeasureResult:
     """Measure kernels and write them to `out`, whole, every few seconds and at the end.
 
     **Arguments:**
@@ -119,11 +119,11 @@ def measure(
     finally:
         if len(rows) > earlier:
             _write(out, rows)
-    return Result(chip, len(rows), len(rows) - earlier, request.rows * len(streams), failed)
+    return MeasureResult(chip, len(rows), len(rows) - earlier, request.rows * len(streams), failed)
 
 
 def _run(
-    request: Request, chip: str, streams: list[tuple[str, str]], done: set, failed: list[str]
+    request: MeasureRequest, chip: str, streams: list[tuple[str, str]], done: set, failed: list[str]
 ) -> Iterator[tuple[int, Row | None]]:
     """One row of each operation and format after the other, until the time is up.
 
@@ -151,7 +151,7 @@ def _run(
         yield count, row | _found(times, overhead) if len(times) else None
 
 
-def _streams(request: Request) -> list[tuple[str, str]]:
+def _streams(request: MeasureRequest) -> list[tuple[str, str]]:
     """Each operation with each format that it can be run in."""
     ops = [word_of(op, list(SPECS), "op to measure") for op in request.ops]
     known = list(dict.fromkeys(d for spec in SPECS.values() for d in spec.dtypes))
@@ -215,7 +215,7 @@ def seconds_of(run: Callable[[], Any]) -> np.ndarray:
     return np.array(times)
 
 
-class Speed(NamedTuple):
+class MachineSpeed(NamedTuple):
     """About how fast a machine is, in FLOP/s and bytes/s."""
 
     flops: float
@@ -226,19 +226,19 @@ class Speed(NamedTuple):
         return kernel.flops / self.flops + kernel.size / self.bandwidth
 
 
-def _speed(dtype: str) -> Speed:
+def _speed(dtype: str) -> MachineSpeed:
     """By one product and one sum."""
     side = float(PROBE_SIZE)
     product = build("gemm", dtype, {"m": side, "n": side, "k": side})
     add = build("elementwise", "bf16", {"kind": "add", "tokens": side, "hidden": side})
     fastest = [float(np.min(seconds_of(call(kernel)))) for kernel in (product, add)]
-    return Speed(product.flops / fastest[0], add.size / fastest[1])
+    return MachineSpeed(product.flops / fastest[0], add.size / fastest[1])
 
 
 class SizeLimit:
     """Which shapes of an operation keep within its share of time and memory: learnt on the way."""
 
-    def __init__(self, speed: Speed, longest: float):
+    def __init__(self, speed: MachineSpeed, longest: float):
         self.speed, self.longest = speed, longest
         self.memory, self.slower = MEMORY_SHARE * _memory(), 1.0
 
@@ -288,7 +288,7 @@ def _found(times: np.ndarray, overhead: float) -> Row:
         "repeats": str(len(times)),
         "spread": f"{(high - low) / middle:.4g}",
         "overhead_us": f"{overhead * 1e6:.4g}",
-        "measured_with": f"jax {importlib.metadata.version('jax')} on {jax.default_backend()}",
+        "measured_with": f"jax {version('jax')} on {jax.default_backend()}",
     }
 
 
@@ -307,7 +307,7 @@ def _write(out: Path, rows: list[Row]) -> None:
     write_csv(out, pa.table({name: [row[name] for row in rows] for name in names}))
 
 
-def outcome(found: Result, out: Path) -> str:
+def outcome(found: MeasureResult, out: Path) -> str:
     """What a file of measurements holds, and how to get what is lacking."""
     said = f"{found.rows} rows in {out}, {found.new} of them new."
     if found.rows + len(found.failed) >= found.asked:
@@ -315,7 +315,7 @@ def outcome(found: Result, out: Path) -> str:
     return f"{said} {found.asked} were asked for; more --seconds, with --resume, time the rest."
 
 
-def advice(found: Result, out: Path) -> str:
+def advice(found: MeasureResult, out: Path) -> str:
     """How to go on with what was measured."""
     if not found.rows:
         return "Nothing was timed; give more --seconds."

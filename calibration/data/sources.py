@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.calibration.data.aiconfigurator import SYSTEMS, locate, tables
-from perfmodel.calibration.data.aiconfigurator_columns import LINEAR_ATTENTION, SOURCES
+from perfmodel.calibration.data.aiconfigurator_columns import LINEAR_ATTENTION, TABLE_FILES
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, merged
 from perfmodel.calibration.data.outliers import sound_rows
 from perfmodel.calibration.sections import with_smooth
@@ -102,7 +102,7 @@ def _packaged(source: str, ops: Sequence[str], wanted: set[str]) -> Source:
     root, left_out = locate(source), []
     found = [
         table
-        for op in (*SOURCES, LINEAR_ATTENTION)
+        for op in (*TABLE_FILES, LINEAR_ATTENTION)
         for system, chip in SYSTEMS.items()
         if (not ops or op in ops) and (not wanted or chip in wanted)
         for table in tables(root, op, system, left_out)

@@ -39,7 +39,7 @@ NO_FOREST = (
 )
 
 
-class Request(NamedTuple):
+class ValidationRequest(NamedTuple):
     """What is asked.
 
     - `source`: `aiconfigurator`, or a path to its wheel or checkout.
@@ -63,7 +63,7 @@ class Request(NamedTuple):
         return self.json or (self.out / "validate.json" if self.out else None)
 
 
-def validate(request: Request, progress: Callable[..., None]) -> Record:
+def validate(request: ValidationRequest, progress: Callable[..., None]) -> Record:
     """Run the protocol, and write the report after each section.
 
     **Arguments:**
@@ -120,7 +120,7 @@ def _technology() -> list[Record]:
     ]
 
 
-def _units(request: Request) -> list[Unit]:
+def _units(request: ValidationRequest) -> list[Unit]:
     protocol = request.protocol
     if list(request.ops) == [TECHNOLOGY]:
         return []
@@ -141,7 +141,7 @@ def _one_of(name: str, allowed: Collection[str], option: str) -> str:
     return name
 
 
-def _run(job: Job, request: Request, report: Record) -> None:
+def _run(job: Job, request: ValidationRequest, report: Record) -> None:
     """Run a job that was not done; a table that the chip cannot run is named and passed over."""
     if job.name in report["done"]:
         return
@@ -156,7 +156,7 @@ def _run(job: Job, request: Request, report: Record) -> None:
     _finished(job.name, request, report)
 
 
-def _finished(name: str, request: Request, report: Record) -> None:
+def _finished(name: str, request: ValidationRequest, report: Record) -> None:
     report["done"].append(name)
     if request.report is not None:
         write_json(request.report, report)
@@ -171,7 +171,7 @@ def _stamped(record: Record) -> Record:
 PACKAGES = ("perfmodel", "jax", "optimistix", "numpy", "scikit-learn", "aiconfigurator-core")
 
 
-def _begun(request: Request) -> Record:
+def _begun(request: ValidationRequest) -> Record:
     """An empty report, or what an earlier run left of this one."""
     protocol = request.protocol
     asked = {name: getattr(protocol, name) for name in ("quick", "rows", "seed")}

@@ -31,11 +31,11 @@ def measure(
 
     Example: perfmodel measure --out rows.csv --ops gemm,attention_decode --seconds 120
     """
-    from perfmodel.calibration.data.measure import Request, advice, outcome
+    from perfmodel.calibration.data.measure import MeasureRequest, advice, outcome
     from perfmodel.calibration.data.measure import measure as run
 
     check_places(file=out)
-    request = Request(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)
+    request = MeasureRequest(listed(ops), listed(dtype), chip.strip(), rows, seconds, seed)
     with bar("kernels") as update:
         found = run(request, out, resume, update)
     if json_:

@@ -53,7 +53,7 @@ def validate(
 
     check_places(file=json_, folder=out, report=report)
     how = named_protocol(protocol, fitted(calibration), seed)
-    request = made.Request(how, data, listed(chips), listed(ops), json_, out, resume)
+    request = made.ValidationRequest(how, data, listed(chips), listed(ops), json_, out, resume)
     with bar("validate") as update:
         found = made.validate(request, update)
     _show(found, how.quick)

@@ -53,31 +53,40 @@ def read_source(
         raise InputError(
             "--data is empty; give aiconfigurator, the path of its wheel, or a CSV file with latency_us."
         )
-    ops = [word_of(op, list(KERNELS), "op") for op in ops]
+    known = {word_of(op, list(KERNELS), "op") for op in ops}
     if chip_file is not None:
         load_chip(chip_file)
-    wanted = {_stem(name, chip_file) for name in chips}
-    unwanted = {_stem(name, chip_file) for name in without}
+    wanted, unwanted = ({_stem(name, chip_file) for name in given} for given in (chips, without))
+    selection = Selection(wanted, unwanted, known)
+    in_csv = source.lower().endswith(".csv")
     found, left_out = (
-        _csv(Path(source), chip_file, prior)
-        if source.lower().endswith(".csv")
-        else _packaged(source, ops, wanted)
+        _csv(Path(source), chip_file, prior) if in_csv else _packaged(source, selection)
     )
-    wanted_tables = [
-        table
-        for table in found
-        if (not wanted or table.key.chip in wanted)
-        and table.key.chip not in unwanted
-        and (not ops or table.key.op in ops)
-    ]
-    if not wanted_tables:
+    selected = [table for table in found if selection.includes(table.key)]
+    if not selected:
         raise InputError(
             f"{source} has no rows of the chips and operations that are wanted; "
             "give others to --chips, --exclude-chips or --ops."
         )
-    for table in wanted_tables:
+    for table in selected:
         _check(source, table)
-    return Source([table for table in with_smooth(wanted_tables) if _trains(table)], left_out)
+    return Source([table for table in with_smooth(selected) if _trains(table)], left_out)
+
+
+class Selection(NamedTuple):
+    """What is wanted of a source: chips, none of others, and operations; empty: all."""
+
+    chips: set[str]
+    without: set[str]
+    ops: set[str]
+
+    def reads(self, op: str, chip: str) -> bool:
+        """Whether an operation on a chip is looked at."""
+        return (not self.ops or op in self.ops) and (not self.chips or chip in self.chips)
+
+    def includes(self, key: Key) -> bool:
+        """Whether a table is wanted."""
+        return self.reads(key.op, key.chip) and key.chip not in self.without
 
 
 def _trains(table: Measurements) -> bool:
@@ -98,13 +107,13 @@ def _stem(name: str, chip_file: Path | None) -> str:
     return chip_file.stem if chip_file is not None and name == chip_file.stem else find_chip(name)
 
 
-def _packaged(source: str, ops: Sequence[str], wanted: set[str]) -> Source:
+def _packaged(source: str, selection: Selection) -> Source:
     root, left_out = locate(source), []
     found = [
         table
         for op in (*TABLE_FILES, LINEAR_ATTENTION)
         for system, chip in SYSTEMS.items()
-        if (not ops or op in ops) and (not wanted or chip in wanted)
+        if selection.reads(op, chip)
         for table in tables(root, op, system, left_out)
     ]
     return Source(found, left_out)

@@ -62,6 +62,11 @@ class ValidationRequest(NamedTuple):
         """Where the report is written."""
         return self.json or (self.out / "validate.json" if self.out else None)
 
+    @property
+    def wants_technology(self) -> bool:
+        """Whether area, power and cost of chips are asked for."""
+        return TECHNOLOGY in self.ops or not (self.ops or self.chips)
+
 
 def validate(request: ValidationRequest, progress: Callable[..., None]) -> Record:
     """Run the protocol, and write the report after each section.
@@ -82,20 +87,18 @@ def validate(request: ValidationRequest, progress: Callable[..., None]) -> Recor
         plots.parity([], "")  # says at once when pictures cannot be made
         (request.out / "rows").mkdir(parents=True, exist_ok=True)
     report, asked = _begun(request), _units(request)
-    root = Path()
+    root = locate(request.source) if asked else Path()
     if asked:
-        root = locate(request.source)
         check_solver()
-    technology = TECHNOLOGY in request.ops or not (request.ops or request.chips)
-    if technology and not report["technology"]:
+    if request.wants_technology and not report["technology"]:
         progress(0, len(asked) + 1, TECHNOLOGY)
         report["technology"] = _technology()
         _finished(TECHNOLOGY, request, report)
-    for i, unit in enumerate(asked):
-        progress(i, len(asked), unit.name)
+    for done, unit in enumerate(asked):
+        progress(done, len(asked), unit.name)
         if unit.name not in report["done"]:
             for job in jobs(read(root, unit, request.protocol), request.protocol):
-                progress(i, len(asked), job.name)
+                progress(done, len(asked), job.name)
                 _run(job, request, report)
             _finished(unit.name, request, report)
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530

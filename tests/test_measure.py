@@ -147,7 +147,7 @@ def test_only_what_fits_is_measured(op: str):
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
-def test_every_kind_of_the_catalogue_runs(kind: str):
+def test_every_kind_of_the_registry_runs(kind: str):
     assert set(FUNCTIONS) == set(KINDS)
     assert (
         len(

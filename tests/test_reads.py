@@ -22,7 +22,14 @@ from perfmodel.library.framework import frameworks, older_versions
 from perfmodel.workload.plan import CHOICES, Plan, narrowed
 from perfmodel.workload.precision import FORMATS, runnable
 
-FLAGS = ("integer", "speculates", "fuses_shared", "reduces_apart", "overflows", "replay")
+FLAGS = (
+    "integer",
+    "speculates",
+    "fuses_shared_expert",
+    "unfused_all_reduce",
+    "overflows",
+    "replay",
+)
 
 
 def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:

@@ -202,10 +202,10 @@ def test_sglang_multiplies_the_inputs_of_a_delta_net_in_four_products(framework:
     assert len(runs) == (each + 1) * len(given.model.stacks) / 2
 
 
-def test_sglang_reduces_apart_from_norms_that_add_one():
+def test_sglang_fuses_no_all_reduce_with_norms_that_add_one():
     apart = resolve_row(0, CELLS | QWEN | {"framework": "sglang"}, FITTED).deployment
     fused = resolve_row(0, CELLS | QWEN | {"framework": "sglang", "model": "deepseek-r1"}, FITTED)
-    assert apart.plan.reduces_apart and not fused.deployment.plan.reduces_apart
+    assert apart.plan.unfused_all_reduce and not fused.deployment.plan.unfused_all_reduce
     size = as_scalar(2.0**18)  # 256 kB on eight chips: 26 us in SGLang 0.5.9, 8 in 0.5.14
     times = [
         float(price(one.chip, collective(one.chip, one.plan, "all_reduce", EIGHT, ONE, size)).time)
@@ -220,7 +220,7 @@ EIGHT, ONE = as_scalar(8.0), as_scalar(1.0)
 @pytest.mark.parametrize("chip", ["h200", "b200", "wse-3", "sn40l"])
 def test_the_smooth_form_fuses_the_shared_expert_on_launched_chips(chip: str):
     given = resolved(chip, "deepseek-v3", "bf16", "bf16", "", FITTED)
-    assert given.plan.fuses_shared == (given.chip.execution == "launched")
+    assert given.plan.fuses_shared_expert == (given.chip.execution == "launched")
 
 
 def _host(framework: str) -> HostEfficiency:
@@ -478,7 +478,7 @@ def test_a_version_shares_the_kernels_of_its_framework():
     old, new = (resolved("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
     assert (old.plan.framework, old.plan.framework_version) == ("trtllm", "trtllm-engine")
     assert (new.plan.framework, new.plan.framework_version) == ("trtllm", "")
-    assert old.plan.reduces_apart and not new.plan.reduces_apart
+    assert old.plan.unfused_all_reduce and not new.plan.unfused_all_reduce
     hosts = [one.chip.efficiency.host for one in (old, new)]
     assert [float(host.per_kernel) for host in hosts] == [0.0, pytest.approx(-1.9e-6, rel=0.05)]
     same = [eqx.tree_at(lambda c: c.efficiency.host, one.chip, HOST) for one in (old, new)]

@@ -13,7 +13,7 @@ from perfmodel.design.variables import PLAN_RANKS, Space, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
-from perfmodel.inference.deployment import fuses_shared
+from perfmodel.inference.deployment import fuses_shared_expert
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
@@ -108,8 +108,10 @@ def _load(study: Study, table: WorkloadTable, space: Space) -> Workload:
     stem = find_chip(study.space.base)
     file, shape = chip_files()[stem], load_model(table.model)
     weights = runnable(table.precision, file.matrix, stem)
-    fuses = fuses_shared("", file, shape)
-    plan = Plan(tp=table.chips, weights=weights, cache=table.kv_precision, fuses_shared=fuses)
+    fuses = fuses_shared_expert("", file, shape)
+    plan = Plan(
+        tp=table.chips, weights=weights, cache=table.kv_precision, fuses_shared_expert=fuses
+    )
     _check_ranks(table, space)
     given = {name: getattr(table, name) for name in Workload._fields[2:]}
     sizes: dict[str, Any] = {n: None if v is None else as_scalar(v) for n, v in given.items()}

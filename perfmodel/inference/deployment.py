@@ -79,8 +79,8 @@ def resolved(
         unquantised=kept,
         framework=software or None,
         framework_version=version,
-        fuses_shared=fuses_shared(software, file, shape),
-        reduces_apart=apart,
+        fuses_shared_expert=fuses_shared_expert(software, file, shape),
+        unfused_all_reduce=apart,
         **backends_of(version or software, file.architecture, stored, apart),
     )
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
@@ -135,7 +135,7 @@ def _cache(word: str) -> str:
     return word_of(word, list(FORMATS), "kv_precision") if word.strip() else PLAIN
 
 
-def fuses_shared(software: str, file: ChipFile, model: Transformer) -> bool:
+def fuses_shared_expert(software: str, file: ChipFile, model: Transformer) -> bool:
     """Whether a model's shared expert is one of the routed ones: the smooth form, which names no
     framework, fuses on every launched chip what any framework fuses on one."""
     launched = not software and file.execution == "launched"

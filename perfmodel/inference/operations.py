@@ -349,8 +349,8 @@ def _mixture(
 ) -> list[KernelCall]:
     """Router, dispatch where attention is spread over data ranks, experts, the way back, shared experts."""
     plan = site.plan
-    fused = 1.0 * plan.fuses_shared
-    beside = feed_forward.shares and not plan.fuses_shared
+    fused = 1.0 * plan.fuses_shared_expert
+    beside = feed_forward.shares and not plan.fuses_shared_expert
     spread = 1 + (plan.ep - 1) * jnp.minimum(plan.dp - 1, 1.0)
     sent = tokens * feed_forward.active * hidden
     width = jnp.where(feed_forward.width > 0, feed_forward.width, hidden)

@@ -162,7 +162,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
     version = version_of(plan)
-    plain = version.fusions.all_reduce if plan.reduces_apart else None
+    plain = version.fusions.all_reduce if plan.unfused_all_reduce else None
     whose = {"collective": plain.fits} if plain else {}
 
     def found(family: str, plan: Plan) -> Any:

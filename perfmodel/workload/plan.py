@@ -33,8 +33,8 @@ class Plan(eqx.Module):
       framework runs on this chip (`perfmodel.kernels.backends`).
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
     - `speculates`: whether a step drafts tokens, by a layer like the model's last (MTP).
-    - `fuses_shared`: whether the shared expert is one more routed expert, which every token goes to.
-    - `reduces_apart`: whether no norm is fused with an all-reduce, which is then the framework's plain one.
+    - `fuses_shared_expert`: whether the shared expert is one more routed expert, which every token goes to.
+    - `unfused_all_reduce`: whether no norm is fused with an all-reduce, which is then a plain one.
     - `overflows`: whether the cache, and it alone, may lie in far memory.
     - `replay`: whether a benchmark runs a kernel again and again on the same operands,
       so that they may stay in a cache; never so in service.
@@ -55,8 +55,8 @@ class Plan(eqx.Module):
     collective_backend: CollectiveBackend = eqx.field(static=True, default=SMOOTH_COLLECTIVE)
     integer: bool = eqx.field(static=True, default=False)
     speculates: bool = eqx.field(static=True, default=False)
-    fuses_shared: bool = eqx.field(static=True, default=False)
-    reduces_apart: bool = eqx.field(static=True, default=False)
+    fuses_shared_expert: bool = eqx.field(static=True, default=False)
+    unfused_all_reduce: bool = eqx.field(static=True, default=False)
     overflows: bool = eqx.field(static=True, default=False)
     replay: bool = eqx.field(static=True, default=False)
 

@@ -51,7 +51,7 @@ def served(port: int) -> Iterator[tuple[dict[str, Any], int]]:
 
 def settled(page: Any) -> None:
     """Wait until the page runs no more."""
-    page.wait_for_selector("text=Take it with you", timeout=1e3 * PATIENCE)
+    page.wait_for_selector("text=Export", timeout=1e3 * PATIENCE)
     page.wait_for_timeout(400)
     page.wait_for_function(
         "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'",

@@ -126,7 +126,7 @@ def power_estimation(constants: Known) -> Estimation:
 
 
 def cost_estimation(constants: Known, chips: Sequence[KnownCost]) -> Estimation:
-    """Costs to make a chip, in the year that the analyst speaks of."""
+    """Costs to make a chip, in the year of the analyst's report."""
 
     def predict(constants: CostConstants) -> Facts:
         return jnp.stack([bill(c.dies, c.memory, c.devices, constants).total for c in chips])

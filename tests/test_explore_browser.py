@@ -49,7 +49,7 @@ def opened(browser: Any, url: str, width: int = 1300) -> Any:
     page = browser.new_page(viewport={"width": width, "height": 1000})
     page.on("request", lambda request: page_requests.append(request.url))
     page.goto(url)
-    page.wait_for_selector("text=Take it with you", timeout=PATIENCE)
+    page.wait_for_selector("text=Export", timeout=PATIENCE)
     settled(page)
     return page
 

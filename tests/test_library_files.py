@@ -251,7 +251,7 @@ FITTED_CHIPS = [path.stem for path in FITTED.glob("*.toml") if path.stem in chip
 
 @pytest.mark.parametrize("stem", FITTED_CHIPS)
 def test_a_framework_runs_with_its_own_fit_where_it_has_one(stem: str):
-    """NCCL is left to by frameworks, and a framework itself: its own section is the last to speak."""
+    """NCCL is left to by frameworks, and a framework itself: its own section is taken last."""
     chip = origin(stem, chip_files()[stem])
     for family, frameworks in read_fitted(FITTED, stem).items():
         for framework in frameworks.keys() - {"smooth"}:

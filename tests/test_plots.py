@@ -40,7 +40,7 @@ FIGURES: dict[str, Any] = {
     "roofline": plots.roofline(
         [("8 x H100", 1.98e15, 3.35e12), ("4 x WSE-3", 1.25e16, 2.1e16)],
         [("8 x H100", "up", 30.0, 8e13), ("4 x WSE-3", "up", 2.0, 9e14), ("x", "none", 0.0, 0.0)],
-        "Kernels under their roofs",
+        "Rooflines of the kernels",
     ),
     "parity": plots.parity([plots.Point("a", "gemm", 3.0, 2.5)] * 3, "Parity"),
     "residuals": plots.residuals([plots.Point("a", "gemm", 3.0, 2.5)] * 3, "Residuals"),
@@ -57,7 +57,7 @@ FIGURES: dict[str, Any] = {
             plots.Move("8 x H100", "memory bandwidth", 5.2, -4.4),
             plots.Move("4 x WSE-3", "SRAM size", 497.0, -0.2),
         ],
-        "What 10 % less and 10 % more do to the time",
+        "Sensitivity of the time to +-10 %",
         "change of the time of a token (%)",
         ["8 x H100", "4 x WSE-3"],
     ),

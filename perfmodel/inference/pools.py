@@ -102,7 +102,7 @@ class PooledRow(NamedTuple):
 
     @property
     def lead(self) -> ResolvedRow:
-        """The side whose row speaks for both."""
+        """The side whose row the answer is of."""
         return self.sides[1 if self.link is None else 0]
 
     @property

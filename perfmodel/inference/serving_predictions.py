@@ -192,7 +192,7 @@ def _outcome_of_pools(pair: PooledRow, way: PooledCandidate, served: Service) ->
 
 
 def _as_wide_as_both(pair: PooledRow) -> ResolvedRow:
-    """The row that speaks for both sides, with the intervals of the less sure one."""
+    """The row of the side that answers, with the intervals of the less sure one."""
     both = widest([side.deployment.intervals for side in pair.sides])
     return pair.lead._replace(deployment=pair.lead.deployment._replace(intervals=both))
 

@@ -63,7 +63,7 @@ def _step_pictures(step: Step) -> list[Picture]:
     whole = sum(joules.values())
     return [
         Picture(
-            plots.roofline([roof], points_of(name, step.cost, tier), "Kernels under the roof"),
+            plots.roofline([roof], points_of(name, step.cost, tier), "Roofline of the kernels"),
             "Against the memory that holds the weights. Below the line: latency, other limits, or the "
             "share of a peak that is reached.",
         ),
@@ -72,7 +72,7 @@ def _step_pictures(step: Step) -> list[Picture]:
             "idle: static power while the step runs, as far as it is known.",
         ),
         Picture(
-            plots.placement(rooms_of(name, step), "What one chip keeps where"),
+            plots.placement(rooms_of(name, step), "Memory placement per chip"),
             f"Free on each chip: {float(step.cost.placement.slack) / 1e9:,.3g} GB.",
         ),
     ]
@@ -242,4 +242,4 @@ def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]
             "the library's files: `perfmodel chips NAME` says where each number is from"
         )
     parts = [*(table for table in tables if table.rows), *map(Picture, charts)]
-    return Page("What no fit has seen", said, parts, assumed, sources, command())
+    return Page("Held-out validation", said, parts, assumed, sources, command())

@@ -65,11 +65,11 @@ NAMES = [
     "users",
     "tokens/s/user",
     "90 % range",
-    "ms a token",
+    "TPOT (ms)",
     "bound by",
     "USD/M tokens",
     "cost basis",
-    "J a token",
+    "J/token",
 ]
 NAMES_OF_DESIGNS = ["goal", "SRAM", "SRAM rate", "HBM", "bf16", "die", "reached", "best of a grid"]
 
@@ -163,7 +163,7 @@ def _machine_row(machine: Machine, batch: str, found: Values, i: int) -> tuple[s
     room = float(batch if is_empty(values["running"]) else values["running"])
     return (
         machine.name,
-        batch if room >= float(batch) else f"{batch}, {room:,.0f} at once",
+        batch if room >= float(batch) else f"{batch}, {room:,.0f} running",
         f"{float(values['output_tokens_per_s_per_user']):,.0f}",
         f"{slow:,.0f} to {fast:,.0f}",
         f"{float(values['tpot_ms']):.2f}",

@@ -48,7 +48,7 @@ FAMILIES: dict[str, type[eqx.Module]] = {
 }
 
 SIBLINGS = "siblings"
-"""The table of the prior that names, for an architecture, the measured chip that speaks for it."""
+"""The table of the prior that names the reference chip of an architecture, whose parameters others take."""
 
 CACHED = ("attention_decode", "attention_prefill", "mla_decode", "mla_prefill")
 """Families whose parameters are filed by the format of the cache, not of the weights."""
@@ -102,7 +102,7 @@ def section_name(family: str, dtype: str, cache: str) -> str:
 
 
 def formats_of(plan: Plan, family: str) -> list[str]:
-    """The names of the sections that speak of a family, the most general first."""
+    """The names of the sections of a family, the most general first."""
     if family not in CACHED:
         return ["bf16", plan.weights]
     own = section_name(family, plan.weights, plan.cache)
@@ -133,14 +133,14 @@ OF_THE_SERVER = {
 
 
 def sibling(origin: Origin, folder: Path) -> str:
-    """The measured chip that speaks for one of the same architecture; empty where none does."""
+    """The reference chip: the measured one of the same architecture; empty where there is none."""
     return read_fitted(folder, "prior").get(SIBLINGS, {}).get(origin.architecture, "")
 
 
 def sections(
     origin: Origin, family: str, framework: str, formats: list[str], folder: Path, replay: bool
 ) -> list[dict[str, Any]]:
-    """Sections that speak of a family, the most general first: of the chip's file, or of its sibling's.
+    """Sections of a family, the most general first: of the chip's file, or of its sibling's.
 
     Neither a sibling nor a service (what is not a benchmark's replay) stands in the measured server.
     """
@@ -183,7 +183,7 @@ SERVING = "serving"
 
 
 def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, Any]]:
-    """Sections that speak of the host of launched chips: of the folder, or as shipped."""
+    """Sections of the host of launched chips: of the folder, or as shipped."""
     if origin.execution != "launched":
         return []
     table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})

@@ -28,7 +28,7 @@ UNMODELLED = (
     "optimum-habana",
     "pytorch",
 )
-"""Spellings of other software; its kernels are not known here, so the smooth form speaks for it."""
+"""Spellings of other software; its kernels are not known here: the smooth form is taken."""
 
 ANY = "any"
 """Stands for all architectures that are not named."""

@@ -112,7 +112,7 @@ def _figure(found: list[Option]) -> Figure:
         f"{MODEL} on wafers: where the cache is cheapest",
         "cells",
         Axis("context", "context of a user", "tokens"),
-        Axis("users", "users at once", "users"),
+        Axis("users", "users", "users"),
         Axis("way", "cheapest"),
         rows,
     )

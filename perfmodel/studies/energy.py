@@ -136,7 +136,7 @@ def run(progress: Progress) -> Answer:
         _said(one),
         share(one.lpu < one.gpu),
         "Static power of SRAM is known to a factor of ten each way, and no SRAM machine was ever measured.",
-        Table(["tokens/s a user", "family", "J a token", "low", "high"], rows),
+        Table(["tokens/s a user", "family", "J/token", "low", "high"], rows),
         _figure(rows),
         CAVEATS,
         _numbers(one),

@@ -14,7 +14,7 @@ from perfmodel.studies.searched_machines import Designed, cheapest, designed
 
 TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 250, 15))
 MUCH = 0.1
-"""Share of all HBM from which on one would speak of erosion."""
+"""Share of all HBM from which on it is called erosion."""
 
 
 def held(found: Cloud) -> np.ndarray:

@@ -45,7 +45,7 @@ LASTING = ("stt-mram", "edram")
 """Those in which a search may keep a cache too: its cells outlast the chip."""
 
 LANDSCAPE = 2 / 3
-"""Of SRAM's cost at which one would speak of a new landscape."""
+"""Of SRAM's cost at which it is called a new landscape."""
 
 
 CAVEATS = (

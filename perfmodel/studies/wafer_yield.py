@@ -20,7 +20,7 @@ CORES = np.geomspace(0.01, 60.0, 41)
 """Areas of a core, in mm2: from a fifth of a WSE-3's to twenty times an H100's SM."""
 
 GOOD = 0.5
-"""Yield below which one would speak of a collapse."""
+"""Yield below which it is called a collapse."""
 
 COSTLY = 2.0
 """Share of the system's parts by which yield would have to raise them to drive up costs: twofold."""

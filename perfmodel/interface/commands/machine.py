@@ -49,7 +49,7 @@ def quickstart(
 ) -> None:
     """Answer a real question in two minutes: Llama-3.1-70B on H100, B200, WSE-3 and LPU.
 
-    How fast and how dear is it, what binds, and which split of SRAM and HBM would the
+    How fast and how expensive is it, what binds, and which split of SRAM and HBM would the
     gradient choose for a chip of the same area?
 
     Example: perfmodel quickstart

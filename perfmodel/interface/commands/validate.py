@@ -72,7 +72,7 @@ def _show(found: dict[str, Any], quick: bool) -> None:
 
     records, chips = found["kernels"], found["technology"]
     if records and quick:
-        show_table("Rows that no fit has seen", made.TABLE, made.lines(records))
+        show_table("Held-out rows", made.TABLE, made.lines(records))
         say("")
     if records:
         show_table("What must be reached", made.SUMMARY, made.summary(records))

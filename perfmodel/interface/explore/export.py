@@ -81,8 +81,8 @@ def python_of(scenario: Scenario, views: Sequence[View]) -> str:
         "serve = jax.jit(pm.serve)\n"
         f"model = pm.traced(pm.load_model({scenario.model!r}))\n"
         "found = {}\n" + "".join(calls) + "\nfor name, one in found.items():\n"
-        '    print(f"{name}: {1e3 * one.tpot:.4g} ms a token, {1 / one.tpot:.4g} tokens/s for a user, "\n'
-        '          f"{1e3 * one.ttft:.4g} ms to the first token, {one.energy:.4g} J a token")\n'
+        '    print(f"{name}: TPOT {1e3 * one.tpot:.4g} ms, {1 / one.tpot:.4g} tokens/s for a user, "\n'
+        '          f"TTFT {1e3 * one.ttft:.4g} ms, {one.energy:.4g} J/token")\n'
     )
 
 

@@ -40,7 +40,7 @@ COLUMNS = (
     "USD/M tokens",
     "USD/h a chip",
     "cost basis",
-    "J a token",
+    "J/token",
     "first token (ms)",
     "bound by",
 )
@@ -124,7 +124,7 @@ def _controls(start: Scenario) -> Scenario:
     place = known.index(start.model) if start.model in known else 0
     model = own_model or top.selectbox("model", known, place, key="model")
     names = ("prompt", "output", "users")
-    labels = ("tokens in", "tokens out", "users at once")
+    labels = ("tokens in", "tokens out", "users")
     mosts = (10_000_000, 1_000_000, 1_000_000)
     places = (*top.columns(2), *top.columns(2))
     numbers = {
@@ -308,7 +308,7 @@ def _say_stuck(views: list[View]) -> None:
 
 def _exports(scenario: Scenario, views: list[View]) -> None:
     """What can be taken away."""
-    st.subheader("Take it with you")
+    st.subheader("Export")
     columns = st.columns(4)
     files = [
         ("rows (CSV)", functools.partial(export.rows_text, scenario), "rows.csv"),

@@ -111,7 +111,7 @@ def stuck(view: View) -> list[str]:
 
 
 def kernels(steps: Sequence[Step]) -> Any:
-    """Kernels of a decode step under the roofs of their chips."""
+    """Kernels of a decode step and the rooflines of their chips."""
     homes = [home_of(step.cost) for step in steps]
     names = [
         f"{step.name}, {i + 1}" if _twice(steps, step) else step.name
@@ -120,7 +120,7 @@ def kernels(steps: Sequence[Step]) -> Any:
     both = list(zip(names, steps, homes, strict=True))
     roofs = [roof_of(name, step, home) for name, step, home in both]
     points = [point for name, step, home in both for point in points_of(name, step.cost, home)]
-    return plots.roofline(roofs, points, "Kernels of a decode step under their roofs")
+    return plots.roofline(roofs, points, "Kernels of a decode step: rooflines")
 
 
 def _twice(steps: Sequence[Step], step: Step) -> bool:
@@ -139,4 +139,4 @@ def energies(names: Sequence[str], steps: Sequence[Step], users: int) -> Any:
 def rooms(names: Sequence[str], steps: Sequence[Step]) -> Any:
     """What one chip keeps in which memory."""
     found = [room for name, step in zip(names, steps, strict=True) for room in rooms_of(name, step)]
-    return plots.placement(found, "What one chip keeps where")
+    return plots.placement(found, "Memory placement per chip")

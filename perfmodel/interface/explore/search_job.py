@@ -102,7 +102,7 @@ SCRIPT = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from perfmodel.interface.cli import main; main()"
 )
-"""The command line, which hears Ctrl-C also where the explorer was started in the background."""
+"""The command line, which takes Ctrl-C also where the explorer was started in the background."""
 
 
 class SearchJob:

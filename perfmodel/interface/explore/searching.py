@@ -68,7 +68,7 @@ def _watched(job: SearchJob) -> None:
 
 
 def _found(job: SearchJob) -> None:
-    """The design, the die to scale, what limits are worth; or why there is none."""
+    """The design, the die to scale, shadow prices; or why there is none."""
     report = job.report()
     if not report:
         st.error(job.wrong())

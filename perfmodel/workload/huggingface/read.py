@@ -19,7 +19,7 @@ MOST_BYTES = 10_000_000
 def from_config(config: dict[str, Any], name: str = "config") -> Transformer:
     """A transformer from the fields of its config.json.
 
-    Of a model that sees or hears, only the language model is counted. Layers that predict
+    Of a model of images or sound, only the language model is counted. Layers that predict
     several tokens at once (MTP) are counted nowhere.
 
     **Arguments:**

@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, share, show
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
 
 MODEL, SPARSE = "llama-3.1-70b", "gpt-oss-120b"
 CONTEXT = 4096.0
@@ -30,7 +30,7 @@ def read(shares: dict[str, float]) -> float:
     return sum(shares[name] for name in READS)
 
 
-def products(seen: Seen) -> tuple[float, float]:
+def products(seen: Observation) -> tuple[float, float]:
     """Parts of the seconds of products with weights: of arithmetic, and of reading.
 
     Both go on at once; the longer one's part is larger, by the fourth power.
@@ -42,7 +42,7 @@ def products(seen: Seen) -> tuple[float, float]:
     )
 
 
-def critical(found: list[Seen]) -> float:
+def critical(found: list[Observation]) -> float:
     """Users from which on products with weights compute longer than they read; infinite if never."""
     for seen in found:
         arithmetic, read_ = products(seen)
@@ -61,11 +61,11 @@ CAVEATS = (
 class Groups(NamedTuple):
     """What each of `MACHINES` does, at every number of users."""
 
-    h100: list[Seen]
-    b200: list[Seen]
-    wafer: list[Seen]
-    lpu: list[Seen]
-    sparse: list[Seen]
+    h100: list[Observation]
+    b200: list[Observation]
+    wafer: list[Observation]
+    lpu: list[Observation]
+    sparse: list[Observation]
 
     @property
     def marks(self) -> list[float]:
@@ -80,7 +80,7 @@ class Groups(NamedTuple):
 
 def groups(progress: Progress) -> Groups:
     """Every machine with every number of users."""
-    asked = [Asked(m, model, Load(u, CONTEXT, 1.0)) for m, model in MACHINES for u in USERS]
+    asked = [Question(m, model, Load(u, CONTEXT, 1.0)) for m, model in MACHINES for u in USERS]
     seen = observe(asked, progress)
     return Groups(*(seen[i : i + len(USERS)] for i in range(0, len(seen), len(USERS))))
 
@@ -148,7 +148,7 @@ def _table(found: Groups) -> Table:
     return Table(names, rows)
 
 
-def _row(one: Seen) -> tuple[Any, ...]:
+def _row(one: Observation) -> tuple[Any, ...]:
     """A machine with some users, and shares of its times in per cent."""
     rest = 1 - read(one.bounds) - one.bounds["compute"] - one.bounds["exponential"]
     shares = (read(one.bounds), one.bounds["compute"], rest)

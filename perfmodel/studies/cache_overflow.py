@@ -18,10 +18,10 @@ from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import middle, or_nan, share, show
 
 WAYS = (INSIDE, STREAMED, POOL)
-SENSE = 3.0
+MAX_COST_RATIO = 3.0
 """Times the price of GPUs up to which a wafer might make sense for being faster."""
 
-LONG, MANY = 65536.0, 64.0
+TESTED_CONTEXT, TESTED_USERS = 65536.0, 64.0
 """Where the claim is put: long texts of many users, which no four wafers hold."""
 
 
@@ -35,10 +35,10 @@ CAVEATS = (
 
 def run(progress: Progress) -> Answer:
     found = [one for one in options(progress) if one.weights in ("wse-3", "h100-sxm", "b200-sxm")]
-    over = _over(found, LONG)
+    over = _over(found, TESTED_CONTEXT)
     return Answer(
         _said(found),
-        share(over > SENSE),
+        share(over > MAX_COST_RATIO),
         "Times of wafers are known to a factor of two and a half, their price to two, a round trip to four.",
         _table(found),
         _figure(found),
@@ -53,20 +53,24 @@ def run(progress: Progress) -> Answer:
 
 
 def _said(found: list[Option]) -> str:
-    gpu, *ways = (_price(cheapest(found, [way], LONG, MANY)) for way in (GPU, *WAYS))
-    over, early = middle(_over(found, LONG)), middle(_over(found, CONTEXTS[0]))
+    gpu, *ways = (
+        _price(cheapest(found, [way], TESTED_CONTEXT, TESTED_USERS)) for way in (GPU, *WAYS)
+    )
+    over, early = middle(_over(found, TESTED_CONTEXT)), middle(_over(found, CONTEXTS[0]))
     prices = [f"{way} {price}" for way, price in zip(WAYS, ways, strict=True)]
     return (
-        f"With {MANY:.0f} users of {LONG:,.0f} tokens a million tokens cost, in USD: {', '.join(prices)}, "
-        f"GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs ({over.range}), "
-        f"against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
+        f"With {TESTED_USERS:.0f} users of {TESTED_CONTEXT:,.0f} tokens a million tokens cost, in USD: "
+        f"{', '.join(prices)}, GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs "
+        f"({over.range}), against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
         f"pool beats cache in SRAM {_first(found, POOL)}, the edge {_first(found, STREAMED)}."
     )
 
 
 def _over(found: list[Option], context: float) -> np.ndarray:
-    """Draws of the best wafer's cost over that of GPUs, for `MANY` users."""
-    return cheapest(found, WAYS, context, MANY) / cheapest(found, [GPU], context, MANY)
+    """Draws of the best wafer's cost over that of GPUs, for `TESTED_USERS` users."""
+    return cheapest(found, WAYS, context, TESTED_USERS) / cheapest(
+        found, [GPU], context, TESTED_USERS
+    )
 
 
 def _price(drawn: np.ndarray) -> str:
@@ -75,9 +79,11 @@ def _price(drawn: np.ndarray) -> str:
 
 
 def _first(found: list[Option], way: str) -> str:
-    """The context from which on a way is cheaper than cache in SRAM for `MANY` users."""
+    """The context from which on a way is cheaper than cache in SRAM for `TESTED_USERS` users."""
     for context in CONTEXTS:
-        own, inside = (np.median(cheapest(found, [w], context, MANY)) for w in (way, INSIDE))
+        own, inside = (
+            np.median(cheapest(found, [w], context, TESTED_USERS)) for w in (way, INSIDE)
+        )
         if own < inside:
             return f"from {context:,.0f} tokens on"
     return "nowhere"

@@ -16,10 +16,10 @@ from perfmodel.library.market import hour, physics
 from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import COUNT, Draws
 from perfmodel.studies.machines import (
-    Asked,
     Load,
     Machine,
-    Seen,
+    Observation,
+    Question,
     cache_size,
     observe,
     setting_of,
@@ -39,7 +39,7 @@ INSIDE, STREAMED, POOL, GPU = (
     "GPUs alone",
 )
 
-SHORT = 2.0
+SHORT_CONTEXT = 2.0
 """Tokens of context with which a machine is asked for everything but its attention."""
 
 GROUP = 8
@@ -100,16 +100,16 @@ def options(progress: Progress) -> list[Option]:
     """Every option at every context and number of users, where it fits."""
     cells = [(users, context) for context in CONTEXTS for users in USERS]
     whole = [_wafer(n) for n in WAFERS] + [_wafer(n, True) for n in (4, 5)] + LPU + GPUS
-    asked = [Asked(m, MODEL, _load(*cell)) for m in whole for cell in cells]
+    asked = [Question(m, MODEL, _load(*cell)) for m in whole for cell in cells]
     bare = [*(_wafer(n) for n in (4, 5)), *LPU]
-    asked += [Asked(m, MODEL, _load(users, SHORT)) for m in bare for users in USERS]
+    asked += [Question(m, MODEL, _load(users, SHORT_CONTEXT)) for m in bare for users in USERS]
     seen = observe(asked, progress)
     drawn = Drawn(ALL)
     pools = {(s.asked.machine.chip, s.asked.load.users, s.asked.load.prompt): s
              for s in seen if s.asked.machine in GPUS}  # fmt: skip
-    found = [_plain(s, drawn) for s in seen if s.fits and s.asked.load.prompt > SHORT]
+    found = [_plain(s, drawn) for s in seen if s.fits and s.asked.load.prompt > SHORT_CONTEXT]
     for s in seen:
-        if s.fits and s.asked.load.prompt == SHORT:
+        if s.fits and s.asked.load.prompt == SHORT_CONTEXT:
             found += [
                 _split(s, p, drawn)
                 for p in pools.values()
@@ -118,7 +118,7 @@ def options(progress: Progress) -> list[Option]:
     return found
 
 
-def _plain(seen: Seen, drawn: Drawn) -> Option:
+def _plain(seen: Observation, drawn: Drawn) -> Option:
     """One kind of machine."""
     machine, load = seen.asked.machine, seen.asked.load
     home = GPU if machine in GPUS else STREAMED if _spills(seen) else INSIDE
@@ -127,13 +127,13 @@ def _plain(seen: Seen, drawn: Drawn) -> Option:
     return Option(home, machine.chip, load.prompt, load.users, seen.speed / slow, dollars)
 
 
-def _spills(seen: Seen) -> bool:
+def _spills(seen: Observation) -> bool:
     """Whether the edge was opened, and SRAM alone would not have done."""
     far = float(setting_of(seen.asked.machine, MODEL).chip.far.capacity)
     return seen.asked.machine.change is not None and seen.slack < far
 
 
-def _split(seen: Seen, pool: Seen, drawn: Drawn) -> Option:
+def _split(seen: Observation, pool: Observation, drawn: Drawn) -> Option:
     """Weights here, caches and attention in as many groups of a pool as hold them."""
     machine, users = seen.asked.machine, seen.asked.load.users
     each, context = pool.asked.load.users, pool.asked.load.prompt
@@ -148,7 +148,7 @@ def _split(seen: Seen, pool: Seen, drawn: Drawn) -> Option:
     return Option(POOL, machine.chip, context, users, np.where(room, 1 / time, 0.0), dollars)
 
 
-def _moved(seen: Seen, users: float) -> float:
+def _moved(seen: Observation, users: float) -> float:
     """Seconds in which queries, keys and values go to the pool, and what attention finds comes back."""
     machine = seen.asked.machine
     given = setting_of(machine, MODEL)

@@ -86,9 +86,9 @@ class Answer(NamedTuple):
     @property
     def verdict(self) -> str:
         """What the share of draws means: nine of ten decide."""
-        if self.share >= SURE:
+        if self.share >= DECIDING_SHARE:
             return "holds"
-        return "does not hold" if self.share <= 1 - SURE else "is not decided"
+        return "does not hold" if self.share <= 1 - DECIDING_SHARE else "is not decided"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite become null."""
@@ -103,7 +103,7 @@ class Answer(NamedTuple):
         }
 
 
-SURE = 0.9
+DECIDING_SHARE = 0.9
 """Share of draws from which on a verdict is called one."""
 
 

@@ -21,16 +21,16 @@ from perfmodel.studies.machine_families import (
     family_of,
     least,
 )
-from perfmodel.studies.machines import Seen
+from perfmodel.studies.machines import Observation
 
-UNKNOWN = ("lp30",)
+UNPUBLISHED_POWER = ("lp30",)
 """Chips whose power nobody has published."""
 
 TARGETS = (10.0, 30.0, 60.0, 100.0, 200.0)
-TESTED = 60.0
+TESTED_SPEED = 60.0
 """Tokens/s of a user at which the claim is put: LPUs and GPUs can both do it."""
 
-QUICK = 100.0
+FAST_SPEED = 100.0
 """Tokens/s that SRAM machines are bought for."""
 
 MODEL = Spread(1.0, 0.7, 1.4)
@@ -87,7 +87,7 @@ class Unknown(NamedTuple):
 
 def _unknowns(found: Cloud, draws: Draws) -> dict[str, Unknown]:
     """Of every chip whose power is published."""
-    chips = sorted({s.asked.machine.chip for s in found.seen} - set(UNKNOWN))
+    chips = sorted({s.asked.machine.chip for s in found.seen} - set(UNPUBLISHED_POWER))
     statics = [static(stem, draws) for stem in chips]
     hidden = [np.random.default_rng(i).random(COUNT) for i, _ in enumerate(chips)]
     around = [draws.of(spread(assumption("around"), "1")) for _ in chips]
@@ -96,7 +96,7 @@ def _unknowns(found: Cloud, draws: Draws) -> dict[str, Unknown]:
     return {stem: Unknown(*one) for stem, one in zip(chips, drawn, strict=True)}
 
 
-def _token(seen: Seen, slow: np.ndarray, known: dict[str, Unknown]) -> np.ndarray:
+def _token(seen: Observation, slow: np.ndarray, known: dict[str, Unknown]) -> np.ndarray:
     """Draws of J of one token at one point, where times are `slow` times as long."""
     stem = seen.asked.machine.chip
     if stem not in known:
@@ -144,16 +144,18 @@ def run(progress: Progress) -> Answer:
 
 
 def _tested(found: Cloud, spent: np.ndarray) -> Spent:
-    lpu, gpu = (least(found, spent, [family], TESTED) for family in (LPU, HBM))
-    return Spent(lpu, gpu, least(found, spent, SRAM, QUICK) < least(found, spent, [HBM], QUICK))
+    lpu, gpu = (least(found, spent, [family], TESTED_SPEED) for family in (LPU, HBM))
+    return Spent(
+        lpu, gpu, least(found, spent, SRAM, FAST_SPEED) < least(found, spent, [HBM], FAST_SPEED)
+    )
 
 
 def _said(one: Spent) -> str:
     lpu, gpu, ratio = middle(one.lpu), middle(one.gpu), middle(one.lpu / one.gpu)
     return (
-        f"At {TESTED:.0f} tokens/s a user an LPU v1 takes {show(lpu.median)} J a token and a GPU "
+        f"At {TESTED_SPEED:.0f} tokens/s a user an LPU v1 takes {show(lpu.median)} J a token and a GPU "
         f"{show(gpu.median)} J at the wall: {show(ratio.median)} times as much ({ratio.range}); "
-        f"at {QUICK:.0f} tokens/s some SRAM machine takes less than any GPU in "
+        f"at {FAST_SPEED:.0f} tokens/s some SRAM machine takes less than any GPU in "
         f"{show(100 * share(one.quick))} % of draws."
     )
 

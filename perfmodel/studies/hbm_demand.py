@@ -13,7 +13,7 @@ from perfmodel.studies.machine_families import HBM, SRAM, WAFER, Cloud, best, cl
 from perfmodel.studies.searched_machines import Designed, cheapest, designed
 
 TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 250, 15))
-MUCH = 0.1
+ERODED_SHARE = 0.1
 """Share of all HBM from which on it is called erosion."""
 
 
@@ -104,7 +104,7 @@ def run(progress: Progress) -> Answer:
     one = demand(found, draws)
     return Answer(
         _said(one, _contract(found)),
-        share(one.eroded > MUCH),
+        share(one.eroded > ERODED_SHARE),
         f"SRAM is cheaper at {speeds()[1]:.0f} tokens/s in {100 * share(one.cheaper):.0f} % of draws; the "
         "share of fast tokens is drawn from 1 to 20 %, since nobody publishes it.",
         _table(found, one.size),

@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.hardware.chip import Chip
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import COUNT, Draws, middle, share, show
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
 
 MODEL = "llama-3.1-8b"
 USER = Load(1, 1024, 1024)
@@ -51,7 +51,7 @@ def changed(hop: float, sync: float):
     return change
 
 
-def tax(seen: Seen) -> float:
+def tax(seen: Observation) -> float:
     """Share of a token's time that goes into kernels between chips."""
     return sum(seen.kernels.get(name, 0.0) for name in BETWEEN) / seen.step
 
@@ -78,21 +78,21 @@ CAVEATS = (
 class Found(NamedTuple):
     """One user on the wafer, and on the fastest layout of each of the others."""
 
-    wafer: Seen
-    best: dict[Key, Seen]
+    wafer: Observation
+    best: dict[Key, Observation]
 
     @property
-    def lpu(self) -> Seen:
+    def lpu(self) -> Observation:
         """LPU v1 as it is."""
         return self.best["LPU v1", PUBLISHED, 1.0]
 
     @property
-    def free(self) -> Seen:
+    def free(self) -> Observation:
         """With hops that take no time."""
         return self.best["LPU v1", 0.0, 1.0]
 
     @property
-    def quick(self) -> Seen:
+    def quick(self) -> Observation:
         """With products that start ten times sooner."""
         return self.best["LPU v1", PUBLISHED, 0.1]
 
@@ -115,8 +115,8 @@ class Found(NamedTuple):
 
 def _seen(progress: Progress) -> Found:
     keys, machines = zip(*_machines(), strict=True)
-    wafer, *others = observe([Asked(one, MODEL, USER) for one in (WAFER, *machines)], progress)
-    best: dict[Key, Seen] = {}
+    wafer, *others = observe([Question(one, MODEL, USER) for one in (WAFER, *machines)], progress)
+    best: dict[Key, Observation] = {}
     for key, seen in zip(keys, others, strict=True):
         if key not in best or seen.step < best[key].step:
             best[key] = seen
@@ -160,7 +160,7 @@ def _numbers(found: Found) -> dict[str, float]:
     }
 
 
-def _table(best: dict[Key, Seen]) -> Table:
+def _table(best: dict[Key, Observation]) -> Table:
     rows = [
         (s.asked.machine.name, hop, sync, int(s.asked.machine.tensor), s.speed, 100 * tax(s))
         for (_, hop, sync), s in best.items()

@@ -38,7 +38,7 @@ NAMES = {GPU: "HBM alone", INSIDE: "SRAM alone", POOL: "SRAM and HBM"}
 TESTED = (65536.0, 200.0)
 """Tokens of context, and tokens/s of a user, at which the claim is put: long texts, faster than GPUs."""
 
-LITTLE = 50
+LITTLE_SRAM_MB = 50
 """MB of SRAM of a chip that lives from its HBM: the second cache of an H100 (NVIDIA, 2022)."""
 
 
@@ -108,7 +108,7 @@ def designed() -> Designed:
     """Three searches' worth in two: with HBM and SRAM free, with little SRAM, and without HBM."""
     asked = like_an_lpu(*TESTED, memory=["hbm3e", NO_MEMORY])
     free = {one.memory: one for one in searched(asked)}
-    little = asked | {"space": asked["space"] | {"sram_mb": {"low": 10, "high": LITTLE}}}
+    little = asked | {"space": asked["space"] | {"sram_mb": {"low": 10, "high": LITTLE_SRAM_MB}}}
     return Designed(free["hbm3e"], searched(little)[0], free[NO_MEMORY])
 
 
@@ -169,7 +169,7 @@ def _said_of(new: Designed) -> str:
         f"A chip that a search designs for it has {show(chip.design['stacks'], 1)} stacks of HBM3E beside "
         f"{show(chip.design['sram_mb'])} MB of SRAM, which keep {100 * new.inside:.0f} % of the weights, at "
         f"{show(1e6 * chip.dollars)} USD per million tokens; with SRAM alone it is "
-        f"{show(1e6 * new.sram.dollars)}, with HBM and at most {LITTLE} MB of SRAM "
+        f"{show(1e6 * new.sram.dollars)}, with HBM and at most {LITTLE_SRAM_MB} MB of SRAM "
         f"{show(1e6 * new.hbm.dollars)}. Under draws both cost {show(ratio.median)} times the better of the "
         f"two alone ({show(ratio.low)} to {show(ratio.high)})."
     )

@@ -11,7 +11,7 @@ import numpy as np
 from perfmodel.library.market import Spread, hour
 from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import Draws
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
 
 MODEL = "llama-3.1-70b"
 PROMPT = OUTPUT = 1024.0
@@ -49,7 +49,7 @@ class Cloud(NamedTuple):
     - `speed`: tokens/s of one user; `dollars`, `joules`: of one output token.
     """
 
-    seen: list[Seen]
+    seen: list[Observation]
     speed: np.ndarray
     dollars: np.ndarray
     joules: np.ndarray
@@ -59,7 +59,7 @@ class Cloud(NamedTuple):
         return np.array([family_of(seen) in families for seen in self.seen])
 
 
-def family_of(seen: Seen) -> str:
+def family_of(seen: Observation) -> str:
     """The family of a machine."""
     return FAMILIES[seen.asked.machine.chip]
 
@@ -68,7 +68,7 @@ def cloud(
     progress: Progress, draws: Draws, prompt: float = PROMPT, output: float = OUTPUT
 ) -> Cloud:
     """Every machine with every number of users, as far as they fit."""
-    asked = [Asked(m, MODEL, Load(u, prompt, output)) for m in MACHINES for u in USERS]
+    asked = [Question(m, MODEL, Load(u, prompt, output)) for m in MACHINES for u in USERS]
     seen = [one for one in observe(asked, progress) if one.fits]
     slower = {chip: draws.factor(_interval(chip)) for chip in FAMILIES}
     dearer = {chip: draws.of(_relative(hour(chip))) for chip in FAMILIES}
@@ -101,7 +101,7 @@ def least(found: Cloud, values: np.ndarray, families: Sequence[str], target: flo
     return np.min(np.where(there, values, np.inf), axis=0)
 
 
-def best(found: Cloud, families: Sequence[str], target: float) -> Seen | None:
+def best(found: Cloud, families: Sequence[str], target: float) -> Observation | None:
     """The cheapest point of some families at `target` tokens/s or more, by the middle estimate."""
     there = [s for s in found.seen if family_of(s) in families and s.speed >= target]
     return min(there, key=lambda seen: seen.dollars, default=None)

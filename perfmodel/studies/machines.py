@@ -66,7 +66,7 @@ class Machine(NamedTuple):
         return hour(self.chip).value * self.chips
 
 
-TICK = 1e-15
+MIN_SECONDS = 1e-15
 """Seconds below which a kernel takes none."""
 
 
@@ -78,7 +78,7 @@ class Load(NamedTuple):
     output: float
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """A machine, a model of the library, and a load."""
 
     machine: Machine
@@ -86,7 +86,7 @@ class Asked(NamedTuple):
     load: Load
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What the model of inference says of one question.
 
     - `step`: seconds of a decode step, in the middle of the outputs.
@@ -97,7 +97,7 @@ class Seen(NamedTuple):
     - `kernels`: seconds of the step by kernel; `kernel_bounds`: their shares by each of `BOUNDS`.
     """
 
-    asked: Asked
+    asked: Question
     step: float
     prompt: float
     joules: float
@@ -140,7 +140,7 @@ class Seen(NamedTuple):
         return self.held * self.asked.machine.hour
 
 
-class Look(NamedTuple):
+class TracedResult(NamedTuple):
     """The same, traced."""
 
     time: Scalar
@@ -151,7 +151,7 @@ class Look(NamedTuple):
     slack: Scalar
 
 
-def _look(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Look:
+def _look(chip: Chip, plan: Plan, model: Transformer, request: Request) -> TracedResult:
     middle = request.isl + request.osl / 2
     passes = [
         decode_pass(chip, plan, model, request.concurrency, middle),
@@ -161,10 +161,10 @@ def _look(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Look:
     full = place(chip, plan, model, request.concurrency, request.isl + request.osl)
     busy = stage_busy_time(passes[1], prompt.time) / plan.dp
     one = prompt.breakdown
-    return Look(step.time, step, busy, one.joules, one.seconds, full.slack)
+    return TracedResult(step.time, step, busy, one.joules, one.seconds, full.slack)
 
 
-def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
+def observe(asked: Sequence[Question], progress: Progress) -> list[Observation]:
     """What is said of each question; those of one form together.
 
     **Raises:**
@@ -178,7 +178,7 @@ def observe(asked: Sequence[Asked], progress: Progress) -> list[Seen]:
     groups: dict = {}
     for i, one in enumerate(asked):
         groups.setdefault(settings[one.machine, one.model].form, []).append(i)
-    found: dict[int, Seen] = {}
+    found: dict[int, Observation] = {}
     for done, places in enumerate(groups.values()):
         progress(done, len(groups))
         rows = [_row(asked[i], settings[asked[i].machine, asked[i].model]) for i in places]
@@ -211,7 +211,7 @@ def time_interval(machine: Machine, model: str) -> Interval:
     return setting_of(machine, model).intervals.tpot
 
 
-def _row(asked: Asked, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
+def _row(asked: Question, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
     machine, load = asked.machine, asked.load
     split = Parallelism(machine.tensor, machine.pipeline, machine.expert, 1.0)
     numbers = dict.fromkeys(ServingRow._fields, 0.0) | split._asdict()
@@ -222,7 +222,7 @@ def _row(asked: Asked, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
     ), split
 
 
-def _seen(asked: Asked, look: Look, place: int) -> Seen:
+def _seen(asked: Question, look: TracedResult, place: int) -> Observation:
     step = float(look.time[place])
     bounds = np.asarray(look.step.breakdown.seconds[place])
     terms: dict[str, np.ndarray] = {}
@@ -230,7 +230,7 @@ def _seen(asked: Asked, look: Look, place: int) -> Seen:
         terms[label] = terms.get(label, 0.0) + np.asarray(parts)
     joules = np.asarray(look.step.breakdown.joules[place]) / asked.load.users
     joules = joules + np.asarray(look.prompt_joules[place]) / asked.load.output
-    return Seen(
+    return Observation(
         asked,
         step,
         float(look.prompt[place]),
@@ -248,5 +248,5 @@ def _by_bound(seconds: np.ndarray) -> dict[str, float]:
     """Shares of a step by each of `BOUNDS`, from its seconds by term."""
     shares = dict.fromkeys(BOUNDS, 0.0)
     for name, value in zip(SECONDS, seconds, strict=True):
-        shares[BOUND_OF[name]] += float(value) / max(float(np.sum(seconds)), TICK)
+        shares[BOUND_OF[name]] += float(value) / max(float(np.sum(seconds)), MIN_SECONDS)
     return shares

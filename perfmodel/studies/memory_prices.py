@@ -31,10 +31,10 @@ from perfmodel.studies.claim import (
 )
 from perfmodel.studies.draws import Draws, Middle, middle
 from perfmodel.studies.machines import (
-    Asked,
     Load,
     Machine,
-    Seen,
+    Observation,
+    Question,
     model_bytes,
     observe,
     time_interval,
@@ -43,14 +43,14 @@ from perfmodel.studies.searched_machines import Winner, searched, won
 from perfmodel.units import as_scalar
 
 BASE = "h100-sxm"
-DENSE, SPARSE = "llama-3.1-70b", "gpt-oss-120b"
-MODELS = {DENSE: ("fp8", "fp8"), SPARSE: ("", "")}
+DENSE_MODEL, SPARSE_MODEL = "llama-3.1-70b", "gpt-oss-120b"
+MODELS = {DENSE_MODEL: ("fp8", "fp8"), SPARSE_MODEL: ("", "")}
 """Their formats of weights and cache; empty: the model's own, and bf16."""
 
 EDGE = 2 * max(RETICLE)
 """Of the die's perimeter for memory, in m; the rest is for links."""
 
-LARGEST = 32e9
+MAX_MODULE_BYTES = 32e9
 """Bytes of one device or channel at most: server modules cost more for each byte above."""
 
 
@@ -67,12 +67,16 @@ def kind(name: str) -> Kind:
     """As many devices as the edge takes."""
     one = device(name)
     count = int(EDGE / float(one.edge))
-    size = min(float(one.capacity), LARGEST) if float(one.footprint) == 0 else float(one.capacity)
+    size = (
+        min(float(one.capacity), MAX_MODULE_BYTES)
+        if float(one.footprint) == 0
+        else float(one.capacity)
+    )
     return Kind(name, count, count * size, count * float(one.bandwidth))
 
 
 KINDS = tuple(kind(name) for name in ("hbm3e", "gddr7", "lpddr5x", "ddr5"))
-CHEAP = ("lpddr5x", "ddr5")
+CHEAP_MEMORIES = ("lpddr5x", "ddr5")
 
 
 def fitted(chip: Chip, memory: Kind) -> Chip:
@@ -111,7 +115,7 @@ def rates(memory: Kind, year: str, power: float, draws: Draws) -> np.ndarray:
     return owned(cost, power, limit, memory_dollars(memory, year, draws))
 
 
-def dollars(seen: Seen, memory: Kind, year: str) -> np.ndarray:
+def dollars(seen: Observation, memory: Kind, year: str) -> np.ndarray:
     """USD of a token; every memory on the same draws of the die."""
     draws = Draws()
     slow = draws.factor(time_interval(seen.asked.machine, seen.asked.model))
@@ -126,9 +130,9 @@ def holding(memory: Kind, year: str, model: str) -> np.ndarray:
     return count * rates(memory, year, idle, Draws())
 
 
-LARGE = "kimi-k2"
+LARGE_MODEL = "kimi-k2"
 USERS = (1.0, 2.0, 4.0, 16.0, 64.0, 256.0)
-FEW = 4.0
+TESTED_USERS = 4.0
 """Users at once, for whom the claim is put."""
 
 CONTEXT = 1024.0
@@ -155,7 +159,7 @@ CAVEATS = (
 class Compared(NamedTuple):
     """What the model says of each model, memory and number of users, and what a token costs there."""
 
-    places: dict[tuple[str, str, float], Seen]
+    places: dict[tuple[str, str, float], Observation]
     costs: Costs
 
     def ratio(self, year: str, model: str, users: float) -> Middle:
@@ -167,21 +171,23 @@ class Compared(NamedTuple):
     def side(self) -> Side:
         """Draws of the claim, and of the best memory's token of the sparse model, decode alone."""
         own = [
-            drawn * self.places[SPARSE, name, FEW].decoding
+            drawn * self.places[SPARSE_MODEL, name, TESTED_USERS].decoding
             for (year, model, name, users), drawn in self.costs.items()
-            if (year, model, users) == ("2026", SPARSE, FEW)
+            if (year, model, users) == ("2026", SPARSE_MODEL, TESTED_USERS)
         ]
         return Side(np.any(self.cheap(), axis=0), np.min(own, axis=0))
 
     def cheap(self) -> list[np.ndarray]:
         """For each case of few users, draws in which DDR5 or LPDDR5X is cheapest at the prices of 2026."""
-        return [_cheap(self.costs, "2026", m, u) for m in MODELS for u in USERS if u <= FEW]
+        return [
+            _cheap(self.costs, "2026", m, u) for m in MODELS for u in USERS if u <= TESTED_USERS
+        ]
 
 
 def compared(progress: Progress) -> Compared:
     """One die with every memory."""
     asked = [
-        Asked(machine(k, m), m, Load(u, CONTEXT, CONTEXT))
+        Question(machine(k, m), m, Load(u, CONTEXT, CONTEXT))
         for m in MODELS
         for k in KINDS
         for u in USERS
@@ -205,7 +211,7 @@ def compared(progress: Progress) -> Compared:
 @functools.cache
 def designed() -> dict[tuple[str, float], dict[str, Winner]]:
     """The chip that a search designs around each memory, by the year of prices, the users and the memory."""
-    cases = [("2026", 1.0), ("2026", FEW), ("2023", FEW)]
+    cases = [("2026", 1.0), ("2026", TESTED_USERS), ("2023", TESTED_USERS)]
     return {
         (year, users): {one.memory: one for one in searched(_asked(year, users), _with_modules)}
         for year, users in cases
@@ -214,7 +220,7 @@ def designed() -> dict[tuple[str, float], dict[str, Winner]]:
 
 def _asked(year: str, users: float) -> dict[str, Any]:
     """A study of chips of any size around any of the memories, for few users of a sparse model."""
-    load = {"model": SPARSE, "precision": "mxfp4", "kv_precision": "bf16", "batch": users}
+    load = {"model": SPARSE_MODEL, "precision": "mxfp4", "kv_precision": "bf16", "batch": users}
     return {
         "constraints": {"power_w": 1000},
         "workload": [load | {"context": 1.5 * CONTEXT}],
@@ -224,9 +230,9 @@ def _asked(year: str, users: float) -> dict[str, Any]:
 
 
 def _with_modules(problem: Problem) -> Problem:
-    """Memory that is no part of the package comes in modules of `LARGEST` bytes at most."""
+    """Memory that is no part of the package comes in modules of `MAX_MODULE_BYTES` bytes at most."""
     memories = problem.memories
-    modules = jnp.minimum(memories.capacity, LARGEST)
+    modules = jnp.minimum(memories.capacity, MAX_MODULE_BYTES)
     size = jnp.where(memories.footprint == 0, modules, memories.capacity)
     return eqx.tree_at(lambda p: p.memories.capacity, problem, size)
 
@@ -234,7 +240,7 @@ def _with_modules(problem: Problem) -> Problem:
 def side(new: dict[tuple[str, float], dict[str, Winner]]) -> Side:
     """Of searched chips at the prices of 2026: draws of the claim, and of the best memory's token."""
     true = [_ahead(one) < 1 for (year, _), one in new.items() if year == "2026"]
-    cheapest = np.min([one.drawn for one in new["2026", FEW].values()], axis=0)
+    cheapest = np.min([one.drawn for one in new["2026", TESTED_USERS].values()], axis=0)
     return Side(np.any(true, axis=0), cheapest)
 
 
@@ -253,33 +259,33 @@ def run(progress: Progress) -> Answer:
 
 
 def _said(found: Compared) -> str:
-    dense = {year: found.ratio(year, DENSE, 1.0).median for year in ("2023", "2026")}
-    sparse, held = found.ratio("2026", SPARSE, FEW).median, _held()
+    dense = {year: found.ratio(year, DENSE_MODEL, 1.0).median for year in ("2023", "2026")}
+    sparse, held = found.ratio("2026", SPARSE_MODEL, TESTED_USERS).median, _held()
     return (
         f"With one user of Llama-3.1-70B a token on DDR5 costs {show(dense['2023'])} times that on HBM3E at "
         f"the prices of 2023 and {show(dense['2026'])} times in 2026; for four of the sparse gpt-oss-120b "
-        f"{show(sparse)} times. To keep {LARGE} ready, without work, costs {show(held['2023'])} times as "
-        f"much as with HBM in 2023 and {show(held['2026'])} times in 2026."
+        f"{show(sparse)} times. To keep {LARGE_MODEL} ready, without work, costs {show(held['2023'])} times "
+        f"as much as with HBM in 2023 and {show(held['2026'])} times in 2026."
     )
 
 
 def _said_of(new: dict[tuple[str, float], dict[str, Winner]]) -> str:
     """What a search says, which designs a chip around each memory."""
-    now = new["2026", FEW]
+    now = new["2026", TESTED_USERS]
     first = min(now.values(), key=lambda one: one.dollars)
     times = {key: show(middle(_ahead(one)).median) for key, one in new.items()}
     return (
         f"Where a search designs a chip around each memory, {first.memory} is cheapest for four users in "
         f"{100 * _wins(now)[first.memory]:.0f} % of draws; the better of LPDDR5X and DDR5 costs "
-        f"{times['2026', FEW]} times the better of HBM3E and GDDR7 ({times['2026', 1.0]} times for one user, "
-        f"{times['2023', FEW]} at the prices of 2023)."
+        f"{times['2026', TESTED_USERS]} times the better of HBM3E and GDDR7 ({times['2026', 1.0]} times "
+        f"for one user, {times['2023', TESTED_USERS]} at the prices of 2023)."
     )
 
 
 def _ahead(new: dict[str, Winner]) -> np.ndarray:
     """Draws of what the better of the cheap memories costs over the better of the others."""
     cheap, others = (
-        [one.drawn for n, one in new.items() if (n in CHEAP) == c] for c in (True, False)
+        [one.drawn for n, one in new.items() if (n in CHEAP_MEMORIES) == c] for c in (True, False)
     )
     return np.min(cheap, axis=0) / np.min(others, axis=0)
 
@@ -290,7 +296,7 @@ def _wins(new: dict[str, Winner]) -> dict[str, float]:
 
 def _held() -> dict[str, float]:
     """Cost of keeping a large model ready on DDR5 over that on HBM3E, by year."""
-    held = {y: {k.name: holding(k, y, LARGE) for k in KINDS} for y in YEARS}
+    held = {y: {k.name: holding(k, y, LARGE_MODEL) for k in KINDS} for y in YEARS}
     return {y: middle(one["ddr5"] / one["hbm3e"]).median for y, one in held.items()}
 
 
@@ -298,9 +304,9 @@ def _numbers(found: Compared, new: dict[tuple[str, float], dict[str, Winner]]) -
     held = _held()
     return (
         {
-            "ddr5_over_hbm_one_user_2023": found.ratio("2023", DENSE, 1.0).median,
-            "ddr5_over_hbm_one_user_2026": found.ratio("2026", DENSE, 1.0).median,
-            "ddr5_over_hbm_sparse_2026": found.ratio("2026", SPARSE, FEW).median,
+            "ddr5_over_hbm_one_user_2023": found.ratio("2023", DENSE_MODEL, 1.0).median,
+            "ddr5_over_hbm_one_user_2026": found.ratio("2026", DENSE_MODEL, 1.0).median,
+            "ddr5_over_hbm_sparse_2026": found.ratio("2026", SPARSE_MODEL, TESTED_USERS).median,
             "ddr5_over_hbm_holding_2023": held["2023"],
             "ddr5_over_hbm_holding_2026": held["2026"],
         }
@@ -308,7 +314,10 @@ def _numbers(found: Compared, new: dict[tuple[str, float], dict[str, Winner]]) -
             f"cheap_over_others_{users:.0f}_users_{year}_designed": middle(_ahead(one)).median
             for (year, users), one in new.items()
         }
-        | {f"cheapest_share_{n}_designed": part for n, part in _wins(new["2026", FEW]).items()}
+        | {
+            f"cheapest_share_{n}_designed": part
+            for n, part in _wins(new["2026", TESTED_USERS]).items()
+        }
     )
 
 
@@ -319,8 +328,8 @@ def _cheap(costs: Costs, year: str, model: str, users: float) -> np.ndarray:
         for k in KINDS
         if (year, model, k.name, users) in costs
     }
-    cheap = np.min([there[name] for name in CHEAP], axis=0)
-    return cheap < np.min([v for name, v in there.items() if name not in CHEAP], axis=0)
+    cheap = np.min([there[name] for name in CHEAP_MEMORIES], axis=0)
+    return cheap < np.min([v for name, v in there.items() if name not in CHEAP_MEMORIES], axis=0)
 
 
 def _table(costs: Costs, places: dict) -> Table:
@@ -345,7 +354,7 @@ def _table(costs: Costs, places: dict) -> Table:
 def _figure(costs: Costs) -> Figure:
     rows = []
     for (year, model, name, users), drawn in costs.items():
-        if model == DENSE and year != "2025":
+        if model == DENSE_MODEL and year != "2025":
             m = middle(1e6 * drawn)
             rows.append({"users": users, "usd": m.median, "memory": f"{name}, {year}"})
     return Figure(

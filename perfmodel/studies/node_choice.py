@@ -29,7 +29,15 @@ from perfmodel.studies.claim import (
     verdict,
 )
 from perfmodel.studies.draws import Draws, Middle, middle, share
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, cache_size, observe, setting_of
+from perfmodel.studies.machines import (
+    Load,
+    Machine,
+    Observation,
+    Question,
+    cache_size,
+    observe,
+    setting_of,
+)
 from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched, won
 
 MODEL = "llama-3.1-70b"
@@ -108,7 +116,7 @@ class Priced(NamedTuple):
     static: np.ndarray
 
 
-def priced(choice: Choice, seen: Seen, draws: Draws) -> Priced:
+def priced(choice: Choice, seen: Observation, draws: Draws) -> Priced:
     """What a token costs with chips of this node, made, owned and run."""
     file, node = chip_files()[BASE], load_node(choice.node)
     assert node.leakage is not None and node.sram_leakage is not None
@@ -124,9 +132,9 @@ def priced(choice: Choice, seen: Seen, draws: Draws) -> Priced:
 
 
 CHOICES = (*(Choice(node) for node in CLOCKS), Choice("n16", "edram"))
-OLD, EMBEDDED = Choice("n16"), CHOICES[-1]
+OLD_NODE, EMBEDDED = Choice("n16"), CHOICES[-1]
 
-LITTLE = 1.5
+MAX_COST_RATIO = 1.5
 """Times the cheapest node's cost up to which a node is called workable."""
 
 CAVEATS = (
@@ -141,7 +149,7 @@ CAVEATS = (
 class Compared(NamedTuple):
     """What the model says of each choice, and draws of USD for a token."""
 
-    seen: dict[Choice, Seen]
+    seen: dict[Choice, Observation]
     dollars: dict[Choice, np.ndarray]
 
     @property
@@ -158,18 +166,18 @@ class Compared(NamedTuple):
     @property
     def old(self) -> np.ndarray:
         """Draws of the old node's cost over the best node's."""
-        return self.dollars[OLD] / self.nodes.min(axis=0)
+        return self.dollars[OLD_NODE] / self.nodes.min(axis=0)
 
     @property
     def side(self) -> Side:
         """Draws of the claim, and of the best node's token, decode alone."""
         alone = [self.dollars[Choice(name)] * self.seen[Choice(name)].decoding for name in CLOCKS]
-        return Side(self.old < LITTLE, np.min(alone, axis=0))
+        return Side(self.old < MAX_COST_RATIO, np.min(alone, axis=0))
 
     @property
     def embedded(self) -> float:
         """Cost with eDRAM over that with SRAM, on the old node."""
-        return middle(self.dollars[EMBEDDED] / self.dollars[OLD]).median
+        return middle(self.dollars[EMBEDDED] / self.dollars[OLD_NODE]).median
 
     def chips(self, choice: Choice) -> float:
         """That serve the model."""
@@ -178,7 +186,7 @@ class Compared(NamedTuple):
 
 def compared(progress: Progress) -> Compared:
     """One architecture on every node."""
-    seen = observe([Asked(machine(choice), MODEL, LOAD) for choice in CHOICES], progress)
+    seen = observe([Question(machine(choice), MODEL, LOAD) for choice in CHOICES], progress)
     found = dict(zip(CHOICES, seen, strict=True))
     return Compared(found, {c: priced(c, one, Draws()).dollars for c, one in found.items()})
 
@@ -192,13 +200,13 @@ def designed() -> dict[str, Winner]:
 
 def designed_old(new: dict[str, Winner]) -> np.ndarray:
     """Draws of the old node's cost over the best node's, each with its own design."""
-    return new[OLD.node].drawn / np.min([one.drawn for one in new.values()], axis=0)
+    return new[OLD_NODE.node].drawn / np.min([one.drawn for one in new.values()], axis=0)
 
 
 def side(new: dict[str, Winner]) -> Side:
     """The same of searched machines."""
     cheapest = np.min([one.drawn for one in new.values()], axis=0)
-    return Side(designed_old(new) < LITTLE, cheapest)
+    return Side(designed_old(new) < MAX_COST_RATIO, cheapest)
 
 
 def run(progress: Progress) -> Answer:
@@ -222,7 +230,7 @@ def _said(found: Compared) -> str:
     return (
         f"{best} is cheapest in {show(100 * wins[best])} % of draws; at 14/16 nm a token costs "
         f"{show(ratio.median)} times the best node's ({ratio.range}), on "
-        f"{found.chips(OLD):,.0f} chips against {found.chips(Choice(best)):,.0f}; with eDRAM at 14 nm "
+        f"{found.chips(OLD_NODE):,.0f} chips against {found.chips(Choice(best)):,.0f}; with eDRAM at 14 nm "
         f"instead of SRAM it would cost {show(found.embedded)} of that on {found.chips(EMBEDDED):,.0f}."
     )
 
@@ -272,7 +280,7 @@ def _table(found: Compared, new: dict[str, Winner]) -> Table:
     )
 
 
-def _made(choice: Choice, one: Seen) -> tuple:
+def _made(choice: Choice, one: Observation) -> tuple:
     """A chip as it is made, and what its machine does."""
     capacity = float(setting_of(one.asked.machine, MODEL).chip.shared.capacity) / 1e6
     cost = middle(made(choice.node, si_or(chip_files()[BASE].area, "m2"), Draws())).median

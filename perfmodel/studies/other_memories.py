@@ -25,14 +25,14 @@ from perfmodel.studies.claim import (
     verdict,
 )
 from perfmodel.studies.draws import Draws, middle, or_nan, share
-from perfmodel.studies.machines import Asked, Seen, cache_size, observe, setting_of
+from perfmodel.studies.machines import Observation, Question, cache_size, observe, setting_of
 from perfmodel.studies.node_choice import LOAD, MODEL, Choice, machine, priced
 from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
 
 MACROS = {"stt-mram": "n5", "reram": "n16", "edram": "n16"}
 """The node that a memory's figures are of: a projection at 5 nm, products at 16/14 nm."""
 
-BEST = "n5"
+BEST_NODE = "n5"
 """The node of the SRAM machine that a new memory must beat."""
 
 WAFER = Spread(1.2, 1.05, 1.5)
@@ -41,10 +41,10 @@ WAFER = Spread(1.2, 1.05, 1.5)
 LIFE = 4 * 365.25 * 86400
 """Seconds that a chip should last."""
 
-LASTING = ("stt-mram", "edram")
+LASTING_MEMORIES = ("stt-mram", "edram")
 """Those in which a search may keep a cache too: its cells outlast the chip."""
 
-LANDSCAPE = 2 / 3
+MAX_COST_RATIO = 2 / 3
 """Of SRAM's cost at which it is called a new landscape."""
 
 
@@ -82,14 +82,14 @@ def gain(name: str, node: str, draws: Draws) -> np.ndarray:
     return surroundings(name) * draws.of(spread(density, "byte/m2")) / own
 
 
-def stored(seen: Seen) -> tuple[float, float]:
+def stored(seen: Observation) -> tuple[float, float]:
     """Bytes of weights, and of the cache, over all chips."""
     given = setting_of(seen.asked.machine, MODEL)
     cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
     return float(weight_bytes(given.model, given.plan)), cache
 
 
-def years(name: str, seen: Seen) -> float:
+def years(name: str, seen: Observation) -> float:
     """Until the cells of a cache are worn out: each token writes its part once, evenly over the cache."""
     endurance = memory_technology(name).endurance
     if endurance is None:
@@ -100,14 +100,14 @@ def years(name: str, seen: Seen) -> float:
     return endurance.si("1") * stored(seen)[1] / written / (LIFE / 4)
 
 
-def swap(name: str, seen: dict[str, Seen], dollars: dict[str, np.ndarray]) -> Swap:
+def swap(name: str, seen: dict[str, Observation], dollars: dict[str, np.ndarray]) -> Swap:
     """A memory on its node, against SRAM on the best one."""
     node, draws = MACROS[name], Draws(1)
     one = seen[node]
     factor, dearer = gain(name, node, draws), draws.of(WAFER)
     weights, cache = stored(one)
     part = weights / (weights + cache)
-    own = dollars[node] / dollars[BEST]
+    own = dollars[node] / dollars[BEST_NODE]
     file = load_node(node)
     assert file.sram_leakage is not None
     leak = draws.of(spread(file.sram_leakage, "W/byte"))
@@ -140,25 +140,25 @@ class Compared(NamedTuple):
     @property
     def side(self) -> Side:
         """Draws of the claim, and of the best memory's token, SRAM among them."""
-        return Side(self.best < LANDSCAPE, self.sram * np.minimum(self.best, 1.0))
+        return Side(self.best < MAX_COST_RATIO, self.sram * np.minimum(self.best, 1.0))
 
 
 def compared(progress: Progress) -> Compared:
     """Every memory in place of SRAM."""
-    nodes = list(dict.fromkeys([BEST, *MACROS.values()]))
-    found = observe([Asked(machine(Choice(node)), MODEL, LOAD) for node in nodes], progress)
+    nodes = list(dict.fromkeys([BEST_NODE, *MACROS.values()]))
+    found = observe([Question(machine(Choice(node)), MODEL, LOAD) for node in nodes], progress)
     seen = dict(zip(nodes, found, strict=True))
     dollars = {node: priced(Choice(node), one, Draws()).dollars for node, one in seen.items()}
     swaps = {name: swap(name, seen, dollars) for name in MACROS}
-    return Compared(swaps, dollars[BEST] * seen[BEST].decoding)
+    return Compared(swaps, dollars[BEST_NODE] * seen[BEST_NODE].decoding)
 
 
 @functools.cache
 def designed() -> dict[str, Winner]:
     """The machine that a search designs with each memory that lasts, and with SRAM on the best node."""
-    made = {name: f"{MACROS[name]}{WITH}{name}" for name in LASTING}
+    made = {name: f"{MACROS[name]}{WITH}{name}" for name in LASTING_MEMORIES}
     factors = {f"{stem}.wafer": np.log(Draws(1).of(WAFER)[:DRAWS]) for stem in made.values()}
-    names = {stem: name for name, stem in made.items()} | {BEST: "sram"}
+    names = {stem: name for name, stem in made.items()} | {BEST_NODE: "sram"}
     asked = like_an_lpu(memory=["none"], node=list(names))
     return {names[one.node]: one for one in searched(asked, more=factors)}
 
@@ -170,8 +170,8 @@ def over_sram(new: dict[str, Winner], name: str) -> np.ndarray:
 
 def side(new: dict[str, Winner]) -> Side:
     """Of searched machines: draws of the claim, and of the best one's token."""
-    best = np.min([over_sram(new, name) for name in LASTING], axis=0)
-    return Side(best < LANDSCAPE, np.min([one.drawn for one in new.values()], axis=0))
+    best = np.min([over_sram(new, name) for name in LASTING_MEMORIES], axis=0)
+    return Side(best < MAX_COST_RATIO, np.min([one.drawn for one in new.values()], axis=0))
 
 
 def run(progress: Progress) -> Answer:
@@ -193,8 +193,8 @@ def _said(found: Compared) -> str:
     ratios = [f"{name} {show(middle(_usable(one)).median)}" for name, one in found.swaps.items()]
     best, mram = middle(found.best), middle(found.swaps["stt-mram"].gain)
     return (
-        f"Against SRAM at {BEST} a token costs {', '.join(ratios)} times as much in the middle of what is "
-        f"known; the best of them {best.range}. To break "
+        f"Against SRAM at {BEST_NODE} a token costs {', '.join(ratios)} times as much in the middle of what "
+        f"is known; the best of them {best.range}. To break "
         f"even on one node a memory must be {show(_needed())} times as dense as SRAM; MRAM is projected at "
         f"{show(mram.median)} and was shown at {show(mram.low, 1)}. A cache wears "
         f"ReRAM out in {show(365 * found.swaps['reram'].years)} days, MRAM in "
@@ -207,7 +207,7 @@ def _said_of(new: dict[str, Winner]) -> str:
     sram = new["sram"]
     parts = [
         f"{name} {show(middle(over_sram(new, name)).median)} times SRAM's on {new[name].chips:,.0f} chips"
-        for name in LASTING
+        for name in LASTING_MEMORIES
     ]
     return (
         f"Where a search designs a machine around each that lasts, a token costs with "
@@ -225,7 +225,10 @@ def _numbers(found: Compared, new: dict[str, Winner]) -> dict[str, float]:
     mram = middle(found.swaps["stt-mram"].gain)
     return (
         {f"cost_over_sram_{name}": middle(_usable(one)).median for name, one in found.swaps.items()}
-        | {f"cost_over_sram_{n}_designed": middle(over_sram(new, n)).median for n in LASTING}
+        | {
+            f"cost_over_sram_{n}_designed": middle(over_sram(new, n)).median
+            for n in LASTING_MEMORIES
+        }
         | {
             "mram_gain": mram.median,
             "mram_gain_low": mram.low,
@@ -269,7 +272,7 @@ def _figure(swaps: list[Swap]) -> Figure:
             row = {"memory": f"{one.name} at {MACROS[one.name]}", "ratio": m.median, "what": what}
             rows.append(row | m.band)
     return Figure(
-        f"Cost of a token over that of SRAM at {BEST}",
+        f"Cost of a token over that of SRAM at {BEST_NODE}",
         "points",
         Axis("ratio", "cost over SRAM's", "times", log=True),
         Axis("memory", "memory"),

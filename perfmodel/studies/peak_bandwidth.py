@@ -13,10 +13,10 @@ from perfmodel.library.schema import si_or
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, share, show
 from perfmodel.studies.machines import (
-    Asked,
     Load,
     Machine,
-    Seen,
+    Observation,
+    Question,
     observe,
     setting_of,
     time_interval,
@@ -40,7 +40,7 @@ PAIRS = [
 ]
 """A model, the wafers that serve it, and the GPUs that tune for one user, each in its usual format."""
 
-FELT = 0.1
+FELT_SHARE = 0.1
 """Part of the peak ratio that a user would have to feel for the ratio to mean speed."""
 
 
@@ -79,7 +79,7 @@ def published(chip: str, model: str) -> float:
     return float(np.exp(np.mean(np.log(found)))) if found else float("nan")
 
 
-def used(seen: Seen) -> float:
+def used(seen: Observation) -> float:
     """Share of its peak bandwidth with which a machine reads its weights at batch one."""
     machine = seen.asked.machine
     given = setting_of(machine, seen.asked.model)
@@ -95,7 +95,7 @@ CAVEATS = (
 )
 
 
-def quicker(seen: list[Seen]) -> list[np.ndarray]:
+def quicker(seen: list[Observation]) -> list[np.ndarray]:
     """Draws of the wafers' tokens/s over the GPUs', for each of `PAIRS`."""
     draws, ratios = Draws(), []
     for wafer, gpu in zip(seen[::2], seen[1::2], strict=True):
@@ -107,12 +107,12 @@ def quicker(seen: list[Seen]) -> list[np.ndarray]:
 
 
 def run(progress: Progress) -> Answer:
-    asked = [Asked(machine, model, USER) for model, *pair in PAIRS for machine in pair]
+    asked = [Question(machine, model, USER) for model, *pair in PAIRS for machine in pair]
     seen = observe(asked, progress)
     ratios, peak = quicker(seen), peaks()
     return Answer(
         _said(peak, ratios, seen[0]),
-        share(np.stack(ratios) > FELT * peak["peak_ratio"]),
+        share(np.stack(ratios) > FELT_SHARE * peak["peak_ratio"]),
         "The ratio of speeds is known to a factor of two and a half: three published speeds of the wafer.",
         _table(seen),
         _figure(ratios),
@@ -121,7 +121,7 @@ def run(progress: Progress) -> Answer:
     )
 
 
-def _said(peak: dict[str, float], ratios: list[np.ndarray], first: Seen) -> str:
+def _said(peak: dict[str, float], ratios: list[np.ndarray], first: Observation) -> str:
     medians = [middle(one).median for one in ratios]
     return (
         f"On paper the wafer has {show(peak['peak_ratio'], 4)} times the bandwidth of an H100 "
@@ -133,7 +133,9 @@ def _said(peak: dict[str, float], ratios: list[np.ndarray], first: Seen) -> str:
     )
 
 
-def _numbers(peak: dict[str, float], ratios: list[np.ndarray], first: Seen) -> dict[str, float]:
+def _numbers(
+    peak: dict[str, float], ratios: list[np.ndarray], first: Observation
+) -> dict[str, float]:
     speeds = {
         f"speed_ratio_{model}_{gpu.name}": middle(drawn).median
         for (model, _, gpu), drawn in zip(PAIRS, ratios, strict=True)
@@ -141,14 +143,14 @@ def _numbers(peak: dict[str, float], ratios: list[np.ndarray], first: Seen) -> d
     return peak | speeds | {"used_share": used(first), "latency_share": first.waits}
 
 
-def _table(seen: list[Seen]) -> Table:
+def _table(seen: list[Observation]) -> Table:
     names = ["machine", "model", "tokens/s", "low", "high", "published tokens/s"]
     names += ["us a layer", "peak bandwidth used %", "latency %"]
     once = {one.asked: one for one in reversed(seen)}
     return Table(names, [_row(once[asked]) for asked in dict.fromkeys(s.asked for s in seen)])
 
 
-def _row(one: Seen) -> tuple[Any, ...]:
+def _row(one: Observation) -> tuple[Any, ...]:
     """A machine with one user: its speed, what is published of it, and what a layer takes."""
     machine, model = one.asked.machine, one.asked.model
     interval = time_interval(machine, model)

@@ -24,13 +24,13 @@ from perfmodel.studies.searched_machines import cheaper, designed
 TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 2000, 24))
 """Tokens/s of one user."""
 
-FINE = np.geomspace(TARGETS[0], TARGETS[-1], 400)
+FINE_TARGETS = np.geomspace(TARGETS[0], TARGETS[-1], 400)
 """The same for searched machines, whose fronts are traced; a step is 1.3 %."""
 
-SLOW, FAST = 30.0, 300.0
+SLOW_SPEED, FAST_SPEED = 30.0, 300.0
 """Tokens/s at which the claim is put: reading speed, and ten times that."""
 
-LARGE = "kimi-k2"
+LARGE_MODEL = "kimi-k2"
 """A model of a trillion parameters."""
 
 
@@ -47,9 +47,9 @@ CAVEATS = (
 class Crossed(NamedTuple):
     """Where SRAM becomes the cheaper machine.
 
-    - `slow`, `fast`: draws in which GPUs are cheaper at `SLOW`, and SRAM at `FAST`.
+    - `slow`, `fast`: draws in which GPUs are cheaper at `SLOW_SPEED`, and SRAM at `FAST_SPEED`.
     - `at`: the speed from which on SRAM is never dearer.
-    - `gpu`, `sram`: USD of a token at `SLOW`, in the middle.
+    - `gpu`, `sram`: USD of a token at `SLOW_SPEED`, in the middle.
     """
 
     slow: np.ndarray
@@ -67,11 +67,11 @@ class Crossed(NamedTuple):
 def crossed(found: Cloud) -> Crossed:
     """Machines that there are."""
     gpu, sram = (
-        np.stack([least(found, found.dollars, who, t) for t in (*TARGETS, SLOW, FAST)])
+        np.stack([least(found, found.dollars, who, t) for t in (*TARGETS, SLOW_SPEED, FAST_SPEED)])
         for who in ([HBM], SRAM)
     )
     at = crossings(TARGETS, sram[:-2], gpu[:-2])
-    one, other = best(found, [HBM], SLOW), best(found, SRAM, SLOW)
+    one, other = best(found, [HBM], SLOW_SPEED), best(found, SRAM, SLOW_SPEED)
     assert one is not None and other is not None
     last = middle(np.minimum(at, TARGETS[-1]))
     return Crossed(gpu[-2] < sram[-2], sram[-1] < gpu[-1], last, one.dollars, other.dollars)
@@ -79,12 +79,12 @@ def crossed(found: Cloud) -> Crossed:
 
 def run(progress: Progress) -> Answer:
     found = cloud(progress, Draws())
-    one, new = crossed(found), cheaper(designed(), FINE)
+    one, new = crossed(found), cheaper(designed(), FINE_TARGETS)
     return Answer(
         _said(one) + _designed(new),
         share(one.both),
-        f"GPUs are cheaper at {SLOW:.0f} tokens/s in {100 * share(one.slow):.0f} % of draws of prices and "
-        "times.",
+        f"GPUs are cheaper at {SLOW_SPEED:.0f} tokens/s in {100 * share(one.slow):.0f} % of draws of prices "
+        "and times.",
         _table(found),
         _figure(found),
         CAVEATS,
@@ -93,10 +93,10 @@ def run(progress: Progress) -> Answer:
 
 
 def _said(one: Crossed) -> str:
-    large, begin = _hold(LARGE), "Both halves hold: at" if share(one.both) >= 0.5 else "At"
+    large, begin = _hold(LARGE_MODEL), "Both halves hold: at" if share(one.both) >= 0.5 else "At"
     return (
-        f"{begin} {SLOW:.0f} tokens/s a user GPUs serve Llama-3.1-70B for {show(1e6 * one.gpu)} USD per "
-        f"million tokens and SRAM machines for {show(one.sram / one.gpu)} times that; from "
+        f"{begin} {SLOW_SPEED:.0f} tokens/s a user GPUs serve Llama-3.1-70B for {show(1e6 * one.gpu)} USD "
+        f"per million tokens and SRAM machines for {show(one.sram / one.gpu)} times that; from "
         f"{show(one.at.median)} tokens/s on ({one.at.range}) SRAM is "
         f"cheaper; to hold a trillion parameters in 8 bits costs {show(large['WSE-3'])} USD/h in wafers and "
         f"{show(large['H100'])} in H100."
@@ -111,7 +111,7 @@ def _numbers(one: Crossed, new: np.ndarray) -> dict[str, float]:
         "crossing_designed": float(new[0]) if len(new) else float("inf"),
         "usd_per_million_gpu_slow": 1e6 * one.gpu,
         "sram_over_gpu_slow": one.sram / one.gpu,
-    } | {f"usd_per_hour_{name}_{LARGE}": value for name, value in _hold(LARGE).items()}
+    } | {f"usd_per_hour_{name}_{LARGE_MODEL}": value for name, value in _hold(LARGE_MODEL).items()}
 
 
 def _designed(speeds: np.ndarray) -> str:

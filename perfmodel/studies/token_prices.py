@@ -8,7 +8,7 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.market import Sold, Spread, hour, market, spread
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, share, show
-from perfmodel.studies.machines import Asked, Load, Machine, Seen, observe, time_interval
+from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
 
 SOLD = ("deepseek-v4-flash", "deepseek-v4-pro", "gpt-oss-120b")
 """Models with a published price whose provider says what is served."""
@@ -27,13 +27,13 @@ class Offer(NamedTuple):
     """A model as sold: draws of what a request costs and of what it brings, for each output token."""
 
     name: str
-    seen: Seen
+    seen: Observation
     cost: np.ndarray
     revenue: float
     output: float
 
 
-def offer(name: str, seen: list[Seen], draws: Draws) -> Offer:
+def offer(name: str, seen: list[Observation], draws: Draws) -> Offer:
     """The cheapest machine for a model at `SPEED`."""
     sold: Sold = market().tokens[name]
     there = [s for s in seen if s.asked.model == sold.model and s.fits and s.speed >= SPEED]
@@ -58,7 +58,7 @@ def offers(progress: Progress) -> list[Offer]:
     machines = [Machine("B200", CHIP, n, expert=n) for n in RANKS]
     models = [market().tokens[name].model for name in SOLD]
     loads = [Load(u, PROMPT, OUTPUT) for u in USERS]
-    asked = [Asked(m, model, load) for model in models for m in machines for load in loads]
+    asked = [Question(m, model, load) for model in models for m in machines for load in loads]
     seen, draws = observe(asked, progress), Draws()
     return [offer(name, seen, draws) for name in SOLD]
 

@@ -19,10 +19,10 @@ WAFER = "wse-3"
 CORES = np.geomspace(0.01, 60.0, 41)
 """Areas of a core, in mm2: from a fifth of a WSE-3's to twenty times an H100's SM."""
 
-GOOD = 0.5
+COLLAPSE_YIELD = 0.5
 """Yield below which it is called a collapse."""
 
-COSTLY = 2.0
+MIN_COST_FACTOR = 2.0
 """Share of the system's parts by which yield would have to raise them to drive up costs: twofold."""
 
 _yields = jax.jit(jax.vmap(wafer_scale))
@@ -50,7 +50,7 @@ def yields(core: np.ndarray, defects: np.ndarray | float, spares: float) -> np.n
 
 def collapse(defects: np.ndarray, spares: float) -> np.ndarray:
     """The smallest core at which fewer than half of all wafers work, in mm2, for each draw."""
-    good = yields(CORES[:, None], defects, spares) >= GOOD
+    good = yields(CORES[:, None], defects, spares) >= COLLAPSE_YIELD
     first = np.argmin(good, axis=0)
     return np.where(good.all(axis=0), np.inf, CORES[first])
 
@@ -103,7 +103,7 @@ def run(progress: Progress) -> Answer:
     progress(1, 1)
     return Answer(
         _said(one, least / one.parts),
-        share((now < GOOD) | ((wafer - least) / one.parts > COSTLY - 1)),
+        share((now < COLLAPSE_YIELD) | ((wafer - least) / one.parts > MIN_COST_FACTOR - 1)),
         "Defects are drawn from half to three times what TSMC said of N5; fields are alike and independent.",
         _table(one.defects.value, one.spares),
         _figure(one.defects, one.spares),

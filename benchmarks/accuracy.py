@@ -28,7 +28,7 @@ from perfmodel.interface import acceptance
 from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
 from perfmodel.units import percent
 
-TEMPLATE = Path(__file__).with_suffix(".md")
+TEMPLATE = Path(__file__).with_suffix(".txt")
 """The page, with places for its tables."""
 
 RESULT = FITTED / "protocol.csv"

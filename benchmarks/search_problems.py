@@ -38,16 +38,20 @@ def _pools(goal: dict, chip: dict, **limits: float) -> Study:
 SPEED, USD = {"maximise": "tokens_per_s_per_user"}, {"minimise": "usd_per_million_tokens"}
 JOULES, DENSE = {"minimise": "joules_per_million_tokens"}, {"maximise": "tokens_per_s_per_mm2"}
 MIX = {"mix": {"usd_per_million_tokens": 2, "tokens_per_s_per_user": 1}}
-SOME = {name: CHIP[name] for name in ("clock_ghz", "link_gb_per_s")}
+CLOCK_AND_LINK = {name: CHIP[name] for name in ("clock_ghz", "link_gb_per_s")}
 TENSOR = {"tensor": {"low": 1, "high": 64}}
 
 PROBLEMS: dict[str, Study] = {
-    "speed": _study(SPEED, [_decode(batch=1, chips=8)], SOME),
-    "density": _study(DENSE, [_decode(chips=8)], SOME),
-    "cost": _study(USD, [_decode()], SOME | TENSOR | {"batch": BATCH}, tokens_per_s_per_user=20),
+    "speed": _study(SPEED, [_decode(batch=1, chips=8)], CLOCK_AND_LINK),
+    "density": _study(DENSE, [_decode(chips=8)], CLOCK_AND_LINK),
+    "cost": _study(
+        USD, [_decode()], CLOCK_AND_LINK | TENSOR | {"batch": BATCH}, tokens_per_s_per_user=20
+    ),
     "energy": _study(JOULES, [_decode(chips=8)], CHIP, tokens_per_s_per_user=30),
-    "nodes": _study(USD, [_decode(chips=8)], SOME | {"node": NODES, "memory": MEMORIES}),
-    "sram or hbm": _study(USD, [_decode()], SOME | TENSOR | {"memory": ["none", *MEMORIES]}),
+    "nodes": _study(USD, [_decode(chips=8)], CLOCK_AND_LINK | {"node": NODES, "memory": MEMORIES}),
+    "sram or hbm": _study(
+        USD, [_decode()], CLOCK_AND_LINK | TENSOR | {"memory": ["none", *MEMORIES]}
+    ),
     "all choices": _study(
         {"maximise": "revenue_per_usd"},
         [_decode()],

@@ -1,9 +1,11 @@
 """What the runs of the contest of searches come to: regrets, what was spent until them, and tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from perfmodel.calibration.serving_metrics import grouped
 
 TARGETS = (1e-2, 1e-3)
 """Regrets, relative, whose price is told."""
@@ -49,73 +51,65 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
     return float(np.median(values)) if values else np.inf
 
 
+SPENT = {
+    f"{key}_to_{target:g}": f"{word} to {100 * target:g} %"
+    for target in TARGETS
+    for key, word in (("equivalents", "evaluations"), ("cpu_seconds", "CPU s"))
+}
+"""What is told of each target, and its heading."""
+
+
 def lines(report: dict[str, Any]) -> list[str]:
     """Two tables in Markdown: each problem beside its best baseline, and every method."""
     runs = [run for run in report["runs"] if run["seed"] < 1000]
-    return [*_verdicts(report["problems"], runs), "", *_methods(runs)]
+    names = ["problem", "variables (whole)", "choices", "a gradient costs", "regret"]
+    beside = [*names, *(f"{heading} (best baseline)" for heading in SPENT.values())]
+    each = ["problem", "method", "seeds", "regret, median", "quartiles", *SPENT.values()]
+    verdicts = _table(beside, _verdicts(report["problems"], runs))
+    return [*verdicts, "", *_table(each, _methods(runs))]
 
 
-def _names(runs: Iterable[dict[str, Any]], key: str) -> list[str]:
-    return list(dict.fromkeys(run[key] for run in runs))
+def _table(names: list[str], rows: Iterable[list[str]]) -> list[str]:
+    head, *rest = (f"| {' | '.join(row)} |" for row in (names, *rows))
+    return [head, "|---" * len(names) + "|", *rest]
 
 
-def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
-    head = "| problem | variables (whole) | choices | a gradient costs | regret | "
-    ends = [
-        f"{what} to {100 * t:g} % (best baseline)"
-        for t in TARGETS
-        for what in ("evaluations", "CPU s")
-    ]
-    rows = [head + " | ".join(ends) + " |", "|---" * (5 + len(ends)) + "|"]
-    for problem in _names([run for run in runs if run["method"] == "ours"], "problem"):
-        mine = [run for run in runs if run["problem"] == problem]
-        fact = facts[problem]
-        cost = (
-            f"{fact['gradient_cost']:.1f}"
-            if "gradient_cost" in fact
-            else f"{UNMEASURED:g}, not measured"
-        )
-        cells = [problem, f"{fact['variables']} ({fact['whole']})", str(fact["choices"]), cost]
-        own = [run for run in mine if run["method"] == "ours"]
-        cells.append(f"{100 * median(own, 'regret'):.3f} %")
-        for target in TARGETS:
-            for key in ("equivalents_to", "cpu_seconds_to"):
-                cells.append(_beside(mine, own, f"{key}_{target:g}"))
-        rows.append("| " + " | ".join(cells) + " |")
-    return rows
+def _by(runs: Iterable[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+    return grouped(runs, lambda run: [run[key]])
 
 
-def _beside(runs: list[dict[str, Any]], own: list[dict[str, Any]], key: str) -> str:
+def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """A line for each problem that this search ran."""
+    for problem, of_problem in _by(runs, "problem").items():
+        methods, fact = _by(of_problem, "method"), facts[problem]
+        if own := methods.pop("ours", []):
+            measured = "gradient_cost" in fact
+            cost = f"{fact['gradient_cost']:.1f}" if measured else f"{UNMEASURED:g}, not measured"
+            size = f"{fact['variables']} ({fact['whole']})"
+            regret = f"{100 * median(own, 'regret'):.3f} %"
+            spent = [_beside(own, methods, key) for key in SPENT]
+            yield [problem, size, str(fact["choices"]), cost, regret, *spent]
+
+
+def _beside(own: list[dict[str, Any]], baselines: dict[str, list[dict[str, Any]]], key: str) -> str:
     """Ours, and the best baseline's median."""
-    others = {
-        name: median([run for run in runs if run["method"] == name], key)
-        for name in _names(runs, "method")
-        if name != "ours"
-    }
-    baseline = min(others, key=lambda name: others[name], default="")
-    if not baseline or np.isinf(others[baseline]):
-        return f"{_number(median(own, key))} (none)"
-    times = others[baseline] / median(own, key)
-    return f"{_number(median(own, key))} ({baseline} {_number(others[baseline])}: {times:.2g}x)"
+    mine, others = median(own, key), {n: median(runs, key) for n, runs in baselines.items()}
+    best = min(others, key=lambda name: others[name], default="")
+    if not best or np.isinf(others[best]):
+        return f"{_number(mine)} (none)"
+    return f"{_number(mine)} ({best} {_number(others[best])}: {others[best] / mine:.2g}x)"
 
 
 def _number(value: float) -> str:
     return "-" if np.isinf(value) else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _methods(runs: list[dict[str, Any]]) -> list[str]:
-    keys = [f"{what}_to_{t:g}" for t in TARGETS for what in ("equivalents", "cpu_seconds")]
-    heads = [f"{what} to {100 * t:g} %" for t in TARGETS for what in ("evaluations", "CPU s")]
-    rows = ["| problem | method | seeds | regret, median | quartiles | " + " | ".join(heads) + " |"]
-    rows.append("|---" * (5 + len(heads)) + "|")
-    for problem in _names(runs, "problem"):
-        mine = [run for run in runs if run["problem"] == problem]
-        for method in _names(mine, "method"):
-            some = [run for run in mine if run["method"] == method]
-            cells = [problem, method, str(len(some)), *_regrets(some)]
-            cells += [_number(median(some, key)) for key in keys]
-            rows.append("| " + " | ".join(cells) + " |")
-    return rows
+def _methods(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """A line for each method on each problem."""
+    for problem, of_problem in _by(runs, "problem").items():
+        for method, own in _by(of_problem, "method").items():
+            spent = [_number(median(own, key)) for key in SPENT]
+            yield [problem, method, str(len(own)), *_regrets(own), *spent]
 
 
 def _regrets(runs: list[dict[str, Any]]) -> list[str]:

@@ -45,34 +45,34 @@ def bowl(middle: list[float], most: float, offsets: tuple[float, ...] = (0.0,)) 
     return Bowl(*ends, (len(offsets),), *numbers)
 
 
-def found(land: Bowl, whole: np.ndarray | None = None) -> SearchResult:
-    none = np.zeros(land.low.shape[0], bool)
-    return search(land, none if whole is None else whole, OPTIONS)
+def found(problem: Bowl, integer: np.ndarray | None = None) -> SearchResult:
+    none = np.zeros(problem.low.shape[0], bool)
+    return search(problem, none if integer is None else integer, OPTIONS)
 
 
-def place(land: Bowl, result: SearchResult) -> np.ndarray:
+def place(problem: Bowl, result: SearchResult) -> np.ndarray:
     return 2 * result.designs[0].unit
 
 
 def test_the_middle_of_a_bowl_is_found():
-    land = bowl([0.5, 1.5, 1.0], 100.0)
-    assert place(land, found(land)) == pytest.approx([0.5, 1.5, 1.0], abs=1e-3)
+    problem = bowl([0.5, 1.5, 1.0], 100.0)
+    assert place(problem, found(problem)) == pytest.approx([0.5, 1.5, 1.0], abs=1e-3)
 
 
 def test_an_optimum_on_a_bound_is_reached_and_not_only_approached():
-    land = bowl([-1.0, 3.0, 1.0], 100.0)
-    assert place(land, found(land))[:2] == pytest.approx([0.0, 2.0], abs=1e-6)
+    problem = bowl([-1.0, 3.0, 1.0], 100.0)
+    assert place(problem, found(problem))[:2] == pytest.approx([0.0, 2.0], abs=1e-6)
 
 
 def test_a_limit_is_kept_and_priced():
     # x and y at (1, 1) with x + y <= 1: from the slopes 2 (x - 1) = 4 (y - 1), so x = 1/3, y = 2/3,
     # and the price is 4/3.
-    land = bowl([1.0, 1.0], 1.0)
-    result = found(land)
+    problem = bowl([1.0, 1.0], 1.0)
+    result = found(problem)
     best = result.designs[0]
-    assert place(land, result) == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
+    assert place(problem, result) == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
     assert best.slack[0] > -CONSTRAINT_TOLERANCE
-    price = sensitivity(MultiStart(land, np.zeros(2, bool), OPTIONS), best).multipliers[0]
+    price = sensitivity(MultiStart(problem, np.zeros(2, bool), OPTIONS), best).multipliers[0]
     assert price == pytest.approx(4 / 3, rel=1e-2)
 
 
@@ -102,8 +102,8 @@ def logged(low: list[float], high: list[float], middle: list[float], most: float
 
 
 def test_numbers_of_things_become_whole_and_the_rest_adapts():
-    land = logged([0.0, 0.0], np.log([8.0, 8.0]).tolist(), [2.6, 2.2], 4.0)
-    result = found(land, np.array([True, False]))
+    problem = logged([0.0, 0.0], np.log([8.0, 8.0]).tolist(), [2.6, 2.2], 4.0)
+    result = found(problem, np.array([True, False]))
     numbers = np.exp(np.log(8.0) * result.designs[0].unit)
     # The sum is at most 4. With 2: the other is 2, cost .6**2 + 2 * .2**2 = .44; with 3: 1, 3.04.
     assert numbers == pytest.approx([2.0, 2.0], abs=1e-3)
@@ -119,27 +119,27 @@ class Ditch(Logged):
 
 
 def test_numbers_of_things_move_together_where_each_alone_is_worse():
-    ends, whole = (np.zeros(3), np.log([8.0, 8.0, 4.0])), np.array([True, True, False])
+    ends, integer = (np.zeros(3), np.log([8.0, 8.0, 4.0])), np.array([True, True, False])
     low, high = map(as_values, ends)
-    land = Ditch(low, high, (1,), *map(as_values, ([0.0] * 3, 1e3, [0.0])))
+    problem = Ditch(low, high, (1,), *map(as_values, ([0.0] * 3, 1e3, [0.0])))
     place = start_at(np.log([[4.0, 4.0, 2.0]]) / ends[1], np.zeros((1, 1), int))
-    lanes = init(land, place._replace(low=place.unit, high=place.unit), as_scalar(1.0))
-    moved, looks = best_neighbour(land, lanes, whole)
+    states = init(problem, place._replace(low=place.unit, high=place.unit), as_scalar(1.0))
+    moved, looks = best_neighbour(problem, states, integer)
     assert np.exp(moved.unit[0] * ends[1])[:2] == pytest.approx([5.0, 3.0], rel=1e-5)
     assert looks == 6 * 9 and moved.unit[0, 2] < place.unit[0, 2]
 
 
 def test_another_choice_is_compared_after_it_has_adapted():
-    land = bowl([0.5, 0.5], 100.0, (0.0, -1.0, -2.0))
-    start = init(land, start_at(np.array([[0.9, 0.9]]), np.array([[1]])), as_scalar(1.0))
-    other, looks = best_other_choice(land, start)
+    problem = bowl([0.5, 0.5], 100.0, (0.0, -1.0, -2.0))
+    start = init(problem, start_at(np.array([[0.9, 0.9]]), np.array([[1]])), as_scalar(1.0))
+    other, looks = best_other_choice(problem, start)
     assert other.choice.tolist() == [[2]] and looks == 3 * 2
     assert (other.unit < start.unit).all()
 
 
 def test_limits_that_clash_leave_no_design_and_the_nearest_is_told():
-    land = bowl([1.0, 1.0], -1.0)
-    result = found(land)
+    problem = bowl([1.0, 1.0], -1.0)
+    result = found(problem)
     assert not result.designs
     assert result.nearest_slack[0] == pytest.approx(-1.0, abs=1e-2)
 
@@ -151,22 +151,22 @@ def test_combinations_come_in_turn_or_as_many_as_there_is_place_for():
 
 
 def test_points_are_rounded_to_whole_numbers_within_their_bounds():
-    land = logged([float(np.log(0.3))], [float(np.log(2.7))], [1.0], 9.0)
-    unit = nearest_integer(land, np.array([[0.0], [1.0]]), np.array([True]))
+    problem = logged([float(np.log(0.3))], [float(np.log(2.7))], [1.0], 9.0)
+    unit = nearest_integer(problem, np.array([[0.0], [1.0]]), np.array([True]))
     numbers = np.exp(np.log(0.3) + np.log(9.0) * unit[:, 0])
     assert numbers == pytest.approx([1.0, 2.0], rel=1e-5)
 
 
 def test_a_grid_of_the_same_space_finds_no_more():
-    land = bowl([0.51, 0.77], 1.0)
-    on_grid, points = grid_best(land, np.zeros(2, bool), CONSTRAINT_TOLERANCE)
+    problem = bowl([0.51, 0.77], 1.0)
+    on_grid, points = grid_best(problem, np.zeros(2, bool), CONSTRAINT_TOLERANCE)
     assert points == 144**2
-    assert found(land).designs[0].value <= on_grid + 1e-6
+    assert found(problem).designs[0].value <= on_grid + 1e-6
 
 
 def test_the_same_seed_finds_the_same():
-    land = bowl([1.0, 1.0], 1.0)
-    assert (found(land).designs[0].unit == found(land).designs[0].unit).all()
+    problem = bowl([1.0, 1.0], 1.0)
+    assert (found(problem).designs[0].unit == found(problem).designs[0].unit).all()
 
 
 def test_a_quadratic_program_agrees_with_another_solver():

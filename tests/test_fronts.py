@@ -76,7 +76,7 @@ def test_a_target_takes_the_best_design_of_a_stricter_one_or_the_last_reached():
     assert pareto._exchanged(best, none).tolist() == best.tolist()
 
 
-def test_lanes_that_begin_anew_replace_the_others_row_by_row():
+def test_starts_that_begin_anew_replace_the_others_row_by_row():
     old, new = (jnp.full((2, 3), n) for n in (1.0, 2.0))
     both: Any = (old, jnp.array([1.0, 1.0]))
     found: Any = pareto._where(np.array([True, False]), (new, jnp.array([2.0, 2.0])), both)  # pyright: ignore[reportArgumentType]

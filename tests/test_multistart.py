@@ -68,15 +68,17 @@ def bowl(middle: list[float], most: float = 100.0, options: tuple[int, ...] = (1
     return Bowl(low=low, high=high, middle=as_values(middle), options=options, most=most)
 
 
-def lanes(land: Bowl, here: list[list[float]]) -> SQPState:
-    unit = unit_coordinates(land, np.array(here))
-    return init(land, start_at(unit, np.zeros((len(here), 1), int)), as_scalar(1.0))
+def sqp_states(problem: Bowl, here: list[list[float]]) -> SQPState:
+    unit = unit_coordinates(problem, np.array(here))
+    return init(problem, start_at(unit, np.zeros((len(here), 1), int)), as_scalar(1.0))
 
 
 def test_points_are_evaluated_in_batches_and_none_is_lost():
-    land = bowl([3.0, 5.0], most=9.0)
+    problem = bowl([3.0, 5.0], most=9.0)
     tried = np.array([[2.0, 4.0], [3.0, 5.0], [4.0, 8.0], [1.0, 1.0], [8.0, 8.0]])
-    value, slack = evaluate_all(land, unit_coordinates(land, tried), np.zeros((5, 1), int), batch=2)
+    value, slack = evaluate_all(
+        problem, unit_coordinates(problem, tried), np.zeros((5, 1), int), batch=2
+    )
     assert value == pytest.approx([2, 0, 10, 20, 34], rel=1e-4, abs=1e-4)
     assert slack[:, 0] == pytest.approx([3, 1, -3, 7, -7], rel=1e-4)
 
@@ -88,34 +90,36 @@ def test_merit_adds_ten_times_what_is_broken():
 
 
 def test_numbers_and_coordinates_are_each_others_inverse():
-    land = bowl([1.0, 1.0])
-    assert variable_values(land, np.array([[1 / 3, 0.5]])) == pytest.approx(np.array([[4.0, 8.0]]))
-    assert unit_coordinates(land, np.array([4.0, 8.0])) == pytest.approx([1 / 3, 0.5])
+    problem = bowl([1.0, 1.0])
+    assert variable_values(problem, np.array([[1 / 3, 0.5]])) == pytest.approx(
+        np.array([[4.0, 8.0]])
+    )
+    assert unit_coordinates(problem, np.array([4.0, 8.0])) == pytest.approx([1 / 3, 0.5])
 
 
 def test_whole_bounds_lie_within_and_forgive_single_precision():
     low, high = np.log([0.3, 1.00005, 1.9]), np.log([2.7, 7.99995, 9.0])
-    land = Bowl(low=as_values(low), high=as_values(high), middle=as_values([1.0] * 3))
-    least, most = integer_bounds(land)
+    problem = Bowl(low=as_values(low), high=as_values(high), middle=as_values([1.0] * 3))
+    least, most = integer_bounds(problem)
     assert least.tolist() == [1.0, 1.0, 2.0] and most.tolist() == [2.0, 8.0, 9.0]
 
 
 def test_starts_are_the_best_of_sixteen_points_each():
-    land, none = bowl([3.0, 5.0]), np.zeros((32, 1), int)
+    problem, none = bowl([3.0, 5.0]), np.zeros((32, 1), int)
     sequence = qmc.Sobol(2, rng=np.random.default_rng(3))
     for wave in (0, 1):
         points = sequence.random(32)
-        value = evaluate_all(land, points, none)[0]
-        unit, choice = sampled_starts(land, 2, 3, wave)
+        value = evaluate_all(problem, points, none)[0]
+        unit, choice = sampled_starts(problem, 2, 3, wave)
         assert unit == pytest.approx(points[np.argsort(value)[:2]])
         assert choice.tolist() == [[0], [0]]
 
 
 def test_points_of_later_waves_take_choices_in_turn():
-    land = bowl([3.0], options=(7,))
+    problem = bowl([3.0], options=(7,))
     # Of wave 4, two starts: from the fourth choice on, by twos; the choice that costs less wins.
-    assert sorted(sampled_starts(land, 2, 0, 4)[1][:, 0].tolist()) == [4, 4]
-    assert sorted(sampled_starts(land, 2, 0, 6)[1][:, 0].tolist()) == [0, 0]
+    assert sorted(sampled_starts(problem, 2, 0, 4)[1][:, 0].tolist()) == [4, 4]
+    assert sorted(sampled_starts(problem, 2, 0, 6)[1][:, 0].tolist()) == [0, 0]
 
 
 class Dice(np.random.Generator):
@@ -150,63 +154,70 @@ def test_neighbours_of_a_choice_differ_in_one_place():
 def test_a_grid_has_twelve_to_the_fourth_points_or_a_sequence_takes_its_place(
     size: int, points: int
 ):
-    land = bowl([3.0] * size)
-    value, count = grid_best(land, np.ones(size, bool), 1e-4)
+    problem = bowl([3.0] * size)
+    value, count = grid_best(problem, np.ones(size, bool), 1e-4)
     assert count == points and value == pytest.approx(0.0, abs=1e-6 if size < 5 else 2.1)
 
 
 def test_a_point_of_a_grid_counts_that_breaks_a_limit_by_less_than_is_allowed():
-    land = bowl([3.0], most=2.5)
-    assert grid_best(land, np.ones(1, bool), 0.4)[0] == pytest.approx(1.0, abs=1e-5)
-    assert grid_best(land, np.ones(1, bool), 0.6)[0] == pytest.approx(0.0, abs=1e-5)
+    problem = bowl([3.0], most=2.5)
+    assert grid_best(problem, np.ones(1, bool), 0.4)[0] == pytest.approx(1.0, abs=1e-5)
+    assert grid_best(problem, np.ones(1, bool), 0.6)[0] == pytest.approx(0.0, abs=1e-5)
     assert np.isinf(grid_best(bowl([3.0], most=0.5), np.ones(1, bool), 0.1)[0])
 
 
 def test_ways_to_move_are_all_or_as_many_as_there_is_place_for():
-    whole = np.array([True, False, True])
-    every = integers.integer_moves(whole, (-1, 0, 1), 9)
+    integer = np.array([True, False, True])
+    every = integers.integer_moves(integer, (-1, 0, 1), 9)
     assert every.shape == (9, 3) and not every[:, 1].any()
     assert len(np.unique(every, axis=0)) == 9 and every.min() == -1 and every.max() == 1
-    some = integers.integer_moves(whole, (0, 1), 3)
+    some = integers.integer_moves(integer, (0, 1), 3)
     assert some.shape == (3, 3) and set(np.unique(some)) <= {0.0, 1.0}
     many = integers.integer_moves(np.ones(9, bool), (-1, 0, 1), 200)
     assert set(np.unique(many)) == {-1.0, 0.0, 1.0}
 
 
 def test_small_numbers_go_to_the_whole_ones_around_them_and_large_ones_wait():
-    land = bowl([1.0, 1.0])
-    now, whole = lanes(land, [[2.6, 25.3]]), np.array([True, True])
-    moves, fixed = integers._roundings(land, now, whole, every=False)
+    problem = bowl([1.0, 1.0])
+    now, integer = sqp_states(problem, [[2.6, 25.3]]), np.array([True, True])
+    moves, fixed = integers._roundings(problem, now, integer, every=False)
     assert fixed.tolist() == [[True, False]]
     ends = np.unique(
-        variable_values(land, np.asarray(now.unit)[:, None] + moves)[0].round(3), axis=0
+        variable_values(problem, np.asarray(now.unit)[:, None] + moves)[0].round(3), axis=0
     )
     assert ends.tolist() == [[2.0, 25.3], [3.0, 25.3]]
-    moves, fixed = integers._roundings(land, now, whole, every=True)
-    ends = variable_values(land, np.asarray(now.unit)[:, None] + moves)[0].round(3)
+    moves, fixed = integers._roundings(problem, now, integer, every=True)
+    ends = variable_values(problem, np.asarray(now.unit)[:, None] + moves)[0].round(3)
     assert sorted(map(tuple, ends)) == [(2, 25), (2, 26), (3, 25), (3, 26)] and fixed.all()
 
 
 @pytest.mark.parametrize(("here", "small"), [(19.9, True), (20.1, False)])
 def test_twenty_is_where_large_numbers_begin(here: float, small: bool):
-    land, whole = bowl([1.0]), np.array([True])
-    assert integers._roundings(land, lanes(land, [[here]]), whole, every=False)[1][0, 0] == small
+    problem, integer = bowl([1.0]), np.array([True])
+    assert (
+        integers._roundings(problem, sqp_states(problem, [[here]]), integer, every=False)[1][0, 0]
+        == small
+    )
 
 
 def test_a_whole_number_stays_as_single_precision_has_it():
-    land = bowl([1.0])
-    moves = integers._roundings(land, lanes(land, [[2.99995]]), np.array([True]), every=True)[0]
-    ends = variable_values(land, np.asarray(lanes(land, [[2.99995]]).unit)[:, None] + moves)[
-        0, :, 0
-    ]
+    problem = bowl([1.0])
+    moves = integers._roundings(
+        problem, sqp_states(problem, [[2.99995]]), np.array([True]), every=True
+    )[0]
+    ends = variable_values(
+        problem, np.asarray(sqp_states(problem, [[2.99995]]).unit)[:, None] + moves
+    )[0, :, 0]
     assert sorted(ends.round(3)) == [3.0, 4.0]
-    edge = integers._roundings(land, lanes(land, [[64.0]]), np.array([True]), every=True)[0]
+    edge = integers._roundings(
+        problem, sqp_states(problem, [[64.0]]), np.array([True]), every=True
+    )[0]
     assert edge == pytest.approx(np.zeros_like(edge), abs=1e-6)
 
 
 def model(**changes: Any) -> SQPState:
-    """A lane at (0.5, 0.5) of value 1 with curvatures 1 and 0.5 across, and a limit that nothing reaches."""
-    now = lanes(bowl([1.0, 1.0]), [[8.0, 8.0]])
+    """A start at (0.5, 0.5) of value 1 with curvatures 1 and 0.5 across, and a limit that nothing reaches."""
+    now = sqp_states(bowl([1.0, 1.0]), [[8.0, 8.0]])
     given = {"value": [1.0], "gradient": [[0.0, 0.0]], "constraints": [[9.0]]}
     given |= {"jacobian": [[[0.0, 0.0]]]}
     seen = now.linearisation._replace(**{n: as_values(v) for n, v in (given | changes).items()})
@@ -242,23 +253,24 @@ def test_places_that_are_the_same_are_tried_once_and_the_most_promising_first():
     assert points[order, 0].tolist() == [0.2, 0.1, 0.3]
 
 
-def test_rounded_lanes_are_held_where_they_are_best():
-    land, whole = bowl([2.6, 30.4]), np.array([True, True])
-    first, tried = integers.round_integers(land, lanes(land, [[2.6, 30.4]]), whole)
-    assert variable_values(land, first.unit)[0, 0] == pytest.approx(3.0, rel=1e-4) and tried == 2
+def test_rounded_starts_are_fixed_where_they_are_best():
+    problem, integer = bowl([2.6, 30.4]), np.array([True, True])
+    first, tried = integers.round_integers(problem, sqp_states(problem, [[2.6, 30.4]]), integer)
+    assert variable_values(problem, first.unit)[0, 0] == pytest.approx(3.0, rel=1e-4) and tried == 2
     assert (np.asarray(first.low) == first.high).tolist() == [[True, False]]
-    second, tried = integers.round_integers(land, first, whole)
+    second, tried = integers.round_integers(problem, first, integer)
     assert (
-        variable_values(land, second.unit)[0] == pytest.approx([3.0, 30.0], rel=1e-4) and tried == 2
+        variable_values(problem, second.unit)[0] == pytest.approx([3.0, 30.0], rel=1e-4)
+        and tried == 2
     )
-    assert integers_fixed(second, whole).all()
+    assert integers_fixed(second, integer).all()
 
 
 def test_beside_a_design_numbers_move_by_one_and_not_below_one():
-    land, whole = bowl([1.0, 1.0, 1.0]), np.array([True, True, True])
-    moves, small = moves_beside(land, lanes(land, [[1.0, 5.0, 30.0]]), whole)
+    problem, integer = bowl([1.0, 1.0, 1.0]), np.array([True, True, True])
+    moves, small = moves_beside(problem, sqp_states(problem, [[1.0, 5.0, 30.0]]), integer)
     ends = variable_values(
-        land, unit_coordinates(land, np.array([1.0, 5.0, 30.0])) + moves[0]
+        problem, unit_coordinates(problem, np.array([1.0, 5.0, 30.0])) + moves[0]
     ).round(3)
     assert small.tolist() == [[True, True, False]]
     assert {tuple(row) for row in ends} == {
@@ -266,43 +278,45 @@ def test_beside_a_design_numbers_move_by_one_and_not_below_one():
     }
 
 
-def test_lanes_are_compared_by_what_they_are_worth_now():
-    land = bowl([3.0], most=4.5)
-    assert merits_of(lanes(land, [[4.0], [5.0]])) == pytest.approx([1.0, 4.0 + 10 * 0.5], rel=1e-4)
+def test_starts_are_compared_by_what_they_are_worth_now():
+    problem = bowl([3.0], most=4.5)
+    assert merits_of(sqp_states(problem, [[4.0], [5.0]])) == pytest.approx(
+        [1.0, 4.0 + 10 * 0.5], rel=1e-4
+    )
 
 
 def test_a_design_descends_again_to_the_best_whole_numbers():
-    land, whole = bowl([2.6, 30.4], most=40.0), np.array([True, True])
+    problem, integer = bowl([2.6, 30.4], most=40.0), np.array([True, True])
     start = LocalOptimum(
-        unit_coordinates(land, np.array([6.0, 9.0])), np.array([0]), 0.0, np.zeros(1)
+        unit_coordinates(problem, np.array([6.0, 9.0])), np.array([0]), 0.0, np.zeros(1)
     )
-    search = solver(land, whole)
+    search = solver(problem, integer)
     best = reoptimise(search, start)
     assert best is not None
-    assert variable_values(land, best.unit) == pytest.approx([3.0, 30.0], rel=1e-4)
+    assert variable_values(problem, best.unit) == pytest.approx([3.0, 30.0], rel=1e-4)
     assert best.value == pytest.approx(0.16 + 0.16, abs=1e-3)
     assert best.slack[0] == pytest.approx(7.0, abs=1e-2)
-    moved = reoptimise(solver(land, whole, lanes=2), start, moves=1)
+    moved = reoptimise(solver(problem, integer, lanes=2), start, moves=1)
     assert moved is not None and moved.value == pytest.approx(best.value, abs=1e-5)
-    assert reoptimise(solver(bowl([2.6, 30.4], most=1.5), whole), start) is None
+    assert reoptimise(solver(bowl([2.6, 30.4], most=1.5), integer), start) is None
 
 
-def solver(land: Bowl, integer: bool | np.ndarray = False, **options: int) -> MultiStart:
-    return MultiStart(land, np.atleast_1d(integer), OptimiserTable(**options))
+def solver(problem: Bowl, integer: bool | np.ndarray = False, **options: int) -> MultiStart:
+    return MultiStart(problem, np.atleast_1d(integer), OptimiserTable(**options))
 
 
-def state(land: Bowl, here: list[list[float]], **changes: Any) -> SearchState:
-    now = solver(land, lanes=len(here)).init()
+def state(problem: Bowl, here: list[list[float]], **changes: Any) -> SearchState:
+    now = solver(problem, lanes=len(here)).init()
     numbers = {name: np.array(change) for name, change in changes.items()}
-    return now._replace(sqp=lanes(land, here), **numbers)
+    return now._replace(sqp=sqp_states(problem, here), **numbers)
 
 
 INTEGER, RELAXED = np.array([True]), np.array([False])
 
 
 def test_a_search_begins_with_softened_starts_and_what_they_cost():
-    land = bowl([3.0], options=(2,))
-    now = solver(land, lanes=2).init(np.array([0.25]))
+    problem = bowl([3.0], options=(2,))
+    now = solver(problem, lanes=2).init(np.array([0.25]))
     assert now.sqp.unit[0].tolist() == pytest.approx([0.25])
     assert (int(now.starts), int(now.evaluations), int(now.gradients)) == (2, 2 * 16, 2)
     assert (
@@ -342,7 +356,7 @@ def test_a_wave_that_finds_nothing_better_is_counted(here: float, quiet: int):
     )  # nearer to keeping its limit
 
 
-def test_of_two_lanes_the_one_that_breaks_least_is_the_nearest():
+def test_of_two_starts_the_one_that_breaks_least_is_the_nearest():
     now = state(bowl([3.0], most=4.0), [[5.0], [4.5]], age=9, nearest_slack=[-0.7])
     assert archive(now, RELAXED).nearest_slack[0] == pytest.approx(-0.5, rel=1e-3)
     assert archive(now._replace(nearest_slack=np.array([-0.3])), RELAXED).nearest_slack[0] == -0.3
@@ -364,20 +378,20 @@ def test_the_first_phase_waits_for_rest_and_the_last_for_stillness():
 
 
 def test_a_wave_is_rounded_twice_at_most_and_only_what_is_relaxed():
-    land = bowl([3.0])
-    now = state(land, [[4.0]], age=9)
+    problem = bowl([3.0])
+    now = state(problem, [[4.0]], age=9)
     rounded = [now._replace(roundings=np.array(n)) for n in (0, 1, 2)]
-    due = [solver(land, True).rounding_is_due(one) for one in rounded]
-    assert due == [True, True, False] and not solver(land).rounding_is_due(now)
+    due = [solver(problem, True).rounding_is_due(one) for one in rounded]
+    assert due == [True, True, False] and not solver(problem).rounding_is_due(now)
     choices = solver(bowl([3.0], options=(2,)))
     assert choices.rounding_is_due(now) and not choices.rounding_is_due(rounded[1])
     assert not choices.rounding_is_due(now._replace(starts=np.array(2)))
 
 
 def test_neighbours_are_tried_of_the_best_wave_with_more_than_three_integers():
-    land = bowl([3.0])
-    now = state(land, [[4.0]], age=9, value=[1.5], unit=[[0.1]], choice=[[0]])
-    four, three = (solver(land, np.ones(n, bool)) for n in (4, 3))
+    problem = bowl([3.0])
+    now = state(problem, [[4.0]], age=9, value=[1.5], unit=[[0.1]], choice=[[0]])
+    four, three = (solver(problem, np.ones(n, bool)) for n in (4, 3))
     assert four.neighbours_are_due(now) and not three.neighbours_are_due(now)
     assert not four.neighbours_are_due(now._replace(value=np.array([1.0])))
 
@@ -398,20 +412,24 @@ ENDS = [
 def test_a_search_ends_when_sixteen_starts_found_nothing_and_each_choice_had_two_turns(
     begun: int, quiet: int, over: bool
 ):
-    land = bowl([3.0], options=(2,))
-    now = state(land, [[5.0]], age=99, roundings=2, starts=begun, without_gain=quiet, value=[0.1])
+    problem = bowl([3.0], options=(2,))
+    now = state(
+        problem, [[5.0]], age=99, roundings=2, starts=begun, without_gain=quiet, value=[0.1]
+    )
     now = now._replace(unit=np.zeros((1, 1)), choice=np.zeros((1, 1), int))
-    ended = solver(land).terminate(now)
+    ended = solver(problem).terminate(now)
     assert (ended is not Termination.RUNNING) is over
     assert not over or (ended is Termination.EXHAUSTED) is (begun == 64)
 
 
 @pytest.mark.parametrize(("wave", "age", "values"), [(1, 4, 0), (2, 4, 32), (4, 0, 32)])
 def test_waves_begin_beside_the_best_and_anew_by_turns(wave: int, age: int, values: int):
-    land = bowl([3.0], options=(2,))
-    here = unit_coordinates(land, np.array([[3.5], [3.1]]))
-    now = state(land, [[4.0]] * 2, unit=here, choice=[[0], [1]], value=[0.25, 0.01], without_gain=0)
-    after = solver(land, lanes=2).next_wave(now._replace(starts=np.array(2 * wave)))
+    problem = bowl([3.0], options=(2,))
+    here = unit_coordinates(problem, np.array([[3.5], [3.1]]))
+    now = state(
+        problem, [[4.0]] * 2, unit=here, choice=[[0], [1]], value=[0.25, 0.01], without_gain=0
+    )
+    after = solver(problem, lanes=2).next_wave(now._replace(starts=np.array(2 * wave)))
     assert (int(after.starts), int(after.age), int(after.roundings)) == (2 * wave + 2, age, 0)
     assert (
         int(after.evaluations - now.evaluations) == values
@@ -424,18 +442,18 @@ def test_waves_begin_beside_the_best_and_anew_by_turns(wave: int, age: int, valu
 
 def test_designs_are_told_the_best_first_and_those_without_a_value_never():
     assert finite_by_value(np.array([3.0, np.inf, 1.0, np.nan])) == [2, 0]
-    land = bowl([3.0])
-    here = unit_coordinates(land, np.array([[4.0], [2.0]]))
-    now = state(land, [[3.5]], unit=here, choice=[[0], [0]], value=[1.0, np.inf], age=9)
-    told = solver(land).result(now, 1.0, Termination.AGREED)
+    problem = bowl([3.0])
+    here = unit_coordinates(problem, np.array([[4.0], [2.0]]))
+    now = state(problem, [[3.5]], unit=here, choice=[[0], [0]], value=[1.0, np.inf], age=9)
+    told = solver(problem).result(now, 1.0, Termination.AGREED)
     assert [d.value for d in told.designs] == pytest.approx([0.25, 1.0], rel=1e-3)
     assert told.relaxed == pytest.approx(0.25, rel=1e-3)
 
 
 def test_what_a_search_spends_is_counted():
     seen: list[SearchState] = []
-    land = bowl([2.6])
-    found = search(land, INTEGER, OptimiserTable(starts=1, steps=10), progress=seen.append)
+    problem = bowl([2.6])
+    found = search(problem, INTEGER, OptimiserTable(starts=1, steps=10), progress=seen.append)
     assert [int(s.steps) for s in seen] == list(range(1, len(seen) + 1))
     # Sixteen points; two ways round; a look for the start, one after softening, one for each way.
     assert found.evaluations == 16 + 2 and found.gradients == len(seen) + 1 + 1 + 1

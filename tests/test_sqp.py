@@ -51,7 +51,7 @@ VALLEY = Valley(as_values([1.0, 0.0]), as_values([3.0, 2.0]))
 NO_CHOICE = np.zeros((1, 1), int)
 
 
-def lanes(unit: list[float], shift: float = 0.0, sharp: float = 1.0) -> SQPState:
+def states(unit: list[float], shift: float = 0.0, sharp: float = 1.0) -> SQPState:
     start = start_at(np.array([unit]), NO_CHOICE)
     return init(VALLEY, start._replace(shift=start.shift + shift), as_scalar(sharp))
 
@@ -73,7 +73,7 @@ def test_a_look_has_the_slopes_of_value_and_slacks_by_the_unit_coordinates():
 
 
 def test_a_start_begins_with_a_fifth_of_the_range_and_knows_nothing():
-    now = lanes([0.25, 0.25], shift=0.5)
+    now = states([0.25, 0.25], shift=0.5)
     assert now.radius.tolist() == pytest.approx([0.2])
     assert now.hessian.tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
     assert now.multipliers.tolist() == [[0.0, 0.0]] and now.penalty.tolist() == [[1.0, 1.0]]
@@ -83,11 +83,11 @@ def test_a_start_begins_with_a_fifth_of_the_range_and_knows_nothing():
 
 
 def test_a_start_that_breaks_a_limit_has_no_value_yet():
-    assert np.isinf(lanes([0.25, 0.25], shift=2.5).best_value).all()
+    assert np.isinf(states([0.25, 0.25], shift=2.5).best_value).all()
 
 
 def seen(values: float, slack: list[float], gradient: list[float] | None = None) -> Linearisation:
-    """One lane's look with slopes of two limits."""
+    """A linearisation with slopes of two limits."""
     slopes = [[[1.0, 0.0], [0.0, -1.0]]]
     return Linearisation(*map(as_values, ([values], [gradient or [2.0, 0.0]], [slack], slopes)))
 
@@ -98,14 +98,14 @@ def test_a_limit_broken_by_less_than_a_ten_thousandth_counts_as_kept(short: floa
     assert not sqp.is_feasible(seen(np.nan, [1.0, 1.0]))[0]
 
 
-def lane(**changes: Any) -> SQPState:
-    """A lane at (0.5, 0.5) that breaks its first limit by a half."""
-    now = lanes([0.5, 0.5], shift=9.0)._replace(linearisation=seen(1.0, [-0.5, 0.3]))
+def state(**changes: Any) -> SQPState:
+    """A start at (0.5, 0.5) that breaks its first limit by a half."""
+    now = states([0.5, 0.5], shift=9.0)._replace(linearisation=seen(1.0, [-0.5, 0.3]))
     return now._replace(**{name: as_values(change) for name, change in changes.items()})
 
 
 def test_a_look_again_keeps_the_model_and_takes_the_sharper_value():
-    soft = lanes([0.5, 0.25], sharp=0.5)._replace(
+    soft = states([0.5, 0.25], sharp=0.5)._replace(
         hessian=2 * jnp.eye(2)[None], multipliers=as_values([[0.5, 0.25]]), radius=as_values([0.01])
     )
     again = relinearise(VALLEY, soft, as_scalar(1.0))
@@ -124,7 +124,7 @@ RESTING = [(1e-4, 1.0, True), (2e-4, 1.0, False), (0.1, 2e-7, True), (0.1, 4e-7,
 def test_a_start_rests_where_its_radius_or_its_hope_is_small(
     radius: float, hoped: float, resting: bool
 ):
-    now = lane(radius=[radius], predicted_decrease=[hoped])
+    now = state(radius=[radius], predicted_decrease=[hoped])
     assert bool(terminated(now)[0]) is resting
     ended = RESULTS.converged if hoped < 3e-7 else RESULTS.stalled
     assert bool((result(now) == (ended if resting else RESULTS.running))[0])
@@ -143,7 +143,7 @@ PROPOSED = [
 
 @pytest.mark.parametrize(("changes", "step"), PROPOSED)
 def test_a_step_goes_as_far_as_radius_and_box_allow(changes: dict, step: float):
-    now = lane(**changes)._replace(linearisation=seen(1.0, [9.0, 9.0]))
+    now = state(**changes)._replace(linearisation=seen(1.0, [9.0, 9.0]))
     found = sqp.propose(now)
     assert found.step[0].tolist() == pytest.approx([step, 0.0], abs=1e-6)
     assert found.unit[0].tolist() == pytest.approx([float(now.unit[0, 0]) + step, 0.5], abs=1e-6)
@@ -154,7 +154,7 @@ def test_a_step_goes_as_far_as_radius_and_box_allow(changes: dict, step: float):
 
 
 def test_a_step_up_stops_at_the_upper_end_of_the_box():
-    now = lane(unit=[[0.95, 0.5]])._replace(linearisation=seen(1.0, [9.0, 9.0], [-2.0, 0.0]))
+    now = state(unit=[[0.95, 0.5]])._replace(linearisation=seen(1.0, [9.0, 9.0], [-2.0, 0.0]))
     assert sqp.propose(now).unit[0].tolist() == pytest.approx([1.0, 0.5], abs=1e-6)
 
 
@@ -172,7 +172,7 @@ def judged(after: float, length: float = 0.2, **changes: Any) -> SQPState:
     Before it 1 + 6 * 0.5 = 4; the model says -0.4 of the value and -0.1 of the first limit:
     4 - (1 - 0.4 + 6 * 0.1) = 2.8 less. After it `after`, of which 1.2 is a limit broken by 0.2.
     """
-    now = lane(multipliers=[[3.0, 100.0]], **changes)
+    now = state(multipliers=[[3.0, 100.0]], **changes)
     tried = proposal([length, 0.0], [3.0, 200.0], -0.4, [-0.1, 0.2])
     return sqp.accept(now, tried, seen(after - 1.2, [-0.2, 0.1]))
 
@@ -210,7 +210,7 @@ def test_the_radius_follows_how_good_the_model_is(
 
 def settling(prices: list[float], **changes: Any) -> SQPState:
     """A step that promises nothing, at a point that keeps its limits."""
-    now = lane(multipliers=[prices], **changes)._replace(linearisation=seen(1.0, [0.5, 0.5]))
+    now = state(multipliers=[prices], **changes)._replace(linearisation=seen(1.0, [0.5, 0.5]))
     still = proposal([0.0, 0.0], [0.05, 0.0], 0.0, [0.5, 0.5])
     return sqp.accept(now, still, now.linearisation)
 
@@ -229,7 +229,7 @@ def test_a_start_with_nothing_to_win_comes_to_rest_once_its_prices_do():
 
 
 def test_a_step_to_where_there_is_no_slope_is_not_taken():
-    now = lane()
+    now = state()
     tried = proposal([0.1, 0.0], [0.0, 0.0], -0.4, [0.1, 0.2])
     after = sqp.accept(now, tried, seen(0.0, [1.0, 1.0], [np.nan, 0.0]))
     assert after.unit.tolist() == now.unit.tolist() and np.isinf(after.best_value).all()
@@ -238,7 +238,7 @@ def test_a_step_to_where_there_is_no_slope_is_not_taken():
 
 
 def test_the_best_place_is_the_lowest_that_keeps_every_limit():
-    now = lane(best_value=[0.5])
+    now = state(best_value=[0.5])
     tried = proposal([0.1, 0.0], [0.0, 0.0], -0.4, [0.1, 0.2])
     for found, best in ((0.4, 0.4), (0.6, 0.5)):
         after = sqp.accept(now, tried, seen(found, [0.1, 0.1]))
@@ -248,7 +248,7 @@ def test_the_best_place_is_the_lowest_that_keeps_every_limit():
 
 def learnt(gradient: list[float], prices: tuple[float, float] = (0.0, 0.0), length: float = 0.5):
     """The model of curvature 1 after a step of `length` along the first variable, from a gradient of 0."""
-    old = lane()._replace(linearisation=seen(1.0, [1.0, 1.0], [1e-30, 0.0]))
+    old = state()._replace(linearisation=seen(1.0, [1.0, 1.0], [1e-30, 0.0]))
     one = jax.tree.map(lambda leaf: leaf[0], old)
     new = jax.tree.map(lambda leaf: leaf[0], seen(1.0, [1.0, 1.0], gradient))
     new = new._replace(jacobian=one.linearisation.jacobian + jnp.array([[0.0, 0.0], [1.0, 0.0]]))
@@ -277,7 +277,7 @@ def test_no_step_teaches_nothing():
 
 
 def test_two_steps_walk_down_the_valley():
-    now = lanes([0.25, 0.25])
+    now = states([0.25, 0.25])
     for _ in range(2):
         now = step(VALLEY, now, as_scalar(1.0))
     assert float(now.linearisation.value[0]) < 1.5 and float(now.best_value[0]) == float(

@@ -1,7 +1,7 @@
 r"""What a study takes for granted: prices, technologies, constants; and what follows where they are others.
 
 All of them are one vector of factors, so that one gradient tells the sensitivity to each, and one `vmap`
-prices many designs under many draws. At an optimum with prices $z_i$ of its limits a fact $p$
+prices many designs under many draws. At an optimum with multipliers $z_i$ of its limits a fact $p$
 moves the best objective by $\partial f/\partial p - \sum_i z_i\,\partial s_i/\partial p$: the design
 adapts, which to first order changes nothing more (the envelope theorem).
 """
@@ -98,24 +98,24 @@ def within(problem: Problem, facts: list[str], logs: np.ndarray) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _slope(problem: Problem, unit: Values, choice: Choice, prices: Values) -> Values:
+def _slope(problem: Problem, unit: Values, choice: Choice, multipliers: Values) -> Values:
     def lagrangian(logs: Values) -> Scalar:
         found, slack = evaluate(shifted(problem, logs), unit, choice, as_scalar(1.0))
-        return found - prices @ slack
+        return found - multipliers @ slack
 
     return jax.grad(lagrangian)(jnp.zeros(ravel_pytree(facts_of(problem))[0].shape))
 
 
 def elasticities(
-    problem: Problem, unit: np.ndarray, choice: np.ndarray, prices: np.ndarray
+    problem: Problem, unit: np.ndarray, choice: np.ndarray, multipliers: np.ndarray
 ) -> np.ndarray:
     """Relative gain of the best objective for a relative change of each fact, the design adapted.
 
     **Arguments:**
 
-    - `unit`, `choice`: of the best design; `prices`: of its limits.
+    - `unit`, `choice`: of the best design; `multipliers`: of its limits.
     """
-    slope = _slope(problem, as_values(unit), jnp.asarray(choice), as_values(prices))
+    slope = _slope(problem, as_values(unit), jnp.asarray(choice), as_values(multipliers))
     return -np.asarray(slope, float)
 
 

@@ -4,14 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perfmodel.design.uncertainty import NINE_TENTHS
 from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.market import Spread
 
 COUNT = 2000
 """Draws: the share of a verdict is then known to about one in a hundred."""
-
-NINE_TENTHS = 1.6449
-"""Standard deviations within which nine of ten values of a normal distribution lie."""
 
 
 class Draws:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.calibration.map_estimate import (
-    Estimate,
     Estimation,
     Facts,
     leave_one_group_out,
@@ -155,6 +154,15 @@ def _estimation(
     return Estimation(kind(**prior), kind(**spread), predict, *facts, groups)
 
 
+def estimations(known: Known) -> dict[str, Estimation]:
+    """Of area, power and cost, from everything known."""
+    return {
+        "area": area_estimation(known, known_dies()),
+        "power": power_estimation(known),
+        "cost": cost_estimation(known, [cost for cost in known_costs() if cost.used]),
+    }
+
+
 def scores(constants: Known | None = None) -> list[Scored]:
     """Everything known of chips, each figure predicted by a fit that has not seen it."""
     known = constants or load_constants()
@@ -164,14 +172,13 @@ def scores(constants: Known | None = None) -> list[Scored]:
 
 def made_scores(known: Known) -> list[Scored]:
     """Areas of dies, power limits, and costs to make."""
+    asked = estimations(known)
     dies, powers = known_dies(), known_powers()
     costs = [cost for cost in known_costs() if cost.used]
     return [
-        *_scored(
-            area_estimation(known, dies), [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6
-        ),
-        *_scored(power_estimation(known), [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
-        *_scored(cost_estimation(known, costs), [(c.name, "") for c in costs], "cost_usd", 1.0),
+        *_scored(asked["area"], [(d.name, d.kind) for d in dies], "die_area_mm2", 1e6),
+        *_scored(asked["power"], [(p.name, p.form) for p in powers], "power_limit_w", 1.0),
+        *_scored(asked["cost"], [(c.name, "") for c in costs], "cost_usd", 1.0),
     ]
 
 
@@ -205,17 +212,6 @@ def _scored(
         yield Scored(name, quantity, kind, float(one), float(other))
 
 
-def fitted(constants: Known | None = None) -> dict[str, Estimate]:
-    """The constants of area, power and cost, fitted to everything known."""
-    file = constants or load_constants()
-    costs = [cost for cost in known_costs() if cost.used]
-    return {
-        "area": map_estimate(area_estimation(file, known_dies())),
-        "power": map_estimate(power_estimation(file)),
-        "cost": map_estimate(cost_estimation(file, costs)),
-    }
-
-
 def verdict(spread: float, prior: float) -> str:
     """How much the facts have said about a constant."""
     left = spread / prior
@@ -226,7 +222,8 @@ def write(folder: Path = FITTED) -> None:
     """Fit, and write `technology.toml` with values, spreads and verdicts; priors stay as they were."""
     known = load_constants()
     content: dict[str, Any] = {"note": NOTE}
-    for name, found in fitted(known).items():
+    for name, asked in estimations(known).items():
+        found = map_estimate(asked)
         table: dict[str, ConstantFile] = getattr(known.file, name)
         content[name] = {
             field: _written(one, getattr(found.values, field), getattr(found.spreads, field))

@@ -34,7 +34,7 @@ from perfmodel.library.files import read_as
 from perfmodel.library.fitted import FITTED, SMOOTH
 from perfmodel.library.fitted_intervals import load_interval
 from perfmodel.library.schema import ChipFile
-from perfmodel.locking import held
+from perfmodel.locking import lock_folder
 from perfmodel.versions import version
 from perfmodel.workload.plan import Plan
 
@@ -109,7 +109,7 @@ def calibrate(
     for table in tables:
         options.chip_of(table.key)
         read_section(*options.section(table.key))
-    with held(options.out, "calibration"):
+    with lock_folder(options.out, "calibration"):
         (options.out / "residuals").mkdir(parents=True, exist_ok=True)
         _write_prior(options)
         write_toml(options.out / "run.toml", _run(options, left_out))

@@ -30,7 +30,7 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.chip import load_chip
 from perfmodel.library.files import ROOT
 from perfmodel.library.fitted import FITTED
-from perfmodel.locking import held
+from perfmodel.locking import lock_folder
 from perfmodel.units import as_values
 
 KEY = Key("gemm", "h100-sxm", "", "bf16")
@@ -251,7 +251,7 @@ def test_two_calibrations_do_not_write_into_one_folder(rows_of_a_new_chip, tmp_p
     chip, csv = rows_of_a_new_chip
     found = read_source(str(csv), [], [], [], chip).tables
     with (
-        held(tmp_path, "calibration"),
+        lock_folder(tmp_path, "calibration"),
         pytest.raises(InputError, match="another calibration is writing"),
     ):
         calibrate(found, Options(tmp_path, chip_file=chip), lambda table: None)

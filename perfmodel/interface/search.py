@@ -32,7 +32,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface.report import write_report
 from perfmodel.interface.search_page import page
-from perfmodel.locking import held
+from perfmodel.locking import lock_folder
 from perfmodel.units import figures
 
 PAUSE = 2.0
@@ -65,7 +65,7 @@ def run_search(
     study = changed(study, starts, seed)
     space, problem = read_space(study), resolve_study(study)
     first, checkpoint = start_vector(space, study.space.start), out / "checkpoint.npz"
-    with held(out, "search"):
+    with lock_folder(out, "search"):
         begun = (known or out) / checkpoint.name
         state = load_state(begun, study) if resume and begun.exists() else None
         progress(0, study.optimiser.starts, "compiling")

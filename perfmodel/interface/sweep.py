@@ -22,7 +22,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place, write_whole
 from perfmodel.inference.grid import Grid, read_grid
 from perfmodel.inference.sweep_points import Pricer, schema_of
-from perfmodel.locking import held
+from perfmodel.locking import lock_folder
 
 PART = 16_384
 """Points of a part: a second or two of work."""
@@ -56,7 +56,7 @@ def sweep(
     check_out(out)
     grid = read_grid(path)
     parts = out.with_name(out.name + ".parts")
-    with held(parts, "sweep"):
+    with lock_folder(parts, "sweep"):
         _begin(parts, _identity(grid, calibration), resume)
         pricer, starts = Pricer(grid, calibration), range(0, grid.points, PART)
         found = []

@@ -63,7 +63,7 @@ def check(folder: Path, chip: str, ops: tuple[str, ...]) -> None:
         held_out = table.take(_chosen(table, Options(folder))["heldout"])
         if not said or not len(held_out.time):
             continue
-        found, _ = predict("kernels", folder, as_rows(held_out))
+        found = predict("kernels", folder, as_rows(held_out))
         times = np.array([float(row["predicted_us"]) for row in found]) * 1e-6
         median = errors(times, held_out.time).median
         if abs(median - said["median"]) > ROUNDED or len(times) != said["rows"]:

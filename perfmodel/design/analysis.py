@@ -21,7 +21,7 @@ from perfmodel.design.uncertainty import (
     value_under,
     win_shares,
 )
-from perfmodel.design.variables import PARALLELISM
+from perfmodel.design.variables import PARALLELISM, plain_name
 from perfmodel.design.winner_map import WinnerMap, winner_maps
 from perfmodel.hardware.cost import price
 from perfmodel.units import as_scalar
@@ -117,7 +117,7 @@ def _existing(found: SearchReport, one: ExistingChip) -> dict[str, Any]:
         | {"broken": list(one.broken), "distance": one.distance}
         | one.size
         | {"price_usd": float(price(as_scalar(one.cost), owner))}
-        | {name: value for name, value in own.items() if name.rsplit(".", 1)[-1] in counts}
+        | {name: value for name, value in own.items() if plain_name(name) in counts}
     )
 
 

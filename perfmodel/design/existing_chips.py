@@ -34,7 +34,7 @@ from perfmodel.design.starting_points import variants
 from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
 from perfmodel.design.system import Pool, Workload
-from perfmodel.design.variables import PARALLELISM, Space
+from perfmodel.design.variables import PARALLELISM, Space, plain_name
 from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.constants import Constants
@@ -260,7 +260,7 @@ def _start(
 ) -> LocalOptimum:
     """An existing chip as far as the study can say it, in as many copies and for as many users as suit it."""
     parts = chip_variables(one.name, load_chip(one.name, problem.workloads[0].plan))
-    names = [name.rsplit(".", 1)[-1] for name in space.names]
+    names = [plain_name(name) for name in space.names]
     own = zip(names, space.logarithms(one.unit), strict=True)
     start = [np.log(parts[name]) if parts.get(name) else at for name, at in own]
     unit = np.clip(space.unit(np.array(start)), 0.0, 1.0)

@@ -30,7 +30,7 @@ from perfmodel.design.sqp import SQPState, init, step, terminated
 from perfmodel.design.starting_points import start_at, variants
 from perfmodel.design.state import MIN_GAIN, integers_fixed
 from perfmodel.design.uncertainty import Family
-from perfmodel.design.variables import PARALLELISM, Space
+from perfmodel.design.variables import PARALLELISM, Space, plain_name
 from perfmodel.units import as_scalar
 
 STEPS = 24
@@ -156,7 +156,7 @@ def integer_neighbours(
     )
     found = {}
     for i, name in enumerate(names):
-        if name.rsplit(".", 1)[-1] == "stacks":
+        if plain_name(name) == "stacks":
             count = round(float(counts[i]))
             fewer = _with(solver, best, i, count - 1) if count > max(least[i], 1) else None
             more = _with(solver, best, i, count + 1)

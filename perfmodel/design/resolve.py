@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from perfmodel.design.problem import Limits, PriceCurve, Problem
 from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable, read_study
 from perfmodel.design.system import Workload
-from perfmodel.design.variables import PLAN_RANKS, Space, read_space
+from perfmodel.design.variables import PLAN_RANKS, Space, plain_name, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.technology import Device, stacked
@@ -119,7 +119,7 @@ def _load(study: Study, table: WorkloadTable, space: Space) -> Workload:
 
 
 def _check_ranks(table: WorkloadTable, space: Space) -> None:
-    given = {name.rsplit(".", 1)[-1] for name in (*space.names, *space.fixed)}
+    given = {plain_name(name) for name in (*space.names, *space.fixed)}
     if table.chips != 1 and given & {*PLAN_RANKS}:
         raise InputError(
             f"workload.chips is {table.chips}, but the space says tensor, pipeline or data; give one of both."

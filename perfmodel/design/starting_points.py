@@ -8,7 +8,7 @@ from scipy.stats import qmc
 
 from perfmodel.design.abstract_problem import AbstractProblem, evaluate_all, merit, nearest_integer
 from perfmodel.design.sqp import Start
-from perfmodel.design.variables import Space
+from perfmodel.design.variables import Space, plain_name
 from perfmodel.units import as_values
 
 POINTS_PER_START = 16
@@ -110,7 +110,7 @@ def grid_best(problem: AbstractProblem, integer: np.ndarray, slack: float) -> tu
 def variants(space: Space, unit: np.ndarray, names: tuple[str, ...], most: int) -> np.ndarray:
     """A design with other numbers of some things: powers of two within their bounds, and its own."""
     own = space.logarithms(unit)
-    free = [i for i, name in enumerate(space.names) if name.rsplit(".", 1)[-1] in names]
+    free = [i for i, name in enumerate(space.names) if plain_name(name) in names]
     axes = [_powers_of_two(space.low[i], space.high[i], own[i]) for i in free]
     every = np.array(list(itertools.product(*axes)))
     if len(every) > most:

@@ -15,6 +15,7 @@ from perfmodel.design.problem import LIMIT_TOLERANCE, Problem
 from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.sensitivity import sensitivities
 from perfmodel.design.study import SpaceTable, Study
+from perfmodel.design.variables import plain_name
 from perfmodel.inference.deployment import serving_intervals
 from perfmodel.library.chip import chip_file, origin
 from perfmodel.library.constants import load_constants
@@ -185,7 +186,7 @@ def value_under(
 
 def _provisioned(problem: Problem, unit: np.ndarray) -> np.ndarray:
     """A design, and the same provisioned for more power, up to the bound, where that is free."""
-    free = np.array([name.rsplit(".", 1)[-1] == "power_w" for name in problem.names])
+    free = np.array([plain_name(name) == "power_w" for name in problem.names])
     steps = np.linspace(0, 1, POWER_STEPS if free.any() else 1)[:, None]
     return np.where(free, unit + steps * (1 - unit), unit)
 

@@ -60,6 +60,11 @@ POOL_PREFIXES = {1: ("",), 2: ("prefill.", "decode.")}
 """What stands before the names of each pool's variables."""
 
 
+def plain_name(name: str) -> str:
+    """The name of a variable without its pool."""
+    return name.rsplit(".", 1)[-1]
+
+
 class Variable(NamedTuple):
     """One free number: its name, with its pool before it, and its kind."""
 
@@ -113,7 +118,7 @@ def read_space(study: Study) -> Space:
     """The variables of a study."""
     ranges = _ranges(study.space)
     free = {name: one for name, one in ranges.items() if one.low < one.high}
-    kinds = {name: KINDS[name.rsplit(".", 1)[-1]] for name in ranges}
+    kinds = {name: KINDS[plain_name(name)] for name in ranges}
     fixed = {
         name: one.low * kinds[name].unit for name, one in ranges.items() if one.low == one.high
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from searching import Waves
 
-from perfmodel.design import analysis, reoptimise
+from perfmodel.design import analysis, facts, reoptimise
 from perfmodel.design.abstract_problem import nearest_integer
 from perfmodel.design.existing_chips import (
     COMPARED_BY,
@@ -59,6 +59,20 @@ def test_the_distance_of_chips_is_the_root_mean_square_of_logarithms():
     other = one | {"power_w": 6.0, "tflops": 1.5}
     assert distance(one, other) == distance(other, one)
     assert distance(one, other) == pytest.approx(np.log(2) * np.sqrt(2 / len(COMPARED_BY)))
+
+
+def test_an_elasticity_is_the_slope_of_the_objective_and_of_the_limits_at_their_prices(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def evaluate(logs: Any, unit: Any, choice: Any, sharpness: Any) -> tuple:
+        return sharpness * (logs[0] + 2 * logs[1]), sharpness * logs[:1]
+
+    monkeypatch.setattr(facts, "evaluate", evaluate)
+    monkeypatch.setattr(facts, "shifted", lambda problem, logs: logs)
+    monkeypatch.setattr(facts, "facts_of", lambda problem: {"a": as_values([1.0, 1.0])})
+    found: Any = None
+    slopes = facts.elasticities(found, np.zeros(1), np.zeros(1, np.int32), np.array([0.5]))
+    assert slopes == pytest.approx([-0.5, -2.0])
 
 
 def test_of_facts_the_strongest_come_first_each_with_what_a_doubled_one_brings():

@@ -319,3 +319,15 @@ def compressed_tasks(site: Context, attention: Any, batch: Batch) -> list:
         for t in attention_calls(site, as_scalar(HIDDEN), attention, [batch])
         if t.label == "attention"
     ]
+
+
+@pytest.mark.parametrize(("version", "heads"), [("", 8), ("vllm-rocm-0.6", 32)])
+def test_an_older_framework_reads_the_cache_once_for_each_query_head(version: str, heads: int):
+    plan = Plan(framework="vllm", framework_version=version)
+    main = Residency(main=1.0)
+    site = Context(plan, Placement(main, main, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
+    batch = Batch(*[as_scalar(x) for x in (8, 1, 4096)], decoding=True)
+    attention = jax.tree.map(as_scalar, load_model("llama-3.1-8b").stacks[0].layer.attention)
+    calls = attention_calls(site, as_scalar(HIDDEN), attention, [batch])
+    (found,) = [call.kernel for call in calls if call.label == "attention"]
+    assert (float(found.heads), float(found.kv_heads)) == (32, heads)

@@ -24,6 +24,7 @@ from perfmodel.inference.service import (
     Service,
     Steps,
     closed_loop,
+    compose,
     limited_to,
     running_sequences,
     slack_beside_one,
@@ -122,18 +123,9 @@ def serve_attention_ffn(
     slack = [slack_beside_one(half.chip, half.plan, half.model, length) for half in pair]
     one = prompt.joules / request.prompts_together(first.plan.dp)
     joules = request.per_output_token(one, step.joules, batch)
-    return Service(
-        ttft=waits.ttft,
-        tpot=waits.tpot,
-        total=waits.total,
-        concurrency=request.concurrency,
-        running=batch,
-        joules=joules.sum(axis=0),
-        by_pool=joules.sum(axis=-1),
-        slack=jnp.minimum(*slack),
-        seconds=step.seconds,
-        busy=jnp.stack([*step.busy, micros[best]]),
-    )
+    busy = jnp.stack([*step.busy, micros[best]])
+    load = (request.concurrency, batch)
+    return compose(waits, *load, joules, jnp.minimum(*slack), step.seconds, busy=busy)
 
 
 class StepOfBoth(NamedTuple):

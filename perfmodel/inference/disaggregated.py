@@ -20,6 +20,8 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.placement import cache_bytes
 from perfmodel.inference.service import (
     Service,
+    Waits,
+    compose,
     running_sequences,
     slack_beside_one,
     stage_busy_time,
@@ -67,16 +69,13 @@ def serve_disaggregated(
     own, none = prompt.breakdown.joules / prefill.plan.dp, jnp.zeros_like(prompt.breakdown.joules)
     steps = request.per_output_token(none, full.breakdown.joules, most)
     joules = jnp.stack([request.per_output_token(own, none, most), steps])
-    return Service(
-        ttft=total - request.tokens_after_first * tpot + burst,
-        tpot=tpot,
-        total=total,
-        concurrency=request.concurrency,
-        running=batch * decode.workers,
-        joules=joules.sum(axis=0),
-        by_pool=joules.sum(axis=-1),
-        slack=jnp.minimum(slack, prompts),
-        seconds=full.breakdown.by_bound(),
+    return compose(
+        Waits(total - request.tokens_after_first * tpot + burst, tpot, total),
+        request.concurrency,
+        batch * decode.workers,
+        joules,
+        jnp.minimum(slack, prompts),
+        full.breakdown.by_bound(),
     )
 
 

@@ -23,6 +23,8 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.service import (
     Service,
     Steps,
+    Waits,
+    compose,
     running_sequences,
     slack_beside_one,
     steps_of,
@@ -54,15 +56,13 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
     wait += mmc_wait(decoding, places, request.requests_per_s)
     ttft = chip.efficiency.host.first_token + found.steps.prompt + busy * tpot / 2 + wait
     total = ttft + request.tokens_after_first * tpot
-    return Service(
-        ttft=ttft,
-        tpot=tpot,
-        total=total,
-        concurrency=request.requests_per_s * total,
-        running=jnp.minimum(decoding, places),
-        joules=found.joules,
-        slack=slack_beside_one(chip, plan, model, request.isl + request.osl),
-        seconds=found.seconds,
+    return compose(
+        Waits(ttft, tpot, total),
+        request.requests_per_s * total,
+        jnp.minimum(decoding, places),
+        found.joules,
+        slack_beside_one(chip, plan, model, request.isl + request.osl),
+        found.seconds,
         max_requests_per_s=rates[-1],
     )
 

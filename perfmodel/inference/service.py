@@ -21,7 +21,7 @@ that has no room together runs in $\lceil C/B \rceil$ waves, one after the other
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -46,12 +46,12 @@ class Service(AbstractResult):
 
     - `ttft`, `tpot`: time to first token, and per output token, means over requests, in s.
     - `total`: seconds from a request to its last token, without the burst at the beginning.
-    - `users`: who have a request open; `batch`: sequences that decode at once, the others wait.
+    - `concurrency`: requests open; `running`: sequences that decode at once, the others wait.
     - `joules`: of all chips for one output token by term of `JOULES`, the prompt's share included.
     - `slack`: bytes free on a chip beside the weights and one sequence of full length on each data rank;
       negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
-    - `most_rate`: requests a second from which on a queue grows without end; infinite in a closed loop.
+    - `max_requests_per_s`: from which on a queue grows without end; infinite in a closed loop.
     - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
       micro-batches; else empty.
     - `by_pool`: of two kinds of chips the joules of one output token that each draws; else empty.
@@ -152,16 +152,31 @@ def serve(
     request = limited_to(request, batch)
     found = steps_of(chip, plan, model, request, batch)
     waits = policy(found.steps, chip.efficiency.host, request)
-    return Service(
-        ttft=waits.ttft,
-        tpot=waits.tpot,
-        total=waits.total,
-        concurrency=request.concurrency,
-        running=batch,
-        joules=found.joules,
-        slack=slack_beside_one(chip, plan, model, request.isl + request.osl),
-        seconds=found.seconds,
-    )
+    slack = slack_beside_one(chip, plan, model, request.isl + request.osl)
+    return compose(waits, request.concurrency, batch, found.joules, slack, found.seconds)
+
+
+def compose(
+    waits: Waits,
+    concurrency: Scalar,
+    running: Scalar,
+    joules: Values,
+    slack: Scalar,
+    seconds: Values,
+    **more: Any,
+) -> Service:
+    """A service from what users wait for and what its passes spend.
+
+    **Arguments:**
+
+    - `joules`: of one output token, an entry for each of `JOULES`; of two pools a row for each.
+    - `slack`, `seconds`, `more`: as `Service` has them.
+    """
+    if joules.ndim > 1:
+        more |= {"by_pool": joules.sum(axis=-1)}
+        joules = joules.sum(axis=0)
+    load = {"concurrency": concurrency, "running": running}
+    return Service(**waits._asdict(), **load, joules=joules, slack=slack, seconds=seconds, **more)
 
 
 class Priced(NamedTuple):

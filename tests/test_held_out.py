@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import predict
+from command import predict
 
 pytest.importorskip("aiconfigurator_core", reason="the measured rows are of the extra `data`")
 

@@ -25,9 +25,9 @@ from perfmodel.design.resolve import resolve_study
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.grid import read_grid
 from perfmodel.inference.step import decode_step
+from perfmodel.inference.sweep import PART
 from perfmodel.inference.sweep_points import Pricer
 from perfmodel.interface import plots
-from perfmodel.interface.sweep import PART
 from perfmodel.kernels import gemm
 from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED

@@ -65,7 +65,7 @@ def test_help_needs_neither_jax_nor_the_library():
 
 def test_importing_sweeps_and_searches_leaves_the_processor_to_be_split():
     code = """
-import jax, perfmodel.interface.search, perfmodel.interface.sweep
+import jax, perfmodel.interface.search, perfmodel.inference.sweep
 jax.config.update("jax_num_cpu_devices", 3)
 print(jax.local_device_count("cpu"))
 """

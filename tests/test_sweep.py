@@ -11,10 +11,10 @@ import pytest
 from command import run
 
 from perfmodel.errors import InputError
+from perfmodel.inference import sweep as module
 from perfmodel.inference.serving_predictions import predict_cells
+from perfmodel.inference.sweep import sweep
 from perfmodel.inference.sweep_points import Pricer
-from perfmodel.interface import sweep as module
-from perfmodel.interface.sweep import sweep
 from perfmodel.library.fitted import FITTED
 
 GRID = """

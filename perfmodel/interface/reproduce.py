@@ -12,6 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from perfmodel.calibration.published_results import (
+    CLOSED,
+    PARTS,
+    PUBLISHED,
+    SERVING,
+    held_out_speeds,
+    predict_measured,
+    predict_published,
+)
 from perfmodel.calibration.serving_metrics import (
     BASELINES,
     WORDS,
@@ -21,15 +30,6 @@ from perfmodel.calibration.serving_metrics import (
 )
 from perfmodel.files import write_csv, write_json
 from perfmodel.interface import plots
-from perfmodel.interface.published_results import (
-    CLOSED,
-    PARTS,
-    PUBLISHED,
-    SERVING,
-    held_out_speeds,
-    predict_measured,
-    predict_published,
-)
 from perfmodel.interface.serving import DEFINITIONS
 from perfmodel.library.files import word_of
 from perfmodel.units import percent

@@ -41,7 +41,7 @@ def sweep(
 
     Example: perfmodel sweep grid.toml --out points.parquet
     """
-    from perfmodel.interface.sweep import sweep as run
+    from perfmodel.inference.sweep import sweep as run
     from perfmodel.xla import prepare_for_millions
 
     prepare_for_millions()

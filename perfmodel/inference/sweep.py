@@ -1,4 +1,4 @@
-"""`perfmodel sweep`: every point of a grid, streamed to one file, part by part.
+"""A sweep: every point of a grid, streamed to one file, part by part.
 
 Parts lie in a folder beside the file until all are there: a sweep that was stopped goes on from
 them, and no more than one part is in memory.

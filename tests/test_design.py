@@ -58,8 +58,8 @@ def problem(study: Path) -> Problem:
 def run(study: Path, out: Path, resume: bool = False, seed: int | None = None) -> dict:
     """A search alone: what else helps to decide is tested in `test_decision`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perfmodel.interface.search.analysis_dict", lambda *words: {})
-        patch.setattr("perfmodel.interface.search.confirmed", lambda found: found)
+        patch.setattr("perfmodel.design.run.analysis_dict", lambda *words: {})
+        patch.setattr("perfmodel.design.run.confirmed", lambda found: found)
         return run_search(study, out, resume, None, seed, lambda *words: None)
 
 

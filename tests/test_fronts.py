@@ -301,15 +301,15 @@ def test_a_better_neighbour_takes_the_place_of_the_best(monkeypatch: pytest.Monk
 
 
 def test_a_search_that_is_stopped_while_it_is_weighed_says_so(monkeypatch: pytest.MonkeyPatch):
-    from perfmodel.interface import search
+    from perfmodel.design import run
 
     def stop(found: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search, "confirmed", stop)
+    monkeypatch.setattr(run, "confirmed", stop)
     rest: Any = [None] * 2
     found = report.SearchReport(ASKED, read_space(ASKED), *rest, sensitivity=None, near={})  # pyright: ignore
-    told, more = search._decided(found._replace(result=result()), lambda *said: None)
+    told, more = run.decided(found._replace(result=result()), lambda *said: None)
     assert told.result.stopped and more == {}
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import tomli_w
 
+from perfmodel.design.run import best_so_far, with_options
 from perfmodel.design.state import load_state
 from perfmodel.design.study import AREAS, SpaceTable, read_study
 from perfmodel.design.variables import read_space
 from perfmodel.interface.explore.machines import cells_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
-from perfmodel.interface.search import best_so_far, changed
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import stems
 
@@ -135,7 +135,7 @@ class SearchJob:
 
     def progress(self) -> tuple[int, int, str]:
         """Starts done, starts at most, and the best so far, in words; from its last checkpoint."""
-        study = changed(read_study(self.folder / "study.toml"))
+        study = with_options(read_study(self.folder / "study.toml"))
         starts, path = study.optimiser.starts, self.folder / "checkpoint.npz"
         if not path.exists():
             return 0, starts, "compiling"

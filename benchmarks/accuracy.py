@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perfmodel.calibration import acceptance
 from perfmodel.calibration.protocol import (
     CLOSED,
     Record,
@@ -24,7 +25,6 @@ from perfmodel.calibration.protocol import (
 )
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
-from perfmodel.interface import acceptance
 from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
 from perfmodel.units import percent
 

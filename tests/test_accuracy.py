@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.accuracy import RESULT
+from perfmodel.calibration import acceptance
 from perfmodel.calibration.protocol import read_result
-from perfmodel.interface import acceptance
 
 ROOT = Path(__file__).parents[1]
 

@@ -146,7 +146,7 @@ def test_a_sweep_has_a_page_of_its_best_points(tmp_path: Path):
 
 
 def test_a_page_of_chips_alone_has_no_empty_tables():
-    from perfmodel.interface.pages import validate_page
+    from perfmodel.interface.validate import validate_page
 
     chip = {"chip": "WSE-3", "quantity": "die_area_mm2", "kind": "wafer"}
     chip |= {"predicted": 41_630.0, "known": 46_225.0}

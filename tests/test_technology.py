@@ -11,7 +11,8 @@ from command import run as command
 from silicon import number
 
 from perfmodel.breakdown import JOULES
-from perfmodel.calibration import technology
+from perfmodel.calibration import run_protocol, technology
+from perfmodel.calibration.acceptance import technology_summary
 from perfmodel.calibration.map_estimate import Estimation, leave_one_group_out, map_estimate
 from perfmodel.calibration.metrics import Scored
 from perfmodel.calibration.tco import hourly
@@ -20,8 +21,6 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.constants import draw
 from perfmodel.hardware.cost import YEAR
 from perfmodel.inference.energy import power_at
-from perfmodel.interface import validate as report
-from perfmodel.interface.acceptance import technology_summary
 from perfmodel.library import known
 from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import load_constants
@@ -184,7 +183,7 @@ def test_no_chiplet_and_no_wafer_is_off_by_more_than_thirty_per_cent(scored: lis
 
 def test_the_command_writes_the_section_and_prints_it(tmp_path: Path, monkeypatch):
     one = Scored("H100", "die_area_mm2", "monolithic", 800.0, 814.0)
-    monkeypatch.setattr(report, "scores", lambda: [one])
+    monkeypatch.setattr(run_protocol, "scores", lambda: [one])
     path = tmp_path / "report.json"
     status, out, err = command("validate", "--ops", "technology", "--json", path)
     assert (status, err) == (0, "") and "die area" in out and "-2 %" in out

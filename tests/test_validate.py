@@ -9,6 +9,7 @@ import pytest
 from command import run as command
 
 from perfmodel.batching import BLOCKS
+from perfmodel.calibration import acceptance, run_protocol
 from perfmodel.calibration.baselines import forest
 from perfmodel.calibration.baselines.roofline import counts
 from perfmodel.calibration.data.measurements import Measurements, plan_of
@@ -36,8 +37,6 @@ from perfmodel.calibration.transfer import (
 )
 from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
-from perfmodel.interface import acceptance
-from perfmodel.interface import validate as report
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.fitted import FITTED, from_file, read_fitted, read_prior
 from perfmodel.library.fitted_intervals import WIDER
@@ -270,8 +269,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(unit.name)
         return [made(key(unit.chip))]
 
-    monkeypatch.setattr(report, "read", read)
-    monkeypatch.setattr(report, "locate", lambda source: Path())
+    monkeypatch.setattr(run_protocol, "read", read)
+    monkeypatch.setattr(run_protocol, "locate", lambda source: Path())
     return asked
 
 
@@ -411,6 +410,6 @@ def test_a_failed_table_is_named_and_the_run_goes_on(small, monkeypatch: pytest.
     def fails(job, how):
         raise InputError("no such unit")
 
-    monkeypatch.setattr(report, "run", fails)
+    monkeypatch.setattr(run_protocol, "run", fails)
     status, out, _ = command(*WORDS)
     assert status == 0 and "no such unit" in out

@@ -11,7 +11,7 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.files import cells_of, read_csv
 from perfmodel.inference.explanation import Explanation, Line, Step
-from perfmodel.interface import acceptance, plots
+from perfmodel.interface import plots
 from perfmodel.interface import reproduce as made
 from perfmodel.interface.explain import lines_of, terms_of
 from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
@@ -216,30 +216,3 @@ def _by_set(known: Sequence[made.Comparison]) -> dict[str, tuple[str, list[plots
         points = [plots.Point(r.group, r.words[0], r.published, r.predicted) for r in own[::step]]
         found[name] = (unit, points)
     return found
-
-
-def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:
-    """How far off kernels and chips are that no fit has seen."""
-    records, chips = report["kernels"], report["technology"]
-    summary = acceptance.technology_summary(chips)
-    tables = [
-        Table("Kernels: what must be reached", acceptance.SUMMARY, acceptance.summary(records)),
-        Table("Kernels, table by table", acceptance.TABLE, acceptance.lines(records)),
-        Table("Chips: what must be reached", acceptance.TECHNOLOGY_SUMMARY, summary),
-        Table("Chips, one by one", acceptance.TECHNOLOGY_TABLE, acceptance.technology_lines(chips)),
-    ]
-    said, assumed, sources = [], [*notes], {}
-    if records:
-        said.append("Kernels stand beside a roofline, a random forest, and other frameworks.")
-        assumed.append("Rows are held out by a hash of their shape, before anything is fitted.")
-        sources["measurements"] = "aiconfigurator-core 0.12.0 (Apache-2.0), NVIDIA AIConfigurator"
-    if chips:
-        said.append("Each chip is predicted by constants that were fitted without it.")
-        assumed.append(
-            "What a chip is made of is taken as published; only the constants of the laws are fitted."
-        )
-        sources["chips"] = (
-            "the library's files: `perfmodel chips NAME` says where each number is from"
-        )
-    parts = [*(table for table in tables if table.rows), *map(Picture, charts)]
-    return Page("Held-out validation", said, parts, assumed, sources, command())

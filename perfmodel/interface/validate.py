@@ -1,238 +1,28 @@
-"""The protocol as a report: run section by section, and written as it goes."""
+"""The pictures and the page of `perfmodel validate`."""
 
-import datetime
-import json
-from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.baselines.forest import has_forest
-from perfmodel.calibration.data.aiconfigurator import locate
-from perfmodel.calibration.data.measurements import Measurements
-from perfmodel.calibration.fit import check_solver
-from perfmodel.calibration.protocol import (
-    Job,
-    Protocol,
-    Record,
-    Unit,
-    jobs,
-    read,
-    units,
-    write_result,
-)
-from perfmodel.calibration.technology import scores
-from perfmodel.calibration.validate import run
-from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, write_csv, write_json
-from perfmodel.inference.kernel_predictions import operations
+from perfmodel.calibration import acceptance
+from perfmodel.files import cells_of, read_csv
 from perfmodel.interface import plots
-from perfmodel.library.chip import find_chip
-from perfmodel.library.files import word_of
-from perfmodel.versions import version, versions
-
-NO_FOREST = (
-    "scikit-learn is not installed, so the random forest is left out; install `perfmodel[fit]`."
-)
-
-
-class ValidationRequest(NamedTuple):
-    """What is asked.
-
-    - `source`: `aiconfigurator`, or a path to its wheel or checkout.
-    - `chips`, `ops`: names of the protocol's; empty: all of them. `technology` among `ops` asks for
-      area, power and cost of chips, alone or beside others.
-    - `json`: file of the report; `out`: folder of the pictures, of every row, and of a line for each table.
-    - `resume`: keep what the report already holds.
-    """
-
-    protocol: Protocol
-    source: str = "aiconfigurator"
-    chips: Sequence[str] = ()
-    ops: Sequence[str] = ()
-    json: Path | None = None
-    out: Path | None = None
-    resume: bool = False
-
-    @property
-    def report(self) -> Path | None:
-        """Where the report is written."""
-        return self.json or (self.out / "validate.json" if self.out else None)
-
-    @property
-    def wants_technology(self) -> bool:
-        """Whether area, power and cost of chips are asked for."""
-        return TECHNOLOGY in self.ops or not (self.ops or self.chips)
-
-
-def validate(request: ValidationRequest, progress: Callable[..., None]) -> Record:
-    """Run the protocol, and write the report after each section.
-
-    **Arguments:**
-
-    - `progress`: called with units done, units in all, and what is being done.
-
-    **Returns:**
-
-    The report, as the contract has it.
-
-    **Raises:**
-
-    - `InputError`: before any work, for a wrong name or place.
-    """
-    if request.out is not None:
-        plots.parity([], "")  # says at once when pictures cannot be made
-        (request.out / "rows").mkdir(parents=True, exist_ok=True)
-    report, asked = _begun(request), _units(request)
-    root = locate(request.source) if asked else Path()
-    if asked:
-        check_solver()
-    if request.wants_technology and not report["technology"]:
-        progress(0, len(asked) + 1, TECHNOLOGY)
-        report["technology"] = _technology()
-        _finished(TECHNOLOGY, request, report)
-    for done, unit in enumerate(asked):
-        progress(done, len(asked), unit.name)
-        if unit.name not in report["done"]:
-            for job in jobs(read(root, unit, request.protocol), request.protocol):
-                progress(done, len(asked), job.name)
-                _run(job, request, report)
-            _finished(unit.name, request, report)
-            jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-    if request.out is not None:
-        write_result(request.out / RESULT, report["kernels"])
-        pictures(request.out)
-    return report
-
-
-RESULT = "protocol.csv"
-"""Name of the file, in `--out`, that has a line for each table."""
-
-TECHNOLOGY = "technology"
-"""The name, among operations, of area, power and cost of chips."""
-
-
-def _technology() -> list[Record]:
-    """Area, power and cost of chips, as the contract has them."""
-    return [
-        one._asdict() | {"predicted": round(one.predicted, 4), "known": round(one.known, 4)}
-        for one in scores()
-    ]
-
-
-def _units(request: ValidationRequest) -> list[Unit]:
-    protocol = request.protocol
-    if list(request.ops) == [TECHNOLOGY]:
-        return []
-    chips = [_one_of(find_chip(name), protocol.chips, "--chips") for name in request.chips]
-    known = [word_of(name, (*operations(), TECHNOLOGY), "op") for name in request.ops]
-    ops = [_one_of(name, protocol.ops, "--ops") for name in known if name != TECHNOLOGY]
-    return units(
-        [chip for chip in protocol.chips if chip in (chips or protocol.chips)],
-        [op for op in protocol.ops if op in (ops or protocol.ops)],
-    )
-
-
-def _one_of(name: str, allowed: Collection[str], option: str) -> str:
-    if name not in allowed:
-        raise InputError(
-            f"{name[:40]!r} takes no part in this protocol; give {option} of {', '.join(allowed)}."
-        )
-    return name
-
-
-def _run(job: Job, request: ValidationRequest, report: Record) -> None:
-    """Run a job that was not done; a table that the chip cannot run is named and passed over."""
-    if job.name in report["done"]:
-        return
-    try:
-        found = run(job, request.protocol)
-    except InputError as error:
-        report["skipped"].append({"job": job.name, "reason": str(error)})
-    else:
-        report["kernels"] += map(_stamped, found.records)
-        if request.out is not None and found.rows:
-            _write_rows(request.out, job, found.rows)
-    _finished(job.name, request, report)
-
-
-def _finished(name: str, request: ValidationRequest, report: Record) -> None:
-    report["done"].append(name)
-    if request.report is not None:
-        write_json(request.report, report)
-
-
-def _stamped(record: Record) -> Record:
-    """A record, rounded, with when and by which version: a report may come from several days."""
-    stamp = {"date": datetime.date.today().isoformat(), "version": version("perfmodel")}
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()} | stamp
-
-
-PACKAGES = ("perfmodel", "jax", "optimistix", "numpy", "scikit-learn", "aiconfigurator-core")
-
-
-def _begun(request: ValidationRequest) -> Record:
-    """An empty report, or what an earlier run left of this one."""
-    protocol = request.protocol
-    asked = {name: getattr(protocol, name) for name in ("quick", "rows", "seed")}
-    empty: Record = {name: [] for name in ("kernels", "serving", "published", "technology")}
-    empty |= {"versions": versions(PACKAGES), "run": asked | {"folder": str(protocol.folder)}}
-    empty |= {"skipped": [], "done": []}
-    if not request.resume:
-        return empty
-    if request.report is None:
-        raise InputError("--resume needs the report of the earlier run; give --json or --out.")
-    return _earlier(request.report, empty) if request.report.exists() else empty
-
-
-def _earlier(path: Path, empty: Record) -> Record:
-    try:
-        found = json.loads(path.read_text())
-        alike = found["run"] == empty["run"] and found.keys() == empty.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        found, alike = {}, False
-    if not alike:
-        raise InputError(
-            f"{path} is no report of this protocol, seed and calibration; "
-            "give another --json, or leave out --resume."
-        )
-    return found | {"versions": empty["versions"]}
-
-
-def notes(report: Record) -> list[str]:
-    """What a reader of the tables must know."""
-    said = [] if has_forest() else [NO_FOREST]
-    said += [f"Passed over: {one['job']}: {one['reason']}" for one in report["skipped"]]
-    return said
-
-
-# Rows and pictures
-
-
-def _write_rows(out: Path, job: Job, found: Sequence[tuple[Measurements, np.ndarray]]) -> None:
-    parts = [rows.as_table({"split": job.split}, predicted) for rows, predicted in found]
-    write_csv(out / "rows" / f"{job.name.replace('/', '-')}.csv", pa.concat_tables(parts))
-
+from perfmodel.interface.pages import command
+from perfmodel.interface.report import Page, Picture, Table
 
 MAX_DRAWN = 100
 """Rows of a section that are drawn, at most."""
 
 
-def pictures(out: Path) -> None:
+def charts_of(out: Path) -> dict[str, Any]:
     """Parity and residuals of every section whose rows the folder holds."""
-    for name, chart in zip(("parity", "residuals"), charts(out), strict=True):
-        plots.save(chart, out / f"{name}.png")
-
-
-def charts(out: Path) -> list[Any]:
-    """The same as charts."""
     tables = map(read_csv, sorted((out / "rows").glob("*.csv")))
     points = [point for table in tables for point in _points(table)]
-    both = plots.parity(points, "Held-out kernels: predicted and measured")
-    return [both, plots.residuals(points, "Held-out kernels: predicted over measured")]
+    return {
+        "parity": plots.parity(points, "Held-out kernels: predicted and measured"),
+        "residuals": plots.residuals(points, "Held-out kernels: predicted over measured"),
+    }
 
 
 def _points(table: pa.Table) -> list[plots.Point]:
@@ -240,3 +30,30 @@ def _points(table: pa.Table) -> list[plots.Point]:
     columns = (cells[n][::step] for n in ("split", "op", "latency_us", "predicted_us"))
     rows = zip(*columns, strict=True)
     return [plots.Point(split, op, float(one), float(other)) for split, op, one, other in rows]
+
+
+def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:
+    """How far off kernels and chips are that no fit has seen."""
+    records, chips = report["kernels"], report["technology"]
+    summary = acceptance.technology_summary(chips)
+    tables = [
+        Table("Kernels: what must be reached", acceptance.SUMMARY, acceptance.summary(records)),
+        Table("Kernels, table by table", acceptance.TABLE, acceptance.lines(records)),
+        Table("Chips: what must be reached", acceptance.TECHNOLOGY_SUMMARY, summary),
+        Table("Chips, one by one", acceptance.TECHNOLOGY_TABLE, acceptance.technology_lines(chips)),
+    ]
+    said, assumed, sources = [], [*notes], {}
+    if records:
+        said.append("Kernels stand beside a roofline, a random forest, and other frameworks.")
+        assumed.append("Rows are held out by a hash of their shape, before anything is fitted.")
+        sources["measurements"] = "aiconfigurator-core 0.12.0 (Apache-2.0), NVIDIA AIConfigurator"
+    if chips:
+        said.append("Each chip is predicted by constants that were fitted without it.")
+        assumed.append(
+            "What a chip is made of is taken as published; only the constants of the laws are fitted."
+        )
+        sources["chips"] = (
+            "the library's files: `perfmodel chips NAME` says where each number is from"
+        )
+    parts = [*(table for table in tables if table.rows), *map(Picture, charts)]
+    return Page("Held-out validation", said, parts, assumed, sources, command())

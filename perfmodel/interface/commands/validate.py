@@ -1,5 +1,6 @@
 """`perfmodel validate`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -49,26 +50,32 @@ def validate(
     Example: perfmodel validate --protocol full --out validation --resume
     """
     from perfmodel.calibration.protocol import named_protocol
-    from perfmodel.interface import validate as made
+    from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
+    from perfmodel.interface.plots import save
+    from perfmodel.interface.plots.theme import altair
+    from perfmodel.interface.validate import charts_of, validate_page
 
     check_places(file=json_, folder=out, report=report)
     how = named_protocol(protocol, fitted(calibration), seed)
-    request = made.ValidationRequest(how, data, listed(chips), listed(ops), json_, out, resume)
+    request = ValidationRequest(how, data, listed(chips), listed(ops), json_, out, resume)
+    if out is not None:
+        altair()
     with bar("validate") as update:
-        found = made.validate(request, update)
+        found = run_protocol(request, update)
+    charts = charts_of(out) if out is not None else {}
+    for name, chart in charts.items():
+        save(chart, Path(f"{out}/{name}.png"))
     _show(found, how.quick)
-    say(*made.notes(found))
+    said = notes(found)
+    say(*said)
     if request.report is not None:
         say(f"The report is {request.report}.")
     if report is not None:
-        from perfmodel.interface.pages import validate_page
-
-        charts = made.charts(request.out) if request.out else []
-        write_report(report, validate_page(found, made.notes(found), charts))
+        write_report(report, validate_page(found, said, list(charts.values())))
 
 
 def _show(found: dict[str, Any], quick: bool) -> None:
-    from perfmodel.interface import acceptance as made
+    from perfmodel.calibration import acceptance as made
 
     records, chips = found["kernels"], found["technology"]
     if records and quick:

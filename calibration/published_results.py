@@ -1,4 +1,9 @@
-"""Published results and measured serving runs beside predictions, and beside what baselines say of them."""
+"""Published results and measured serving runs beside predictions, and beside what baselines say of them.
+
+Published throughput and single-stream speeds ship with the program; measured serving runs come with the
+`data` extra. Rows that a fit has seen, that are held out, and that are known to measure something else are
+told apart.
+"""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -12,11 +17,17 @@ from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
 from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
 from perfmodel.calibration.data.inferencex import OPEN, Part, Run, columns, read_runs
 from perfmodel.calibration.leave_one_out import leave_one_out
-from perfmodel.calibration.serving_metrics import WORDS, Comparison, ScoredRun
+from perfmodel.calibration.serving_metrics import (
+    WORDS,
+    Comparison,
+    ScoredRun,
+    metrics_of_published,
+    metrics_of_runs,
+)
 from perfmodel.files import cells_of, read_csv, with_columns
-from perfmodel.inference.serving_predictions import predict_cells
+from perfmodel.inference.serving_predictions import DEFINITIONS, predict_cells
 from perfmodel.library.chip import chip_files, find_chip
-from perfmodel.library.files import ROOT
+from perfmodel.library.files import ROOT, word_of
 
 # Published throughput and single-stream speeds, which ship with the program
 
@@ -142,3 +153,47 @@ def _measured_row(name: str, one: ScoredRun) -> Comparison:
     part = "known to measure something else" if one.run.fault else one.run.part
     words = tuple(one.run.cells[key] for key in WORDS)
     return Comparison(name, f"TPOT, {part}", words, one.run.tpot, one.tpot, "")
+
+
+def sets_of(words: Sequence[str]) -> list[str]:
+    """The sets that words name.
+
+    **Raises:**
+
+    - `InputError`: for another word, naming those that there are.
+    """
+    return [word_of(word, (*PUBLISHED, *PARTS), "set") for word in words or [""]]
+
+
+def reproduce(
+    sets: Sequence[str], source: str, calibration: Path, progress: Callable[..., None]
+) -> tuple[dict[str, Any], list[Comparison], dict[str, pa.Table]]:
+    """Predict every row of some sets.
+
+    **Arguments:**
+
+    - `sets`: of `PUBLISHED` and `PARTS`.
+    - `source`: of the serving runs: `aiconfigurator`, or a path to its wheel or checkout.
+
+    **Returns:**
+
+    The report, its rows, and a table of every row by set.
+
+    **Raises:**
+
+    - `InputError`: when the runs are not there.
+    """
+    report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
+    report |= {"definitions": DEFINITIONS, "left_out": []}
+    found: list[Comparison] = []
+    tables: dict[str, pa.Table] = {}
+    for name in sets:
+        if name in PUBLISHED:
+            rows, tables[name] = predict_published(name, calibration, progress)
+            report["published"] += metrics_of_published(rows)
+            report["left_out"] += held_out_speeds(name, tables[name], calibration)
+        else:
+            scored, rows = predict_measured(name, source, calibration, progress)
+            report["serving"] += metrics_of_runs(scored, name, every=name == CLOSED)
+        found += rows
+    return report, found, tables

@@ -31,9 +31,9 @@ FIGURES: dict[str, Any] = {
     "energy": plots.energy([("8 x H100", JOULE)], "Where its energy goes"),
     "placement": plots.placement(
         [
-            plots.Room("8 x H100", "main memory", 80e9, 9e9, 40e9),
-            plots.Room("4 x WSE-3", "SRAM", 44e9, 35e9, 4e9),
-            plots.Room("4 x WSE-3", "far", 0.0, 0.0, 0.0),
+            plots.TierUse("8 x H100", "main memory", 80e9, 9e9, 40e9),
+            plots.TierUse("4 x WSE-3", "SRAM", 44e9, 35e9, 4e9),
+            plots.TierUse("4 x WSE-3", "far", 0.0, 0.0, 0.0),
         ],
         "What is kept where",
     ),

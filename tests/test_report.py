@@ -8,7 +8,7 @@ from command import run
 
 from perfmodel.errors import InputError
 from perfmodel.interface import plots
-from perfmodel.interface.report import (
+from perfmodel.interface.pages.page import (
     MOST,
     Page,
     Picture,
@@ -110,7 +110,7 @@ def test_a_report_that_cannot_be_written_stops_before_the_work(tmp_path: Path):
 
 def test_published_speeds_have_a_page(tmp_path: Path):
     from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
-    from perfmodel.interface.pages import reproduce_page
+    from perfmodel.interface.pages.reproduce import reproduce_page
 
     rows = [Comparison("single-stream", "g", ("h100", "llama-3.1-8b", "", ""), 100.0, 90.0, "")]
     report = {"published": metrics_of_published(rows), "left_out": [], "serving": []}
@@ -123,7 +123,7 @@ def test_a_sweep_has_a_page_of_its_best_points(tmp_path: Path):
     import pyarrow as pa
     import pyarrow.csv
 
-    from perfmodel.interface.sweep_page import _front, sweep_page
+    from perfmodel.interface.pages.sweep import _front, sweep_page
 
     table = pa.table(
         {
@@ -146,7 +146,7 @@ def test_a_sweep_has_a_page_of_its_best_points(tmp_path: Path):
 
 
 def test_a_page_of_chips_alone_has_no_empty_tables():
-    from perfmodel.interface.validate import validate_page
+    from perfmodel.interface.pages.validate import validate_page
 
     chip = {"chip": "WSE-3", "quantity": "die_area_mm2", "kind": "wafer"}
     chip |= {"predicted": 41_630.0, "known": 46_225.0}

@@ -12,7 +12,7 @@ from command import run
 from perfmodel.calibration.data.inferencex import TABLE, Part, Run, read_runs
 from perfmodel.calibration.data.inferencex_pools import PLAN, decoding
 from perfmodel.calibration.leave_one_out import FINE_FACTORS, best_factor
-from perfmodel.calibration.published_results import METRICS, PUBLISHED
+from perfmodel.calibration.published_results import METRICS, PUBLISHED, sets_of
 from perfmodel.calibration.serving_metrics import (
     Comparison,
     ScoredRun,
@@ -24,7 +24,6 @@ from perfmodel.calibration.serving_metrics import (
     tau_within,
 )
 from perfmodel.errors import InputError
-from perfmodel.interface.reproduce import sets_of
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import ROOT
 from perfmodel.library.model import find_model

@@ -8,8 +8,8 @@ import pytest
 from command import run
 
 from perfmodel.errors import InputError
+from perfmodel.interface.pages.study import as_dict, lines
 from perfmodel.interface.plots.studies import draw
-from perfmodel.interface.studies import as_dict, lines
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import Spread, hour, market
 from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Table, find, names, studies

@@ -27,7 +27,7 @@ from perfmodel.inference.pools import (
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of
 from perfmodel.inference.wall_power import joules_at_wall
-from perfmodel.library.economics import chip_cost, joint_basis
+from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
 from perfmodel.library.fitted_intervals import ServingIntervals, widest
 
 COLUMNS = (*READ, *pools.READ, *cascade.READ)
@@ -321,3 +321,17 @@ def memory_error(given: Deployment, chips: float, slack: float) -> str:
         f"{model_name(given)} does not fit on {chips:.0f} x {given.stem}: weights and one sequence are "
         f"{-slack:.4g} bytes short on each chip; use more chips, shorter texts or a smaller format."
     )
+
+
+DEFINITIONS = {
+    "ttft": "mean time from sending a request to its first token, waiting included",
+    "tpot": "(total - TTFT) / (output tokens - 1), the mean over requests",
+    "tpot_with_first": "total / output tokens: the other convention",
+    "tokens/s per user": "1 / TPOT",
+    "tokens/s per chip": "output tokens alone",
+    "total tokens/s": "input and output tokens",
+    "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
+    "USD": "of what cost_basis names: "
+    + "; ".join(f"{word}, {COST_BASES[word]}" for word in ("marginal", "rental", "unknown")),
+}
+"""What the words of every output mean."""

@@ -24,14 +24,12 @@ from perfmodel.design.study import (
 )
 from perfmodel.design.variables import read_space
 from perfmodel.errors import InputError
-from perfmodel.inference.explanation import step_cost
+from perfmodel.inference.explanation import Step, step_cost
 from perfmodel.inference.serving_predictions import PLAN, predict_values
-from perfmodel.inference.step import Cost
-from perfmodel.interface.plots import breakdown, floorplans, roofline, save
-from perfmodel.interface.report import money
-from perfmodel.library.chip import chip_files
+from perfmodel.interface.pages.page import money
+from perfmodel.interface.plots import breakdown, floorplans, save
+from perfmodel.interface.plots.steps import step_rooflines
 from perfmodel.library.fitted import FITTED
-from perfmodel.resources import NAMES as RESOURCES
 from perfmodel.units import figures
 
 STEPS = 8
@@ -103,7 +101,7 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
     steps = []
     for i, machine in enumerate(MACHINES):
         progress(1 + i, STEPS, f"kernels of {machine.name}")
-        steps.append(step_cost(machine.cells | COMMON | _plan(found, 2 * i), FITTED).cost)
+        steps.append(step_cost(machine.cells | COMMON | _plan(found, 2 * i), FITTED))
     progress(5, STEPS, "searching")
     chips = search_chips()
     progress(7, STEPS, "drawing")
@@ -252,56 +250,18 @@ def _said(rows: list[tuple[str, ...]], chips: list[Design]) -> list[str]:
     ]
 
 
-def _draw(out: Path, steps: list[Cost], chips: list[Design]) -> list[Path]:
-    bars = [
-        (machine.name, _milliseconds(step)) for machine, step in zip(MACHINES, steps, strict=True)
-    ]
+def _draw(out: Path, steps: list[Step], chips: list[Design]) -> list[Path]:
+    named = [(machine.name, step) for machine, step in zip(MACHINES, steps, strict=True)]
+    bars = [(name, 1e3 * step.cost.breakdown.by_bound()) for name, step in named]
     title = "Llama-3.1-70B, one user: where the time of a token goes"
     charts = {
         "breakdown.png": breakdown(bars, title),
-        "roofline.png": roofline(_roofs(), _points(steps), "Kernels of a decode step, one user"),
+        "roofline.png": step_rooflines(named, "Kernels of a decode step, one user"),
         "design.png": floorplans(_plans(chips), "The searched chips, on the H100's area"),
     }
     for name, chart in charts.items():
         save(chart, out / name)
     return [out / name for name in charts]
-
-
-def _milliseconds(step: Cost) -> list[float]:
-    return [float(seconds) * 1e3 for seconds in step.breakdown.by_bound()]
-
-
-def _home(chip: str) -> str:
-    """The tier that a machine serves from."""
-    file = chip_files()[chip]
-    return "main" if file.main is not None else ("shared" if file.shared is not None else "private")
-
-
-def _roofs() -> list[tuple[str, float, float]]:
-    """One chip of each machine: its peak in the format it serves in, and the memory it serves from."""
-    roofs = []
-    for machine in MACHINES:
-        file, stem = chip_files()[machine.cells["chip"]], machine.cells["chip"]
-        peak = file.matrix[machine.cells["precision"]].si("FLOP/s")
-        roofs.append((machine.name, peak, getattr(file, _home(stem)).bandwidth.si("byte/s")))
-    return roofs
-
-
-KERNELS = ("projection", "attention", "output", "up", "down", "head")
-
-
-def _points(steps: list[Cost]) -> list[tuple[str, str, float, float]]:
-    """Each kernel of a layer: FLOP for each byte that its memory gives, and the rate it reaches."""
-    points = []
-    for machine, step in zip(MACHINES, steps, strict=True):
-        tier = RESOURCES.index(_home(machine.cells["chip"]))
-        for kernel in KERNELS:
-            at = step.labels.index(kernel)
-            flops, size = float(step.kernels.demand[at, 0]), float(step.kernels.demand[at, tier])
-            points.append(
-                (machine.name, kernel, flops / max(size, 1.0), flops / float(step.kernels.time[at]))
-            )
-    return points
 
 
 H100 = {"sram_mb": 50e6, "sram_tb_per_s": 5.5e12, "stacks": 6.0, "tflops": 989e12}

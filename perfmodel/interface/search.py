@@ -26,8 +26,8 @@ from perfmodel.design.state import load_state
 from perfmodel.design.variables import read_space, start_vector
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
-from perfmodel.interface.report import write_report
-from perfmodel.interface.search_page import page
+from perfmodel.interface.pages.page import write_report
+from perfmodel.interface.pages.search import page
 from perfmodel.locking import lock_folder
 
 

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import Calibration, Json, Report, check_places, fitted
+from perfmodel.interface.commands.options import (
+    Calibration,
+    Json,
+    Report,
+    check_places,
+    fitted,
+    write_report,
+)
 from perfmodel.interface.terminal import bar, show_json, show_table
 
 
@@ -29,6 +36,8 @@ def explain(
     """
     from perfmodel.inference.explanation import explain as run
     from perfmodel.interface.explain import as_dict, lines_of, read_asked, terms_of
+    from perfmodel.interface.pages.explain import explain_page, kernel_times
+    from perfmodel.interface.plots import save
     from perfmodel.units import figures
 
     check_places(picture=out, report=report)
@@ -36,15 +45,9 @@ def explain(
     with bar("compiling"):
         found = run(cells, fitted(calibration))
     if out is not None:
-        from perfmodel.interface.pages import drawn
-        from perfmodel.interface.plots import save
-
-        save(drawn(found), out)
+        save(kernel_times(found), out)
     if report is not None:
-        from perfmodel.interface.pages import explain_page
-        from perfmodel.interface.report import write_report
-
-        write_report(report, explain_page(found, cells))
+        write_report(report, explain_page(found, cells), silent=True)
     if json_:
         show_json(as_dict(found))
     else:

@@ -54,8 +54,8 @@ def quickstart(
 
     Example: perfmodel quickstart
     """
+    from perfmodel.interface.pages.page import money
     from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, as_dict, run
-    from perfmodel.interface.report import money
 
     with bar("quickstart", STEPS) as update:
         answer = run(out, update)

@@ -55,7 +55,7 @@ def check_places(
     if folder is not None:
         check_folder(folder)
     if report is not None:
-        from perfmodel.interface.report import check_report
+        from perfmodel.interface.pages.page import check_report
 
         check_report(report)
     if picture is not None:
@@ -66,7 +66,7 @@ def check_places(
 
 def show_definitions() -> None:
     """Print what TTFT, TPOT and throughput mean."""
-    from perfmodel.interface.serving import DEFINITIONS
+    from perfmodel.inference.serving_predictions import DEFINITIONS
 
     for word, meaning in DEFINITIONS.items():
         console.print(f"{word}: {meaning}.", style="dim", soft_wrap=True)
@@ -92,7 +92,7 @@ def show_outcome(out: Path, found: Outcome, json_: bool) -> None:
 
 def write_report(path: Path, page: Any, silent: bool = False) -> None:
     """Write a page, and say where it is."""
-    from perfmodel.interface.report import write_report as write
+    from perfmodel.interface.pages.page import write_report as write
 
     write(path, page)
     if not silent:

@@ -40,14 +40,14 @@ def predict_kernels(
 
     Example: perfmodel predict kernels rows.csv --out predictions.csv
     """
-    from perfmodel.interface.kernels import predict_kernels as run
+    from perfmodel.interface.predict import predict_kernels as run
 
     check_places(file=out, report=report)
     with bar("kernels") as update:
         result = run(rows, out, fitted(calibration), not cold, update)
     show_outcome(out, _outcome(result.error), json_)
     if report is not None:
-        from perfmodel.interface.pages import kernels_page
+        from perfmodel.interface.pages.predict import kernels_page
 
         write_report(report, kernels_page(rows, out), silent=json_)
 
@@ -77,7 +77,7 @@ def predict_serving(
 
     Example: perfmodel predict serving rows.csv --out predictions.csv
     """
-    from perfmodel.interface.serving import predict_serving as run
+    from perfmodel.interface.predict import predict_serving as run
 
     check_places(file=out, report=report)
     with bar("rows alike") as update:
@@ -86,7 +86,7 @@ def predict_serving(
     if not json_:
         show_definitions()
     if report is not None:
-        from perfmodel.interface.pages import serving_page
+        from perfmodel.interface.pages.predict import serving_page
 
         write_report(report, serving_page(rows, out), silent=json_)
 

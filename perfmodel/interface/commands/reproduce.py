@@ -42,24 +42,23 @@ def reproduce(
 
     Example: perfmodel reproduce --out reproduced
     """
+    from perfmodel.calibration import published_results
     from perfmodel.calibration.data.aiconfigurator import locate
     from perfmodel.files import write_json
-    from perfmodel.interface import reproduce as made
+    from perfmodel.interface.pages.reproduce import reproduce_page, tables_of, write
 
     check_places(file=json_, folder=out, report=report)
-    asked = made.sets_of(listed(sets))
-    if set(made.PARTS) & set(asked):
+    asked = published_results.sets_of(listed(sets))
+    if set(published_results.PARTS) & set(asked):
         locate(data)
     with bar("rows alike") as update:
-        found, rows, tables = made.reproduce(asked, data, fitted(calibration), update)
-    for table in made.tables_of(found):
+        found, rows, tables = published_results.reproduce(asked, data, fitted(calibration), update)
+    for table in tables_of(found):
         show_table(*table)
     show_definitions()
     if out is not None:
-        made.write(found, rows, tables, out)
+        write(found, rows, tables, out)
     if json_ is not None:
         write_json(json_, found)
     if report is not None:
-        from perfmodel.interface.pages import reproduce_page
-
         write_report(report, reproduce_page(found, rows))

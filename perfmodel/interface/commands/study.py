@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.commands.options import Json, Report, check_places, study_names
+from perfmodel.interface.commands.options import (
+    Json,
+    Report,
+    check_places,
+    study_names,
+    write_report,
+)
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 
@@ -30,7 +36,7 @@ def study(
 
     Example: perfmodel study peak-bandwidth --out studies
     """
-    from perfmodel.interface import studies as shown
+    from perfmodel.interface.pages import study as shown
     from perfmodel.studies.claim import find, studies
 
     if list_ or not name:
@@ -42,12 +48,9 @@ def study(
     with bar("machines alike") as update:
         answer = asked.run(update)
     written = shown.write(asked, answer, out) if out is not None else []
-    written += [report] if report is not None else []
     if report is not None:
-        from perfmodel.interface.report import write_report
-        from perfmodel.interface.study_page import study_page
-
-        write_report(report, study_page(asked, answer))
+        write_report(report, shown.study_page(asked, answer), silent=True)
+        written.append(report)
     if json_:
         show_json(shown.as_dict(asked, answer))
         return

@@ -50,6 +50,6 @@ def sweep(
         found = run(grid, out, fitted(calibration), resume, update)
     show_outcome(out, Outcome(found.points, found.wrong, found.first), json_)
     if report is not None:
-        from perfmodel.interface.sweep_page import sweep_page
+        from perfmodel.interface.pages.sweep import sweep_page
 
         write_report(report, sweep_page(grid, out), silent=json_)

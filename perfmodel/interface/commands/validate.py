@@ -51,9 +51,9 @@ def validate(
     """
     from perfmodel.calibration.protocol import named_protocol
     from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
+    from perfmodel.interface.pages.validate import charts_of, validate_page
     from perfmodel.interface.plots import save
     from perfmodel.interface.plots.theme import altair
-    from perfmodel.interface.validate import charts_of, validate_page
 
     check_places(file=json_, folder=out, report=report)
     how = named_protocol(protocol, fitted(calibration), seed)
@@ -75,16 +75,16 @@ def validate(
 
 
 def _show(found: dict[str, Any], quick: bool) -> None:
-    from perfmodel.calibration import acceptance as made
+    from perfmodel.calibration import acceptance
 
     records, chips = found["kernels"], found["technology"]
     if records and quick:
-        show_table("Held-out rows", made.TABLE, made.lines(records))
+        show_table("Held-out rows", acceptance.TABLE, acceptance.lines(records))
         say("")
     if records:
-        show_table("What must be reached", made.SUMMARY, made.summary(records))
+        show_table("What must be reached", acceptance.SUMMARY, acceptance.summary(records))
     if chips:
-        lines, summary = made.technology_lines(chips), made.technology_summary(chips)
-        show_table("Chips that a fit has not seen", made.TECHNOLOGY_TABLE, lines)
+        lines, summary = acceptance.technology_lines(chips), acceptance.technology_summary(chips)
+        show_table("Chips that a fit has not seen", acceptance.TECHNOLOGY_TABLE, lines)
         say("")
-        show_table("Technology: what must be reached", made.TECHNOLOGY_SUMMARY, summary)
+        show_table("Technology: what must be reached", acceptance.TECHNOLOGY_SUMMARY, summary)

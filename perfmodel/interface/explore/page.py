@@ -24,9 +24,10 @@ from perfmodel.interface.explore.scenario import (
     machine,
     to_query,
 )
+from perfmodel.interface.pages.page import MEANING, money
 from perfmodel.interface.plots import as_png, joined
+from perfmodel.interface.plots.steps import memory_placement
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.report import MEANING, money
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.model import load_model, model_files
 from perfmodel.library.schema import ChipFile
@@ -297,7 +298,7 @@ def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[Vie
         steps = [step_of(one, scenario) for one in scenario.machines]
     if shown == "Kernels":
         return [pictures.kernels(steps), pictures.energies(names, steps, scenario.users)]
-    return [pictures.rooms(names, steps)]
+    return [memory_placement(list(zip(names, steps, strict=True)))]
 
 
 def _say_stuck(views: list[View]) -> None:

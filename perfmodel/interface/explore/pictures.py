@@ -8,7 +8,7 @@ from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.inference.explanation import Step
 from perfmodel.interface import plots
 from perfmodel.interface.explore.machines import MOVE, View
-from perfmodel.interface.step_plots import home_of, joules_of, points_of, roof_of, rooms_of
+from perfmodel.interface.plots.steps import joules_of, step_rooflines
 
 SPEED = "tokens/s for one user"
 PRICE = "USD per million output tokens"
@@ -112,19 +112,10 @@ def stuck(view: View) -> list[str]:
 
 def kernels(steps: Sequence[Step]) -> Any:
     """Kernels of a decode step and the rooflines of their chips."""
-    homes = [home_of(step.cost) for step in steps]
-    names = [
-        f"{step.name}, {i + 1}" if _twice(steps, step) else step.name
-        for i, step in enumerate(steps)
-    ]
-    both = list(zip(names, steps, homes, strict=True))
-    roofs = [roof_of(name, step, home) for name, step, home in both]
-    points = [point for name, step, home in both for point in points_of(name, step.cost, home)]
-    return plots.roofline(roofs, points, "Kernels of a decode step: rooflines")
-
-
-def _twice(steps: Sequence[Step], step: Step) -> bool:
-    return sum(other.name == step.name for other in steps) > 1
+    plain = [step.name for step in steps]
+    names = [f"{name}, {i + 1}" if plain.count(name) > 1 else name for i, name in enumerate(plain)]
+    named = list(zip(names, steps, strict=True))
+    return step_rooflines(named, "Kernels of a decode step: rooflines")
 
 
 def energies(names: Sequence[str], steps: Sequence[Step], users: int) -> Any:
@@ -134,9 +125,3 @@ def energies(names: Sequence[str], steps: Sequence[Step], users: int) -> Any:
         for name, step in zip(names, steps, strict=True)
     ]
     return plots.energy(rows, "Where the energy of a decode step goes", "J for each token")
-
-
-def rooms(names: Sequence[str], steps: Sequence[Step]) -> Any:
-    """What one chip keeps in which memory."""
-    found = [room for name, step in zip(names, steps, strict=True) for room in rooms_of(name, step)]
-    return plots.placement(found, "Memory placement per chip")

@@ -5,7 +5,7 @@ chips apart in grey print.
 """
 
 from perfmodel.interface.plots.bars import Effect as Effect
-from perfmodel.interface.plots.bars import Room as Room
+from perfmodel.interface.plots.bars import TierUse as TierUse
 from perfmodel.interface.plots.bars import breakdown as breakdown
 from perfmodel.interface.plots.bars import energy as energy
 from perfmodel.interface.plots.bars import floorplans as floorplans

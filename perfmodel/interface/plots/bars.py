@@ -90,7 +90,7 @@ def floorplans(rows: Parts, title: str) -> Any:
     return stacked(rows, PARTS, title, "die area (mm2)", "spent on")
 
 
-class Room(NamedTuple):
+class TierUse(NamedTuple):
     """A memory tier of a machine: its bytes, and what is kept in it, in bytes."""
 
     name: str
@@ -100,18 +100,18 @@ class Room(NamedTuple):
     cache: float
 
 
-KEPT = {"weights": "#4477AA", "cache": "#EE6677", "free": "#E5E5E5"}
+PLACED = {"weights": "#4477AA", "cache": "#EE6677", "free": "#E5E5E5"}
 
 
-def placement(rooms: Sequence[Room], title: str) -> Any:
-    """What is kept where: shares of each tier of each machine that has one, its size beside it."""
+def placement(tiers: Sequence[TierUse], title: str) -> Any:
+    """Memory placement: shares of each tier of each machine that has one, its size beside it."""
     rows = []
-    for room in (one for one in rooms if one.capacity > 0):
-        parts = {"weights": room.weights, "cache": room.cache}
-        parts["free"] = max(room.capacity - room.weights - room.cache, 0.0)
-        shares = {name: 100 * size / room.capacity for name, size in parts.items()}
-        rows.append((f"{room.name}: {room.tier}, {room.capacity / 1e9:,.3g} GB", shares))
-    return stacked(rows, KEPT, title, "share of the tier (%)", "kept in it")
+    for tier in (one for one in tiers if one.capacity > 0):
+        parts = {"weights": tier.weights, "cache": tier.cache}
+        parts["free"] = max(tier.capacity - tier.weights - tier.cache, 0.0)
+        shares = {name: 100 * size / tier.capacity for name, size in parts.items()}
+        rows.append((f"{tier.name}: {tier.tier}, {tier.capacity / 1e9:,.3g} GB", shares))
+    return stacked(rows, PLACED, title, "share of the tier (%)", "kept in it")
 
 
 class Effect(NamedTuple):

@@ -4,7 +4,9 @@ A page needs nothing beside it: no network, no script, no other file.
 """
 
 import html
+import math
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from perfmodel.interface.plots.theme import altair
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import COST_BASES, Basis, load_economics
 from perfmodel.library.model import find_model, model_files
+from perfmodel.units import figures
 from perfmodel.versions import versions
 
 PACKAGES = ("perfmodel", "jax", "numpy")
@@ -56,6 +59,15 @@ class Page(NamedTuple):
     assumed: Sequence[str] = ()
     sources: dict[str, str] = {}
     command: Sequence[str] = ()
+
+
+def cell(value: Any) -> str:
+    """A number, also one that is written as text, in four digits; other words as they are."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value or "")
+    return figures(number) if math.isfinite(number) else str(value)
 
 
 def check_report(path: Path | None) -> None:
@@ -191,3 +203,16 @@ def _sources(name: str, look: Any) -> dict[str, str]:
     except InputError:
         return {}
     return {stem: "; ".join(dict.fromkeys(file.sources.values()))}
+
+
+FITTED = (
+    "Constants of kernels are fitted to the measurements of aiconfigurator-core 0.12.0 (Apache-2.0) where a "
+    "chip has some; other chips take their architecture's or a prior, with wider ranges.",
+    "Ranges hold nine of ten held-out rows.",
+)
+"""What every page of predictions rests on."""
+
+
+def command() -> list[str]:
+    """The command that is running."""
+    return ["perfmodel", *sys.argv[1:]]

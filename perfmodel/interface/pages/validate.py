@@ -8,8 +8,7 @@ import pyarrow as pa
 from perfmodel.calibration import acceptance
 from perfmodel.files import cells_of, read_csv
 from perfmodel.interface import plots
-from perfmodel.interface.pages import command
-from perfmodel.interface.report import Page, Picture, Table
+from perfmodel.interface.pages.page import Page, Picture, Table, command
 
 MAX_DRAWN = 100
 """Rows of a section that are drawn, at most."""

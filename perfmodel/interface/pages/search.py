@@ -8,9 +8,9 @@ from perfmodel.design.problem import workloads_of
 from perfmodel.design.report import SearchReport
 from perfmodel.inference.explanation import Step, explain_step, step_of
 from perfmodel.interface import plots, search_tables
-from perfmodel.interface.pages import command, drawn
-from perfmodel.interface.report import Page, Picture, Table, money, sources_of
-from perfmodel.interface.step_plots import home_of, points_of, roof_of
+from perfmodel.interface.pages.explain import kernel_times
+from perfmodel.interface.pages.page import Page, Picture, Table, command, money, sources_of
+from perfmodel.interface.plots.steps import step_rooflines
 from perfmodel.units import as_scalar, as_values, figures
 
 Parts = list[Table | Picture]
@@ -105,14 +105,13 @@ def _step(found: SearchReport) -> list[Picture]:
     context = load.longest if load.output is None else load.longest - load.output / 2
     chip, plan = part.made.chip, part.plan
     cost = step_of(chip, plan, load.model, load.batch / part.workers, as_scalar(context))
-    name, tier = f"{float(part.plan.chips):.0f} x this design", home_of(cost)
+    name = f"{float(part.plan.chips):.0f} x this design"
     step = Step(name, chip, plan, cost)
     spent = explain_step(f"A decode step on {name}", step)
-    roof = roof_of(name, step, tier)
     return [
-        Picture(drawn(spent), "Each kernel's time, by what binds it."),
+        Picture(kernel_times(spent), "Each kernel's time, by what binds it."),
         Picture(
-            plots.roofline([roof], points_of(name, cost, tier), "Roofline"),
+            step_rooflines([(name, step)], "Roofline"),
             "Against the memory that holds the weights.",
         ),
     ]

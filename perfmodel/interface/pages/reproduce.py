@@ -1,93 +1,66 @@
-"""`perfmodel reproduce`: published and measured results beside predictions, and how far they are apart.
+"""`perfmodel reproduce`: what is printed, written, and on its page."""
 
-Published throughput and single-stream speeds ship with the program; measured serving runs come with the
-`data` extra. Rows that a fit has seen, that are held out, and that are known to measure something else are
-told apart.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.published_results import (
-    CLOSED,
-    PARTS,
-    PUBLISHED,
-    SERVING,
-    held_out_speeds,
-    predict_measured,
-    predict_published,
-)
-from perfmodel.calibration.serving_metrics import (
-    BASELINES,
-    WORDS,
-    Comparison,
-    metrics_of_published,
-    metrics_of_runs,
-)
+from perfmodel.calibration.published_results import PARTS
+from perfmodel.calibration.serving_metrics import BASELINES, WORDS, Comparison
 from perfmodel.files import write_csv, write_json
 from perfmodel.interface import plots
-from perfmodel.interface.serving import DEFINITIONS
-from perfmodel.library.files import word_of
+from perfmodel.interface.pages.page import (
+    FITTED,
+    MEANING,
+    Page,
+    Picture,
+    Table,
+    command,
+    sources_of,
+)
 from perfmodel.units import percent
 
-SETS = (*PUBLISHED, SERVING)
-"""Sets that are put beside predictions where none is named."""
+
+def reproduce_page(report: dict[str, Any], rows: Sequence[Comparison]) -> Page:
+    """Published and measured results beside predictions."""
+    tables = [Table(*table) for table in tables_of(report)]
+    known = [row for row in rows if np.isfinite(row.predicted)]
+    said = [f"{len(known)} published and measured results of {len(rows)} beside predictions."]
+    charts = [_parity(name, known, MAX_DRAWN) for name in dict.fromkeys(r.set for r in known)]
+    parts = [*tables, *map(Picture, charts)]
+    chips = sorted({row.words[0] for row in known})
+    models = sorted({row.words[1] for row in known})
+    return Page(
+        "Published results beside predictions",
+        said,
+        parts,
+        (*MEANING, *FITTED),
+        sources_of(chips, models),
+        command(),
+    )
 
 
-def sets_of(words: Sequence[str]) -> list[str]:
-    """The sets that words name.
-
-    **Raises:**
-
-    - `InputError`: for another word, naming those that there are.
-    """
-    return [word_of(word, (*PUBLISHED, *PARTS), "set") for word in words or [""]]
+MAX_DRAWN = 400
+"""Results of a set that a page draws, at most."""
 
 
-def reproduce(
-    sets: Sequence[str], source: str, calibration: Path, progress: Callable[..., None]
-) -> tuple[dict[str, Any], list[Comparison], dict[str, pa.Table]]:
-    """Predict every row of some sets.
-
-    **Arguments:**
-
-    - `sets`: of `PUBLISHED` and `PARTS`.
-    - `source`: of the serving runs: `aiconfigurator`, or a path to its wheel or checkout.
-
-    **Returns:**
-
-    The report, its rows, and a table of every row by set.
-
-    **Raises:**
-
-    - `InputError`: when the runs are not there.
-    """
-    report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
-    report |= {"definitions": DEFINITIONS, "left_out": []}
-    found: list[Comparison] = []
-    tables: dict[str, pa.Table] = {}
-    for name in sets:
-        if name in PUBLISHED:
-            rows, tables[name] = predict_published(name, calibration, progress)
-            report["published"] += metrics_of_published(rows)
-            report["left_out"] += held_out_speeds(name, tables[name], calibration)
-        else:
-            scored, rows = predict_measured(name, source, calibration, progress)
-            report["serving"] += metrics_of_runs(scored, name, every=name == CLOSED)
-        found += rows
-    return report, found, tables
+def _parity(name: str, rows: Sequence[Comparison], at_most: int | None = None) -> Any:
+    """Predicted against published results of a set."""
+    own = [row for row in rows if row.set == name and np.isfinite(row.predicted)]
+    step = max(1, -(-len(own) // at_most)) if at_most else 1
+    points = [plots.Point(r.group, r.words[0], r.published, r.predicted) for r in own[::step]]
+    return plots.parity(points, name, "chip", "s a token" if name in PARTS else "tokens/s")
 
 
 PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "each once", "mean", "bias"]
-PUBLISHED_TABLE += ["in range"]
+
+
 LEFT_TABLE = ["left out", "published", "predicted", "error", "factor", "fitted to others"]
+
+
 SERVING_TABLE = ["measured runs", "rows", "TPOT median", "each once", "mean", "bias"]
-SERVING_TABLE += ["roofline", "each operator", "AIConfigurator", "its rows"]
-SERVING_TABLE += ["TTFT median", "rows", "tau", "tau, same traffic"]
 
 
 def tables_of(report: dict[str, Any]) -> list[tuple[str, list[str], list[tuple[str, ...]]]]:
@@ -153,7 +126,4 @@ def write(
     for name, full in tables.items():
         write_csv(out / f"{name}.csv", full)
     for name in dict.fromkeys(row.set for row in rows):
-        known = [row for row in rows if row.set == name and np.isfinite(row.predicted)]
-        unit = "s a token" if name in PARTS else "tokens/s"
-        points = [plots.Point(r.group, r.words[0], r.published, r.predicted) for r in known]
-        plots.save(plots.parity(points, name, "chip", unit), out / f"{name}.png")
+        plots.save(_parity(name, rows), out / f"{name}.png")

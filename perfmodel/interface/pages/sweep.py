@@ -11,9 +11,17 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from perfmodel.interface import plots
-from perfmodel.interface.pages import FITTED, command
-from perfmodel.interface.report import MEANING, Page, Picture, Table, money, sources_of
-from perfmodel.units import figures
+from perfmodel.interface.pages.page import (
+    FITTED,
+    MEANING,
+    Page,
+    Picture,
+    Table,
+    cell,
+    command,
+    money,
+    sources_of,
+)
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
@@ -86,11 +94,7 @@ def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
     names = [name for name in SHOWN if name in table.column_names]
     known = table.filter(pc.is_finite(pc.cast(table[column], pa.float64())))
     rows = known.select(names).take(pc.sort_indices(known, [(column, order)])[:ROWS]).to_pylist()
-    return Table(title, names, [tuple(_short(row[name]) for name in names) for row in rows])
-
-
-def _short(value: Any) -> str:
-    return figures(value) if isinstance(value, float | int) else str(value or "")
+    return Table(title, names, [tuple(cell(row[name]) for name in names) for row in rows])
 
 
 def _fronts(table: pa.Table) -> Iterator[plots.Spot]:

@@ -1,4 +1,4 @@
-"""`perfmodel study`: the list, one answer on the screen, and its files."""
+"""`perfmodel study`: the list, one answer on the screen, its files, and its page."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,26 @@ import pyarrow as pa
 
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
+from perfmodel.interface.pages.page import FITTED, Page, Picture, Table, command
 from perfmodel.interface.plots.studies import draw
 from perfmodel.library.economics import COST_BASES
 from perfmodel.studies.claim import Answer, Claim
 from perfmodel.studies.draws import show
+
+FACTS = "each number with its own: `perfmodel chips NAME`, `perfmodel models NAME`"
+
+
+def study_page(study: Claim, answer: Answer) -> Page:
+    """What the model says to a claim, with what that rests on."""
+    parts = [
+        Picture(draw(answer.figure), answer.figure.title),
+        Table(study.title, answer.table.names, cells(answer)),
+    ]
+    sources = {"claim": study.source, "facts of chips, models and technologies": FACTS}
+    title = f"{study.question}: {study.title}"
+    assumed = (*answer.caveats, *FITTED)
+    return Page(title, lines(study, answer), parts, assumed, sources, command())
+
 
 PICTURES = (".png", ".svg", ".html")
 """Formats in which each figure is written."""

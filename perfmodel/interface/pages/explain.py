@@ -1,0 +1,59 @@
+"""The page of `perfmodel explain`."""
+
+from typing import Any
+
+import numpy as np
+
+from perfmodel.breakdown import BOUNDS
+from perfmodel.inference.explanation import Explanation, Line, Step
+from perfmodel.interface import plots
+from perfmodel.interface.explain import lines_of, terms_of
+from perfmodel.interface.pages.page import FITTED, Page, Picture, Table, command, sources_of
+from perfmodel.interface.plots.steps import joules_of, memory_placement, step_rooflines
+from perfmodel.units import figures
+
+
+def kernel_times(found: Explanation) -> Any:
+    """The time of each kernel, by what binds."""
+    lines: list[Line] = [line for line in found.lines if line.share > 0.005] or found.lines
+    return plots.breakdown([(x.label, x.parts * 1e6) for x in lines], found.title, "us")
+
+
+def explain_page(found: Explanation, cells: dict[str, str]) -> Page:
+    """Where the time, the energy and the memory of one kernel or of a decode step go."""
+    first = found.lines[0]
+    most = BOUNDS[int(np.sum([line.parts for line in found.lines], axis=0).argmax())]
+    said = [
+        f"{found.title} takes {figures(found.time * 1e6)} us. Most of it is bound by {most}; "
+        f"the slowest is {first.label} with {100 * first.share:.0f} %."
+    ]
+    parts: list[Table | Picture] = [
+        Picture(kernel_times(found), "Each kernel's time, by what binds it."),
+        Table("Kernels", ["kernel", "us", "share", "bound by"], lines_of(found)),
+        Table("Terms", ["term", "us", "share"], terms_of(found)),
+    ]
+    if found.step is not None:
+        parts += _step_pictures(found.step)
+    named = [cells.get(name, "") for name in ("chip", "model")]
+    return Page(found.title, said, parts, FITTED, sources_of(named[:1], named[1:]), command())
+
+
+def _step_pictures(step: Step) -> list[Picture]:
+    named = [(step.name, step)]
+    joules = joules_of(step.cost)
+    total = sum(joules.values())
+    return [
+        Picture(
+            step_rooflines(named, "Roofline of the kernels"),
+            "Against the memory that holds the weights. Below the line: latency, other limits, or the "
+            "share of a peak that is reached.",
+        ),
+        Picture(
+            plots.energy([(step.name, joules)], f"Energy of the step: {total:,.3g} J on all chips"),
+            "idle: static power while the step runs, as far as it is known.",
+        ),
+        Picture(
+            memory_placement(named),
+            f"Free on each chip: {float(step.cost.placement.slack) / 1e9:,.3g} GB.",
+        ),
+    ]

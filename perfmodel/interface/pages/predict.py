@@ -1,0 +1,116 @@
+"""The pages of `perfmodel predict`: kernels beside what was measured, speed against price."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from perfmodel.files import cells_of, read_csv
+from perfmodel.interface import plots
+from perfmodel.interface.pages.page import (
+    FITTED,
+    MEANING,
+    Page,
+    Picture,
+    Table,
+    cell,
+    command,
+    money,
+    sources_of,
+)
+
+
+def kernels_page(rows: Path, out: Path) -> Page:
+    """Predicted times of kernels; beside measured ones, where the rows have them."""
+    cells = cells_of(read_csv(out))
+    names = [name for name in cells if any(cells[name])]
+    good = [i for i, error in enumerate(cells["error"]) if not error]
+    bounds = Counter(cells["bound"][i] for i in good)
+    counted = ", ".join(f"{n} by {bound}" for bound, n in bounds.most_common())
+    said = [f"{len(good)} of {len(cells['error'])} kernels of {rows.name} predicted: {counted}."]
+    parts: list[Table | Picture] = []
+    if good and "latency_us" in cells:
+        parts += _measured(cells, good)
+    parts.append(Table("Rows", names, list(zip(*(cells[name] for name in names), strict=True))))
+    return Page(
+        f"Kernels of {rows.name}", said, parts, FITTED, sources_of(cells.get("chip", ())), command()
+    )
+
+
+def _measured(cells: dict[str, list[str]], good: list[int]) -> list[Picture]:
+    points = []
+    for i in good:
+        measured = _number(cells["latency_us"][i])
+        if measured > 0:
+            op, chip = cells["op"][i], cells["chip"][i]
+            points.append(plots.Point(chip, op, measured, float(cells["predicted_us"][i])))
+    if not points:
+        return []
+    off = [abs(p.predicted / p.measured - 1) for p in points]
+    caption = f"Median error {100 * np.median(off):.1f} %, mean {100 * np.mean(off):.1f} %."
+    return [Picture(plots.parity(points, "Predicted and measured"), caption)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+SHOWN = (
+    "chip",
+    "n_chips",
+    "model",
+    "isl",
+    "osl",
+    "concurrency",
+    "ttft_ms",
+    "tpot_ms",
+    "output_tokens_per_s_per_user",
+    "output_tokens_per_s_per_chip",
+    "usd_per_million_output_tokens",
+    "usd_per_chip_hour",
+    "cost_basis",
+    "joules_per_output_token",
+    "fits",
+    "bound",
+    "error",
+)
+"""Columns of a served row that a page shows; all of them are in the CSV."""
+
+
+def serving_page(rows: Path, out: Path) -> Page:
+    """Served rows: speed against price, and the numbers."""
+    cells = cells_of(read_csv(out))
+    names = [name for name in SHOWN if name in cells]
+    count = len(cells["error"])
+    good = [i for i in range(count) if cells["fits"][i] == "true"]
+    said = [f"{len(good)} of {count} rows of {rows.name} are served by machines on which they fit."]
+    parts: list[Table | Picture] = []
+    spots = [spot for i in good if (spot := _spot(cells, i)) is not None]
+    if spots:
+        axes = ("tokens/s for one user", "USD per million output tokens")
+        parts.append(
+            Picture(
+                plots.front(spots, "Speed against price", axes),
+                "A line for each machine and model, in the order of the rows.",
+            )
+        )
+    table = [tuple(cell(cells[name][i]) for name in names) for i in range(count)]
+    parts.append(Table("Rows", names, table))
+    chips = {*cells.get("chip", ()), *cells.get("decode_chip", ()), *cells.get("prefill_chip", ())}
+    sources = sources_of(sorted(chips), sorted(set(cells["model"])))
+    return Page(
+        f"Service of {rows.name}", said, parts, (*MEANING, money(), *FITTED), sources, command()
+    )
+
+
+def _spot(cells: dict[str, list[str]], i: int) -> plots.Spot | None:
+    price = _number(cells["usd_per_million_output_tokens"][i])
+    if not price > 0:
+        return None
+    speed = float(cells["output_tokens_per_s_per_user"][i])
+    chip = cells.get("chip", [""] * (i + 1))[i] or "pools"
+    name = f"{float(cells['n_chips'][i]):g} x {chip}, {cells['model'][i]}"
+    return plots.Spot(name, speed, price, f"{cell(cells['concurrency'][i])} users")

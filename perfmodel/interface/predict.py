@@ -1,0 +1,107 @@
+"""`perfmodel predict`: tables of kernels and of served models, read, predicted and written."""
+
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from perfmodel.columns import as_text
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, with_columns, write_csv
+from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
+from perfmodel.inference.serving_predictions import (
+    ATTENTION_FFN_OUTPUTS,
+    COLUMNS,
+    OUTPUTS,
+    predict_cells,
+)
+from perfmodel.interface.terminal import warn
+from perfmodel.library.files import fold, named
+
+
+def predict_serving(
+    rows: Path, out: Path, calibration: Path, progress: Callable[[int, int], None]
+) -> dict[str, list[str]]:
+    """Predict every row of a CSV file and write the same rows with the predictions."""
+    table = read_csv(rows)
+    cells = cells_of(table)
+    for names in (("chip", "decode_chip"), ("model",)):
+        if not set(names) & set(cells):
+            raise InputError(f"{rows} has no column {names[0]!r}; it has {named(cells)}.")
+    columns = predict_cells(cells, len(table), calibration, progress)
+    for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS)):
+        warn(line)
+    write_csv(out, with_columns(table, columns))
+    return columns
+
+
+def predict_kernels(
+    rows: Path, out: Path, calibration: Path, replay: bool, progress: Callable[[int, int], None]
+) -> Predicted:
+    """Predict every row of a CSV file and write the same rows with the predictions.
+
+    **Arguments:**
+
+    - `calibration`: folder of fitted parameters.
+    - `replay`: whether operands are replayed, as benchmarks do.
+    - `progress`: called with groups done and groups in all.
+    """
+    table = read_csv(rows)
+    predicted = predict_table(table, calibration, replay, progress)
+    for line in unread(cells_of(table), read_columns(), WRITTEN):
+        warn(line)
+    texts = [as_text(time * 1e6) for time in (predicted.time, predicted.low, predicted.high)]
+    words = [list(column) for column in (predicted.bound, predicted.basis, predicted.error)]
+    columns: dict[str, list[str]] = dict(zip(WRITTEN, [*texts, *words], strict=True))
+    write_csv(out, with_columns(table, columns))
+    return predicted
+
+
+WRITTEN = ("predicted_us", "low_us", "high_us", "bound", "basis", "error")
+"""Columns of a kernel's prediction."""
+
+
+SIMILARITY_OF_SLIPS = 0.78
+"""Likeness from which on one name is taken for a slip of another: `tpp` and `tp` have 0.8, `node` and `mode`
+0.75."""
+
+
+UNREAD_ON_PURPOSE = (
+    "id",
+    "name",
+    "label",
+    "note",
+    "notes",
+    "memo",
+    "comment",
+    "source",
+    "url",
+    "latency_us",
+)
+"""Columns that are plainly not meant for a prediction; those that begin with `measured_` are not either."""
+
+
+def unread(
+    cells: Mapping[str, Sequence[str]], read: Collection[str], written: Collection[str]
+) -> list[str]:
+    """A sentence for each column that is nearly one that is read, and one for all others that are not.
+
+    **Arguments:**
+
+    - `cells`: a table by column; one whose cells are all empty is passed over.
+    - `read`, `written`: columns that a prediction reads, and those that it adds.
+    """
+    known = {*read, *written, *UNREAD_ON_PURPOSE, "error"}
+    strange = [
+        name
+        for name, column in cells.items()
+        if name not in known and not name.startswith("measured_") and any(column)
+    ]
+    folded = {fold(name): name for name in read}
+    slips, others = [], []
+    for name in strange:
+        near = difflib.get_close_matches(fold(name)[:60], folded, n=1, cutoff=SIMILARITY_OF_SLIPS)
+        if near:
+            slips.append(f"column {name[:40]} is not read; the nearest that is: {folded[near[0]]}.")
+        else:
+            others.append(name)
+    return slips + ([f"columns that are not read: {named(others)}."] if others else [])

@@ -407,6 +407,13 @@ def test_no_number_of_a_row_is_below_zero(name: str):
         read_row({"isl": "100", "osl": "1", "concurrency": "1"} | {name: "-0.5"})
 
 
+def test_a_cached_prefix_is_shorter_than_its_prompt():
+    row = {"isl": "100", "osl": "1", "concurrency": "1"}
+    assert read_row(row | {"prefix_tokens": "99"}).prefix_tokens == 99
+    with pytest.raises(InputError, match="less than the 100 tokens of isl"):
+        read_row(row | {"prefix_tokens": "100"})
+
+
 def test_more_expert_ranks_than_experts_are_refused():
     row = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
     with pytest.raises(InputError, match="not be more than the 8 experts"):

@@ -28,8 +28,8 @@ from perfmodel.inference.service import (
     Steps,
     Waits,
     closed_loop,
+    estimate_interference,
     loop_passes,
-    prefill_interference,
     running_sequences,
     serve,
 )
@@ -89,7 +89,7 @@ def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Clo
 def waits_of(loop: ClosedLoop, host: HostEfficiency) -> Waits:
     """TTFT and TPOT with a host."""
     step, prompt, mixed = loop.times + host_time(host, loop.kernels, loop.sequences)
-    steps = Steps(loop.batch, step, prompt, prefill_interference(loop.plan, step, prompt, mixed))
+    steps = Steps(loop.batch, step, prompt, estimate_interference(loop.plan, step, prompt, mixed))
     return closed_loop(steps, host, loop.request)
 
 

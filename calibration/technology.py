@@ -112,10 +112,10 @@ def power_estimation(constants: Known) -> Estimation:
     def predict(constants: PowerConstants) -> Facts:
         def one(chip: Any, doing: Activity, limit: Any, rest: Any) -> Any:
             parts, area, made = chip
-            share = jnp.where(limit, constants.together, 1.0)
+            share = jnp.where(limit, constants.diversity_factor, 1.0)
             scaled = jax.tree.map(lambda rate: share * rate, doing)
             power = drawn(parts, area, scaled, made, constants)
-            return power * jnp.where(rest, constants.asleep, 1.0)
+            return power * jnp.where(rest, constants.sleep_fraction, 1.0)
 
         return jax.vmap(one)(silicon, activity, limits, rests)
 

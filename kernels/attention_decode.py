@@ -20,7 +20,7 @@ from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, w
 from perfmodel.kernels.residency import Residency, native
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import soft_min, whole
+from perfmodel.smooth import piece_count, soft_min
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.backend import TILE, DecodeShape, Partition
 from perfmodel.workload.plan import Plan
@@ -93,12 +93,12 @@ def _blocks(
     by: Partition,
 ) -> Blocks:
     group, queries = heads.query / heads.kv, batch * heads.query
-    grouped = batch * heads.kv * whole(group / by.heads_per_block, plan.exact)
+    grouped = batch * heads.kv * piece_count(group / by.heads_per_block, plan.exact)
     items = (1 - by.per_query_head) * grouped + by.per_query_head * queries
     tiles, splittable = _tiles(plan, ctx_len, seen, by)
     most = jnp.minimum(splittable, by.most_splits)
     splits = _cache_splits(chip, plan, items, most, by.least_splits)
-    rows = by.row_tile * whole(queries / items / by.row_tile, plan.exact)
+    rows = by.row_tile * piece_count(queries / items / by.row_tile, plan.exact)
     padding = plan.attention_backend.cached_padding(heads.key)
     return Blocks(
         items,
@@ -111,10 +111,10 @@ def _blocks(
 
 def _tiles(plan: Plan, ctx_len: Scalar, seen: Scalar, by: Partition) -> tuple[Scalar, Scalar]:
     """Tiles of one cache that are read, and that are split over blocks."""
-    tiles = whole(seen / by.kv_tile, plan.exact)
+    tiles = piece_count(seen / by.kv_tile, plan.exact)
     if plan.attention_backend.reads_boundary_tile:
         tiles = tiles + jnp.where(seen < ctx_len, 1.0, 0.0)
-    hidden = whole(ctx_len / by.kv_tile, plan.exact) - tiles
+    hidden = piece_count(ctx_len / by.kv_tile, plan.exact) - tiles
     return tiles, tiles + by.launches_hidden * hidden
 
 

@@ -20,7 +20,7 @@ from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, t
 from perfmodel.kernels.residency import Residency, native, on_chip
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import whole
+from perfmodel.smooth import piece_count
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.backend import TILE, AttentionBackend
 from perfmodel.workload.plan import Plan
@@ -122,7 +122,7 @@ def _tiles(
     folded = backend.folded(heads.query / heads.kv, q_len)
     rows, count = q_len * folded, batch * heads.query / folded
     tile = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
-    tiles = whole(rows / tile, plan.exact)
+    tiles = piece_count(rows / tile, plan.exact)
     unhidden = visible(q_len, ctx_len, ctx_len)
     through = unhidden if backend.multiplies_hidden else pairs
     edge = tiles * tile * backend.prompt_keys / 2 * (1 + windowed)
@@ -183,7 +183,7 @@ def _start_time(
     """Starts of the blocks that a core takes one after the other."""
     start = fitted.block_start * prompt_backend(plan).start_factor(heads.key)
     start, rounds = start + fitted.window_start * tiles.windowed, tiles.blocks / chip.cores
-    return start * whole(rounds, plan.exact) / blocks_per_start(chip, rounds)
+    return start * piece_count(rounds, plan.exact) / blocks_per_start(chip, rounds)
 
 
 def _head_rate(chip: Chip, plan: Plan, heads: Heads) -> Scalar:
@@ -207,7 +207,7 @@ def _load_balance(
     total, blocks, longest = tiles.multiplied, tiles.blocks * tiles.parts, tiles.longest
     mean = total / chip.cores
     tail = mean + fitted.tail * longest * jnp.minimum(1.0, blocks / chip.cores)
-    waves = total / blocks * whole(blocks / chip.cores, plan.exact)
+    waves = total / blocks * piece_count(blocks / chip.cores, plan.exact)
     busiest = (1 - fitted.wave_quantisation) * tail + fitted.wave_quantisation * waves
     return mean / jnp.maximum(busiest, jnp.minimum(longest, total))
 

@@ -22,7 +22,7 @@ from perfmodel.kernels.occupancy import (
 from perfmodel.kernels.residency import Residency, native, on_chip, replay_read_time, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import soft_max, whole
+from perfmodel.smooth import piece_count, soft_max
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -59,7 +59,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
     rows, columns, split = _alternatives()
     rows = tile_height(chip, rows, m, plan.exact)
     activation = plan.format.activation
-    outputs = whole(m / rows, plan.exact) * whole(n / columns, plan.exact)
+    outputs = piece_count(m / rows, plan.exact) * piece_count(n / columns, plan.exact)
     unsplit = plan.gemm_backend.leaves_k_whole(plan.weights, m, n, k)
     split = jnp.where(unsplit, 0.0, split)
     splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)

@@ -22,7 +22,7 @@ from perfmodel.kernels.residency import Residency, native, on_chip, replay_read_
 from perfmodel.kernels.routing import ROUTINGS, loads
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
-from perfmodel.smooth import whole
+from perfmodel.smooth import piece_count
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -89,7 +89,7 @@ def _passes(chip: Chip, fitted: MoeEfficiency, moved: Moved) -> Scalar:
 def _row_tiles(plan: Plan, rows: Values, share: RankShare, balanced: Scalar) -> Values:
     """Tiles that the rows of all experts fill: each expert pads its last one, half of it on average."""
     pairs, experts = share.pairs, share.experts
-    balanced_tiles = experts * whole(pairs / experts / rows, plan.exact)
+    balanced_tiles = experts * piece_count(pairs / experts / rows, plan.exact)
     other_tiles = jnp.maximum(experts, pairs / rows + experts / 2)
     return balanced * balanced_tiles + (1 - balanced) * other_tiles
 
@@ -110,8 +110,8 @@ class Tiles(NamedTuple):
 def _tiles(chip: Chip, plan: Plan, rows: Values, row_tiles: Values, share: RankShare) -> Tiles:
     if chip.execution != "launched":
         return Tiles(jnp.ones(()), jnp.zeros(()), jnp.zeros(()))
-    up = row_tiles * whole(share.up * share.columns / COLUMN_TILE, plan.exact)
-    down = row_tiles * whole(share.hidden / COLUMN_TILE, plan.exact)
+    up = row_tiles * piece_count(share.up * share.columns / COLUMN_TILE, plan.exact)
+    down = row_tiles * piece_count(share.hidden / COLUMN_TILE, plan.exact)
     steps = up * share.hidden + down * share.columns
     return Tiles(
         useful=share.products / (rows * COLUMN_TILE * steps),

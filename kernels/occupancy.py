@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import MATRIX_ROWS, Chip
-from perfmodel.smooth import at_least_one, whole
+from perfmodel.smooth import at_least_one, piece_count
 from perfmodel.units import Scalar, Values, as_scalar
 
 
@@ -19,7 +19,7 @@ def wave_occupancy(rounds: Values, quantisation: Scalar, exact: bool) -> Values:
     if not exact:
         return rounds / at_least_one(rounds)
     return rounds / (
-        quantisation * whole(rounds, exact) + (1 - quantisation) * jnp.maximum(rounds, 1.0)
+        quantisation * piece_count(rounds, exact) + (1 - quantisation) * jnp.maximum(rounds, 1.0)
     )
 
 
@@ -46,7 +46,7 @@ def tile_height(chip: Chip, tile: Values, rows: Values, exact: bool) -> Values:
     """
     if chip.matrix_rows >= MATRIX_ROWS:
         return tile
-    return jnp.minimum(tile, chip.matrix_rows * whole(rows / chip.matrix_rows, exact))
+    return jnp.minimum(tile, chip.matrix_rows * piece_count(rows / chip.matrix_rows, exact))
 
 
 def memory_fill_time(chip: Chip, fill: Scalar, main: Values) -> Values:

@@ -99,10 +99,10 @@ def _shown(content: Mapping[str, Any]) -> dict[str, str]:
 def _word(value: Any) -> str:
     """A number with four digits; of many, the first few."""
     if isinstance(value, list):
-        more = ", ..." if len(value) > FEW else ""
-        return f"[{', '.join(map(_word, value[:FEW]))}{more}]"
+        more = ", ..." if len(value) > MAX_ENTRIES else ""
+        return f"[{', '.join(map(_word, value[:MAX_ENTRIES]))}{more}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-FEW = 4
-"""Values of many that are shown."""
+MAX_ENTRIES = 4
+"""Of a list, that are shown."""

@@ -74,7 +74,7 @@ def at_least_one(x: Values) -> Values:
     return 0.5 * (x + 1 + jnp.sqrt(jnp.square(x - 1) + ROUNDNESS**2))
 
 
-def whole(x: Values, exact: bool) -> Values:
+def piece_count(x: Values, exact: bool) -> Values:
     """How many whole pieces cover `x`: `ceil(x)` when `exact`, else its smooth twin; at least one."""
     return jnp.maximum(jnp.ceil(x), 1.0) if exact else at_least_one(x)
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from layers import HIDDEN, layers, model_of
 
-from perfmodel.inference.operations import Batch, Context, attention_calls
+from perfmodel.inference.operations import Batch, Context, KernelCall, attention_calls
 from perfmodel.inference.placement import Placement, cache_bytes
-from perfmodel.inference.tasks import KernelCall
 from perfmodel.kernels.gemm import Gemm
 from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.residency import Residency
@@ -60,9 +59,8 @@ def read(chosen: list[Layer], plan: Plan) -> np.ndarray:
 
         def far(kernel: AbstractKernel) -> jax.Array:
             works = kernel.count(chip, plan)
-            return sum(
-                jnp.max(w.demand.far + 0 * w.latency) for w in works if w.demand.far is not None
-            )
+            sizes = [w.demand.far + 0 * w.latency for w in works if w.demand.far is not None]
+            return sum((jnp.max(size) for size in sizes), as_scalar(0.0))
 
         rows = jax.tree.map(lambda *x: jnp.stack(x), *[task.kernel for _, task in tasks])
         many = jax.jit(jax.vmap(far), compiler_options=supported(ONCE))

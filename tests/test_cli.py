@@ -17,7 +17,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference import serving_predictions
 from perfmodel.inference.candidates import Parallelism, candidates
-from perfmodel.inference.deployment import resolved
+from perfmodel.inference.deployment import resolve_deployment
 from perfmodel.inference.serving_predictions import OUTPUTS
 from perfmodel.inference.serving_row import read_row
 from perfmodel.kernels.kernel import AbstractKernel, column
@@ -315,7 +315,7 @@ def test_lengths_are_nominal_times_the_ratio(tmp_path: Path):
 
 
 def weights(precision: str, chip: str = "b200", model: str = "llama-3.1-8b") -> str:
-    return resolved(chip, model, precision, "", "", FITTED).plan.weights
+    return resolve_deployment(chip, model, precision, "", "", FITTED).plan.weights
 
 
 @pytest.mark.parametrize(
@@ -350,15 +350,17 @@ def test_another_precision_is_refused(precision: str):
 
 
 def test_the_cache_is_bf16_unless_it_says_another():
-    assert resolved("h100", "llama-3.1-8b", "", "", "", FITTED).plan.cache == "bf16"
-    assert resolved("h100", "llama-3.1-8b", "", "FP8", "", FITTED).plan.cache == "fp8"
+    assert resolve_deployment("h100", "llama-3.1-8b", "", "", "", FITTED).plan.cache == "bf16"
+    assert resolve_deployment("h100", "llama-3.1-8b", "", "FP8", "", FITTED).plan.cache == "fp8"
     with pytest.raises(InputError, match="unknown kv_precision 'f8'; the nearest are fp8"):
-        resolved("h100", "llama-3.1-8b", "", "f8", "", FITTED)
+        resolve_deployment("h100", "llama-3.1-8b", "", "f8", "", FITTED)
 
 
 def spread(**given: object) -> list[Parallelism]:
     cells = {"isl": "1", "osl": "1", "concurrency": "1"} | {k: str(v) for k, v in given.items()}
-    return candidates(read_row(cells), resolved("h100", "llama-3.1-8b", "", "", "", FITTED))
+    return candidates(
+        read_row(cells), resolve_deployment("h100", "llama-3.1-8b", "", "", "", FITTED)
+    )
 
 
 @pytest.mark.parametrize(
@@ -417,7 +419,7 @@ def test_a_cached_prefix_is_shorter_than_its_prompt():
 def test_more_expert_ranks_than_experts_are_refused():
     row = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
     with pytest.raises(InputError, match="not be more than the 8 experts"):
-        candidates(row, resolved("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
+        candidates(row, resolve_deployment("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
 
 
 def test_chips_and_models_are_listed_and_shown():

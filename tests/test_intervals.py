@@ -15,7 +15,7 @@ from perfmodel.calibration.intervals import (
     spread_of,
 )
 from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
-from perfmodel.inference.deployment import resolve
+from perfmodel.inference.deployment import resolve_or_error
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.fitted import FAMILIES, FITTED, read_prior
 from perfmodel.library.fitted_intervals import (
@@ -30,7 +30,7 @@ from perfmodel.workload.plan import Plan
 
 
 def _intervals(chip: str, model: str, framework: str = "") -> ServingIntervals:
-    given = resolve(chip, model, "", "", framework, FITTED)
+    given = resolve_or_error(chip, model, "", "", framework, FITTED)
     assert not isinstance(given, str), given
     return given.intervals
 

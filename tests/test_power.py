@@ -79,7 +79,9 @@ def test_a_chip_below_its_limit_keeps_its_clock():
 def test_a_chip_above_its_limit_slows_down_by_less_than_its_power():
     # 800 W wanted, 400 W left for it: the voltage falls too, so the clock keeps more than a half.
     share = power.clock_share(number(500.0), number(100.0), number(800.0), CONSTANTS)
-    assert float(share) == pytest.approx(0.5 ** (1 / (1 + 2 * float(CONSTANTS.swing))), rel=0.01)
+    assert float(share) == pytest.approx(
+        0.5 ** (1 / (1 + 2 * float(CONSTANTS.dlogv_dlogf))), rel=0.01
+    )
     assert 0.5 < float(share) < 1
 
 

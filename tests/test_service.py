@@ -13,7 +13,7 @@ from perfmodel.calibration.baselines.roofline import roofline_tpot
 from perfmodel.calibration.serving import ClosedLoop, RunGroup, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.parameters import HostEfficiency, parameters
-from perfmodel.inference.deployment import resolved
+from perfmodel.inference.deployment import resolve_deployment
 from perfmodel.inference.evaluate import evaluate_rows, resolve_row
 from perfmodel.inference.placement import place
 from perfmodel.inference.pools import resolve_disaggregated
@@ -21,7 +21,7 @@ from perfmodel.inference.service import (
     Service,
     Steps,
     closed_loop,
-    prefill_interference,
+    estimate_interference,
     running_sequences,
     serve,
     stage_busy_time,
@@ -62,7 +62,7 @@ def test_a_prompt_makes_a_step_longer_as_worked_by_hand(
 ):
     # Four data ranks take prompts together: (50 - 10) / 4 ms; SGLang gives one 400 / 4 ms of its own.
     plan = Plan(dp=4.0, framework=framework)
-    found = prefill_interference(plan, as_scalar(0.01), as_scalar(0.4), as_scalar(mixed))
+    found = estimate_interference(plan, as_scalar(0.01), as_scalar(0.4), as_scalar(mixed))
     assert float(found) == pytest.approx(added)
 
 
@@ -219,7 +219,7 @@ EIGHT, ONE = as_scalar(8.0), as_scalar(1.0)
 
 @pytest.mark.parametrize("chip", ["h200", "b200", "wse-3", "sn40l"])
 def test_the_smooth_form_fuses_the_shared_expert_on_launched_chips(chip: str):
-    given = resolved(chip, "deepseek-v3", "bf16", "bf16", "", FITTED)
+    given = resolve_deployment(chip, "deepseek-v3", "bf16", "bf16", "", FITTED)
     assert given.plan.fuses_shared_expert == (given.chip.execution == "launched")
 
 
@@ -475,7 +475,9 @@ def test_a_version_names_parameters_that_there_are():
 
 def test_a_version_shares_the_kernels_of_its_framework():
     words = ("trtllm-engine", "trtllm")
-    old, new = (resolved("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words)
+    old, new = (
+        resolve_deployment("h100-sxm", "llama-3-8b", "", "", word, FITTED) for word in words
+    )
     assert (old.plan.framework, old.plan.framework_version) == ("trtllm", "trtllm-engine")
     assert (new.plan.framework, new.plan.framework_version) == ("trtllm", "")
     assert old.plan.unfused_all_reduce and not new.plan.unfused_all_reduce

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.smooth import ROUNDNESS, at_least_one, soft_max, soft_min, whole
+from perfmodel.smooth import ROUNDNESS, at_least_one, piece_count, soft_max, soft_min
 from perfmodel.units import as_scalar, as_values
 
 ROUNDING = 1e-6
@@ -88,11 +88,11 @@ def test_at_least_one_climbs_all_the_way():
 
 
 def test_whole_pieces_are_counted_when_exact():
-    pieces = whole(as_values([0.0, 0.2, 1.0, 1.01, 7.5]), exact=True)
+    pieces = piece_count(as_values([0.0, 0.2, 1.0, 1.01, 7.5]), exact=True)
     assert pieces.tolist() == [1, 1, 1, 2, 8]
 
 
 def test_pieces_are_fractions_when_smooth():
-    pieces = whole(as_values([0.2, 7.5]), exact=False)
+    pieces = piece_count(as_values([0.2, 7.5]), exact=False)
     # The corner is far: what is left of it is r^2 / (4 |x - 1|), 0.003 and 0.0004.
     assert pieces == pytest.approx([1.0, 7.5], abs=0.004)

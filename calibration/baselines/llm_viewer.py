@@ -13,8 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.operations import KernelCall
 from perfmodel.inference.step import decode_pass
-from perfmodel.inference.tasks import KernelCall
 from perfmodel.kernels.attention_decode import AttentionDecode
 from perfmodel.kernels.elementwise import Elementwise
 from perfmodel.kernels.gemm import Gemm

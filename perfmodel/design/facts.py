@@ -79,8 +79,8 @@ SHARES = (
     "owner.busy",
     "cost.loss",
     "cost.repairable",
-    "power.asleep",
-    "power.together",
+    "power.sleep_fraction",
+    "power.diversity_factor",
 )
 """Facts that are below one, whatever happens."""
 

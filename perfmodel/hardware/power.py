@@ -34,10 +34,10 @@ class PowerConstants(eqx.Module):
       arithmetic, the array, the wires alone.
     - `host`: J/byte on the host's side of main memory: PHY, controller, the way over the die.
     - `bridge`: J/byte between dies of one package.
-    - `static`: power of silicon whose clocks run over the node's estimate; `asleep`: the share of
+    - `static`: power of silicon whose clocks run over the node's estimate; `sleep_fraction`: the share of
       it that is left when no work runs.
-    - `together`: share of all its peaks at once that a chip's power limit is made for.
-    - `swing`: d ln V / d ln f around the nominal clock.
+    - `diversity_factor`: share of all its peaks at once that a chip's power limit is made for.
+    - `dlogv_dlogf`: d ln V / d ln f around the nominal clock.
     - `overhead`: of the module beside its dies: regulators and board, a factor over everything.
     """
 
@@ -48,9 +48,9 @@ class PowerConstants(eqx.Module):
     host: Scalar = eqx.field(converter=as_scalar)
     bridge: Scalar = eqx.field(converter=as_scalar)
     static: Scalar = eqx.field(converter=as_scalar)
-    asleep: Scalar = eqx.field(converter=as_scalar)
-    together: Scalar = eqx.field(converter=as_scalar)
-    swing: Scalar = eqx.field(converter=as_scalar)
+    sleep_fraction: Scalar = eqx.field(converter=as_scalar)
+    diversity_factor: Scalar = eqx.field(converter=as_scalar)
+    dlogv_dlogf: Scalar = eqx.field(converter=as_scalar)
     overhead: Scalar = eqx.field(converter=as_scalar)
 
 
@@ -85,7 +85,7 @@ def voltage(share: Scalar, node: Node, constants: PowerConstants) -> Scalar:
     1990), with a smooth floor at the lowest voltage that SRAM keeps working at.
     """
     floor = node.least_voltage / node.voltage
-    wanted = share**constants.swing
+    wanted = share**constants.dlogv_dlogf
     bend = 0.03
     return floor + bend * jax.nn.softplus((wanted - floor) / bend)
 
@@ -161,7 +161,7 @@ def thermal_limit(
 
     Makers choose limits: the same silicon is sold with limits that differ by 1.2 to 2.0.
     """
-    share = jax.tree.map(lambda rate: constants.together * rate, peaks)
+    share = jax.tree.map(lambda rate: constants.diversity_factor * rate, peaks)
     return drawn(parts, area, share, technology, constants)
 
 
@@ -169,7 +169,7 @@ def resting(
     parts: Parts, area: Scalar, technology: Technology, constants: PowerConstants
 ) -> Scalar:
     """Power of a chip on which nothing runs, in W."""
-    return constants.asleep * drawn(parts, area, Activity(), technology, constants)
+    return constants.sleep_fraction * drawn(parts, area, Activity(), technology, constants)
 
 
 def all_in(technology: Technology, clock: Scalar, constants: PowerConstants) -> dict[str, Scalar]:
@@ -229,5 +229,5 @@ def clock_share(limit: Scalar, idle: Scalar, dynamic: Scalar, constants: PowerCo
     """
     # The bend of the softplus is one watt wide.
     ratio = (jax.nn.softplus(limit - idle) + 1e-3) / (dynamic + 1e-3)
-    share = jnp.minimum(ratio ** (1 / (1 + 2 * constants.swing)), MOST_SHARE)
+    share = jnp.minimum(ratio ** (1 / (1 + 2 * constants.dlogv_dlogf)), MOST_SHARE)
     return share / (1 + share**SHARPNESS) ** (1 / SHARPNESS)

@@ -12,28 +12,28 @@ from perfmodel.inference.evaluate import ResolvedRow
 from perfmodel.inference.service import Service
 
 
-def best_candidate(case: ResolvedRow, served: Service, among: slice) -> int:
+def best_candidate(resolved: ResolvedRow, served: Service, among: slice) -> int:
     """The place of the best candidate of a row; `among`: the places of its candidates."""
-    chips = np.array([split.chips for split in case.candidates])
+    chips = np.array([parallelism.chips for parallelism in resolved.candidates])
     own = jax.tree.map(lambda leaf: np.asarray(leaf)[among], served)
-    return among.start + int(best_candidates(case, chips, own))
+    return among.start + int(best_candidates(resolved, chips, own))
 
 
-def best_candidates(case: ResolvedRow, chips: np.ndarray, served: Service) -> np.ndarray:
+def best_candidates(resolved: ResolvedRow, chips: np.ndarray, served: Service) -> np.ndarray:
     """The place of the best candidate on the first axis, or that of each of many points on the second.
 
     That is the fewest chips on which it fits, of a static batch all of it; of these one with which
     the fewest users wait, then the fastest: of an offline run, all users together.
     """
-    offline = case.mode == "offline"
+    offline = resolved.mode == "offline"
     time = served.total / served.concurrency if offline else served.tpot
     waiting = np.maximum(served.concurrency - served.running, 0.0)
-    if case.row.arrives:  # one with which the queue grows is the last
-        time = np.where(case.row.requests_per_s < served.max_requests_per_s, time, np.inf)
-    if case.row.arrives or offline:
+    if resolved.row.arrives:  # one with which the queue grows is the last
+        time = np.where(resolved.row.requests_per_s < served.max_requests_per_s, time, np.inf)
+    if resolved.row.arrives or offline:
         waiting = np.zeros_like(waiting)
     size = by_size(chips, served.slack)
-    static = case.mode == "static_batch"
+    static = resolved.mode == "static_batch"
     keys = (time, *size, waiting) if static else (time, waiting, *size)
     return np.lexsort(keys, axis=0)[0]
 

@@ -114,7 +114,7 @@ def _layouts(
         most_only = given.chip.execution == "launched" and not copies
         ranks = ranks[-1:] if most_only else ranks
     stages = [(tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= given.layers]
-    return [split for split in stages if np.isnan(row.pp) or row.pp == split[1]]
+    return [layout for layout in stages if np.isnan(row.pp) or row.pp == layout[1]]
 
 
 def _experts(row: ServingRow, given: Deployment, ranks: float) -> float:

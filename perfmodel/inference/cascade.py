@@ -29,7 +29,7 @@ READ = (*(f"boss_{name}" for name in OWN), SHARE)
 ROUNDS = 4
 """Of the shares of users, which each other close in on it."""
 
-FEWEST = 0.05
+MIN_USERS = 0.05
 """Users with one of the models, at least: so that it has a time even where hardly anyone is there."""
 
 SUMS = ("n_chips",)
@@ -90,11 +90,11 @@ def _pair(row: dict[str, str], with_worker: float) -> tuple[dict[str, str], dict
     prompt, output, users = (float(row[name]) for name in ("isl", "osl", "concurrency"))
     share = float(row[SHARE])
     written = (1 - share) * output
-    worker = own | {"osl": f"{written}", "concurrency": f"{max(users * with_worker, FEWEST)}"}
+    worker = own | {"osl": f"{written}", "concurrency": f"{max(users * with_worker, MIN_USERS)}"}
     boss = own | {name: row.get(f"boss_{name}", "") for name in OWN}
     boss["chip"] = boss["chip"] or row.get("chip", "")
     boss |= {"isl": f"{prompt + written}", "osl": f"{share * output}"}
-    return worker, boss | {"concurrency": f"{max(users * (1 - with_worker), FEWEST)}"}
+    return worker, boss | {"concurrency": f"{max(users * (1 - with_worker), MIN_USERS)}"}
 
 
 def _predicted(

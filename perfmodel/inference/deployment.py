@@ -53,7 +53,7 @@ class Deployment(NamedTuple):
     wafer: bool
 
 
-def resolved(
+def resolve_deployment(
     chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
 ) -> Deployment:
     """Look up what a row names.
@@ -70,18 +70,18 @@ def resolved(
             f"leaves as it was are in {PLAIN}: only its kernels can be predicted, not models."
         )
     formats = _formats(precision, shape, published(model))
-    kept, weights = (runnable(word, file.matrix, stem) for word in formats)
+    unquantised, weights = (runnable(word, file.matrix, stem) for word in formats)
     stored = _cache(cache)
-    apart = not find_version(version or software).fuses_all_reduce(not _recurs(shape))
+    unfused = not find_version(version or software).fuses_all_reduce(not _recurs(shape))
     plan = Plan(
         weights=weights,
         cache=stored,
-        unquantised=kept,
+        unquantised=unquantised,
         framework=software or None,
         framework_version=version,
         fuses_shared_expert=fuses_shared_expert(software, file, shape),
-        unfused_all_reduce=apart,
-        **backends_of(version or software, file.architecture, stored, apart),
+        unfused_all_reduce=unfused,
+        **backends_of(version or software, file.architecture, stored, unfused),
     )
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
@@ -140,9 +140,11 @@ def fuses_shared_expert(software: str, file: ChipFile, model: Transformer) -> bo
     framework, fuses on every launched chip what any framework fuses on one."""
     launched = not software and file.execution == "launched"
     words = frameworks() if launched else (software,)
-    fusions = [one for word in words if (one := find_version(word).fusions.shared_expert)]
+    fusions = [fusion for word in words if (fusion := find_version(word).fusions.shared_expert)]
     return any(
-        _fused(model, one) for one in fusions if launched or file.architecture in one.architectures
+        _fused(model, fusion)
+        for fusion in fusions
+        if launched or file.architecture in fusion.architectures
     )
 
 
@@ -159,7 +161,9 @@ def _fused(model: Transformer, fusion: SharedExpert) -> bool:
 def _recurs(model: Transformer) -> bool:
     """Whether some layers of a model are gated delta nets."""
     attentions = [stack.layer.attention for stack in model.stacks]
-    return any(isinstance(one, Recurrent) and one.kind == "gdn" for one in attentions)
+    return any(
+        isinstance(attention, Recurrent) and attention.kind == "gdn" for attention in attentions
+    )
 
 
 def serving_intervals(
@@ -191,8 +195,8 @@ def families_of(model: Transformer) -> set[str]:
 def _hosted(model: Transformer, plan: Plan, calibration: Path) -> str:
     """The name of a model of this shape in the runs that the host is fitted to; empty: there is none."""
     shape = _shape(model)
-    alike = (n for n in hosted_models(plan, calibration) if _shape(load_model(n)) == shape)
-    return next(alike, "")
+    same_shape = (n for n in hosted_models(plan, calibration) if _shape(load_model(n)) == shape)
+    return next(same_shape, "")
 
 
 def _shape(model: Transformer) -> str:
@@ -224,11 +228,11 @@ def fewest_experts(model: Transformer) -> float:
 
 
 @functools.cache
-def resolve(
+def resolve_or_error(
     chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
 ) -> Deployment | str:
     """The setting of a row, or what is wrong with its names: each is looked up once."""
     try:
-        return resolved(chip, model, precision, cache, framework, calibration)
+        return resolve_deployment(chip, model, precision, cache, framework, calibration)
     except InputError as wrong:
         return str(wrong)

@@ -17,7 +17,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference import overflow
 from perfmodel.inference.candidates import Parallelism, candidates
-from perfmodel.inference.deployment import Deployment, resolve
+from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.overflow import CachePool, overflow_of, with_overflow
 from perfmodel.inference.service import max_sequences
 from perfmodel.inference.serving_row import ServingRow, mode_of, read_row
@@ -50,7 +50,7 @@ READ = (*NAMES, "mode", "burst", *ServingRow._fields, *overflow.READ)
 """Columns that are read of every row."""
 
 
-MANY_HEADS = 2.0**14
+UNLIMITED_HEADS = 2.0**14
 """Of chips that have no attention: any number of tensor ranks divides them."""
 
 
@@ -64,10 +64,10 @@ def resolve_row(
     - `InputError`: for a row that cannot be predicted.
     """
     words = [cells.get(name, "").strip() for name in NAMES]
-    given = resolve(*words, calibration)
+    given = resolve_or_error(*words, calibration)
     if isinstance(given, str):
         raise InputError(given)
-    given = given if attends else given._replace(heads=MANY_HEADS)
+    given = given if attends else given._replace(heads=UNLIMITED_HEADS)
     row, mode = read_row(cells), mode_of(cells.get("mode", ""))
     copies = mode == "offline" and not np.isnan(row.n_chips)
     overflows, pool = overflow_of(cells, given.chip, given.stem)
@@ -81,8 +81,8 @@ def rows_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list
     found: dict[Hashable, list[ResolvedRow]] = {}
     for place, cells in enumerate(rows):
         with contextlib.suppress(InputError):
-            case = resolve_row(place, cells, calibration)
-            found.setdefault(case.form, []).append(case)
+            resolved = resolve_row(place, cells, calibration)
+            found.setdefault(resolved.form, []).append(resolved)
     return list(found.values())
 
 
@@ -103,7 +103,7 @@ Block = tuple[Chip, Transformer, dict]
 
 def evaluate_rows(function: Callable[..., T], rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> T:
     """A function of chip, plan, model and request, for rows of one form: compiled once, a leading axis."""
-    plan, block = plan_of([case for case, _ in rows]), block_of(rows)
+    plan, block = plan_of([resolved for resolved, _ in rows]), block_of(rows)
     return (
         evaluate_block(function, plan, block) if len(rows) > 1 else _of_one(function, plan, block)
     )
@@ -126,18 +126,22 @@ def evaluate_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
     return map_rows(functools.partial(mapped, function, plan), block)
 
 
-def plan_of(cases: Sequence[ResolvedRow]) -> Plan:
+def plan_of(rows: Sequence[ResolvedRow]) -> Plan:
     """The plan of cases of one form, without its ranks."""
-    drafts = any(case.row.speculative_tokens > 0 for case in cases)
-    return dataclasses.replace(cases[0].deployment.plan, speculates=drafts)
+    drafts = any(resolved.row.speculative_tokens > 0 for resolved in rows)
+    return dataclasses.replace(rows[0].deployment.plan, speculates=drafts)
 
 
 def block_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> Block:
     """Chips, models and numbers of rows of one form, on a leading axis."""
-    settings = list({id(case.deployment): case.deployment for case, _ in rows}.values())
-    where = {id(one): i for i, one in enumerate(settings)}
-    which = np.array([where[id(case.deployment)] for case, _ in rows])
-    trees = gather(stack([(one.chip, one.model) for one in settings]), which)
+    deployments = list(
+        {id(resolved.deployment): resolved.deployment for resolved, _ in rows}.values()
+    )
+    where = {id(deployment): i for i, deployment in enumerate(deployments)}
+    which = np.array([where[id(resolved.deployment)] for resolved, _ in rows])
+    trees = gather(
+        stack([(deployment.chip, deployment.model) for deployment in deployments]), which
+    )
     return *trees, numbers_of(rows)
 
 
@@ -149,8 +153,8 @@ def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
 
 def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     # Traced once as one row, then mapped: half the time of mapping each operation as it is traced.
-    one = jax.jit(lambda chip, model, row: function(*request_of(chip, plan, model, row)))
-    return jax.vmap(one)(*block)
+    of_row = jax.jit(lambda chip, model, row: function(*request_of(chip, plan, model, row)))
+    return jax.vmap(of_row)(*block)
 
 
 _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
@@ -158,14 +162,14 @@ _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
 
 def request_of(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     """The plan and the request of a row; where users are free, as many as there is room for."""
-    split = with_ranks(plan, row)
+    ranked = with_ranks(plan, row)
     if plan.overflows:
-        chip = with_overflow(chip, split, row["pool_room"], row["pool_rate"], row["pool_energy"])
+        chip = with_overflow(chip, ranked, row["pool_room"], row["pool_rate"], row["pool_energy"])
     length = row["isl"] + row["osl"]
-    free = jnp.minimum(max_sequences(chip, split, model, length), MOST_SEQUENCES * split.dp)
+    free = jnp.minimum(max_sequences(chip, ranked, model, length), MOST_SEQUENCES * ranked.dp)
     users = jnp.where(row["concurrency"] > 0, row["concurrency"], free)
-    together = jnp.where(row["continuous_batching"] > 0, 1.0, users)
-    return chip, split, model, as_request(row | {"concurrency": users}, together)
+    batch_size = jnp.where(row["continuous_batching"] > 0, 1.0, users)
+    return chip, ranked, model, as_request(row | {"concurrency": users}, batch_size)
 
 
 REQUEST = tuple(field.name for field in dataclasses.fields(Request) if field.name != "batch_size")
@@ -185,11 +189,11 @@ def with_ranks(plan: Plan, row: dict) -> Plan:
 def numbers_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> dict[str, np.ndarray]:
     """What the rows of a block are, by column."""
     found = [
-        request_numbers(case.row, case.mode) | case.pool.numbers | split._asdict()
-        for case, split in rows
+        request_numbers(resolved.row, resolved.mode) | resolved.pool.numbers | parallelism._asdict()
+        for resolved, parallelism in rows
     ]
     number = as_scalar(0.0).dtype
-    return {name: np.asarray([one[name] for one in found], number) for name in found[0]}
+    return {name: np.asarray([numbers[name] for numbers in found], number) for name in found[0]}
 
 
 def request_numbers(row: ServingRow, mode: str) -> dict[str, Any]:

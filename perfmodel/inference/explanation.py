@@ -83,9 +83,9 @@ def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
     groups, errors = groups_of(columns, 1, own_files(columns))
     if errors[0]:
         raise InputError(str(errors[0]))
-    site = resolve_group(groups[0], calibration, replay=True)
+    group = resolve_group(groups[0], calibration, replay=True)
     row = {name: as_scalar(values[0]) for name, values in groups[0].columns.items()}
-    found = _kernel(groups[0].key.op, site.chip, site.plan, row)
+    found = _kernel(groups[0].key.op, group.chip, group.plan, row)
     if not np.isfinite(found.time):
         raise InputError(OVERFLOW)
     title = f"{groups[0].key.op} on {groups[0].key.chip}, {groups[0].key.dtype}"
@@ -112,24 +112,24 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
 
 def step_cost(cells: dict[str, str], calibration: Path) -> Step:
     """The decode step of a serving row whose plan is given."""
-    case = resolve_row(0, cells, calibration)
-    return step_at(case, case.candidates[0])
+    resolved = resolve_row(0, cells, calibration)
+    return step_at(resolved, resolved.candidates[0])
 
 
-def step_at(case: ResolvedRow, split: Parallelism) -> Step:
+def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
     """The decode step of a case, spread in one way."""
-    row = case.row
-    ranks = {"tp": split.tp, "pp": split.pp, "ep": split.ep, "dp": split.dp}
+    row = resolved.row
+    ranks = {"tp": parallelism.tp, "pp": parallelism.pp, "ep": parallelism.ep, "dp": parallelism.dp}
     plan = eqx.tree_at(
         lambda p: tuple(getattr(p, name) for name in ranks),
-        case.deployment.plan,
+        resolved.deployment.plan,
         tuple(as_scalar(value) for value in ranks.values()),
     )
     context = (row.isl + row.osl / 2) * row.length_ratio
     numbers = (as_scalar(row.concurrency), as_scalar(context))
-    found = step_of(case.deployment.chip, plan, case.deployment.model, *numbers)
-    chips = split.tp * split.pp * split.dp
-    return Step(f"{chips:.0f} x {case.deployment.stem}", case.deployment.chip, plan, found)
+    found = step_of(resolved.deployment.chip, plan, resolved.deployment.model, *numbers)
+    chips = parallelism.tp * parallelism.pp * parallelism.dp
+    return Step(f"{chips:.0f} x {resolved.deployment.stem}", resolved.deployment.chip, plan, found)
 
 
 def explain_step(title: str, step: Step) -> Explanation:
@@ -139,19 +139,19 @@ def explain_step(title: str, step: Step) -> Explanation:
     sums = {label: _of_label(found, label) for label in labels}
     time = float(found.time)
     lines = sorted(
-        (_line(label, part, time) for label, part in sums.items()), key=lambda one: -one.time
+        (_line(label, part, time) for label, part in sums.items()), key=lambda line: -line.time
     )
     return _explanation(title, found.breakdown, lines)._replace(step=step)
 
 
 def _of_label(found: Cost, label: str) -> Breakdown:
-    which = np.array([one == label for one in found.labels])
+    which = np.array([each == label for each in found.labels])
     return jax.tree.map(lambda x: x[which].sum(axis=0), found.kernels)
 
 
-def _line(label: str, found: Breakdown, whole: float) -> Line:
+def _line(label: str, found: Breakdown, total: float) -> Line:
     parts, time = np.asarray(found.by_bound()), float(found.time)
-    return Line(label, time, time / whole, BOUNDS[int(parts.argmax())], parts)
+    return Line(label, time, time / total, BOUNDS[int(parts.argmax())], parts)
 
 
 def _explanation(title: str, found: Breakdown, lines: list[Line]) -> Explanation:

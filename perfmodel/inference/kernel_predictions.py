@@ -31,7 +31,7 @@ class KernelGroup(NamedTuple):
     - `chip`, `plan`: as far as the operation's kernels read them.
     """
 
-    group: Group
+    rows: Group
     chip: Chip
     plan: Plan
     low: float
@@ -66,7 +66,11 @@ def operations() -> list[str]:
 def read_columns() -> set[str]:
     """All columns that some operation reads."""
     load_plugins()
-    sizes = {n for one in KERNELS.values() for n in (*one.sizes(), *one.options(), *one.words())}
+    sizes = {
+        n
+        for kernel in KERNELS.values()
+        for n in (*kernel.sizes(), *kernel.options(), *kernel.words())
+    }
     return {*KEYS, *sizes}
 
 
@@ -82,13 +86,13 @@ def predict_table(
     time, low, high = (np.full(len(table), np.nan) for _ in range(3))
     bound, basis = (np.full(len(table), "", dtype=object) for _ in range(2))
     result = Predicted(time, low, high, bound, error, basis)
-    sites = _groups_by_form(groups, calibration, replay, error)
-    for done, alike in enumerate(sites):
-        progress(done, len(sites))
-        errors = one_by_one_on_error(functools.partial(_price, result=result), alike, str)
-        for site, wrong in zip(alike, errors, strict=True):
-            error[site.group.places] = wrong
-    progress(len(sites), len(sites))
+    forms = _groups_by_form(groups, calibration, replay, error)
+    for done, resolved in enumerate(forms):
+        progress(done, len(forms))
+        errors = one_by_one_on_error(functools.partial(_price, result=result), resolved, str)
+        for group, wrong in zip(resolved, errors, strict=True):
+            error[group.rows.places] = wrong
+    progress(len(forms), len(forms))
     lost = (error == "") & ~np.isfinite(time)
     error[lost], result.bound[lost], result.basis[lost] = OVERFLOW, "", ""
     return result
@@ -107,16 +111,16 @@ def _groups_by_form(
     groups: list[Group], calibration: Path, replay: bool, error: np.ndarray
 ) -> list[list[KernelGroup]]:
     """Groups with their chips, those that share a compiled function together."""
-    alike: dict = {}
+    by_form: dict = {}
     for group in groups:
         try:
-            site = resolve_group(group, calibration, replay)
+            resolved = resolve_group(group, calibration, replay)
         except InputError as wrong:
             error[group.places] = str(wrong)
             continue
-        form = (group.key.op, structure((site.chip, site.plan)))
-        alike.setdefault(form, []).append(site)
-    return list(alike.values())
+        form = (group.key.op, structure((resolved.chip, resolved.plan)))
+        by_form.setdefault(form, []).append(resolved)
+    return list(by_form.values())
 
 
 def resolve_group(group: Group, calibration: Path, replay: bool) -> KernelGroup:
@@ -144,28 +148,28 @@ def resolve_group(group: Group, calibration: Path, replay: bool) -> KernelGroup:
 def _priced(op: str, plan: Plan, block: tuple[Chip, dict]):
     """Time of each row of a block, and its parts by what binds."""
 
-    def one(chip: Chip, row: dict):
+    def of_row(chip: Chip, row: dict):
         breakdown = cost(chip, KERNELS[op](**row).count(chip, plan))
         return breakdown.time, breakdown.by_bound()
 
-    return jax.vmap(one)(*block)
+    return jax.vmap(of_row)(*block)
 
 
-def _price(sites: Sequence[KernelGroup], result: Predicted) -> list[str]:
+def _price(groups: Sequence[KernelGroup], result: Predicted) -> list[str]:
     """Price the rows of sites that share a compiled function; an empty sentence for each site."""
-    key, plan = sites[0].group.key, sites[0].plan
-    which = np.repeat(np.arange(len(sites)), [len(site.group.places) for site in sites])
+    key, plan = groups[0].rows.key, groups[0].plan
+    which = np.repeat(np.arange(len(groups)), [len(group.rows.places) for group in groups])
     number = as_scalar(0.0).dtype
     rows = {
-        name: np.concatenate([site.group.columns[name] for site in sites]).astype(number)
-        for name in sites[0].group.columns
+        name: np.concatenate([group.rows.columns[name] for group in groups]).astype(number)
+        for name in groups[0].rows.columns
     }
-    chips = gather(stack([site.chip for site in sites]), which)
+    chips = gather(stack([group.chip for group in groups]), which)
     time, parts = map_rows(functools.partial(_priced, key.op, plan), (chips, rows))
-    places = np.concatenate([site.group.places for site in sites])
+    places = np.concatenate([group.rows.places for group in groups])
     result.time[places] = time
-    result.low[places] = time * np.array([site.low for site in sites])[which]
-    result.high[places] = time * np.array([site.high for site in sites])[which]
-    result.basis[places] = np.array([site.basis for site in sites])[which]
+    result.low[places] = time * np.array([group.low for group in groups])[which]
+    result.high[places] = time * np.array([group.high for group in groups])[which]
+    result.basis[places] = np.array([group.basis for group in groups])[which]
     result.bound[places] = np.array(BOUNDS)[np.argmax(parts, axis=1)]
-    return [""] * len(sites)
+    return [""] * len(groups)

@@ -37,7 +37,7 @@ from perfmodel.workload.transformer import Transformer
 BATCHES = 9
 """Batches, from one to as many as there is room for, between which the rate is read off."""
 
-FULLEST = 0.999
+MAX_OCCUPANCY = 0.999
 """Share of places taken beyond which a queue is priced as there, so that all stays finite."""
 
 
@@ -77,7 +77,7 @@ def rate_at(steps: Steps, request: Request) -> Values:
 
 def shares(steps: Steps, request: Request) -> tuple[Scalar, Scalar]:
     """The share of time in which anything runs, and TPOT beside the prompts that come."""
-    prompts = jnp.minimum(request.requests_per_s * steps.prefill_interference, FULLEST)
+    prompts = jnp.minimum(request.requests_per_s * steps.prefill_interference, MAX_OCCUPANCY)
     tpot = steps.step / request.tokens_per_step / (1 - prompts)
     others = jnp.maximum(steps.batch - 1, 0.0)
     return others / (others + 1), tpot
@@ -85,12 +85,12 @@ def shares(steps: Steps, request: Request) -> tuple[Scalar, Scalar]:
 
 def mg1_wait(rate: Scalar, prompt: Scalar) -> Scalar:
     """Seconds that a prompt waits for those before it, each of `prompt` seconds."""
-    busy = jnp.minimum(rate * prompt, FULLEST)
+    busy = jnp.minimum(rate * prompt, MAX_OCCUPANCY)
     return busy * prompt / 2 / (1 - busy)
 
 
 def mmc_wait(decoding: Scalar, places: Scalar, rate: Scalar) -> Scalar:
     """Seconds that a request waits for one of `places`, of which `decoding` are taken on average."""
-    taken = jnp.clip(decoding / places, 1e-6, FULLEST)
+    taken = jnp.clip(decoding / places, 1e-6, MAX_OCCUPANCY)
     each = decoding / jnp.maximum(rate, as_scalar(1e-9))
     return each / places * taken ** (jnp.sqrt(2 * (places + 1)) - 1) / (1 - taken) / 2

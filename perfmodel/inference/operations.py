@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.inference.placement import Placement
-from perfmodel.inference.tasks import KernelCall
 from perfmodel.kernels.attention_decode import AttentionDecode
 from perfmodel.kernels.attention_prefill import AttentionPrefill
 from perfmodel.kernels.collective import AllReduce, AllToAll, Collective
@@ -73,6 +72,20 @@ def tokens_of(batches: Batches) -> Scalar:
     return sum((batch.tokens for batch in batches), as_scalar(0.0))
 
 
+class KernelCall(NamedTuple):
+    """One kernel of a pass through a model.
+
+    - `label`: what it is to the model.
+    - `dtype`: format of its matrix product.
+    - `runs`: how often it runs.
+    """
+
+    label: str
+    kernel: AbstractKernel
+    dtype: str
+    runs: Scalar
+
+
 class Context(NamedTuple):
     """Where kernels run: a plan, and where weights and cache live.
 
@@ -110,51 +123,53 @@ class Context(NamedTuple):
         return self.call(label, kind(ranks, size))
 
 
-def layer_calls(site: Context, hidden: Number, layer: Layer, batches: Batches) -> list[KernelCall]:
+def layer_calls(
+    context: Context, hidden: Number, layer: Layer, batches: Batches
+) -> list[KernelCall]:
     """One layer, its collectives included."""
-    tasks = []
+    calls = []
     if layer.attention is not None:
-        tasks += attention_calls(site, hidden, layer.attention, batches)
+        calls += attention_calls(context, hidden, layer.attention, batches)
     if layer.feed_forward is not None:
-        tasks += feed_forward_calls(site, hidden, layer.feed_forward, tokens_of(batches))
-    return tasks
+        calls += feed_forward_calls(context, hidden, layer.feed_forward, tokens_of(batches))
+    return calls
 
 
 def attention_calls(
-    site: Context, hidden: Number, attention: Any, batches: Batches
+    context: Context, hidden: Number, attention: Any, batches: Batches
 ) -> list[KernelCall]:
     """Norm, projections, the mixing of tokens of each batch, projection back, all-reduce."""
-    ranks, dtype, tokens = site.plan.tp, site.format("attention"), tokens_of(batches)
-    before = _inputs(site, hidden, attention)
+    ranks, dtype, tokens = context.plan.tp, context.format("attention"), tokens_of(batches)
+    before = _inputs(context, hidden, attention)
     after = [("output", *matrix) for matrix in attention.outputs(hidden, ranks)]
     return [
-        site.elementwise("norm", tokens, hidden),
-        *[site.product("projection", tokens, *product) for product in before],
-        *[task for batch in batches for task in _mixing(site, attention, batch)],
-        *[site.product(label, tokens, rows, columns, dtype) for label, rows, columns in after],
-        site.collective("all-reduce", AllReduce, ranks, STREAM_BYTES * tokens * hidden),
+        context.elementwise("norm", tokens, hidden),
+        *[context.product("projection", tokens, *product) for product in before],
+        *[call for batch in batches for call in _mixing(context, attention, batch)],
+        *[context.product(label, tokens, rows, columns, dtype) for label, rows, columns in after],
+        context.collective("all-reduce", AllReduce, ranks, STREAM_BYTES * tokens * hidden),
     ]
 
 
-def _inputs(site: Context, hidden: Number, attention: Any) -> list[tuple[Number, Number, str]]:
+def _inputs(context: Context, hidden: Number, attention: Any) -> list[tuple[Number, Number, str]]:
     """Rows, columns and format of the products before the mixing of tokens.
 
     Gates of each head of a gated delta net stay as they were, a few columns that no scale of a block fits.
     """
-    ranks, dtype = site.plan.tp, site.format("attention")
+    ranks, dtype = context.plan.tp, context.format("attention")
     found = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
-    if version_of(site.plan).fuses_delta_net_inputs or getattr(attention, "kind", "") != "gdn":
+    if version_of(context.plan).fuses_delta_net_inputs or getattr(attention, "kind", "") != "gdn":
         return found
     heads = shard(attention.heads, ranks)
     rows, columns, _ = found[0]
-    gate, small = heads * attention.value, (rows, heads, site.plan.unquantised)
+    gate, small = heads * attention.value, (rows, heads, context.plan.unquantised)
     return [(rows, columns - gate - 2 * heads, dtype), (rows, gate, dtype), small, small]
 
 
-def _mixing(site: Context, attention: Any, batch: Batch) -> list[KernelCall]:
-    for kind, tasks in MIXING.items():
+def _mixing(context: Context, attention: Any, batch: Batch) -> list[KernelCall]:
+    for kind, calls in MIXING.items():
         if isinstance(attention, kind):
-            return tasks(site, attention, batch)
+            return calls(context, attention, batch)
     raise ValueError(
         f"attention of kind {type(attention).__name__} has no kernel yet; "
         f"modelled are {', '.join(kind.__name__ for kind in MIXING)}."
@@ -162,22 +177,22 @@ def _mixing(site: Context, attention: Any, batch: Batch) -> list[KernelCall]:
 
 
 def _attend(
-    site: Context, batch: Batch, heads: Scalar, kv_heads: Scalar, head_dim: Scalar, **sizes: Any
+    context: Context, batch: Batch, heads: Scalar, kv_heads: Scalar, head_dim: Scalar, **sizes: Any
 ) -> KernelCall:
     common = {"batch": batch.sequences, "ctx_len": batch.context, "head_dim": head_dim}
-    sizes = common | {"residency": site.placement.cache} | sizes
+    sizes = common | {"residency": context.placement.cache} | sizes
     if batch.decoding:
         # Tokens that are checked together share the cache, as the heads of a group do.
-        kv_heads = heads if version_of(site.plan).decodes_per_query_head else kv_heads
+        kv_heads = heads if version_of(context.plan).decodes_per_query_head else kv_heads
         kernel = AttentionDecode(heads=heads * batch.queries, kv_heads=kv_heads, **sizes)
     else:
         sizes |= {"q_len": batch.queries, "causal": 0}
         kernel = AttentionPrefill(heads=heads, kv_heads=kv_heads, **sizes)
-    return site.call("attention", kernel, site.plan.attended)
+    return context.call("attention", kernel, context.plan.attended)
 
 
 def _sparse(
-    site: Context, attention: Sparse, batch: Batch, heads: Scalar, **form: Scalar
+    context: Context, attention: Sparse, batch: Batch, heads: Scalar, **form: Scalar
 ) -> KernelCall:
     """The indexer, its choice, and attention to what it picks; `form`: sizes of the model's own."""
     kernel = SparseAttention(
@@ -189,25 +204,25 @@ def _sparse(
         index_key=attention.index_key,
         kind=as_scalar(KINDS_OF_SPARSE.index(attention.sparse)),
         phase=as_scalar(0.0 if batch.decoding else 1.0),
-        residency=site.placement.cache,
+        residency=context.placement.cache,
         **form,
     )
-    return site.call("attention", kernel, site.plan.attended)
+    return context.call("attention", kernel, context.plan.attended)
 
 
-def _grouped(site: Context, attention: Grouped, batch: Batch) -> list[KernelCall]:
+def _grouped(context: Context, attention: Grouped, batch: Batch) -> list[KernelCall]:
     """Heads of the indexer of MiniMax-M3 are cut over tensor ranks, as those of keys and values are."""
-    ranks = site.plan.tp
+    ranks = context.plan.tp
     query, kv = shard(attention.heads, ranks), shard(attention.kv_heads, ranks)
     key, value = attention.key, attention.value
-    rope = site.elementwise("rope", batch.tokens, (query + kv) * key)
+    rope = context.elementwise("rope", batch.tokens, (query + kv) * key)
     if attention.indexes:
         index = shard(attention.index_heads, ranks)
         numbers = {"key": key, "value": value, "stored": key + value}
         sizes = {"kv_heads": kv, "index_heads": index}
-        return [rope, _sparse(site, attention, batch, query, **sizes, **numbers)]
+        return [rope, _sparse(context, attention, batch, query, **sizes, **numbers)]
     sizes = {"head_dim": key, "value_dim": value, "window": attention.window}
-    return [rope, _attend(site, batch, heads=query, kv_heads=kv, **sizes)]
+    return [rope, _attend(context, batch, heads=query, kv_heads=kv, **sizes)]
 
 
 INDEXER = (
@@ -225,66 +240,69 @@ transform of queries and keys, quantisation of both, the key's way into its cach
 heads (`nsa_indexer.py` of SGLang 0.5; `sparse_attn_indexer` of vLLM 0.14)."""
 
 
-def _around_indexer(site: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
+def _indexer_calls(context: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
     """What a framework launches beside products, scores, choice and attention; the best schedule fuses it.
 
     With the norms of both latents and the joining of the parts of a query, eleven kernels.
     """
-    if site.plan.framework is None:
+    if context.plan.framework is None:
         return []
-    heads = shard(attention.heads, site.plan.tp)
+    heads = shard(attention.heads, context.plan.tp)
     key, queries = attention.index_key, attention.index_heads * attention.index_key
     sizes = [(kind, keys * key + parts * queries) for kind, keys, parts in INDEXER]
     sizes += [("norm", attention.query_rank), ("norm", attention.rank)]
     sizes += [("add", heads * (attention.rank + attention.rope))]
-    return [site.elementwise(kind, batch.tokens, width) for kind, width in sizes]
+    return [context.elementwise(kind, batch.tokens, width) for kind, width in sizes]
 
 
-def _latent(site: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
+def _latent(context: Context, attention: Latent, batch: Batch) -> list[KernelCall]:
     """Each tensor rank scores with all heads of an indexer: its keys are copied, as latents are."""
-    heads = shard(attention.heads, site.plan.tp)
-    rope = site.elementwise("rope", batch.tokens, heads * attention.rope)
+    heads = shard(attention.heads, context.plan.tp)
+    rope = context.elementwise("rope", batch.tokens, heads * attention.rope)
     if attention.picks:
-        around = _around_indexer(site, attention, batch) if attention.indexes else []
+        small_kernels = _indexer_calls(context, attention, batch) if attention.indexes else []
         width = attention.rank + attention.rope
         numbers = {"key": width, "value": attention.rank, "stored": width}
         sizes = {"index_heads": attention.index_heads} | numbers
-        return [rope, *around, _sparse(site, attention, batch, heads, **sizes)]
-    return [rope, site.call("attention", _mla(site, attention, batch, heads), site.plan.attended)]
+        return [rope, *small_kernels, _sparse(context, attention, batch, heads, **sizes)]
+    return [
+        rope,
+        context.call("attention", _mla(context, attention, batch, heads), context.plan.attended),
+    ]
 
 
-def _mla(site: Context, attention: Latent, batch: Batch, heads: Scalar) -> AbstractKernel:
+def _mla(context: Context, attention: Latent, batch: Batch, heads: Scalar) -> AbstractKernel:
     sizes = {"batch": batch.sequences, "ctx_len": batch.context, "rank": attention.rank}
-    sizes |= {"rope": attention.rope, "residency": site.placement.cache}
+    sizes |= {"rope": attention.rope, "residency": context.placement.cache}
     if batch.decoding:
         return MlaDecode(heads=heads * batch.queries, **sizes)
     sizes |= {"q_len": batch.queries, "nope": attention.nope, "value_dim": attention.value}
     return MlaPrefill(heads=heads, **sizes)
 
 
-def _compressed(site: Context, attention: Compressed, batch: Batch) -> list[KernelCall]:
+def _compressed(context: Context, attention: Compressed, batch: Batch) -> list[KernelCall]:
     """A window of tokens and the entries before it, one key for all heads."""
-    heads = shard(attention.heads, site.plan.tp)
-    numbers = dict.fromkeys(("key", "value", "stored"), attention.key)
+    heads = shard(attention.heads, context.plan.tp)
+    numbers = {"key": attention.key, "value": attention.key, "stored": attention.key}
     sizes = {"ratio": attention.ratio, "window": attention.window}
     return [
-        site.elementwise("rope", batch.tokens, heads * attention.key),
+        context.elementwise("rope", batch.tokens, heads * attention.key),
         _sparse(
-            site, attention, batch, heads, index_heads=attention.index_heads, **sizes, **numbers
+            context, attention, batch, heads, index_heads=attention.index_heads, **sizes, **numbers
         ),
     ]
 
 
-def _recurrent(site: Context, attention: Recurrent, batch: Batch) -> list[KernelCall]:
+def _recurrent(context: Context, attention: Recurrent, batch: Batch) -> list[KernelCall]:
     """Frameworks also launch a split of the projections, the gates, and the gated norm of what comes out
     (`fused_qkvzba_split`, `fused_gdn_gating`, `RMSNormGated` in vLLM 0.14 and SGLang 0.5)."""
-    ranks = site.plan.tp
+    ranks = context.plan.tp
     keys = (attention.channels - attention.heads * attention.value) / (2 * attention.key)
     outputs = shard(attention.heads, ranks) * attention.value
-    around = [
-        site.elementwise("add", batch.tokens, attention.columns / ranks),
-        site.elementwise("norm", batch.tokens, outputs),
-        site.elementwise("activation", batch.tokens, shard(attention.heads, ranks)),
+    small_kernels = [
+        context.elementwise("add", batch.tokens, attention.columns / ranks),
+        context.elementwise("norm", batch.tokens, outputs),
+        context.elementwise("activation", batch.tokens, shard(attention.heads, ranks)),
     ]
     kernel = LinearAttention(
         batch=batch.sequences,
@@ -295,11 +313,11 @@ def _recurrent(site: Context, attention: Recurrent, batch: Batch) -> list[Kernel
         value_dim=attention.value,
         kind=as_scalar(KINDS_OF_STATE.index(attention.kind)),
         phase=as_scalar(0.0 if batch.decoding else 1.0),
-        residency=site.placement.cache,
+        residency=context.placement.cache,
     )
     return [
-        *(around if site.plan.framework else []),
-        site.call("attention", kernel),
+        *(small_kernels if context.plan.framework else []),
+        context.call("attention", kernel),
     ]
 
 
@@ -313,28 +331,28 @@ def wishes_of(model: Transformer) -> frozenset[str]:
 
 
 def feed_forward_calls(
-    site: Context, hidden: Number, feed_forward: Any, tokens: Scalar
+    context: Context, hidden: Number, feed_forward: Any, tokens: Scalar
 ) -> list[KernelCall]:
     """Norm, products up and down, all-reduce; for a mixture, routing and the experts."""
     inner = _mixture if isinstance(feed_forward, Mixture) else _dense
     size = STREAM_BYTES * tokens * hidden
     return [
-        site.elementwise("norm", tokens, hidden),
-        *inner(site, hidden, feed_forward, tokens),
-        site.collective("all-reduce", AllReduce, site.plan.tp, size),
+        context.elementwise("norm", tokens, hidden),
+        *inner(context, hidden, feed_forward, tokens),
+        context.collective("all-reduce", AllReduce, context.plan.tp, size),
     ]
 
 
 def _dense(
-    site: Context, hidden: Number, feed_forward: Dense | Mixture, tokens: Scalar
+    context: Context, hidden: Number, feed_forward: Dense | Mixture, tokens: Scalar
 ) -> list[KernelCall]:
     """The dense layer, or the shared experts of a mixture."""
     inter = feed_forward.inter if isinstance(feed_forward, Dense) else feed_forward.shared
-    columns, dtype = inter / site.plan.tp, site.format("feed_forward")
+    columns, dtype = inter / context.plan.tp, context.format("feed_forward")
     return [
-        site.product("up", tokens, hidden, (2 if feed_forward.gated else 1) * columns, dtype),
-        site.elementwise("activation", tokens, columns),
-        site.product("down", tokens, columns, hidden, dtype),
+        context.product("up", tokens, hidden, (2 if feed_forward.gated else 1) * columns, dtype),
+        context.elementwise("activation", tokens, columns),
+        context.product("down", tokens, columns, hidden, dtype),
     ]
 
 
@@ -345,10 +363,10 @@ from 5.8 to 5.4 %, TTFT from 17.7 to 16.9. Even routing is kept for the smooth f
 
 
 def _mixture(
-    site: Context, hidden: Number, feed_forward: Mixture, tokens: Scalar
+    context: Context, hidden: Number, feed_forward: Mixture, tokens: Scalar
 ) -> list[KernelCall]:
     """Router, dispatch where attention is spread over data ranks, experts, the way back, shared experts."""
-    plan = site.plan
+    plan = context.plan
     fused = 1.0 * plan.fuses_shared_expert
     beside = feed_forward.shares and not plan.fuses_shared_expert
     spread = 1 + (plan.ep - 1) * jnp.minimum(plan.dp - 1, 1.0)
@@ -364,12 +382,12 @@ def _mixture(
         ep=plan.ep,
         routing=as_scalar(ROUTINGS.index(SERVED if plan.framework else "random")),
         gated=1.0 * feed_forward.gated,
-        residency=site.placement.weights,
+        residency=context.placement.weights,
     )
     return [
-        site.product("router", tokens, hidden, feed_forward.experts, plan.unquantised),
-        site.collective("dispatch", AllToAll, spread, plan.format.activation * sent),
-        site.call("experts", experts),
-        site.collective("combine", AllToAll, spread, STREAM_BYTES * sent),
-        *(_dense(site, hidden, feed_forward, tokens) if beside else []),
+        context.product("router", tokens, hidden, feed_forward.experts, plan.unquantised),
+        context.collective("dispatch", AllToAll, spread, plan.format.activation * sent),
+        context.call("experts", experts),
+        context.collective("combine", AllToAll, spread, STREAM_BYTES * sent),
+        *(_dense(context, hidden, feed_forward, tokens) if beside else []),
     ]

@@ -45,7 +45,7 @@ READ = (
 """Columns that are read besides those of every row."""
 
 
-ALONE = (1.0, 1.0)
+SINGLE_WORKERS = (1.0, 1.0)
 """Workers of attention and of feed-forward layers: one of each."""
 
 MOST_WAYS = 512
@@ -74,13 +74,15 @@ def _counts_to(most: float) -> list[float]:
 class PooledCandidate(NamedTuple):
     """How both sides are spread, and how many workers each has."""
 
-    splits: tuple[Parallelism, Parallelism]
+    parallelisms: tuple[Parallelism, Parallelism]
     workers: tuple[float, float]
 
     @property
     def chips(self) -> float:
         """In all."""
-        return sum(n * split.chips for n, split in zip(self.workers, self.splits, strict=True))
+        return sum(
+            n * split.chips for n, split in zip(self.workers, self.parallelisms, strict=True)
+        )
 
 
 class PooledRow(NamedTuple):
@@ -223,11 +225,11 @@ def _attention_ffn_candidates(
     """
     if np.isnan(chips):
         return [
-            PooledCandidate(both, ALONE)
+            PooledCandidate(both, SINGLE_WORKERS)
             for both in itertools.product(sides[0].candidates, sides[1].candidates)
         ]
     found = [
-        PooledCandidate(both, ALONE)
+        PooledCandidate(both, SINGLE_WORKERS)
         for count in _counts_to(chips - 1)
         for both in itertools.product(_on(sides[0], count), _on(sides[1], chips - count))
     ]
@@ -288,7 +290,7 @@ def _block(
     rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int
 ) -> tuple[Chip, Transformer, dict]:
     """One side of all rows."""
-    chips, models, numbers = block_of([(pair.sides[i], way.splits[i]) for pair, way in rows])
+    chips, models, numbers = block_of([(pair.sides[i], way.parallelisms[i]) for pair, way in rows])
     workers = np.asarray([way.workers[i] for _, way in rows], as_scalar(0.0).dtype)
     return chips, models, numbers | {"workers": workers}
 

@@ -93,7 +93,7 @@ class Steps(NamedTuple):
 
     - `step`: of a decode step with `batch` sequences.
     - `prompt`: of the prompts that start together, with nothing beside them.
-    - `longer`: by which one prompt makes a decode step longer.
+    - `prefill_interference`: by which one prompt makes a decode step longer.
     """
 
     batch: Scalar
@@ -121,18 +121,18 @@ def closed_loop(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
     return Waits(host.first_token + prompt + burst + queue, tpot, host.first_token + total)
 
 
-def queueing(request: Request, batch: Scalar, held: Scalar) -> tuple[Scalar, Scalar]:
+def queueing(request: Request, batch: Scalar, residence: Scalar) -> tuple[Scalar, Scalar]:
     """Seconds that a request waits for room, and until it is answered: of a static batch, until all are.
 
     **Arguments:**
 
-    - `held`: seconds for which each of `batch` sequences keeps its room.
+    - `residence`: seconds for which each of `batch` sequences keeps its room.
     """
     times = request.concurrency / batch
     waves = jnp.ceil(times)
     mean = (waves - 1) * (1 - waves / times / 2)
-    queue = jnp.where(request.continuous_batching > 0, times - 1, mean) * held
-    return queue, jnp.where(request.continuous_batching > 0, times, waves) * held
+    queue = jnp.where(request.continuous_batching > 0, times - 1, mean) * residence
+    return queue, jnp.where(request.continuous_batching > 0, times, waves) * residence
 
 
 Policy = Callable[[Steps, HostEfficiency, Request], Waits]
@@ -192,7 +192,7 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch
     passes = loop_passes(chip, plan, model, request, batch)
     step, prompt, *mixed = costs(chip, plan, model, passes)
     if mixed:
-        busy = prefill_interference(plan, step.time, prompt.time, mixed[0].time)
+        busy = estimate_interference(plan, step.time, prompt.time, mixed[0].time)
     else:
         busy = stage_busy_time(passes[1], prompt.time) / plan.dp
     first = prompt.breakdown.joules / request.prompts_together(plan.dp)
@@ -225,7 +225,7 @@ def loop_passes(
     return [*passes, mixed_pass(chip, plan, model, decoding, prompts)]
 
 
-def prefill_interference(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
+def estimate_interference(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
     """By which one prompt makes a decode step longer: data ranks take prompts at the same time."""
     if version_of(plan).separates_prefill:
         return prompt / plan.dp
@@ -251,9 +251,9 @@ def running_sequences(chip: Chip, plan: Plan, model: Transformer, request: Reque
 
 def limited_to(request: Request, batch: Scalar) -> Request:
     """The request where no more prompts of a static batch start together than decode together."""
-    together = jnp.minimum(request.batch_size, batch)
-    together = jnp.where(request.continuous_batching > 0, request.batch_size, together)
-    return dataclasses.replace(request, batch_size=together)
+    batch_size = jnp.minimum(request.batch_size, batch)
+    batch_size = jnp.where(request.continuous_batching > 0, request.batch_size, batch_size)
+    return dataclasses.replace(request, batch_size=batch_size)
 
 
 def max_sequences(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:

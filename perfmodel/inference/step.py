@@ -17,15 +17,16 @@ from perfmodel.inference.operations import (
     Batch,
     Batches,
     Context,
+    KernelCall,
     layer_calls,
     tokens_of,
 )
 from perfmodel.inference.placement import Placement, place
-from perfmodel.inference.tasks import KernelCall, price_calls
 from perfmodel.kernels.collective import AllGather, PointToPoint
+from perfmodel.kernels.registry import cost
 from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import waiting
-from perfmodel.smooth import soft_min, whole
+from perfmodel.smooth import piece_count, soft_min
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import Number, Transformer
@@ -53,7 +54,7 @@ class Pass(NamedTuple):
     @property
     def runs(self) -> Scalar:
         """Kernels that run, one after the other."""
-        return jnp.sum(jnp.stack([task.runs for task in self.layers + self.ends]))
+        return jnp.sum(jnp.stack([call.runs for call in self.layers + self.ends]))
 
 
 class Cost(AbstractResult):
@@ -122,14 +123,16 @@ def decode_pass(
     return mixed_pass(chip, plan, model, (batch, context, as_scalar(drafted)), None)
 
 
-def _drafting(plan: Plan, model: Transformer, one: Pass, context: Scalar, drafted: Number) -> Pass:
+def _drafting(
+    plan: Plan, model: Transformer, forward: Pass, ctx_len: Scalar, drafted: Number
+) -> Pass:
     """With the drafts before it: each takes a layer like the last, and the head."""
-    site = Context(plan, one.placement, as_scalar(drafted), model.narrow)
-    batch = Batch(one.sequences, as_scalar(1.0), context, decoding=True)
-    layers = layer_calls(site, model.hidden, model.stacks[-1].layer, [batch])
-    ends = _ends(site, model, batch.tokens, batch.sequences)
-    drafts = [task for task in ends if task.label != "stage"]
-    return one._replace(layers=one.layers + layers, ends=one.ends + drafts)
+    context = Context(plan, forward.placement, as_scalar(drafted), model.narrow)
+    batch = Batch(forward.sequences, as_scalar(1.0), ctx_len, decoding=True)
+    layers = layer_calls(context, model.hidden, model.stacks[-1].layer, [batch])
+    ends = _ends(context, model, batch.tokens, batch.sequences)
+    drafts = [call for call in ends if call.label != "stage"]
+    return forward._replace(layers=forward.layers + layers, ends=forward.ends + drafts)
 
 
 def prompt_pass(
@@ -145,8 +148,8 @@ def prompt_pass(
     pieces = prompts if chip.execution == "launched" else prompts * queries
     stages = _stages(chip, plan, model)
     parts = jnp.clip(pieces, 1.0, stages)
-    one = Batch(prompts / parts, queries, context, decoding=False)
-    return _pass(plan, model, placement, [one], parts, stages, waits=(parts - 1) / stages)
+    part = Batch(prompts / parts, queries, context, decoding=False)
+    return _pass(plan, model, placement, [part], parts, stages, waits=(parts - 1) / stages)
 
 
 def mixed_pass(
@@ -165,7 +168,7 @@ def mixed_pass(
     """
     batch, texts, drafted = decoding
     stages = _stages(chip, plan, model)
-    sequences = whole(batch / plan.dp / stages, plan.exact)
+    sequences = piece_count(batch / plan.dp / stages, plan.exact)
     parts = batch / plan.dp / sequences
     batches = [Batch(sequences, 1.0 + drafted, texts, decoding=True)]
     if prompts is not None:
@@ -191,9 +194,9 @@ def _pass(
 ) -> Pass:
     end = Context(plan, placement, as_scalar(1.0), model.narrow)
     layers = [
-        task
+        call
         for stack in model.stacks
-        for task in layer_calls(
+        for call in layer_calls(
             end._replace(runs=as_scalar(stack.count)), model.hidden, stack.layer, batches
         )
     ]
@@ -202,19 +205,21 @@ def _pass(
     return Pass(layers, ends, sequences, parts, stages, waits, placement)
 
 
-def _ends(site: Context, model: Transformer, tokens: Scalar, sequences: Scalar) -> list[KernelCall]:
+def _ends(
+    context: Context, model: Transformer, tokens: Scalar, sequences: Scalar
+) -> list[KernelCall]:
     """Embedding, the way from stage to stage, the output head for the last token of each sequence."""
-    hops = site._replace(runs=site.plan.pp - 1)
+    hops = context._replace(runs=context.plan.pp - 1)
     size = STREAM_BYTES * tokens * model.hidden
-    columns = model.vocabulary / site.plan.tp
+    columns = model.vocabulary / context.plan.tp
     logits = STREAM_BYTES * sequences * model.vocabulary
     return [
-        site.elementwise("embedding", tokens, model.hidden),
+        context.elementwise("embedding", tokens, model.hidden),
         hops.collective("stage", PointToPoint, as_scalar(2.0), size),
-        site.elementwise("norm", sequences, model.hidden),
-        site.product("head", sequences, model.hidden, columns, site.plan.unquantised),
-        site.collective("logits", AllGather, site.plan.tp, logits),
-        site.elementwise("sample", sequences, columns),
+        context.elementwise("norm", sequences, model.hidden),
+        context.product("head", sequences, model.hidden, columns, context.plan.unquantised),
+        context.collective("logits", AllGather, context.plan.tp, logits),
+        context.elementwise("sample", sequences, columns),
     ]
 
 
@@ -223,15 +228,18 @@ def costs(chip: Chip, plan: Plan, model: Transformer, passes: Sequence[Pass]) ->
 
     On a dataflow machine each layer runs on its part, and the ends on one more.
     """
-    layers = [task for one in passes for task in one.layers]
-    ends = [task for one in passes for task in one.ends]
+    layers = [call for forward in passes for call in forward.layers]
+    ends = [call for forward in passes for call in forward.ends]
     flows = chip.execution == "dataflow"
     part = region(chip, plan.pp / (model.layers + 1)) if flows else chip
     priced = price_calls(part, plan, layers + ends)
-    owner = [i for i, one in enumerate(passes) for _ in one.layers]
-    owner += [i for i, one in enumerate(passes) for _ in one.ends]
+    owner = [i for i, forward in enumerate(passes) for _ in forward.layers]
+    owner += [i for i, forward in enumerate(passes) for _ in forward.ends]
     places = [np.flatnonzero(np.array(owner) == i) for i in range(len(passes))]
-    return [_cost(chip, plan, one, _at(priced, at)) for one, at in zip(passes, places, strict=True)]
+    return [
+        _cost(chip, plan, forward, _at(priced, at))
+        for forward, at in zip(passes, places, strict=True)
+    ]
 
 
 def _join(a: Breakdown, b: Breakdown) -> Breakdown:
@@ -242,16 +250,18 @@ def _at(priced: Breakdown, places: np.ndarray) -> Breakdown:
     return jax.tree.map(lambda x: x[places], priced)
 
 
-def _cost(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Cost:
+def _cost(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Cost:
     """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
-    labels = [task.label for task in one.layers + one.ends] + ["host"]
-    host = jax.tree.map(lambda x: x[None], _host(chip, plan, one, priced))
+    labels = [call.label for call in forward.layers + forward.ends] + ["host"]
+    host = jax.tree.map(lambda x: x[None], _host(chip, plan, forward, priced))
     kernels = _join(priced, host)
-    waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + one.waits)
-    copies = plan.tp * plan.dp * one.parts
+    waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + forward.waits)
+    copies = plan.tp * plan.dp * forward.parts
     idle = chip.idle_power * plan.chips * waited.time
-    joules = (waited.joules / (1 + one.waits) * copies).at[JOULES.index("idle")].set(idle)
-    return Cost(dataclasses.replace(waited, joules=joules), one.placement, kernels, tuple(labels))
+    joules = (waited.joules / (1 + forward.waits) * copies).at[JOULES.index("idle")].set(idle)
+    return Cost(
+        dataclasses.replace(waited, joules=joules), forward.placement, kernels, tuple(labels)
+    )
 
 
 def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scalar:
@@ -259,20 +269,46 @@ def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scala
     return host.step + host.per_sequence * sequences + host.per_kernel * kernels
 
 
-def _host(chip: Chip, plan: Plan, one: Pass, priced: Breakdown) -> Breakdown:
+def _host(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Breakdown:
     """What the host adds to a pass."""
     host = chip.efficiency.host
-    time = host_time(host, one.runs, one.sequences)
-    return waiting(chip, time if plan.framework else time + _not_hidden(host, one, priced))
+    time = host_time(host, forward.runs, forward.sequences)
+    return waiting(chip, time if plan.framework else time + _not_hidden(host, forward, priced))
 
 
-def _not_hidden(host: HostEfficiency, one: Pass, priced: Breakdown) -> Scalar:
+def _not_hidden(host: HostEfficiency, forward: Pass, priced: Breakdown) -> Scalar:
     """Seconds of gaps below zero that no launch is there to hide.
 
     Such a gap was fitted beside one framework's launches; the smooth form's are shorter, and those
     of one chip's collectives are none. Hidden is at most a launch: no kernel beats its resources.
     """
-    runs = jnp.stack([task.runs for task in one.layers + one.ends])
+    runs = jnp.stack([call.runs for call in forward.layers + forward.ends])
     hidden = jnp.maximum(-host.per_kernel, 0.0) * runs
     launches = priced.seconds[:, SECONDS.index("latency")]
     return jnp.sum(hidden - soft_min(launches, hidden))
+
+
+def price_calls(chip: Chip, plan: Plan, calls: Sequence[KernelCall]) -> Breakdown:
+    """What each call costs, in all its runs: a breakdown with an axis of calls, in their order.
+
+    Calls of one kernel are stacked and priced in one `vmap`: each kernel is compiled once,
+    however often a model runs it.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for i, call in enumerate(calls):
+        form = jax.tree.structure(call.kernel)
+        groups.setdefault((form, call.dtype), []).append(i)
+    priced = [_price_group(chip, plan, [calls[i] for i in places]) for places in groups.values()]
+    order = np.argsort(np.concatenate(list(groups.values())))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *priced)
+
+
+def _price_group(chip: Chip, plan: Plan, calls: Sequence[KernelCall]) -> Breakdown:
+    first = calls[0]
+    in_format = dataclasses.replace(plan, weights=first.dtype)
+    if first.dtype == plan.unquantised:
+        chip = eqx.tree_at(lambda c: c.efficiency.gemm, chip, chip.efficiency.unquantised)
+    kernels = jax.tree.map(lambda *x: jnp.stack(x), *[call.kernel for call in calls])
+    counts = jnp.stack([call.runs for call in calls])
+    price = jax.vmap(lambda kernel, n: cost(chip, kernel.count(chip, in_format)) * n)
+    return price(kernels, counts)

@@ -51,21 +51,21 @@ def _wall(
     area: Scalar,
     limit: Scalar,
     constants: PowerConstants,
-    around: Scalar,
+    overhead: Scalar,
 ) -> ServerPower:
     """The same, all together: each operation alone would be compiled."""
     static = drawn(parts, area, Activity(), made, constants)
-    return ServerPower(all_in(made, parts.clock, constants), static, limit, around * limit)
+    return ServerPower(all_in(made, parts.clock, constants), static, limit, overhead * limit)
 
 
-TOGETHER = 512
+BLOCK_TOKENS = 512
 """Tokens that are priced at a time, so that any number is compiled once."""
 
 
-def _joules(wall: ServerPower, joules: jax.Array, rate: Scalar) -> Scalar:
+def _joules(server: ServerPower, joules: jax.Array, rate: Scalar) -> Scalar:
     work = joules.at[JOULES.index("idle")].set(0.0)
-    power = power_at(work, rate, wall.factors, wall.static, wall.limit)
-    return (power + wall.around) / rate
+    power = power_at(work, rate, server.factors, server.static, server.limit)
+    return (power + server.around) / rate
 
 
 _many = to_run_once(jax.vmap(_joules, (None, 0, 0)))
@@ -79,13 +79,13 @@ def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> 
     - `joules`: plain, of one output token on all chips, by term of `JOULES` on the last axis.
     - `rate`: output tokens/s of one chip.
     """
-    wall, count = server_power(chip), len(rate)
-    if wall is None:
+    server, count = server_power(chip), len(rate)
+    if server is None:
         return np.full(count, np.nan)
     told = np.isfinite(rate) & (rate > 0)
-    whole = -(-count // TOGETHER) * TOGETHER
-    tokens = np.resize(np.asarray(joules), (whole, len(JOULES)))
-    rates = np.resize(np.where(told, rate, 1.0), whole)
-    parts = [slice(at, at + TOGETHER) for at in range(0, whole, TOGETHER)]
-    found = [_many(wall, tokens[at], rates[at]) for at in parts]
+    padded = -(-count // BLOCK_TOKENS) * BLOCK_TOKENS
+    tokens = np.resize(np.asarray(joules), (padded, len(JOULES)))
+    rates = np.resize(np.where(told, rate, 1.0), padded)
+    parts = [slice(at, at + BLOCK_TOKENS) for at in range(0, padded, BLOCK_TOKENS)]
+    found = [_many(server, tokens[at], rates[at]) for at in parts]
     return np.where(told, np.concatenate(found)[:count], np.nan)

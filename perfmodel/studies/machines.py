@@ -14,7 +14,7 @@ from perfmodel.breakdown import BOUND_OF, BOUNDS, JOULES, SECONDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.deployment import Deployment, resolve
+from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows
 from perfmodel.inference.overflow import CachePool
 from perfmodel.inference.placement import cache_bytes, place, weight_bytes
@@ -190,7 +190,7 @@ def observe(asked: Sequence[Question], progress: Progress) -> list[Observation]:
 
 def setting_of(machine: Machine, model: str) -> Deployment:
     """A machine's chip with a model, looked up."""
-    given = resolve(machine.chip, model, machine.weights, machine.cache, "", FITTED)
+    given = resolve_or_error(machine.chip, model, machine.weights, machine.cache, "", FITTED)
     if isinstance(given, str):
         raise InputError(given)
     return given if machine.change is None else given._replace(chip=machine.change(given.chip))

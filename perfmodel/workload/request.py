@@ -17,15 +17,15 @@ class Request(eqx.Module):
     """Users who each have one request open, and send the next when it is answered (closed loop); or
     requests that come at a rate (open loop).
 
-    - `users`: requests open at once; what the machine has no room for waits.
-    - `prompt`, `output`: tokens of each, in and out.
-    - `together`: prompts that start at the same time: all of a static batch, else one.
-    - `cached`: tokens of each prompt whose keys and values are there already (prefix caching).
-    - `steady`: 1 where prompts come while others decode, 0 where all decode together.
-    - `drafted`: tokens guessed in each step; `acceptance`: share of guesses that hold.
-    - `rounds`: requests of each user; all send the first at once, so a mean over few rounds
+    - `concurrency`: requests open at once; what the machine has no room for waits.
+    - `isl`, `osl`: tokens of each, in and out.
+    - `batch_size`: prompts that start at the same time: all of a static batch, else one.
+    - `prefix_tokens`: tokens of each prompt whose keys and values are there already (prefix caching).
+    - `continuous_batching`: 1 where prompts come while others decode, 0 where all decode together.
+    - `speculative_tokens`: tokens guessed in each step; `acceptance`: share of guesses that hold.
+    - `requests_per_user`: requests of each user; all send the first at once, so a mean over few of them
       has that burst in it. Infinite: no burst.
-    - `rate`: requests a second that come whatever is open; 0 in a closed loop.
+    - `requests_per_s`: requests a second that come whatever is open; 0 in a closed loop.
     """
 
     concurrency: Scalar = eqx.field(converter=as_scalar)

@@ -238,9 +238,9 @@ def test_sglang_on_hopper_cuts_prompts_for_idle_cores(blocks: float, parts: floa
 
 
 def mla_prefill(backend: AttentionBackend) -> Work:
-    row = {name: as_scalar(x) for name, x in (("batch", 2), ("heads", 16), ("ctx_len", 512))}
+    row = MlaPrefill(batch=as_scalar(2), heads=as_scalar(16), ctx_len=as_scalar(512))
     plan = Plan(integer=True, attention_backend=backend)
-    return MlaPrefill(**row).count(load_chip("h100-sxm"), plan)[0]
+    return row.count(load_chip("h100-sxm"), plan)[0]
 
 
 def test_sglang_before_blackwell_multiplies_prompts_with_latents():

@@ -17,6 +17,7 @@ from perfmodel.inference.kernel_predictions import resolve_group
 from perfmodel.inference.operations import Batch, Context, attention_calls
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
+from perfmodel.kernels.attention_decode import AttentionDecode
 from perfmodel.kernels.elementwise import KINDS as ELEMENTWISE
 from perfmodel.kernels.kernel_table import Group, Key
 from perfmodel.kernels.linear_attention import KINDS as RECURRENT
@@ -244,7 +245,7 @@ def inside(chosen: list[Layer], plan: Plan, queries: int) -> tuple[list[str], np
     return labels, np.asarray(many())[:count]
 
 
-def compare(chosen: list[Layer], formats: dict[str, str], queries: int) -> None:
+def compare(chosen: list[Layer], formats: dict[str, Any], queries: int) -> None:
     plan = Plan(tp=TENSOR, dp=DATA, ep=EXPERT, **formats)
     texts = Texts(SEQUENCES / DATA, queries, CONTEXT, plan)
     rows = [row for layer in chosen for row in rows_of(layer, texts)]
@@ -329,5 +330,5 @@ def test_an_older_framework_reads_the_cache_once_for_each_query_head(version: st
     batch = Batch(*[as_scalar(x) for x in (8, 1, 4096)], decoding=True)
     attention = jax.tree.map(as_scalar, load_model("llama-3.1-8b").stacks[0].layer.attention)
     calls = attention_calls(site, as_scalar(HIDDEN), attention, [batch])
-    (found,) = [call.kernel for call in calls if call.label == "attention"]
+    (found,) = [call.kernel for call in calls if isinstance(call.kernel, AttentionDecode)]
     assert (float(found.heads), float(found.kv_heads)) == (32, heads)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ FLAGS = (
 def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:
     """A cell's chip and a plan for it, with what its row does not say drawn."""
     (stem, file), said = chip_file(cell.chip), cell.framework
+    flags: dict[str, Any] = {name: day.random() < 0.5 for name in FLAGS}
     plan = Plan(
         weights=runnable(cell.dtype, file.matrix, cell.chip),
         cache=cell.cache or day.choice(list(FORMATS)),
@@ -42,7 +44,7 @@ def plan_for(cell: Cell, day: random.Random) -> tuple[Chip, Plan]:
         framework=said or None,
         **backends_of(day.choice([said, *frameworks()]), file.architecture),
         framework_version=day.choice(["", *older_versions()]),
-        **{name: day.random() < 0.5 for name in FLAGS},
+        **flags,
     )
     return build(stem, file, plan, FITTED), plan
 

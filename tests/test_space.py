@@ -18,7 +18,7 @@ from space import COMMON, FORMS, TOGETHER, Found, Space, space
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import region
 from perfmodel.inference.step import decode_step
-from perfmodel.kernels.gemm import gemm
+from perfmodel.kernels.gemm import Gemm
 from perfmodel.library.chip import load_chip
 from perfmodel.resources import NAMES
 from perfmodel.roofline import busy, price, spent
@@ -177,7 +177,7 @@ def test_regions_of_a_wafer_share_its_power():
 
 def test_no_kernel_takes_longer_than_its_terms_one_after_the_other():
     chip = load_chip(H100)
-    work = gemm(chip, Plan(), as_scalar(300.0), as_scalar(5000.0), as_scalar(4000.0))
+    work = Gemm(m=as_scalar(300.0), n=as_scalar(5000.0), k=as_scalar(4000.0)).product(chip, Plan())
     terms = [np.broadcast_to(t, work.latency.shape) for _, t in busy(chip, work).items()]
     power = sum(np.asarray(j) for _, j in spent(chip, work).items()) / chip.headroom
     one_by_one = np.sum(terms, axis=0) + power + work.latency

@@ -327,13 +327,13 @@ def told(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_number_of_things_has_two_neighbours_and_no_price_that_they_do_not_confirm():
-    (row,) = search_tables.numbers(told())[1]
+    (row,) = search_tables.neighbours(told())[1]
     assert row == ("stacks", "6", "0.25 % worse", "2.4 % worse", "")
-    (row,) = search_tables.numbers(told(gain_of_one_more=0.03, on_bound=True, usd_per_unit=900.0))[
-        1
-    ]
+    (row,) = search_tables.neighbours(
+        told(gain_of_one_more=0.03, on_bound=True, usd_per_unit=900.0)
+    )[1]
     assert row == ("stacks", "6", "0.25 % worse", "3 % better (outside the bounds)", "900")
-    (row,) = search_tables.numbers(told(gain_of_one_fewer=None))[1]
+    (row,) = search_tables.neighbours(told(gain_of_one_fewer=None))[1]
     assert row[2] == "breaks a limit"
 
 
@@ -345,9 +345,9 @@ def test_a_neighbour_gains_what_its_objective_is_better():
 
 
 def test_a_sold_chip_that_is_better_is_told_first():
-    assert search_tables.sold_first(told()) == []
+    assert search_tables.better_existing(told()) == []
     ahead = [{"chip": "h100-sxm", "objective": 0.5827}, {"chip": "h20", "objective": 0.583}]
-    (said,) = search_tables.sold_first(told() | {"ahead": ahead})
+    (said,) = search_tables.better_existing(told() | {"ahead": ahead})
     assert said.startswith("h100-sxm, which is sold, is better than the design found")
     assert "usd_per_million_tokens 0.5827 beside 0.5847; so is h20" in said
 
@@ -360,7 +360,7 @@ def test_a_fact_that_was_not_searched_again_says_so():
         "b": one | {"searched_doubled": True},
         "c": one | {"searched_doubled": False},
     }
-    rows = search_tables.facts(told() | {"facts": facts})[1]
+    rows = search_tables.sensitivities(told() | {"facts": facts}, 10)[1]
     assert [row[2:] for row in rows] == [
         ("0.208", "n5, hbm3e"),
         ("no design found", ""),

@@ -301,9 +301,17 @@ def serving_numbers(
     }
 
 
-def dollars_of(case: ResolvedRow, chips: Any, joules: Any, seconds: Any) -> tuple[Any, str]:
-    """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis."""
-    dollars = chip_cost(case.deployment.stem).dollars(chips, seconds, joules)
+def dollars_of(
+    case: ResolvedRow, chips: Any, joules: Any, seconds: Any, price: Any = 1.0
+) -> tuple[Any, str]:
+    """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis.
+
+    **Arguments:**
+
+    - `price`: a factor on what it costs to have a chip.
+    """
+    cost = chip_cost(case.deployment.stem)
+    dollars = cost._replace(usd_per_s=cost.usd_per_s * price).dollars(chips, seconds, joules)
     if not case.pool.chips:
         return dollars, cost_basis([case.deployment.stem])
     held = chip_cost(case.pool.stem).dollars(case.pool.chips, seconds, 0.0)

@@ -32,11 +32,11 @@ WRITERS = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWri
 
 
 class Swept(NamedTuple):
-    """Points in the file, how many of them have an error, and the first."""
+    """Rows in a file, how many of them have an error, and the first error."""
 
-    points: int
-    wrong: int
-    first: str
+    rows: int
+    errors: int
+    first_error: str
 
 
 def sweep(
@@ -66,8 +66,8 @@ def sweep(
         progress(grid.points, grid.points)
         _join(grid, [parts / f"{start}.parquet" for start in starts], out)
         shutil.rmtree(parts)
-    wrong = [one for one in found if one.wrong]
-    return Swept(grid.points, sum(one.wrong for one in wrong), wrong[0].first if wrong else "")
+    first = next((part.first_error for part in found if part.errors), "")
+    return Swept(grid.points, sum(part.errors for part in found), first)
 
 
 def check_out(out: Path) -> None:

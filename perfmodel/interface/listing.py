@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perfmodel.library.chip import build, chip_files, find_chip, own_file
+from perfmodel.library.chip import build, chip_file, chip_files
 from perfmodel.library.fitted import FITTED, read_fitted
 from perfmodel.library.model import find_model, load_model, model_files
 from perfmodel.library.schema import ChipFile, Quantity, TierFile
@@ -88,13 +88,12 @@ def read_chip(name: str) -> tuple[str, ChipFile]:
 
     - `InputError`: for an unknown chip, or a file that is wrong.
     """
-    if not name.endswith(".toml"):
-        stem = find_chip(name)
-        return stem, chip_files()[stem]
-    path = Path(name)
-    file = own_file(path)
-    build(path.stem, file, Plan(), FITTED)
-    return path.stem, file
+    stem, file = chip_file(name)
+    if not stem.endswith(".toml"):
+        return stem, file
+    own = Path(stem).stem
+    build(own, file, Plan(), FITTED)
+    return own, file
 
 
 class ModelFacts(NamedTuple):

@@ -7,25 +7,24 @@ from perfmodel.units import figures
 
 Rows = tuple[list[str], list[tuple[str, ...]]]
 
-PRINTED_ROWS = 5
-"""Rows of chips and of facts that are printed; `result.json` and the page have all."""
+PRINTED_CHIPS, PRINTED_FACTS = 5, 10
+"""Rows of chips and of facts that are printed; `result.json` and the page have more."""
 
 
-def tables(report: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
+def tables(
+    report: dict[str, Any], chips: int = PRINTED_CHIPS, facts: int = PRINTED_FACTS
+) -> Iterator[tuple[str, Rows]]:
     """Titles and tables of what was found; those of what was not asked for are left out."""
     yield "The design found", summary(report)
-    yield "Shadow prices", prices(report)
+    yield "Shadow prices", shadow_prices(report)
     if report.get("numbers"):
-        yield "One fewer and one more, all else designed again", numbers(report)
+        yield "One fewer and one more, all else designed again", neighbours(report)
     if report.get("rivals"):
-        yield "Existing chips, the nearest first", rivals(report)
+        yield "Existing chips, the nearest first", existing_chips(report, chips)
     if report.get("facts"):
-        yield "Sensitivity of the objective", facts(report)
+        yield "Sensitivity of the objective", sensitivities(report, facts)
     if len(report.get("families", [])) > 1:
-        yield "Win probability", families(report)
-
-
-NAMES = ["", "value", "elasticity"]
+        yield "Win probability", win_probability(report)
 
 
 def summary(report: dict[str, Any]) -> Rows:
@@ -47,17 +46,14 @@ def summary(report: dict[str, Any]) -> Rows:
         ("in whole tiles, waves and cores", figures(report["objective_exact"]), ""),
         (f"best of {report['grid']['points']:,} points", _or_none(report["grid"]["objective"]), ""),
     ]
-    return NAMES, rows
+    return ["", "value", "elasticity"], rows
 
 
 def _or_none(value: float | None) -> str:
     return "none keeps the limits" if value is None else figures(value)
 
 
-PRICES = ["limit", "at", "gain for 1 % more", "USD a unit and chip"]
-
-
-def prices(report: dict[str, Any]) -> Rows:
+def shadow_prices(report: dict[str, Any]) -> Rows:
     """Names and rows of the table of shadow prices: of limits that bind."""
     rows = [
         (
@@ -69,10 +65,10 @@ def prices(report: dict[str, Any]) -> Rows:
         for name, limit in report["constraints"].items()
         if abs(limit["shadow_price"]) > 1e-5
     ]
-    return PRICES, rows
+    return ["limit", "at", "gain for 1 % more", "USD a unit and chip"], rows
 
 
-def numbers(report: dict[str, Any]) -> Rows:
+def neighbours(report: dict[str, Any]) -> Rows:
     """Numbers of things, and how much better or worse their neighbours are."""
     rows = [
         (
@@ -94,7 +90,7 @@ def _change(gain: float | None) -> str:
     return f"{abs(100 * gain):.2g} % {'better' if gain > 0 else 'worse'}"
 
 
-def sold_first(report: dict[str, Any]) -> list[str]:
+def better_existing(report: dict[str, Any]) -> list[str]:
     """A sentence where chips that are sold are better than the design, within every limit."""
     if not report.get("ahead"):
         return []
@@ -108,7 +104,7 @@ def sold_first(report: dict[str, Any]) -> list[str]:
     ]
 
 
-RIVALS = {
+CHIP_COLUMNS = {
     "area_mm2": "mm2",
     "power_w": "W",
     "memory_gb": "GB",
@@ -125,20 +121,22 @@ def goal(report: dict[str, Any]) -> str:
     return table["maximise"] or table["minimise"] or "mix"
 
 
-def rivals(report: dict[str, Any], count: int = PRINTED_ROWS) -> Rows:
+def existing_chips(report: dict[str, Any], count: int) -> Rows:
     """Chips of the library beside the design, all at prices of the same laws."""
     ours = {"chip": "this design", "objective": report["objective"], "broken": []}
     chip = report["chips"][-1]
-    rows = [_rival(ours | chip)] + [_rival(one) for one in report["rivals"][:count]]
-    return ["chip", goal(report), *RIVALS.values(), "violated constraints"], rows
+    rows = [_chip_row(ours | chip)] + [_chip_row(one) for one in report["rivals"][:count]]
+    return ["chip", goal(report), *CHIP_COLUMNS.values(), "violated constraints"], rows
 
 
-def _rival(one: dict[str, Any]) -> tuple[str, ...]:
-    numbers = [f"{one[name]:,.3g}" if one[name] < 1e3 else f"{one[name]:,.0f}" for name in RIVALS]
+def _chip_row(one: dict[str, Any]) -> tuple[str, ...]:
+    numbers = [
+        f"{one[name]:,.3g}" if one[name] < 1e3 else f"{one[name]:,.0f}" for name in CHIP_COLUMNS
+    ]
     return one["chip"], figures(one["objective"]), *numbers, ", ".join(one["broken"])
 
 
-def facts(report: dict[str, Any], count: int = 2 * PRINTED_ROWS) -> Rows:
+def sensitivities(report: dict[str, Any], count: int) -> Rows:
     """Prices and technologies by how much they move the objective."""
     rows = [
         (fact_label(name), f"{one['elasticity']:+.3f}", *_doubled(one))
@@ -171,7 +169,7 @@ def _doubled(one: dict[str, Any]) -> tuple[str, str]:
     return figures(one["if_doubled"]), one["best_if_doubled"]
 
 
-def families(report: dict[str, Any]) -> Rows:
+def win_probability(report: dict[str, Any]) -> Rows:
     """Shares of draws of all facts in which each node and memory is best."""
     rows = [
         (one["name"], figures(one["objective"]), f"{100 * one['share_of_draws']:.0f} %")

@@ -1,7 +1,7 @@
 """Options that commands share, and what they come to."""
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -72,22 +72,15 @@ def show_definitions() -> None:
         console.print(f"{word}: {meaning}.", style="dim", soft_wrap=True)
 
 
-class Outcome(NamedTuple):
-    """What a file holds: how many rows, how many of them with an error, and the first error."""
-
-    rows: int
-    errors: int
-    first_error: str
-
-
-def show_outcome(out: Path, found: Outcome, json_: bool) -> None:
-    """Print what a file holds."""
+def show_outcome(out: Path, rows: int, errors: int, first_error: str, json_: bool) -> None:
+    """Print what a file holds: how many rows, how many of them with an error, and the first error."""
     if json_:
-        show_json({"out": str(out)} | found._asdict())
+        counts = {"rows": rows, "errors": errors, "first_error": first_error}
+        show_json({"out": str(out)} | counts)
         return
-    say(f"{found.rows:,} rows in {out}, {found.errors:,} with an error.")
-    if found.errors:
-        say(f"The first: {found.first_error}")
+    say(f"{rows:,} rows in {out}, {errors:,} with an error.")
+    if errors:
+        say(f"The first: {first_error}")
 
 
 def write_report(path: Path, page: Any, silent: bool = False) -> None:

@@ -9,7 +9,6 @@ from perfmodel.interface.commands.options import (
     Calibration,
     Json,
     Out,
-    Outcome,
     Report,
     check_places,
     fitted,
@@ -45,7 +44,7 @@ def predict_kernels(
     check_places(file=out, report=report)
     with bar("kernels") as update:
         result = run(rows, out, fitted(calibration), not cold, update)
-    show_outcome(out, _outcome(result.error), json_)
+    _show_outcome(out, result.error, json_)
     if report is not None:
         from perfmodel.interface.pages.predict import kernels_page
 
@@ -82,7 +81,7 @@ def predict_serving(
     check_places(file=out, report=report)
     with bar("rows alike") as update:
         result = run(rows, out, fitted(calibration), update)
-    show_outcome(out, _outcome(result["error"]), json_)
+    _show_outcome(out, result["error"], json_)
     if not json_:
         show_definitions()
     if report is not None:
@@ -91,6 +90,6 @@ def predict_serving(
         write_report(report, serving_page(rows, out), silent=json_)
 
 
-def _outcome(errors: Any) -> Outcome:
-    wrong = [str(error) for error in errors if error]
-    return Outcome(len(errors), len(wrong), wrong[0] if wrong else "")
+def _show_outcome(out: Path, errors: Any, json_: bool) -> None:
+    said = [str(error) for error in errors if error]
+    show_outcome(out, len(errors), len(said), said[0] if said else "", json_)

@@ -48,7 +48,7 @@ def search(
     join(coordinator, processes, process)
     from perfmodel.files import write_whole
     from perfmodel.interface.search import listed, run_search
-    from perfmodel.interface.search_tables import sold_first, tables
+    from perfmodel.interface.search_tables import better_existing, tables
 
     if list_:
         show_list("Presets", ["preset", "question"], listed(), json_)
@@ -65,7 +65,7 @@ def search(
     if json_:
         show_json(found)
     else:
-        for sentence in sold_first(found):
+        for sentence in better_existing(found):
             say(sentence)
         for title, table in tables(found):
             show_table(title, *table)

@@ -8,7 +8,6 @@ import typer
 from perfmodel.interface.commands.options import (
     Calibration,
     Json,
-    Outcome,
     Report,
     check_places,
     fitted,
@@ -48,7 +47,7 @@ def sweep(
     check_places(report=report)
     with bar("points") as update:
         found = run(grid, out, fitted(calibration), resume, update)
-    show_outcome(out, Outcome(found.points, found.wrong, found.first), json_)
+    show_outcome(out, *found, json_)
     if report is not None:
         from perfmodel.interface.pages.sweep import sweep_page
 

@@ -27,6 +27,7 @@ from perfmodel.inference.evaluate import (
 )
 from perfmodel.inference.explanation import Step, step_at
 from perfmodel.inference.service import Service, serve
+from perfmodel.inference.serving_predictions import dollars_of, serving_numbers
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import chip_cost
@@ -133,7 +134,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
     users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(CHIP_VARIABLES), float)
     factors = _factors(one, len(LOADS) + 1)
     served = _serve(case, [split] * len(users), users, factors)
-    points = [_point(one, case, split, served, i, factors["price"][i]) for i in range(len(users))]
+    points = [_point(case, split, served, i, factors["price"][i]) for i in range(len(users))]
     if not np.isfinite(points[0].tpot) or points[0].tpot <= 0:
         raise InputError(f"{name_of(one)} has no time for this model; use more chips.")
     here, loads, moved = points[0], points[1 : len(LOADS) + 1], points[len(LOADS) + 1 :]
@@ -184,10 +185,7 @@ def _serve(
     numbers = numbers_of(rows)
     numbers["concurrency"] = users.astype(numbers["concurrency"].dtype)
     single = numbers["concurrency"].dtype
-    chips, models = (
-        _repeat(case.deployment.chip, len(rows)),
-        _repeat(case.deployment.model, len(rows)),
-    )
+    chips, models = _repeat((case.deployment.chip, case.deployment.model), len(rows))
     turned = turn(chips, {name: value.astype(single) for name, value in factors.items()})
     return evaluate_block(serve, plan_of([case]), (turned, models, numbers))
 
@@ -196,18 +194,24 @@ def _repeat(tree: T, count: int) -> T:
     return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], count, axis=0), tree)
 
 
-def _point(
-    one: Machine, case: ResolvedRow, split: Parallelism, served: Service, i: int, price: float
-) -> Point:
-    tpot, total = float(served.tpot[i]), float(served.total[i])
-    users, joules = float(served.concurrency[i]), float(np.sum(served.joules[i]))
-    rate = users * case.row.osl / total
-    cost = chip_cost(one.chip)
-    held, chips = cost._replace(usd_per_s=cost.usd_per_s * price), split.tp * split.pp * split.dp
-    dollars = float(1e6 * held.dollars(chips, 1 / rate, joules))
-    hour = 3600 * dollars * 1e-6 * rate / chips
-    short = max(-float(served.slack[i]), 0.0)
-    return Point(users, float(served.ttft[i]), tpot, 1 / tpot, rate, joules, dollars, hour, short)
+def _point(case: ResolvedRow, split: Parallelism, served: Service, i: int, price: float) -> Point:
+    """One row of what was served, priced as `predict serving` prices it."""
+    own = jax.tree.map(lambda leaf: np.asarray(leaf[i], float), served)
+    rate = float(own.concurrency * case.row.osl * case.row.length_ratio / own.total)
+    dollars, _ = dollars_of(case, split.chips, float(own.energy), 1 / rate, price)
+    given = (case.row, case.deployment.intervals, split.chips)
+    numbers = {k: float(v) for k, v in serving_numbers(*given, own, rate, dollars).items()}
+    return Point(
+        users=numbers["concurrency"],
+        ttft=float(own.ttft),
+        tpot=float(own.tpot),
+        speed=numbers["output_tokens_per_s_per_user"],
+        rate=rate,
+        joules=numbers["joules_per_output_token"],
+        dollars=numbers["usd_per_million_output_tokens"],
+        hour=numbers["usd_per_chip_hour"],
+        short=max(-float(own.slack), 0.0),
+    )
 
 
 def _moves(
@@ -217,12 +221,11 @@ def _moves(
         lost = point.short > 0 and not here.short
         return float("nan") if lost else getattr(point, name) / getattr(here, name) - 1
 
+    def changes(name: str, i: int) -> tuple[float, float]:
+        return change(name, moved[2 * i]), change(name, moved[2 * i + 1])
+
     return {
-        knob: (
-            (change("tpot", moved[2 * i]), change("tpot", moved[2 * i + 1])),
-            (change("dollars", moved[2 * i]), change("dollars", moved[2 * i + 1])),
-        )
-        for i, knob in enumerate(CHIP_VARIABLES)
+        knob: (changes("tpot", i), changes("dollars", i)) for i, knob in enumerate(CHIP_VARIABLES)
     }
 
 

@@ -41,31 +41,17 @@ def page(
     title: str, found: SearchReport, report: dict[str, Any], front: list[dict[str, Any]]
 ) -> Page:
     """What `report.html` says."""
-    tables = {name: Table(name, *rows, note=NOTES.get(name, "")) for name, rows in _tables(report)}
-    first, *rest = tables.values()
+    tables = search_tables.tables(report, MAX_ROWS, MAX_ROWS)
+    first, *rest = (Table(name, *rows, note=NOTES.get(name, "")) for name, rows in tables)
     parts: Parts = [first, *_floorplans(report), *_step(found)]
-    parts += [*rest, Picture(_elasticities(report), CHANGES)]
+    caption = "The objective where one variable changes alone, and where one fact does and the design adapts."
+    parts += [*rest, Picture(_elasticities(report), caption)]
     parts += [*_contest(report), *_front(found, front), *_maps(report), _optima(found)]
     loads = [load.model for load in found.study.workload]
     sources = sources_of([found.study.space.base], loads)
     return Page(
         f"Search: {title}", _said(report), parts, (*ASSUMED, money(("owner",))), sources, command()
     )
-
-
-CHANGES = (
-    "The objective where one variable changes alone, and where one fact does and the design adapts."
-)
-
-
-def _tables(report: dict[str, Any]):
-    """Those that are printed, at full length."""
-    longer = {
-        "Existing chips, the nearest first": search_tables.rivals,
-        "Sensitivity of the objective": search_tables.facts,
-    }
-    for name, rows in search_tables.tables(report):
-        yield name, longer[name](report, count=MAX_ROWS) if name in longer else rows
 
 
 MAX_ROWS = 30
@@ -77,7 +63,7 @@ def _said(report: dict[str, Any]) -> list[str]:
     gap = 100 * report["gap_of_smoothing"]
     name, count = search_tables.goal(report), report["local_optima"]
     said = [
-        *search_tables.sold_first(report),
+        *search_tables.better_existing(report),
         f"{name} is {figures(report['objective'])} at the best of {count} designs that keep every limit. "
         f"Whole numbers of things cost {rounding:.2f} %; in whole tiles, waves and cores it is "
         f"{figures(report['objective_exact'])} ({gap:+.2f} %).",
@@ -117,7 +103,7 @@ def _step(found: SearchReport) -> list[Picture]:
     ]
 
 
-STRONGEST = 8
+MAX_DRAWN_FACTS = 8
 """Facts that are drawn."""
 
 
@@ -125,7 +111,7 @@ def _elasticities(report: dict[str, Any]) -> Any:
     step = np.log(1.1)
     facts = {
         search_tables.fact_label(name): one["elasticity"]
-        for name, one in list(report.get("facts", {}).items())[:STRONGEST]
+        for name, one in list(report.get("facts", {}).items())[:MAX_DRAWN_FACTS]
     }
     effects = [
         plots.Effect(name, 100 * np.expm1(-e * step), 100 * np.expm1(e * step))
@@ -134,7 +120,7 @@ def _elasticities(report: dict[str, Any]) -> Any:
     return plots.tornado(effects, "What moves the objective", "better by (%)")
 
 
-KEPT = {"keeps all limits": "#4477AA", "breaks a limit": "#BBBBBB"}
+LIMIT_COLOURS = {"keeps all limits": "#4477AA", "breaks a limit": "#BBBBBB"}
 
 
 def _contest(report: dict[str, Any]) -> list[Picture]:
@@ -146,7 +132,7 @@ def _contest(report: dict[str, Any]) -> list[Picture]:
         kind = "breaks a limit" if one["broken"] else "keeps all limits"
         rows.append((one["chip"], {kind: one["objective"]}))
     title = "Existing chips, the nearest first"
-    chart = plots.stacked(rows, KEPT, title, search_tables.goal(report), "limits")
+    chart = plots.stacked(rows, LIMIT_COLOURS, title, search_tables.goal(report), "limits")
     return [Picture(chart, "All priced by the same laws, in the same study.")]
 
 

@@ -21,7 +21,7 @@ from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.interface.explore import export, page_path, pictures
 from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of
 from perfmodel.interface.explore.scenario import (
-    MOST_FACTOR,
+    MAX_FACTOR,
     Machine,
     Scenario,
     from_query,
@@ -34,11 +34,13 @@ from perfmodel.library.chip import build, chip_file, load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.workload.plan import Plan
 
-SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
-TURNED = SMALL._replace(machines=(machine("h100-sxm", 1, {"bandwidth": 2.0, "price": 0.5}),))
+OVERVIEW_HEIGHT = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
+TURNED = OVERVIEW_HEIGHT._replace(
+    machines=(machine("h100-sxm", 1, {"bandwidth": 2.0, "price": 0.5}),)
+)
 
 factors = st.dictionaries(
-    st.sampled_from(list(CHIP_VARIABLES)), st.sampled_from([0.25, 0.5, 1.0, 1.1, 2.0, MOST_FACTOR])
+    st.sampled_from(list(CHIP_VARIABLES)), st.sampled_from([0.25, 0.5, 1.0, 1.1, 2.0, MAX_FACTOR])
 )
 machines = st.builds(
     machine,
@@ -107,11 +109,14 @@ def test_an_unknown_knob_is_refused():
 @pytest.fixture(scope="module")
 def shown() -> Any:
     """A small machine as the page shows it."""
-    return view(SMALL.machines[0], SMALL)
+    return view(OVERVIEW_HEIGHT.machines[0], OVERVIEW_HEIGHT)
 
 
 def test_a_machine_has_the_numbers_of_predict_serving(shown: Any):
-    cells = {name: [value] for name, value in cells_of(SMALL.machines[0], SMALL).items()}
+    cells = {
+        name: [value]
+        for name, value in cells_of(OVERVIEW_HEIGHT.machines[0], OVERVIEW_HEIGHT).items()
+    }
     found = {name: values[0] for name, values in predict_cells(cells, 1, FITTED).items()}
     for column, value in (
         ("ttft_ms", 1e3 * shown.here.ttft),
@@ -144,8 +149,8 @@ def test_a_drag_takes_less_than_300_ms(shown: Any):
     seconds, specs = [], []
     for i in range(3):
         start = time.process_time()
-        turned = view(machine("h100-sxm", 1, {"sram": 1.5 + i}), SMALL)
-        charts = pictures.overview([turned, *[shown] * 3], SMALL.users)
+        turned = view(machine("h100-sxm", 1, {"sram": 1.5 + i}), OVERVIEW_HEIGHT)
+        charts = pictures.overview([turned, *[shown] * 3], OVERVIEW_HEIGHT.users)
         specs = [styled(chart, "bottom").to_dict(validate=False) for chart in charts]
         seconds.append(time.process_time() - start)
     assert len(specs) == 4 and min(seconds) < 0.3
@@ -162,7 +167,7 @@ def test_machines_of_one_kind_are_told_apart_by_their_place():
 
 @pytest.mark.slow
 def test_the_exported_python_gives_the_same_numbers(shown: Any):
-    scenario = SMALL._replace(machines=(SMALL.machines[0], TURNED.machines[0]))
+    scenario = OVERVIEW_HEIGHT._replace(machines=(OVERVIEW_HEIGHT.machines[0], TURNED.machines[0]))
     views = [view(one, scenario) for one in scenario.machines]
     space: dict[str, Any] = {}
     exec(export.python_of(scenario, views), space)
@@ -197,7 +202,7 @@ def test_exported_numbers_hold_every_load(shown: Any):
 
 
 def test_a_machine_that_cannot_be_is_one_sentence():
-    said = view_of(Machine("nothing", 1), SMALL)
+    said = view_of(Machine("nothing", 1), OVERVIEW_HEIGHT)
     assert isinstance(said, str) and said.endswith(".") and "unknown chip" in said
 
 
@@ -211,7 +216,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The page, started with a small scenario."""
     testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra app")
     found = testing.AppTest.from_file(str(page_path()), default_timeout=300)
-    for name, values in to_query(SMALL).items():
+    for name, values in to_query(OVERVIEW_HEIGHT).items():
         found.query_params[name] = values
     return found
 

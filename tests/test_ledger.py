@@ -10,7 +10,7 @@ from command import predict, run
 from perfmodel.calibration.tco import UTILISATION, tco_scores
 from perfmodel.design.existing_chips import _chip_design
 from perfmodel.hardware.cost import price, running
-from perfmodel.interface.quickstart import IN_NUMBERS
+from perfmodel.interface.quickstart import NUMERIC_COLUMNS
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis, load_ownership
@@ -184,7 +184,7 @@ def test_the_quickstart_says_what_its_usd_are_of(tmp_path: Path):
     assert any(line.startswith("USD are of what cost_basis names") for line in found["said"])
     for machine in found["machines"]:
         assert machine["cost basis"] in COST_BASES
-        chips, rate, million, hour = (machine[name] for name in IN_NUMBERS)
+        chips, rate, million, hour = (machine[name] for name in NUMERIC_COLUMNS)
         assert hour == pytest.approx(million * 1e-6 * rate * 3600, rel=1e-4) and chips >= 1
 
 

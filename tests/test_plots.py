@@ -10,7 +10,7 @@ import pytest
 from perfmodel.breakdown import BOUNDS, JOULES
 from perfmodel.errors import InputError
 from perfmodel.interface import plots
-from perfmodel.interface.plots.theme import COLOURS, ENERGY_COLOURS, FAMILIES, OTHERS
+from perfmodel.interface.plots.theme import COLOURS, ENERGY_COLOURS, FAMILIES, PALETTE
 
 TIMES = [("8 x H100", [0.3, 0.0, 1.1, 6.6, 5.7, 0.4]), ("4 x WSE-3", [0.1, 0, 0.2, 0, 2.2, 0.3])]
 JOULE = {"matrix": 3.0, "shared": 1.0, "main": 9.0, "network": 0.4, "idle": 6.0}
@@ -123,7 +123,7 @@ def test_another_ending_is_refused(tmp_path: Path):
 
 def test_every_bound_and_term_has_a_colour_of_its_own():
     assert tuple(COLOURS) == BOUNDS and tuple(ENERGY_COLOURS) == JOULES
-    for colours in (COLOURS.values(), ENERGY_COLOURS.values(), FAMILIES.values(), OTHERS):
+    for colours in (COLOURS.values(), ENERGY_COLOURS.values(), FAMILIES.values(), PALETTE):
         assert len(set(colours)) == len(list(colours))
 
 
@@ -169,9 +169,9 @@ def test_a_part_without_a_colour_is_not_left_out_in_silence():
 
 def test_every_part_of_a_searched_die_has_a_colour():
     from perfmodel.design.report import PART_NAMES
-    from perfmodel.interface.plots.bars import PARTS
+    from perfmodel.interface.plots.bars import DIE_COLOURS
 
-    assert set(PART_NAMES.values()) <= set(PARTS)
+    assert set(PART_NAMES.values()) <= set(DIE_COLOURS)
 
 
 def test_an_axis_says_its_unit_once():

@@ -25,7 +25,7 @@ from perfmodel.design.state import SearchState, integer_designs, save_state
 from perfmodel.design.study import Study
 from perfmodel.units import figures
 
-PAUSE = 2.0
+CHECKPOINT_INTERVAL = 2.0
 """Seconds from one checkpoint to the next, at least."""
 
 
@@ -95,7 +95,7 @@ class Checkpoints:
         self.state = state
         words = best_so_far(self.study, self.integer, state)
         self.progress(int(state.starts) - 1, self.study.optimiser.starts, words)
-        if time.monotonic() - self.saved > PAUSE:
+        if time.monotonic() - self.saved > CHECKPOINT_INTERVAL:
             self.save()
 
     def save(self) -> None:

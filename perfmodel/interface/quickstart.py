@@ -127,7 +127,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
     }
 
 
-IN_NUMBERS = (
+NUMERIC_COLUMNS = (
     "n_chips",
     "output_tokens_per_s_per_chip",
     "usd_per_million_output_tokens",
@@ -137,7 +137,7 @@ IN_NUMBERS = (
 
 
 def _numbers(predicted: Values, place: int) -> dict[str, float | None]:
-    values = {name: predicted[name][place] for name in IN_NUMBERS}
+    values = {name: predicted[name][place] for name in NUMERIC_COLUMNS}
     return {name: None if is_empty(one) else float(one) for name, one in values.items()}
 
 

@@ -17,11 +17,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-PIPED = None if sys.stdout.isatty() else 400
+OUTPUT_WIDTH = None if sys.stdout.isatty() else 400
 """Width of what is printed, in characters: the terminal's, or wide enough to wrap nothing."""
 
 # Names and sources may hold brackets and colons: they are no markup and no emoji.
-console = Console(highlight=False, markup=False, emoji=False, width=PIPED)
+console = Console(highlight=False, markup=False, emoji=False, width=OUTPUT_WIDTH)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
@@ -31,7 +31,7 @@ def say(*lines: object) -> None:
         console.print(line, soft_wrap=True)
 
 
-MOST_SAID = 2000
+MAX_MESSAGE_LENGTH = 2000
 """Characters of a sentence, at most."""
 
 
@@ -39,7 +39,7 @@ def warn(said: object) -> None:
     """Say it on one line of stderr, whatever is in it, in the program's name."""
     plain = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(said))
     line = " ".join(plain.split())
-    short = line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]} ..."
+    short = line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:MAX_MESSAGE_LENGTH]} ..."
     errors.print(f"perfmodel: {short}", soft_wrap=True)
 
 

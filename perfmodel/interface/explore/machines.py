@@ -38,7 +38,7 @@ from perfmodel.workload.request import Request
 LOADS = tuple(2**i for i in range(11))
 """Users of a machine on the curve of speed against price."""
 
-MOVE = 0.1
+KNOB_CHANGE = 0.1
 """Share by which a knob is turned down and up to see what it moves."""
 
 AUTOMATIC = ("fp8", "int8", "bf16")
@@ -172,8 +172,8 @@ def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
         name: np.full(plain + 2 * len(CHIP_VARIABLES), one.factor(name)) for name in CHIP_VARIABLES
     }
     for i, name in enumerate(CHIP_VARIABLES):
-        rows[name][plain + 2 * i] *= 1 - MOVE
-        rows[name][plain + 2 * i + 1] *= 1 + MOVE
+        rows[name][plain + 2 * i] *= 1 - KNOB_CHANGE
+        rows[name][plain + 2 * i + 1] *= 1 + KNOB_CHANGE
     return rows
 
 

@@ -16,7 +16,7 @@ from perfmodel.files import write_whole
 from perfmodel.interface.explore import export, pictures, searching
 from perfmodel.interface.explore.machines import View, step_of, view_of
 from perfmodel.interface.explore.scenario import (
-    MOST_MACHINES,
+    MAX_MACHINES,
     START,
     Machine,
     Scenario,
@@ -46,7 +46,7 @@ COLUMNS = (
     "bound by",
 )
 FORMATS = {"": "auto", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
-SHOWN = ("Overview", "Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
+PICTURES = ("Overview", "Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 2.75rem; padding-bottom: 2rem; }
 [data-testid="stHeader"] { background: transparent; }
@@ -55,7 +55,7 @@ STYLE = """<style>
 [data-testid="stSidebarUserContent"] .stVerticalBlock { gap: 0.5rem; }
 </style>"""
 """Less empty space, so that the answer is seen on one screen."""
-MOST_BYTES = 1_000_000  # no chip file or config.json is longer
+MAX_FILE_BYTES = 1_000_000  # no chip file or config.json is longer
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def _start() -> Scenario:
     if "start" not in st.session_state:
         query = {name: st.query_params.get_all(name) for name in st.query_params}
         asked = query.get("show", [""])[0]
-        st.session_state.first = asked if asked in SHOWN else SHOWN[0]
+        st.session_state.first = asked if asked in PICTURES else PICTURES[0]
         try:
             st.session_state.start = _known(from_query(query))
         except InputError as wrong:
@@ -134,7 +134,7 @@ def _controls(start: Scenario) -> Scenario:
         )
         for place, name, label, most in zip(places, names, labels, mosts, strict=False)
     }
-    count = places[-1].number_input("machines", 1, MOST_MACHINES, len(start.machines))
+    count = places[-1].number_input("machines", 1, MAX_MACHINES, len(start.machines))
     machines = [_machine(middle, i, start, chips) for i in range(int(count))]
     return Scenario(tuple(machines), model, **numbers)
 
@@ -158,8 +158,8 @@ def _chips(side: Any) -> list[str]:
 def _taken(side: Any, loaded: Any, check: Callable[[str], object]) -> str:
     """The path of a loaded file that was checked; empty for a wrong one, which is said in one sentence."""
     content = loaded.getvalue()
-    if len(content) > MOST_BYTES:
-        side.error(f"{loaded.name} is longer than {MOST_BYTES:,} bytes; such files are not.")
+    if len(content) > MAX_FILE_BYTES:
+        side.error(f"{loaded.name} is longer than {MAX_FILE_BYTES:,} bytes; such files are not.")
         return ""
     folder = (
         Path(tempfile.gettempdir()) / "perfmodel-explore" / hashlib.sha256(content).hexdigest()[:16]
@@ -232,7 +232,7 @@ def _answer(scenario: Scenario, views: list[View]) -> None:
     fitting = [view for view in views if not view.here.short] or views
     shown = _choice()
     charts = _charts(shown, scenario, views, fitting)
-    if shown == SHOWN[0]:
+    if shown == PICTURES[0]:
         _side_by_side(charts)
         _say_stuck(fitting)
     else:
@@ -250,9 +250,9 @@ def _draw(place: Any, chart: Any) -> None:
 def _choice() -> str:
     """Which pictures are asked for."""
     shown = st.segmented_control(
-        "show", SHOWN, default=st.session_state.first, key="shown", label_visibility="collapsed"
+        "show", PICTURES, default=st.session_state.first, key="shown", label_visibility="collapsed"
     )
-    return shown or SHOWN[0]
+    return shown or PICTURES[0]
 
 
 def _side_by_side(charts: list[Any]) -> None:

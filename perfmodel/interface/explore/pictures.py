@@ -7,7 +7,7 @@ from typing import Any
 from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.inference.explanation import Step
 from perfmodel.interface import plots
-from perfmodel.interface.explore.machines import MOVE, View
+from perfmodel.interface.explore.machines import KNOB_CHANGE, View
 from perfmodel.interface.plots.steps import joules_of, step_rooflines
 
 SPEED = "tokens/s for one user"
@@ -15,7 +15,7 @@ PRICE = "USD per million output tokens"
 ENERGY = "energy (J for an output token)"
 
 
-SMALL = 265
+OVERVIEW_HEIGHT = 265
 """Height in pixels of one of four pictures that are seen at once."""
 
 
@@ -31,7 +31,7 @@ def overview(views: Sequence[View], users: int) -> list[Any]:
         times(named),
         moves(named, "tpot"),
     ]
-    return [chart.properties(height=SMALL) for chart in charts]
+    return [chart.properties(height=OVERVIEW_HEIGHT) for chart in charts]
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -76,7 +76,7 @@ def tornado(view: View, other: str = "tpot") -> Any:
         effects,
         f"{view.name}: what moves the {word} of a token",
         f"change of the {word} of a token (%)",
-        f"{100 * MOVE:.0f} %",
+        f"{100 * KNOB_CHANGE:.0f} %",
     )
 
 
@@ -91,7 +91,7 @@ def moves(views: Sequence[View], other: str = "tpot") -> Any:
         for name, found in view.moves.items()
         if all(math.isfinite(change) for change in found[which]) and any(found[which])
     ]
-    step = f"{100 * MOVE:.0f} %"
+    step = f"{100 * KNOB_CHANGE:.0f} %"
     return plots.moves(
         rows,
         f"What {step} less and {step} more (the mark) do to the {word}",

@@ -7,8 +7,8 @@ from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
 
-MOST_MACHINES = 4
-MOST_FACTOR = 16.0
+MAX_MACHINES = 4
+MAX_FACTOR = 16.0
 """A knob multiplies a fact by at most this, and divides it by as much."""
 
 
@@ -76,7 +76,7 @@ def from_query(query: Mapping[str, list[str]]) -> Scenario:
 
     - `InputError`: for a link that cannot be read.
     """
-    machines = tuple(_machine(word) for word in query.get("machine", [])[:MOST_MACHINES])
+    machines = tuple(_machine(word) for word in query.get("machine", [])[:MAX_MACHINES])
     whole = {
         name: _whole(name, query[name][0], most)
         for name, most in (("prompt", 10_000_000), ("output", 1_000_000), ("users", 1_000_000))
@@ -106,10 +106,10 @@ def _factors(moves: Iterable[str]) -> dict[str, float]:
                 f"the link changes {name[:60]!r}; what can be changed is {', '.join(CHIP_VARIABLES)}."
             )
         found[name] = number(name, value.strip() or "0")
-        if not 1 / MOST_FACTOR <= found[name] <= MOST_FACTOR:
+        if not 1 / MAX_FACTOR <= found[name] <= MAX_FACTOR:
             raise InputError(
                 f"the link has {name}={found[name]:g}; allowed are factors from "
-                f"{1 / MOST_FACTOR:g} to {MOST_FACTOR:g}."
+                f"{1 / MAX_FACTOR:g} to {MAX_FACTOR:g}."
             )
     return found
 

@@ -32,7 +32,7 @@ GOALS = {
 STARTS = 16
 """Of a search from the page: a quarter of what a study starts where it does not say, for someone waits."""
 
-UNKNOWN_POWER = 1000.0
+DEFAULT_POWER = 1000.0
 """W of a chip that names none."""
 
 
@@ -94,7 +94,7 @@ def limits_of(one: Machine) -> tuple[float, float]:
     area, power = float(chip.area) * 1e6, float(chip.peak_power)
     return (
         round(area, 1) if math.isfinite(area) and area > 0 else AREAS["reticle"],
-        power if math.isfinite(power) and power > 0 else UNKNOWN_POWER,
+        power if math.isfinite(power) and power > 0 else DEFAULT_POWER,
     )
 
 

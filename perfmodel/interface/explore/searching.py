@@ -12,7 +12,7 @@ from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.search_tables import goal, tables
 from perfmodel.units import figures
 
-EVERY = 1.0
+POLL_SECONDS = 1.0
 """Seconds from one look at a search to the next."""
 
 
@@ -58,7 +58,7 @@ def _asked(scenario: Scenario) -> str | None:
     return study_text(one, scenario, goal, area, power)
 
 
-@st.fragment(run_every=EVERY)
+@st.fragment(run_every=POLL_SECONDS)
 def _watched(job: SearchJob) -> None:
     """How far a search is, once a second; the whole page when it is done."""
     if not job.running:

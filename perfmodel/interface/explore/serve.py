@@ -39,14 +39,14 @@ def run(port: int, browser: bool, as_json: bool = False) -> NoReturn:
     os.execv(words[0], words)  # in this process: what ends it ends the page too
 
 
-PATIENCE = 120.0
+STARTUP_TIMEOUT = 120.0
 """Seconds in which a page begins, on a slow machine."""
 
 
 def announce(port: int) -> None:
     """Print where the page is, as JSON, as soon as it answers; nothing where it never does."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    server, end = os.getppid(), time.monotonic() + PATIENCE
+    server, end = os.getppid(), time.monotonic() + STARTUP_TIMEOUT
     while os.getppid() == server and time.monotonic() < end:
         if _answers(port):
             place = {"address": f"http://{HOST}:{port}", "host": HOST, "port": port}

@@ -24,7 +24,7 @@ from perfmodel.versions import versions
 PACKAGES = ("perfmodel", "jax", "numpy")
 """Whose versions a page names."""
 
-MOST = 200
+MAX_ROWS = 200
 """Rows of a table that a page shows; the rest is in the file beside it."""
 
 
@@ -129,9 +129,9 @@ def _table(table: Table) -> str:
     head = "".join(f"<th>{_text(name)}</th>" for name in table.names)
     rows = [
         f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
-        for row in table.rows[:MOST]
+        for row in table.rows[:MAX_ROWS]
     ]
-    left_out = len(table.rows) - MOST
+    left_out = len(table.rows) - MAX_ROWS
     more = f"{left_out:,} more rows are not shown." if left_out > 0 else ""
     note = f"<p class='note'>{_text(' '.join(filter(None, (table.note, more))))}</p>"
     return (

@@ -58,7 +58,7 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-SHOWN = (
+COLUMNS_SHOWN = (
     "chip",
     "n_chips",
     "model",
@@ -83,7 +83,7 @@ SHOWN = (
 def serving_page(rows: Path, out: Path) -> Page:
     """Served rows: speed against price, and the numbers."""
     cells = cells_of(read_csv(out))
-    names = [name for name in SHOWN if name in cells]
+    names = [name for name in COLUMNS_SHOWN if name in cells]
     count = len(cells["error"])
     good = [i for i in range(count) if cells["fits"][i] == "true"]
     said = [f"{len(good)} of {count} rows of {rows.name} are served by machines on which they fit."]

@@ -30,17 +30,17 @@ SPEED, PRICE, ENERGY = (
     "usd_per_million_output_tokens",
     "joules_per_output_token",
 )
-BEST = {
+ORDERS = {
     "fastest": (SPEED, "descending"),
     "cheapest": (PRICE, "ascending"),
     "least energy": (ENERGY, "ascending"),
 }
 """What the tables are sorted by."""
 
-ROWS, MACHINES = 10, 6
+MAX_ROWS, MAX_MACHINES = 10, 6
 """Rows of a table, and machines of the picture, at most."""
 
-SHOWN = (
+COLUMNS_SHOWN = (
     "chip",
     "n_chips",
     "model",
@@ -67,7 +67,7 @@ def sweep_page(grid: Path, out: Path) -> Page:
         axes = ("tokens/s for one user", "USD per million output tokens")
         caption = "Points that no other of the same machine beats in both."
         parts.append(Picture(plots.front(spots, "Speed against price", axes), caption))
-    parts += [_best(good, f"The {word}", *by) for word, by in BEST.items() if len(good)]
+    parts += [_best(good, f"The {word}", *by) for word, by in ORDERS.items() if len(good)]
     names = [pc.unique(good[name]).to_pylist() for name in ("chip", "model")]
     return Page(
         f"Sweep of {grid.name}",
@@ -91,9 +91,11 @@ def _fitting(table: pa.Table) -> pa.Table:
 
 
 def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
-    names = [name for name in SHOWN if name in table.column_names]
+    names = [name for name in COLUMNS_SHOWN if name in table.column_names]
     known = table.filter(pc.is_finite(pc.cast(table[column], pa.float64())))
-    rows = known.select(names).take(pc.sort_indices(known, [(column, order)])[:ROWS]).to_pylist()
+    rows = (
+        known.select(names).take(pc.sort_indices(known, [(column, order)])[:MAX_ROWS]).to_pylist()
+    )
     return Table(title, names, [tuple(cell(row[name]) for name in names) for row in rows])
 
 
@@ -102,7 +104,7 @@ def _fronts(table: pa.Table) -> Iterator[plots.Spot]:
     keys = [name for name in ("chip", "n_chips", "model") if name in table.column_names]
     known = table.filter(pc.is_finite(pc.cast(table[PRICE], pa.float64())))
     cheapest = known.group_by(keys).aggregate([(PRICE, "min")]).sort_by(f"{PRICE}_min")
-    for machine in cheapest.select(keys).slice(0, MACHINES).to_pylist():
+    for machine in cheapest.select(keys).slice(0, MAX_MACHINES).to_pylist():
         own = known
         for name, value in machine.items():
             own = own.filter(pc.equal(own[name], value))

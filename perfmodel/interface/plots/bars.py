@@ -16,10 +16,10 @@ from perfmodel.interface.plots.theme import (
 )
 from perfmodel.units import figures
 
-BAR, NARROW = 44, 28
-"""Height of a bar with the space around it, in pixels: of few, and of more than `FEW`."""
+BAR_HEIGHT, NARROW_BAR_HEIGHT = 44, 28
+"""Height of a bar with the space around it, in pixels: of few, and of more than `MAX_WIDE_BARS`."""
 
-FEW = 5
+MAX_WIDE_BARS = 5
 
 Parts = Sequence[tuple[str, Mapping[str, float]]]
 """Names, and for each its parts by name."""
@@ -74,7 +74,7 @@ def energy(rows: Parts, title: str, unit: str = "J") -> Any:
     return stacked(rows, ENERGY_COLOURS, title, f"energy ({unit})", "spent on")
 
 
-PARTS = {
+DIE_COLOURS = {
     "compute": "#4477AA",
     "SRAM": "#228833",
     "SRAM ports": "#66CCEE",
@@ -86,8 +86,8 @@ PARTS = {
 
 
 def floorplans(rows: Parts, title: str) -> Any:
-    """How each chip's die is spent, in mm2 by `PARTS`, as bars side by side."""
-    return stacked(rows, PARTS, title, "die area (mm2)", "spent on")
+    """How each chip's die is spent, in mm2 by `DIE_COLOURS`, as bars side by side."""
+    return stacked(rows, DIE_COLOURS, title, "die area (mm2)", "spent on")
 
 
 class TierUse(NamedTuple):
@@ -149,7 +149,9 @@ def tornado(effects: Sequence[Effect], title: str, axis: str, step: str = "10 %"
         tooltip=["name:N", "move:N", alt.Tooltip("change:Q", format="+.3g", title=axis)],
     )
     zero = chart.mark_rule(color=INK).encode(x=alt.datum(0))
-    return alt.layer(bars, zero).properties(width=WIDTH, height=max(BAR * len(order), 2 * BAR))
+    return alt.layer(bars, zero).properties(
+        width=WIDTH, height=max(BAR_HEIGHT * len(order), 2 * BAR_HEIGHT)
+    )
 
 
 def waterfall(
@@ -179,7 +181,7 @@ def waterfall(
     chart = alt.Chart(rows_of(values), title=title)
     bars = chart.mark_bar(size=46).encode(
         x=x,
-        y=alt.Y("from:Q", title=axis, scale=alt.Scale(domainMax=ROOM * highest)),
+        y=alt.Y("from:Q", title=axis, scale=alt.Scale(domainMax=LABEL_HEADROOM * highest)),
         y2="to:Q",
         color=alt.Color("kind:N", scale=scale, title=None),
         tooltip=["name:N", alt.Tooltip("label:N", title=axis)],
@@ -188,10 +190,12 @@ def waterfall(
     return alt.layer(bars, labels).properties(width=max(80 * len(values), 300), height=280)
 
 
-ROOM = 1.1
+LABEL_HEADROOM = 1.1
 """How far an axis goes beyond the highest bar, for the label above it."""
 
 
 def _height(count: int) -> int:
     """Of a picture with some bars, in pixels."""
-    return max((BAR if count <= FEW else NARROW) * count, 2 * BAR)
+    return max(
+        (BAR_HEIGHT if count <= MAX_WIDE_BARS else NARROW_BAR_HEIGHT) * count, 2 * BAR_HEIGHT
+    )

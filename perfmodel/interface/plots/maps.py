@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.interface.plots.bars import PARTS
+from perfmodel.interface.plots.bars import DIE_COLOURS
 from perfmodel.interface.plots.theme import HEIGHT, WIDTH, altair, chip_scales, rows_of
 
 
@@ -63,7 +63,7 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
 
     **Arguments:**
 
-    - `areas`: in mm2, of `PARTS`; parts of no area are left out.
+    - `areas`: in mm2, of `DIE_COLOURS`; parts of no area are left out.
     - `aspect`: width over height of the die; a reticle's if not given.
     """
     alt = altair()
@@ -71,9 +71,9 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
     width, height = (whole * aspect) ** 0.5, (whole / aspect) ** 0.5
     order = sorted(((n, a) for n, a in areas.items() if a > 0), key=lambda one: -one[1])
     values = _tiles(order, 0.0, 0.0, width, height)
-    there = [part for part in PARTS if part in dict(order)]
-    there += [part for part, _ in order if part not in PARTS]
-    colours = [PARTS.get(part, "#7777BB") for part in there]
+    there = [part for part in DIE_COLOURS if part in dict(order)]
+    there += [part for part, _ in order if part not in DIE_COLOURS]
+    colours = [DIE_COLOURS.get(part, "#7777BB") for part in there]
     side = {"scale": alt.Scale(nice=False, zero=True), "axis": alt.Axis(grid=False)}
     chart = alt.Chart(rows_of(values), title=title)
     tiles = chart.mark_rect(stroke="white", strokeWidth=2).encode(
@@ -92,15 +92,15 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
     return alt.layer(tiles, labels).properties(width=340 * aspect, height=340)
 
 
-LIGHT = ("SRAM ports", "memory interface", "unused")
+LIGHT_PARTS = ("SRAM ports", "memory interface", "unused")
 """Parts on whose colour black is read better than white."""
 
 
 def _ink(part: str) -> str:
-    return "black" if part in LIGHT else "white"
+    return "black" if part in LIGHT_PARTS else "white"
 
 
-SMALL = 0.03
+MIN_LABELLED_SHARE = 0.03
 """Share of a die below which a tile is not named in the drawing; the legend and tooltip name it."""
 
 
@@ -114,7 +114,7 @@ def _tiles(
         share = area / total
         across = width >= height
         own = (width * share, height) if across else (width, height * share)
-        label = f"{part}\n{area:,.0f} mm2" if area > SMALL * whole else ""
+        label = f"{part}\n{area:,.0f} mm2" if area > MIN_LABELLED_SHARE * whole else ""
         found.append(
             {"part": part, "area": area, "label": label, "ink": _ink(part)}
             | {"left": left, "right": left + own[0], "low": low, "high": low + own[1]}

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from perfmodel.interface.plots.theme import INK, WIDTH, altair, chip_scales, rows_of
 
-ROW = 11
+LINE_HEIGHT = 11
 """Height of one machine's line of one fact, in pixels."""
 
-FAR = 20.0
+MAX_CHANGE = 20.0
 """Change in % beyond which a line is cut, and says in figures how far it goes."""
 
 
@@ -47,8 +47,8 @@ def moves(
     chart = alt.Chart(rows_of(values), title=title).encode(
         **where, tooltip=["name:N", "fact:N", "lower:Q", "higher:Q"]
     )
-    cut = [_cut(row, end) for row in rows for end in row[2:] if abs(end) > FAR]
-    scale = alt.Scale(clamp=True, **({"domain": [-FAR, FAR]} if cut else {}))
+    cut = [_cut(row, end) for row in rows for end in row[2:] if abs(end) > MAX_CHANGE]
+    scale = alt.Scale(clamp=True, **({"domain": [-MAX_CHANGE, MAX_CHANGE]} if cut else {}))
     x = alt.X("lower:Q", title=axis, scale=scale, axis=alt.Axis(tickCount=6))
     layers = [
         alt.Chart(rows_of([{}])).mark_rule(color=INK).encode(x=alt.datum(0)),
@@ -56,13 +56,13 @@ def moves(
         chart.mark_point(filled=True, size=50, opacity=1).encode(x="higher:Q", shape=shape),
         *([_far(cut).encode(**where)] if cut else []),
     ]
-    height = len(facts) * (ROW * len(names) + ROW)
+    height = len(facts) * (LINE_HEIGHT * len(names) + LINE_HEIGHT)
     return alt.layer(*layers).properties(width=WIDTH, height=height)
 
 
 def _cut(row: Move, end: float) -> dict[str, Any]:
     """Where a line is cut, and how far it goes."""
-    at = math.copysign(FAR, end)
+    at = math.copysign(MAX_CHANGE, end)
     return {"name": row.name, "fact": row.fact, "at": at, "text": f"{end:+,.0f}"}
 
 

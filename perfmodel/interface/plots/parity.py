@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.interface.plots.theme import EDGE, HEIGHT, OTHERS, altair, rows_of
+from perfmodel.interface.plots.theme import HEIGHT, PADDING, PALETTE, altair, rows_of
 
 
 class Point(NamedTuple):
@@ -28,7 +28,7 @@ def residuals(points: Sequence[Point], title: str, kind: str = "kernel", unit: s
 PANELS = 4
 """Panels in a row."""
 
-FEW = 200
+MAX_LARGE_POINTS = 200
 """Points up to which each is drawn large."""
 
 
@@ -38,13 +38,13 @@ def _beside(
     alt, (height, label) = altair(), over
     values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]
     line = {"predicted": "measured:Q", "ratio": "one:Q"}[height]
-    log = alt.Scale(type="log", nice=False, padding=EDGE)
+    log = alt.Scale(type="log", nice=False, padding=PADDING)
     bare = alt.Axis(grid=False)
     x = alt.X("measured:Q", scale=log, axis=bare, title=f"measured ({unit})")
     y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
-    few = len(values) <= FEW
+    few = len(values) <= MAX_LARGE_POINTS
     kinds = list(dict.fromkeys(point.kind for point in points))
-    hues = {"range": list(OTHERS)} if len(kinds) <= len(OTHERS) else {"scheme": "tableau20"}
+    hues = {"range": list(PALETTE)} if len(kinds) <= len(PALETTE) else {"scheme": "tableau20"}
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, **hues), title=kind).legend(
         symbolOpacity=1
     )

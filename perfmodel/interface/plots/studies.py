@@ -4,8 +4,8 @@ from typing import Any
 
 from perfmodel.interface.plots import Cell, crossover
 from perfmodel.interface.plots.theme import (
-    EDGE,
     HEIGHT,
+    PADDING,
     WIDTH,
     altair,
     chip_scales,
@@ -42,7 +42,7 @@ def _names(figure: Figure, axis: Axis) -> list[str]:
 
 
 def _scale(axis: Axis) -> Any:
-    log = {"type": "log", "nice": False, "padding": EDGE}
+    log = {"type": "log", "nice": False, "padding": PADDING}
     return altair().Scale(**(log if axis.log else {"nice": True}))
 
 

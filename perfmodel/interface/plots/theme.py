@@ -46,17 +46,17 @@ FAMILIES = {
 }
 """Chips that are often drawn have the same colour in every picture."""
 
-KIN = {"wafer": "wse", "lp30": "lpu"}
+FAMILY_ALIASES = {"wafer": "wse", "lp30": "lpu"}
 """Other words for chips of a family."""
 
-OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#222255", "#999933")
+PALETTE = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#222255", "#999933")
 """Colours of what belongs to none of `FAMILIES`, in order."""
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 2, 1, 2), (10, 4))
 """Shapes and dashes tell chips apart where colours cannot: in grey print."""
 
-EDGE = 12
+PADDING = 12
 """Pixels between what is drawn and the frame, so that no mark is cut."""
 
 FORMATS = (".png", ".svg", ".html")
@@ -85,14 +85,16 @@ def colours_of(names: Sequence[str]) -> list[str]:
     """A colour for each chip or machine: its family's for the first of a family, else a free one."""
     found: dict[int, str] = {}
     for i, name in enumerate(names):
-        plain = fold(name) + "".join(key for word, key in KIN.items() if word in fold(name))
+        plain = fold(name) + "".join(
+            key for word, key in FAMILY_ALIASES.items() if word in fold(name)
+        )
         own = [colour for key, colour in FAMILIES.items() if key in plain]
         if own and own[0] not in found.values():
             found[i] = own[0]
     for i in range(len(names)):
         if i not in found:
-            free = [colour for colour in OTHERS if colour not in found.values()]
-            found[i] = (free or list(OTHERS))[0]
+            free = [colour for colour in PALETTE if colour not in found.values()]
+            found[i] = (free or list(PALETTE))[0]
     return [found[i] for i in range(len(names))]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perfmodel.interface.commands.options import Folder, Json, check_places, fitted, listed
+from perfmodel.interface.cli.options import Folder, Json, check_places, fitted, listed
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.commands.options import (
+from perfmodel.interface.cli.options import (
     Json,
     Report,
     check_places,

@@ -1,44 +1,12 @@
-"""`perfmodel explore`, `doctor` and `quickstart`: this machine, and where to begin."""
+"""`perfmodel quickstart`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import Json
+from perfmodel.interface.cli.options import Json
 from perfmodel.interface.terminal import bar, say, show_json, show_table
-
-
-def explore(
-    port: Annotated[int, typer.Option(min=1024, max=65535, help="Of this machine.")] = 8501,
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print the page's address as JSON when it answers.")
-    ] = False,
-) -> None:
-    """Drag SRAM, bandwidth, stacks and prices of up to four machines, and see what that does.
-
-    A page on this machine alone (127.0.0.1); Ctrl-C ends it. Needs the extra `app`.
-
-    Example: perfmodel explore
-    """
-    from perfmodel.interface.explore.serve import run
-
-    run(port, browser, json_)
-
-
-def doctor(json_: Json = False) -> None:
-    """Say what this installation has and lacks: versions, devices, extras, data, caches.
-
-    Example: perfmodel doctor
-    """
-    from perfmodel.interface.doctor import examine, lines
-
-    found = examine()
-    if json_:
-        show_json([one._asdict() for one in found])
-        return
-    show_table("This installation", ["", "", "found", "what to do"], lines(found))
 
 
 def quickstart(

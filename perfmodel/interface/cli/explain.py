@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import (
+from perfmodel.interface.cli.options import (
     Calibration,
     Json,
     Report,

@@ -1,4 +1,7 @@
-"""The command line: its commands, and what a mistake or a Ctrl-C comes to."""
+"""The command line: its commands, one a file, and what a mistake or a Ctrl-C comes to.
+
+What a command needs it imports when it runs, so that help is instant.
+"""
 
 import contextlib
 import gc
@@ -13,16 +16,20 @@ from typing import Any, cast
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.commands import library, machine
-from perfmodel.interface.commands.calibrate import calibrate
-from perfmodel.interface.commands.explain import explain
-from perfmodel.interface.commands.measure import measure
-from perfmodel.interface.commands.predict import predict_kernels, predict_serving
-from perfmodel.interface.commands.reproduce import reproduce
-from perfmodel.interface.commands.search import search
-from perfmodel.interface.commands.study import study
-from perfmodel.interface.commands.sweep import sweep
-from perfmodel.interface.commands.validate import validate
+from perfmodel.interface.cli.calibrate import calibrate
+from perfmodel.interface.cli.chips import chips
+from perfmodel.interface.cli.doctor import doctor
+from perfmodel.interface.cli.explain import explain
+from perfmodel.interface.cli.explore import explore
+from perfmodel.interface.cli.measure import measure
+from perfmodel.interface.cli.models import models
+from perfmodel.interface.cli.predict import predict_kernels, predict_serving
+from perfmodel.interface.cli.quickstart import quickstart
+from perfmodel.interface.cli.reproduce import reproduce
+from perfmodel.interface.cli.search import search
+from perfmodel.interface.cli.study import study
+from perfmodel.interface.cli.sweep import sweep
+from perfmodel.interface.cli.validate import validate
 from perfmodel.interface.terminal import errors, warn
 
 app = typer.Typer(
@@ -39,7 +46,7 @@ predict.command("serving")(predict_serving)
 
 COMMANDS = (
     *(calibrate, measure, validate, reproduce, search, study, sweep, explain),
-    *(library.chips, library.models, machine.explore, machine.doctor, machine.quickstart),
+    *(chips, models, explore, doctor, quickstart),
 )
 """In the order in which help lists them."""
 
@@ -47,17 +54,17 @@ for _command in COMMANDS:
     app.command()(_command)
 
 
-MANY_OBJECTS = 100_000
+GC_THRESHOLD = 100_000
 """Made between two searches for what nothing refers to: importing and tracing make many, and few cycles."""
 
 
 def main() -> None:
     """Run a command; a mistake of the user is one sentence and exit status 2."""
     _set_compiler()
-    gc.set_threshold(MANY_OBJECTS)
-    sys.unraisablehook = _once_more
+    gc.set_threshold(GC_THRESHOLD)
+    sys.unraisablehook = _interrupt_again
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _hear)
+        signal.signal(signal.SIGINT, _interrupt)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
@@ -66,33 +73,35 @@ def main() -> None:
     except _NO_COMMAND:
         status = 2
     except (InputError, UsageError) as error:
-        status = _wrong(_words(error))
+        status = _report_mistake(_message(error))
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
     except ImportError:  # a Ctrl-C while a module of compiled code begins comes out as this
-        if not _heard:
+        if not _interrupts:
             raise
         status = STOPPED
     except BrokenPipeError:
-        status = _deaf(1)
+        status = _silence_stdout(1)
     except OSError as error:
         what = f"{error.filename or 'the output'} cannot be used: {error.strerror or error}"
-        status = _deaf(_wrong(f"{what}; give a path that can be read and written."))
+        status = _silence_stdout(
+            _report_mistake(f"{what}; give a path that can be read and written.")
+        )
     if status == STOPPED:
         errors.print("perfmodel: stopped.")
     sys.exit(status)
 
 
-_heard: list[int] = []
+_interrupts: list[int] = []
 """The signals of Ctrl-C that came."""
 
 
-def _hear(signum: int, _: Any) -> None:
-    _heard.append(signum)
+def _interrupt(signum: int, _: Any) -> None:
+    _interrupts.append(signum)
     raise KeyboardInterrupt
 
 
-def _once_more(lost: Any) -> None:
+def _interrupt_again(lost: Any) -> None:
     """A Ctrl-C that came where Python cannot raise it, as in JAX's callback on garbage, comes again."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -115,7 +124,7 @@ _NO_COMMAND = getattr(sys.modules[UsageError.__module__], "NoArgsIsHelpError", _
 """A command group without a command: its help has been printed."""
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """What an error says; a usage error does not say where to look."""
     if not isinstance(error, UsageError):
         return str(error)
@@ -126,13 +135,13 @@ def _words(error: Exception) -> str:
     return f"{said}{stop} `{command} --help` shows what is allowed."
 
 
-def _wrong(said: str) -> int:
+def _report_mistake(said: str) -> int:
     """Say it; the exit status of bad input."""
     warn(said)
     return 2
 
 
-def _deaf(status: int) -> int:
+def _silence_stdout(status: int) -> int:
     """Write no more to stdout, which nobody reads or which is full: not even when Python ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.commands.options import Json, Out, check_places, listed
+from perfmodel.interface.cli.options import Json, Out, check_places, listed
 from perfmodel.interface.terminal import bar, say, show_json
 
 

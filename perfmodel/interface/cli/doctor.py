@@ -1,0 +1,18 @@
+"""`perfmodel doctor`."""
+
+from perfmodel.interface.cli.options import Json
+from perfmodel.interface.terminal import show_json, show_table
+
+
+def doctor(json_: Json = False) -> None:
+    """Say what this installation has and lacks: versions, devices, extras, data, caches.
+
+    Example: perfmodel doctor
+    """
+    from perfmodel.interface.doctor import examine, lines
+
+    found = examine()
+    if json_:
+        show_json([one._asdict() for one in found])
+        return
+    show_table("This installation", ["", "", "found", "what to do"], lines(found))

@@ -118,14 +118,14 @@ def seconds(designs: int = BATCH, layers: int = LAYERS, chips: int = CHIPS) -> f
     return fastest(run, 5) / designs
 
 
-def spots() -> Iterator[plots.Spot]:
+def spots() -> Iterator[plots.FrontPoint]:
     """Microseconds of a processor for each number of each kind."""
     for name, numbers in NUMBERS.items():
         for number in numbers:
-            yield plots.Spot(name, number, 1e6 * seconds(**{name: number}))
+            yield plots.FrontPoint(name, number, 1e6 * seconds(**{name: number}))
     for number in TILES:
         with mock.patch.object(gemm, "TILES", gemm.TILES[:number]):
-            yield plots.Spot("tiles", number, 1e6 * seconds())
+            yield plots.FrontPoint("tiles", number, 1e6 * seconds())
 
 
 def draw(out: Path) -> None:

@@ -15,7 +15,7 @@ from perfmodel.interface.plots.theme import COLOURS, ENERGY_COLOURS, FAMILIES, P
 TIMES = [("8 x H100", [0.3, 0.0, 1.1, 6.6, 5.7, 0.4]), ("4 x WSE-3", [0.1, 0, 0.2, 0, 2.2, 0.3])]
 JOULE = {"matrix": 3.0, "shared": 1.0, "main": 9.0, "network": 0.4, "idle": 6.0}
 SPOTS = [
-    plots.Spot(name, speed / (1 + batch / half), price * (1 + half / batch), f"{batch} users")
+    plots.FrontPoint(name, speed / (1 + batch / half), price * (1 + half / batch), f"{batch} users")
     for name, speed, price, half in (("8 x H100", 150, 0.3, 20), ("4 x WSE-3", 2000, 3, 2))
     for batch in (1, 4, 16, 64)
 ]

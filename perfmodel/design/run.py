@@ -11,7 +11,7 @@ import pyarrow as pa
 from perfmodel.design.analysis import analysis_dict, compare_existing
 from perfmodel.design.devices import rounded_to_devices
 from perfmodel.design.existing_chips import descend_from_existing
-from perfmodel.design.multistart import Termination
+from perfmodel.design.multistart import Termination, search
 from perfmodel.design.pareto import trace_front
 from perfmodel.design.reoptimise import improve_by_neighbours
 from perfmodel.design.report import (
@@ -19,10 +19,15 @@ from perfmodel.design.report import (
     make_report,
     objective_value,
 )
+from perfmodel.design.resolve import resolve_study
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 from perfmodel.design.starting_points import grid_best
 from perfmodel.design.state import SearchState, integer_designs, save_state
-from perfmodel.design.study import Study
+from perfmodel.design.study import (
+    Study,
+)
+from perfmodel.design.variables import read_space
+from perfmodel.errors import InputError
 from perfmodel.units import figures
 
 CHECKPOINT_INTERVAL = 2.0
@@ -130,3 +135,17 @@ def designs_table(found: SearchReport) -> pa.Table:
         for one in found.result.designs
     ]
     return pa.table({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def search_study(study: Study) -> SearchReport:
+    """The designs of a study, without checkpoints.
+
+    **Raises:**
+
+    - `InputError`: when no design keeps every limit.
+    """
+    space, problem = read_space(study), resolve_study(study)
+    result = search(problem, space.integer, study.optimiser)
+    if not result.designs:
+        raise InputError("no design keeps every limit; please report this.")
+    return make_report(study, space, problem, result)

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.columns import Values, as_cells, is_empty
-from perfmodel.design.multistart import search
-from perfmodel.design.report import SearchReport as Design
-from perfmodel.design.report import areas, make_report
-from perfmodel.design.report import as_dict as described
-from perfmodel.design.resolve import resolve_study
+from perfmodel.design.report import SearchReport, areas
+from perfmodel.design.report import as_dict as report_dict
+from perfmodel.design.run import search_study
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 from perfmodel.design.starting_points import grid_best
 from perfmodel.design.study import (
@@ -22,11 +20,9 @@ from perfmodel.design.study import (
     Study,
     WorkloadTable,
 )
-from perfmodel.design.variables import read_space
-from perfmodel.errors import InputError
 from perfmodel.inference.explanation import Step, step_cost
 from perfmodel.inference.serving_predictions import PLAN, predict_values
-from perfmodel.interface.pages.page import money
+from perfmodel.interface.pages.page import usd_note
 from perfmodel.interface.plots import breakdown, floorplans, save
 from perfmodel.interface.plots.steps import step_rooflines
 from perfmodel.library.fitted import FITTED
@@ -110,7 +106,7 @@ def run(out: Path, progress: Callable[..., None]) -> Answer:
         NAMES_OF_DESIGNS,
         [_design_row(*one) for one in zip(GOALS, chips, strict=True)],
     )
-    return Answer(rows, found, designs, _said(rows, chips), pictures)
+    return Answer(rows, found, designs, _said(rows, found, chips), pictures)
 
 
 def as_dict(answer: Answer) -> dict[str, Any]:
@@ -122,7 +118,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
             for i, row in enumerate(answer.machines)
         ],
         "designs": [dict(zip(names, row, strict=True)) for row in designs],
-        "said": [*answer.said, *CAVEATS, money()],
+        "said": [*answer.said, *CAVEATS, usd_note()],
         "pictures": [str(path) for path in answer.pictures],
     }
 
@@ -204,22 +200,13 @@ def _study(goal: Goal) -> Study:
     )
 
 
-def search_chips() -> list[Design]:
+def search_chips() -> list[SearchReport]:
     """Both chips; both goals are one problem with other weights, compiled once."""
-    studies = [_study(goal) for goal in GOALS]
-    return [_found(study) for study in studies]
+    return [search_study(_study(goal)) for goal in GOALS]
 
 
-def _found(study: Study) -> Design:
-    space, problem = read_space(study), resolve_study(study)
-    result = search(problem, space.integer, study.optimiser)
-    if not result.designs:
-        raise InputError("no design keeps every limit; please report this.")
-    return make_report(study, space, problem, result)
-
-
-def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
-    report = described(found)
+def _design_row(goal: Goal, found: SearchReport) -> tuple[str, ...]:
+    report = report_dict(found)
     parts = report["best"]
     on_grid, _ = grid_best(found.problem, found.space.integer, CONSTRAINT_TOLERANCE)
     return (
@@ -234,12 +221,17 @@ def _design_row(goal: Goal, found: Design) -> tuple[str, ...]:
     )
 
 
-def _said(rows: list[tuple[str, ...]], chips: list[Design]) -> list[str]:
+def _said(rows: list[tuple[str, ...]], predicted: Values, chips: list[SearchReport]) -> list[str]:
     """The answer in sentences."""
-    alone = {row[0]: row for row in rows if row[1] == "1"}
-    fastest = max(alone.values(), key=lambda row: float(row[2].replace(",", "")))
-    priced = [row for row in alone.values() if row[6] != "not known"]
-    cheapest = min(priced, key=lambda row: float(row[6].replace(",", "")))
+    speeds, prices = (
+        predicted[name]
+        for name in ("output_tokens_per_s_per_user", "usd_per_million_output_tokens")
+    )
+    alone = [i for i, (_, batch) in enumerate(CASES) if batch == "1"]
+    fastest = rows[max(alone, key=lambda i: float(speeds[i]))]
+    cheapest = rows[
+        min((i for i in alone if not is_empty(prices[i])), key=lambda i: float(prices[i]))
+    ]
     best = chips[0].space.in_study_units(chips[0].best.unit)
     sram, stacks = (best[name] for name in ("sram_mb", "stacks"))
     return [
@@ -250,7 +242,7 @@ def _said(rows: list[tuple[str, ...]], chips: list[Design]) -> list[str]:
     ]
 
 
-def _draw(out: Path, steps: list[Step], chips: list[Design]) -> list[Path]:
+def _draw(out: Path, steps: list[Step], chips: list[SearchReport]) -> list[Path]:
     named = [(machine.name, step) for machine, step in zip(MACHINES, steps, strict=True)]
     bars = [(name, 1e3 * step.cost.breakdown.by_bound()) for name, step in named]
     title = "Llama-3.1-70B, one user: where the time of a token goes"
@@ -268,17 +260,14 @@ H100 = {"sram_mb": 50e6, "sram_tb_per_s": 5.5e12, "stacks": 6.0, "tflops": 989e1
 """As built, with six sites for HBM (NVIDIA H100 whitepaper, 2022; the rate of its L2 is measured)."""
 
 
-def _plans(chips: list[Design]) -> list[tuple[str, dict[str, float]]]:
+def _plans(chips: list[SearchReport]) -> list[tuple[str, dict[str, float]]]:
     """How the dies of the H100 and of the searched chips are spent, by the same model, in mm2."""
     problem = chips[0].problem
     h100 = np.array([np.log(H100[name]) for name in problem.names])
-    dies = [("H100, modelled", areas(problem, h100))]
-    dies += [
-        (goal.name, areas(problem, one.best_logarithms))
-        for goal, one in zip(GOALS, chips, strict=True)
+    dies = {"H100, modelled": areas(problem, h100)}
+    for goal, chip in zip(GOALS, chips, strict=True):
+        dies[goal.name] = areas(problem, chip.best_logarithms)
+    return [
+        (name, parts | {"unused": max(AREA - sum(parts.values()), 0.0)})
+        for name, parts in dies.items()
     ]
-    return [(name, parts | {"unused": _unused(parts)}) for name, parts in dies]
-
-
-def _unused(parts: dict[str, float]) -> float:
-    return max(AREA - sum(parts.values()), 0.0)

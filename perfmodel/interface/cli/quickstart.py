@@ -22,7 +22,7 @@ def quickstart(
 
     Example: perfmodel quickstart
     """
-    from perfmodel.interface.pages.page import money
+    from perfmodel.interface.pages.page import usd_note
     from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, as_dict, run
 
     with bar("quickstart", STEPS) as update:
@@ -36,4 +36,4 @@ def quickstart(
         "A chip of the H100's area and power, eight of them, searched by gradient", *answer.designs
     )
     pictures = ", ".join(map(str, answer.pictures))
-    say("", *answer.said, *CAVEATS, money(), f"Pictures: {pictures}.")
+    say("", *answer.said, *CAVEATS, usd_note(), f"Pictures: {pictures}.")

@@ -75,8 +75,8 @@ class View(NamedTuple):
     - `here`: at the users asked for; `loads`: the curve.
     - `low`, `high`: factors of the 90 % range of the time of a token.
     - `bounds`: seconds of a step by what binds; `bound`: the largest.
-    - `moves`: of each knob, the relative change of TPOT and of USD when turned down and up; `nan`
-      where the model then has no room.
+    - `moves`: of `tpot` and of `dollars`, by knob, the relative change when it is turned down and up; `nan`
+      where the model then does not fit.
     """
 
     name: str
@@ -89,7 +89,7 @@ class View(NamedTuple):
     high: float
     bounds: np.ndarray
     bound: str
-    moves: dict[str, tuple[tuple[float, float], tuple[float, float]]]
+    moves: dict[str, dict[str, tuple[float, float]]]
 
 
 def precision_of(one: Machine) -> str:
@@ -214,18 +214,17 @@ def _point(case: ResolvedRow, split: Parallelism, served: Service, i: int, price
     )
 
 
-def _moves(
-    here: Point, moved: list[Point]
-) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+def _moves(here: Point, moved: list[Point]) -> dict[str, dict[str, tuple[float, float]]]:
     def change(name: str, point: Point) -> float:
         lost = point.short > 0 and not here.short
         return float("nan") if lost else getattr(point, name) / getattr(here, name) - 1
 
-    def changes(name: str, i: int) -> tuple[float, float]:
-        return change(name, moved[2 * i]), change(name, moved[2 * i + 1])
-
     return {
-        knob: (changes("tpot", i), changes("dollars", i)) for i, knob in enumerate(CHIP_VARIABLES)
+        name: {
+            knob: (change(name, moved[2 * i]), change(name, moved[2 * i + 1]))
+            for i, knob in enumerate(CHIP_VARIABLES)
+        }
+        for name in ("tpot", "dollars")
     }
 
 

@@ -24,13 +24,12 @@ from perfmodel.interface.explore.scenario import (
     machine,
     to_query,
 )
-from perfmodel.interface.pages.page import MEANING, money
+from perfmodel.interface.pages.page import SERVING_TERMS, usd_note
 from perfmodel.interface.plots import as_png, joined
 from perfmodel.interface.plots.steps import memory_placement
 from perfmodel.interface.plots.theme import styled
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.model import load_model, model_files
-from perfmodel.library.schema import ChipFile
 from perfmodel.units import figures
 
 FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
@@ -74,7 +73,7 @@ def main() -> None:
         _exports(kept, [view for _, view in views])
         searching.draw(kept)
     with st.expander("What the numbers mean and rest on"):
-        for line in (*MEANING, money()):
+        for line in (*SERVING_TERMS, usd_note()):
             st.markdown(f"- {line}")
         st.markdown(
             "- The same model as `perfmodel predict serving`; `perfmodel chips NAME` shows the source of "
@@ -101,7 +100,8 @@ def _start() -> Scenario:
 
 def _known(scenario: Scenario) -> Scenario:
     """Refuse names of a link that the library does not have; files cannot come by link."""
-    if any(name.endswith((".toml", ".json")) for name in _names(scenario)):
+    names = [scenario.model, *(one.chip for one in scenario.machines)]
+    if any(name.endswith((".toml", ".json")) for name in names):
         raise InputError("the link names a file, which only the one who made it has; load it here.")
     for one in scenario.machines:
         chip_file(one.chip)
@@ -110,10 +110,6 @@ def _known(scenario: Scenario) -> Scenario:
         raise InputError(f"the link has an unknown format; known are {', '.join(FORMATS)[2:]}.")
     machines = tuple(one._replace(chip=chip_file(one.chip)[0]) for one in scenario.machines)
     return scenario._replace(machines=machines)
-
-
-def _names(scenario: Scenario) -> list[str]:
-    return [scenario.model, *(one.chip for one in scenario.machines)]
 
 
 def _controls(start: Scenario) -> Scenario:
@@ -206,11 +202,7 @@ def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
 
 
 def _label(chip: str) -> str:
-    return f"{_file(chip).name} (loaded)" if chip.endswith(".toml") else chip
-
-
-def _file(chip: str) -> ChipFile:
-    return chip_file(chip)[1]
+    return f"{chip_file(chip)[1].name} (loaded)" if chip.endswith(".toml") else chip
 
 
 def _views(scenario: Scenario) -> list[tuple[Machine, View]]:
@@ -234,7 +226,7 @@ def _answer(scenario: Scenario, views: list[View]) -> None:
     charts = _charts(shown, scenario, views, fitting)
     if shown == PICTURES[0]:
         _side_by_side(charts)
-        _say_stuck(fitting)
+        _say_out_of_memory(fitting)
     else:
         for chart in charts:
             _draw(st, styled(chart))
@@ -292,7 +284,7 @@ def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[Vie
     if shown == "Time":
         return [pictures.times(views)]
     if shown == "Sensitivities":
-        _say_stuck(fitting)
+        _say_out_of_memory(fitting)
         return [pictures.tornado(view, other) for view in fitting for other in ("tpot", "dollars")]
     with st.spinner("the step in detail (the first of its kind compiles)"):
         steps = [step_of(one, scenario) for one in scenario.machines]
@@ -301,9 +293,9 @@ def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[Vie
     return [memory_placement(list(zip(names, steps, strict=True)))]
 
 
-def _say_stuck(views: list[View]) -> None:
+def _say_out_of_memory(views: list[View]) -> None:
     for view in views:
-        if lost := pictures.stuck(view):
+        if lost := pictures.knobs_out_of_memory(view):
             st.caption(f"{view.name}: with less {', '.join(lost)} the model has no room.")
 
 
@@ -315,7 +307,7 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         ("rows (CSV)", functools.partial(export.rows_text, scenario), "rows.csv"),
         ("numbers (CSV)", functools.partial(export.numbers_text, views), "numbers.csv"),
         ("Python", functools.partial(export.python_of, scenario, views), "same_numbers.py"),
-        ("picture (PNG)", functools.partial(_picture, st.session_state.charts), "picture.png"),
+        ("picture (PNG)", lambda: as_png(joined(st.session_state.charts)), "picture.png"),
     ]
     for column, (label, content, name) in zip(columns, files, strict=True):
         column.download_button(label, content, name, key=f"take-{name}", on_click="ignore")
@@ -327,10 +319,6 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         "`perfmodel predict serving rows.csv --out predictions.csv` gives the same numbers, with dragged "
         "chips beside it; the link in the address bar shows this page again."
     )
-
-
-def _picture(charts: list[Any]) -> bytes:
-    return as_png(joined(charts))
 
 
 main()

@@ -8,10 +8,9 @@ from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.inference.explanation import Step
 from perfmodel.interface import plots
 from perfmodel.interface.explore.machines import KNOB_CHANGE, View
+from perfmodel.interface.plots.lines import PRICE, SPEED
 from perfmodel.interface.plots.steps import joules_of, step_rooflines
 
-SPEED = "tokens/s for one user"
-PRICE = "USD per million output tokens"
 ENERGY = "energy (J for an output token)"
 
 
@@ -45,16 +44,16 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def front(views: Sequence[View], users: int, other: str = "dollars", inside: bool = False) -> Any:
     """Speed of a user against price or energy, for 1 to 1,024 users; large where one stands."""
-    spots = []
+    found = []
     for view in views:
         points = {point.users: point for point in (*view.loads, view.here) if not point.short}
         for count in sorted(points):
             value = float(getattr(points[count], other))
-            spot = plots.Spot(view.name, points[count].speed, value, f"{count:,.0f} users")
-            spots += [spot] if math.isfinite(value) else []
+            point = plots.FrontPoint(view.name, points[count].speed, value, f"{count:,.0f} users")
+            found += [point] if math.isfinite(value) else []
     title = f"Speed against {'price' if other == 'dollars' else 'energy'}, 1 to 1,024 users"
     axes = (SPEED, PRICE if other == "dollars" else ENERGY)
-    return plots.front(spots, title, axes, f"{users:,} users", inside=inside)
+    return plots.front(found, title, axes, f"{users:,} users", inside=inside)
 
 
 def times(views: Sequence[View]) -> Any:
@@ -63,15 +62,18 @@ def times(views: Sequence[View]) -> Any:
     return plots.breakdown(rows, "Where the time of a decode step goes")
 
 
-def tornado(view: View, other: str = "tpot") -> Any:
+RESULT_NAMES = {"tpot": "time", "dollars": "price"}
+"""What the knobs move, in words."""
+
+
+def tornado(view: View, result: str) -> Any:
     """What each knob does to the time of a token, or to its price."""
-    which = 0 if other == "tpot" else 1
     effects = [
-        plots.Effect(CHIP_VARIABLES[name].label, 100 * moves[which][0], 100 * moves[which][1])
-        for name, moves in view.moves.items()
-        if all(math.isfinite(change) for change in moves[which])
+        plots.Effect(CHIP_VARIABLES[knob].label, *(100 * change for change in changes))
+        for knob, changes in view.moves[result].items()
+        if all(map(math.isfinite, changes))
     ]
-    word = "time" if other == "tpot" else "price"
+    word = RESULT_NAMES[result]
     return plots.tornado(
         effects,
         f"{view.name}: what moves the {word} of a token",
@@ -80,18 +82,15 @@ def tornado(view: View, other: str = "tpot") -> Any:
     )
 
 
-def moves(views: Sequence[View], other: str = "tpot") -> Any:
+def moves(views: Sequence[View], result: str) -> Any:
     """What each knob does to the time of a token, or to its price, on all machines."""
-    which, word = (0, "time") if other == "tpot" else (1, "price")
     rows = [
-        plots.Move(
-            view.name, CHIP_VARIABLES[name].label, *(100 * change for change in found[which])
-        )
+        plots.Move(view.name, CHIP_VARIABLES[knob].label, *(100 * change for change in changes))
         for view in views
-        for name, found in view.moves.items()
-        if all(math.isfinite(change) for change in found[which]) and any(found[which])
+        for knob, changes in view.moves[result].items()
+        if all(map(math.isfinite, changes)) and any(changes)
     ]
-    step = f"{100 * KNOB_CHANGE:.0f} %"
+    step, word = f"{100 * KNOB_CHANGE:.0f} %", RESULT_NAMES[result]
     return plots.moves(
         rows,
         f"What {step} less and {step} more (the mark) do to the {word}",
@@ -101,12 +100,12 @@ def moves(views: Sequence[View], other: str = "tpot") -> Any:
     )
 
 
-def stuck(view: View) -> list[str]:
+def knobs_out_of_memory(view: View) -> list[str]:
     """Knobs that, turned down, leave no room for the model."""
     return [
-        CHIP_VARIABLES[name].label
-        for name, moves in view.moves.items()
-        if not all(math.isfinite(change) for pair in moves for change in pair)
+        variable.label
+        for knob, variable in CHIP_VARIABLES.items()
+        if not all(math.isfinite(x) for changes in view.moves.values() for x in changes[knob])
     ]
 
 

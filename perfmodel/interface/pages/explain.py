@@ -8,7 +8,7 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.inference.explanation import Explanation, Line, Step
 from perfmodel.interface import plots
 from perfmodel.interface.explain import lines_of, terms_of
-from perfmodel.interface.pages.page import FITTED, Page, Picture, Table, command, sources_of
+from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, Table, sources_of
 from perfmodel.interface.plots.steps import joules_of, memory_placement, step_rooflines
 from perfmodel.units import figures
 
@@ -35,7 +35,7 @@ def explain_page(found: Explanation, cells: dict[str, str]) -> Page:
     if found.step is not None:
         parts += _step_pictures(found.step)
     named = [cells.get(name, "") for name in ("chip", "model")]
-    return Page(found.title, said, parts, FITTED, sources_of(named[:1], named[1:]), command())
+    return Page(found.title, said, parts, FITTED_BASIS, sources_of(named[:1], named[1:]))
 
 
 def _step_pictures(step: Step) -> list[Picture]:

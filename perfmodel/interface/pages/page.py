@@ -47,16 +47,16 @@ class Picture(NamedTuple):
 class Page(NamedTuple):
     """What a report says.
 
-    - `title`: in a few words; `said`: the answer, in sentences.
+    - `title`: in a few words; `summary`: the answer, in sentences.
     - `parts`: tables and pictures, in order.
-    - `assumed`: what a reader must know to believe it; `sources`: of facts, by what they are of.
+    - `assumptions`: what a reader must know to believe it; `sources`: of facts, by what they are of.
     - `command`: that makes the same page again.
     """
 
     title: str
-    said: Sequence[str]
+    summary: Sequence[str]
     parts: Sequence[Table | Picture]
-    assumed: Sequence[str] = ()
+    assumptions: Sequence[str] = ()
     sources: dict[str, str] = {}
     command: Sequence[str] = ()
 
@@ -70,15 +70,13 @@ def cell(value: Any) -> str:
     return figures(number) if math.isfinite(number) else str(value)
 
 
-def check_report(path: Path | None) -> None:
-    """Find out before any work whether a report may be written at `path`; none is asked for by `None`.
+def check_report(path: Path) -> None:
+    """Find out before any work whether a report may be written at `path`.
 
     **Raises:**
 
     - `InputError`: for another ending than .html, a place that cannot be written, or without Altair.
     """
-    if path is None:
-        return
     if path.suffix != ".html":
         raise InputError(f"{path.name} ends in {path.suffix!r}; a report is .html.")
     altair()
@@ -86,13 +84,14 @@ def check_report(path: Path | None) -> None:
 
 
 def write_report(path: Path, page: Page) -> None:
-    """Write a page whole or not at all."""
+    """Write a page whole or not at all, with the command that is running."""
+    page = page._replace(command=["perfmodel", *sys.argv[1:]])
     write_whole(path, as_html(page).encode())
 
 
 def as_html(page: Page) -> str:
     """The page as text."""
-    said = "".join(f"<p>{_text(line)}</p>" for line in page.said)
+    said = "".join(f"<p>{_text(line)}</p>" for line in page.summary)
     parts = "".join(_picture(p) if isinstance(p, Picture) else _table(p) for p in page.parts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -146,7 +145,7 @@ def _picture(picture: Picture) -> str:
 
 
 def _foot(page: Page) -> str:
-    assumed = "".join(f"<li>{_text(line)}</li>" for line in page.assumed)
+    assumed = "".join(f"<li>{_text(line)}</li>" for line in page.assumptions)
     sources = "".join(
         f"<li><b>{_text(of)}</b>: {_text(words)}</li>" for of, words in page.sources.items()
     )
@@ -161,7 +160,7 @@ def _foot(page: Page) -> str:
     )
 
 
-MEANING = (
+SERVING_TERMS = (
     "TTFT is the mean time from sending a request to its first token, with the wait for room and the "
     "burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1).",
 )
@@ -172,7 +171,7 @@ SERVED: tuple[Basis, ...] = ("marginal", "rental", "unknown")
 """What the USD of served models are of."""
 
 
-def money(bases: Sequence[Basis] = SERVED) -> str:
+def usd_note(bases: Sequence[Basis] = SERVED) -> str:
     """What USD are of, and how they are made."""
     owned, words = load_economics(), "; ".join(f"{word}: {COST_BASES[word]}" for word in bases)
     return (
@@ -205,14 +204,9 @@ def _sources(name: str, look: Any) -> dict[str, str]:
     return {stem: "; ".join(dict.fromkeys(file.sources.values()))}
 
 
-FITTED = (
+FITTED_BASIS = (
     "Constants of kernels are fitted to the measurements of aiconfigurator-core 0.12.0 (Apache-2.0) where a "
     "chip has some; other chips take their architecture's or a prior, with wider ranges.",
     "Ranges hold nine of ten held-out rows.",
 )
 """What every page of predictions rests on."""
-
-
-def command() -> list[str]:
-    """The command that is running."""
-    return ["perfmodel", *sys.argv[1:]]

@@ -8,15 +8,14 @@ import numpy as np
 from perfmodel.files import cells_of, read_csv
 from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
-    FITTED,
-    MEANING,
+    FITTED_BASIS,
+    SERVING_TERMS,
     Page,
     Picture,
     Table,
     cell,
-    command,
-    money,
     sources_of,
+    usd_note,
 )
 
 
@@ -33,7 +32,7 @@ def kernels_page(rows: Path, out: Path) -> Page:
         parts += _measured(cells, good)
     parts.append(Table("Rows", names, list(zip(*(cells[name] for name in names), strict=True))))
     return Page(
-        f"Kernels of {rows.name}", said, parts, FITTED, sources_of(cells.get("chip", ())), command()
+        f"Kernels of {rows.name}", said, parts, FITTED_BASIS, sources_of(cells.get("chip", ()))
     )
 
 
@@ -88,29 +87,24 @@ def serving_page(rows: Path, out: Path) -> Page:
     good = [i for i in range(count) if cells["fits"][i] == "true"]
     said = [f"{len(good)} of {count} rows of {rows.name} are served by machines on which they fit."]
     parts: list[Table | Picture] = []
-    spots = [spot for i in good if (spot := _spot(cells, i)) is not None]
-    if spots:
-        axes = ("tokens/s for one user", "USD per million output tokens")
-        parts.append(
-            Picture(
-                plots.front(spots, "Speed against price", axes),
-                "A line for each machine and model, in the order of the rows.",
-            )
-        )
+    points = [point for i in good if (point := _front_point(cells, i)) is not None]
+    if points:
+        caption = "A line for each machine and model, in the order of the rows."
+        parts.append(Picture(plots.speed_against_price(points), caption))
     table = [tuple(cell(cells[name][i]) for name in names) for i in range(count)]
     parts.append(Table("Rows", names, table))
     chips = {*cells.get("chip", ()), *cells.get("decode_chip", ()), *cells.get("prefill_chip", ())}
     sources = sources_of(sorted(chips), sorted(set(cells["model"])))
     return Page(
-        f"Service of {rows.name}", said, parts, (*MEANING, money(), *FITTED), sources, command()
+        f"Service of {rows.name}", said, parts, (*SERVING_TERMS, usd_note(), *FITTED_BASIS), sources
     )
 
 
-def _spot(cells: dict[str, list[str]], i: int) -> plots.Spot | None:
+def _front_point(cells: dict[str, list[str]], i: int) -> plots.FrontPoint | None:
     price = _number(cells["usd_per_million_output_tokens"][i])
     if not price > 0:
         return None
     speed = float(cells["output_tokens_per_s_per_user"][i])
     chip = cells.get("chip", [""] * (i + 1))[i] or "pools"
     name = f"{float(cells['n_chips'][i]):g} x {chip}, {cells['model'][i]}"
-    return plots.Spot(name, speed, price, f"{cell(cells['concurrency'][i])} users")
+    return plots.FrontPoint(name, speed, price, f"{cell(cells['concurrency'][i])} users")

@@ -12,12 +12,11 @@ from perfmodel.calibration.serving_metrics import BASELINES, WORDS, Comparison
 from perfmodel.files import write_csv, write_json
 from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
-    FITTED,
-    MEANING,
+    FITTED_BASIS,
+    SERVING_TERMS,
     Page,
     Picture,
     Table,
-    command,
     sources_of,
 )
 from perfmodel.units import percent
@@ -36,9 +35,8 @@ def reproduce_page(report: dict[str, Any], rows: Sequence[Comparison]) -> Page:
         "Published results beside predictions",
         said,
         parts,
-        (*MEANING, *FITTED),
+        (*SERVING_TERMS, *FITTED_BASIS),
         sources_of(chips, models),
-        command(),
     )
 
 

@@ -9,13 +9,13 @@ from perfmodel.design.report import SearchReport
 from perfmodel.inference.explanation import Step, explain_step, step_of
 from perfmodel.interface import plots, search_tables
 from perfmodel.interface.pages.explain import kernel_times
-from perfmodel.interface.pages.page import Page, Picture, Table, command, money, sources_of
+from perfmodel.interface.pages.page import Page, Picture, Table, sources_of, usd_note
 from perfmodel.interface.plots.steps import step_rooflines
 from perfmodel.units import as_scalar, as_values, figures
 
 Parts = list[Table | Picture]
 
-ASSUMED = (
+ASSUMPTIONS = (
     "A searched chip has the cores, links and fitted parameters of its base, as many as its compute "
     "asks for; area, power, yield and cost follow the constants of calibration/fitted/technology.toml.",
     "Schedules are the best that the hardware allows, without a framework's rules.",
@@ -50,7 +50,7 @@ def page(
     loads = [load.model for load in found.study.workload]
     sources = sources_of([found.study.space.base], loads)
     return Page(
-        f"Search: {title}", _said(report), parts, (*ASSUMED, money(("owner",))), sources, command()
+        f"Search: {title}", _said(report), parts, (*ASSUMPTIONS, usd_note(("owner",))), sources
     )
 
 
@@ -158,7 +158,8 @@ def _front(found: SearchReport, rows: list[dict[str, Any]]) -> Parts:
         return []
     name, goal = str(found.study.objective.front), " and ".join(found.study.objective.weights)
     spots = [
-        plots.Spot(f"{row['node']}, {row['memory']}", row[name], row["objective"]) for row in rows
+        plots.FrontPoint(f"{row['node']}, {row['memory']}", row[name], row["objective"])
+        for row in rows
     ]
     cells = [[_cell(value) for value in row.values()] for row in rows]
     caption = (

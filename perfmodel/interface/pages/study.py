@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
-from perfmodel.interface.pages.page import FITTED, Page, Picture, Table, command
+from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, Table
 from perfmodel.interface.plots.studies import draw
 from perfmodel.library.economics import COST_BASES
 from perfmodel.studies.claim import Answer, Claim
@@ -25,8 +25,8 @@ def study_page(study: Claim, answer: Answer) -> Page:
     ]
     sources = {"claim": study.source, "facts of chips, models and technologies": FACTS}
     title = f"{study.question}: {study.title}"
-    assumed = (*answer.caveats, *FITTED)
-    return Page(title, lines(study, answer), parts, assumed, sources, command())
+    assumed = (*answer.caveats, *FITTED_BASIS)
+    return Page(title, lines(study, answer), parts, assumed, sources)
 
 
 PICTURES = (".png", ".svg", ".html")

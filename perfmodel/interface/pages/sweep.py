@@ -12,15 +12,14 @@ import pyarrow.parquet
 
 from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
-    FITTED,
-    MEANING,
+    FITTED_BASIS,
+    SERVING_TERMS,
     Page,
     Picture,
     Table,
     cell,
-    command,
-    money,
     sources_of,
+    usd_note,
 )
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
@@ -62,20 +61,18 @@ def sweep_page(grid: Path, out: Path) -> Page:
     count, good = len(table), _fitting(table)
     said = [f"{len(good):,} of {count:,} points of {grid.name} fit on their machines."]
     parts: list[Table | Picture] = []
-    spots = list(_fronts(good))
-    if spots:
-        axes = ("tokens/s for one user", "USD per million output tokens")
+    points = list(_fronts(good))
+    if points:
         caption = "Points that no other of the same machine beats in both."
-        parts.append(Picture(plots.front(spots, "Speed against price", axes), caption))
+        parts.append(Picture(plots.speed_against_price(points), caption))
     parts += [_best(good, f"The {word}", *by) for word, by in ORDERS.items() if len(good)]
     names = [pc.unique(good[name]).to_pylist() for name in ("chip", "model")]
     return Page(
         f"Sweep of {grid.name}",
         said,
         parts,
-        (*MEANING, money(), *FITTED),
+        (*SERVING_TERMS, usd_note(), *FITTED_BASIS),
         sources_of(*names),
-        command(),
     )
 
 
@@ -99,7 +96,7 @@ def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
     return Table(title, names, [tuple(cell(row[name]) for name in names) for row in rows])
 
 
-def _fronts(table: pa.Table) -> Iterator[plots.Spot]:
+def _fronts(table: pa.Table) -> Iterator[plots.FrontPoint]:
     """The points of each machine that none of its own beats; the machines with the cheapest points."""
     keys = [name for name in ("chip", "n_chips", "model") if name in table.column_names]
     known = table.filter(pc.is_finite(pc.cast(table[PRICE], pa.float64())))
@@ -109,7 +106,7 @@ def _fronts(table: pa.Table) -> Iterator[plots.Spot]:
         for name, value in machine.items():
             own = own.filter(pc.equal(own[name], value))
         for speed, price, users in _front(own):
-            yield plots.Spot(_name(**machine), speed, price, f"{users:g} users")
+            yield plots.FrontPoint(_name(**machine), speed, price, f"{users:g} users")
 
 
 def _name(chip: str, model: str, n_chips: float | None = None) -> str:

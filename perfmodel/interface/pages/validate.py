@@ -8,7 +8,7 @@ import pyarrow as pa
 from perfmodel.calibration import acceptance
 from perfmodel.files import cells_of, read_csv
 from perfmodel.interface import plots
-from perfmodel.interface.pages.page import Page, Picture, Table, command
+from perfmodel.interface.pages.page import Page, Picture, Table
 
 MAX_DRAWN = 100
 """Rows of a section that are drawn, at most."""
@@ -55,4 +55,4 @@ def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]
             "the library's files: `perfmodel chips NAME` says where each number is from"
         )
     parts = [*(table for table in tables if table.rows), *map(Picture, charts)]
-    return Page("Held-out validation", said, parts, assumed, sources, command())
+    return Page("Held-out validation", said, parts, assumed, sources)

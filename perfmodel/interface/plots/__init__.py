@@ -13,9 +13,10 @@ from perfmodel.interface.plots.bars import placement as placement
 from perfmodel.interface.plots.bars import stacked as stacked
 from perfmodel.interface.plots.bars import tornado as tornado
 from perfmodel.interface.plots.bars import waterfall as waterfall
-from perfmodel.interface.plots.lines import Spot as Spot
+from perfmodel.interface.plots.lines import FrontPoint as FrontPoint
 from perfmodel.interface.plots.lines import front as front
 from perfmodel.interface.plots.lines import roofline as roofline
+from perfmodel.interface.plots.lines import speed_against_price as speed_against_price
 from perfmodel.interface.plots.maps import Cell as Cell
 from perfmodel.interface.plots.maps import crossover as crossover
 from perfmodel.interface.plots.maps import floorplan as floorplan

@@ -86,7 +86,7 @@ def _points(points: Sequence[tuple[str, str, float, float]]) -> list[dict[str, A
     ]
 
 
-class Spot(NamedTuple):
+class FrontPoint(NamedTuple):
     """A point of a front: whose, its two values, and what it stands for."""
 
     name: str
@@ -95,8 +95,17 @@ class Spot(NamedTuple):
     label: str = ""
 
 
+SPEED, PRICE = "tokens/s for one user", "USD per million output tokens"
+"""Titles of axes."""
+
+
+def speed_against_price(points: Sequence[FrontPoint]) -> Any:
+    """A front of each name: speed of a user against price."""
+    return front(points, "Speed against price", (SPEED, PRICE))
+
+
 def front(
-    spots: Sequence[Spot],
+    spots: Sequence[FrontPoint],
     title: str,
     axes: tuple[str, str],
     marked: str = "",

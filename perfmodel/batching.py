@@ -55,9 +55,9 @@ def by_blocks(
     parts = []
     for start in range(0, count, size):
         places = np.minimum(np.arange(start, start + size), count - 1)
-        kept = min(size, count - start)
+        filled = min(size, count - start)
         found = function(spread(take(places)))
-        parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], found))
+        parts.append(jax.tree.map(lambda leaf, filled=filled: np.asarray(leaf)[:filled], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

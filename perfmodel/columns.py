@@ -23,7 +23,7 @@ def chosen_or_given(chosen: Sequence[Value], given: Sequence[str]) -> list[Value
 
 def as_cells(column: Sequence[Value]) -> list[str]:
     """A column as text: numbers in six digits, what is not there empty."""
-    return [one if isinstance(one, str) else as_text(np.array([one]))[0] for one in column]
+    return [cell if isinstance(cell, str) else as_text(np.array([cell]))[0] for cell in column]
 
 
 def as_text(values: np.ndarray, digits: int = 6) -> list[str]:

@@ -194,7 +194,7 @@ def check_folder(path: Path) -> None:
 
     - `InputError`: when it, or what it would lie in, is something else.
     """
-    there = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
+    there = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
     if not os.path.isdir(there) or not os.access(there, os.W_OK):
         raise InputError(f"{there} is not a folder that may be written; {_ELSEWHERE}")
 

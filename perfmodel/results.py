@@ -72,7 +72,7 @@ def as_json(result: AbstractResult) -> str:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -17,19 +17,10 @@ from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import costs, decode_pass, prompt_pass
 from perfmodel.library.chip import load_chip
 from perfmodel.units import Values, as_scalar
+from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import (
-    Compressed,
-    Dense,
-    Grouped,
-    Latent,
-    Layer,
-    Mixture,
-    Recurrent,
-    Stack,
-    Transformer,
-    traced,
-)
+from perfmodel.workload.transformer import Layer, Stack, Transformer, traced
 
 TOGETHER = 2048
 """Cases priced in one call."""

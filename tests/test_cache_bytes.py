@@ -15,18 +15,10 @@ from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.units import as_scalar
+from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS
-from perfmodel.workload.transformer import (
-    Compressed,
-    Grouped,
-    Latent,
-    Layer,
-    Recurrent,
-    Stack,
-    Transformer,
-    traced,
-)
+from perfmodel.workload.transformer import Layer, Stack, Transformer, traced
 from perfmodel.xla import ONCE, supported
 
 ROUNDING = 1e-4

@@ -29,16 +29,10 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
+from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import (
-    Compressed,
-    Dense,
-    Grouped,
-    Latent,
-    Layer,
-    Mixture,
-    Recurrent,
-)
+from perfmodel.workload.transformer import Layer
 from perfmodel.xla import ONCE, supported
 
 ROUNDING = 1e-4

@@ -20,17 +20,10 @@ from perfmodel.kernels.residency import (
 from perfmodel.library.chip import load_chip
 from perfmodel.resources import TIERS
 from perfmodel.units import as_scalar
+from perfmodel.workload.attention import Grouped, Latent, Recurrent
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import (
-    Dense,
-    Grouped,
-    Latent,
-    Layer,
-    Mixture,
-    Recurrent,
-    Stack,
-    Transformer,
-)
+from perfmodel.workload.transformer import Layer, Stack, Transformer
 
 ROUNDING = 1e-5
 """Relative: some hundred steps of float32's last digit; shares carry a guard of one byte."""

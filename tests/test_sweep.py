@@ -46,7 +46,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 def test_points_that_cannot_be_priced_cost_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path):
     def priced(self, segments):
-        if any(one.case.deployment.stem == "h100-sxm" for one in segments):
+        if any(one.resolved.deployment.stem == "h100-sxm" for one in segments):
             raise InputError("this cannot be priced.")
         return [{"tpot_ms": np.ones(one.size)} for one in segments]
 

@@ -6,14 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.transformer import (
-    Compressed,
-    Dense,
-    Grouped,
-    Latent,
     Layer,
-    Mixture,
-    Recurrent,
     Stack,
     Transformer,
     cache_numbers,
@@ -80,8 +76,8 @@ def test_an_indexer_of_grouped_attention_has_many_queries_and_one_key():
 
 def test_a_window_stops_the_cache():
     attention = Grouped(8, 2, 16, 16, window=100)
-    assert attention.kept(60) == 60 * 64
-    assert attention.kept(100) == attention.kept(5000) == 100 * 64
+    assert attention.cache_numbers(60) == 60 * 64
+    assert attention.cache_numbers(100) == attention.cache_numbers(5000) == 100 * 64
 
 
 def test_latent_attention_counts_both_bottlenecks():
@@ -112,17 +108,19 @@ def test_compressed_attention_counts_its_bottlenecks():
 
 
 def test_compressed_attention_keeps_a_window_entries_and_what_is_pending():
-    assert WINDOW_ONLY.kept(20) == 20 * 16
-    assert WINDOW_ONLY.kept(1000) == 32 * 16
+    assert WINDOW_ONLY.cache_numbers(20) == 20 * 16
+    assert WINDOW_ONLY.cache_numbers(1000) == 32 * 16
     # 1024 tokens are 8 entries of 128; 128 tokens wait with value and weight.
-    assert HEAVY.kept(1024) == 32 * 16 + 8 * 16 + 2 * 128 * 16
+    assert HEAVY.cache_numbers(1024) == 32 * 16 + 8 * 16 + 2 * 128 * 16
     # 1024 tokens are 256 entries of 4, of 16 + 5 numbers; 8 tokens wait twice.
-    assert SPARSE.kept(1024) == 32 * 16 + 256 * 21 + 2 * 2 * 8 * 21
+    assert SPARSE.cache_numbers(1024) == 32 * 16 + 256 * 21 + 2 * 2 * 8 * 21
 
 
 def test_a_recurrent_state_does_not_grow():
     attention = Recurrent(32, 128, 128, 12352, 8192, 4, kind="gdn")
-    assert attention.kept(10) == attention.kept(100_000) == 32 * 128 * 128 + 8192 * 3
+    assert (
+        attention.cache_numbers(10) == attention.cache_numbers(100_000) == 32 * 128 * 128 + 8192 * 3
+    )
     assert attention.cached() == 0
 
 

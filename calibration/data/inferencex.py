@@ -20,7 +20,7 @@ from perfmodel.calibration.data.aiconfigurator import locate
 from perfmodel.calibration.data.inferencex_pools import PLAN, Cells, chips_of, pool_cells, size_of
 from perfmodel.library.files import read_as
 from perfmodel.library.model import load_model
-from perfmodel.workload.transformer import Mixture
+from perfmodel.workload.feed_forward import Mixture
 
 TABLE = "silicon_sample.csv"
 

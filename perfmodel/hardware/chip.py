@@ -152,8 +152,8 @@ def region(chip: Chip, share: Scalar) -> Chip:
     private = eqx.tree_at(
         lambda m: (m.capacity, m.bandwidth), chip.private, replace_fn=lambda x: x * share
     )
-    whole = (chip.cores, chip.vector, chip.exponential, chip.idle_power, chip.peak_power)
-    parts = tuple(x * share for x in whole)
+    quantities = (chip.cores, chip.vector, chip.exponential, chip.idle_power, chip.peak_power)
+    parts = tuple(x * share for x in quantities)
     matrix = {dtype: rate * share for dtype, rate in chip.matrix.items()}
     return eqx.tree_at(
         lambda c: (

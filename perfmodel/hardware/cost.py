@@ -95,10 +95,10 @@ def bill(dies: Sequence[Die], memory: Device, count: Scalar, constants: CostCons
     interposer = beside / (beside + 1e-6)
     rate = interposer * constants.package + (1 - interposer) * constants.substrate
     package = rate * MARGIN * (base + beside)
-    held = count * memory.capacity * memory.price
-    parts = silicon + held + package
+    memory_cost = count * memory.capacity * memory.price
+    parts = silicon + memory_cost + package
     lost = parts * constants.loss / (1 - constants.loss)
-    return Bill(silicon, held, package, constants.test, lost)
+    return Bill(silicon, memory_cost, package, constants.test, lost)
 
 
 class Ownership(eqx.Module):

@@ -33,7 +33,8 @@ from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Layer, Number, Transformer
+from perfmodel.workload.sizes import Number
+from perfmodel.workload.transformer import Layer, Transformer
 
 MICRO_BATCHES = 4
 """Micro-batches of a step, at most: with three stages, more than three gain little (MegaScale-Infer, 4.1)."""
@@ -82,8 +83,8 @@ def _with(stack, layer: Layer):
 
 def crossings(model: Transformer) -> Number:
     """Times that a token's activations cross in one pass: there and back in each whole layer."""
-    whole = [s for s in model.stacks if s.layer.attention and s.layer.feed_forward]
-    return 2 * sum(stack.count for stack in whole)
+    complete = [s for s in model.stacks if s.layer.attention and s.layer.feed_forward]
+    return 2 * sum(stack.count for stack in complete)
 
 
 class MicroBatches(NamedTuple):
@@ -107,22 +108,22 @@ def serve_attention_ffn(
     request: Request,
 ) -> Service:
     """Serve a `request` with attention on the first of `chips` and feed-forward on the second."""
-    pair = tuple(map(Side, chips, plans, attention_and_ffn(model)))
-    first = pair[0]
+    sides = tuple(map(Side, chips, plans, attention_and_ffn(model)))
+    first = sides[0]
     batch = running_sequences(first.chip, first.plan, first.model, request)
     request = limited_to(request, batch)
     micros = 1.0 + jnp.arange(float(MICRO_BATCHES))
-    tried = jax.vmap(lambda n: _step(pair, link, model, request, batch, n))(micros)
+    tried = jax.vmap(lambda n: _step(sides, link, model, request, batch, n))(micros)
     best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
     step = jax.tree.map(lambda x: x[best], tried)
-    prompt = _prompts(pair, link, model, request)
+    prompt = _prompts(sides, link, model, request)
     taken = jnp.where(best > 0, prompt.step, prompt.alone) / first.plan.dp
     steps = Steps(batch, step.step, prompt.alone, taken)
     waits = closed_loop(steps, first.chip.efficiency.host, request)
     length = request.isl + request.osl
-    slack = [slack_beside_one(half.chip, half.plan, half.model, length) for half in pair]
-    one = prompt.joules / request.prompts_together(first.plan.dp)
-    joules = request.per_output_token(one, step.joules, batch)
+    slack = [slack_beside_one(side.chip, side.plan, side.model, length) for side in sides]
+    prompt_joules = prompt.joules / request.prompts_together(first.plan.dp)
+    joules = request.per_output_token(prompt_joules, step.joules, batch)
     busy = jnp.stack([*step.busy, micros[best]])
     load = (request.concurrency, batch)
     return compose(waits, *load, joules, jnp.minimum(*slack), step.seconds, busy=busy)
@@ -141,44 +142,44 @@ class StepOfBoth(NamedTuple):
 
 
 def _step(
-    pair: tuple, link: Link, model: Transformer, request: Request, batch: Scalar, micro: Scalar
+    sides: tuple, link: Link, model: Transformer, request: Request, batch: Scalar, micro: Scalar
 ) -> StepOfBoth:
     """A decode step of `micro` micro-batches."""
     middle = request.isl + request.osl / 2
     part = batch / micro
     turns = []
-    for half in pair:
-        sizes = (part * half.stages, middle, request.speculative_tokens)
-        one = decode_pass(half.chip, half.plan, half.model, *sizes)
-        turns.append(_micro_batches(half, one, micro))
+    for side in sides:
+        sizes = (part * side.stages, middle, request.speculative_tokens)
+        forward = decode_pass(side.chip, side.plan, side.model, *sizes)
+        turns.append(_micro_batches(side, forward, micro))
     tokens = jnp.maximum(part, 1.0) * (1 + request.speculative_tokens)
-    return _step_of_both(turns, _crossing(pair, link, model, tokens), micro)
+    return _step_of_both(turns, _crossing(sides, link, model, tokens), micro)
 
 
-def _prompts(pair: tuple, link: Link, model: Transformer, request: Request) -> StepOfBoth:
+def _prompts(sides: tuple, link: Link, model: Transformer, request: Request) -> StepOfBoth:
     """The prompts that start together, at least one on each data rank of attention."""
     new = request.isl - request.prefix_tokens
-    count = request.prompts_together(pair[0].plan.dp)
+    count = request.prompts_together(sides[0].plan.dp)
     turns = []
-    for half in pair:
-        one = prompt_pass(half.chip, half.plan, half.model, count, new, request.isl)
-        turns.append(_micro_batches(half, one, as_scalar(1.0)))
-    return _step_of_both(turns, _crossing(pair, link, model, count * new), as_scalar(1.0))
+    for side in sides:
+        forward = prompt_pass(side.chip, side.plan, side.model, count, new, request.isl)
+        turns.append(_micro_batches(side, forward, as_scalar(1.0)))
+    return _step_of_both(turns, _crossing(sides, link, model, count * new), as_scalar(1.0))
 
 
-def _micro_batches(half: Side, one: Pass, micro: Scalar) -> MicroBatches:
+def _micro_batches(side: Side, forward: Pass, micro: Scalar) -> MicroBatches:
     """The ends of a pass are with attention, which has the embeddings."""
-    if half.model.stacks[0].layer.attention is None:
-        one = one._replace(ends=[])
-    cost: Cost = costs(half.chip, half.plan, half.model, [one])[0]
-    passes = micro / half.stages
+    if side.model.stacks[0].layer.attention is None:
+        forward = forward._replace(ends=[])
+    cost: Cost = costs(side.chip, side.plan, side.model, [forward])[0]
+    passes = micro / side.stages
     found = cost.breakdown
     return MicroBatches(cost.time, cost.time * passes, found.joules * passes, found.by_bound())
 
 
-def _crossing(pair: tuple, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
+def _crossing(sides: tuple, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
     """Seconds on the link in all layers: each chip of the narrower half sends its share."""
-    width = jnp.minimum(pair[0].width, pair[1].width)
+    width = jnp.minimum(sides[0].width, sides[1].width)
     size = STREAM_BYTES * tokens * model.hidden
     return crossings(model) * (link.latency + size / (link.bandwidth * width))
 

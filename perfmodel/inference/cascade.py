@@ -58,8 +58,11 @@ def predict_cascades(
     found: list[dict[str, Value]] = [{} for _ in rows]
     good = [i for i, error in enumerate(errors) if not error]
     for _ in range(ROUNDS if good else 0):
-        pairs = [_pair(rows[i], float(shares[i])) for i in good]
-        sides = [_predicted([pair[k] for pair in pairs], calibration, predict) for k in (0, 1)]
+        row_pairs = [_pair(rows[i], float(shares[i])) for i in good]
+        sides = [
+            _predicted([row_pair[k] for row_pair in row_pairs], calibration, predict)
+            for k in (0, 1)
+        ]
         for i, worker, boss in zip(good, *sides, strict=True):
             found[i], shares[i] = _joined(rows[i], worker, boss, float(shares[i]))
     names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
@@ -123,9 +126,11 @@ def _joined(
         first = float(worker[f"ttft_ms{end}"])
         cells[f"ttft_ms{end}"] = worker[f"ttft_ms{end}"]
         cells[f"tpot_ms{end}"] = (sum(times) * 1e3 - first) / max(output - 1, 1e-9)
-    both = [_seconds(side, tokens, "") for side, tokens in zip((worker, boss), parts, strict=True)]
-    total, chips = sum(both), float(worker["n_chips"]) + float(boss["n_chips"])
-    if both[1] > both[0]:
+    seconds = [
+        _seconds(side, tokens, "") for side, tokens in zip((worker, boss), parts, strict=True)
+    ]
+    total, chips = sum(seconds), float(worker["n_chips"]) + float(boss["n_chips"])
+    if seconds[1] > seconds[0]:
         cells["bound"] = boss["bound"]
     rate = users * output / total
     cells |= {
@@ -143,7 +148,7 @@ def _joined(
         sides = (side[name] for side in (worker, boss))
         own, other = (np.nan if is_empty(one) else float(one) for one in sides)
         cells[name] = (1 - share) * own + share * other
-    return cells, both[0] / total
+    return cells, seconds[0] / total
 
 
 def _paid(sides: Sequence[dict[str, Value]], rate: float, chips: float) -> dict[str, Value]:

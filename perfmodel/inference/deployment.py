@@ -24,9 +24,11 @@ from perfmodel.library.fitted_intervals import (
 from perfmodel.library.framework import SharedExpert, find_version, frameworks
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile
+from perfmodel.workload.attention import Latent, Recurrent
+from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, runnable
-from perfmodel.workload.transformer import Latent, Mixture, Recurrent, Transformer, traced
+from perfmodel.workload.transformer import Transformer, traced
 
 
 class Deployment(NamedTuple):

@@ -58,13 +58,13 @@ def serve_disaggregated(
     each = request.concurrency / decode.workers
     own = Request(each, request.isl, request.osl, request.batch_size)
     most = running_sequences(decode.chip, decode.plan, model, own)
-    full, one = _steps(decode, model, request, most)
+    full, single = _steps(decode, model, request, most)
     host = decode.chip.efficiency.host
     alone = host.first_token + prompt.time + _transfer(decode, prefill, model, request.isl)
-    tpot, total, batch = _balance(full.time, one.time, most, each, alone, request, spacing)
+    tpot, total, batch = _balance(full.time, single.time, most, each, alone, request, spacing)
     burst = host.burst * spacing * request.concurrency / 2 / request.requests_per_user
-    whole = request.isl + request.osl
-    slack = slack_beside_one(decode.chip, decode.plan, model, whole)
+    length = request.isl + request.osl
+    slack = slack_beside_one(decode.chip, decode.plan, model, length)
     prompts = slack_beside_one(prefill.chip, prefill.plan, model, request.isl)
     own, none = prompt.breakdown.joules / prefill.plan.dp, jnp.zeros_like(prompt.breakdown.joules)
     steps = request.per_output_token(none, full.breakdown.joules, most)
@@ -82,9 +82,9 @@ def serve_disaggregated(
 def _prompt(pool: Pool, model: Transformer, request: Request) -> tuple[Cost, Scalar]:
     """One prompt on each data rank, and seconds from one prompt to the next of the whole pool."""
     new = request.isl - request.prefix_tokens
-    one = prompt_pass(pool.chip, pool.plan, model, pool.plan.dp, new, request.isl)
-    cost = costs(pool.chip, pool.plan, model, [one])[0]
-    return cost, stage_busy_time(one, cost.time) / pool.plan.dp / pool.workers
+    single = prompt_pass(pool.chip, pool.plan, model, pool.plan.dp, new, request.isl)
+    cost = costs(pool.chip, pool.plan, model, [single])[0]
+    return cost, stage_busy_time(single, cost.time) / pool.plan.dp / pool.workers
 
 
 def _steps(pool: Pool, model: Transformer, request: Request, most: Scalar) -> list[Cost]:
@@ -107,7 +107,7 @@ def _transfer(decode: Pool, prefill: Pool, model: Transformer, prompt: Scalar) -
 
 def _balance(
     full: Scalar,
-    one: Scalar,
+    single: Scalar,
     most: Scalar,
     users: Scalar,
     alone: Scalar,
@@ -120,7 +120,7 @@ def _balance(
     tpot = total = full
     for _ in range(ROUNDS):
         share = jnp.clip((batch - 1) / jnp.maximum(most - 1, 1.0), 0.0, 1.0)
-        tpot = (one + (full - one) * share) / request.tokens_per_step
+        tpot = (single + (full - single) * share) / request.tokens_per_step
         free, bound = alone + later * tpot, request.concurrency * spacing
         total = free * (1 + (bound / free) ** SHARPNESS) ** (1 / SHARPNESS)
         total = jnp.maximum(total, users / most * later * tpot)

@@ -127,7 +127,7 @@ def evaluate_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
 
 
 def plan_of(rows: Sequence[ResolvedRow]) -> Plan:
-    """The plan of cases of one form, without its ranks."""
+    """The plan of rows of one form, without its ranks."""
     drafts = any(resolved.row.speculative_tokens > 0 for resolved in rows)
     return dataclasses.replace(rows[0].deployment.plan, speculates=drafts)
 

@@ -117,7 +117,7 @@ def step_cost(cells: dict[str, str], calibration: Path) -> Step:
 
 
 def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
-    """The decode step of a case, spread in one way."""
+    """The decode step of a row, spread in one way."""
     row = resolved.row
     ranks = {"tp": parallelism.tp, "pp": parallelism.pp, "ep": parallelism.ep, "dp": parallelism.dp}
     plan = eqx.tree_at(

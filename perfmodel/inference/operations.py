@@ -21,21 +21,12 @@ from perfmodel.kernels.sparse_attention import KINDS as KINDS_OF_SPARSE
 from perfmodel.kernels.sparse_attention import SparseAttention
 from perfmodel.library.framework import version_of
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of
-from perfmodel.workload.transformer import (
-    Compressed,
-    Dense,
-    Grouped,
-    Latent,
-    Layer,
-    Mixture,
-    Number,
-    Recurrent,
-    Transformer,
-    indexes,
-    shard,
-)
+from perfmodel.workload.sizes import Number, shard
+from perfmodel.workload.transformer import Layer, Transformer, indexes
 
 STREAM_BYTES = 2.0
 """Bytes of a number in the residual stream: bf16."""

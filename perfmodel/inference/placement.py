@@ -10,17 +10,12 @@ from perfmodel.kernels.linear_attention import STATE_BYTES
 from perfmodel.kernels.residency import Residency
 from perfmodel.kernels.sparse_attention import FORMS
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.attention import Grouped, Recurrent
+from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import COVERED, format_of, look_up
-from perfmodel.workload.transformer import (
-    Grouped,
-    Layer,
-    Mixture,
-    Recurrent,
-    Transformer,
-    layer_parameters,
-    shard,
-)
+from perfmodel.workload.sizes import shard
+from perfmodel.workload.transformer import Layer, Transformer, layer_parameters
 
 SMALLEST = 1.0
 """Bytes added to what is placed, so that shares of nothing are no division by zero."""
@@ -142,9 +137,9 @@ def _cached(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
     if attention is None:
         return as_scalar(0.0)
     if isinstance(attention, Recurrent):
-        return STATE_BYTES * attention.kept(context) / plan.tp
+        return STATE_BYTES * attention.cache_numbers(context) / plan.tp
     index = attention.indexed(context)
-    size = look_up(plan.cache).weight * (attention.kept(context) - index)
+    size = look_up(plan.cache).weight * (attention.cache_numbers(context) - index)
     if isinstance(attention, Grouped):
         size = size * shard(attention.kv_heads, plan.tp) / attention.kv_heads
     return size + FORMS[attention.sparse].index_bytes * index

@@ -60,15 +60,15 @@ MOST_COUNTS = 2**12
 T = TypeVar("T")
 
 
-def _thinned(ways: Sequence[T], most: int) -> list[T]:
+def _evenly_chosen(items: Sequence[T], most: int) -> list[T]:
     """At most so many of them, evenly chosen, with the first and the last."""
-    places = np.linspace(0, len(ways) - 1, min(len(ways), most)).round().astype(int)
-    return [ways[i] for i in places]
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)
+    return [items[i] for i in places]
 
 
 def _counts_to(most: float) -> list[float]:
     """Whole numbers from 1 to `most`."""
-    return _thinned(range(1, int(most) + 1), MOST_COUNTS)
+    return _evenly_chosen(range(1, int(most) + 1), MOST_COUNTS)
 
 
 class PooledCandidate(NamedTuple):
@@ -81,14 +81,15 @@ class PooledCandidate(NamedTuple):
     def chips(self) -> float:
         """In all."""
         return sum(
-            n * split.chips for n, split in zip(self.workers, self.parallelisms, strict=True)
+            n * parallelism.chips
+            for n, parallelism in zip(self.workers, self.parallelisms, strict=True)
         )
 
 
 class PooledRow(NamedTuple):
     """A row that can be predicted, and its place.
 
-    - `ways`: to spread both sides.
+    - `candidates`: ways to spread both sides.
     - `link`: where the sides are attention and feed-forward: GB/s of a chip, and us; `None` for pools.
     """
 
@@ -161,11 +162,11 @@ def _pool_candidates(
     both = list(itertools.product(sides[0].candidates, sides[1].candidates))
     if np.isnan(chips):
         first, second = (1.0 if np.isnan(n) else n for n in given)
-        return [PooledCandidate(splits, (first, second)) for splits in both]
+        return [PooledCandidate(parallelisms, (first, second)) for parallelisms in both]
     found = [
-        PooledCandidate(splits, workers)
-        for splits in both
-        for workers in _workers(splits, given, chips)
+        PooledCandidate(parallelisms, workers)
+        for parallelisms in both
+        for workers in _workers(parallelisms, given, chips)
     ]
     if not found:
         raise InputError(
@@ -177,16 +178,16 @@ def _pool_candidates(
 
 
 def _workers(
-    splits: tuple[Parallelism, Parallelism], given: list[float], chips: float
+    parallelisms: tuple[Parallelism, Parallelism], given: list[float], chips: float
 ) -> list[tuple[float, float]]:
     """Workers of both pools that use exactly `chips`; of many the first, the last and some between."""
-    first, second = (split.chips for split in splits)
+    first, second = (parallelism.chips for parallelism in parallelisms)
     some = np.array(_counts_to(chips // first) if np.isnan(given[0]) else given[:1], float)
     others = (chips - some * first) / second
     right = (others >= 1) & (others == np.round(others))
     right &= np.isnan(given[1]) | (others == given[1])
-    both = np.stack([some[right], others[right]], axis=1).tolist()
-    return [(first, second) for first, second in _thinned(both, MOST_RATIOS)]
+    counts = np.stack([some[right], others[right]], axis=1).tolist()
+    return [(first, second) for first, second in _evenly_chosen(counts, MOST_RATIOS)]
 
 
 def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) -> PooledRow:
@@ -197,20 +198,23 @@ def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) 
     - `InputError`: for a row that cannot be predicted.
     """
     chips = _chips_of(cells)
-    case = resolve_row(place, cells | {"n_chips": ""}, calibration)
-    if case.row.arrives or np.isnan(case.row.concurrency):
+    attention = resolve_row(place, cells | {"n_chips": ""}, calibration)
+    if attention.row.arrives or np.isnan(attention.row.concurrency):
         raise InputError(
             "concurrency is missing; with ffn_chip give users who wait for their answers."
         )
     own = {name: _cell(cells, f"{FEED_FORWARD}_{name}") for name in OWN}
     try:
         row = cells | own | {"n_chips": ""}
-        other = resolve_row(place, row, calibration, attends=False)
+        feed_forward = resolve_row(place, row, calibration, attends=False)
     except InputError as wrong:
         raise InputError(f"feed-forward chips: {wrong}") from None
     rate, wait = (number(name, _cell(cells, name)) for name in LINK)
     return PooledRow(
-        place, (case, other), _attention_ffn_candidates((case, other), chips), (rate, wait)
+        place,
+        (attention, feed_forward),
+        _attention_ffn_candidates((attention, feed_forward), chips),
+        (rate, wait),
     )
 
 
@@ -225,20 +229,20 @@ def _attention_ffn_candidates(
     """
     if np.isnan(chips):
         return [
-            PooledCandidate(both, SINGLE_WORKERS)
-            for both in itertools.product(sides[0].candidates, sides[1].candidates)
+            PooledCandidate(parallelisms, SINGLE_WORKERS)
+            for parallelisms in itertools.product(sides[0].candidates, sides[1].candidates)
         ]
     found = [
-        PooledCandidate(both, SINGLE_WORKERS)
+        PooledCandidate(parallelisms, SINGLE_WORKERS)
         for count in _counts_to(chips - 1)
-        for both in itertools.product(_on(sides[0], count), _on(sides[1], chips - count))
+        for parallelisms in itertools.product(_on(sides[0], count), _on(sides[1], chips - count))
     ]
     if not found:
         raise InputError(
             f"n_chips is {chips:.0f}, the chips of attention and feed-forward layers together, but "
             "the ranks given cannot use exactly so many; leave n_chips or some ranks empty."
         )
-    return _thinned(found, MOST_WAYS)
+    return _evenly_chosen(found, MOST_WAYS)
 
 
 def _on(side: ResolvedRow, count: float) -> list[Parallelism]:
@@ -250,24 +254,24 @@ def _on(side: ResolvedRow, count: float) -> list[Parallelism]:
 
 
 def serve_pooled(
-    pairs: Sequence[PooledRow],
+    pooled_rows: Sequence[PooledRow],
 ) -> tuple[list[tuple[PooledRow, PooledCandidate]], Service]:
     """Serve rows of one form in every way; the ways in the order of the leading axis."""
-    rows = [(pair, way) for pair in pairs for way in pair.candidates]
+    rows = [(pooled, candidate) for pooled in pooled_rows for candidate in pooled.candidates]
     blocks = [_block(rows, i) for i in (0, 1)]
-    first, second = (plan_of([pair.sides[i] for pair in pairs]) for i in (0, 1))
-    if pairs[0].link is None:
+    first, second = (plan_of([pooled.sides[i] for pooled in pooled_rows]) for i in (0, 1))
+    if pooled_rows[0].link is None:
         return rows, map_rows(functools.partial(_served, (first, second)), tuple(blocks))
-    links = np.array([_link(pair) for pair, _ in rows], as_scalar(0.0).dtype)
+    links = np.array([_link(pooled) for pooled, _ in rows], as_scalar(0.0).dtype)
     return rows, map_rows(functools.partial(_halved, (first, second)), (*blocks, links))
 
 
-def _link(pair: PooledRow) -> tuple[float, float]:
+def _link(pooled: PooledRow) -> tuple[float, float]:
     """Bytes/s of a chip and s of a message: as given, else of the slower side's network between domains."""
-    sides = [side.deployment.chip.scale_out for side in pair.sides]
-    rate, wait = pair.link or (np.nan, np.nan)
-    slowest = min(float(one.bandwidth) for one in sides)
-    longest = max(float(one.latency) for one in sides)
+    sides = [side.deployment.chip.scale_out for side in pooled.sides]
+    rate, wait = pooled.link or (np.nan, np.nan)
+    slowest = min(float(network.bandwidth) for network in sides)
+    longest = max(float(network.latency) for network in sides)
     return (
         slowest if np.isnan(rate) else rate * 1e9,
         longest if np.isnan(wait) else wait * 1e-6,
@@ -276,28 +280,30 @@ def _link(pair: PooledRow) -> tuple[float, float]:
 
 @eqx.filter_jit
 def _halved(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
-    def one(first: tuple, second: tuple, link: Array) -> Service:
+    def of_row(first: tuple, second: tuple, link: Array) -> Service:
         chip, plan, model, request = request_of(first[0], plans[0], first[1], first[2])
         other = with_ranks(plans[1], second[2])
         return serve_attention_ffn(
             (chip, second[0]), (plan, other), Link(link[0], link[1]), model, request
         )
 
-    return jax.vmap(one)(*blocks)
+    return jax.vmap(of_row)(*blocks)
 
 
 def _block(
     rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int
 ) -> tuple[Chip, Transformer, dict]:
     """One side of all rows."""
-    chips, models, numbers = block_of([(pair.sides[i], way.parallelisms[i]) for pair, way in rows])
-    workers = np.asarray([way.workers[i] for _, way in rows], as_scalar(0.0).dtype)
+    chips, models, numbers = block_of(
+        [(pooled.sides[i], candidate.parallelisms[i]) for pooled, candidate in rows]
+    )
+    workers = np.asarray([candidate.workers[i] for _, candidate in rows], as_scalar(0.0).dtype)
     return chips, models, numbers | {"workers": workers}
 
 
 @eqx.filter_jit
 def _served(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
-    def one(prefill: tuple, decode: tuple) -> Service:
+    def of_row(prefill: tuple, decode: tuple) -> Service:
         first, second = (
             Pool(chip, with_ranks(plan, row), row["workers"])
             for plan, (chip, _, row) in zip(plans, (prefill, decode), strict=True)
@@ -306,4 +312,4 @@ def _served(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
         request = as_request(row)
         return serve_disaggregated(first, second, model, request)
 
-    return jax.vmap(one)(*blocks)
+    return jax.vmap(of_row)(*blocks)

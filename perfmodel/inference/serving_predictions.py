@@ -61,18 +61,18 @@ def predict_values(
         return _predict_values(cells, count, calibration, progress)
     rest = [i for i in range(count) if i not in set(places)]
     parts = [cascade.predict_cascades(cells, places, calibration, _predict_values)]
-    kept = {name: [column[i] for i in rest] for name, column in cells.items()}
-    parts.append(_predict_values(kept, len(rest), calibration, progress))
+    rest_cells = {name: [column[i] for i in rest] for name, column in cells.items()}
+    parts.append(_predict_values(rest_cells, len(rest), calibration, progress))
     order = np.argsort([*places, *rest])
     columns: Values = {}
     for name in dict.fromkeys((*parts[1], *parts[0])):
         own = name in (*OUTPUTS, "error")
         given = [""] * count if own else cells.get(name, [""] * count)
-        both = [
+        columns_of_parts = [
             part.get(name, [""] * n)
             for part, n in zip(parts, map(len, (places, rest)), strict=True)
         ]
-        joined = [(both[0] + both[1])[i] for i in order]
+        joined = [(columns_of_parts[0] + columns_of_parts[1])[i] for i in order]
         columns[name] = chosen_or_given(joined, given)
     return columns
 
@@ -85,26 +85,26 @@ def _predict_values(
 ) -> Values:
     """The same for rows without a boss."""
     errors = [""] * count
-    alike: dict = {}
+    by_form: dict = {}
     read = {name: column for name, column in cells.items() if name in (*READ, *pools.READ)}
     for place in range(count):
         try:
             row = {name: column[place] for name, column in read.items()}
-            case = _resolve(place, row, calibration)
+            resolved = _resolve(place, row, calibration)
         except InputError as wrong:
             errors[place] = str(wrong)
             continue
-        alike.setdefault(case.form, []).append(case)
+        by_form.setdefault(resolved.form, []).append(resolved)
     results: list[dict[str, Value]] = [{} for _ in range(count)]
-    for done, cases in enumerate(alike.values()):
-        progress(done, len(alike))
+    for done, resolved_rows in enumerate(by_form.values()):
+        progress(done, len(by_form))
         if done % MAX_COMPILED_FORMS == MAX_COMPILED_FORMS - 1:
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-        found = one_by_one_on_error(_outcomes, cases, lambda wrong: {"error": wrong})
-        for case, result in zip(cases, found, strict=True):
-            results[case.place] = result
-            errors[case.place] = str(result.pop("error"))
-    progress(len(alike), len(alike))
+        found = one_by_one_on_error(_outcomes, resolved_rows, lambda wrong: {"error": wrong})
+        for resolved, result in zip(resolved_rows, found, strict=True):
+            results[resolved.place] = result
+            errors[resolved.place] = str(result.pop("error"))
+    progress(len(by_form), len(by_form))
     own = dict.fromkeys(name for result in results for name in result)
     names = list(dict.fromkeys([*PLAN, *OUTPUTS, *own]))
     columns: Values = {name: [result.get(name, "") for result in results] for name in names}
@@ -142,91 +142,101 @@ MAX_COMPILED_FORMS = 32
 
 
 def _resolve(place: int, row: dict[str, str], calibration: Path) -> ResolvedRow | PooledRow:
-    apart = mode_of(row.get("mode", "")) == DISAGGREGATED
+    disaggregated = mode_of(row.get("mode", "")) == DISAGGREGATED
     if row.get("ffn_chip", "").strip():
-        if apart:
+        if disaggregated:
             raise InputError("ffn_chip is not for mode disaggregated; leave one of them.")
         return resolve_attention_ffn(place, row, calibration)
-    return (resolve_disaggregated if apart else resolve_row)(place, row, calibration)
+    return (resolve_disaggregated if disaggregated else resolve_row)(place, row, calibration)
 
 
-def _outcomes(cases: list[Any]) -> list[dict[str, Value]]:
+def _outcomes(rows: list[Any]) -> list[dict[str, Value]]:
     """Of rows of one form."""
-    return (
-        _outcomes_of_pools(cases) if isinstance(cases[0], PooledRow) else _outcomes_of_rows(cases)
-    )
+    return _outcomes_of_pools(rows) if isinstance(rows[0], PooledRow) else _outcomes_of_rows(rows)
 
 
 def _outcomes_of_pools(found: list[PooledRow]) -> list[dict[str, Value]]:
     """Serve all pairs of pools in every way, and take the best way of each."""
     rows, served = pools.serve_pooled(found)
-    ends, results = np.cumsum([len(pair.candidates) for pair in found]), []
-    for pair, end in zip(found, ends, strict=True):
-        among = slice(end - len(pair.candidates), end)
-        chips = np.array([way.chips for way in pair.candidates])
+    ends, results = np.cumsum([len(pooled.candidates) for pooled in found]), []
+    for pooled, end in zip(found, ends, strict=True):
+        among = slice(end - len(pooled.candidates), end)
+        chips = np.array([candidate.chips for candidate in pooled.candidates])
         own = jax.tree.map(lambda leaf, among=among: leaf[among], served)
         best = among.start + best_pools(chips, own)
-        one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
-        results.append(_outcome_of_pools(pair, rows[best][1], one))
+        best_service = jax.tree.map(lambda leaf, best=best: leaf[best], served)
+        results.append(_outcome_of_pools(pooled, rows[best][1], best_service))
     return results
 
 
-def _outcome_of_pools(pair: PooledRow, way: PooledCandidate, served: Service) -> dict[str, Value]:
+def _outcome_of_pools(
+    pooled: PooledRow, candidate: PooledCandidate, served: Service
+) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
-    lead, output = _as_wide_as_both(pair), pair.lead.row
+    lead, output = _as_wide_as_both(pooled), pooled.lead.row
     rate = float(served.concurrency * output.osl * output.length_ratio / served.total)
-    stems = [side.deployment.stem for side in pair.sides]
+    stems = [side.deployment.stem for side in pooled.sides]
     dollars = sum(
-        chip_cost(stem).dollars(workers * split.chips, 1 / rate, float(joules))
-        for stem, split, workers, joules in zip(stems, *way, served.by_pool, strict=True)
+        chip_cost(stem).dollars(workers * parallelism.chips, 1 / rate, float(joules))
+        for stem, parallelism, workers, joules in zip(
+            stems, *candidate, served.by_pool, strict=True
+        )
     )
-    cells = _row_values(lead, way.chips, served, rate, dollars, cost_basis(stems))
+    cells = _row_values(lead, candidate.chips, served, rate, dollars, cost_basis(stems))
     if cells.get("fits") == "false":
-        cells |= no_numbers("false", memory_error(lead.deployment, way.chips, float(served.slack)))
-    for name, split, workers in zip(pair.names, *way, strict=True):
-        cells |= {f"{name}{rank}": float(value) for rank, value in split._asdict().items()}
-        cells |= {f"{name}workers": workers} if pair.link is None else {}
-    if pair.link is not None:
+        cells |= no_numbers(
+            "false", memory_error(lead.deployment, candidate.chips, float(served.slack))
+        )
+    for name, parallelism, workers in zip(pooled.names, *candidate, strict=True):
+        cells |= {f"{name}{rank}": float(value) for rank, value in parallelism._asdict().items()}
+        cells |= {f"{name}workers": workers} if pooled.link is None else {}
+    if pooled.link is not None:
         cells |= dict(zip(ATTENTION_FFN_OUTPUTS, map(float, np.asarray(served.busy)), strict=True))
     return cells
 
 
-def _as_wide_as_both(pair: PooledRow) -> ResolvedRow:
+def _as_wide_as_both(pooled: PooledRow) -> ResolvedRow:
     """The row of the side that answers, with the intervals of the less sure one."""
-    both = widest([side.deployment.intervals for side in pair.sides])
-    return pair.lead._replace(deployment=pair.lead.deployment._replace(intervals=both))
+    intervals = widest([side.deployment.intervals for side in pooled.sides])
+    return pooled.lead._replace(deployment=pooled.lead.deployment._replace(intervals=intervals))
 
 
 ATTENTION_FFN_OUTPUTS = ("attention_busy", "ffn_busy", "micro_batches")
 """Columns of rows whose feed-forward layers are on chips of their own: shares of a step, and its parts."""
 
 
-def _outcomes_of_rows(cases: list[ResolvedRow]) -> list[dict[str, Value]]:
-    """Serve all cases in every way, and take the best way of each."""
-    rows = [(case, split) for case in cases for split in case.candidates]
-    served = evaluate_rows(serve_open_loop if cases[0].row.arrives else serve, rows)
-    ends = np.cumsum([len(case.candidates) for case in cases])
+def _outcomes_of_rows(resolved_rows: list[ResolvedRow]) -> list[dict[str, Value]]:
+    """Serve all rows in every way, and take the best way of each."""
+    rows = [
+        (resolved, parallelism) for resolved in resolved_rows for parallelism in resolved.candidates
+    ]
+    served = evaluate_rows(serve_open_loop if resolved_rows[0].row.arrives else serve, rows)
+    ends = np.cumsum([len(resolved.candidates) for resolved in resolved_rows])
     found = []
-    for case, end in zip(cases, ends, strict=True):
-        best = best_candidate(case, served, slice(end - len(case.candidates), end))
-        one = jax.tree.map(lambda leaf, best=best: leaf[best], served)
-        found.append(_outcome_of_row(case, rows[best][1], one))
+    for resolved, end in zip(resolved_rows, ends, strict=True):
+        best = best_candidate(resolved, served, slice(end - len(resolved.candidates), end))
+        best_service = jax.tree.map(lambda leaf, best=best: leaf[best], served)
+        found.append(_outcome_of_row(resolved, rows[best][1], best_service))
     return found
 
 
-def _outcome_of_row(case: ResolvedRow, split: Parallelism, served: Service) -> dict[str, Value]:
+def _outcome_of_row(
+    resolved: ResolvedRow, parallelism: Parallelism, served: Service
+) -> dict[str, Value]:
     """The values of one row."""
-    given, chips = case.deployment, split.chips
-    rate = float(served.concurrency * case.row.osl * case.row.length_ratio / served.total)
-    dollars, basis = dollars_of(case, chips, float(served.energy), 1 / rate)
-    cells = _row_values(case, chips, served, rate, dollars, basis)
-    cells |= _at_wall(case, chips, served, rate)
+    given, chips = resolved.deployment, parallelism.chips
+    rate = float(served.concurrency * resolved.row.osl * resolved.row.length_ratio / served.total)
+    dollars, basis = dollars_of(resolved, chips, float(served.energy), 1 / rate)
+    cells = _row_values(resolved, chips, served, rate, dollars, basis)
+    cells |= _at_wall(resolved, chips, served, rate)
     if cells.get("fits") == "false":
         cells |= no_numbers("false", memory_error(given, chips, float(served.slack)))
-    elif case.row.arrives and case.row.requests_per_s >= served.max_requests_per_s:
-        said = queue_error(case, case.row.requests_per_s, chips, float(served.max_requests_per_s))
+    elif resolved.row.arrives and resolved.row.requests_per_s >= served.max_requests_per_s:
+        said = queue_error(
+            resolved, resolved.row.requests_per_s, chips, float(served.max_requests_per_s)
+        )
         cells |= no_numbers("true", said)
-    return cells | {rank: float(value) for rank, value in split._asdict().items()}
+    return cells | {rank: float(value) for rank, value in parallelism._asdict().items()}
 
 
 def no_numbers(fits: str, error: str) -> dict[str, Value]:
@@ -234,34 +244,36 @@ def no_numbers(fits: str, error: str) -> dict[str, Value]:
     return {**dict.fromkeys(OUTPUTS, ""), "fits": fits, "error": error}
 
 
-def _at_wall(case: ResolvedRow, chips: float, served: Service, rate: float) -> dict[str, Value]:
+def _at_wall(resolved: ResolvedRow, chips: float, served: Service, rate: float) -> dict[str, Value]:
     """Energy at the wall where one kind of chip, whose power is known, serves."""
-    if case.pool.chips:
+    if resolved.pool.chips:
         return {}
     joules = np.asarray(served.joules)[None]
-    at_wall = joules_at_wall(case.deployment.stem, joules, np.array([rate / chips]))
+    at_wall = joules_at_wall(resolved.deployment.stem, joules, np.array([rate / chips]))
     return {"joules_per_output_token_at_wall": float(at_wall[0])}
 
 
-def queue_error(case: ResolvedRow, rate: float, chips: float, most: float) -> str:
+def queue_error(resolved: ResolvedRow, rate: float, chips: float, most: float) -> str:
     """What is said of requests that come faster than they can be answered."""
     return (
-        f"requests_per_s is {rate:g}, but {model_name(case.deployment)} on {chips:.0f} x "
-        f"{case.deployment.stem} answers fewer than {most:.4g}: the queue would grow "
+        f"requests_per_s is {rate:g}, but {model_name(resolved.deployment)} on {chips:.0f} x "
+        f"{resolved.deployment.stem} answers fewer than {most:.4g}: the queue would grow "
         "without end; give fewer, or more chips."
     )
 
 
 def _row_values(
-    case: ResolvedRow, chips: float, served: Service, rate: float, dollars: float, basis: str
+    resolved: ResolvedRow, chips: float, served: Service, rate: float, dollars: float, basis: str
 ) -> dict[str, Value]:
     """What a service on `chips` gives, at `rate` output tokens a second and `dollars` for each."""
     bound = int(np.argmax(served.seconds))
     if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
-    numbers = serving_numbers(case.row, case.deployment.intervals, chips, served, rate, dollars)
+    numbers = serving_numbers(
+        resolved.row, resolved.deployment.intervals, chips, served, rate, dollars
+    )
     words = {"fits": "true" if served.slack >= 0 else "false", "bound": BOUNDS[bound]}
-    words |= {"basis": case.deployment.intervals.basis, "cost_basis": basis, "error": ""}
+    words |= {"basis": resolved.deployment.intervals.basis, "cost_basis": basis, "error": ""}
     return {name: float(value) for name, value in numbers.items()} | words
 
 
@@ -302,7 +314,7 @@ def serving_numbers(
 
 
 def dollars_of(
-    case: ResolvedRow, chips: Any, joules: Any, seconds: Any, price: Any = 1.0
+    resolved: ResolvedRow, chips: Any, joules: Any, seconds: Any, price: Any = 1.0
 ) -> tuple[Any, str]:
     """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis.
 
@@ -310,12 +322,12 @@ def dollars_of(
 
     - `price`: a factor on what it costs to have a chip.
     """
-    cost = chip_cost(case.deployment.stem)
+    cost = chip_cost(resolved.deployment.stem)
     dollars = cost._replace(usd_per_s=cost.usd_per_s * price).dollars(chips, seconds, joules)
-    if not case.pool.chips:
-        return dollars, cost_basis([case.deployment.stem])
-    held = chip_cost(case.pool.stem).dollars(case.pool.chips, seconds, 0.0)
-    return dollars + held, cost_basis([case.deployment.stem, case.pool.stem])
+    if not resolved.pool.chips:
+        return dollars, cost_basis([resolved.deployment.stem])
+    pool_dollars = chip_cost(resolved.pool.stem).dollars(resolved.pool.chips, seconds, 0.0)
+    return dollars + pool_dollars, cost_basis([resolved.deployment.stem, resolved.pool.stem])
 
 
 def cost_basis(stems: Iterable[str]) -> str:

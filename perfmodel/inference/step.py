@@ -29,7 +29,8 @@ from perfmodel.roofline import waiting
 from perfmodel.smooth import piece_count, soft_min
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Number, Transformer
+from perfmodel.workload.sizes import Number
+from perfmodel.workload.transformer import Transformer
 
 
 class Pass(NamedTuple):

@@ -45,12 +45,12 @@ ANY = {"isl": "1", "osl": "1"}
 
 
 class Segment(NamedTuple):
-    """Points that share their words and ranks: a case whose row holds arrays.
+    """Points that share their words and ranks: a resolved row whose numbers are arrays.
 
     - `cells`: words and ranks; `given`, `factors`: numbers and factors of each point.
     """
 
-    case: ResolvedRow
+    resolved: ResolvedRow
     cells: dict[str, str]
     given: dict[str, np.ndarray]
     factors: dict[str, np.ndarray]
@@ -71,21 +71,25 @@ class Pricer:
     def table(self, start: int, stop: int) -> pa.Table:
         """The points from `start` to `stop` with their predictions, in their order."""
         tables: dict[int, pa.Table] = {}
-        alike: dict = {}
+        by_form: dict = {}
         for first, cells, given, factors, size in self._combinations(start, stop):
             try:
-                case = resolve_row(first, cells | self.any, self.calibration)
+                resolved = resolve_row(first, cells | self.any, self.calibration)
             except InputError as wrong:
                 tables[first] = self._as_table(cells, given, factors, {"error": str(wrong)}, size)
                 continue
-            case = case._replace(row=_row(case, cells, given, size))
-            alike.setdefault(case.form, []).append(Segment(case, cells, given, factors, size))
-        for form, segments in alike.items():
+            resolved = resolved._replace(row=_row(resolved, cells, given, size))
+            by_form.setdefault(resolved.form, []).append(
+                Segment(resolved, cells, given, factors, size)
+            )
+        for form, segments in by_form.items():
             self._make_room(form)
             found = one_by_one_on_error(self._priced, segments, lambda wrong: {"error": wrong})
-            for one, columns in zip(segments, found, strict=True):
-                table = self._as_table(one.cells, one.given, one.factors, columns, one.size)
-                tables[one.case.place] = table
+            for segment, columns in zip(segments, found, strict=True):
+                table = self._as_table(
+                    segment.cells, segment.given, segment.factors, columns, segment.size
+                )
+                tables[segment.resolved.place] = table
         return pa.concat_tables([tables[first] for first in sorted(tables)])
 
     def _combinations(self, start: int, stop: int) -> Iterator[tuple]:
@@ -106,10 +110,15 @@ class Pricer:
 
     def _priced(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Predicted columns of segments of one form."""
-        first = segments[0].case.deployment
+        first = segments[0].resolved.deployment
         plan = dataclasses.replace(first.plan, speculates=self.speculates)
-        trees = stack([(one.case.deployment.chip, one.case.deployment.model) for one in segments])
-        sizes = [one.size * len(one.case.candidates) for one in segments]
+        trees = stack(
+            [
+                (segment.resolved.deployment.chip, segment.resolved.deployment.model)
+                for segment in segments
+            ]
+        )
+        sizes = [segment.size * len(segment.resolved.candidates) for segment in segments]
         which = np.repeat(np.arange(len(segments)), sizes)
         numbers, factors = _joined(map(_numbers, segments)), _joined(map(_scales, segments))
         parts = parts_of(first.chip)
@@ -119,12 +128,12 @@ class Pricer:
             return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
 
         size = block_size(self.grid.points)
-        serving = serve_open_loop if segments[0].case.row.arrives else serve
+        serving = serve_open_loop if segments[0].resolved.row.arrives else serve
         served = by_blocks(lambda block: mapped(serving, plan, block), len(which), take, size)
         ends = np.cumsum(sizes)
         return [
-            _predicted(one, jax.tree.map(lambda x, a=end - n, b=end: x[a:b], served))
-            for one, end, n in zip(segments, ends, sizes, strict=True)
+            _predicted(segment, jax.tree.map(lambda x, a=end - n, b=end: x[a:b], served))
+            for segment, end, n in zip(segments, ends, sizes, strict=True)
         ]
 
     def _as_table(
@@ -165,40 +174,45 @@ def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
 
 
 def _row(
-    case: ResolvedRow, cells: dict[str, str], given: dict[str, np.ndarray], size: int
+    resolved: ResolvedRow, cells: dict[str, str], given: dict[str, np.ndarray], size: int
 ) -> ServingRow:
-    """The row of a case with an array for each number of its points."""
-    numbers = {name: np.full(size, value, float) for name, value in case.row._asdict().items()}
+    """The row with an array for each number of its points."""
+    numbers = {name: np.full(size, value, float) for name, value in resolved.row._asdict().items()}
     for name, values in given.items():
         numbers[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
-    if case.mode == "single_stream":
+    if resolved.mode == "single_stream":
         numbers["concurrency"][:] = 1.0
     if not burst_of(cells.get("burst", "")):
         numbers["requests_per_user"][:] = np.inf
     return ServingRow._make(numbers.values())
 
 
-def _ways(values: np.ndarray, case: ResolvedRow) -> np.ndarray:
+def _per_candidate(values: np.ndarray, resolved: ResolvedRow) -> np.ndarray:
     """The values of all points, once for each way to spread the model."""
-    return np.tile(values, len(case.candidates))
+    return np.tile(values, len(resolved.candidates))
 
 
-def _numbers(one: Segment) -> dict[str, np.ndarray]:
+def _numbers(segment: Segment) -> dict[str, np.ndarray]:
     """What is asked at every point in every way, by column."""
     kind = as_scalar(0.0).dtype
     found = {
-        name: _ways(np.broadcast_to(x, one.size), one.case)
+        name: _per_candidate(np.broadcast_to(x, segment.size), segment.resolved)
         for name, x in (
-            request_numbers(one.case.row, one.case.mode) | one.case.pool.numbers
+            request_numbers(segment.resolved.row, segment.resolved.mode)
+            | segment.resolved.pool.numbers
         ).items()
     }
     for i, name in enumerate(Parallelism._fields):
-        found[name] = np.repeat([split[i] for split in one.case.candidates], one.size)
+        found[name] = np.repeat(
+            [parallelism[i] for parallelism in segment.resolved.candidates], segment.size
+        )
     return {name: np.asarray(x, kind) for name, x in found.items()}
 
 
-def _scales(one: Segment) -> dict[str, np.ndarray]:
-    return {name: _ways(values, one.case) for name, values in one.factors.items()}
+def _scales(segment: Segment) -> dict[str, np.ndarray]:
+    return {
+        name: _per_candidate(values, segment.resolved) for name, values in segment.factors.items()
+    }
 
 
 def _joined(parts: Any) -> dict[str, np.ndarray]:
@@ -217,39 +231,41 @@ def _scaled(chips: Chip, parts: list[str], factors: dict[str, np.ndarray]) -> Ch
     return jax.tree.unflatten(form, leaves)
 
 
-def _predicted(one: Segment, served: Service) -> dict[str, Any]:
+def _predicted(segment: Segment, served: Service) -> dict[str, Any]:
     """Predicted columns of a segment: at each point the best of its ways."""
-    splits = np.array(one.case.candidates)
-    chips = splits[:, 0] * splits[:, 1] * splits[:, 3]  # tensor x pipeline x data
-    ways = jax.tree.map(lambda x: x.reshape(len(splits), one.size, *x.shape[1:]), served)
-    best = best_candidates(one.case, chips[:, None], ways)
-    chosen = jax.tree.map(lambda x: x[best, np.arange(one.size)], ways)
-    ranks = dict(zip(Parallelism._fields, splits[best].T, strict=True))
-    return _columns(one, chosen, chips[best], ranks)
+    parallelisms = np.array(segment.resolved.candidates)
+    chips = parallelisms[:, 0] * parallelisms[:, 1] * parallelisms[:, 3]  # tensor x pipeline x data
+    by_candidate = jax.tree.map(
+        lambda x: x.reshape(len(parallelisms), segment.size, *x.shape[1:]), served
+    )
+    best = best_candidates(segment.resolved, chips[:, None], by_candidate)
+    chosen = jax.tree.map(lambda x: x[best, np.arange(segment.size)], by_candidate)
+    ranks = dict(zip(Parallelism._fields, parallelisms[best].T, strict=True))
+    return _columns(segment, chosen, chips[best], ranks)
 
 
 def _columns(
-    one: Segment, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
+    segment: Segment, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
-    case = one.case
-    given, row = case.deployment, case.row
+    resolved = segment.resolved
+    given, row = resolved.deployment, resolved.row
     rate = served.concurrency * row.osl * row.length_ratio / served.total
-    dollars, basis = dollars_of(case, chips, served.energy, 1 / rate)
+    dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate)
     found = ranks | serving_numbers(row, given.intervals, chips, served, rate, dollars)
-    if not (one.factors or case.pool.chips):  # of hardware as it is sold the wall is known
+    if not (segment.factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
         found["joules_per_output_token_at_wall"] = at_wall
     fits = served.slack >= 0
     bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]
-    errors = _faults(case, np.isfinite(served.ttft + served.tpot + rate))
+    errors = _faults(resolved, np.isfinite(served.ttft + served.tpot + rate))
     wrong = errors != ""
     for i in np.flatnonzero(~wrong & ~fits):
         errors[i] = memory_error(given, chips[i], float(served.slack[i]))
     grows = fits & ~wrong & np.asarray(row.requests_per_s >= served.max_requests_per_s)
     for i in np.flatnonzero(grows):
         each = float(np.broadcast_to(row.requests_per_s, len(errors))[i])
-        errors[i] = queue_error(case, each, chips[i], float(served.max_requests_per_s[i]))
+        errors[i] = queue_error(resolved, each, chips[i], float(served.max_requests_per_s[i]))
     empty = wrong | grows | ~fits
     for name, values in found.items():
         found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
@@ -263,12 +279,12 @@ def _columns(
     return found | {name: pa.array(x, mask=mask) for name, (x, mask) in said.items()}
 
 
-def _faults(case: ResolvedRow, finite: np.ndarray) -> np.ndarray:
+def _faults(resolved: ResolvedRow, finite: np.ndarray) -> np.ndarray:
     """What is wrong with each point; empty where nothing is."""
-    prefix, prompt = np.asarray(case.row.prefix_tokens), np.asarray(case.row.isl)
+    prefix, prompt = np.asarray(resolved.row.prefix_tokens), np.asarray(resolved.row.isl)
     found = np.where(finite, "", OVERFLOW).astype(object)
     for i in np.flatnonzero(prefix >= prompt):
         found[i] = prefix_too_long(prefix[i], prompt[i])
-    if case.mode != "offline" and not case.row.arrives:
-        found[np.isnan(case.row.concurrency)] = UNASKED
+    if resolved.mode != "offline" and not resolved.row.arrives:
+        found[np.isnan(resolved.row.concurrency)] = UNASKED
     return found

@@ -158,7 +158,7 @@ def word_of(given: str, allowed: Sequence[str], what: str) -> str:
     folded = {fold(word): word for word in allowed}
     if fold(given) in folded:
         return folded[fold(given)]
-    said = f"unknown {what} {given[:LONGEST]!r}" if fold(given) else f"{what} is missing"
+    problem = f"unknown {what} {given[:LONGEST]!r}" if fold(given) else f"{what} is missing"
     close = nearest(given, allowed)
     those = f"the nearest are {', '.join(close)}; " if close else ""
-    raise InputError(f"{said}; {those}allowed are {', '.join(allowed)}.")
+    raise InputError(f"{problem}; {those}allowed are {', '.join(allowed)}.")

@@ -136,7 +136,7 @@ def hosted_models(plan: Plan, folder: Path = FITTED) -> list[str]:
 def widest(every: Sequence[ServingIntervals]) -> ServingIntervals:
     """Of what is served by several kinds of chips."""
     tpot, ttft = (
-        Interval(min(one.low for one in ends), max(one.high for one in ends))
-        for ends in ([one.tpot for one in every], [one.ttft for one in every])
+        Interval(min(each.low for each in ends), max(each.high for each in ends))
+        for ends in ([each.tpot for each in every], [each.ttft for each in every])
     )
-    return ServingIntervals(tpot, ttft, weakest(one.basis for one in every))
+    return ServingIntervals(tpot, ttft, weakest(each.basis for each in every))

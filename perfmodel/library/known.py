@@ -178,8 +178,8 @@ def known_costs() -> list[KnownCost]:
 def _cost(row: dict[str, str]) -> KnownCost:
     count = float(row["stacks"])
     made = device(row["memory"], row["year"])
-    held = as_scalar(float(row["memory_gb"]) * 1e9 / count)
-    memory = eqx.tree_at(lambda m: m.capacity, made, held)
+    capacity = as_scalar(float(row["memory_gb"]) * 1e9 / count)
+    memory = eqx.tree_at(lambda m: m.capacity, made, capacity)
     dies = [_dies(text) for text in row["dies"].split(" + ")]
     used = row["used"] == "yes"
     return KnownCost(row["chip"], dies, memory, as_scalar(count), float(row["known_usd"]), used)

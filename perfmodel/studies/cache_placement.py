@@ -26,7 +26,7 @@ from perfmodel.studies.machines import (
     time_interval,
 )
 from perfmodel.units import as_scalar
-from perfmodel.workload.transformer import Grouped
+from perfmodel.workload.attention import Grouped
 
 MODEL = "llama-3.1-70b"
 CONTEXTS = (1024.0, 4096.0, 16384.0, 65536.0, 131072.0)

@@ -98,5 +98,7 @@ def narrowed(plan: Plan, reads: Collection[str]) -> Plan:
     ignored = {name: default for name, default in CHOICES.items() if name not in reads}
     if MATRIX in reads:
         kind = plan.format.matrix
-        ignored["weights"] = next(name for name, one in FORMATS.items() if one.matrix == kind)
+        ignored["weights"] = next(
+            name for name, number_format in FORMATS.items() if number_format.matrix == kind
+        )
     return dataclasses.replace(plan, **(ignored | {"integer": plan.exact}))

@@ -87,10 +87,10 @@ def look_up(dtype: str) -> Format:
     return FORMATS[dtype]
 
 
-def format_of(part: str, scope: Scope, weights: str, kept: str) -> str:
+def format_of(part: str, scope: Scope, weights: str, unquantised: str) -> str:
     """The format of a part of a model, a word of `COVERED`, whose checkpoint is in `weights`."""
     narrow = look_up(weights).weight < NARROW
-    return kept if narrow and part not in COVERED[scope] else weights
+    return unquantised if narrow and part not in COVERED[scope] else weights
 
 
 def runnable(dtype: str, kinds: Collection[str], chip: str) -> str:

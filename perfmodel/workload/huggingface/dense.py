@@ -1,5 +1,7 @@
 """Families with grouped attention and a dense feed-forward layer."""
 
+from perfmodel.workload.attention import Grouped
+from perfmodel.workload.feed_forward import Dense
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
     gated,
@@ -10,7 +12,7 @@ from perfmodel.workload.huggingface.parts import (
     one_window,
     query_biases,
 )
-from perfmodel.workload.transformer import Dense, Grouped, Layer
+from perfmodel.workload.transformer import Layer
 
 MULTIPLE = 256
 """Feed-forward sizes of DeciLM are rounded up to this (`modeling_decilm.py`, `_find_multiple`)."""

@@ -141,13 +141,13 @@ class Fields:
         items = self._checked(key, length, lambda item: isinstance(item, dict), ("tables",))
         return [Fields(item, f"{self.name}: {key}[{i}]") for i, item in enumerate(items)]
 
-    def share(self, whole: int, parts: int, what: str) -> int:
-        """`whole` over `parts`, which must divide it."""
-        if whole % parts:
+    def share(self, total: int, parts: int, what: str) -> int:
+        """`total` over `parts`, which must divide it."""
+        if total % parts:
             raise self.fault(
-                f"{what} is {whole} over {parts}, which does not divide; correct one of them"
+                f"{what} is {total} over {parts}, which does not divide; correct one of them"
             )
-        return whole // parts
+        return total // parts
 
     def known(self, what: str, word: Any, table: dict[Any, T]) -> T:
         """What `table` says of a word, which must be in it."""

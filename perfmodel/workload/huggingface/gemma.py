@@ -1,5 +1,6 @@
 """The Gemma family: sliding layers between full ones, more norms than others."""
 
+from perfmodel.workload.attention import Grouped
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
     SLIDING,
@@ -12,7 +13,7 @@ from perfmodel.workload.huggingface.parts import (
     norms,
     windows,
 )
-from perfmodel.workload.transformer import Grouped, Layer
+from perfmodel.workload.transformer import Layer
 
 EVERY = 6
 """Every sixth layer of Gemma 3 and 4 sees all tokens (`configuration_gemma3.py`)."""

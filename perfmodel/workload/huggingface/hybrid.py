@@ -1,5 +1,7 @@
 """Families with linear attention: Qwen 3-Next and 3.5, Kimi Linear and K3, Nemotron-H."""
 
+from perfmodel.workload.attention import Grouped, Latent, Recurrent
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.fields import MOST_LAYERS, Fields
 from perfmodel.workload.huggingface.latent import latent
 from perfmodel.workload.huggingface.mixtures import qwen_feed_forward
@@ -16,7 +18,7 @@ from perfmodel.workload.huggingface.parts import (
     sparse_layers,
     stepped_layers,
 )
-from perfmodel.workload.transformer import Dense, Grouped, Latent, Layer, Mixture, Recurrent
+from perfmodel.workload.transformer import Layer
 
 
 def qwen_next(fields: Fields) -> list[Layer]:
@@ -27,8 +29,8 @@ def qwen_next(fields: Fields) -> list[Layer]:
     attentions = [_delta(fields) if delta else _gated(fields) for delta in linear]
     sparse = stepped_layers(fields) if fields.has("num_experts") else [False] * len(linear)
     feeds = [qwen_feed_forward(fields, experts) for experts in sparse]
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + more + gate) for (a, more), (feed, gate) in both]
+    layers = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, norms(fields) + more + gate) for (a, more), (feed, gate) in layers]
 
 
 def _gated(fields: Fields) -> tuple[Grouped, int]:
@@ -60,8 +62,8 @@ def kimi_linear(fields: Fields) -> list[Layer]:
     feeds = [_kimi_feed(fields, sparse) for sparse in sparse_layers(fields)]
     # Attention over the outputs of earlier layers has a norm and a query for each half.
     extra = norms(fields, 6 if fields.has("attn_res_block_size") else 2)
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, extra + more + bias) for (a, more), (feed, bias) in both]
+    layers = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, extra + more + bias) for (a, more), (feed, bias) in layers]
 
 
 def kimi_outside(fields: Fields) -> int:

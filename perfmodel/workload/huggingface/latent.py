@@ -1,8 +1,10 @@
 """Families with latent or compressed attention: DeepSeek from V2 on, Kimi K2, GLM-5."""
 
+from perfmodel.workload.attention import Compressed, Latent
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import gated, mixture, norms, shared_inter, sparse_layers
-from perfmodel.workload.transformer import Compressed, Latent, Layer, Number
+from perfmodel.workload.sizes import Number
+from perfmodel.workload.transformer import Layer
 
 
 def latent(fields: Fields, **changes: Number) -> tuple[Latent, int]:
@@ -41,8 +43,8 @@ def _with_experts(fields: Fields, attentions: list[tuple[Latent, int]], bias: bo
         (experts, bias * experts.experts) if sparse else (gated(fields), 0)
         for sparse in sparse_layers(fields)
     ]
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + more + biases) for (a, more), (feed, biases) in both]
+    layers = zip(attentions, feeds, strict=True)
+    return [Layer(a, feed, norms(fields) + more + biases) for (a, more), (feed, biases) in layers]
 
 
 def deepseek(fields: Fields) -> list[Layer]:

@@ -1,5 +1,7 @@
 """Families with grouped attention and mixtures of experts."""
 
+from perfmodel.workload.attention import Grouped
+from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.dense import qwen3_attention
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
@@ -19,7 +21,8 @@ from perfmodel.workload.huggingface.parts import (
     stepped_layers,
     windows,
 )
-from perfmodel.workload.transformer import Dense, Grouped, Layer, Mixture, Number
+from perfmodel.workload.sizes import Number
+from perfmodel.workload.transformer import Layer
 
 
 def mixtral(fields: Fields) -> list[Layer]:

@@ -1,8 +1,9 @@
 """Families from before Llama: learned or rotary positions, biases, no gates."""
 
+from perfmodel.workload.feed_forward import Dense
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import grouped, norms, query_biases
-from perfmodel.workload.transformer import Dense, Layer
+from perfmodel.workload.transformer import Layer
 
 OFFSET = 2
 """OPT keeps this many positions more than it uses (`modeling_opt.py`)."""

@@ -34,18 +34,18 @@ def from_config(config: dict[str, Any], name: str = "config") -> Transformer:
     """
     if not isinstance(config, dict):
         raise ValueError(f"{name}: a config is a table of fields, not {type(config).__name__}.")
-    whole = Fields(config, name)
-    how = family(whole)
-    language = whole.part("text_config") if whole.has("text_config") else whole
+    fields = Fields(config, name)
+    how = family(fields)
+    language = fields.part("text_config") if fields.has("text_config") else fields
     model = Fields(how.defaults | language.renamed(how.names).table, language.name)
     return Transformer(
         hidden=model.size("hidden_size"),
         vocabulary=model.size("vocab_size"),
         stacks=stacks(how.layers(model)),
         extra=how.outside(model),
-        tied=whole.flag("tie_word_embeddings", model.flag("tie_word_embeddings", how.tied)),
-        native=native(whole, model),
-        narrow=narrow(whole, model),
+        tied=fields.flag("tie_word_embeddings", model.flag("tie_word_embeddings", how.tied)),
+        native=native(fields, model),
+        narrow=narrow(fields, model),
         name=Label(name),
     )
 

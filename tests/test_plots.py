@@ -42,8 +42,8 @@ FIGURES: dict[str, Any] = {
         [("8 x H100", "up", 30.0, 8e13), ("4 x WSE-3", "up", 2.0, 9e14), ("x", "none", 0.0, 0.0)],
         "Rooflines of the kernels",
     ),
-    "parity": plots.parity([plots.Point("a", "gemm", 3.0, 2.5)] * 3, "Parity"),
-    "residuals": plots.residuals([plots.Point("a", "gemm", 3.0, 2.5)] * 3, "Residuals"),
+    "parity": plots.parity([plots.ParityPoint("a", "gemm", 3.0, 2.5)] * 3, "Parity"),
+    "residuals": plots.residuals([plots.ParityPoint("a", "gemm", 3.0, 2.5)] * 3, "Residuals"),
     "front": plots.front(
         SPOTS, "Speed against price", ("tokens/s for a user", "USD per million tokens"), "4 users"
     ),

@@ -50,17 +50,18 @@ def examine() -> list[Finding]:
         *_core(),
         *_devices(),
         *(_extra(name) for name in EXTRAS),
-        *_data(),
+        _library(),
+        _fitted(),
+        _measured(),
         _cache(),
         _browser(),
     ]
 
 
 def _core() -> list[Finding]:
-    names = ("perfmodel", *CORE)
-    found = {name: version(name) for name in names}
+    found = {name: version(name) for name in ("perfmodel", *CORE)}
     return [
-        Finding("package", name, bool(number), number or "no metadata", "")
+        Finding("package", name, bool(number), number or "no metadata")
         for name, number in found.items()
     ]
 
@@ -85,10 +86,6 @@ def _extra(name: str) -> Finding:
         advice = f"for {USES[name]}: pip install 'perfmodel[{name}]'"
         return Finding("extra", name, False, f"without {', '.join(missing)}", advice)
     return Finding("extra", name, True, ", ".join(f"{p} {n}" for p, n in found.items()))
-
-
-def _data() -> list[Finding]:
-    return [_library(), _fitted(), _measured()]
 
 
 def _library() -> Finding:

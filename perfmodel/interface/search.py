@@ -13,7 +13,7 @@ from perfmodel.design.report import (
     describe_conflict,
     make_report,
 )
-from perfmodel.design.resolve import find_study, presets, question, resolve_study
+from perfmodel.design.resolve import find_study, resolve_study
 from perfmodel.design.run import (
     Checkpoints,
     best_of_grid,
@@ -27,7 +27,7 @@ from perfmodel.design.variables import read_space, start_vector
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface.pages.page import write_report
-from perfmodel.interface.pages.search import page
+from perfmodel.interface.pages.search import search_page
 from perfmodel.locking import lock_folder
 
 
@@ -79,10 +79,5 @@ def run_search(
         if front:
             progress(study.optimiser.starts, study.optimiser.starts, "front")
             write_csv(out / "front.csv", pa.Table.from_pylist(front))
-        write_report(out / "report.html", page(title, found, report, front))
+        write_report(out / "report.html", search_page(title, found, report, front))
         return report
-
-
-def listed() -> list[tuple[str, str]]:
-    """Presets, and what each asks."""
-    return [(name, question(path)) for name, path in presets().items()]

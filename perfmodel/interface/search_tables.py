@@ -39,7 +39,7 @@ def summary(report: dict[str, Any]) -> Rows:
         rows.append(("area (mm2)", figures(chip["area_mm2"]), ""))
         rows.append(("price (USD)", figures(chip["price_usd"]), ""))
     rows += [
-        (goal(report), figures(report["objective"]), ""),
+        (objective_name(report), figures(report["objective"]), ""),
         ("USD a chip and hour", figures(report["figures"][0]["usd_per_chip_hour"]), ""),
         ("cost basis", report["cost_basis"], ""),
         ("before rounding", figures(report["objective_continuous"]), ""),
@@ -99,7 +99,8 @@ def better_existing(report: dict[str, Any]) -> list[str]:
     also = f"; so {verb} {', '.join(one['chip'] for one in others)}" if others else ""
     return [
         f"{first['chip']}, which is sold, is better than the design found, within every limit: "
-        f"{goal(report)} {figures(first['objective'])} beside {figures(report['objective'])}{also}. "
+        f"{objective_name(report)} {figures(first['objective'])} beside "
+        f"{figures(report['objective'])}{also}. "
         "The search began there too and found none better; a study cannot say all that a sold chip is."
     ]
 
@@ -115,7 +116,7 @@ CHIP_COLUMNS = {
 """What a table of chips shows, and what it calls it."""
 
 
-def goal(report: dict[str, Any]) -> str:
+def objective_name(report: dict[str, Any]) -> str:
     """What the objective is called."""
     table = report["study"]["objective"]
     return table["maximise"] or table["minimise"] or "mix"
@@ -126,7 +127,7 @@ def existing_chips(report: dict[str, Any], count: int) -> Rows:
     ours = {"chip": "this design", "objective": report["objective"], "broken": []}
     chip = report["chips"][-1]
     rows = [_chip_row(ours | chip)] + [_chip_row(one) for one in report["rivals"][:count]]
-    return ["chip", goal(report), *CHIP_COLUMNS.values(), "violated constraints"], rows
+    return ["chip", objective_name(report), *CHIP_COLUMNS.values(), "violated constraints"], rows
 
 
 def _chip_row(one: dict[str, Any]) -> tuple[str, ...]:
@@ -142,7 +143,12 @@ def sensitivities(report: dict[str, Any], count: int) -> Rows:
         (fact_label(name), f"{one['elasticity']:+.3f}", *_doubled(one))
         for name, one in list(report["facts"].items())[:count]
     ]
-    return ["fact", "gain for 1 % more (%)", f"{goal(report)} if it doubles", "then best"], rows
+    return [
+        "fact",
+        "gain for 1 % more (%)",
+        f"{objective_name(report)} if it doubles",
+        "then best",
+    ], rows
 
 
 LABELS = {
@@ -175,4 +181,4 @@ def win_probability(report: dict[str, Any]) -> Rows:
         (one["name"], figures(one["objective"]), f"{100 * one['share_of_draws']:.0f} %")
         for one in report["families"]
     ]
-    return ["node, memory", goal(report), "best in draws"], rows
+    return ["node, memory", objective_name(report), "best in draws"], rows

@@ -46,12 +46,14 @@ def search(
     from perfmodel.processes import join, place_of
 
     join(coordinator, processes, process)
+    from perfmodel.design.resolve import presets, question
     from perfmodel.files import write_whole
-    from perfmodel.interface.search import listed, run_search
+    from perfmodel.interface.search import run_search
     from perfmodel.interface.search_tables import better_existing, tables
 
     if list_:
-        show_list("Presets", ["preset", "question"], listed(), json_)
+        listed = [(name, question(path)) for name, path in presets().items()]
+        show_list("Presets", ["preset", "question"], listed, json_)
         return
     if study is None or out is None:
         raise InputError(

@@ -48,7 +48,7 @@ AUTOMATIC = ("fp8", "int8", "bf16")
 T = TypeVar("T")
 
 
-class Point(NamedTuple):
+class ServicePoint(NamedTuple):
     """Service of one machine at one load: s, tokens/s, J and USD; `nan` where it is not known.
 
     - `speed`: tokens/s of one user; `rate`: of all users.
@@ -83,8 +83,8 @@ class View(NamedTuple):
     split: Parallelism
     precision: str
     cost_basis: str
-    here: Point
-    loads: list[Point]
+    here: ServicePoint
+    loads: list[ServicePoint]
     low: float
     high: float
     bounds: np.ndarray
@@ -194,14 +194,16 @@ def _repeat(tree: T, count: int) -> T:
     return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], count, axis=0), tree)
 
 
-def _point(case: ResolvedRow, split: Parallelism, served: Service, i: int, price: float) -> Point:
+def _point(
+    case: ResolvedRow, split: Parallelism, served: Service, i: int, price: float
+) -> ServicePoint:
     """One row of what was served, priced as `predict serving` prices it."""
     own = jax.tree.map(lambda leaf: np.asarray(leaf[i], float), served)
     rate = float(own.concurrency * case.row.osl * case.row.length_ratio / own.total)
     dollars, _ = dollars_of(case, split.chips, float(own.energy), 1 / rate, price)
     given = (case.row, case.deployment.intervals, split.chips)
     numbers = {k: float(v) for k, v in serving_numbers(*given, own, rate, dollars).items()}
-    return Point(
+    return ServicePoint(
         users=numbers["concurrency"],
         ttft=float(own.ttft),
         tpot=float(own.tpot),
@@ -214,8 +216,10 @@ def _point(case: ResolvedRow, split: Parallelism, served: Service, i: int, price
     )
 
 
-def _moves(here: Point, moved: list[Point]) -> dict[str, dict[str, tuple[float, float]]]:
-    def change(name: str, point: Point) -> float:
+def _moves(
+    here: ServicePoint, moved: list[ServicePoint]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    def change(name: str, point: ServicePoint) -> float:
         lost = point.short > 0 and not here.short
         return float("nan") if lost else getattr(point, name) / getattr(here, name) - 1
 

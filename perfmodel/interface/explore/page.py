@@ -66,12 +66,13 @@ def main() -> None:
     scenario = _controls(start)
     shown = st.session_state.get("shown") or st.session_state.first
     st.query_params.from_dict(to_query(scenario) | {"show": [shown]})
-    views = _views(scenario)
-    if views:
-        kept = scenario._replace(machines=tuple(one for one, _ in views))
-        _answer(kept, [view for _, view in views])
-        _exports(kept, [view for _, view in views])
-        searching.draw(kept)
+    priced = _views(scenario)
+    if priced:
+        machines, views = zip(*priced, strict=True)
+        shown_scenario = scenario._replace(machines=machines)
+        _answer(shown_scenario, list(views))
+        _exports(shown_scenario, list(views))
+        searching.draw(shown_scenario)
     with st.expander("What the numbers mean and rest on"):
         for line in (*SERVING_TERMS, usd_note()):
             st.markdown(f"- {line}")

@@ -9,7 +9,7 @@ from perfmodel.interface.explore.machines import name_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.explore.search_job import GOALS, SearchJob, limits_of, study_text
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.search_tables import goal, tables
+from perfmodel.interface.search_tables import objective_name, tables
 from perfmodel.units import figures
 
 POLL_SECONDS = 1.0
@@ -73,7 +73,7 @@ def _found(job: SearchJob) -> None:
     if not report:
         st.error(job.wrong())
         return
-    st.markdown(f"**{goal(report)}: {figures(report['objective'])}**, {_against(report)}")
+    st.markdown(f"**{objective_name(report)}: {figures(report['objective'])}**, {_against(report)}")
     for title, (names, rows) in tables(report):
         st.markdown(title)
         st.table(

@@ -42,7 +42,7 @@ def _measured(cells: dict[str, list[str]], good: list[int]) -> list[Picture]:
         measured = _number(cells["latency_us"][i])
         if measured > 0:
             op, chip = cells["op"][i], cells["chip"][i]
-            points.append(plots.Point(chip, op, measured, float(cells["predicted_us"][i])))
+            points.append(plots.ParityPoint(chip, op, measured, float(cells["predicted_us"][i])))
     if not points:
         return []
     off = [abs(p.predicted / p.measured - 1) for p in points]

@@ -48,8 +48,8 @@ def _parity(name: str, rows: Sequence[Comparison], at_most: int | None = None) -
     """Predicted against published results of a set."""
     own = [row for row in rows if row.set == name and np.isfinite(row.predicted)]
     step = max(1, -(-len(own) // at_most)) if at_most else 1
-    points = [plots.Point(r.group, r.words[0], r.published, r.predicted) for r in own[::step]]
-    return plots.parity(points, name, "chip", "s a token" if name in PARTS else "tokens/s")
+    points = [plots.ParityPoint(r.group, r.words[0], r.published, r.predicted) for r in own[::step]]
+    return plots.parity(points, name, "chip", "s per token" if name in PARTS else "tokens/s")
 
 
 PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "each once", "mean", "bias"]

@@ -1,4 +1,4 @@
-"""The page of a search: the design drawn, what binds it, what limits and facts are worth, and rivals."""
+"""The page of a search: the design drawn, what binds it, what limits and facts are worth, existing chips."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ NOTES = {
 }
 
 
-def page(
+def search_page(
     title: str, found: SearchReport, report: dict[str, Any], front: list[dict[str, Any]]
 ) -> Page:
     """What `report.html` says."""
@@ -46,11 +46,16 @@ def page(
     parts: Parts = [first, *_floorplans(report), *_step(found)]
     caption = "The objective where one variable changes alone, and where one fact does and the design adapts."
     parts += [*rest, Picture(_elasticities(report), caption)]
-    parts += [*_contest(report), *_front(found, front), *_maps(report), _optima(found)]
+    parts += [
+        *_existing_chips(report),
+        *_front(found, front),
+        *_winner_maps(report),
+        _local_optima(found),
+    ]
     loads = [load.model for load in found.study.workload]
     sources = sources_of([found.study.space.base], loads)
     return Page(
-        f"Search: {title}", _said(report), parts, (*ASSUMPTIONS, usd_note(("owner",))), sources
+        f"Search: {title}", _summary(report), parts, (*ASSUMPTIONS, usd_note(("owner",))), sources
     )
 
 
@@ -58,10 +63,10 @@ MAX_ROWS = 30
 """Rows of chips and of facts that the page has."""
 
 
-def _said(report: dict[str, Any]) -> list[str]:
+def _summary(report: dict[str, Any]) -> list[str]:
     rounding = round(100 * report["loss_of_rounding"], 2) + 0.0  # not -0.00
     gap = 100 * report["gap_of_smoothing"]
-    name, count = search_tables.goal(report), report["local_optima"]
+    name, count = search_tables.objective_name(report), report["local_optima"]
     said = [
         *search_tables.better_existing(report),
         f"{name} is {figures(report['objective'])} at the best of {count} designs that keep every limit. "
@@ -123,7 +128,7 @@ def _elasticities(report: dict[str, Any]) -> Any:
 LIMIT_COLOURS = {"keeps all limits": "#4477AA", "breaks a limit": "#BBBBBB"}
 
 
-def _contest(report: dict[str, Any]) -> list[Picture]:
+def _existing_chips(report: dict[str, Any]) -> list[Picture]:
     """The design's objective beside that of chips that are sold."""
     if not report.get("rivals"):
         return []
@@ -132,11 +137,13 @@ def _contest(report: dict[str, Any]) -> list[Picture]:
         kind = "breaks a limit" if one["broken"] else "keeps all limits"
         rows.append((one["chip"], {kind: one["objective"]}))
     title = "Existing chips, the nearest first"
-    chart = plots.stacked(rows, LIMIT_COLOURS, title, search_tables.goal(report), "limits")
+    chart = plots.stacked(
+        rows, LIMIT_COLOURS, title, search_tables.objective_name(report), "limits"
+    )
     return [Picture(chart, "All priced by the same laws, in the same study.")]
 
 
-def _maps(report: dict[str, Any]) -> list[Picture]:
+def _winner_maps(report: dict[str, Any]) -> list[Picture]:
     return [
         Picture(
             plots.crossover(
@@ -176,7 +183,7 @@ def _cell(value: Any) -> str:
     return figures(value) if isinstance(value, float) else str(value)
 
 
-def _optima(found: SearchReport) -> Table:
+def _local_optima(found: SearchReport) -> Table:
     """The local optima, told apart by a percent of any variable."""
     seen: list[np.ndarray] = []
     for one in found.result.designs:

@@ -24,11 +24,13 @@ def charts_of(out: Path) -> dict[str, Any]:
     }
 
 
-def _points(table: pa.Table) -> list[plots.Point]:
+def _points(table: pa.Table) -> list[plots.ParityPoint]:
     cells, step = cells_of(table), max(1, -(-len(table) // MAX_DRAWN))
     columns = (cells[n][::step] for n in ("split", "op", "latency_us", "predicted_us"))
     rows = zip(*columns, strict=True)
-    return [plots.Point(split, op, float(one), float(other)) for split, op, one, other in rows]
+    return [
+        plots.ParityPoint(split, op, float(one), float(other)) for split, op, one, other in rows
+    ]
 
 
 def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:

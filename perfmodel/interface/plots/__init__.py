@@ -22,7 +22,7 @@ from perfmodel.interface.plots.maps import crossover as crossover
 from perfmodel.interface.plots.maps import floorplan as floorplan
 from perfmodel.interface.plots.moves import Move as Move
 from perfmodel.interface.plots.moves import moves as moves
-from perfmodel.interface.plots.parity import Point as Point
+from perfmodel.interface.plots.parity import ParityPoint as ParityPoint
 from perfmodel.interface.plots.parity import parity as parity
 from perfmodel.interface.plots.parity import residuals as residuals
 from perfmodel.interface.plots.theme import as_png as as_png

@@ -35,7 +35,7 @@ def roofline(
     colour = alt.Color("name:N", scale=scale, title="chip", legend=alt.Legend(symbolType="stroke"))
     dash = chip_scales(names)[2].legend(symbolType="stroke")
     log = {"scale": alt.Scale(type="log", nice=False)}
-    x = alt.X("intensity:Q", title="FLOP for each byte of the memory that holds the model", **log)
+    x = alt.X("intensity:Q", title="arithmetic intensity (FLOP/byte)", **log)
     y = alt.Y("rate:Q", title="TFLOP/s of one chip", **log)
     values = rows_of(_roofs(roofs, points))
     lines = (

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from perfmodel.interface.plots.theme import HEIGHT, PADDING, PALETTE, altair, rows_of
 
 
-class Point(NamedTuple):
+class ParityPoint(NamedTuple):
     """What was measured and predicted: the panel it belongs to, and what its colour tells."""
 
     panel: str
@@ -15,12 +15,16 @@ class Point(NamedTuple):
     predicted: float
 
 
-def parity(points: Sequence[Point], title: str, kind: str = "kernel", unit: str = "us") -> Any:
+def parity(
+    points: Sequence[ParityPoint], title: str, kind: str = "kernel", unit: str = "us"
+) -> Any:
     """Predicted against measured values, panel beside panel; the line is where they agree."""
     return _beside(points, title, ("predicted", f"predicted ({unit})"), kind, unit)
 
 
-def residuals(points: Sequence[Point], title: str, kind: str = "kernel", unit: str = "us") -> Any:
+def residuals(
+    points: Sequence[ParityPoint], title: str, kind: str = "kernel", unit: str = "us"
+) -> Any:
     """Predicted over measured value, against the measured one; the line is at one."""
     return _beside(points, title, ("ratio", "predicted / measured"), kind, unit)
 
@@ -33,7 +37,7 @@ MAX_LARGE_POINTS = 200
 
 
 def _beside(
-    points: Sequence[Point], title: str, over: tuple[str, str], kind: str, unit: str
+    points: Sequence[ParityPoint], title: str, over: tuple[str, str], kind: str, unit: str
 ) -> Any:
     alt, (height, label) = altair(), over
     values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]

@@ -14,18 +14,12 @@ from perfmodel.design.existing_chips import descend_from_existing
 from perfmodel.design.multistart import Termination, search
 from perfmodel.design.pareto import trace_front
 from perfmodel.design.reoptimise import improve_by_neighbours
-from perfmodel.design.report import (
-    SearchReport,
-    make_report,
-    objective_value,
-)
+from perfmodel.design.report import SearchReport, make_report, objective_value
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 from perfmodel.design.starting_points import grid_best
 from perfmodel.design.state import SearchState, integer_designs, save_state
-from perfmodel.design.study import (
-    Study,
-)
+from perfmodel.design.study import Study
 from perfmodel.design.variables import read_space
 from perfmodel.errors import InputError
 from perfmodel.units import figures

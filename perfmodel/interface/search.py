@@ -8,11 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from perfmodel.design.multistart import search
-from perfmodel.design.report import (
-    as_dict,
-    describe_conflict,
-    make_report,
-)
+from perfmodel.design.report import as_dict, describe_conflict, make_report
 from perfmodel.design.resolve import find_study, resolve_study
 from perfmodel.design.run import (
     Checkpoints,

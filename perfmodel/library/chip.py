@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from perfmodel.hardware.memory import ABSENT, Memory
 from perfmodel.hardware.network import Network
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.fitted import FITTED, Origin, load_efficiency
-from perfmodel.library.schema import ChipFile, NetworkFile, TierFile, si_or
+from perfmodel.library.schema import ChipFile, NetworkFile, Quantity, TierFile, si_or
 from perfmodel.library.technology import load_link, load_memory, load_node
 from perfmodel.workload.plan import Plan
 
@@ -189,3 +189,51 @@ def _network(file: NetworkFile | None) -> Network:
         topology=file.topology,
         reduces=file.reduces,
     )
+
+
+class Fact(NamedTuple):
+    """A number of a file: where it stands, the number as published, its source, how far to trust it."""
+
+    field: str
+    value: str
+    confidence: str
+    source: str
+
+
+def facts(file: ChipFile) -> list[Fact]:
+    """Every number of a chip's file."""
+    return _published_numbers(file, file.sources, "")
+
+
+def _published_numbers(table: Any, sources: dict[str, str], prefix: str) -> list[Fact]:
+    if isinstance(table, Quantity):
+        trust = table.confidence + (", recalled" if table.recalled else "")
+        note = f" ({table.note})" if table.note else ""
+        unit = "" if table.unit == "1" else f" {table.unit}"
+        return [Fact(prefix, f"{table.value:,g}{unit}", trust, sources[table.source] + note)]
+    if isinstance(table, dict):
+        items = list(table.items())
+    elif hasattr(type(table), "model_fields"):
+        items = [(name, getattr(table, name)) for name in type(table).model_fields]
+    else:
+        return []
+    return [
+        fact
+        for name, value in items
+        for fact in _published_numbers(value, sources, f"{prefix}.{name}".lstrip("."))
+    ]
+
+
+def checked_chip_file(name: str) -> tuple[str, ChipFile]:
+    """A chip of the library, or of a file, checked as far as it can be.
+
+    **Raises:**
+
+    - `InputError`: for an unknown chip, or a file that is wrong.
+    """
+    stem, file = chip_file(name)
+    if not stem.endswith(".toml"):
+        return stem, file
+    own = Path(stem).stem
+    build(own, file, Plan(), FITTED)
+    return own, file

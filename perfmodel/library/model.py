@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -11,8 +11,8 @@ from perfmodel.errors import InputError
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.schema import Strict
 from perfmodel.workload.huggingface import from_config, read_config
-from perfmodel.workload.precision import FORMATS, Scope
-from perfmodel.workload.transformer import Transformer
+from perfmodel.workload.precision import FORMATS, Scope, look_up
+from perfmodel.workload.transformer import Transformer, cache_numbers, parameters
 
 
 def ends(name: str) -> tuple[str, str]:
@@ -146,3 +146,41 @@ def build(stem: str, file: ModelFile) -> Transformer:
     except ValueError as error:
         raise InputError(f"perfmodel/library/models/{stem}.toml: {error}") from None
     return dataclasses.replace(model, narrow=file.narrow or model.narrow)
+
+
+class ModelFacts(NamedTuple):
+    """What a model's shape says: parameters in all and active, cache bytes of a token, layers, format."""
+
+    name: str
+    parameters: int
+    active: int
+    cache_bytes: float
+    layers: int
+    native: str
+
+
+def model_facts(name: str) -> ModelFacts:
+    """Counts of a model of the library, or of a config.json.
+
+    **Raises:**
+
+    - `InputError`: for an unknown model, or a file that is wrong.
+    """
+    model = load_model(name)
+    cache = float(cache_numbers(model)) * look_up("bf16").weight
+    label = str.__str__(model.name) or name
+    return ModelFacts(
+        label,
+        int(parameters(model)),
+        int(parameters(model, active=True)),
+        cache,
+        int(model.layers),
+        model.native,
+    )
+
+
+def model_sources(name: str) -> dict[str, str]:
+    """Where a model's numbers come from."""
+    if name.endswith(".json"):
+        return {"config": name}
+    return model_files()[find_model(name)].sources

@@ -24,12 +24,13 @@ def chips(
 
     Example: perfmodel chips my_chip.toml
     """
-    from perfmodel.interface.listing import CHIP_NAMES, chip_rows, facts, read_chip
+    from perfmodel.interface.listing import CHIP_NAMES, chip_rows
+    from perfmodel.library.chip import checked_chip_file, facts
 
     if not name:
         show_list("Chips", CHIP_NAMES, chip_rows(), json_)
         return
-    stem, file = read_chip(name)
+    stem, file = checked_chip_file(name)
     found = facts(file)
     if json_:
         listed = [fact._asdict() for fact in found]

@@ -24,7 +24,8 @@ def models(
 
     Example: perfmodel models path/to/config.json
     """
-    from perfmodel.interface.listing import MODEL_NAMES, model_facts, model_rows, model_sources
+    from perfmodel.interface.listing import MODEL_NAMES, model_rows
+    from perfmodel.library.model import model_facts, model_sources
 
     if not name:
         show_list("Models", MODEL_NAMES, model_rows(), json_)

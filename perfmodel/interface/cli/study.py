@@ -6,13 +6,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.cli.options import (
-    Json,
-    Report,
-    check_places,
-    study_names,
-    write_report,
-)
+from perfmodel.interface.cli.options import Json, Report, check_places, study_names, write_report
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 

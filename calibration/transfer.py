@@ -29,8 +29,8 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.fitted import (
     FAMILIES,
-    LEFT_TO,
     SMOOTH,
+    VENDOR_LIBRARIES,
     Origin,
     from_file,
     load_efficiency,
@@ -39,7 +39,7 @@ from perfmodel.library.fitted import (
     sibling,
     without_server,
 )
-from perfmodel.library.fitted_intervals import WIDER, prior_range
+from perfmodel.library.fitted_intervals import SIBLING_WIDENING, prior_range
 from perfmodel.units import as_values
 
 # Parameters on a chip with another clock
@@ -201,10 +201,10 @@ def initial_parameters(key: Key, sources: Collection[str], folder: Path) -> Init
     others = sorted(set(sources) - {key.chip})
     tables = {chip: read_fitted(folder, chip).get(family, {}) for chip in others}
     near = {chip: table for chip, table in tables.items() if _is_reference(chip, key, folder)}
-    names = (framework, *LEFT_TO.get(family, ()))
+    names = (framework, *VENDOR_LIBRARIES.get(family, ()))
     for chip, section in nearest_fits(near, [(name, (dtype,)) for name in names]):
         own = from_file(FAMILIES[family], prior[family] | without_server(section))
-        ends = section["low"] / WIDER, section["high"] * WIDER
+        ends = section["low"] / SIBLING_WIDENING, section["high"] * SIBLING_WIDENING
         return InitialParameters(FAMILIES[family](**own), *ends, (chip,))
     fits, expected = reference_fits(key, tables), prior_range(prior, family)
     chips = tuple(dict.fromkeys(fit.chip for fit in fits))

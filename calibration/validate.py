@@ -31,7 +31,7 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.library.chip import chip_files
-from perfmodel.library.fitted_intervals import WIDER
+from perfmodel.library.fitted_intervals import SIBLING_WIDENING
 from perfmodel.workload.plan import Plan
 
 
@@ -83,7 +83,7 @@ def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> FittedChi
         return FittedChip(chip, start.low, start.high)
     chip = with_family(chip, family, fit(chip, tables).fitted)
     low, high = _interval(chip, job.group, taken)
-    return FittedChip(chip, low / WIDER, high * WIDER)
+    return FittedChip(chip, low / SIBLING_WIDENING, high * SIBLING_WIDENING)
 
 
 def _interval(

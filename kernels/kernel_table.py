@@ -14,7 +14,7 @@ from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.registry import KERNELS, load_plugins
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import fold, named, pick, word_of
-from perfmodel.library.fitted import CACHED
+from perfmodel.library.fitted import ATTENTION_FAMILIES
 from perfmodel.library.framework import UNMODELLED, frameworks, older_versions
 from perfmodel.workload.precision import FORMATS
 
@@ -100,7 +100,7 @@ def _keys(
 def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     op, chip, framework, dtype, cache = words
     operation = word_of(op, list(KERNELS), "op")
-    attends = KERNELS[operation].family in CACHED
+    attends = KERNELS[operation].family in ATTENTION_FAMILIES
     stem = chips.get(chip) or pick(chip, chips, "chip", "perfmodel chips")
     weights = word_of(dtype, list(FORMATS), "dtype")
     stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights

@@ -35,7 +35,7 @@ from perfmodel.kernels.mla import with_latent_parameters
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency, native, spilled
 from perfmodel.resources import Resources
-from perfmodel.roofline import SLOWEST, Work
+from perfmodel.roofline import MIN_RATE, Work
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.backend import SMOOTH_ATTENTION
@@ -230,7 +230,7 @@ def _indexer_rate(chip: Chip, form: Form) -> Scalar:
     narrow, wide = (as_scalar(chip.rates(kind).matrix) for kind in (index_matrix(chip), "bf16"))
     rate = jnp.where(form.index_bytes < 2, narrow, wide)
     # As a ratio: single precision has no room for the slopes of times of 1e-13 s.
-    waits = rate * chip.efficiency.gemm.sustained / (chip.vector + SLOWEST)
+    waits = rate * chip.efficiency.gemm.sustained / (chip.vector + MIN_RATE)
     sums = waits * FLOP_PER_SCORE / (2 * jnp.maximum(form.index_key, 1.0))
     return rate / narrow / (1 + sums)
 

@@ -26,10 +26,10 @@ from perfmodel.units import Scalar, Values, as_scalar, as_values
 ON_CORE = (*UNITS, "private", "shared")
 """Resources whose rate is that of the cores at work; the others serve all cores alike."""
 
-SLOWEST = 1.0
+MIN_RATE = 1.0
 """Added to every rate, in units/s: a tier that is not there is slow, not a division by zero."""
 
-TICK = 1e-12
+MIN_TIME = 1e-12
 """Added to a time before its logarithm, in s."""
 
 
@@ -86,7 +86,7 @@ def busy(machine: AbstractMachine, work: Work) -> Resources:
         share = getattr(work.shares, name)
         rate = getattr(rates, name) * (1.0 if share is None else share)
         cores = work.occupancy if name in ON_CORE else 1.0
-        return demand / ((rate + SLOWEST) * cores)
+        return demand / ((rate + MIN_RATE) * cores)
 
     return work.demand.map(seconds)
 
@@ -104,7 +104,7 @@ def choose(times: Values, choice: Scalar) -> Values:
     """
     if times.ndim == 0:
         return jnp.ones_like(times)
-    return jax.nn.softmax(-choice * jnp.log(times + TICK))
+    return jax.nn.softmax(-choice * jnp.log(times + MIN_TIME))
 
 
 def price(machine: AbstractMachine, work: Work) -> Breakdown:
@@ -156,7 +156,7 @@ def _means(weights: Values, values: Sequence[Values]) -> Float[Array, " values"]
 
 def _parts(weights: Values, overlapped: Values, terms: Sequence[Values]) -> Float[Array, " terms"]:
     """Each term's part of the overlapped time, averaged over the alternatives."""
-    scale = jnp.maximum(overlapped, TICK)
+    scale = jnp.maximum(overlapped, MIN_TIME)
     shares = [jnp.square(jnp.square(time / scale)) for time in terms]
     return _means(weights * overlapped, shares)
 

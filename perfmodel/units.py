@@ -22,7 +22,7 @@ Values: TypeAlias = Float[Array, "..."]
 Flag: TypeAlias = Bool[Array, ""]
 """One traced truth value."""
 
-MOST = 1e30
+MAX_QUANTITY = 1e30
 """No quantity in a file is larger, in SI units: single precision holds its products."""
 
 PREFIXES = {
@@ -42,7 +42,7 @@ PREFIXES = {
     "Gi": 2.0**30,
 }
 
-BASES = {
+PREFIXED_UNITS = {
     "B": "byte",
     "B/s": "byte/s",
     "FLOP": "FLOP",
@@ -59,7 +59,7 @@ BASES = {
     "V": "V",
 }
 
-WHOLE = {
+PLAIN_UNITS = {
     "1": (1.0, "1"),
     "1/s": (1.0, "1/s"),
     "mm2": (1e-6, "m2"),
@@ -110,15 +110,15 @@ def parse(unit: str) -> tuple[float, str]:
 
     - `InputError`: for a unit not in the table.
     """
-    if unit in WHOLE:
-        return WHOLE[unit]
-    for base, si in BASES.items():
+    if unit in PLAIN_UNITS:
+        return PLAIN_UNITS[unit]
+    for base, si in PREFIXED_UNITS.items():
         prefix = unit.removesuffix(base)
         if unit.endswith(base) and prefix in PREFIXES:
             return PREFIXES[prefix], si
     raise InputError(
-        f"unknown unit {unit!r}; allowed are {', '.join(BASES)} with a prefix "
-        f"({', '.join(filter(None, PREFIXES))}) and {', '.join(WHOLE)}."
+        f"unknown unit {unit!r}; allowed are {', '.join(PREFIXED_UNITS)} with a prefix "
+        f"({', '.join(filter(None, PREFIXES))}) and {', '.join(PLAIN_UNITS)}."
     )
 
 
@@ -132,9 +132,9 @@ def to_si(value: float, unit: str, dimension: str) -> float:
     size, si = parse(unit)
     if si != dimension:
         raise InputError(f"{unit!r} measures {si}, but {dimension} is wanted.")
-    if math.isfinite(value) and abs(value * size) > MOST:
+    if math.isfinite(value) and abs(value * size) > MAX_QUANTITY:
         raise InputError(
-            f"{value:g} {unit} is too much; at most {MOST / size:g} {unit} is possible."
+            f"{value:g} {unit} is too much; at most {MAX_QUANTITY / size:g} {unit} is possible."
         )
     return value * size
 

@@ -56,7 +56,11 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
     return lambda *arguments: compiled()(*arguments)
 
 
-KEEPING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+MALLOC_OPTIONS = {
+    "M_MMAP_MAX": (-4, 0),
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_ARENA_MAX": (-8, 1),
+}
 """What makes glibc keep memory, by its name in `malloc.h`: what is asked for, and its new value."""
 
 
@@ -69,7 +73,7 @@ def keep_memory() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):
             set_option = ctypes.CDLL(None).mallopt
-            for option, value in KEEPING.values():
+            for option, value in MALLOC_OPTIONS.values():
                 set_option(option, value)
 
 

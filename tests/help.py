@@ -98,7 +98,7 @@ def steps(chip: Chip, factor: Any = 1.0) -> Breakdown:
 
 QUICK = supported(ONCE)
 
-TOGETHER = 200
+DESIGNS_PER_CALL = 200
 """Designs priced in one call."""
 
 
@@ -124,9 +124,11 @@ class Subject:
     def costs(self, designs: np.ndarray, factor: float = 1.0) -> Breakdown:
         """Prices of many designs, rows of fields; always as many at a time, so compiled once."""
         parts = []
-        for start in range(0, len(designs), TOGETHER):
-            rows = np.resize(designs[start : start + TOGETHER], (TOGETHER, designs.shape[1]))
-            factors = jnp.full(TOGETHER, factor, dtype=float)
+        for start in range(0, len(designs), DESIGNS_PER_CALL):
+            rows = np.resize(
+                designs[start : start + DESIGNS_PER_CALL], (DESIGNS_PER_CALL, designs.shape[1])
+            )
+            factors = jnp.full(DESIGNS_PER_CALL, factor, dtype=float)
             parts.append(self.many(jnp.asarray(rows, dtype=float), factors))
         count = len(designs)
         return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library import framework
 from perfmodel.library.chip import chip_files
-from perfmodel.library.fitted import CACHED
+from perfmodel.library.fitted import ATTENTION_FAMILIES
 from perfmodel.workload.precision import FORMATS
 
 OPS = tuple(KERNELS)
 
-ATTENDING = tuple(op for op in OPS if KERNELS[op].family in CACHED)
+ATTENDING = tuple(op for op in OPS if KERNELS[op].family in ATTENTION_FAMILIES)
 """Operations whose rows have a cache."""
 
 CACHES = ("", "bf16", "fp8")
@@ -68,7 +68,7 @@ def machines() -> list[tuple[str, ...]]:
 
 def formats(op: str) -> list[tuple[str, str]]:
     """Formats of the weights and of the cache."""
-    if KERNELS[op].family not in CACHED:
+    if KERNELS[op].family not in ATTENTION_FAMILIES:
         return [(dtype, "") for dtype in FORMATS]
     served = itertools.product(SERVED, CACHES)
     pairs = [*itertools.product(FORMATS, ("",)), *served, *itertools.product(("bf16",), FORMATS)]

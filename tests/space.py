@@ -22,7 +22,7 @@ from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import Layer, Stack, Transformer, traced
 
-TOGETHER = 2048
+CASES_PER_CALL = 2048
 """Cases priced in one call."""
 
 EXPERTS = Mixture(experts=64, active=6, inter=1400, shared=2800)
@@ -103,9 +103,10 @@ class Space:
 
     def _in_parts(self, function: Callable[..., Any], *tables: np.ndarray) -> Any:
         parts = []
-        for start in range(0, len(tables[0]), TOGETHER):
+        for start in range(0, len(tables[0]), CASES_PER_CALL):
             blocks = [
-                np.resize(x[start : start + TOGETHER], (TOGETHER, x.shape[1])) for x in tables
+                np.resize(x[start : start + CASES_PER_CALL], (CASES_PER_CALL, x.shape[1]))
+                for x in tables
             ]
             parts.append(function(*[jnp.asarray(block, dtype=float) for block in blocks]))
         count = len(tables[0])
@@ -127,7 +128,7 @@ class Space:
             for i in self.where(less):
                 j = self.names.index(self.names[i].replace(less, more))
                 rows[:, i] = np.minimum(rows[:, i], share * rows[:, j])
-        for name, most in MOST.items():
+        for name, most in MAX_SIZES.items():
             whole = 2 ** np.floor(random.uniform(0, np.log2(most) + 1, count))
             rows[:, self.where(name)[0]] = whole
         rows[:, self.where("batch")[0]] *= rows[:, self.where("dp")[0]]
@@ -156,7 +157,7 @@ ORDERED = [
 ]
 """Numbers that another of the same case bounds, and by which share of it."""
 
-MOST = {"tp": 16, "pp": 8, "ep": 16, "dp": 8, "batch": 512, "context": 131_072}
+MAX_SIZES = {"tp": 16, "pp": 8, "ep": 16, "dp": 8, "batch": 512, "context": 131_072}
 
 
 def _power(chip: Chip, name: str) -> int:

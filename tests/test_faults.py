@@ -15,7 +15,7 @@ from perfmodel.kernels.attention import grouped
 from perfmodel.kernels.attention_decode import attention_decode
 from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.kernels.routing import random
-from perfmodel.library.chip import NEEDED, chip_files, load_chip
+from perfmodel.library.chip import REQUIRED_FACTS, chip_files, load_chip
 from perfmodel.library.model import load_model
 from perfmodel.resources import NAMES
 from perfmodel.units import as_scalar, to_si
@@ -38,7 +38,7 @@ def test_grouped_queries_read_the_cache_once():
 
 def _known(name: str) -> bool:
     file = chip_files()[name]
-    known = all(getattr(file, field) is not None for field in NEEDED)
+    known = all(getattr(file, field) is not None for field in REQUIRED_FACTS)
     return known and None not in (file.power.peak, file.power.idle) and "bf16" in file.matrix
 
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from perfmodel.hardware.chip import Chip
-from perfmodel.hardware.memory import ABSENT, Memory
+from perfmodel.hardware.memory import NO_TIER, Memory
 from perfmodel.inference.placement import cache_bytes, fill, place, sizes, weight_bytes
 from perfmodel.kernels.residency import (
     Residency,
@@ -33,7 +33,7 @@ def chip_of(*capacities: float) -> Chip:
     """A chip with so many bytes open in each tier; 1 and 3 TB/s in its SRAM."""
     rates = (1e12, 3e12, 1e12, 1e12)
     tiers = [
-        Memory(size, rate, 0.0, 1.0) if size else Memory(*ABSENT)
+        Memory(size, rate, 0.0, 1.0) if size else Memory(*NO_TIER)
         for size, rate in zip(capacities, rates, strict=True)
     ]
     return eqx.tree_at(lambda c: (c.private, c.shared, c.main, c.far), load_chip("h100-sxm"), tiers)

@@ -13,7 +13,7 @@ import pytest
 from help import BETTER, H100, QUICK, WSE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space import COMMON, FORMS, TOGETHER, Found, Space, space
+from space import CASES_PER_CALL, COMMON, FORMS, Found, Space, space
 
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import region
@@ -140,7 +140,7 @@ PROPERTIES: list[Callable[[Priced], None]] = [
 @functools.cache
 def sample(chip: str, model: str, seed: int) -> Priced:
     where = space(chip, model)
-    rows = where.draw(TOGETHER, seed)
+    rows = where.draw(CASES_PER_CALL, seed)
     return where, rows, where.price(rows)
 
 
@@ -160,7 +160,7 @@ def test_all_of_this_holds_on_a_hundred_thousand_cases(chip: str, model: str):
     @given(st.integers(0, 2**32 - 1))
     def check(seed: int) -> None:
         where = space(chip, model)
-        rows = where.draw(TOGETHER, seed)
+        rows = where.draw(CASES_PER_CALL, seed)
         at = (where, rows, where.price(rows))
         for holds in PROPERTIES:
             holds(at)
@@ -229,7 +229,7 @@ def double() -> Iterator[None]:
 @pytest.mark.parametrize(("chip", "model"), FORMS)
 def test_single_precision_is_within_a_ten_thousandth_of_double(chip: str, model: str):
     where = space(chip, model)
-    rows = where.draw(TOGETHER, 2).astype(np.float32).astype(np.float64)
+    rows = where.draw(CASES_PER_CALL, 2).astype(np.float32).astype(np.float64)
     single = time_of(where, rows)
     jax.config.update("jax_enable_x64", True)
     try:
@@ -250,7 +250,7 @@ where a text is of one token, the least."""
 def test_slopes_are_finite_and_those_of_finite_differences(chip: str, model: str):
     """Along a random way through all numbers at once; where both sides differ, there is a kink."""
     where, step = space(chip, model), 1e-7
-    rows = where.draw(TOGETHER, 3)
+    rows = where.draw(CASES_PER_CALL, 3)
     ways = np.random.default_rng(4).normal(size=rows.shape)
     ways[:, where.where(*COUNTED)] = 0.0
     ways[:, where.where("context")] *= rows[:, where.where("context")] > 1

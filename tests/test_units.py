@@ -6,9 +6,9 @@ import pytest
 
 from perfmodel.errors import InputError
 from perfmodel.units import (
-    BASES,
+    PLAIN_UNITS,
+    PREFIXED_UNITS,
     PREFIXES,
-    WHOLE,
     as_scalar,
     as_values,
     figures,
@@ -55,9 +55,9 @@ def test_a_gigabyte_is_not_a_gibibyte():
 
 
 def test_every_prefix_goes_with_every_base():
-    for base, si in BASES.items():
+    for base, si in PREFIXED_UNITS.items():
         for prefix, size in PREFIXES.items():
-            if prefix + base not in WHOLE:
+            if prefix + base not in PLAIN_UNITS:
                 assert parse(prefix + base) == (size, si)
 
 

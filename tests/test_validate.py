@@ -39,7 +39,7 @@ from perfmodel.calibration.validate import run
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.fitted import FITTED, from_file, read_fitted, read_prior
-from perfmodel.library.fitted_intervals import WIDER
+from perfmodel.library.fitted_intervals import SIBLING_WIDENING
 from perfmodel.workload.plan import Plan
 
 PROTOCOL = Protocol(quick=False, rows=60, reported=200)
@@ -131,8 +131,8 @@ def test_a_reference_chip_gives_its_architecture_a_wider_interval():
     expected = from_file(type(found.fitted), section)
     assert found.chips == ("h100-sxm",)
     assert float(found.fitted.sustained) == pytest.approx(expected["sustained"], rel=2e-3)
-    assert found.low == pytest.approx(section["low"] / WIDER)
-    assert found.high == pytest.approx(section["high"] * WIDER)
+    assert found.low == pytest.approx(section["low"] / SIBLING_WIDENING)
+    assert found.high == pytest.approx(section["high"] * SIBLING_WIDENING)
 
 
 def test_a_chip_that_is_left_out_starts_from_the_others_and_the_prior():

@@ -26,7 +26,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.evaluate import evaluate_rows, rows_by_form
 from perfmodel.inference.placement import place
 from perfmodel.kernels.registry import KERNELS
-from perfmodel.roofline import SLOWEST
+from perfmodel.roofline import MIN_RATE
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
@@ -69,7 +69,7 @@ def _counted(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Any
                 if name in COUNTED:
                     least = jnp.min(asked)
                     demand[name] = demand[name] + least
-                    seconds[name] = seconds[name] + least / (getattr(rates, name) + SLOWEST)
+                    seconds[name] = seconds[name] + least / (getattr(rates, name) + MIN_RATE)
         moved = demand["main"] + demand["network"] + demand["fabric"]
         return demand["matrix"], moved, jnp.max(jnp.stack([*map(as_scalar, seconds.values())]))
 

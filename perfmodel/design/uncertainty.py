@@ -23,7 +23,7 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.model import load_model
 from perfmodel.library.schema import Quantity
 from perfmodel.library.technology import (
-    WITH,
+    MEMORY_SEPARATOR,
     link_technology,
     load_node,
     memory_technology,
@@ -59,7 +59,7 @@ def deviations(study: Study, names: list[str]) -> np.ndarray:
 def drawn_with(name: str) -> str:
     """What a fact is drawn with: a wafer's price is that of its node, whatever memory lies on the die."""
     of, _, field = name.partition(".")
-    node, _, macro = of.partition(WITH)
+    node, _, macro = of.partition(MEMORY_SEPARATOR)
     return name if macro and field in ON_DIE else f"{node}.{field}"
 
 
@@ -91,7 +91,7 @@ def _quantity(space: SpaceTable, of: str, field: str) -> Quantity | None:
     if of in (NO_MEMORY, "asked"):
         return None
     if of in space.node:
-        node, _, macro = of.partition(WITH)
+        node, _, macro = of.partition(MEMORY_SEPARATOR)
         return _of_silicon(node, macro, field)
     if of == space.link:
         return getattr(link_technology(of), field)

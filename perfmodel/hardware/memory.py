@@ -33,5 +33,5 @@ class Memory(eqx.Module):
         return self.capacity * self.usable
 
 
-ABSENT = (0.0, 0.0, 0.0, 0.0)
+NO_TIER = (0.0, 0.0, 0.0, 0.0)
 """Arguments of a tier that is not there."""

@@ -22,7 +22,7 @@ from perfmodel.units import Scalar, as_scalar
 CLOCK = 1.5e9
 """Clock that large chips run at their node's nominal voltage, in 1/s (assumed: A100 1.4, H100 1.8)."""
 
-FARTHER = 1.65
+LARGE_ARRAY_ENERGY = 1.65
 """Energy of a byte from a large array over one from a small one: 14 pJ for 64 bits of 1 MB, 8.5 of
 32 KB (Jouppi et al., Ten Lessons, ISCA 2021, table 2)."""
 
@@ -57,7 +57,7 @@ class PowerConstants(eqx.Module):
 SHARPNESS = 12
 """Exponent of the smooth minimum of a clock's share and 1: it is 6 % low where both are equal."""
 
-MOST_SHARE = 500.0
+MAX_CLOCK_SHARE = 500.0
 """A share is cut here, far above 1, before its power is taken: single precision holds no more."""
 
 
@@ -98,7 +98,9 @@ def dynamic_power(
     return {
         "matrix": constants.matrix * node.matrix_energy * activity.matrix,
         "vector": constants.vector * node.vector_energy * activity.vector,
-        "sram": constants.sram * node.sram_energy * (activity.sram + FARTHER * activity.shared),
+        "sram": constants.sram
+        * node.sram_energy
+        * (activity.sram + LARGE_ARRAY_ENERGY * activity.shared),
         "memory": (memory.energy + constants.host) * activity.memory,
         "link": constants.link * technology.link.energy * activity.link,
         "bridge": constants.bridge * activity.bridge,
@@ -189,7 +191,7 @@ def all_in(technology: Technology, clock: Scalar, constants: PowerConstants) -> 
         "vector": vector,
         "exponential": vector,
         "private": sram,
-        "shared": FARTHER * sram,
+        "shared": LARGE_ARRAY_ENERGY * sram,
         "main": far,
         "far": far,
         "network": constants.link,
@@ -229,5 +231,5 @@ def clock_share(limit: Scalar, idle: Scalar, dynamic: Scalar, constants: PowerCo
     """
     # The bend of the softplus is one watt wide.
     ratio = (jax.nn.softplus(limit - idle) + 1e-3) / (dynamic + 1e-3)
-    share = jnp.minimum(ratio ** (1 / (1 + 2 * constants.dlogv_dlogf)), MOST_SHARE)
+    share = jnp.minimum(ratio ** (1 / (1 + 2 * constants.dlogv_dlogf)), MAX_CLOCK_SHARE)
     return share / (1 + share**SHARPNESS) ** (1 / SHARPNESS)

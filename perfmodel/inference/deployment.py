@@ -66,10 +66,10 @@ def resolve_deployment(
     """
     (stem, file), (software, version) = chip_file(chip), software_of(framework)
     shape = load_model(model)
-    if PLAIN not in file.matrix:
+    if UNQUANTISED_FORMAT not in file.matrix:
         raise InputError(
             f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "
-            f"leaves as it was are in {PLAIN}: only its kernels can be predicted, not models."
+            f"leaves as it was are in {UNQUANTISED_FORMAT}: only its kernels can be predicted, not models."
         )
     formats = _formats(precision, shape, published(model))
     unquantised, weights = (runnable(word, file.matrix, stem) for word in formats)
@@ -103,7 +103,7 @@ def resolve_deployment(
     )
 
 
-PLAIN = "bf16"
+UNQUANTISED_FORMAT = "bf16"
 """The format of what is not quantised, where a row does not say it."""
 
 
@@ -113,14 +113,14 @@ def _formats(precision: str, model: Transformer, formats: Collection[str]) -> tu
     One format leaves the rest plain; where none is given, it is the model's own.
     """
     if not precision.strip():
-        return PLAIN, model.native
+        return UNQUANTISED_FORMAT, model.native
     words = [word_of(word, [*FORMATS, "fp4"], "precision") for word in precision.split("/")]
     if len(words) > 2:
         raise InputError(
             f"precision is {precision[:40]!r}; allowed are one format, or two as in fp16/int8."
         )
     own = [_own(word, model, formats) for word in words]
-    return (own[0] if len(own) == 2 else PLAIN), own[-1]
+    return (own[0] if len(own) == 2 else UNQUANTISED_FORMAT), own[-1]
 
 
 def _own(word: str, model: Transformer, formats: Collection[str]) -> str:
@@ -134,7 +134,7 @@ def _own(word: str, model: Transformer, formats: Collection[str]) -> str:
 
 
 def _cache(word: str) -> str:
-    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else PLAIN
+    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else UNQUANTISED_FORMAT
 
 
 def fuses_shared_expert(software: str, file: ChipFile, model: Transformer) -> bool:

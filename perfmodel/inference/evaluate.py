@@ -86,7 +86,7 @@ def rows_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list
     return list(found.values())
 
 
-MOST_SEQUENCES = 4096.0
+MAX_SEQUENCES = 4096.0
 """Sequences on one data rank, at most, where their number is not given: the largest that SGLang takes by
 itself (`max_running_requests` of each data-parallel worker: `_resolve_max_num_reqs`, `model_runner.py`). vLLM
 and TensorRT-LLM take 1,024 and 2,048 by themselves, and are told more for offline runs."""
@@ -166,7 +166,7 @@ def request_of(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
     if plan.overflows:
         chip = with_overflow(chip, ranked, row["pool_room"], row["pool_rate"], row["pool_energy"])
     length = row["isl"] + row["osl"]
-    free = jnp.minimum(max_sequences(chip, ranked, model, length), MOST_SEQUENCES * ranked.dp)
+    free = jnp.minimum(max_sequences(chip, ranked, model, length), MAX_SEQUENCES * ranked.dp)
     users = jnp.where(row["concurrency"] > 0, row["concurrency"], free)
     batch_size = jnp.where(row["continuous_batching"] > 0, 1.0, users)
     return chip, ranked, model, as_request(row | {"concurrency": users}, batch_size)

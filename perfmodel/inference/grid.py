@@ -22,10 +22,10 @@ OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *RAN
 INNER = tuple(name for name in ServingRow._fields if name not in (*RANKS, "requests_per_s"))
 """Columns that vary fastest: plain numbers. Requests that come at a rate are not swept."""
 
-MOST_POINTS = 10**10
+MAX_POINTS = 10**10
 """Of one sweep: what a week of a fast machine prices."""
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Of one axis."""
 
 
@@ -35,7 +35,7 @@ class Range(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     low: float = Field(allow_inf_nan=False)
     high: float = Field(allow_inf_nan=False)
-    points: int = Field(ge=2, le=MOST_VALUES)
+    points: int = Field(ge=2, le=MAX_VALUES)
     spacing: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
@@ -72,11 +72,11 @@ def _plain(given: Any) -> Any:
 Axis = Annotated[
     list[Annotated[Any, BeforeValidator(_plain)]],
     BeforeValidator(_listed),
-    Field(min_length=1, max_length=MOST_VALUES),
+    Field(min_length=1, max_length=MAX_VALUES),
 ]
 Factor = Annotated[float, Field(ge=1e-3, le=1e3)]
 Factors = Annotated[
-    list[Factor], BeforeValidator(_listed), Field(min_length=1, max_length=MOST_VALUES)
+    list[Factor], BeforeValidator(_listed), Field(min_length=1, max_length=MAX_VALUES)
 ]
 
 
@@ -155,16 +155,16 @@ def _grid(columns: dict[str, list], hardware: dict[str, list[float]]) -> Grid:
     for name in ("chip", "model", "isl", "osl"):
         if name not in texts:
             raise InputError(f"{name}: it is missing; add it")
-    for name, known in KNOWN.items():
+    for name, known in NAME_CHECKS.items():
         for text in texts.get(name, []):
             known(text)
     numbers = {name: _numbers(name, texts) for name in INNER if name in texts}
     outer = {name: texts[name] for name in OUTER if name in texts}
     scales = {_known_part(name): np.array(values) for name, values in hardware.items()}
     grid = Grid(outer, numbers, scales)
-    if grid.points > MOST_POINTS:
+    if grid.points > MAX_POINTS:
         raise InputError(
-            f"it has {grid.points:.4g} points; allowed are {MOST_POINTS:,}: shorten an axis."
+            f"it has {grid.points:.4g} points; allowed are {MAX_POINTS:,}: shorten an axis."
         )
     return grid
 
@@ -188,7 +188,7 @@ def _serving(word: str) -> None:
         )
 
 
-KNOWN = {"chip": chip_file, "model": load_model, "framework": software_of, "mode": _serving}
+NAME_CHECKS = {"chip": chip_file, "model": load_model, "framework": software_of, "mode": _serving}
 """What finds out whether a word is known."""
 
 
@@ -209,14 +209,14 @@ def parts_of(chip: Chip) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
 
 
-FIXED = ("efficiency", "area", "price", "scale_up.size", "scale_out.size")
+UNSCALED_PARTS = ("efficiency", "area", "price", "scale_up.size", "scale_out.size")
 """Numbers that no factor is allowed on: what is fitted, what sets the ways to spread a model."""
 
 
 def _known_part(name: str) -> str:
     """The name of a number of a chip; `matrix` is the peak of every format, for chips differ in formats."""
     parts = (part.split(".")[0] if "matrix" in part else part for part in _parts())
-    names = list(dict.fromkeys(part for part in parts if not part.startswith(FIXED)))
+    names = list(dict.fromkeys(part for part in parts if not part.startswith(UNSCALED_PARTS)))
     if name not in names:
         close = nearest(name, names)
         those = f"the nearest are {', '.join(close)}; " if close else ""

@@ -20,7 +20,7 @@ from perfmodel.library.files import word_of
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 
-WAYS = ("chips", "edge", "pool")
+POLICIES = ("chips", "edge", "pool")
 READ = ("kv_overflow", "kv_pool_chip", "kv_pool_chips")
 """Columns."""
 
@@ -52,13 +52,13 @@ def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, Cac
     - `InputError`: for an unknown way, or one that the chip does not have.
     """
     given = cells.get("kv_overflow", "").strip()
-    place = word_of(given, list(WAYS), "kv_overflow") if given else WAYS[0]
+    place = word_of(given, list(POLICIES), "kv_overflow") if given else POLICIES[0]
     names = [name for name in READ[1:] if cells.get(name, "").strip()]
     if names and place != "pool":
         raise InputError(f"{names[0]} is for kv_overflow pool, not for {place}; leave it empty.")
     if place == "edge" and not float(chip.far.capacity):
         raise InputError(f"{stem} has no memory outside; give kv_overflow pool, or chips.")
-    return place != WAYS[0], _pool(cells) if place == "pool" else CachePool()
+    return place != POLICIES[0], _pool(cells) if place == "pool" else CachePool()
 
 
 def _pool(cells: dict[str, str]) -> CachePool:

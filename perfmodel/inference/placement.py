@@ -17,7 +17,7 @@ from perfmodel.workload.precision import COVERED, format_of, look_up
 from perfmodel.workload.sizes import shard
 from perfmodel.workload.transformer import Layer, Transformer, layer_parameters
 
-SMALLEST = 1.0
+MIN_BYTES = 1.0
 """Bytes added to what is placed, so that shares of nothing are no division by zero."""
 
 
@@ -53,7 +53,7 @@ def fill(rooms: list[Scalar], size: Scalar) -> Filled:
         left.append(room - part)
         rest = rest - part
     placed = taken[0] + taken[1] + taken[2] + taken[3]
-    shares = [part / (placed + SMALLEST) for part in taken]
+    shares = [part / (placed + MIN_BYTES) for part in taken]
     nowhere = jnp.where(placed > 0, 0.0, 1.0)
     residency = Residency(shares[0], shares[1], shares[2] + nowhere, shares[3])
     return Filled(residency, left, rest)

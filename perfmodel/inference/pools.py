@@ -48,13 +48,13 @@ READ = (
 SINGLE_WORKERS = (1.0, 1.0)
 """Workers of attention and of feed-forward layers: one of each."""
 
-MOST_WAYS = 512
+MAX_CANDIDATES = 512
 """Ways to spread attention and feed-forward layers that are tried, at most: evenly chosen among all."""
 
-MOST_RATIOS = 16
+MAX_RATIOS = 16
 """Numbers of workers tried for each way to spread a worker, at most: evenly chosen among all."""
 
-MOST_COUNTS = 2**12
+MAX_COUNTS = 2**12
 """Numbers of chips or workers looked at, at most."""
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def _evenly_chosen(items: Sequence[T], most: int) -> list[T]:
 
 def _counts_to(most: float) -> list[float]:
     """Whole numbers from 1 to `most`."""
-    return _evenly_chosen(range(1, int(most) + 1), MOST_COUNTS)
+    return _evenly_chosen(range(1, int(most) + 1), MAX_COUNTS)
 
 
 class PooledCandidate(NamedTuple):
@@ -187,7 +187,7 @@ def _workers(
     right = (others >= 1) & (others == np.round(others))
     right &= np.isnan(given[1]) | (others == given[1])
     counts = np.stack([some[right], others[right]], axis=1).tolist()
-    return [(first, second) for first, second in _evenly_chosen(counts, MOST_RATIOS)]
+    return [(first, second) for first, second in _evenly_chosen(counts, MAX_RATIOS)]
 
 
 def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) -> PooledRow:
@@ -242,7 +242,7 @@ def _attention_ffn_candidates(
             f"n_chips is {chips:.0f}, the chips of attention and feed-forward layers together, but "
             "the ranks given cannot use exactly so many; leave n_chips or some ranks empty."
         )
-    return _evenly_chosen(found, MOST_WAYS)
+    return _evenly_chosen(found, MAX_CANDIDATES)
 
 
 def _on(side: ResolvedRow, count: float) -> list[Parallelism]:

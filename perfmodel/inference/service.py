@@ -34,7 +34,7 @@ from perfmodel.inference.placement import cache_bytes, kv_cache_capacity, sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.library.framework import version_of
 from perfmodel.results import AbstractResult, Plain, named, plain
-from perfmodel.roofline import SLOWEST
+from perfmodel.roofline import MIN_RATE
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
@@ -204,7 +204,7 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch
 def _streaming(chip: Chip, step: Cost) -> Scalar:
     """Seconds in which far memory gives what of the cache lies in it: layers that work at once share it."""
     at = step.placement
-    return at.cache.far * at.cache_size / (chip.far.bandwidth + SLOWEST)
+    return at.cache.far * at.cache_size / (chip.far.bandwidth + MIN_RATE)
 
 
 def loop_passes(

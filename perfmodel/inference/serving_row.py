@@ -83,7 +83,7 @@ def _check_load(numbers: dict[str, float], mode: str) -> None:
             "or requests that come at a rate."
         )
     if not users and not rate and mode != "offline":
-        raise InputError(UNASKED)
+        raise InputError(NO_CONCURRENCY)
 
 
 DEFAULTS = {
@@ -97,7 +97,9 @@ DEFAULTS = {
 Report, arXiv 2412.19437, section 5.4.3)."""
 
 
-UNASKED = "concurrency is missing; give the number of sequences in flight, or requests_per_s."
+NO_CONCURRENCY = (
+    "concurrency is missing; give the number of sequences in flight, or requests_per_s."
+)
 
 
 def prefix_too_long(prefix: float, prompt: float) -> str:

@@ -31,8 +31,8 @@ from perfmodel.inference.serving_predictions import (
 )
 from perfmodel.inference.serving_row import (
     DEFAULTS,
+    NO_CONCURRENCY,
     RANKS,
-    UNASKED,
     ServingRow,
     burst_of,
     prefix_too_long,
@@ -40,7 +40,7 @@ from perfmodel.inference.serving_row import (
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.units import as_scalar
 
-ANY = {"isl": "1", "osl": "1"}
+ANY_LENGTHS = {"isl": "1", "osl": "1"}
 """Numbers with which words and ranks are looked up; those of the points then take their place."""
 
 
@@ -65,7 +65,7 @@ class Pricer:
         self.speculates = bool(np.nansum(grid.inner.get("speculative_tokens", 0.0)) > 0)
         self.schema = schema_of(grid)
         loads = [name for name in ("concurrency", "requests_per_s") if name in grid.inner]
-        self.any = ANY | dict.fromkeys(loads, "1")
+        self.any = ANY_LENGTHS | dict.fromkeys(loads, "1")
         self.forms: set = set()
 
     def table(self, start: int, stop: int) -> pa.Table:
@@ -286,5 +286,5 @@ def _faults(resolved: ResolvedRow, finite: np.ndarray) -> np.ndarray:
     for i in np.flatnonzero(prefix >= prompt):
         found[i] = prefix_too_long(prefix[i], prompt[i])
     if resolved.mode != "offline" and not resolved.row.arrives:
-        found[np.isnan(resolved.row.concurrency)] = UNASKED
+        found[np.isnan(resolved.row.concurrency)] = NO_CONCURRENCY
     return found

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import MATRIX_ROWS, Chip, as_scalars
-from perfmodel.hardware.memory import ABSENT, Memory
+from perfmodel.hardware.memory import NO_TIER, Memory
 from perfmodel.hardware.network import Network
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.fitted import FITTED, Origin, load_efficiency
@@ -19,7 +19,7 @@ from perfmodel.library.schema import ChipFile, NetworkFile, Quantity, TierFile, 
 from perfmodel.library.technology import load_link, load_memory, load_node
 from perfmodel.workload.plan import Plan
 
-NEEDED = ("cores", "clock", "vector", "exponential", "scale_up", "scale_out")
+REQUIRED_FACTS = ("cores", "clock", "vector", "exponential", "scale_up", "scale_out")
 """Facts without which no kernel can be priced; on launched chips tiles are also fed from a shared tier."""
 
 NO_LINK = {"bandwidth": 0.0, "latency": 0.0, "size": 1.0, "energy": 0.0, "topology": "link"}
@@ -129,7 +129,7 @@ def origin(stem: str, file: ChipFile) -> Origin:
 
 
 def _check(stem: str, file: ChipFile) -> None:
-    needed = (*NEEDED, "shared") if file.execution == "launched" else NEEDED
+    needed = (*REQUIRED_FACTS, "shared") if file.execution == "launched" else REQUIRED_FACTS
     missing = [field for field in needed if getattr(file, field) is None]
     if missing:
         raise InputError(
@@ -166,7 +166,7 @@ def _technologies(file: ChipFile) -> dict[str, Callable[[], object]]:
 
 def _tier(file: TierFile | None) -> Memory:
     if file is None:
-        return Memory(*ABSENT)
+        return Memory(*NO_TIER)
     return Memory(
         capacity=file.capacity.si("byte"),
         bandwidth=file.bandwidth.si("byte/s"),

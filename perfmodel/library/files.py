@@ -14,10 +14,10 @@ from perfmodel.errors import InputError
 
 ROOT = Path(__file__).parent
 
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 """No file of facts is longer; a longer one is not read."""
 
-LONGEST = 60
+MAX_NAME_LENGTH = 60
 """Characters of a name that are looked at and shown when it is not known."""
 
 T = TypeVar("T", bound=BaseModel)
@@ -31,7 +31,7 @@ def fold(name: str) -> str:
 def nearest(name: str, names: Iterable[str], most: int = 3) -> list[str]:
     """The names that look most like `name`."""
     folded = {fold(n): n for n in names}
-    given = fold(name)[:LONGEST]
+    given = fold(name)[:MAX_NAME_LENGTH]
     return [folded[n] for n in difflib.get_close_matches(given, folded, n=most, cutoff=0.5)]
 
 
@@ -60,7 +60,7 @@ def pick(name: str, names: dict[str, str], what: str, where: str) -> str:
         raise InputError(f"{what} is missing; `{where}` lists all that there are.")
     close = nearest(name, names.values())
     those = f"the nearest are {', '.join(close)}" if close else "nothing is named like it"
-    raise InputError(f"unknown {what} {name[:LONGEST]!r}; {those}; `{where}` lists all.")
+    raise InputError(f"unknown {what} {name[:MAX_NAME_LENGTH]!r}; {those}; `{where}` lists all.")
 
 
 ADVICE = {
@@ -84,7 +84,7 @@ def first_fault(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, in words; an unknown key before what it leaves out."""
     faults = error.errors(include_url=False)
     fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
-    place = ".".join(str(part)[:LONGEST] for part in fault["loc"]) or "the file"
+    place = ".".join(str(part)[:MAX_NAME_LENGTH] for part in fault["loc"]) or "the file"
     given, said = in_words(fault["input"]), fault["msg"].removeprefix("Value error, ")
     plain = said.replace("Input should", f"it is {given}; it should")
     words = ADVICE.get(fault["type"], plain).replace("{given}", given)
@@ -97,7 +97,8 @@ def in_words(value: Any) -> str:
         return "a table of keys" if isinstance(value, dict) else "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value)[:LONGEST] if isinstance(value, str | int | float) else str(value)[:LONGEST]
+    text = repr(value) if isinstance(value, str | int | float) else str(value)
+    return text[:MAX_NAME_LENGTH]
 
 
 def read_toml(path: Path) -> dict:
@@ -108,7 +109,7 @@ def read_toml(path: Path) -> dict:
     - `InputError`: when it cannot be read, is too long, or is not TOML.
     """
     try:
-        too_long = path.stat().st_size > MOST_BYTES
+        too_long = path.stat().st_size > MAX_BYTES
         # A number of thousands of digits is a plain ValueError.
         content = {} if too_long else tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -117,7 +118,7 @@ def read_toml(path: Path) -> dict:
         reason = str(error).rstrip(".")
         raise InputError(f"{path} is not a readable TOML file: {reason}.") from None
     if too_long:
-        raise InputError(f"{path} is longer than {MOST_BYTES:,} bytes; a file of facts is not.")
+        raise InputError(f"{path} is longer than {MAX_BYTES:,} bytes; a file of facts is not.")
     return content
 
 
@@ -134,17 +135,22 @@ def read_as(kind: type[T], path: Path) -> T:
         raise InputError(f"{path}: {first_fault(error)}.") from None
 
 
-OWN = "PERFMODEL_LIBRARY"
+LIBRARY_VARIABLE = "PERFMODEL_LIBRARY"
 """Variable of the environment that names folders of one's own, which are laid out like the library."""
 
 
 @functools.cache
 def stems(folder: str) -> dict[str, Path]:
     """The files of a folder of the library, and of folders of one's own, by stem; a later one wins."""
-    places = [ROOT, *map(Path, filter(None, os.environ.get(OWN, "").split(os.pathsep)))]
+    places = [
+        ROOT,
+        *map(Path, filter(None, os.environ.get(LIBRARY_VARIABLE, "").split(os.pathsep))),
+    ]
     missing = [place for place in places if not place.is_dir()]
     if missing:
-        raise InputError(f"{OWN} names {missing[0]}, which is no folder; correct or unset it.")
+        raise InputError(
+            f"{LIBRARY_VARIABLE} names {missing[0]}, which is no folder; correct or unset it."
+        )
     return {path.stem: path for place in places for path in sorted((place / folder).glob("*.toml"))}
 
 
@@ -158,7 +164,7 @@ def word_of(given: str, allowed: Sequence[str], what: str) -> str:
     folded = {fold(word): word for word in allowed}
     if fold(given) in folded:
         return folded[fold(given)]
-    problem = f"unknown {what} {given[:LONGEST]!r}" if fold(given) else f"{what} is missing"
+    problem = f"unknown {what} {given[:MAX_NAME_LENGTH]!r}" if fold(given) else f"{what} is missing"
     close = nearest(given, allowed)
     those = f"the nearest are {', '.join(close)}; " if close else ""
     raise InputError(f"{problem}; {those}allowed are {', '.join(allowed)}.")

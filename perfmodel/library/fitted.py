@@ -50,13 +50,13 @@ FAMILIES: dict[str, type[eqx.Module]] = {
 SIBLINGS = "siblings"
 """The table of the prior that names the reference chip of an architecture, whose parameters others take."""
 
-CACHED = ("attention_decode", "attention_prefill", "mla_decode", "mla_prefill")
+ATTENTION_FAMILIES = ("attention_decode", "attention_prefill", "mla_decode", "mla_prefill")
 """Families whose parameters are filed by the format of the cache, not of the weights."""
 
-PROMPTS = ("attention_prefill", "mla_prefill")
+PREFILL_FAMILIES = ("attention_prefill", "mla_prefill")
 """Those of them for which it also matters whether the products are in the cache's format."""
 
-UNPACKED = "bf16_fp8"
+UNPACKED_CACHE = "bf16_fp8"
 """The section of an fp8 cache that is multiplied in bf16; `fp8` is that of one multiplied as it is."""
 
 SMOOTH = "smooth"
@@ -96,17 +96,17 @@ def read_fitted(folder: Path, stem: str) -> dict[str, Any]:
 
 def section_name(family: str, dtype: str, cache: str) -> str:
     """The format that a family's section is named by; `cache` is empty where there is none."""
-    if family in PROMPTS and (dtype, cache) == ("bf16", "fp8"):
-        return UNPACKED
+    if family in PREFILL_FAMILIES and (dtype, cache) == ("bf16", "fp8"):
+        return UNPACKED_CACHE
     return cache or dtype
 
 
 def formats_of(plan: Plan, family: str) -> list[str]:
     """The names of the sections of a family, the most general first."""
-    if family not in CACHED:
+    if family not in ATTENTION_FAMILIES:
         return ["bf16", plan.weights]
     own = section_name(family, plan.weights, plan.cache)
-    near = [UNPACKED, "fp8"] if family in PROMPTS and plan.cache == "fp8" else []
+    near = [UNPACKED_CACHE, "fp8"] if family in PREFILL_FAMILIES and plan.cache == "fp8" else []
     return ["bf16", *near, own]
 
 
@@ -118,7 +118,7 @@ class Origin(NamedTuple):
     architecture: str
 
 
-LEFT_TO = {"collective": ("nccl",)}
+VENDOR_LIBRARIES = {"collective": ("nccl",)}
 """Whose kernels run where a framework's own were not measured: on PCIe its all-reduces are NCCL's
 (`CustomAllreduce` of vLLM and SGLang serves no more than two cards there, TensorRT-LLM's none without
 access of peers)."""
@@ -146,7 +146,7 @@ def sections(
     """
     own = read_fitted(folder, origin.stem).get(family)
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
-    general = (*LEFT_TO.get(family, ()), SMOOTH)
+    general = (*VENDOR_LIBRARIES.get(family, ()), SMOOTH)
     frameworks = [*(name for name in general if name != framework), framework]
     found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
     return found if own and replay else [without_server(section) for section in found]

@@ -17,7 +17,7 @@ from perfmodel.library.fitted import (
     FAMILIES,
     SIBLINGS,
     SMOOTH,
-    UNPACKED,
+    UNPACKED_CACHE,
     key,
     read_fitted,
     unit_scale,
@@ -35,7 +35,7 @@ FACTORS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
 FIRST_FACTORS = {"first_low": (1e-3, 1e3), "first_high": (1e-3, 1e3)}
 """The same for TTFT, in sections of the host."""
 
-ROUNDED = 1e-3
+ROUNDING = 1e-3
 """Parameters are written to four digits, so that one at its bound may lie beyond it by this share."""
 
 
@@ -80,7 +80,9 @@ def _check_chip(content: dict[str, Any]) -> None:
         factors = FACTORS | (FIRST_FACTORS if family == "host" else {})
         bounds = _bounds(FAMILIES[family]) | factors
         for framework, formats in _tables(served, f"{family}.", (SMOOTH, *frameworks())):
-            for dtype, section in _tables(formats, f"{family}.{framework}.", (*FORMATS, UNPACKED)):
+            for dtype, section in _tables(
+                formats, f"{family}.{framework}.", (*FORMATS, UNPACKED_CACHE)
+            ):
                 numbers = {name: value for name, value in section.items() if name != "report"}
                 needed = factors if factors.keys() & numbers.keys() else ()
                 _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
@@ -121,7 +123,7 @@ def _check_section(
 
 def _check_number(where: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low * (1 - ROUNDED) <= value <= high * (1 + ROUNDED):
+    if not number or not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
         given = "missing" if value is None else str(value)[:40]
         raise InputError(f"{where} is {given}; allowed are numbers from {low:.4g} to {high:.4g}.")
 

@@ -17,7 +17,7 @@ from perfmodel.library.fitted import (
 )
 from perfmodel.workload.plan import Plan
 
-WIDER = 1.15
+SIBLING_WIDENING = 1.15
 """How much wider the interval of a sibling's parameters is, at both ends. With it 83 % (latent decode) to
 96 % (decode) of the rows of chips that were left out lie inside (protocol.csv, split `chip`)."""
 
@@ -53,7 +53,7 @@ def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED
     found = [prior_range(prior, family)]
     found += sections(origin, family, plan.framework or SMOOTH, formats, folder, plan.replay)
     given = [section for section in found if "low" in section][-1]
-    wider = WIDER if basis_of(origin, family, folder) == "sibling" else 1.0
+    wider = SIBLING_WIDENING if basis_of(origin, family, folder) == "sibling" else 1.0
     return Interval(given["low"] / wider, given["high"] * wider)
 
 

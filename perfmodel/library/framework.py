@@ -30,7 +30,7 @@ UNMODELLED = (
 )
 """Spellings of other software; its kernels are not known here: the smooth form is taken."""
 
-ANY = "any"
+ANY_ARCHITECTURE = "any"
 """Stands for all architectures that are not named."""
 
 
@@ -237,11 +237,13 @@ def find_version(word: str) -> Version:
     if not own.like:
         return own
     base = find_version(own.like)
-    shared = {name: _joined(getattr(base, name), getattr(own, name)) for name in SHARED}
+    shared = {name: _joined(getattr(base, name), getattr(own, name)) for name in INHERITED_FIELDS}
     return own.model_copy(update=shared)
 
 
-SHARED = tuple(name for name in Version.model_fields if name not in ("name", "like", "parameters"))
+INHERITED_FIELDS = tuple(
+    name for name in Version.model_fields if name not in ("name", "like", "parameters")
+)
 """What a version shares with the one that it is like."""
 
 
@@ -262,7 +264,7 @@ def version_of(plan: Plan) -> Version:
 
 def library_of(choices: Choices, architecture: str, cache: str = "") -> str:
     """The kernel library of an architecture, for a format of the cache; empty where none is known."""
-    found = choices.get(architecture, choices.get(ANY))
+    found = choices.get(architecture, choices.get(ANY_ARCHITECTURE))
     if found is None:
         return ""
     return (found.fp8_cache if cache == "fp8" else "") or found.library

@@ -59,7 +59,7 @@ def load_link(name: str) -> float:
 YEARS = ("2023", "2025", "2026")
 """Scenarios of memory prices: before the shortage, at its beginning, and in it."""
 
-NEEDED = {
+REQUIRED_FACTS = {
     NodeTechnology: ("voltage", "least_voltage", "leakage", "sram_leakage", "wafer", "defects"),
     MemoryTechnology: (
         "capacity", "bandwidth", "interface_area", "controller_transistors", "edge", "idle",
@@ -89,7 +89,7 @@ def load_technology(
 
 def silicon(name: str) -> Node:
     """A process node, such as `n5`, as numbers in SI; `n5+stt-mram` has MRAM in place of its SRAM."""
-    name, _, macro = name.partition(WITH)
+    name, _, macro = name.partition(MEMORY_SEPARATOR)
     file = _complete(load_node(name))
     node = Node(
         logic_density=file.logic_density.si("1"),
@@ -107,7 +107,7 @@ def silicon(name: str) -> Node:
     return with_macro(node, macro) if macro else node
 
 
-WITH = "+"
+MEMORY_SEPARATOR = "+"
 """Between a node and the memory on its die, where that is not SRAM."""
 
 
@@ -163,7 +163,7 @@ def surroundings(name: str) -> float:
 
 def _complete(file: T) -> T:
     """The file, if it has what the model of area, power and cost needs."""
-    missing = [field for field in NEEDED[type(file)] if getattr(file, field) is None]
+    missing = [field for field in REQUIRED_FACTS[type(file)] if getattr(file, field) is None]
     if missing:
         raise InputError(f"{file.name} has no {missing[0]}; a chip cannot be planned with it.")
     return file

@@ -16,7 +16,7 @@ from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import load_constants
 from perfmodel.library.market import spread
 from perfmodel.library.schema import si_or
-from perfmodel.library.technology import WITH, load_node, silicon
+from perfmodel.library.technology import MEMORY_SEPARATOR, load_node, silicon
 from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
     Answer,
@@ -58,7 +58,7 @@ class Choice(NamedTuple):
     @property
     def stem(self) -> str:
         """As the library takes it."""
-        return f"{self.node}{WITH}{self.macro}" if self.macro else self.node
+        return f"{self.node}{MEMORY_SEPARATOR}{self.macro}" if self.macro else self.node
 
     @property
     def name(self) -> str:

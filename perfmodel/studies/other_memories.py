@@ -13,7 +13,12 @@ import numpy as np
 from perfmodel.design.uncertainty import DRAWS
 from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.market import Spread, spread
-from perfmodel.library.technology import WITH, load_node, memory_technology, surroundings
+from perfmodel.library.technology import (
+    MEMORY_SEPARATOR,
+    load_node,
+    memory_technology,
+    surroundings,
+)
 from perfmodel.studies.claim import (
     Answer,
     Axis,
@@ -156,7 +161,7 @@ def compared(progress: Progress) -> Compared:
 @functools.cache
 def designed() -> dict[str, Winner]:
     """The machine that a search designs with each memory that lasts, and with SRAM on the best node."""
-    made = {name: f"{MACROS[name]}{WITH}{name}" for name in LASTING_MEMORIES}
+    made = {name: f"{MACROS[name]}{MEMORY_SEPARATOR}{name}" for name in LASTING_MEMORIES}
     factors = {f"{stem}.wafer": np.log(Draws(1).of(WAFER)[:DRAWS]) for stem in made.values()}
     names = {stem: name for name, stem in made.items()} | {BEST_NODE: "sram"}
     asked = like_an_lpu(memory=["none"], node=list(names))

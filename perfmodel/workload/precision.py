@@ -46,7 +46,7 @@ FORMATS = {
     "w4afp8": Format(_INT4, 1, "fp8", 1),
 }
 
-UNPACKED = {
+UNPACKED_FORMATS = {
     "fp8": "w8a16",
     "fp8_block": "w8a16",
     "int8": "w8a16",
@@ -58,7 +58,7 @@ UNPACKED = {
 """What a format becomes where a chip has no matrix unit for it: weights as they are, unpacked to
 bf16 as they are multiplied (as Marlin does in vLLM and SGLang)."""
 
-NARROW = 1.0
+MAX_NARROW_BYTES = 1.0
 """Bytes of a weight below which checkpoints leave some matrices as they were."""
 
 Scope = Literal["all", "feed_forward", "experts"]
@@ -89,7 +89,7 @@ def look_up(dtype: str) -> Format:
 
 def format_of(part: str, scope: Scope, weights: str, unquantised: str) -> str:
     """The format of a part of a model, a word of `COVERED`, whose checkpoint is in `weights`."""
-    narrow = look_up(weights).weight < NARROW
+    narrow = look_up(weights).weight < MAX_NARROW_BYTES
     return unquantised if narrow and part not in COVERED[scope] else weights
 
 
@@ -102,7 +102,7 @@ def runnable(dtype: str, kinds: Collection[str], chip: str) -> str:
     """
     if look_up(dtype).matrix in kinds:
         return dtype
-    unpacked = UNPACKED.get(dtype, "")
+    unpacked = UNPACKED_FORMATS.get(dtype, "")
     if unpacked and look_up(unpacked).matrix in kinds:
         return unpacked
     works = [name for name, format in FORMATS.items() if format.matrix in kinds]

@@ -4,10 +4,10 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-MOST_SIZE = 100_000_000
+MAX_SIZE = 100_000_000
 """No size of a model is larger; a larger one is a mistake."""
 
-MOST_LAYERS = 10_000
+MAX_LAYERS = 10_000
 """No model has more layers."""
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Fields:
         return self.fault(f"{key} is {shown(value)}, but must be {wanted}; correct it in the file")
 
     def count(
-        self, *keys: str, default: int | None = None, least: int = 0, most: int = MOST_SIZE
+        self, *keys: str, default: int | None = None, least: int = 0, most: int = MAX_SIZE
     ) -> int:
         """A whole number, zero allowed."""
         key, value = self._find(keys, default)
@@ -64,20 +64,20 @@ class Fields:
             raise self._wrong(key, value, f"a whole number from {least} to {most:,}")
         return value
 
-    def size(self, *keys: str, default: int | None = None, most: int = MOST_SIZE) -> int:
+    def size(self, *keys: str, default: int | None = None, most: int = MAX_SIZE) -> int:
         """A whole number greater than zero."""
         return self.count(*keys, default=default, least=1, most=most)
 
     def layers(self) -> int:
         """Layers of the model."""
-        return self.size("num_hidden_layers", most=MOST_LAYERS)
+        return self.size("num_hidden_layers", most=MAX_LAYERS)
 
     def real(self, key: str) -> float:
         """A finite number greater than zero."""
         _, value = self._find((key,), None)
         fine = isinstance(value, int | float) and not isinstance(value, bool)
-        if not fine or not 0 < value <= MOST_SIZE or not math.isfinite(value):
-            raise self._wrong(key, value, f"a number greater than 0 and up to {MOST_SIZE:,}")
+        if not fine or not 0 < value <= MAX_SIZE or not math.isfinite(value):
+            raise self._wrong(key, value, f"a number greater than 0 and up to {MAX_SIZE:,}")
         return value
 
     def flag(self, key: str, default: bool = False) -> bool:
@@ -106,7 +106,7 @@ class Fields:
         _, value = self._find((key,), None)
         if not isinstance(value, list):
             raise self._wrong(key, value, "a list")
-        if len(value) > MOST_LAYERS or len(value) < (length or 0):
+        if len(value) > MAX_LAYERS or len(value) < (length or 0):
             raise self.fault(
                 f"{key} has {len(value)} items, but the model has {length or 'fewer'} layers; "
                 "correct the one or the other"
@@ -124,8 +124,8 @@ class Fields:
         items = self._checked(
             key,
             length,
-            lambda item: isinstance(item, int) and least <= item <= MOST_SIZE,
-            (f"whole numbers from {least} to {MOST_SIZE:,}",),
+            lambda item: isinstance(item, int) and least <= item <= MAX_SIZE,
+            (f"whole numbers from {least} to {MAX_SIZE:,}",),
         )
         return [int(item) for item in items]
 

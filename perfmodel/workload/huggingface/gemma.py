@@ -15,7 +15,7 @@ from perfmodel.workload.huggingface.parts import (
 )
 from perfmodel.workload.transformer import Layer
 
-EVERY = 6
+GLOBAL_LAYER_PERIOD = 6
 """Every sixth layer of Gemma 3 and 4 sees all tokens (`configuration_gemma3.py`)."""
 
 
@@ -48,7 +48,9 @@ GEMMA3 = {
 
 def gemma3(fields: Fields) -> list[Layer]:
     """Gemma 3: as Gemma 2, norms of queries and keys, five sliding layers to a full one."""
-    every = fields.size("sliding_window_pattern", "_sliding_window_pattern", default=EVERY)
+    every = fields.size(
+        "sliding_window_pattern", "_sliding_window_pattern", default=GLOBAL_LAYER_PERIOD
+    )
     slides = _sliding(fields, every)
     attentions = [grouped(fields, window) for window in windows(fields, slides)]
     return [Layer(a, gated(fields), norms(fields, 4) + head_norms(a)) for a in attentions]
@@ -62,7 +64,7 @@ def gemma4(fields: Fields) -> list[Layer]:
     for key in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
         if fields.count(key, default=0):
             raise fields.fault(f"{key} must be 0; Gemma 4 for small devices is not supported")
-    slides = marked_layers(fields, SLIDING, _sliding(fields, EVERY))
+    slides = marked_layers(fields, SLIDING, _sliding(fields, GLOBAL_LAYER_PERIOD))
     return [_gemma4_layer(fields, slide) for slide in slides]
 
 

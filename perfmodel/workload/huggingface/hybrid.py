@@ -2,7 +2,7 @@
 
 from perfmodel.workload.attention import Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.huggingface.fields import MOST_LAYERS, Fields
+from perfmodel.workload.huggingface.fields import MAX_LAYERS, Fields
 from perfmodel.workload.huggingface.latent import latent
 from perfmodel.workload.huggingface.mixtures import qwen_feed_forward
 from perfmodel.workload.huggingface.parts import (
@@ -112,7 +112,7 @@ def _nemotron_kinds(fields: Fields) -> list[str]:
     if fields.has("layers_block_type"):
         return fields.words("layers_block_type", tuple(LETTERS.values()))
     letters = fields.text("hybrid_override_pattern")
-    if not 0 < len(letters) <= MOST_LAYERS or set(letters) - set(LETTERS):
+    if not 0 < len(letters) <= MAX_LAYERS or set(letters) - set(LETTERS):
         raise fields.fault(
             f"hybrid_override_pattern must have one of {' '.join(LETTERS)} for each layer"
         )

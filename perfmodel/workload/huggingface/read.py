@@ -12,7 +12,7 @@ from perfmodel.workload.huggingface.formats import narrow, native
 from perfmodel.workload.huggingface.parts import stacks
 from perfmodel.workload.transformer import Transformer
 
-MOST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 """No config is longer; a longer one is not read."""
 
 
@@ -76,8 +76,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ValueError("there is no such file")
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes, which no config is")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is longer than {MAX_BYTES:,} bytes, which no config is")
         table = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
         problem = str(error).rstrip(".")[:300]

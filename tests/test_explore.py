@@ -133,10 +133,13 @@ def test_the_curve_falls_in_speed_with_users_and_knobs_move_it(shown: Any):
     assert [point.users for point in shown.loads] == list(LOADS)
     assert all(a.speed >= b.speed for a, b in zip(shown.loads, shown.loads[1:], strict=False))
     (slower, faster), (_, cheaper) = (
-        shown.moves[name]["bandwidth"] for name in ("tpot", "dollars")
+        shown.sensitivities[name]["bandwidth"] for name in ("tpot", "dollars")
     )
     assert slower > 0 > faster and cheaper < 0
-    assert shown.moves["tpot"]["price"] == (0, 0) and shown.moves["dollars"]["price"][0] < 0
+    assert (
+        shown.sensitivities["tpot"]["price"] == (0, 0)
+        and shown.sensitivities["dollars"]["price"][0] < 0
+    )
 
 
 def test_a_drag_moves_speed_and_price_as_it_says(shown: Any):

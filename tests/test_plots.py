@@ -52,10 +52,10 @@ FIGURES: dict[str, Any] = {
         "What moves the time of a token",
         "change of the time of a token (%)",
     ),
-    "moves": plots.moves(
+    "sensitivities": plots.sensitivities(
         [
-            plots.Move("8 x H100", "memory bandwidth", 5.2, -4.4),
-            plots.Move("4 x WSE-3", "SRAM size", 497.0, -0.2),
+            plots.Sensitivity("8 x H100", "memory bandwidth", 5.2, -4.4),
+            plots.Sensitivity("4 x WSE-3", "SRAM size", 497.0, -0.2),
         ],
         "Sensitivity of the time to +-10 %",
         "change of the time of a token (%)",
@@ -140,7 +140,7 @@ def test_the_first_of_a_family_has_its_colour_whoever_stands_before():
 
 
 def test_a_move_beyond_the_picture_is_cut_and_says_how_far_it_goes():
-    spec = FIGURES["moves"].to_dict()
+    spec = FIGURES["sensitivities"].to_dict()
     scales = [layer["encoding"]["x"].get("scale") for layer in spec["layer"]]
     assert {"clamp": True, "domain": [-20.0, 20.0]} in scales
     (cut,) = spec["layer"][-1]["data"]["values"]

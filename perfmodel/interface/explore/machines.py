@@ -75,8 +75,8 @@ class View(NamedTuple):
     - `here`: at the users asked for; `loads`: the curve.
     - `low`, `high`: factors of the 90 % range of the time of a token.
     - `bounds`: seconds of a step by what binds; `bound`: the largest.
-    - `moves`: of `tpot` and of `dollars`, by knob, the relative change when it is turned down and up; `nan`
-      where the model then does not fit.
+    - `sensitivities`: of `tpot` and `dollars`, by knob, the relative change when it is turned down and up;
+      `nan` where the model then does not fit.
     """
 
     name: str
@@ -89,7 +89,7 @@ class View(NamedTuple):
     high: float
     bounds: np.ndarray
     bound: str
-    moves: dict[str, dict[str, tuple[float, float]]]
+    sensitivities: dict[str, dict[str, tuple[float, float]]]
 
 
 def precision_of(one: Machine) -> str:
@@ -151,7 +151,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
         later.high,
         bounds,
         BOUNDS[int(bounds.argmax())],
-        _moves(here, moved),
+        _sensitivities(here, moved),
     )
 
 
@@ -216,7 +216,7 @@ def _point(
     )
 
 
-def _moves(
+def _sensitivities(
     here: ServicePoint, moved: list[ServicePoint]
 ) -> dict[str, dict[str, tuple[float, float]]]:
     def change(name: str, point: ServicePoint) -> float:

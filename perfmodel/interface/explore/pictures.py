@@ -26,9 +26,9 @@ def overview(views: Sequence[View], users: int) -> list[Any]:
     ]
     charts = [
         front(named, users, inside=True),
-        moves(named, "dollars"),
+        sensitivities(named, "dollars"),
         times(named),
-        moves(named, "tpot"),
+        sensitivities(named, "tpot"),
     ]
     return [chart.properties(height=OVERVIEW_HEIGHT) for chart in charts]
 
@@ -70,7 +70,7 @@ def tornado(view: View, result: str) -> Any:
     """What each knob does to the time of a token, or to its price."""
     effects = [
         plots.Effect(CHIP_VARIABLES[knob].label, *(100 * change for change in changes))
-        for knob, changes in view.moves[result].items()
+        for knob, changes in view.sensitivities[result].items()
         if all(map(math.isfinite, changes))
     ]
     word = RESULT_NAMES[result]
@@ -82,16 +82,18 @@ def tornado(view: View, result: str) -> Any:
     )
 
 
-def moves(views: Sequence[View], result: str) -> Any:
+def sensitivities(views: Sequence[View], result: str) -> Any:
     """What each knob does to the time of a token, or to its price, on all machines."""
     rows = [
-        plots.Move(view.name, CHIP_VARIABLES[knob].label, *(100 * change for change in changes))
+        plots.Sensitivity(
+            view.name, CHIP_VARIABLES[knob].label, *(100 * change for change in changes)
+        )
         for view in views
-        for knob, changes in view.moves[result].items()
+        for knob, changes in view.sensitivities[result].items()
         if all(map(math.isfinite, changes)) and any(changes)
     ]
     step, word = f"{100 * KNOB_CHANGE:.0f} %", RESULT_NAMES[result]
-    return plots.moves(
+    return plots.sensitivities(
         rows,
         f"What {step} less and {step} more (the mark) do to the {word}",
         f"change of the {word} of a token (%)",
@@ -105,7 +107,9 @@ def knobs_out_of_memory(view: View) -> list[str]:
     return [
         variable.label
         for knob, variable in CHIP_VARIABLES.items()
-        if not all(math.isfinite(x) for changes in view.moves.values() for x in changes[knob])
+        if not all(
+            math.isfinite(x) for changes in view.sensitivities.values() for x in changes[knob]
+        )
     ]
 
 

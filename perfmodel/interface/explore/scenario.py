@@ -77,13 +77,13 @@ def from_query(query: Mapping[str, list[str]]) -> Scenario:
     - `InputError`: for a link that cannot be read.
     """
     machines = tuple(_machine(word) for word in query.get("machine", [])[:MAX_MACHINES])
-    whole = {
-        name: _whole(name, query[name][0], most)
+    numbers = {
+        name: _integer(name, query[name][0], most)
         for name, most in (("prompt", 10_000_000), ("output", 1_000_000), ("users", 1_000_000))
         if query.get(name)
     }
     model = (query.get("model") or [START.model])[0]
-    return START._replace(machines=machines or START.machines, model=model, **whole)
+    return START._replace(machines=machines or START.machines, model=model, **numbers)
 
 
 def _machine(word: str) -> Machine:
@@ -94,7 +94,7 @@ def _machine(word: str) -> Machine:
             f"the link names a machine {word[:60]!r}; write for example 8*h100-sxm:fp8,sram=2."
         )
     precision, *moves = changes.split(",")
-    return machine(chip, _whole("machine", count, 100_000), _factors(moves), precision)
+    return machine(chip, _integer("machine", count, 100_000), _factors(moves), precision)
 
 
 def _factors(moves: Iterable[str]) -> dict[str, float]:
@@ -114,7 +114,7 @@ def _factors(moves: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def _whole(name: str, text: str, most: int) -> int:
+def _integer(name: str, text: str, most: int) -> int:
     value = number(name, text.strip() or "0")
     if value != round(value) or value > most:
         raise InputError(

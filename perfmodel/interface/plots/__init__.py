@@ -20,11 +20,11 @@ from perfmodel.interface.plots.lines import speed_against_price as speed_against
 from perfmodel.interface.plots.maps import Cell as Cell
 from perfmodel.interface.plots.maps import crossover as crossover
 from perfmodel.interface.plots.maps import floorplan as floorplan
-from perfmodel.interface.plots.moves import Move as Move
-from perfmodel.interface.plots.moves import moves as moves
 from perfmodel.interface.plots.parity import ParityPoint as ParityPoint
 from perfmodel.interface.plots.parity import parity as parity
 from perfmodel.interface.plots.parity import residuals as residuals
+from perfmodel.interface.plots.sensitivities import Sensitivity as Sensitivity
+from perfmodel.interface.plots.sensitivities import sensitivities as sensitivities
 from perfmodel.interface.plots.theme import as_png as as_png
 from perfmodel.interface.plots.theme import as_svg as as_svg
 from perfmodel.interface.plots.theme import check_picture as check_picture

@@ -67,8 +67,8 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
     - `aspect`: width over height of the die; a reticle's if not given.
     """
     alt = altair()
-    whole = sum(areas.values())
-    width, height = (whole * aspect) ** 0.5, (whole / aspect) ** 0.5
+    die_area = sum(areas.values())
+    width, height = (die_area * aspect) ** 0.5, (die_area / aspect) ** 0.5
     order = sorted(((n, a) for n, a in areas.items() if a > 0), key=lambda one: -one[1])
     values = _tiles(order, 0.0, 0.0, width, height)
     there = [part for part in DIE_COLOURS if part in dict(order)]
@@ -108,13 +108,13 @@ def _tiles(
     parts: Sequence[tuple[str, float]], left: float, low: float, width: float, height: float
 ) -> list[dict[str, Any]]:
     """Cut the rectangle into the parts: each from the longer side of what is left."""
-    found, whole = [], sum(area for _, area in parts)
-    total = whole
+    found, die_area = [], sum(area for _, area in parts)
+    left_area = die_area
     for part, area in parts:
-        share = area / total
+        share = area / left_area
         across = width >= height
         own = (width * share, height) if across else (width, height * share)
-        label = f"{part}\n{area:,.0f} mm2" if area > MIN_LABELLED_SHARE * whole else ""
+        label = f"{part}\n{area:,.0f} mm2" if area > MIN_LABELLED_SHARE * die_area else ""
         found.append(
             {"part": part, "area": area, "label": label, "ink": _ink(part)}
             | {"left": left, "right": left + own[0], "low": low, "high": low + own[1]}
@@ -122,5 +122,5 @@ def _tiles(
         )
         left, width = (left + own[0], width - own[0]) if across else (left, width)
         low, height = (low, height) if across else (low + own[1], height - own[1])
-        total -= area
+        left_area -= area
     return found

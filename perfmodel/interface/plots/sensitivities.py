@@ -13,7 +13,7 @@ MAX_CHANGE = 20.0
 """Change in % beyond which a line is cut, and says in figures how far it goes."""
 
 
-class Move(NamedTuple):
+class Sensitivity(NamedTuple):
     """What a fact of a machine moves: change in % when it is lower, and when it is higher."""
 
     name: str
@@ -22,8 +22,8 @@ class Move(NamedTuple):
     higher: float
 
 
-def moves(
-    rows: Sequence[Move], title: str, axis: str, names: Sequence[str], legend: bool = True
+def sensitivities(
+    rows: Sequence[Sensitivity], title: str, axis: str, names: Sequence[str], legend: bool = True
 ) -> Any:
     """For each fact a line for each machine, from what less of it does to what more does: the mark.
 
@@ -60,7 +60,7 @@ def moves(
     return alt.layer(*layers).properties(width=WIDTH, height=height)
 
 
-def _cut(row: Move, end: float) -> dict[str, Any]:
+def _cut(row: Sensitivity, end: float) -> dict[str, Any]:
     """Where a line is cut, and how far it goes."""
     at = math.copysign(MAX_CHANGE, end)
     return {"name": row.name, "fact": row.fact, "at": at, "text": f"{end:+,.0f}"}
@@ -75,7 +75,7 @@ def _far(cut: Sequence[dict[str, Any]]) -> Any:
     return texts.encode(x="at:Q", text="text:N")
 
 
-def _strongest_first(rows: Sequence[Move]) -> list[str]:
+def _strongest_first(rows: Sequence[Sensitivity]) -> list[str]:
     most: dict[str, float] = {}
     for row in rows:
         most[row.fact] = max(most.get(row.fact, 0.0), abs(row.lower), abs(row.higher))

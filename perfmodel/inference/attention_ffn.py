@@ -122,7 +122,7 @@ def serve_attention_ffn(
     waits = closed_loop(steps, first.chip.efficiency.host, request)
     length = request.isl + request.osl
     slack = [slack_beside_one(side.chip, side.plan, side.model, length) for side in sides]
-    prompt_joules = prompt.joules / request.prompts_together(first.plan.dp)
+    prompt_joules = prompt.joules / request.prompts_per_pass(first.plan.dp)
     joules = request.per_output_token(prompt_joules, step.joules, batch)
     busy = jnp.stack([*step.busy, micros[best]])
     load = (request.concurrency, batch)
@@ -159,7 +159,7 @@ def _step(
 def _prompts(sides: tuple, link: Link, model: Transformer, request: Request) -> StepOfBoth:
     """The prompts that start together, at least one on each data rank of attention."""
     new = request.isl - request.prefix_tokens
-    count = request.prompts_together(sides[0].plan.dp)
+    count = request.prompts_per_pass(sides[0].plan.dp)
     turns = []
     for side in sides:
         forward = prompt_pass(side.chip, side.plan, side.model, count, new, request.isl)

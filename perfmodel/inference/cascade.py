@@ -58,7 +58,7 @@ def predict_cascades(
     found: list[dict[str, Value]] = [{} for _ in rows]
     good = [i for i, error in enumerate(errors) if not error]
     for _ in range(ROUNDS if good else 0):
-        row_pairs = [_pair(rows[i], float(shares[i])) for i in good]
+        row_pairs = [_rows_of_both(rows[i], float(shares[i])) for i in good]
         sides = [
             _predicted([row_pair[k] for row_pair in row_pairs], calibration, predict)
             for k in (0, 1)
@@ -87,7 +87,7 @@ def _check(row: dict[str, str]) -> None:
             raise InputError(f"{name} is missing; with boss_model give isl, osl and concurrency.")
 
 
-def _pair(row: dict[str, str], with_worker: float) -> tuple[dict[str, str], dict[str, str]]:
+def _rows_of_both(row: dict[str, str], with_worker: float) -> tuple[dict[str, str], dict[str, str]]:
     """The worker's row and the boss's."""
     own = {name: text for name, text in row.items() if name not in READ}
     prompt, output, users = (float(row[name]) for name in ("isl", "osl", "concurrency"))
@@ -142,7 +142,7 @@ def _joined(
         "total_tokens_per_s": rate * (1 + float(row["isl"]) / output),
         "running": float(worker["running"]) + float(boss["running"]),
     }
-    cells |= _paid((worker, boss), rate, chips)
+    cells |= _costs((worker, boss), rate, chips)
     cells["basis"] = weakest(str(side["basis"]) for side in (worker, boss))
     for name in BY_TOKENS:
         sides = (side[name] for side in (worker, boss))
@@ -151,7 +151,7 @@ def _joined(
     return cells, seconds[0] / total
 
 
-def _paid(sides: Sequence[dict[str, Value]], rate: float, chips: float) -> dict[str, Value]:
+def _costs(sides: Sequence[dict[str, Value]], rate: float, chips: float) -> dict[str, Value]:
     """USD of an hour of all chips, over the chips and over `rate` tokens a second."""
     hours = (
         np.nan if is_empty(one["usd_per_chip_hour"]) else float(one["usd_per_chip_hour"])

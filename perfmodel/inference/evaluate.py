@@ -92,7 +92,7 @@ itself (`max_running_requests` of each data-parallel worker: `_resolve_max_num_r
 and TensorRT-LLM take 1,024 and 2,048 by themselves, and are told more for offline runs."""
 
 
-Asked = tuple[Chip, Plan, Transformer, Request]
+Arguments = tuple[Chip, Plan, Transformer, Request]
 """Of one row."""
 
 T = TypeVar("T")
@@ -105,18 +105,20 @@ def evaluate_rows(function: Callable[..., T], rows: Sequence[tuple[ResolvedRow, 
     """A function of chip, plan, model and request, for rows of one form: compiled once, a leading axis."""
     plan, block = plan_of([resolved for resolved, _ in rows]), block_of(rows)
     return (
-        evaluate_block(function, plan, block) if len(rows) > 1 else _of_one(function, plan, block)
+        evaluate_block(function, plan, block)
+        if len(rows) > 1
+        else _evaluate_row(function, plan, block)
     )
 
 
-def _of_one(function: Callable[..., T], plan: Plan, block: Block) -> T:
+def _evaluate_row(function: Callable[..., T], plan: Plan, block: Block) -> T:
     """The same of a single row, which is compiled in two thirds of the time without an axis of rows."""
-    found = _alone(function, plan, jax.tree.map(lambda leaf: leaf[0, ...], block))
+    found = _run_row(function, plan, jax.tree.map(lambda leaf: leaf[0, ...], block))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], found)
 
 
 @to_run_once
-def _alone(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
+def _run_row(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
     chip, model, numbers = row
     return function(*request_of(chip, plan, model, numbers))
 
@@ -160,7 +162,7 @@ def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
 _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
 
 
-def request_of(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Asked:
+def request_of(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Arguments:
     """The plan and the request of a row; where users are free, as many as there is room for."""
     ranked = with_ranks(plan, row)
     if plan.overflows:

@@ -235,7 +235,9 @@ def _attention_ffn_candidates(
     found = [
         PooledCandidate(parallelisms, SINGLE_WORKERS)
         for count in _counts_to(chips - 1)
-        for parallelisms in itertools.product(_on(sides[0], count), _on(sides[1], chips - count))
+        for parallelisms in itertools.product(
+            _candidates_on(sides[0], count), _candidates_on(sides[1], chips - count)
+        )
     ]
     if not found:
         raise InputError(
@@ -245,7 +247,7 @@ def _attention_ffn_candidates(
     return _evenly_chosen(found, MAX_CANDIDATES)
 
 
-def _on(side: ResolvedRow, count: float) -> list[Parallelism]:
+def _candidates_on(side: ResolvedRow, count: float) -> list[Parallelism]:
     """Every way to spread one side on `count` chips; none where they cannot be used."""
     try:
         return candidates(side.row._replace(n_chips=float(count)), side.deployment)
@@ -261,9 +263,13 @@ def serve_pooled(
     blocks = [_block(rows, i) for i in (0, 1)]
     first, second = (plan_of([pooled.sides[i] for pooled in pooled_rows]) for i in (0, 1))
     if pooled_rows[0].link is None:
-        return rows, map_rows(functools.partial(_served, (first, second)), tuple(blocks))
+        return rows, map_rows(
+            functools.partial(_serve_disaggregated, (first, second)), tuple(blocks)
+        )
     links = np.array([_link(pooled) for pooled, _ in rows], as_scalar(0.0).dtype)
-    return rows, map_rows(functools.partial(_halved, (first, second)), (*blocks, links))
+    return rows, map_rows(
+        functools.partial(_serve_attention_ffn, (first, second)), (*blocks, links)
+    )
 
 
 def _link(pooled: PooledRow) -> tuple[float, float]:
@@ -279,7 +285,7 @@ def _link(pooled: PooledRow) -> tuple[float, float]:
 
 
 @eqx.filter_jit
-def _halved(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
+def _serve_attention_ffn(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     def of_row(first: tuple, second: tuple, link: Array) -> Service:
         chip, plan, model, request = request_of(first[0], plans[0], first[1], first[2])
         other = with_ranks(plans[1], second[2])
@@ -302,7 +308,7 @@ def _block(
 
 
 @eqx.filter_jit
-def _served(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
+def _serve_disaggregated(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     def of_row(prefill: tuple, decode: tuple) -> Service:
         first, second = (
             Pool(chip, with_ranks(plan, row), row["workers"])

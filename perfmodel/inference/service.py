@@ -195,7 +195,7 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch
         busy = estimate_interference(plan, step.time, prompt.time, mixed[0].time)
     else:
         busy = stage_busy_time(passes[1], prompt.time) / plan.dp
-    first = prompt.breakdown.joules / request.prompts_together(plan.dp)
+    first = prompt.breakdown.joules / request.prompts_per_pass(plan.dp)
     joules = request.per_output_token(first, step.breakdown.joules, batch)
     steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, busy)
     return Priced(steps, joules, step.breakdown.by_bound())

@@ -173,7 +173,7 @@ def _outcome_of_pools(
     pooled: PooledRow, candidate: PooledCandidate, served: Service
 ) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
-    lead, output = _as_wide_as_both(pooled), pooled.lead.row
+    lead, output = _with_widest_intervals(pooled), pooled.lead.row
     rate = float(served.concurrency * output.osl * output.length_ratio / served.total)
     stems = [side.deployment.stem for side in pooled.sides]
     dollars = sum(
@@ -195,7 +195,7 @@ def _outcome_of_pools(
     return cells
 
 
-def _as_wide_as_both(pooled: PooledRow) -> ResolvedRow:
+def _with_widest_intervals(pooled: PooledRow) -> ResolvedRow:
     """The row of the side that answers, with the intervals of the less sure one."""
     intervals = widest([side.deployment.intervals for side in pooled.sides])
     return pooled.lead._replace(deployment=pooled.lead.deployment._replace(intervals=intervals))

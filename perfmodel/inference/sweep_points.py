@@ -83,7 +83,7 @@ class Pricer:
                 Segment(resolved, cells, given, factors, size)
             )
         for form, segments in by_form.items():
-            self._make_room(form)
+            self._clear_compiled(form)
             found = one_by_one_on_error(self._priced, segments, lambda wrong: {"error": wrong})
             for segment, columns in zip(segments, found, strict=True):
                 table = self._as_table(
@@ -101,7 +101,7 @@ class Pricer:
             numbers = self.grid.numbers(places)
             yield zero, self.grid.cells(combination), *numbers, len(places)
 
-    def _make_room(self, form: Any) -> None:
+    def _clear_compiled(self, form: Any) -> None:
         """Let go of what was compiled before it takes too many maps of memory."""
         if form not in self.forms and len(self.forms) >= MAX_COMPILED_FORMS:
             jax.clear_caches()

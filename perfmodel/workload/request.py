@@ -44,7 +44,7 @@ class Request(eqx.Module):
         """Output tokens after the first, which the prompt gives."""
         return jnp.maximum(self.osl - 1, 0.0)
 
-    def prompts_together(self, ranks: Scalar) -> Scalar:
+    def prompts_per_pass(self, ranks: Scalar) -> Scalar:
         """Prompts that a pass has: those that start together, at least one on each of its data `ranks`."""
         return jnp.maximum(self.batch_size, ranks)
 

@@ -8,13 +8,6 @@ import jax.numpy as jnp
 
 from perfmodel.units import Values
 
-OVERLAP = 4
-"""Exponent of the p-norm over resources: how well they overlap.
-
-Fitted exponents lie between 3 and 6 on every chip measured, and 4 costs two
-multiplications and two square roots instead of a logarithm and an exponential.
-"""
-
 ROUNDNESS = 0.1
 """Width of the bend in `at_least_one`, relative to one; it lifts the value there by 5 %."""
 
@@ -26,7 +19,9 @@ def _fourth(x: Values) -> Values:
 def soft_max(times: Sequence[Values]) -> Values:
     r"""Time taken when `times` partly overlap: $(\sum_i t_i^4)^{1/4}$.
 
-    It lies between their maximum (the roofline) and their sum.
+    It lies between their maximum (the roofline) and their sum. Exponents fitted on every chip measured lie
+    between 3 and 6, and 4 costs two multiplications and two square roots instead of a logarithm and an
+    exponential.
 
     **Arguments:**
 

@@ -23,10 +23,6 @@ ONCE: Options = {
 }
 """Of programs that run once or twice on a CPU: compiling takes a quarter as long."""
 
-OFTEN: Options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-"""Of gradients of many designs on a CPU: sums over some alternatives, given to a library of matrix
-routines as XLA does by itself, take nearly as long as all the rest."""
-
 
 def supported(options: Options) -> Options:
     """Those of some options that the installed XLA has, for they come and go."""

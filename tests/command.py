@@ -10,7 +10,9 @@ from unittest import mock
 
 import pytest
 
+from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.interface.cli import main
+from perfmodel.library.fitted import FITTED
 
 COMMAND = [sys.executable, "-m", "perfmodel"]
 """The program, in a process of its own."""
@@ -46,3 +48,12 @@ def predict(
     assert (status, err) == (0, "")
     with (folder / "out.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def predict_changes(cells: Mapping[str, str], *changes: Mapping[str, str]) -> list[dict[str, str]]:
+    """What a prediction adds to a row of the serving schema with some changes, without the command."""
+    rows = [{**cells, **change} for change in changes]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, "") for row in rows] for name in names}
+    found = predict_cells(columns, len(rows), FITTED)
+    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command import predict_changes
 
 from perfmodel.inference.attention_ffn import (
     MicroBatches,
@@ -11,7 +12,6 @@ from perfmodel.inference.attention_ffn import (
     crossings,
 )
 from perfmodel.inference.pools import resolve_attention_ffn, serve_pooled
-from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
@@ -49,10 +49,7 @@ CELLS |= {"concurrency": "32", "ffn_chip": "h100", "ffn_tp": "8"}
 
 
 def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
-    rows = [CELLS | change for change in changes]
-    cells = {name: [row.get(name, "") for row in rows] for name in {k for row in rows for k in row}}
-    found = predict_cells(cells, len(rows), FITTED)
-    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+    return predict_changes(CELLS, *changes)
 
 
 def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():

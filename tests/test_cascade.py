@@ -1,19 +1,14 @@
 """A small model begins an answer and a large one goes on."""
 
 import pytest
-
-from perfmodel.inference.serving_predictions import predict_cells
-from perfmodel.library.fitted import FITTED
+from command import predict_changes
 
 CELLS = {"chip": "h100", "n_chips": "1", "model": "llama-3.2-1b", "isl": "1000", "osl": "500"}
 CELLS |= {"concurrency": "16", "boss_model": "llama-3.1-8b", "boss_n_chips": "1"}
 
 
 def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
-    rows = [CELLS | change for change in changes]
-    cells = {name: [row.get(name, "") for row in rows] for name in {k for row in rows for k in row}}
-    found = predict_cells(cells, len(rows), FITTED)
-    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+    return predict_changes(CELLS, *changes)
 
 
 def test_the_more_the_boss_writes_the_slower_and_the_times_lie_between_the_models():

@@ -1,9 +1,7 @@
 """A cache that overflows the SRAM: more chips, a slow edge, or a pool of HBM."""
 
 import pytest
-
-from perfmodel.inference.serving_predictions import predict_cells
-from perfmodel.library.fitted import FITTED
+from command import predict_changes
 
 # 8 texts of 60,000 tokens: 63 GB of cache beside 16 GB of weights, on wafers of 39.6 GB.
 CELLS = {"model": "llama-3.1-8b", "isl": "60000", "osl": "1000", "concurrency": "8"}
@@ -12,10 +10,7 @@ POOL = {"kv_overflow": "pool", "kv_pool_chip": "h100", "kv_pool_chips": "8"}
 
 
 def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
-    rows = [CELLS | change for change in changes]
-    cells = {name: [row.get(name, "") for row in rows] for name in {k for row in rows for k in row}}
-    found = predict_cells(cells, len(rows), FITTED)
-    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+    return predict_changes(CELLS, *changes)
 
 
 def test_more_chips_are_fast_an_edge_is_slow_and_a_pool_is_between():

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from benchmarks.lines import files
+
 ROOT = Path(__file__).parents[1]
 
 PRIVATE = {
@@ -16,21 +18,15 @@ PRIVATE = {
 METAPHORS = re.compile(r"\b(hear|hears|heard|speak|speaks|spoke|spoken|vote|votes|voted)\b", re.I)
 
 
-def code() -> list[Path]:
-    """Python files of the project and its tests, each once."""
-    folders = ("perfmodel", "kernels", "calibration", "benchmarks", "tests")
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return [path for path in found if path.resolve() == path]
-
-
 def test_no_file_has_a_private_name():
-    names = {path.stem.removeprefix("test_"): path for path in code()}
+    code = [*files(), *(ROOT / "tests").rglob("*.py")]
+    names = {path.stem.removeprefix("test_"): path for path in code}
+    assert len(names) > 200
     assert not [str(path) for name, path in names.items() if name in PRIVATE]
 
 
 def test_chips_neither_hear_nor_speak_nor_vote():
-    texts = [path for path in code() if path != Path(__file__) and path.parts[-2] != "tests"]
-    texts += [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    texts = [*files(), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
     lines = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in texts

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import equinox as eqx
 
@@ -16,7 +16,6 @@ from perfmodel.roofline import AbstractMachine
 from perfmodel.units import Scalar, as_scalar
 
 Execution = Literal["launched", "scheduled", "dataflow"]
-EXECUTIONS = get_args(Execution)
 
 
 def as_scalars(values: dict[str, Any]) -> dict[str, Scalar]:

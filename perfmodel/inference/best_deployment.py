@@ -3,20 +3,39 @@
 Rows, points of a sweep, pools and the explorer all choose here.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from perfmodel.inference.evaluate import ResolvedRow
+from perfmodel.inference.pools import PooledRow
 from perfmodel.inference.service import Service
 
+R = TypeVar("R", ResolvedRow, PooledRow)
 
-def best_candidate(resolved: ResolvedRow, served: Service, among: slice) -> int:
-    """The place of the best candidate of a row; `among`: the places of its candidates."""
-    chips = np.array([parallelism.chips for parallelism in resolved.candidates])
-    own = jax.tree.map(lambda leaf: np.asarray(leaf)[among], served)
-    return among.start + int(best_candidates(resolved, chips, own))
+
+def best_of_each(
+    rows: Sequence[R], served: Service, best: Callable[[R, Service], int]
+) -> Iterator[tuple[R, Any, Service]]:
+    """Each row with its best candidate and that one's service.
+
+    **Arguments:**
+
+    - `served`: of all candidates of all rows, one row after the other.
+    """
+    start = 0
+    for row in rows:
+        among = slice(start, start := start + len(row.candidates))
+        own = jax.tree.map(lambda leaf, among=among: np.asarray(leaf)[among], served)
+        i = best(row, own)
+        yield row, row.candidates[i], jax.tree.map(lambda leaf, i=i: leaf[i], own)
+
+
+def best_candidate(resolved: ResolvedRow, served: Service) -> int:
+    """The place of the best candidate of a row."""
+    return int(best_candidates(resolved, _chips(resolved), served))
 
 
 def best_candidates(resolved: ResolvedRow, chips: np.ndarray, served: Service) -> np.ndarray:
@@ -38,9 +57,13 @@ def best_candidates(resolved: ResolvedRow, chips: np.ndarray, served: Service) -
     return np.lexsort(keys, axis=0)[0]
 
 
-def best_pools(chips: np.ndarray, served: Service) -> int:
-    """The place of the best of some pairs of pools: the fewest chips on which both fit, then the fastest."""
-    return int(np.lexsort((served.total, *by_size(chips, served.slack)))[0])
+def best_pools(pooled: PooledRow, served: Service) -> int:
+    """The place of the best candidate of pools: the fewest chips on which both fit, then the fastest."""
+    return int(np.lexsort((served.total, *by_size(_chips(pooled), served.slack)))[0])
+
+
+def _chips(row: ResolvedRow | PooledRow) -> np.ndarray:
+    return np.array([candidate.chips for candidate in row.candidates])
 
 
 def by_size(chips: np.ndarray, slack: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,6 @@ ROUNDS = 4
 MIN_USERS = 0.05
 """Users with one of the models, at least: so that it has a time even where hardly anyone is there."""
 
-SUMS = ("n_chips",)
 BY_TOKENS = (
     "joules_per_output_token",
     "joules_per_output_token_at_wall",

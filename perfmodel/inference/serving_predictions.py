@@ -12,7 +12,7 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.columns import Value, Values, as_cells, chosen_or_given
 from perfmodel.errors import InputError
 from perfmodel.inference import cascade, pools
-from perfmodel.inference.best_deployment import best_candidate, best_pools
+from perfmodel.inference.best_deployment import best_candidate, best_of_each, best_pools
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, model_name
 from perfmodel.inference.evaluate import READ, ResolvedRow, evaluate_rows, resolve_row
@@ -157,16 +157,8 @@ def _outcomes(rows: list[Any]) -> list[dict[str, Value]]:
 
 def _outcomes_of_pools(found: list[PooledRow]) -> list[dict[str, Value]]:
     """Serve all pairs of pools in every way, and take the best way of each."""
-    rows, served = pools.serve_pooled(found)
-    ends, results = np.cumsum([len(pooled.candidates) for pooled in found]), []
-    for pooled, end in zip(found, ends, strict=True):
-        among = slice(end - len(pooled.candidates), end)
-        chips = np.array([candidate.chips for candidate in pooled.candidates])
-        own = jax.tree.map(lambda leaf, among=among: leaf[among], served)
-        best = among.start + best_pools(chips, own)
-        best_service = jax.tree.map(lambda leaf, best=best: leaf[best], served)
-        results.append(_outcome_of_pools(pooled, rows[best][1], best_service))
-    return results
+    served = pools.serve_pooled(found)[1]
+    return [_outcome_of_pools(*best) for best in best_of_each(found, served, best_pools)]
 
 
 def _outcome_of_pools(
@@ -211,13 +203,7 @@ def _outcomes_of_rows(resolved_rows: list[ResolvedRow]) -> list[dict[str, Value]
         (resolved, parallelism) for resolved in resolved_rows for parallelism in resolved.candidates
     ]
     served = evaluate_rows(serve_open_loop if resolved_rows[0].row.arrives else serve, rows)
-    ends = np.cumsum([len(resolved.candidates) for resolved in resolved_rows])
-    found = []
-    for resolved, end in zip(resolved_rows, ends, strict=True):
-        best = best_candidate(resolved, served, slice(end - len(resolved.candidates), end))
-        best_service = jax.tree.map(lambda leaf, best=best: leaf[best], served)
-        found.append(_outcome_of_row(resolved, rows[best][1], best_service))
-    return found
+    return [_outcome_of_row(*best) for best in best_of_each(resolved_rows, served, best_candidate)]
 
 
 def _outcome_of_row(

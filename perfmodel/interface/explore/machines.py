@@ -163,7 +163,7 @@ def _split(one: Machine, case: ResolvedRow) -> Parallelism:
     users = np.full(count, case.row.concurrency)
     own = {name: np.full(count, one.factor(name)) for name in CHIP_VARIABLES}
     served = _serve(case, case.candidates, users, own)
-    return case.candidates[best_candidate(case, served, slice(0, count))]
+    return case.candidates[best_candidate(case, served)]
 
 
 def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:

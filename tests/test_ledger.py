@@ -50,8 +50,8 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
         "marginal+rental",
     ),
     "a large model goes on": (
-        {"chip": "h100-sxm", "n_chips": "1", "boss_model": "llama-3.1-8b"}
-        | {"boss_chip": "mi355x", "boss_n_chips": "1", "boss_share": "0.3"},
+        {"chip": "h100-sxm", "n_chips": "1", "large_model": "llama-3.1-8b"}
+        | {"large_chip": "mi355x", "large_n_chips": "1", "large_share": "0.3"},
         "marginal+rental",
     ),
     "a cache in a rented pool": (

@@ -97,14 +97,14 @@ FEED_FORWARD = (
 )
 """Feed-forward layers on chips of their own, in fp8."""
 
-BOSS = (
+CASCADE = (
     "chip=h100-sxm n_chips=1 model=llama-3.1-8b framework=vllm isl=1000 osl=500 concurrency=32 "
-    "boss_model=llama-3.1-70b boss_n_chips=4"
+    "large_model=llama-3.1-70b large_n_chips=4"
 )
-BOSSES = (
-    "boss_share=0.1",
-    "boss_share=0.5 boss_chip=h200-sxm boss_tp=4",
-    "boss_share=0.9 boss_precision=fp8",
+LARGE_MODELS = (
+    "large_share=0.1",
+    "large_share=0.5 large_chip=h200-sxm large_tp=4",
+    "large_share=0.9 large_precision=fp8",
 )
 """A small model that begins an answer, and a large one that goes on."""
 
@@ -126,7 +126,7 @@ def _special() -> list[Row]:
     rows += [f"{LATENT} {APART} {row}" for row in LATENT_POOLS]
     rows += [f"{SMALL} {APART}"]
     rows += [f"precision=fp8 {APART} {row}" for row in FEED_FORWARD]
-    rows += [f"{BOSS} {row}" for row in BOSSES]
+    rows += [f"{CASCADE} {row}" for row in LARGE_MODELS]
     rows += [f"{LONG} {row}" for row in OVERFLOWS]
     return [dict(cell.split("=", 1) for cell in row.split()) for row in rows]
 

@@ -1,10 +1,10 @@
-r"""A small model ("worker") that begins an answer and a large one ("boss") that goes on with it.
+r"""A cascade: a small model that begins an answer and a large one that goes on with it.
 
-The worker writes all but a share $s$ of the output; the boss reads the prompt and what is written, and writes
-the rest. Of $C$ users as many are with each as the time spent there is of the whole, so that both are asked
-together, in rounds that close in on it:
+The small model writes all but a share $s$ of the output; the large one reads the prompt and what is written,
+and writes the rest. Of $C$ users as many are with each as the time spent there is of the whole, so that both
+are asked together, in rounds that close in on it:
 
-$$\text{total} = T_w + T_b, \quad C_w = C\,\frac{T_w}{T_w + T_b}, \quad C_b = C - C_w$$
+$$
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +22,11 @@ Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Values]
 
 OWN = ("model", "chip", "n_chips", "precision", "kv_precision", "tp", "pp", "ep", "dp", "framework")
-SHARE = "boss_share"
-READ = (*(f"boss_{name}" for name in OWN), SHARE)
+SHARE = "large_share"
+READ = (*(f"large_{name}" for name in OWN), SHARE)
 """Columns."""
+
+OLD_NAMES = tuple(name.replace("large_", "boss_") for name in READ)
 
 ROUNDS = 4
 """Of the shares of users, which each other close in on it."""
@@ -39,14 +41,24 @@ BY_TOKENS = (
 
 
 def cascaded_rows(cells: Cells) -> list[int]:
-    """Places of rows that name a boss."""
-    return [i for i, name in enumerate(cells.get("boss_model", [])) if name.strip()]
+    """Places of rows that name a large model.
+
+    **Raises:**
+
+    - `InputError`: for columns as they were called before, which must not be lost unseen.
+    """
+    old = [name for name in cells if name in OLD_NAMES and any(cells[name])]
+    if old:
+        raise InputError(
+            f"columns that begin with boss_ begin with large_ now; rename {', '.join(old)}."
+        )
+    return [i for i, name in enumerate(cells.get("large_model", [])) if name.strip()]
 
 
 def predict_cascades(
     cells: Cells, places: Sequence[int], calibration: Path, predict: Predict
 ) -> Values:
-    """What rows with a worker and a boss come to; `places` are theirs."""
+    """What rows with a small and a large model come to; `places` are theirs."""
     rows = [{name: column[i] for name, column in cells.items()} for i in places]
     errors, shares = ["" for _ in rows], np.full(len(rows), 0.5)
     for i, row in enumerate(rows):
@@ -62,8 +74,8 @@ def predict_cascades(
             _predicted([row_pair[k] for row_pair in row_pairs], calibration, predict)
             for k in (0, 1)
         ]
-        for i, worker, boss in zip(good, *sides, strict=True):
-            found[i], shares[i] = _joined(rows[i], worker, boss, float(shares[i]))
+        for i, small, large in zip(good, *sides, strict=True):
+            found[i], shares[i] = _joined(rows[i], small, large, float(shares[i]))
     names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
     columns: Values = {name: [one.get(name, "") for one in found] for name in names}
     columns["error"] = [
@@ -76,27 +88,27 @@ def _check(row: dict[str, str]) -> None:
     share = number(SHARE, row.get(SHARE, "").strip())
     if not share < 1:
         raise InputError(
-            f"{SHARE} is {row.get(SHARE, '')[:40]!r}; give the share of the output that the boss "
-            "writes, between zero and one."
+            f"{SHARE} is {row.get(SHARE, '')[:40]!r}; give the share of the output that the large "
+            "model writes, between zero and one."
         )
     if row.get("mode", "").strip() not in ("", "serving"):
-        raise InputError("boss_model is for mode serving; leave mode empty.")
+        raise InputError("large_model is for mode serving; leave mode empty.")
     for name in ("isl", "osl", "concurrency"):
         if np.isnan(number(name, row.get(name, "").strip())):
-            raise InputError(f"{name} is missing; with boss_model give isl, osl and concurrency.")
+            raise InputError(f"{name} is missing; with large_model give isl, osl and concurrency.")
 
 
-def _rows_of_both(row: dict[str, str], with_worker: float) -> tuple[dict[str, str], dict[str, str]]:
-    """The worker's row and the boss's."""
+def _rows_of_both(row: dict[str, str], with_small: float) -> tuple[dict[str, str], dict[str, str]]:
+    """The small model's row and the large one's."""
     own = {name: text for name, text in row.items() if name not in READ}
     prompt, output, users = (float(row[name]) for name in ("isl", "osl", "concurrency"))
     share = float(row[SHARE])
     written = (1 - share) * output
-    worker = own | {"osl": f"{written}", "concurrency": f"{max(users * with_worker, MIN_USERS)}"}
-    boss = own | {name: row.get(f"boss_{name}", "") for name in OWN}
-    boss["chip"] = boss["chip"] or row.get("chip", "")
-    boss |= {"isl": f"{prompt + written}", "osl": f"{share * output}"}
-    return worker, boss | {"concurrency": f"{max(users * (1 - with_worker), MIN_USERS)}"}
+    small = own | {"osl": f"{written}", "concurrency": f"{max(users * with_small, MIN_USERS)}"}
+    large = own | {name: row.get(f"large_{name}", "") for name in OWN}
+    large["chip"] = large["chip"] or row.get("chip", "")
+    large |= {"isl": f"{prompt + written}", "osl": f"{share * output}"}
+    return small, large | {"concurrency": f"{max(users * (1 - with_small), MIN_USERS)}"}
 
 
 def _predicted(
@@ -109,28 +121,28 @@ def _predicted(
 
 
 def _joined(
-    row: dict[str, str], worker: dict[str, Value], boss: dict[str, Value], before: float
+    row: dict[str, str], small: dict[str, Value], large: dict[str, Value], before: float
 ) -> tuple[dict[str, Value], float]:
-    """The values of both together, and the share of users that are with the worker."""
-    for name, side in (("worker", worker), ("boss", boss)):
+    """The values of both together, and the share of users that are with the small model."""
+    for name, side in (("small model", small), ("large model", large)):
         if side["error"]:
             return {"error": f"{name}: {side['error']}", "fits": side["fits"]}, before
     output, users, share = float(row["osl"]), float(row["concurrency"]), float(row[SHARE])
     parts = ((1 - share) * output, share * output)
-    cells: dict[str, Value] = {"fits": "true", "bound": worker["bound"], "error": ""}
+    cells: dict[str, Value] = {"fits": "true", "bound": small["bound"], "error": ""}
     for end in ("", "_low", "_high"):
         times = [
-            _seconds(side, tokens, end) for side, tokens in zip((worker, boss), parts, strict=True)
+            _seconds(side, tokens, end) for side, tokens in zip((small, large), parts, strict=True)
         ]
-        first = float(worker[f"ttft_ms{end}"])
-        cells[f"ttft_ms{end}"] = worker[f"ttft_ms{end}"]
+        first = float(small[f"ttft_ms{end}"])
+        cells[f"ttft_ms{end}"] = small[f"ttft_ms{end}"]
         cells[f"tpot_ms{end}"] = (sum(times) * 1e3 - first) / max(output - 1, 1e-9)
     seconds = [
-        _seconds(side, tokens, "") for side, tokens in zip((worker, boss), parts, strict=True)
+        _seconds(side, tokens, "") for side, tokens in zip((small, large), parts, strict=True)
     ]
-    total, chips = sum(seconds), float(worker["n_chips"]) + float(boss["n_chips"])
+    total, chips = sum(seconds), float(small["n_chips"]) + float(large["n_chips"])
     if seconds[1] > seconds[0]:
-        cells["bound"] = boss["bound"]
+        cells["bound"] = large["bound"]
     rate = users * output / total
     cells |= {
         "n_chips": chips,
@@ -139,12 +151,12 @@ def _joined(
         "output_tokens_per_s_per_user": 1e3 / float(cells["tpot_ms"]),
         "output_tokens_per_s_per_chip": rate / chips,
         "total_tokens_per_s": rate * (1 + float(row["isl"]) / output),
-        "running": float(worker["running"]) + float(boss["running"]),
+        "running": float(small["running"]) + float(large["running"]),
     }
-    cells |= _costs((worker, boss), rate, chips)
-    cells["basis"] = weakest(str(side["basis"]) for side in (worker, boss))
+    cells |= _costs((small, large), rate, chips)
+    cells["basis"] = weakest(str(side["basis"]) for side in (small, large))
     for name in BY_TOKENS:
-        sides = (side[name] for side in (worker, boss))
+        sides = (side[name] for side in (small, large))
         own, other = (np.nan if is_empty(one) else float(one) for one in sides)
         cells[name] = (1 - share) * own + share * other
     return cells, seconds[0] / total

@@ -83,7 +83,7 @@ def _predict_values(
     calibration: Path,
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> Values:
-    """The same for rows without a boss."""
+    """The same for rows without a large model."""
     errors = [""] * count
     by_form: dict = {}
     read = {name: column for name, column in cells.items() if name in (*READ, *pools.READ)}

@@ -22,8 +22,8 @@ from perfmodel.workload.precision import FORMATS, Format, look_up
 class Plan(eqx.Module):
     """Parallelism, formats, and which kernels are meant.
 
-    - `tensor`, `pipeline`, `expert`, `data`: ranks of each kind; `data` replicates attention,
-      `expert` spreads the experts over the same chips. Chips: tensor x pipeline x data.
+    - `tp`, `pp`, `ep`, `dp`: tensor, pipeline, expert and data ranks; `dp` replicates attention,
+      `ep` spreads the experts over the same chips. Chips: tp x pp x dp.
     - `weights`, `cache`: formats of the weights (and with them of the product) and of the KV cache.
     - `unquantised`: format of the products that a checkpoint in four bits leaves as they were.
     - `framework`: which serves, so that tiles are whole numbers; `None`: the smooth form,

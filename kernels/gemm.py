@@ -5,7 +5,6 @@ there are few. Scheduled and dataflow chips keep the weights where they are and 
 activations past them.
 """
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
@@ -23,6 +22,7 @@ from perfmodel.kernels.residency import Residency, native, on_chip, replay_read_
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import piece_count, soft_max
+from perfmodel.trees import replace
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -207,4 +207,4 @@ def _quantised(chip: Chip, plan: Plan, m: Scalar, k: Scalar, passes: int) -> Wor
     """The pass that quantises activations: it reads them in bf16 and writes them in their format."""
     traffic = KINDS["quantise"]._replace(read=2.0 * passes, written=plan.format.activation)
     work, rate = elementwise(chip, plan, m, k, traffic), chip.efficiency.gemm.quantise_bandwidth
-    return eqx.tree_at(lambda w: w.shares.shared, work, rate)
+    return replace(lambda w: w.shares.shared, work, rate)

@@ -136,7 +136,7 @@ def software_of(given: str) -> tuple[str, str]:
 
 def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:
     operation = KERNELS[key.op]
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for name, values, wrong in _columns(operation, places, cells):
         fresh = (errors[places] == "") & (wrong != "")
         errors[places[fresh]] = wrong[fresh]
@@ -188,7 +188,8 @@ def _columns(
     """Name, numbers and faults of each column that the operation reads."""
     for name in (*operation.sizes(), *operation.options(), *operation.words()):
         column = cells.get(name)
-        text = np.array(["" if column is None else column[i].strip() for i in places], dtype=object)
+        given = ["" if column is None else column[int(i)].strip() for i in places]
+        text = np.array(given, dtype=object)
         if name in operation.words():
             yield name, *_choices(name, text, operation.words()[name])
         else:

@@ -3,7 +3,6 @@ own."""
 
 import dataclasses
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
@@ -15,6 +14,7 @@ from perfmodel.kernels.attention_prefill import attention_prefill, prompt_rates
 from perfmodel.kernels.kernel import AbstractKernel, column, extra, given
 from perfmodel.kernels.residency import Residency
 from perfmodel.roofline import Work
+from perfmodel.trees import replace
 from perfmodel.units import Scalar
 from perfmodel.workload.backend import SMOOTH_ATTENTION
 from perfmodel.workload.plan import Plan
@@ -26,7 +26,7 @@ RANK, ROPE, NOPE, VALUE_DIM = 512.0, 64.0, 128.0, 128.0
 def with_latent_parameters(chip: Chip) -> Chip:
     """Latent attention has parameters of its own."""
     own = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
-    return eqx.tree_at(
+    return replace(
         lambda c: (c.efficiency.attention_decode, c.efficiency.attention_prefill), chip, own
     )
 

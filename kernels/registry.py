@@ -87,7 +87,7 @@ def load_plugins() -> tuple[str, ...]:
 
     - `InputError`: naming one that fails, and why.
     """
-    names = []
+    names: list[str] = []
     for point in importlib.metadata.entry_points(group=PLUGINS):
         try:
             point.load()()

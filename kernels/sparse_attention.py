@@ -22,7 +22,6 @@ SGLang 0.5.14 and 0.5.16 (`aiconfigurator-core` 0.12.0):
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
@@ -37,6 +36,7 @@ from perfmodel.kernels.residency import Residency, native, spilled
 from perfmodel.resources import Resources
 from perfmodel.roofline import MIN_RATE, Work
 from perfmodel.smooth import soft_min
+from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.backend import SMOOTH_ATTENTION
 from perfmodel.workload.plan import MATRIX, Plan
@@ -251,7 +251,7 @@ def _decode(
     44 %; with what frameworks do to dense latents, by 33 and 32 %.
     """
     share = _gathered(text, form, seen) / (text.tokens * seen)
-    there = jax.tree.map(lambda part: part * share, residency)
+    there = map_leaves(lambda part: part * share, residency)
     numbers = (form.kv_heads, form.key, form.value, form.stored)
     shape = Heads(heads, *map(as_scalar, numbers))
     return attention_decode(chip, plan, text.tokens, seen, shape, residency=there)

@@ -13,6 +13,7 @@ from perfmodel.hardware.parameters import Efficiency
 from perfmodel.label import Label
 from perfmodel.resources import Resources
 from perfmodel.roofline import AbstractMachine
+from perfmodel.trees import replace
 from perfmodel.units import Scalar, as_scalar
 
 Execution = Literal["launched", "scheduled", "dataflow"]
@@ -77,7 +78,7 @@ class Chip(AbstractMachine):
         - `InputError`: when the chip has no matrix rate for `dtype`.
         """
         return Resources(
-            matrix=self._of(self.matrix, dtype),
+            matrix=_of(self, self.matrix, dtype),
             vector=self.vector,
             exponential=self.exponential,
             private=self.private.bandwidth,
@@ -91,7 +92,7 @@ class Chip(AbstractMachine):
     def energies(self, dtype: str) -> Resources:
         """Energy of one unit of each resource, in J."""
         return Resources(
-            matrix=self._of(self.matrix_energy, dtype),
+            matrix=_of(self, self.matrix_energy, dtype),
             vector=self.vector_energy,
             exponential=self.exponential_energy,
             private=self.private.energy,
@@ -102,18 +103,19 @@ class Chip(AbstractMachine):
             fabric=self.scale_out.energy,
         )
 
-    def _of(self, table: dict[str, Scalar], dtype: str) -> Scalar:
-        if dtype not in table:
-            raise InputError(
-                f"{self.name} lists no matrix rate for {dtype}; it has {', '.join(table) or 'none'}: "
-                f"choose one of these, or add {dtype} with its source to the chip's file."
-            )
-        return table[dtype]
-
     @property
     def tiers(self) -> tuple[Memory, Memory, Memory, Memory]:
         """The memory tiers, fastest first."""
         return (self.private, self.shared, self.main, self.far)
+
+
+def _of(chip: Chip, table: dict[str, Scalar], dtype: str) -> Scalar:
+    if dtype not in table:
+        raise InputError(
+            f"{chip.name} lists no matrix rate for {dtype}; it has {', '.join(table) or 'none'}: "
+            f"choose one of these, or add {dtype} with its source to the chip's file."
+        )
+    return table[dtype]
 
 
 def restrict(chip: Chip, dtypes: Iterable[str]) -> Chip:
@@ -124,9 +126,9 @@ def restrict(chip: Chip, dtypes: Iterable[str]) -> Chip:
     - `InputError`: when the chip has no matrix rate for one of them.
     """
     wanted = sorted(set(dtypes))
-    matrix = {dtype: chip._of(chip.matrix, dtype) for dtype in wanted}
-    energy = {dtype: chip._of(chip.matrix_energy, dtype) for dtype in wanted}
-    return eqx.tree_at(lambda c: (c.matrix, c.matrix_energy), chip, (matrix, energy))
+    matrix = {dtype: _of(chip, chip.matrix, dtype) for dtype in wanted}
+    energy = {dtype: _of(chip, chip.matrix_energy, dtype) for dtype in wanted}
+    return replace(lambda c: (c.matrix, c.matrix_energy), chip, (matrix, energy))
 
 
 def without_topology(chip: Chip) -> Chip:
@@ -135,7 +137,7 @@ def without_topology(chip: Chip) -> Chip:
         dataclasses.replace(network, topology=TOPOLOGIES[0], reduces=False)
         for network in (chip.scale_up, chip.scale_out)
     ]
-    return eqx.tree_at(lambda c: (c.scale_up, c.scale_out), chip, tuple(plain))
+    return replace(lambda c: (c.scale_up, c.scale_out), chip, tuple(plain))
 
 
 def region(chip: Chip, share: Scalar) -> Chip:
@@ -148,17 +150,11 @@ def region(chip: Chip, share: Scalar) -> Chip:
 
     - `share`: of the cores, in (0, 1].
     """
-    private = eqx.tree_at(
-        lambda m: (m.capacity, m.bandwidth), chip.private, replace_fn=lambda x: x * share
-    )
-    quantities = (chip.cores, chip.vector, chip.exponential, chip.idle_power, chip.peak_power)
-    parts = tuple(x * share for x in quantities)
+
+    def parts(c: Chip) -> list[Any]:
+        rates = [c.cores, c.vector, c.exponential, c.idle_power, c.peak_power]
+        return [*rates, c.private.capacity, c.private.bandwidth]
+
     matrix = {dtype: rate * share for dtype, rate in chip.matrix.items()}
-    return eqx.tree_at(
-        lambda c: (
-            *(c.cores, c.vector, c.exponential, c.idle_power, c.peak_power),
-            *(c.matrix, c.private),
-        ),
-        chip,
-        (*parts, matrix, private),
-    )
+    part = replace(lambda c: c.matrix, chip, matrix)
+    return replace(parts, part, [quantity * share for quantity in parts(chip)])

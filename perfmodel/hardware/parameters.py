@@ -33,7 +33,7 @@ def parameter(
     return eqx.field(converter=as_scalar, metadata=metadata)
 
 
-def parameters(kind: type) -> Iterator[dataclasses.Field]:
+def parameters(kind: type) -> Iterator[dataclasses.Field[Any]]:
     """The fitted fields of an efficiency class, in order."""
     return (field for field in dataclasses.fields(kind) if "low" in field.metadata)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.parts import Parts
 from perfmodel.hardware.technology import Node, Technology
+from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, as_scalar
 
 CLOCK = 1.5e9
@@ -163,7 +164,7 @@ def thermal_limit(
 
     Makers choose limits: the same silicon is sold with limits that differ by 1.2 to 2.0.
     """
-    share = jax.tree.map(lambda rate: constants.diversity_factor * rate, peaks)
+    share = map_leaves(lambda rate: constants.diversity_factor * rate, peaks)
     return drawn(parts, area, share, technology, constants)
 
 

@@ -170,6 +170,12 @@ def test_machines_of_one_kind_are_told_apart_by_their_place():
     ]
 
 
+def test_the_exported_python_is_a_program(shown: Any):
+    text = export.python_of(LLAMA_1B_ON_H100, [shown])
+    compile(text, "same_numbers.py", "exec")
+    assert "pm.Plan(tp=1" not in text and "weights='bf16'" not in text
+
+
 @pytest.mark.slow
 def test_the_exported_python_gives_the_same_numbers(shown: Any):
     scenario = LLAMA_1B_ON_H100._replace(

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import tomli_w
@@ -98,13 +99,17 @@ def _call(one: Machine, scenario: Scenario, view: View) -> str:
 
 
 def _given(module: Plan | Request) -> str:
-    """A module's fields as arguments: numbers as numbers."""
-    values = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-    return ", ".join(
-        f"{name}={value!r}"
-        if isinstance(value, bool | str) or value is None
-        else f'{name}=float("inf")'
-        if math.isinf(value)
-        else f"{name}={float(value):g}"
-        for name, value in values.items()
-    )
+    """A module's fields as arguments, but for those that are as they are by themselves."""
+    values = {
+        field.name: value
+        for field in dataclasses.fields(module)
+        if (value := getattr(module, field.name)) != field.default
+    }
+    return ", ".join(f"{name}={_written(value)}" for name, value in values.items())
+
+
+def _written(value: Any) -> str:
+    """A word as it is, a number as a number."""
+    if isinstance(value, bool | str):
+        return repr(value)
+    return 'float("inf")' if math.isinf(value) else f"{float(value):g}"

@@ -17,6 +17,9 @@ from perfmodel.errors import InputError
 BLOCKS = (64, 512, 4096)
 """Rows of a block: the smallest that holds all rows is taken, else the largest again and again."""
 
+Numbers = dict[str, Any]
+"""Of a row, by column; of many rows on a leading axis."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

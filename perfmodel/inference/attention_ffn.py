@@ -12,6 +12,7 @@ step says how well their rates match.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -30,11 +31,12 @@ from perfmodel.inference.service import (
     slack_beside_one,
 )
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
+from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.sizes import Number
-from perfmodel.workload.transformer import Layer, Transformer
+from perfmodel.workload.transformer import Layer, Stack, Transformer
 
 MICRO_BATCHES = 4
 """Micro-batches of a step, at most: with three stages, more than three gain little (MegaScale-Infer, 4.1)."""
@@ -66,6 +68,9 @@ class Side(NamedTuple):
         return self.plan.tp * self.plan.dp
 
 
+Sides = tuple[Side, ...]
+
+
 def attention_and_ffn(model: Transformer) -> tuple[Transformer, Transformer]:
     """The model's attention with its embeddings, and its feed-forward layers."""
     first = [_with(s, Layer(s.layer.attention, None, s.layer.extra)) for s in model.stacks]
@@ -77,7 +82,7 @@ def attention_and_ffn(model: Transformer) -> tuple[Transformer, Transformer]:
     )
 
 
-def _with(stack, layer: Layer):
+def _with(stack: Stack, layer: Layer) -> Stack:
     return dataclasses.replace(stack, layer=layer)
 
 
@@ -113,9 +118,9 @@ def serve_attention_ffn(
     batch = running_sequences(first.chip, first.plan, first.model, request)
     request = limited_to(request, batch)
     micros = 1.0 + jnp.arange(float(MICRO_BATCHES))
-    tried = jax.vmap(lambda n: _step(sides, link, model, request, batch, n))(micros)
+    tried = jax.vmap(functools.partial(_step, sides, link, model, request, batch))(micros)
     best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
-    step = jax.tree.map(lambda x: x[best], tried)
+    step = map_leaves(lambda x: x[best], tried)
     prompt = _prompts(sides, link, model, request)
     taken = jnp.where(best > 0, prompt.step, prompt.alone) / first.plan.dp
     steps = Steps(batch, step.step, prompt.alone, taken)
@@ -142,12 +147,12 @@ class StepOfBoth(NamedTuple):
 
 
 def _step(
-    sides: tuple, link: Link, model: Transformer, request: Request, batch: Scalar, micro: Scalar
+    sides: Sides, link: Link, model: Transformer, request: Request, batch: Scalar, micro: Scalar
 ) -> StepOfBoth:
     """A decode step of `micro` micro-batches."""
     middle = request.isl + request.osl / 2
     part = batch / micro
-    turns = []
+    turns: list[MicroBatches] = []
     for side in sides:
         sizes = (part * side.stages, middle, request.speculative_tokens)
         forward = decode_pass(side.chip, side.plan, side.model, *sizes)
@@ -156,11 +161,11 @@ def _step(
     return _step_of_both(turns, _crossing(sides, link, model, tokens), micro)
 
 
-def _prompts(sides: tuple, link: Link, model: Transformer, request: Request) -> StepOfBoth:
+def _prompts(sides: Sides, link: Link, model: Transformer, request: Request) -> StepOfBoth:
     """The prompts that start together, at least one on each data rank of attention."""
     new = request.isl - request.prefix_tokens
     count = request.prompts_per_pass(sides[0].plan.dp)
-    turns = []
+    turns: list[MicroBatches] = []
     for side in sides:
         forward = prompt_pass(side.chip, side.plan, side.model, count, new, request.isl)
         turns.append(_micro_batches(side, forward, as_scalar(1.0)))
@@ -177,7 +182,7 @@ def _micro_batches(side: Side, forward: Pass, micro: Scalar) -> MicroBatches:
     return MicroBatches(cost.time, cost.time * passes, found.joules * passes, found.by_bound())
 
 
-def _crossing(sides: tuple, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
+def _crossing(sides: Sides, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
     """Seconds on the link in all layers: each chip of the narrower half sends its share."""
     width = jnp.minimum(sides[0].width, sides[1].width)
     size = STREAM_BYTES * tokens * model.hidden

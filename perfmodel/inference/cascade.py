@@ -74,7 +74,7 @@ def predict_cascades(
             _predicted([row_pair[k] for row_pair in row_pairs], calibration, predict)
             for k in (0, 1)
         ]
-        for i, small, large in zip(good, *sides, strict=True):
+        for i, small, large in zip(good, sides[0], sides[1], strict=True):
             found[i], shares[i] = _joined(rows[i], small, large, float(shares[i]))
     names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
     columns: Values = {name: [one.get(name, "") for one in found] for name in names}

@@ -1,7 +1,7 @@
 """Rows of the kernel schema predicted: a time, an interval and what binds, for each row of a table."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.batching import gather, map_rows, one_by_one_on_error, stack, structure
+from perfmodel.batching import Numbers, gather, map_rows, one_by_one_on_error, stack, structure
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of
@@ -111,7 +111,7 @@ def _groups_by_form(
     groups: list[Group], calibration: Path, replay: bool, error: np.ndarray
 ) -> list[list[KernelGroup]]:
     """Groups with their chips, those that share a compiled function together."""
-    by_form: dict = {}
+    by_form: dict[Hashable, list[KernelGroup]] = {}
     for group in groups:
         try:
             resolved = resolve_group(group, calibration, replay)
@@ -145,10 +145,10 @@ def resolve_group(group: Group, calibration: Path, replay: bool) -> KernelGroup:
 
 
 @eqx.filter_jit
-def _priced(op: str, plan: Plan, block: tuple[Chip, dict]):
+def _priced(op: str, plan: Plan, block: tuple[Chip, Numbers]):
     """Time of each row of a block, and its parts by what binds."""
 
-    def of_row(chip: Chip, row: dict):
+    def of_row(chip: Chip, row: Numbers):
         breakdown = cost(chip, KERNELS[op](**row).count(chip, plan))
         return breakdown.time, breakdown.by_bound()
 

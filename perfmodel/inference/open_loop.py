@@ -16,6 +16,8 @@ $$W = \frac{\rho P}{2 (1 - \rho)} + \frac{R\,\text{TPOT}}{2c} \frac{u^{\sqrt{2(c
   \quad u = \frac{\lambda R\,\text{TPOT}}{c}$$
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -45,8 +47,8 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
     """Serve requests that come at `requests_per_s`; beyond `max_requests_per_s` a queue grows without end."""
     room = running_sequences(chip, plan, model, request)
     batches = 1 + (room - 1) * jnp.linspace(0.0, 1.0, BATCHES) ** 3
-    tried = jax.vmap(lambda batch: steps_of(chip, plan, model, request, batch).steps)(batches)
-    rates = rate_at(tried, request)
+    tried = jax.vmap(functools.partial(steps_of, chip, plan, model, request))(batches)
+    rates = rate_at(tried.steps, request)
     batch = jnp.interp(request.requests_per_s, rates, batches)
     found = steps_of(chip, plan, model, request, batch)
     busy, tpot = shares(found.steps, request)

@@ -1,6 +1,6 @@
 """The kernels of one layer on one chip, one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -118,7 +118,7 @@ def layer_calls(
     context: Context, hidden: Number, layer: Layer, batches: Batches
 ) -> list[KernelCall]:
     """One layer, its collectives included."""
-    calls = []
+    calls: list[KernelCall] = []
     if layer.attention is not None:
         calls += attention_calls(context, hidden, layer.attention, batches)
     if layer.feed_forward is not None:
@@ -263,8 +263,8 @@ def _latent(context: Context, attention: Latent, batch: Batch) -> list[KernelCal
 
 
 def _mla(context: Context, attention: Latent, batch: Batch, heads: Scalar) -> AbstractKernel:
-    sizes = {"batch": batch.sequences, "ctx_len": batch.context, "rank": attention.rank}
-    sizes |= {"rope": attention.rope, "residency": context.placement.cache}
+    sizes: dict[str, Any] = {"batch": batch.sequences, "ctx_len": batch.context}
+    sizes |= {"rank": attention.rank, "rope": attention.rope, "residency": context.placement.cache}
     if batch.decoding:
         return MlaDecode(heads=heads * batch.queries, **sizes)
     sizes |= {"q_len": batch.queries, "nope": attention.nope, "value_dim": attention.value}
@@ -312,7 +312,12 @@ def _recurrent(context: Context, attention: Recurrent, batch: Batch) -> list[Ker
     ]
 
 
-MIXING = {Grouped: _grouped, Latent: _latent, Compressed: _compressed, Recurrent: _recurrent}
+MIXING: dict[type[Any], Callable[[Context, Any, Batch], list[KernelCall]]] = {
+    Grouped: _grouped,
+    Latent: _latent,
+    Compressed: _compressed,
+    Recurrent: _recurrent,
+}
 """How each kind of attention mixes tokens."""
 
 

@@ -10,13 +10,13 @@ Weights stay on the chip.
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.files import word_of
+from perfmodel.trees import replace
 from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 
@@ -89,4 +89,4 @@ def with_overflow(chip: Chip, plan: Plan, room: Scalar, rate: Scalar, energy: Sc
         jnp.ones_like(own.usable),
     )
     fields = ("capacity", "bandwidth", "energy", "usable")
-    return eqx.tree_at(lambda c: tuple(getattr(c.far, name) for name in fields), chip, far)
+    return replace(lambda c: [getattr(c.far, name) for name in fields], chip, far)

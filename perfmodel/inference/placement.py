@@ -46,12 +46,12 @@ class Filled(NamedTuple):
 
 def fill(rooms: list[Scalar], size: Scalar) -> Filled:
     """Fill `rooms` in order with `size` bytes; what finds no room is priced like the rest."""
-    rest, taken, left = size, [], []
+    rest = size
+    taken: list[Scalar] = []
     for room in rooms:
-        part = jnp.minimum(rest, room)
-        taken.append(part)
-        left.append(room - part)
-        rest = rest - part
+        taken.append(jnp.minimum(rest, room))
+        rest = rest - taken[-1]
+    left = [room - part for room, part in zip(rooms, taken, strict=True)]
     placed = taken[0] + taken[1] + taken[2] + taken[3]
     shares = [part / (placed + MIN_BYTES) for part in taken]
     nowhere = jnp.where(placed > 0, 0.0, 1.0)

@@ -1,7 +1,7 @@
 """What a decode step and a prompt cost on the chips of a plan."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -23,10 +23,12 @@ from perfmodel.inference.operations import (
 )
 from perfmodel.inference.placement import Placement, place
 from perfmodel.kernels.collective import AllGather, PointToPoint
+from perfmodel.kernels.kernel import AbstractKernel
 from perfmodel.kernels.registry import cost
 from perfmodel.results import AbstractResult, Plain, plain
 from perfmodel.roofline import waiting
 from perfmodel.smooth import piece_count, soft_min
+from perfmodel.trees import map_leaves, replace
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.sizes import Number
@@ -244,19 +246,19 @@ def costs(chip: Chip, plan: Plan, model: Transformer, passes: Sequence[Pass]) ->
 
 
 def _join(a: Breakdown, b: Breakdown) -> Breakdown:
-    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+    return jax.tree.map(lambda *ends: jnp.concatenate(ends), a, b)
 
 
 def _at(priced: Breakdown, places: np.ndarray) -> Breakdown:
-    return jax.tree.map(lambda x: x[places], priced)
+    return map_leaves(lambda x: x[places], priced)
 
 
 def _cost(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Cost:
     """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
     labels = [call.label for call in forward.layers + forward.ends] + ["host"]
-    host = jax.tree.map(lambda x: x[None], _host(chip, plan, forward, priced))
+    host = map_leaves(lambda x: x[None], _host(chip, plan, forward, priced))
     kernels = _join(priced, host)
-    waited = jax.tree.map(lambda x: jnp.sum(x, axis=0), kernels) * (1 + forward.waits)
+    waited = map_leaves(lambda x: jnp.sum(x, axis=0), kernels) * (1 + forward.waits)
     copies = plan.tp * plan.dp * forward.parts
     idle = chip.idle_power * plan.chips * waited.time
     joules = (waited.joules / (1 + forward.waits) * copies).at[JOULES.index("idle")].set(idle)
@@ -295,7 +297,7 @@ def price_calls(chip: Chip, plan: Plan, calls: Sequence[KernelCall]) -> Breakdow
     Calls of one kernel are stacked and priced in one `vmap`: each kernel is compiled once,
     however often a model runs it.
     """
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for i, call in enumerate(calls):
         form = jax.tree.structure(call.kernel)
         groups.setdefault((form, call.dtype), []).append(i)
@@ -308,8 +310,11 @@ def _price_group(chip: Chip, plan: Plan, calls: Sequence[KernelCall]) -> Breakdo
     first = calls[0]
     in_format = dataclasses.replace(plan, weights=first.dtype)
     if first.dtype == plan.unquantised:
-        chip = eqx.tree_at(lambda c: c.efficiency.gemm, chip, chip.efficiency.unquantised)
+        chip = replace(lambda c: c.efficiency.gemm, chip, chip.efficiency.unquantised)
     kernels = jax.tree.map(lambda *x: jnp.stack(x), *[call.kernel for call in calls])
     counts = jnp.stack([call.runs for call in calls])
-    price = jax.vmap(lambda kernel, n: cost(chip, kernel.count(chip, in_format)) * n)
-    return price(kernels, counts)
+
+    def price(kernel: AbstractKernel, runs: Scalar) -> Breakdown:
+        return cost(chip, kernel.count(chip, in_format)) * runs
+
+    return jax.vmap(price)(kernels, counts)

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import jax
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from pyarrow import csv, parquet
 
 from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place, write_whole
@@ -27,7 +26,7 @@ from perfmodel.locking import lock_folder
 PART = 16_384
 """Points of a part: a second or two of work."""
 
-WRITERS = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWriter}
+WRITERS = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter}
 """What writes a file, by the end of its name."""
 
 
@@ -59,7 +58,7 @@ def sweep(
     with lock_folder(parts, "sweep"):
         _begin(parts, _identity(grid, calibration), resume)
         pricer, starts = Pricer(grid, calibration), range(0, grid.points, PART)
-        found = []
+        found: list[Swept] = []
         for start in starts:
             progress(start, grid.points)
             found.append(_part(pricer, parts, start, min(start + PART, grid.points)))
@@ -115,7 +114,7 @@ def _part(pricer: Pricer, parts: Path, start: int, stop: int) -> Swept:
     if table is None:
         table = pricer.table(start, stop)
         content = pa.BufferOutputStream()
-        pyarrow.parquet.write_table(table, content)
+        parquet.write_table(table, content)
         write_whole(place, content.getvalue().to_pybytes())
     errors = table["error"].drop_null()
     return Swept(len(table), len(errors), errors[0].as_py() if len(errors) else "")
@@ -125,7 +124,7 @@ def _kept(place: Path, schema: pa.Schema, count: int) -> pa.Table | None:
     if not place.is_file():
         return None
     try:
-        table = pyarrow.parquet.read_table(place)
+        table = parquet.read_table(place)
     except (pa.ArrowException, OSError):
         return None
     return table if table.schema.equals(schema) and len(table) == count else None
@@ -140,7 +139,7 @@ def _join(grid: Grid, parts: list[Path], out: Path) -> None:
             WRITERS[out.suffix](place, schema) as file,
         ):
             for part in parts:
-                file.write_table(pyarrow.parquet.read_table(part))
+                file.write_table(parquet.read_table(part))
     except OSError as error:
         raise InputError(
             f"{out} cannot be written: {error.strerror or error}; give --out another place."

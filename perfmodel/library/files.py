@@ -101,7 +101,7 @@ def in_words(value: Any) -> str:
     return text[:MAX_NAME_LENGTH]
 
 
-def read_toml(path: Path) -> dict:
+def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary.
 
     **Raises:**

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from perfmodel.hardware.chip import Execution
 from perfmodel.hardware.network import Topology
 from perfmodel.units import to_si
-from perfmodel.workload.precision import MATRIX_KINDS
+from perfmodel.workload.precision import MatrixKind
 
 Confidence = Literal["datasheet", "vendor-claim", "third-party", "derived", "estimate"]
 """How far to trust a number: `derived` follows from other facts, `estimate` is a guess with a reason."""
@@ -160,7 +160,7 @@ class ChipFile(Sourced):
     node: str
     cores: Count | None = None
     clock: Hertz | None = None
-    matrix: dict[Literal[MATRIX_KINDS], FlopsPerSecond]  # pyright: ignore[reportInvalidTypeForm]
+    matrix: dict[MatrixKind, FlopsPerSecond]
     matrix_rows: Count | None = None
     vector: FlopsPerSecond | None = None
     exponential: ExponentialsPerSecond | None = None
@@ -251,7 +251,7 @@ class NodeTechnology(Sourced):
     sram_density: PerArea
     bit_cell: Area | None = None
     sram_energy: JoulesPerByte
-    matrix_energy: dict[Literal[MATRIX_KINDS], JoulesPerFlop]  # pyright: ignore[reportInvalidTypeForm]
+    matrix_energy: dict[MatrixKind, JoulesPerFlop]
     vector_energy: JoulesPerFlop
     exponential_energy: JoulesPerExponential
     voltage: Volts | None = None

@@ -71,7 +71,7 @@ COVERED: dict[Scope, tuple[str, ...]] = {
     "experts": ("experts",),
 }
 
-MATRIX_KINDS = ("fp32", "bf16", "fp8", "int8", "fp4")
+MatrixKind = Literal["fp32", "bf16", "fp8", "int8", "fp4"]
 """Kinds of matrix unit that a chip's file may list; fp16 runs at the rate of bf16."""
 
 

@@ -1,2 +1,6 @@
-# jaxlib is a binary without types; the signatures of jax.numpy name this one class of it.
+# jaxlib is a binary without types; the signatures of jax name these classes of it.
 class Device: ...
+
+class pytree:  # noqa: N801
+    class PyTreeDef:
+        num_leaves: int

@@ -309,4 +309,4 @@ def test_a_search_tells_who_else_competes_and_what_decides():
     assert told["facts"]["hbm3e.price"]["elasticity"] < 0
     winners = [{place["winner"] for place in one["places"]} for one in told["maps"]]
     assert winners == [{"hbm3e"}, {"hbm3e", SRAM_ALONE}]
-    assert search_tables.win_probability(told | {"study": found.study.model_dump()})[1]
+    assert search_tables.win_probability(told | {"study": found.study.model_dump()}).rows

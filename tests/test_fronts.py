@@ -327,13 +327,13 @@ def told(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_number_of_things_has_two_neighbours_and_no_price_that_they_do_not_confirm():
-    (row,) = search_tables.neighbours(told())[1]
+    (row,) = search_tables.neighbours(told()).rows
     assert row == ("stacks", "6", "0.25 % worse", "2.4 % worse", "")
     (row,) = search_tables.neighbours(
         told(gain_of_one_more=0.03, on_bound=True, usd_per_unit=900.0)
-    )[1]
+    ).rows
     assert row == ("stacks", "6", "0.25 % worse", "3 % better (outside the bounds)", "900")
-    (row,) = search_tables.neighbours(told(gain_of_one_fewer=None))[1]
+    (row,) = search_tables.neighbours(told(gain_of_one_fewer=None)).rows
     assert row[2] == "breaks a limit"
 
 
@@ -360,7 +360,7 @@ def test_a_fact_that_was_not_searched_again_says_so():
         "b": one | {"searched_doubled": True},
         "c": one | {"searched_doubled": False},
     }
-    rows = search_tables.sensitivities(told() | {"facts": facts}, 10)[1]
+    rows = search_tables.sensitivities(told() | {"facts": facts}, 10).rows
     assert [row[2:] for row in rows] == [
         ("0.208", "n5, hbm3e"),
         ("no design found", ""),

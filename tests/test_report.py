@@ -12,11 +12,11 @@ from perfmodel.interface.pages.page import (
     MAX_ROWS,
     Page,
     Picture,
-    Table,
     as_html,
     check_report,
     sources_of,
 )
+from perfmodel.interface.tables import Table
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
 CHART = plots.breakdown([("a", [1.0, 0, 0, 2, 0, 0])], "Time")
@@ -109,12 +109,14 @@ def test_a_report_that_cannot_be_written_stops_before_the_work(tmp_path: Path):
 
 def test_published_speeds_have_a_page(tmp_path: Path):
     from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
-    from perfmodel.interface.pages.reproduce import reproduce_page
+    from perfmodel.interface.pages.reproduce import reproduce_page, tables_of
 
     rows = [Comparison("single-stream", "g", ("h100", "llama-3.1-8b", "", ""), 100.0, 90.0, "")]
     report = {"published": metrics_of_published(rows), "left_out": [], "serving": []}
     text = as_html(reproduce_page(report, rows))
     assert alone(text) and "10.0 %" in text and "TTFT is the mean" in text
+    (table,) = tables_of(report)
+    assert table.names[-1] == "in range" and {len(row) for row in table.rows} == {len(table.names)}
 
 
 def test_a_sweep_has_a_page_of_its_best_points(tmp_path: Path):

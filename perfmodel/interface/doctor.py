@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from perfmodel.calibration.data.aiconfigurator import VERSION, locate
 from perfmodel.errors import InputError
+from perfmodel.interface.tables import Table
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import stems
 from perfmodel.library.fitted import FITTED
@@ -16,19 +17,12 @@ from perfmodel.versions import version
 CORE = ("jax", "equinox", "optax", "numpy", "pyarrow", "pydantic", "typer")
 
 EXTRAS = {
-    "plots": ("altair", "vl-convert-python"),
-    "fit": ("optimistix", "scikit-learn"),
-    "data": ("aiconfigurator-core",),
-    "app": ("streamlit",),
+    "plots": ("pictures and reports", "altair", "vl-convert-python"),
+    "fit": ("calibrate, and the random forest of validate", "optimistix", "scikit-learn"),
+    "data": ("measured kernels and serving runs", "aiconfigurator-core"),
+    "app": ("perfmodel explore", "streamlit"),
 }
-"""Packages of each extra, and what it is for in `USES`."""
-
-USES = {
-    "plots": "pictures and reports",
-    "fit": "calibrate, and the random forest of validate",
-    "data": "measured kernels and serving runs",
-    "app": "perfmodel explore",
-}
+"""What each extra is for, and its packages."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
 
@@ -80,10 +74,11 @@ def _devices() -> list[Finding]:
 
 
 def _extra(name: str) -> Finding:
-    found = {package: version(package) for package in EXTRAS[name]}
+    use, *packages = EXTRAS[name]
+    found = {package: version(package) for package in packages}
     missing = [package for package, number in found.items() if not number]
     if missing:
-        advice = f"for {USES[name]}: pip install 'perfmodel[{name}]'"
+        advice = f"for {use}: pip install 'perfmodel[{name}]'"
         return Finding("extra", name, False, f"without {', '.join(missing)}", advice)
     return Finding("extra", name, True, ", ".join(f"{p} {n}" for p, n in found.items()))
 
@@ -132,9 +127,10 @@ def _browser() -> Finding:
     return Finding("browser", "explore", True, found or "none found; give the link to another one")
 
 
-def lines(findings: list[Finding]) -> list[tuple[str, ...]]:
-    """Rows of the table that is printed."""
-    return [
+def findings_table(findings: list[Finding]) -> Table:
+    """What is printed."""
+    rows = [
         (f"{one.kind} {one.name}", "ok" if one.good else "missing", one.found, one.advice)
         for one in findings
     ]
+    return Table("This installation", ["", "", "found", "what to do"], rows)

@@ -10,6 +10,7 @@ from perfmodel.files import cells_of, read_csv
 from perfmodel.inference.explanation import Explanation
 from perfmodel.inference.kernel_predictions import read_columns
 from perfmodel.inference.serving_predictions import COLUMNS
+from perfmodel.interface.tables import Table
 from perfmodel.library.files import nearest
 from perfmodel.units import figures
 
@@ -59,17 +60,19 @@ def _from_file(word: str) -> dict[str, str]:
     return {name: column[int(number) - 1] for name, column in cells_of(table).items()}
 
 
-def lines_of(found: Explanation) -> list[tuple[str, ...]]:
-    """A row for each kernel: time, share, what binds."""
+def tables_of(found: Explanation) -> list[Table]:
+    """Kernels by time, with what binds them, and terms of time, the largest first."""
+    terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
+    kernels = [(x.label, *_time(x.time, found), x.bound) for x in found.lines]
     return [
-        (x.label, figures(x.time * 1e6), f"{100 * x.share:.1f} %", x.bound) for x in found.lines
+        Table("Kernels", ["kernel", "us", "share", "bound by"], kernels),
+        Table("Terms", ["term", "us", "share"], [(name, *_time(s, found)) for name, s in terms]),
     ]
 
 
-def terms_of(found: Explanation) -> list[tuple[str, ...]]:
-    """A row for each term of time, the largest first."""
-    terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
-    return [(name, figures(s * 1e6), f"{100 * s / found.time:.1f} %") for name, s in terms]
+def _time(seconds: float, found: Explanation) -> tuple[str, str]:
+    """In us, and its share of all."""
+    return figures(seconds * 1e6), f"{100 * seconds / found.time:.1f} %"
 
 
 def as_dict(explanation: Explanation) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """Tables of a search, made from its report: printed, and in its page."""
 
-from collections.abc import Iterator
 from typing import Any
 
+from perfmodel.interface.tables import Table
 from perfmodel.units import figures
-
-Rows = tuple[list[str], list[tuple[str, ...]]]
 
 PRINTED_CHIPS, PRINTED_FACTS = 5, 10
 """Rows of chips and of facts that are printed; `result.json` and the page have more."""
@@ -13,62 +11,87 @@ PRINTED_CHIPS, PRINTED_FACTS = 5, 10
 
 def tables(
     report: dict[str, Any], chips: int = PRINTED_CHIPS, facts: int = PRINTED_FACTS
-) -> Iterator[tuple[str, Rows]]:
-    """Titles and tables of what was found; those of what was not asked for are left out."""
-    yield "The design found", summary(report)
-    yield "Shadow prices", shadow_prices(report)
+) -> list[Table]:
+    """What was found, with notes; what was not asked for is left out."""
+    found = [summary(report), shadow_prices(report)]
     if report.get("numbers"):
-        yield "One fewer and one more, all else designed again", neighbours(report)
+        found.append(neighbours(report))
     if report.get("rivals"):
-        yield "Existing chips, the nearest first", existing_chips(report, chips)
+        found.append(existing_chips(report, chips))
     if report.get("facts"):
-        yield "Sensitivity of the objective", sensitivities(report, facts)
+        found.append(sensitivities(report, facts))
     if len(report.get("families", [])) > 1:
-        yield "Win probability", win_probability(report)
+        found.append(win_probability(report))
+    return [table._replace(note=NOTES.get(table.title, "")) for table in found]
 
 
-def summary(report: dict[str, Any]) -> Rows:
-    """Names and rows of the table that is printed."""
+EXISTING_CHIPS = "Existing chips, the nearest first"
+
+NOTES = {
+    "Shadow prices": "Gain of the objective for one percent more of a limit; in USD: what one more "
+    "unit saves over the life of one chip, where the objective is money.",
+    "One fewer and one more, all else designed again": "Each neighbour was designed again with that number "
+    "held. It has a price only where the study's bound keeps out one more that would be better.",
+    EXISTING_CHIPS: "Each in as many copies, and with as many users, as "
+    "suit it best where the study leaves that free.",
+    "Sensitivity of the objective": "For small changes the design adapts to first order. Where a fact "
+    "doubles, the study was searched again, shortly: each family begins in as many chips and with as many "
+    "users as suit it then, and is designed again, its numbers of things free.",
+    "Win probability": "Draws of all facts within their ranges, of the constants of "
+    "area, power and cost, and of the error of predicted times.",
+}
+"""What is said below a table, by its title."""
+
+
+def summary(report: dict[str, Any]) -> Table:
+    """The design, and what it reaches."""
+    elasticities = report["elasticities"]
     rows = [
-        (name, figures(value), f"{report['elasticities'][name]:+.3f}")
-        if name in report["elasticities"]
+        (name, figures(value), f"{elasticities[name]:+.3f}")
+        if name in elasticities
         else (name, str(value), "")
         for name, value in report["best"].items()
     ]
     for chip in report["chips"]:
         rows.append(("area (mm2)", figures(chip["area_mm2"]), ""))
         rows.append(("price (USD)", figures(chip["price_usd"]), ""))
-    rows += [
-        (objective_name(report), figures(report["objective"]), ""),
-        ("USD a chip and hour", figures(report["figures"][0]["usd_per_chip_hour"]), ""),
-        ("cost basis", report["cost_basis"], ""),
-        ("before rounding", figures(report["objective_continuous"]), ""),
-        ("in whole tiles, waves and cores", figures(report["objective_exact"]), ""),
-        (f"best of {report['grid']['points']:,} points", _or_none(report["grid"]["objective"]), ""),
-    ]
-    return ["", "value", "elasticity"], rows
+    reached = {
+        objective_name(report): figures(report["objective"]),
+        "USD a chip and hour": figures(report["figures"][0]["usd_per_chip_hour"]),
+        "cost basis": report["cost_basis"],
+        "before rounding": figures(report["objective_continuous"]),
+        "in whole tiles, waves and cores": figures(report["objective_exact"]),
+        f"best of {report['grid']['points']:,} points": _or_none(report["grid"]["objective"]),
+    }
+    rows += [(name, text, "") for name, text in reached.items()]
+    return Table("The design found", ["", "value", "elasticity"], rows)
 
 
 def _or_none(value: float | None) -> str:
     return "none keeps the limits" if value is None else figures(value)
 
 
-def shadow_prices(report: dict[str, Any]) -> Rows:
-    """Names and rows of the table of shadow prices: of limits that bind."""
+def shadow_prices(report: dict[str, Any]) -> Table:
+    """What limits that bind are worth."""
     rows = [
         (
             name,
             f"{limit['limit']:,.5g}" if "limit" in limit else "",
             f"{limit['shadow_price']:+.4f} %",
-            figures(limit["usd_per_unit"]) if "usd_per_unit" in limit else "",
+            _usd(limit),
         )
         for name, limit in report["constraints"].items()
         if abs(limit["shadow_price"]) > 1e-5
     ]
-    return ["limit", "at", "gain for 1 % more", "USD a unit and chip"], rows
+    names = ["limit", "at", "gain for 1 % more", "USD a unit and chip"]
+    return Table("Shadow prices", names, rows)
 
 
-def neighbours(report: dict[str, Any]) -> Rows:
+def _usd(one: dict[str, Any]) -> str:
+    return figures(one["usd_per_unit"]) if "usd_per_unit" in one else ""
+
+
+def neighbours(report: dict[str, Any]) -> Table:
     """Numbers of things, and how much better or worse their neighbours are."""
     rows = [
         (
@@ -76,11 +99,12 @@ def neighbours(report: dict[str, Any]) -> Rows:
             f"{one['at']}",
             _change(one["gain_of_one_fewer"]),
             _change(one["gain_of_one_more"]) + (" (outside the bounds)" if one["on_bound"] else ""),
-            figures(one["usd_per_unit"]) if "usd_per_unit" in one else "",
+            _usd(one),
         )
         for name, one in report["numbers"].items()
     ]
-    return ["number of", "at", "one fewer", "one more", "USD a unit and chip"], rows
+    names = ["number of", "at", "one fewer", "one more", "USD a unit and chip"]
+    return Table("One fewer and one more, all else designed again", names, rows)
 
 
 def _change(gain: float | None) -> str:
@@ -122,12 +146,16 @@ def objective_name(report: dict[str, Any]) -> str:
     return table["maximise"] or table["minimise"] or "mix"
 
 
-def existing_chips(report: dict[str, Any], count: int) -> Rows:
+EXISTING_CHIPS = "Existing chips, the nearest first"
+"""Title of a table and of a picture."""
+
+
+def existing_chips(report: dict[str, Any], count: int) -> Table:
     """Chips of the library beside the design, all at prices of the same laws."""
     ours = {"chip": "this design", "objective": report["objective"], "broken": []}
-    chip = report["chips"][-1]
-    rows = [_chip_row(ours | chip)] + [_chip_row(one) for one in report["rivals"][:count]]
-    return ["chip", objective_name(report), *CHIP_COLUMNS.values(), "violated constraints"], rows
+    chips = [ours | report["chips"][-1], *report["rivals"][:count]]
+    names = ["chip", objective_name(report), *CHIP_COLUMNS.values(), "violated constraints"]
+    return Table(EXISTING_CHIPS, names, [_chip_row(one) for one in chips])
 
 
 def _chip_row(one: dict[str, Any]) -> tuple[str, ...]:
@@ -137,18 +165,15 @@ def _chip_row(one: dict[str, Any]) -> tuple[str, ...]:
     return one["chip"], figures(one["objective"]), *numbers, ", ".join(one["broken"])
 
 
-def sensitivities(report: dict[str, Any], count: int) -> Rows:
+def sensitivities(report: dict[str, Any], count: int) -> Table:
     """Prices and technologies by how much they move the objective."""
     rows = [
         (fact_label(name), f"{one['elasticity']:+.3f}", *_doubled(one))
         for name, one in list(report["facts"].items())[:count]
     ]
-    return [
-        "fact",
-        "gain for 1 % more (%)",
-        f"{objective_name(report)} if it doubles",
-        "then best",
-    ], rows
+    doubled = f"{objective_name(report)} if it doubles"
+    names = ["fact", "gain for 1 % more (%)", doubled, "then best"]
+    return Table("Sensitivity of the objective", names, rows)
 
 
 LABELS = {
@@ -175,10 +200,10 @@ def _doubled(one: dict[str, Any]) -> tuple[str, str]:
     return figures(one["if_doubled"]), one["best_if_doubled"]
 
 
-def win_probability(report: dict[str, Any]) -> Rows:
+def win_probability(report: dict[str, Any]) -> Table:
     """Shares of draws of all facts in which each node and memory is best."""
     rows = [
         (one["name"], figures(one["objective"]), f"{100 * one['share_of_draws']:.0f} %")
         for one in report["families"]
     ]
-    return ["node, memory", objective_name(report), "best in draws"], rows
+    return Table("Win probability", ["node, memory", objective_name(report), "best in draws"], rows)

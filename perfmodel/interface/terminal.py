@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +15,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Table as RichTable
+
+from perfmodel.interface.tables import Table
 
 OUTPUT_WIDTH = None if sys.stdout.isatty() else 400
 """Width of what is printed, in characters: the terminal's, or wide enough to wrap nothing."""
@@ -43,16 +45,16 @@ def warn(said: object) -> None:
     errors.print(f"perfmodel: {short}", soft_wrap=True)
 
 
-def show_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+def show_table(table: Table) -> None:
     """Print a table: numbers to the right, words to the left."""
-    console.print(title, style="bold", soft_wrap=True)
-    table = Table(header_style="bold", box=None)
-    for i, name in enumerate(names):
-        justify = "right" if i and not any(_is_prose(row[i]) for row in rows) else "left"
-        table.add_column(name, justify=justify)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(table.title, style="bold", soft_wrap=True)
+    shown = RichTable(header_style="bold", box=None)
+    for i, name in enumerate(table.names):
+        justify = "right" if i and not any(_is_prose(row[i]) for row in table.rows) else "left"
+        shown.add_column(name, justify=justify)
+    for row in table.rows:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def _is_prose(cell: str) -> bool:
@@ -65,14 +67,12 @@ def show_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def show_list(
-    title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]], as_json: bool
-) -> None:
+def show_list(table: Table, as_json: bool) -> None:
     """Print a table, or the same as JSON: a dictionary for each row."""
     if as_json:
-        show_json([dict(zip(names, row, strict=True)) for row in rows])
+        show_json(table.records())
     else:
-        show_table(title, names, rows)
+        show_table(table)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from perfmodel.interface.cli.options import Folder, Json, check_places, fitted, listed
+from perfmodel.interface.tables import table_of
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
 
@@ -63,8 +64,7 @@ def calibrate(
     if json_:
         show_json([one.key._asdict() | one.report for one in found])
         return
-    names = ["table", "train", "held out", "mean", "median", "p90", "bias", "coverage"]
-    show_table("Error on held-out rows", names, [_fit_row(one) for one in found])
+    show_table(table_of("Error on held-out rows", [_fit_row(one) for one in found]))
     say(f"Parameters, the split with residuals, and versions are in {out}.")
 
 
@@ -81,20 +81,21 @@ def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
         found = calibrate_hosts(
             data, out, prior, lambda name: update(next(count), description=name)
         )
-    rows = [(name, {"runs": one.runs} | in_units(one.host)) for name, one in found.items()]
+    rows = [
+        {"framework": name, "runs": one.runs} | in_units(one.host) for name, one in found.items()
+    ]
     if json_:
-        show_json([{"framework": name} | values for name, values in rows])
+        show_json(rows)
         return
-    names = ["framework", *rows[0][1]]
-    show_table("What the host adds", names, [(name, *map(str, row.values())) for name, row in rows])
+    texts = [{name: str(value) for name, value in row.items()} for row in rows]
+    show_table(table_of("What the host adds", texts))
     say(f"The parameters are in {out / 'serving.toml'}.")
 
 
-def _fit_row(found: Any) -> tuple[str, ...]:
+def _fit_row(found: Any) -> dict[str, str]:
     key, report = found.key, found.report
     formats = key.dtype if key.cache in ("", key.dtype) else f"{key.dtype}, {key.cache} cache"
     name = f"{key.op} {key.chip} {key.framework or 'smooth'} {formats}"
-    shares = [
-        f"{100 * report[field]:.1f} %" for field in ("mean", "median", "p90", "bias", "coverage")
-    ]
-    return (name, str(report["train_rows"]), str(report["rows"]), *shares)
+    shares = ("mean", "median", "p90", "bias", "coverage")
+    row = {"table": name, "train": str(report["train_rows"]), "held out": str(report["rows"])}
+    return row | {share: f"{100 * report[share]:.1f} %" for share in shares}

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.interface.cli.options import Json, chip_names
+from perfmodel.interface.tables import Table
 from perfmodel.interface.terminal import say, show_json, show_list, show_table
 
 
@@ -24,11 +25,11 @@ def chips(
 
     Example: perfmodel chips my_chip.toml
     """
-    from perfmodel.interface.listing import CHIP_NAMES, chip_rows
+    from perfmodel.interface.listing import chips_table
     from perfmodel.library.chip import checked_chip_file, facts
 
     if not name:
-        show_list("Chips", CHIP_NAMES, chip_rows(), json_)
+        show_list(chips_table(), json_)
         return
     stem, file = checked_chip_file(name)
     found = facts(file)
@@ -36,7 +37,7 @@ def chips(
         listed = [fact._asdict() for fact in found]
         show_json({"chip": stem, "name": file.name, "note": file.note, "facts": listed})
         return
-    rows = [tuple(fact) for fact in found]
-    show_table(f"{file.name} ({stem})", ["fact", "value", "trust", "source"], rows)
+    names = ["fact", "value", "trust", "source"]
+    show_table(Table(f"{file.name} ({stem})", names, found))
     if file.note:
         say(file.note)

@@ -9,10 +9,10 @@ def doctor(json_: Json = False) -> None:
 
     Example: perfmodel doctor
     """
-    from perfmodel.interface.doctor import examine, lines
+    from perfmodel.interface.doctor import examine, findings_table
 
     found = examine()
     if json_:
         show_json([one._asdict() for one in found])
         return
-    show_table("This installation", ["", "", "found", "what to do"], lines(found))
+    show_table(findings_table(found))

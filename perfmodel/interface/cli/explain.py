@@ -13,7 +13,7 @@ from perfmodel.interface.cli.options import (
     fitted,
     write_report,
 )
-from perfmodel.interface.terminal import bar, show_json, show_table
+from perfmodel.interface.terminal import bar, say, show_json, show_table
 
 
 def explain(
@@ -35,7 +35,7 @@ def explain(
     Example: perfmodel explain chip=h100 n_chips=8 model=llama-3.1-70b isl=4096 osl=256 concurrency=32
     """
     from perfmodel.inference.explanation import explain as run
-    from perfmodel.interface.explain import as_dict, lines_of, read_asked, terms_of
+    from perfmodel.interface.explain import as_dict, read_asked, tables_of
     from perfmodel.interface.pages.explain import explain_page, kernel_times
     from perfmodel.interface.plots import save
     from perfmodel.units import figures
@@ -51,6 +51,6 @@ def explain(
     if json_:
         show_json(as_dict(found))
     else:
-        title = f"{found.title}: {figures(found.time * 1e6)} us"
-        show_table(title, ["kernel", "us", "share", "bound"], lines_of(found))
-        show_table("by term", ["term", "us", "share"], terms_of(found))
+        say(f"{found.title}: {figures(found.time * 1e6)} us")
+        for table in tables_of(found):
+            show_table(table)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.interface.cli.options import Json, model_names
+from perfmodel.interface.tables import table_of
 from perfmodel.interface.terminal import say, show_json, show_list, show_table
 
 
@@ -24,16 +25,15 @@ def models(
 
     Example: perfmodel models path/to/config.json
     """
-    from perfmodel.interface.listing import MODEL_NAMES, model_rows
+    from perfmodel.interface.listing import model_row, models_table
     from perfmodel.library.model import model_facts, model_sources
 
     if not name:
-        show_list("Models", MODEL_NAMES, model_rows(), json_)
+        show_list(models_table(), json_)
         return
     found = model_facts(name)
     if json_:
         show_json(found._asdict() | {"sources": model_sources(name)})
         return
-    counts = (f"{found.parameters:,}", f"{found.active:,}", f"{found.cache_bytes:,.0f} B in bf16")
-    show_table(found.name, MODEL_NAMES, [(found.name, *counts, str(found.layers), found.native)])
+    show_table(table_of(found.name, [model_row(found, whole=True)]))
     say(*(f"Source: {source}" for source in model_sources(name).values()))

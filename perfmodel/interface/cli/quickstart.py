@@ -23,17 +23,15 @@ def quickstart(
     Example: perfmodel quickstart
     """
     from perfmodel.interface.pages.page import usd_note
-    from perfmodel.interface.quickstart import CAVEATS, NAMES, STEPS, as_dict, run
+    from perfmodel.interface.quickstart import CAVEATS, STEPS, as_dict, run
 
     with bar("quickstart", STEPS) as update:
         answer = run(out, update)
     if json_:
         show_json(as_dict(answer))
         return
-    show_table("Llama-3.1-70B, 4,096 tokens of context, decoding", NAMES, answer.machines)
+    show_table(answer.machines)
     say("")
-    show_table(
-        "A chip of the H100's area and power, eight of them, searched by gradient", *answer.designs
-    )
+    show_table(answer.designs)
     pictures = ", ".join(map(str, answer.pictures))
     say("", *answer.said, *CAVEATS, usd_note(), f"Pictures: {pictures}.")

@@ -54,7 +54,7 @@ def reproduce(
     with bar("rows alike") as update:
         found, rows, tables = published_results.reproduce(asked, data, fitted(calibration), update)
     for table in tables_of(found):
-        show_table(*table)
+        show_table(table)
     show_definitions()
     if out is not None:
         write(found, rows, tables, out)

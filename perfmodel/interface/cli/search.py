@@ -7,6 +7,7 @@ import typer
 
 from perfmodel.errors import InputError
 from perfmodel.interface.cli.options import Json, Report, check_places, preset_names
+from perfmodel.interface.tables import Table
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
 
 
@@ -53,7 +54,7 @@ def search(
 
     if list_:
         listed = [(name, question(path)) for name, path in presets().items()]
-        show_list("Presets", ["preset", "question"], listed, json_)
+        show_list(Table("Presets", ["preset", "question"], listed), json_)
         return
     if study is None or out is None:
         raise InputError(
@@ -69,8 +70,8 @@ def search(
     else:
         for sentence in better_existing(found):
             say(sentence)
-        for title, table in tables(found):
-            show_table(title, *table)
+        for table in tables(found):
+            show_table(table)
         say(
             "Where a fact doubles, the study was searched again from the best designs of its families."
         )

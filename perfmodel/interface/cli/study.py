@@ -35,7 +35,7 @@ def study(
 
     if list_ or not name:
         _check_alone(name, list_, out or report)
-        show_list("Studies", *shown.listing(studies()), json_)
+        show_list(shown.listing(studies()), json_)
         return
     asked = find(name)
     check_places(folder=out, report=report)
@@ -49,7 +49,7 @@ def study(
         show_json(shown.as_dict(asked, answer))
         return
     say(*shown.lines(asked, answer), "")
-    show_table(f"{asked.question}: {asked.title}", list(answer.table.names), shown.cells(answer))
+    show_table(shown.answer_table(f"{asked.question}: {asked.title}", answer))
     say(*(f"Caveat: {caveat}" for caveat in answer.caveats))
     say(*(f"Written: {path}" for path in written))
 

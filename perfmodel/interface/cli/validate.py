@@ -1,7 +1,7 @@
 """`perfmodel validate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -51,7 +51,7 @@ def validate(
     """
     from perfmodel.calibration.protocol import named_protocol
     from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
-    from perfmodel.interface.pages.validate import charts_of, validate_page
+    from perfmodel.interface.pages.validate import charts_of, tables_of, validate_page
     from perfmodel.interface.plots import save
     from perfmodel.interface.plots.theme import altair
 
@@ -65,26 +65,14 @@ def validate(
     charts = charts_of(out) if out is not None else {}
     for name, chart in charts.items():
         save(chart, Path(f"{out}/{name}.png"))
-    _show(found, how.quick)
+    summary, kernels, chips_summary, left_out = tables_of(found)
+    shown = [kernels, summary] if how.quick else [summary]
+    for table in (*shown, left_out, chips_summary):
+        if table.rows:
+            show_table(table)
     said = notes(found)
     say(*said)
     if request.report is not None:
         say(f"The report is {request.report}.")
     if report is not None:
         write_report(report, validate_page(found, said, list(charts.values())))
-
-
-def _show(found: dict[str, Any], quick: bool) -> None:
-    from perfmodel.calibration import acceptance
-
-    records, chips = found["kernels"], found["technology"]
-    if records and quick:
-        show_table("Held-out rows", acceptance.TABLE, acceptance.lines(records))
-        say("")
-    if records:
-        show_table("What must be reached", acceptance.SUMMARY, acceptance.summary(records))
-    if chips:
-        lines, summary = acceptance.technology_lines(chips), acceptance.technology_summary(chips)
-        show_table("Chips that a fit has not seen", acceptance.TECHNOLOGY_TABLE, lines)
-        say("")
-        show_table("Technology: what must be reached", acceptance.TECHNOLOGY_SUMMARY, summary)

@@ -17,6 +17,7 @@ from perfmodel.interface.explore import export, pictures, searching
 from perfmodel.interface.explore.machines import View, step_of, view_of
 from perfmodel.interface.explore.scenario import (
     MAX_MACHINES,
+    MOST,
     START,
     Machine,
     Scenario,
@@ -33,17 +34,7 @@ from perfmodel.library.model import load_model, model_files
 from perfmodel.units import figures
 
 FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
-COLUMNS = (
-    "machine",
-    "tokens/s for a user",
-    "90 % range",
-    "USD/M tokens",
-    "USD/h a chip",
-    "cost basis",
-    "J/token",
-    "first token (ms)",
-    "bound by",
-)
+TRAFFIC = {"prompt": "tokens in", "output": "tokens out", "users": "users"}
 FORMATS = {"": "auto", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
 PICTURES = ("Overview", "Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
 STYLE = """<style>
@@ -121,18 +112,15 @@ def _controls(start: Scenario) -> Scenario:
     known = sorted(model_files())
     place = known.index(start.model) if start.model in known else 0
     model = own_model or top.selectbox("model", known, place, key="model")
-    names = ("prompt", "output", "users")
-    labels = ("tokens in", "tokens out", "users")
-    mosts = (10_000_000, 1_000_000, 1_000_000)
-    places = (*top.columns(2), *top.columns(2))
-    numbers = {
-        name: int(
-            place.number_input(label, 1, most, getattr(start, name), key=f"{name}-of-traffic")
+    places = iter((*top.columns(2), *top.columns(2)))
+    numbers: dict[str, int] = {
+        name: next(places).number_input(
+            label, 1, MOST[name], getattr(start, name), key=f"{name}-of-traffic"
         )
-        for place, name, label, most in zip(places, names, labels, mosts, strict=False)
+        for name, label in TRAFFIC.items()
     }
-    count = places[-1].number_input("machines", 1, MAX_MACHINES, len(start.machines))
-    machines = [_machine(middle, i, start, chips) for i in range(int(count))]
+    count = next(places).number_input("machines", 1, MAX_MACHINES, len(start.machines))
+    machines = [_machine(middle, i, start, chips) for i in range(count)]
     return Scenario(tuple(machines), model, **numbers)
 
 
@@ -257,15 +245,22 @@ def _side_by_side(charts: list[Any]) -> None:
 
 def _numbers(view: View) -> dict[str, str]:
     """A row of the table: what a machine gives a user, costs and draws."""
-    here, name = view.here, f"{view.name}, {view.precision}"
-    if here.short:
-        short = f"does not fit: {here.short / 1e9:,.3g} GB short on each chip"
-        return dict(zip(COLUMNS, (name, "", "", "", "", "", "", "", short), strict=True))
-    span = f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}"
-    values = (here.speed, here.dollars, here.hour, here.joules, here.ttft * 1e3)
-    speed, dollars, hour, joules, first = map(_plain, values)
-    cells = (name, speed, span, dollars, hour, view.cost_basis, joules, first, view.bound)
-    return dict(zip(COLUMNS, cells, strict=True))
+    here = view.here
+    row = {
+        "machine": f"{view.name}, {view.precision}",
+        "tokens/s for a user": _plain(here.speed),
+        "90 % range": f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}",
+        "USD/M tokens": _plain(here.dollars),
+        "USD/h a chip": _plain(here.hour),
+        "cost basis": view.cost_basis,
+        "J/token": _plain(here.joules),
+        "first token (ms)": _plain(here.ttft * 1e3),
+        "bound by": view.bound,
+    }
+    if not here.short:
+        return row
+    short = f"does not fit: {here.short / 1e9:,.3g} GB short on each chip"
+    return dict.fromkeys(row, "") | {"machine": row["machine"], "bound by": short}
 
 
 def _plain(value: float) -> str:

@@ -8,6 +8,9 @@ from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
 
 MAX_MACHINES = 4
+MOST = {"prompt": 10_000_000, "output": 1_000_000, "users": 1_000_000}
+"""Numbers of the traffic, and the largest that is taken."""
+
 MAX_FACTOR = 16.0
 """A knob multiplies a fact by at most this, and divides it by as much."""
 
@@ -56,11 +59,9 @@ def machine(chip: str, size: int, factors: Mapping[str, float], precision: str =
 
 def to_query(scenario: Scenario) -> dict[str, list[str]]:
     """The scenario as the parameters of a link."""
-    numbers = {name: [str(getattr(scenario, name))] for name in ("prompt", "output", "users")}
-    return {
-        "machine": [_word(one) for one in scenario.machines],
-        "model": [scenario.model],
-    } | numbers
+    machines = [_word(one) for one in scenario.machines]
+    numbers = {name: [str(getattr(scenario, name))] for name in MOST}
+    return {"machine": machines, "model": [scenario.model], **numbers}
 
 
 def _word(one: Machine) -> str:
@@ -78,9 +79,7 @@ def from_query(query: Mapping[str, list[str]]) -> Scenario:
     """
     machines = tuple(_machine(word) for word in query.get("machine", [])[:MAX_MACHINES])
     numbers = {
-        name: _integer(name, query[name][0], most)
-        for name, most in (("prompt", 10_000_000), ("output", 1_000_000), ("users", 1_000_000))
-        if query.get(name)
+        name: _integer(name, query[name][0], most) for name, most in MOST.items() if query.get(name)
     }
     model = (query.get("model") or [START.model])[0]
     return START._replace(machines=machines or START.machines, model=model, **numbers)

@@ -74,14 +74,10 @@ def _found(job: SearchJob) -> None:
         st.error(job.wrong())
         return
     st.markdown(f"**{objective_name(report)}: {figures(report['objective'])}**, {_against(report)}")
-    for title, (names, rows) in tables(report):
-        st.markdown(title)
-        st.table(
-            [
-                {name or "design": cell for name, cell in zip(names, row, strict=True)}
-                for row in rows
-            ]
-        )
+    for table in tables(report):
+        st.markdown(table.title)
+        named = table._replace(names=[name or "design" for name in table.names])
+        st.table(named.records())
     for chip in report["chips"]:
         chart = plots.floorplan(
             chip["areas_mm2"], f"The die, {chip['area_mm2']:,.0f} mm2, to scale"

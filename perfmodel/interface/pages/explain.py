@@ -7,9 +7,10 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.inference.explanation import Explanation, Line, Step
 from perfmodel.interface import plots
-from perfmodel.interface.explain import lines_of, terms_of
-from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, Table, sources_of
+from perfmodel.interface.explain import tables_of
+from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, sources_of
 from perfmodel.interface.plots.steps import joules_of, memory_placement, step_rooflines
+from perfmodel.interface.tables import Table
 from perfmodel.units import figures
 
 
@@ -29,8 +30,7 @@ def explain_page(found: Explanation, cells: dict[str, str]) -> Page:
     ]
     parts: list[Table | Picture] = [
         Picture(kernel_times(found), "Each kernel's time, by what binds it."),
-        Table("Kernels", ["kernel", "us", "share", "bound by"], lines_of(found)),
-        Table("Terms", ["term", "us", "share"], terms_of(found)),
+        *tables_of(found),
     ]
     if found.step is not None:
         parts += _step_pictures(found.step)

@@ -3,8 +3,8 @@
 A page needs nothing beside it: no network, no script, no other file.
 """
 
+import contextlib
 import html
-import math
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,10 +15,10 @@ from perfmodel.errors import InputError
 from perfmodel.files import check_place, write_whole
 from perfmodel.interface.plots import as_svg
 from perfmodel.interface.plots.theme import altair
+from perfmodel.interface.tables import Table
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import COST_BASES, Basis, load_economics
 from perfmodel.library.model import find_model, model_files
-from perfmodel.units import figures
 from perfmodel.versions import versions
 
 PACKAGES = ("perfmodel", "jax", "numpy")
@@ -26,15 +26,6 @@ PACKAGES = ("perfmodel", "jax", "numpy")
 
 MAX_ROWS = 200
 """Rows of a table that a page shows; the rest is in the file beside it."""
-
-
-class Table(NamedTuple):
-    """A table: its title, names of columns, rows of text, and a note below it."""
-
-    title: str
-    names: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
 
 
 class Picture(NamedTuple):
@@ -59,15 +50,6 @@ class Page(NamedTuple):
     assumptions: Sequence[str] = ()
     sources: dict[str, str] = {}
     command: Sequence[str] = ()
-
-
-def cell(value: Any) -> str:
-    """A number, also one that is written as text, in four digits; other words as they are."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return str(value or "")
-    return figures(number) if math.isfinite(number) else str(value)
 
 
 def check_report(path: Path) -> None:
@@ -184,24 +166,17 @@ def usd_note(bases: Sequence[Basis] = SERVED) -> str:
 def sources_of(chips: Iterable[str], models: Iterable[str] = ()) -> dict[str, str]:
     """Where the facts of chips and models come from, by their names; what is not known is left out."""
     found: dict[str, str] = {}
-    for name in chips:
-        found |= _sources(name, chip_file)
-    for name in models:
-        found |= _sources(name, _model_file)
+    looked_up = [(name, chip_file) for name in chips] + [(name, _model_file) for name in models]
+    for name, look_up in looked_up:
+        with contextlib.suppress(InputError):
+            stem, file = look_up(name)
+            found[stem] = "; ".join(dict.fromkeys(file.sources.values()))
     return found
 
 
 def _model_file(name: str) -> tuple[str, Any]:
     stem = find_model(name)
     return stem, model_files()[stem]
-
-
-def _sources(name: str, look: Any) -> dict[str, str]:
-    try:
-        stem, file = look(name)
-    except InputError:
-        return {}
-    return {stem: "; ".join(dict.fromkeys(file.sources.values()))}
 
 
 FITTED_BASIS = (

@@ -12,11 +12,10 @@ from perfmodel.interface.pages.page import (
     SERVING_TERMS,
     Page,
     Picture,
-    Table,
-    cell,
     sources_of,
     usd_note,
 )
+from perfmodel.interface.tables import Table, cell
 
 
 def kernels_page(rows: Path, out: Path) -> Page:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.published_results import PARTS
-from perfmodel.calibration.serving_metrics import BASELINES, WORDS, Comparison
+from perfmodel.calibration.serving_metrics import WORDS, Comparison
 from perfmodel.files import write_csv, write_json
 from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
@@ -16,19 +16,18 @@ from perfmodel.interface.pages.page import (
     SERVING_TERMS,
     Page,
     Picture,
-    Table,
     sources_of,
 )
+from perfmodel.interface.tables import Table, table_of
 from perfmodel.units import percent
 
 
 def reproduce_page(report: dict[str, Any], rows: Sequence[Comparison]) -> Page:
     """Published and measured results beside predictions."""
-    tables = [Table(*table) for table in tables_of(report)]
     known = [row for row in rows if np.isfinite(row.predicted)]
     said = [f"{len(known)} published and measured results of {len(rows)} beside predictions."]
     charts = [_parity(name, known, MAX_DRAWN) for name in dict.fromkeys(r.set for r in known)]
-    parts = [*tables, *map(Picture, charts)]
+    parts = [*tables_of(report), *map(Picture, charts)]
     chips = sorted({row.words[0] for row in known})
     models = sorted({row.words[1] for row in known})
     return Page(
@@ -52,64 +51,73 @@ def _parity(name: str, rows: Sequence[Comparison], at_most: int | None = None) -
     return plots.parity(points, name, "chip", "s per token" if name in PARTS else "tokens/s")
 
 
-PUBLISHED_TABLE = ["published", "rows", "not predicted", "median", "each once", "mean", "bias"]
+def tables_of(report: dict[str, Any]) -> list[Table]:
+    """The tables that have any rows."""
+    tables = {"published": published_table, "left_out": left_out_table, "serving": serving_table}
+    return [table(report[name]) for name, table in tables.items() if report[name]]
 
 
-LEFT_TABLE = ["left out", "published", "predicted", "error", "factor", "fitted to others"]
-
-
-SERVING_TABLE = ["measured runs", "rows", "TPOT median", "each once", "mean", "bias"]
-
-
-def tables_of(report: dict[str, Any]) -> list[tuple[str, list[str], list[tuple[str, ...]]]]:
-    """Titles, names of columns and lines of the tables that have any."""
-    tables = [
-        ("Published", PUBLISHED_TABLE, published_lines(report)),
-        ("Each from the other models alone", LEFT_TABLE, left_lines(report)),
-        ("Serving", SERVING_TABLE, serving_lines(report)),
+def published_table(groups: Sequence[dict[str, Any]]) -> Table:
+    """Groups of published results; the last share is of those within the predicted range."""
+    shares = {"median": "median", "each once": "median_once", "mean": "mape", "bias": "bias"}
+    shares |= {"in range": "coverage90"}
+    rows = [
+        {"published": one["group"], "rows": str(one["n"])}
+        | {"not predicted": str(one["unpredicted"])}
+        | {name: percent(one[share]) for name, share in shares.items()}
+        for one in groups
     ]
-    return [table for table in tables if table[2]]
+    return table_of("Published", rows)
 
 
-def published_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One line for each group."""
-    counts, shares = ("n", "unpredicted"), ("median", "median_once", "mape", "bias", "coverage90")
-    return [
-        (r["group"], *(str(r[n]) for n in counts), *(percent(r[n]) for n in shares))
-        for r in report["published"]
-    ]
-
-
-def left_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One line for each published speed that was left out, and one for each chip."""
-    left, lines = report["left_out"], []
-    for one in left:
-        name, speeds = f"{one['chip']} / {one['model']}", (one["published"], one["predicted"])
-        error, off = percent(one["error"]), max(speeds) / min(speeds)
-        texts = (f"{speed:.4g}" for speed in speeds)
-        lines.append((name, *texts, error, f"{off:.2f}", str(one["others"])))
+def left_out_table(left: Sequence[dict[str, Any]]) -> Table:
+    """Published speeds that were left out each, and their mean for each chip."""
+    rows = [_left_out_row(f"{one['chip']} / {one['model']}", one) for one in left]
     for chip in dict.fromkeys(one["chip"] for one in left):
         own = [one for one in left if one["chip"] == chip]
         off = np.exp(np.mean([abs(np.log(one["predicted"] / one["published"])) for one in own]))
-        mean = percent(float(np.mean([one["error"] for one in own])))
-        lines.append((f"{chip}, mean", "", "", mean, f"{off:.2f}", ""))
-    return lines
+        error = float(np.mean([one["error"] for one in own]))
+        rows.append(dict.fromkeys(rows[0], "") | {"left out": f"{chip}, mean"} | _off(error, off))
+    return table_of("Each from the other models alone", rows)
 
 
-def serving_lines(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One line for each group."""
-    shares = ("tpot_median", "tpot_median_once", "tpot_mape", "tpot_bias")
-    shares += tuple(f"{name}_tpot_median" for name in BASELINES)
-    taus = ("kendall_tau", "kendall_tau_fixed")
-    return [
-        (
-            *(r["group"], str(r["n"])),
-            *(percent(r[name]) for name in shares),
-            *(str(r["configurator_n"]), percent(r["ttft_median"]), str(r["ttft_n"])),
-            *("-" if r[name] is None else f"{r[name]:.2f}" for name in taus),
-        )
-        for r in report["serving"]
+def _left_out_row(name: str, one: dict[str, Any]) -> dict[str, str]:
+    speeds = {kind: one[kind] for kind in ("published", "predicted")}
+    return (
+        {"left out": name}
+        | {kind: f"{speed:.4g}" for kind, speed in speeds.items()}
+        | _off(one["error"], max(speeds.values()) / min(speeds.values()))
+        | {"fitted to others": str(one["others"])}
+    )
+
+
+def _off(error: float, factor: float) -> dict[str, str]:
+    return {"error": percent(error), "factor": f"{factor:.2f}"}
+
+
+SERVING_SHARES = {
+    "TPOT median": "tpot_median",
+    "each once": "tpot_median_once",
+    "mean": "tpot_mape",
+    "bias": "tpot_bias",
+    "roofline": "roofline_tpot_median",
+    "each operator": "operators_tpot_median",
+    "AIConfigurator": "configurator_tpot_median",
+}
+
+
+def serving_table(groups: Sequence[dict[str, Any]]) -> Table:
+    """Groups of measured runs."""
+    taus = {"tau": "kendall_tau", "tau, same traffic": "kendall_tau_fixed"}
+    rows = [
+        {"measured runs": one["group"], "rows": str(one["n"])}
+        | {name: percent(one[share]) for name, share in SERVING_SHARES.items()}
+        | {"its rows": str(one["configurator_n"])}
+        | {"TTFT median": percent(one["ttft_median"]), "TTFT rows": str(one["ttft_n"])}
+        | {name: "-" if one[tau] is None else f"{one[tau]:.2f}" for name, tau in taus.items()}
+        for one in groups
     ]
+    return table_of("Serving", rows)
 
 
 def write(

@@ -9,8 +9,9 @@ from perfmodel.design.report import SearchReport
 from perfmodel.inference.explanation import Step, explain_step, step_of
 from perfmodel.interface import plots, search_tables
 from perfmodel.interface.pages.explain import kernel_times
-from perfmodel.interface.pages.page import Page, Picture, Table, sources_of, usd_note
+from perfmodel.interface.pages.page import Page, Picture, sources_of, usd_note
 from perfmodel.interface.plots.steps import step_rooflines
+from perfmodel.interface.tables import Table
 from perfmodel.units import as_scalar, as_values, figures
 
 Parts = list[Table | Picture]
@@ -22,31 +23,19 @@ ASSUMPTIONS = (
     "Chips that are sold are priced by the same laws: what dies and memory cost to make, and one margin.",
 )
 
-NOTES = {
-    "Shadow prices": "Gain of the objective for one percent more of a limit; in USD: what one more "
-    "unit saves over the life of one chip, where the objective is money.",
-    "One fewer and one more, all else designed again": "Each neighbour was designed again with that number "
-    "held. It has a price only where the study's bound keeps out one more that would be better.",
-    "Existing chips, the nearest first": "Each in as many copies, and with as many users, as "
-    "suit it best where the study leaves that free.",
-    "Sensitivity of the objective": "For small changes the design adapts to first order. Where a fact "
-    "doubles, the study was searched again, shortly: each family begins in as many chips and with as many "
-    "users as suit it then, and is designed again, its numbers of things free.",
-    "Win probability": "Draws of all facts within their ranges, of the constants of "
-    "area, power and cost, and of the error of predicted times.",
-}
-
 
 def search_page(
     title: str, found: SearchReport, report: dict[str, Any], front: list[dict[str, Any]]
 ) -> Page:
     """What `report.html` says."""
-    tables = search_tables.tables(report, MAX_ROWS, MAX_ROWS)
-    first, *rest = (Table(name, *rows, note=NOTES.get(name, "")) for name, rows in tables)
-    parts: Parts = [first, *_floorplans(report), *_step(found)]
+    first, *rest = search_tables.tables(report, MAX_ROWS, MAX_ROWS)
     caption = "The objective where one variable changes alone, and where one fact does and the design adapts."
-    parts += [*rest, Picture(_elasticities(report), caption)]
-    parts += [
+    parts: Parts = [
+        first,
+        *_floorplans(report),
+        *_step(found),
+        *rest,
+        Picture(_elasticities(report), caption),
         *_existing_chips(report),
         *_front(found, front),
         *_winner_maps(report),
@@ -136,10 +125,8 @@ def _existing_chips(report: dict[str, Any]) -> list[Picture]:
     for one in report["rivals"][:MAX_ROWS]:
         kind = "breaks a limit" if one["broken"] else "keeps all limits"
         rows.append((one["chip"], {kind: one["objective"]}))
-    title = "Existing chips, the nearest first"
-    chart = plots.stacked(
-        rows, LIMIT_COLOURS, title, search_tables.objective_name(report), "limits"
-    )
+    goal = search_tables.objective_name(report)
+    chart = plots.stacked(rows, LIMIT_COLOURS, search_tables.EXISTING_CHIPS, goal, "limits")
     return [Picture(chart, "All priced by the same laws, in the same study.")]
 
 

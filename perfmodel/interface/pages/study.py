@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from perfmodel.files import write_csv, write_whole
 from perfmodel.interface import plots
-from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, Table
+from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture
 from perfmodel.interface.plots.studies import draw
+from perfmodel.interface.tables import Table
 from perfmodel.library.economics import COST_BASES
 from perfmodel.studies.claim import Answer, Claim
 from perfmodel.studies.draws import show
@@ -21,7 +22,7 @@ def study_page(study: Claim, answer: Answer) -> Page:
     """What the model says to a claim, with what that rests on."""
     parts = [
         Picture(draw(answer.figure), answer.figure.title),
-        Table(study.title, answer.table.names, cells(answer)),
+        answer_table(study.title, answer),
     ]
     sources = {"claim": study.source, "facts of chips, models and technologies": FACTS}
     title = f"{study.question}: {study.title}"
@@ -33,10 +34,10 @@ PICTURES = (".png", ".svg", ".html")
 """Formats in which each figure is written."""
 
 
-def listing(studies: list[Claim]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Names and rows of `perfmodel study --list`."""
+def listing(studies: list[Claim]) -> Table:
+    """What `perfmodel study --list` shows."""
     rows = [(s.name, s.question, s.title, f"{s.seconds} s") for s in studies]
-    return ["study", "claim", "question", "takes about"], rows
+    return Table("Studies", ["study", "claim", "question", "takes about"], rows)
 
 
 def lines(study: Claim, answer: Answer) -> list[str]:
@@ -51,9 +52,10 @@ def lines(study: Claim, answer: Answer) -> list[str]:
     ]
 
 
-def cells(answer: Answer) -> list[tuple[str, ...]]:
-    """The table's rows as text."""
-    return [tuple(_cell(value) for value in row) for row in answer.table.rows]
+def answer_table(title: str, answer: Answer) -> Table:
+    """The answer's table as text."""
+    rows = [tuple(map(_cell, row)) for row in answer.table.rows]
+    return Table(title, answer.table.names, rows)
 
 
 def _cell(value: Any) -> str:

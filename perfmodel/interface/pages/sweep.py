@@ -16,11 +16,10 @@ from perfmodel.interface.pages.page import (
     SERVING_TERMS,
     Page,
     Picture,
-    Table,
-    cell,
     sources_of,
     usd_note,
 )
+from perfmodel.interface.tables import Table, cell
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 

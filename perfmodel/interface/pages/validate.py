@@ -8,7 +8,8 @@ import pyarrow as pa
 from perfmodel.calibration import acceptance
 from perfmodel.files import cells_of, read_csv
 from perfmodel.interface import plots
-from perfmodel.interface.pages.page import Page, Picture, Table
+from perfmodel.interface.pages.page import Page, Picture
+from perfmodel.interface.tables import Table
 
 MAX_DRAWN = 100
 """Rows of a section that are drawn, at most."""
@@ -33,22 +34,26 @@ def _points(table: pa.Table) -> list[plots.ParityPoint]:
     ]
 
 
-def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:
-    """How far off kernels and chips are that no fit has seen."""
+def tables_of(report: acceptance.Record) -> list[Table]:
+    """What must be reached, and all of it, of kernels and of chips."""
     records, chips = report["kernels"], report["technology"]
-    summary = acceptance.technology_summary(chips)
-    tables = [
+    summary, lines = acceptance.technology_summary(chips), acceptance.technology_lines(chips)
+    return [
         Table("Kernels: what must be reached", acceptance.SUMMARY, acceptance.summary(records)),
         Table("Kernels, table by table", acceptance.TABLE, acceptance.lines(records)),
         Table("Chips: what must be reached", acceptance.TECHNOLOGY_SUMMARY, summary),
-        Table("Chips, one by one", acceptance.TECHNOLOGY_TABLE, acceptance.technology_lines(chips)),
+        Table("Chips, one by one", acceptance.TECHNOLOGY_TABLE, lines),
     ]
+
+
+def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:
+    """How far off kernels and chips are that no fit has seen."""
     said, assumed, sources = [], [*notes], {}
-    if records:
+    if report["kernels"]:
         said.append("Kernels stand beside a roofline, a random forest, and other frameworks.")
         assumed.append("Rows are held out by a hash of their shape, before anything is fitted.")
         sources["measurements"] = "aiconfigurator-core 0.12.0 (Apache-2.0), NVIDIA AIConfigurator"
-    if chips:
+    if report["technology"]:
         said.append("Each chip is predicted by constants that were fitted without it.")
         assumed.append(
             "What a chip is made of is taken as published; only the constants of the laws are fitted."
@@ -56,5 +61,5 @@ def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]
         sources["chips"] = (
             "the library's files: `perfmodel chips NAME` says where each number is from"
         )
-    parts = [*(table for table in tables if table.rows), *map(Picture, charts)]
+    parts = [*(table for table in tables_of(report) if table.rows), *map(Picture, charts)]
     return Page("Held-out validation", said, parts, assumed, sources)

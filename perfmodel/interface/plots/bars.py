@@ -4,16 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.breakdown import BOUNDS
-from perfmodel.interface.plots.theme import (
-    COLOURS,
-    ENERGY_COLOURS,
-    GOOD,
-    GREY,
-    INK,
-    WIDTH,
-    altair,
-    rows_of,
-)
+from perfmodel.interface.plots import theme
 from perfmodel.units import figures
 
 BAR_HEIGHT, NARROW_BAR_HEIGHT = 44, 28
@@ -33,7 +24,7 @@ def stacked(rows: Parts, colours: Mapping[str, str], title: str, axis: str, lege
     - `axis`: title of the axis, with its unit.
     - `legend`: what the colours tell.
     """
-    alt = altair()
+    alt = theme.altair()
     nameless = {part for _, parts in rows for part in parts} - set(colours)
     assert not nameless, f"{sorted(nameless)} would be left out: they have no colour"
     values = [
@@ -42,20 +33,20 @@ def stacked(rows: Parts, colours: Mapping[str, str], title: str, axis: str, lege
         for order, part in enumerate(colours)
         if parts.get(part)
     ]
-    there = [part for part in colours if any(one["part"] == part for one in values)]
-    scale = alt.Scale(domain=there, range=[colours[part] for part in there])
-    return (
-        alt.Chart(rows_of(values), title=title)
-        .mark_bar(stroke="white", strokeWidth=0.5)
-        .encode(
-            y=alt.Y("name:N", title=None, sort=[n for n, _ in rows], axis=alt.Axis(labelLimit=240)),
-            x=alt.X("amount:Q", title=axis, axis=alt.Axis(tickCount=8)),
-            color=alt.Color("part:N", scale=scale, title=legend),
-            order="order:Q",
-            tooltip=["name:N", "part:N", alt.Tooltip("amount:Q", format=".3g", title=axis)],
-        )
-        .properties(width=WIDTH, height=_height(len(rows)))
-    )
+    bars = alt.Chart(theme.rows_of(values), title=title).mark_bar(stroke="white", strokeWidth=0.5)
+    return bars.encode(
+        y=_names([name for name, _ in rows]),
+        x=alt.X("amount:Q", title=axis, axis=alt.Axis(tickCount=8)),
+        color=theme.coloured("part", colours, values, legend),
+        order="order:Q",
+        tooltip=["name:N", "part:N", theme.tooltip("amount", axis)],
+    ).properties(width=theme.WIDTH, height=_height(len(rows)))
+
+
+def _names(names: Sequence[str]) -> Any:
+    """Names down the side, in their order."""
+    alt = theme.altair()
+    return alt.Y("name:N", title=None, sort=names, axis=alt.Axis(labelLimit=240))
 
 
 def breakdown(rows: Sequence[tuple[str, Iterable[float]]], title: str, unit: str = "ms") -> Any:
@@ -66,12 +57,12 @@ def breakdown(rows: Sequence[tuple[str, Iterable[float]]], title: str, unit: str
     - `rows`: names, and for each the times of `BOUNDS` in `unit`.
     """
     parts = [(name, dict(zip(BOUNDS, map(float, times), strict=True))) for name, times in rows]
-    return stacked(parts, COLOURS, title, f"time ({unit})", "bound by")
+    return stacked(parts, theme.COLOURS, title, f"time ({unit})", "bound by")
 
 
 def energy(rows: Parts, title: str, unit: str = "J") -> Any:
     """Energy by term of `JOULES`."""
-    return stacked(rows, ENERGY_COLOURS, title, f"energy ({unit})", "spent on")
+    return stacked(rows, theme.ENERGY_COLOURS, title, f"energy ({unit})", "spent on")
 
 
 DIE_COLOURS = {
@@ -130,28 +121,25 @@ def tornado(effects: Sequence[Effect], title: str, axis: str, step: str = "10 %"
     - `axis`: what changes, with its unit.
     - `step`: by how much each is made lower and higher.
     """
-    alt = altair()
+    alt = theme.altair()
     order = sorted(effects, key=lambda one: -max(abs(one.lower), abs(one.higher)))
     values = [
         {"name": one.name, "move": f"{word} by {step}", "change": change}
         for one in order
         for word, change in (("lower", one.lower), ("higher", one.higher))
     ]
-    moves = [f"{word} by {step}" for word in ("lower", "higher")]
-    chart = alt.Chart(rows_of(values), title=title)
+    colours = {f"lower by {step}": "#EE8866", f"higher by {step}": "#4477AA"}
+    chart = alt.Chart(theme.rows_of(values), title=title)
     bars = chart.mark_bar(height=14).encode(
-        y=alt.Y("name:N", title=None, sort=[o.name for o in order], axis=alt.Axis(labelLimit=240)),
+        y=_names([one.name for one in order]),
         x=alt.X("change:Q", title=axis, stack=None, axis=alt.Axis(tickCount=8)),
-        yOffset=alt.YOffset("move:N", sort=moves),
-        color=alt.Color(
-            "move:N", scale=alt.Scale(domain=moves, range=["#EE8866", "#4477AA"]), title="made"
-        ),
-        tooltip=["name:N", "move:N", alt.Tooltip("change:Q", format="+.3g", title=axis)],
+        yOffset=alt.YOffset("move:N", sort=list(colours)),
+        color=theme.coloured("move", colours, values, "made"),
+        tooltip=["name:N", "move:N", theme.tooltip("change", axis, "+.3g")],
     )
-    zero = chart.mark_rule(color=INK).encode(x=alt.datum(0))
-    return alt.layer(bars, zero).properties(
-        width=WIDTH, height=max(BAR_HEIGHT * len(order), 2 * BAR_HEIGHT)
-    )
+    zero = chart.mark_rule(color=theme.INK).encode(x=alt.datum(0))
+    height = BAR_HEIGHT * max(len(order), 2)
+    return alt.layer(bars, zero).properties(width=theme.WIDTH, height=height)
 
 
 def waterfall(
@@ -164,7 +152,7 @@ def waterfall(
     - `axis`: title of the axis, with its unit.
     - `total`: name of the sum.
     """
-    alt, values, reached = altair(), [], 0.0
+    alt, values, reached = theme.altair(), [], 0.0
     for name, amount in steps:
         kind = "adds" if amount >= 0 else "saves"
         values.append({"name": name, "from": reached, "to": reached + amount, "kind": kind})
@@ -174,16 +162,14 @@ def waterfall(
         one["label"] = figures(one["to"] - one["from"], 3)
         one["top"] = max(one["from"], one["to"])
     names, highest = [one["name"] for one in values], max(one["top"] for one in values)
-    kinds = {"adds": "#4477AA", "saves": GOOD, "sum": GREY}
-    there = [kind for kind in kinds if any(one["kind"] == kind for one in values)]
-    scale = alt.Scale(domain=there, range=[kinds[kind] for kind in there])
+    kinds = {"adds": "#4477AA", "saves": theme.GOOD, "sum": theme.GREY}
     x = alt.X("name:N", sort=names, title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160))
-    chart = alt.Chart(rows_of(values), title=title)
+    chart = alt.Chart(theme.rows_of(values), title=title)
     bars = chart.mark_bar(size=46).encode(
         x=x,
         y=alt.Y("from:Q", title=axis, scale=alt.Scale(domainMax=LABEL_HEADROOM * highest)),
         y2="to:Q",
-        color=alt.Color("kind:N", scale=scale, title=None),
+        color=theme.coloured("kind", kinds, values, None),
         tooltip=["name:N", alt.Tooltip("label:N", title=axis)],
     )
     labels = chart.mark_text(dy=-8, fontSize=12).encode(x=x, y="top:Q", text="label:N")
@@ -196,6 +182,5 @@ LABEL_HEADROOM = 1.1
 
 def _height(count: int) -> int:
     """Of a picture with some bars, in pixels."""
-    return max(
-        (BAR_HEIGHT if count <= MAX_WIDE_BARS else NARROW_BAR_HEIGHT) * count, 2 * BAR_HEIGHT
-    )
+    each = BAR_HEIGHT if count <= MAX_WIDE_BARS else NARROW_BAR_HEIGHT
+    return max(each * count, 2 * BAR_HEIGHT)

@@ -5,15 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.interface.plots.theme import (
-    HEIGHT,
-    SHAPES,
-    WIDTH,
-    altair,
-    chip_scales,
-    colours_of,
-    rows_of,
-)
+from perfmodel.interface.plots import theme
 
 
 def roofline(
@@ -28,40 +20,31 @@ def roofline(
     - `roofs`: name, peak in FLOP/s, bandwidth of the memory the model lives in, in byte/s.
     - `points`: name, kernel, FLOP for each byte of that memory, FLOP/s reached.
     """
-    alt = altair()
-    names = [name for name, _, _ in roofs]
-    kernels = list(dict.fromkeys(point["kernel"] for point in _points(points)))
-    scale = alt.Scale(domain=names, range=colours_of(names))
-    colour = alt.Color("name:N", scale=scale, title="chip", legend=alt.Legend(symbolType="stroke"))
-    dash = chip_scales(names)[2].legend(symbolType="stroke")
-    log = {"scale": alt.Scale(type="log", nice=False)}
-    x = alt.X("intensity:Q", title="arithmetic intensity (FLOP/byte)", **log)
-    y = alt.Y("rate:Q", title="TFLOP/s of one chip", **log)
-    values = rows_of(_roofs(roofs, points))
-    lines = (
-        alt.Chart(values).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
+    alt, dots = theme.altair(), _points(points)
+    kernels = list(dict.fromkeys(dot["kernel"] for dot in dots))
+    legends = theme.chip_scales([name for name, _, _ in roofs])
+    colour, _, dash = (one.legend(symbolType="stroke") for one in legends)
+    axes = {
+        "x": alt.X(
+            "intensity:Q", title="arithmetic intensity (FLOP/byte)", scale=theme.log_scale()
+        ),
+        "y": alt.Y("rate:Q", title="TFLOP/s of one chip", scale=theme.log_scale()),
+        "color": colour,
+    }
+    lines = alt.Chart(theme.rows_of(_roofs(roofs, points))).mark_line(strokeWidth=2)
+    marks = alt.Chart(theme.rows_of(dots)).mark_point(
+        size=80, filled=True, opacity=0.9, stroke="white", strokeWidth=0.7
     )
-    dots = (
-        alt.Chart(rows_of(_points(points)))
-        .mark_point(size=80, filled=True, opacity=0.9, stroke="white", strokeWidth=0.7)
-        .encode(
-            x=x,
-            y=y,
-            color=colour,
-            shape=alt.Shape(
-                "kernel:N",
-                scale=alt.Scale(domain=kernels, range=[SHAPES[i % 6] for i in range(len(kernels))]),
-                title="kernel",
-            ),
-            tooltip=[
-                "name:N",
-                "kernel:N",
-                alt.Tooltip("intensity:Q", format=".3g", title="FLOP/byte"),
-                alt.Tooltip("rate:Q", format=".3g", title="TFLOP/s"),
-            ],
-        )
+    told = [theme.tooltip("intensity", "FLOP/byte"), theme.tooltip("rate", "TFLOP/s")]
+    layers = (
+        lines.encode(**axes, strokeDash=dash),
+        marks.encode(
+            **axes,
+            shape=theme.told_by(alt.Shape, "kernel", kernels, theme.SHAPES, "kernel"),
+            tooltip=["name:N", "kernel:N", *told],
+        ),
     )
-    return alt.layer(lines, dots, title=title).properties(width=WIDTH, height=HEIGHT)
+    return alt.layer(*layers, title=title).properties(width=theme.WIDTH, height=theme.HEIGHT)
 
 
 def _roofs(
@@ -121,33 +104,28 @@ def front(
     - `kind`: of what the names are.
     - `inside`: put the legend into the upper left corner, which a front leaves empty.
     """
-    alt = altair()
+    alt = theme.altair()
     names = list(dict.fromkeys(spot.name for spot in spots))
     # A dashed edge would fray the shapes of the legend.
     plain = {"symbolStrokeWidth": 0, "labelLimit": 320}
     corner = {"orient": "top-left", "direction": "vertical", "title": None, "columns": 1}
     plain |= corner | {"fillColor": "white"} if inside else {}
-    colour, shape, dash = (one.legend(**plain) for one in chip_scales(names, kind))
+    colour, shape, dash = (one.legend(**plain) for one in theme.chip_scales(names, kind))
     values = [
         spot._asdict() | {"order": i, "size": 190 if spot.label == marked else 55}
         for i, spot in enumerate(spots)
         if spot.x > 0 and spot.y > 0
     ]
-    log = {"scale": alt.Scale(type="log", nice=False, padding=16)}
-    chart = alt.Chart(rows_of(values), title=title).encode(
-        x=alt.X("x:Q", title=axes[0], axis=alt.Axis(labelBound=True), **log),
-        y=alt.Y("y:Q", title=axes[1], **log),
+    scale = theme.log_scale(padding=16)
+    chart = alt.Chart(theme.rows_of(values), title=title).encode(
+        x=alt.X("x:Q", title=axes[0], axis=alt.Axis(labelBound=True), scale=scale),
+        y=alt.Y("y:Q", title=axes[1], scale=scale),
         color=colour,
     )
     lines = chart.mark_line(strokeWidth=1.5).encode(strokeDash=dash, order="order:Q")
     dots = chart.mark_point(filled=True, opacity=0.95).encode(
         shape=shape,
         size=alt.Size("size:Q", scale=None, legend=None),
-        tooltip=[
-            "name:N",
-            "label:N",
-            alt.Tooltip("x:Q", format=".3g", title=axes[0]),
-            alt.Tooltip("y:Q", format=".3g", title=axes[1]),
-        ],
+        tooltip=["name:N", "label:N", theme.tooltip("x", axes[0]), theme.tooltip("y", axes[1])],
     )
-    return alt.layer(lines, dots).properties(width=WIDTH, height=HEIGHT)
+    return alt.layer(lines, dots).properties(width=theme.WIDTH, height=theme.HEIGHT)

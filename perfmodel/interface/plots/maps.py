@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from perfmodel.interface.plots import theme
 from perfmodel.interface.plots.bars import DIE_COLOURS
-from perfmodel.interface.plots.theme import HEIGHT, WIDTH, altair, chip_scales, rows_of
 
 
 class Cell(NamedTuple):
@@ -25,7 +25,7 @@ def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
 
     - `axes`: titles of both axes, with their units.
     """
-    alt = altair()
+    alt = theme.altair()
     names = list(dict.fromkeys(cell.winner for cell in cells))
     values = [
         cell._asdict()
@@ -34,8 +34,8 @@ def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
     ]
     ordinal = {"type": "ordinal"}
     label = alt.Axis(labelAngle=0, labelExpr="format(datum.value, ',')", grid=False)
-    colour, shape, _ = chip_scales(names, "best", "winner")
-    base = alt.Chart(rows_of(values), title=title).encode(
+    colour, shape, _ = theme.chip_scales(names, "best", "winner")
+    base = alt.Chart(theme.rows_of(values), title=title).encode(
         x=alt.X("x", title=axes[0], axis=label, **ordinal),
         y=alt.Y("y", title=axes[1], axis=label, sort="descending", **ordinal),
     )
@@ -44,14 +44,16 @@ def crossover(cells: Sequence[Cell], title: str, axes: tuple[str, str]) -> Any:
         opacity=alt.Opacity(
             "strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.35, 1]), legend=None
         ),
-        tooltip=["winner:N", alt.Tooltip("factor:Q", format=".3g", title="times the next")],
+        tooltip=["winner:N", theme.tooltip("factor", "times the next")],
     )
     columns, lines = (len({cell[i] for cell in cells}) for i in (0, 1))
     few = columns <= 14
     text = base.mark_text(fontSize=10, dy=5, color="black").encode(text="text:N")
     marks = base.mark_point(size=22, yOffset=-7, filled=True, color="black").encode(shape=shape)
     layers = [tiles, marks, text] if few else [tiles]
-    return alt.layer(*layers).properties(width=WIDTH, height=max(HEIGHT, 26 * min(lines, 20)))
+    return alt.layer(*layers).properties(
+        width=theme.WIDTH, height=max(theme.HEIGHT, 26 * min(lines, 20))
+    )
 
 
 def _times(factor: float) -> str:
@@ -66,25 +68,21 @@ def floorplan(areas: Mapping[str, float], title: str, aspect: float = 26 / 33) -
     - `areas`: in mm2, of `DIE_COLOURS`; parts of no area are left out.
     - `aspect`: width over height of the die; a reticle's if not given.
     """
-    alt = altair()
+    alt = theme.altair()
     die_area = sum(areas.values())
     width, height = (die_area * aspect) ** 0.5, (die_area / aspect) ** 0.5
     order = sorted(((n, a) for n, a in areas.items() if a > 0), key=lambda one: -one[1])
     values = _tiles(order, 0.0, 0.0, width, height)
-    there = [part for part in DIE_COLOURS if part in dict(order)]
-    there += [part for part, _ in order if part not in DIE_COLOURS]
-    colours = [DIE_COLOURS.get(part, "#7777BB") for part in there]
+    colours = DIE_COLOURS | {part: "#7777BB" for part, _ in order if part not in DIE_COLOURS}
     side = {"scale": alt.Scale(nice=False, zero=True), "axis": alt.Axis(grid=False)}
-    chart = alt.Chart(rows_of(values), title=title)
+    chart = alt.Chart(theme.rows_of(values), title=title)
     tiles = chart.mark_rect(stroke="white", strokeWidth=2).encode(
         x=alt.X("left:Q", title="mm", **side),
         x2="right:Q",
         y=alt.Y("low:Q", title="mm", **side),
         y2="high:Q",
-        color=alt.Color(
-            "part:N", scale=alt.Scale(domain=there, range=colours), title="part"
-        ).legend(symbolType="square"),
-        tooltip=["part:N", alt.Tooltip("area:Q", format=".3g", title="mm2")],
+        color=theme.coloured("part", colours, values, "part").legend(symbolType="square"),
+        tooltip=["part:N", theme.tooltip("area", "mm2")],
     )
     labels = chart.mark_text(fontSize=11, lineBreak="\n").encode(
         x="middle:Q", y="centre:Q", text="label:N", color=alt.Color("ink:N", scale=None)
@@ -101,7 +99,7 @@ def _ink(part: str) -> str:
 
 
 MIN_LABELLED_SHARE = 0.03
-"""Share of a die below which a tile is not named in the drawing; the legend and tooltip name it."""
+"""Share of a die below which a tile is not named in the drawing; the legend and theme.tooltip name it."""
 
 
 def _tiles(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.interface.plots.theme import HEIGHT, PADDING, PALETTE, altair, rows_of
+from perfmodel.interface.plots.theme import HEIGHT, PADDING, PALETTE, altair, log_scale, rows_of
 
 
 class ParityPoint(NamedTuple):
@@ -42,8 +42,7 @@ def _beside(
     alt, (height, label) = altair(), over
     values = [point._asdict() | {"ratio": point.predicted / point.measured} for point in points]
     line = {"predicted": "measured:Q", "ratio": "one:Q"}[height]
-    log = alt.Scale(type="log", nice=False, padding=PADDING)
-    bare = alt.Axis(grid=False)
+    log, bare = log_scale(padding=PADDING), alt.Axis(grid=False)
     x = alt.X("measured:Q", scale=log, axis=bare, title=f"measured ({unit})")
     y = alt.Y(f"{height}:Q", scale=log, axis=bare, title=label)
     few = len(values) <= MAX_LARGE_POINTS

@@ -1,6 +1,6 @@
 """What all pictures share: colours, sizes, and how they are written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +102,38 @@ def chip_scales(
     names: Sequence[str], title: str = "chip", column: str = "name"
 ) -> tuple[Any, Any, Any]:
     """Colour, shape and dash of the chips of a column, in one legend."""
-    alt, count, field = altair(), len(names), f"{column}:N"
-
-    def scale(values: Sequence[Any]) -> Any:
-        return alt.Scale(domain=list(names), range=[values[i % len(values)] for i in range(count)])
-
-    dashes = [list(dash) for dash in DASHES]
-    return (
-        alt.Color(field, scale=scale(colours_of(names)), title=title),
-        alt.Shape(field, scale=scale(SHAPES), title=title),
-        alt.StrokeDash(field, scale=scale(dashes), title=title),
+    alt, dashes = altair(), [list(dash) for dash in DASHES]
+    channels = {alt.Color: colours_of(names), alt.Shape: SHAPES, alt.StrokeDash: dashes}
+    colour, shape, dash = (
+        told_by(channel, column, names, looks, title) for channel, looks in channels.items()
     )
+    return colour, shape, dash
+
+
+def told_by(
+    channel: Any, column: str, names: Sequence[str], looks: Sequence[Any], title: Any
+) -> Any:
+    """Names of a column told apart by a channel: the looks in order, again from the first if they are few."""
+    each = [looks[i % len(looks)] for i in range(len(names))]
+    return channel(f"{column}:N", scale=altair().Scale(domain=list(names), range=each), title=title)
+
+
+def coloured(
+    column: str, colours: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: str | None
+) -> Any:
+    """Names of a column in colours of their own; the legend has those that are there, in that order."""
+    there = [name for name in colours if any(row[column] == name for row in rows)]
+    return told_by(altair().Color, column, there, [colours[name] for name in there], title)
+
+
+def tooltip(column: str, title: str, form: str = ".3g") -> Any:
+    """A number that is told where the pointer is."""
+    return altair().Tooltip(f"{column}:Q", format=form, title=title)
+
+
+def log_scale(**more: Any) -> Any:
+    """A logarithmic scale that ends where the values end."""
+    return altair().Scale(type="log", nice=False, **more)
 
 
 def rows_of(values: Sequence[dict[str, Any]]) -> Any:

@@ -27,7 +27,7 @@ from perfmodel.inference.grid import read_grid
 from perfmodel.inference.step import decode_step
 from perfmodel.inference.sweep import PART
 from perfmodel.inference.sweep_points import Pricer
-from perfmodel.interface import plots
+from perfmodel.interface.plots import lines, theme
 from perfmodel.kernels import gemm
 from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
@@ -118,26 +118,26 @@ def seconds(designs: int = BATCH, layers: int = LAYERS, chips: int = CHIPS) -> f
     return fastest(run, 5) / designs
 
 
-def spots() -> Iterator[plots.FrontPoint]:
+def spots() -> Iterator[lines.FrontPoint]:
     """Microseconds of a processor for each number of each kind."""
     for name, numbers in NUMBERS.items():
         for number in numbers:
-            yield plots.FrontPoint(name, number, 1e6 * seconds(**{name: number}))
+            yield lines.FrontPoint(name, number, 1e6 * seconds(**{name: number}))
     for number in TILES:
         with mock.patch.object(gemm, "TILES", gemm.TILES[:number]):
-            yield plots.FrontPoint("tiles", number, 1e6 * seconds())
+            yield lines.FrontPoint("tiles", number, 1e6 * seconds())
 
 
 def draw(out: Path) -> None:
     """Measure, print, and draw all of them on one chart."""
-    plots.check_picture(out)
+    theme.check_picture(out)
     found = []
     for spot in spots():
         print(f"{spot.name:8s} {spot.x:8,.0f} {spot.y:8.2f} us", flush=True)
         found.append(spot)
     title = "What pricing a decode step of Llama-3.1-70B costs"
     axes = "how many", "microseconds of a processor"
-    plots.save(plots.front(found, title, axes, kind="number of"), out)
+    theme.save(lines.front(found, title, axes, kind="number of"), out)
 
 
 def main() -> None:

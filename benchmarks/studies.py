@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perfmodel.files import write_whole
-from perfmodel.interface import plots
+from perfmodel.interface.plots import theme
 from perfmodel.interface.plots.studies import draw
 from perfmodel.studies.claim import Answer, Claim, find, names
 
@@ -93,7 +93,7 @@ def main() -> None:
     rows = rows_of(contents.read_text()) if contents.exists() else {}
     for study in map(find, wanted):
         answer = study.run(lambda done, of: None)
-        plots.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.svg")
+        theme.save(draw(answer.figure), asked.out / PICTURES / f"{study.name}.svg")
         write_whole(asked.out / PAGES / f"{study.name}.md", page(study, answer).encode())
         print(f"{study.name}: {answer.said} The claim {answer.verdict}.", flush=True)
         rows[study.name] = row(study, answer)

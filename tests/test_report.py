@@ -7,7 +7,6 @@ import pytest
 from command import run
 
 from perfmodel.errors import InputError
-from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
     MAX_ROWS,
     Page,
@@ -16,10 +15,11 @@ from perfmodel.interface.pages.page import (
     check_report,
     sources_of,
 )
+from perfmodel.interface.plots import bars
 from perfmodel.interface.tables import Table
 
 GEMM = {"op": "gemm", "chip": "h100", "dtype": "bf16", "m": "32", "n": "4096", "k": "4096"}
-CHART = plots.breakdown([("a", [1.0, 0, 0, 2, 0, 0])], "Time")
+CHART = bars.breakdown([("a", [1.0, 0, 0, 2, 0, 0])], "Time")
 
 
 def page(**changes: object) -> str:

@@ -23,8 +23,9 @@ from perfmodel.design.study import (
 from perfmodel.inference.explanation import step_cost
 from perfmodel.inference.serving_predictions import PLAN, predict_values
 from perfmodel.interface.pages.page import usd_note
-from perfmodel.interface.plots import breakdown, floorplans, save
+from perfmodel.interface.plots.bars import breakdown, floorplans
 from perfmodel.interface.plots.steps import NamedSteps, step_rooflines
+from perfmodel.interface.plots.theme import save
 from perfmodel.interface.tables import Table, table_of
 from perfmodel.library.fitted import FITTED
 from perfmodel.units import figures

@@ -5,14 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.cli.options import (
-    Calibration,
-    Json,
-    Report,
-    check_places,
-    fitted,
-    write_report,
-)
+from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar, say, show_json, show_table
 
 
@@ -24,9 +17,9 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", help="Picture to write: .png, .svg or .html.")
     ] = None,
-    calibration: Calibration = None,
-    report: Report = None,
-    json_: Json = False,
+    calibration: options.Calibration = None,
+    report: options.Report = None,
+    json_: options.Json = False,
 ) -> None:
     """Explain a prediction: what binds, kernel by kernel and term by term.
 
@@ -37,17 +30,17 @@ def explain(
     from perfmodel.inference.explanation import explain as run
     from perfmodel.interface.explain import as_dict, read_asked, tables_of
     from perfmodel.interface.pages.explain import explain_page, kernel_times
-    from perfmodel.interface.plots import save
+    from perfmodel.interface.plots.theme import save
     from perfmodel.units import figures
 
-    check_places(picture=out, report=report)
+    options.check_places(picture=out, report=report)
     cells = read_asked(row)
     with bar("compiling"):
-        found = run(cells, fitted(calibration))
+        found = run(cells, options.fitted(calibration))
     if out is not None:
         save(kernel_times(found), out)
     if report is not None:
-        write_report(report, explain_page(found, cells), silent=True)
+        options.write_report(report, explain_page(found, cells), silent=True)
     if json_:
         show_json(as_dict(found))
     else:

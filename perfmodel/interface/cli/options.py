@@ -59,7 +59,7 @@ def check_places(
 
         check_report(report)
     if picture is not None:
-        from perfmodel.interface.plots import check_picture
+        from perfmodel.interface.plots.theme import check_picture
 
         check_picture(picture)
 

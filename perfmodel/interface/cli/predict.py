@@ -5,17 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perfmodel.interface.cli.options import (
-    Calibration,
-    Json,
-    Out,
-    Report,
-    check_places,
-    fitted,
-    show_definitions,
-    show_outcome,
-    write_report,
-)
+from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar
 
 
@@ -23,8 +13,8 @@ def predict_kernels(
     rows: Annotated[
         Path, typer.Argument(help="CSV of the kernel schema: op, chip, dtype, and sizes by op.")
     ],
-    out: Out,
-    calibration: Calibration = None,
+    out: options.Out,
+    calibration: options.Calibration = None,
     cold: Annotated[
         bool,
         typer.Option(
@@ -32,8 +22,8 @@ def predict_kernels(
             help="Operands come from memory, as in service; not replayed, as in benchmarks.",
         ),
     ] = False,
-    report: Report = None,
-    json_: Json = False,
+    report: options.Report = None,
+    json_: options.Json = False,
 ) -> None:
     """Predict the time of kernels, with a 90 % interval and what binds.
 
@@ -41,14 +31,14 @@ def predict_kernels(
     """
     from perfmodel.interface.predict import predict_kernels as run
 
-    check_places(file=out, report=report)
+    options.check_places(file=out, report=report)
     with bar("kernels") as update:
-        result = run(rows, out, fitted(calibration), not cold, update)
+        result = run(rows, out, options.fitted(calibration), not cold, update)
     _show_outcome(out, result.error, json_)
     if report is not None:
         from perfmodel.interface.pages.predict import kernels_page
 
-        write_report(report, kernels_page(rows, out), silent=json_)
+        options.write_report(report, kernels_page(rows, out), silent=json_)
 
 
 def predict_serving(
@@ -56,10 +46,10 @@ def predict_serving(
         Path,
         typer.Argument(help="CSV of the serving schema: chip, model, isl, osl, concurrency ..."),
     ],
-    out: Out,
-    calibration: Calibration = None,
-    report: Report = None,
-    json_: Json = False,
+    out: options.Out,
+    calibration: options.Calibration = None,
+    report: options.Report = None,
+    json_: options.Json = False,
 ) -> None:
     """Predict TTFT, TPOT, throughput, energy and price of served models.
 
@@ -78,18 +68,18 @@ def predict_serving(
     """
     from perfmodel.interface.predict import predict_serving as run
 
-    check_places(file=out, report=report)
+    options.check_places(file=out, report=report)
     with bar("rows alike") as update:
-        result = run(rows, out, fitted(calibration), update)
+        result = run(rows, out, options.fitted(calibration), update)
     _show_outcome(out, result["error"], json_)
     if not json_:
-        show_definitions()
+        options.show_definitions()
     if report is not None:
         from perfmodel.interface.pages.predict import serving_page
 
-        write_report(report, serving_page(rows, out), silent=json_)
+        options.write_report(report, serving_page(rows, out), silent=json_)
 
 
 def _show_outcome(out: Path, errors: Any, json_: bool) -> None:
     said = [str(error) for error in errors if error]
-    show_outcome(out, len(errors), len(said), said[0] if said else "", json_)
+    options.show_outcome(out, len(errors), len(said), said[0] if said else "", json_)

@@ -4,18 +4,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.cli.options import (
-    Calibration,
-    JsonFile,
-    Measured,
-    Report,
-    ReportFolder,
-    check_places,
-    fitted,
-    listed,
-    show_definitions,
-    write_report,
-)
+from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar, show_table
 
 
@@ -26,11 +15,11 @@ def reproduce(
             help="throughput, single-stream, serving (needs the data extra), closed, or disaggregated."
         ),
     ] = "throughput,single-stream,serving",
-    json_: JsonFile = None,
-    out: ReportFolder = None,
-    data: Measured = "aiconfigurator",
-    calibration: Calibration = None,
-    report: Report = None,
+    json_: options.JsonFile = None,
+    out: options.ReportFolder = None,
+    data: options.Measured = "aiconfigurator",
+    calibration: options.Calibration = None,
+    report: options.Report = None,
 ) -> None:
     """Put published and measured results beside predictions.
 
@@ -47,18 +36,20 @@ def reproduce(
     from perfmodel.files import write_json
     from perfmodel.interface.pages.reproduce import reproduce_page, tables_of, write
 
-    check_places(file=json_, folder=out, report=report)
-    asked = published_results.sets_of(listed(sets))
+    options.check_places(file=json_, folder=out, report=report)
+    asked = published_results.sets_of(options.listed(sets))
     if set(published_results.PARTS) & set(asked):
         locate(data)
     with bar("rows alike") as update:
-        found, rows, tables = published_results.reproduce(asked, data, fitted(calibration), update)
+        found, rows, tables = published_results.reproduce(
+            asked, data, options.fitted(calibration), update
+        )
     for table in tables_of(found):
         show_table(table)
-    show_definitions()
+    options.show_definitions()
     if out is not None:
         write(found, rows, tables, out)
     if json_ is not None:
         write_json(json_, found)
     if report is not None:
-        write_report(report, reproduce_page(found, rows))
+        options.write_report(report, reproduce_page(found, rows))

@@ -5,15 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.cli.options import (
-    Calibration,
-    Json,
-    Report,
-    check_places,
-    fitted,
-    show_outcome,
-    write_report,
-)
+from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar
 
 
@@ -25,9 +17,9 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the parts of a run that was stopped.")
     ] = False,
-    calibration: Calibration = None,
-    report: Report = None,
-    json_: Json = False,
+    calibration: options.Calibration = None,
+    report: options.Report = None,
+    json_: options.Json = False,
 ) -> None:
     """Predict every point of a grid of chips, models, plans and traffic: millions of them.
 
@@ -44,11 +36,11 @@ def sweep(
     from perfmodel.xla import prepare_for_millions
 
     prepare_for_millions()
-    check_places(report=report)
+    options.check_places(report=report)
     with bar("points") as update:
-        found = run(grid, out, fitted(calibration), resume, update)
-    show_outcome(out, *found, json_)
+        found = run(grid, out, options.fitted(calibration), resume, update)
+    options.show_outcome(out, *found, json_)
     if report is not None:
         from perfmodel.interface.pages.sweep import sweep_page
 
-        write_report(report, sweep_page(grid, out), silent=json_)
+        options.write_report(report, sweep_page(grid, out), silent=json_)

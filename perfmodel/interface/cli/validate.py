@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.interface.cli.options import (
-    Calibration,
-    JsonFile,
-    Measured,
-    Report,
-    ReportFolder,
-    check_places,
-    fitted,
-    listed,
-    write_report,
-)
+from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar, say, show_table
 
 
@@ -28,15 +18,15 @@ def validate(
         str,
         typer.Option(help="Only these operations, with commas; technology: chips, not kernels."),
     ] = "",
-    json_: JsonFile = None,
-    out: ReportFolder = None,
+    json_: options.JsonFile = None,
+    out: options.ReportFolder = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what the report already holds.")
     ] = False,
-    data: Measured = "aiconfigurator",
+    data: options.Measured = "aiconfigurator",
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of rows.")] = 0,
-    calibration: Calibration = None,
-    report: Report = None,
+    calibration: options.Calibration = None,
+    report: options.Report = None,
 ) -> None:
     """Say how far predictions lie from kernels that no fit has seen, beside three baselines.
 
@@ -52,12 +42,13 @@ def validate(
     from perfmodel.calibration.protocol import named_protocol
     from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
     from perfmodel.interface.pages.validate import charts_of, tables_of, validate_page
-    from perfmodel.interface.plots import save
-    from perfmodel.interface.plots.theme import altair
+    from perfmodel.interface.plots.theme import altair, save
 
-    check_places(file=json_, folder=out, report=report)
-    how = named_protocol(protocol, fitted(calibration), seed)
-    request = ValidationRequest(how, data, listed(chips), listed(ops), json_, out, resume)
+    options.check_places(file=json_, folder=out, report=report)
+    how = named_protocol(protocol, options.fitted(calibration), seed)
+    request = ValidationRequest(
+        how, data, options.listed(chips), options.listed(ops), json_, out, resume
+    )
     if out is not None:
         altair()
     with bar("validate") as update:
@@ -75,4 +66,4 @@ def validate(
     if request.report is not None:
         say(f"The report is {request.report}.")
     if report is not None:
-        write_report(report, validate_page(found, said, list(charts.values())))
+        options.write_report(report, validate_page(found, said, list(charts.values())))

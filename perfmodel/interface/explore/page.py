@@ -26,9 +26,8 @@ from perfmodel.interface.explore.scenario import (
     to_query,
 )
 from perfmodel.interface.pages.page import SERVING_TERMS, usd_note
-from perfmodel.interface.plots import as_png, joined
 from perfmodel.interface.plots.steps import memory_placement
-from perfmodel.interface.plots.theme import styled
+from perfmodel.interface.plots.theme import as_png, joined, styled
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.model import load_model, model_files
 from perfmodel.units import figures

@@ -6,8 +6,8 @@ from typing import Any
 
 from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.inference.explanation import Step
-from perfmodel.interface import plots
 from perfmodel.interface.explore.machines import KNOB_CHANGE, View
+from perfmodel.interface.plots import bars, lines, sensitivities
 from perfmodel.interface.plots.lines import PRICE, SPEED
 from perfmodel.interface.plots.steps import joules_of, step_rooflines
 
@@ -26,9 +26,9 @@ def overview(views: Sequence[View], users: int) -> list[Any]:
     ]
     charts = [
         front(named, users, inside=True),
-        sensitivities(named, "dollars"),
+        tornado_of_all(named, "dollars"),
         times(named),
-        sensitivities(named, "tpot"),
+        tornado_of_all(named, "tpot"),
     ]
     return [chart.properties(height=OVERVIEW_HEIGHT) for chart in charts]
 
@@ -49,57 +49,56 @@ def front(views: Sequence[View], users: int, other: str = "dollars", inside: boo
         points = {point.users: point for point in (*view.loads, view.here) if not point.short}
         for count in sorted(points):
             value = float(getattr(points[count], other))
-            point = plots.FrontPoint(view.name, points[count].speed, value, f"{count:,.0f} users")
+            point = lines.FrontPoint(view.name, points[count].speed, value, f"{count:,.0f} users")
             found += [point] if math.isfinite(value) else []
     title = f"Speed against {'price' if other == 'dollars' else 'energy'}, 1 to 1,024 users"
     axes = (SPEED, PRICE if other == "dollars" else ENERGY)
-    return plots.front(found, title, axes, f"{users:,} users", inside=inside)
+    return lines.front(found, title, axes, f"{users:,} users", inside=inside)
 
 
 def times(views: Sequence[View]) -> Any:
     """Where the time of a decode step goes."""
     rows = [(view.name, view.bounds * 1e3) for view in views]
-    return plots.breakdown(rows, "Where the time of a decode step goes")
+    return bars.breakdown(rows, "Where the time of a decode step goes")
 
 
 RESULT_NAMES = {"tpot": "time", "dollars": "price"}
 """What the knobs move, in words."""
 
+STEP = f"{100 * KNOB_CHANGE:.0f} %"
+
 
 def tornado(view: View, result: str) -> Any:
     """What each knob does to the time of a token, or to its price."""
-    effects = [
-        plots.Effect(CHIP_VARIABLES[knob].label, *(100 * change for change in changes))
-        for knob, changes in view.sensitivities[result].items()
-        if all(map(math.isfinite, changes))
-    ]
-    word = RESULT_NAMES[result]
-    return plots.tornado(
-        effects,
-        f"{view.name}: what moves the {word} of a token",
-        f"change of the {word} of a token (%)",
-        f"{100 * KNOB_CHANGE:.0f} %",
-    )
+    effects = [bars.Effect(*change) for change in _changes(view, result)]
+    title = f"{view.name}: what moves the {RESULT_NAMES[result]} of a token"
+    return bars.tornado(effects, title, _axis(result), STEP)
 
 
-def sensitivities(views: Sequence[View], result: str) -> Any:
-    """What each knob does to the time of a token, or to its price, on all machines."""
+def tornado_of_all(views: Sequence[View], result: str) -> Any:
+    """The same on all machines."""
     rows = [
-        plots.Sensitivity(
-            view.name, CHIP_VARIABLES[knob].label, *(100 * change for change in changes)
-        )
+        sensitivities.Sensitivity(view.name, label, lower, higher)
         for view in views
-        for knob, changes in view.sensitivities[result].items()
-        if all(map(math.isfinite, changes)) and any(changes)
+        for label, lower, higher in _changes(view, result)
+        if lower or higher
     ]
-    step, word = f"{100 * KNOB_CHANGE:.0f} %", RESULT_NAMES[result]
-    return plots.sensitivities(
-        rows,
-        f"What {step} less and {step} more (the mark) do to the {word}",
-        f"change of the {word} of a token (%)",
-        [view.name for view in views],
-        legend=False,
-    )
+    title = f"What {STEP} less and {STEP} more (the mark) do to the {RESULT_NAMES[result]}"
+    names = [view.name for view in views]
+    return sensitivities.sensitivities(rows, title, _axis(result), names, legend=False)
+
+
+def _changes(view: View, result: str) -> list[tuple[str, float, float]]:
+    """Knobs, and the change in % when they are turned down and up; without those that leave no room."""
+    return [
+        (CHIP_VARIABLES[knob].label, 100 * lower, 100 * higher)
+        for knob, (lower, higher) in view.sensitivities[result].items()
+        if math.isfinite(lower) and math.isfinite(higher)
+    ]
+
+
+def _axis(result: str) -> str:
+    return f"change of the {RESULT_NAMES[result]} of a token (%)"
 
 
 def knobs_out_of_memory(view: View) -> list[str]:
@@ -115,9 +114,7 @@ def knobs_out_of_memory(view: View) -> list[str]:
 
 def kernels(steps: Sequence[Step]) -> Any:
     """Kernels of a decode step and the rooflines of their chips."""
-    plain = [step.name for step in steps]
-    names = [f"{name}, {i + 1}" if plain.count(name) > 1 else name for i, name in enumerate(plain)]
-    named = list(zip(names, steps, strict=True))
+    named = list(zip(short_names([step.name for step in steps]), steps, strict=True))
     return step_rooflines(named, "Kernels of a decode step: rooflines")
 
 
@@ -127,4 +124,4 @@ def energies(names: Sequence[str], steps: Sequence[Step], users: int) -> Any:
         (name, {term: joules / users for term, joules in joules_of(step.cost).items()})
         for name, step in zip(names, steps, strict=True)
     ]
-    return plots.energy(rows, "Where the energy of a decode step goes", "J for each token")
+    return bars.energy(rows, "Where the energy of a decode step goes", "J for each token")

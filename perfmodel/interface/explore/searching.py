@@ -4,10 +4,10 @@ from typing import Any
 
 import streamlit as st
 
-from perfmodel.interface import plots
 from perfmodel.interface.explore.machines import name_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.interface.explore.search_job import GOALS, SearchJob, limits_of, study_text
+from perfmodel.interface.plots import maps
 from perfmodel.interface.plots.theme import styled
 from perfmodel.interface.search_tables import objective_name, tables
 from perfmodel.units import figures
@@ -79,9 +79,7 @@ def _found(job: SearchJob) -> None:
         named = table._replace(names=[name or "design" for name in table.names])
         st.table(named.records())
     for chip in report["chips"]:
-        chart = plots.floorplan(
-            chip["areas_mm2"], f"The die, {chip['area_mm2']:,.0f} mm2, to scale"
-        )
+        chart = maps.floorplan(chip["areas_mm2"], f"The die, {chip['area_mm2']:,.0f} mm2, to scale")
         st.altair_chart(styled(chart), theme=None)
     for column, name in zip(st.columns(2), ("report.html", "result.json"), strict=True):
         content = (job.folder / name).read_bytes()

@@ -6,9 +6,9 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.inference.explanation import Explanation, Line, Step
-from perfmodel.interface import plots
 from perfmodel.interface.explain import tables_of
 from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, sources_of
+from perfmodel.interface.plots import bars
 from perfmodel.interface.plots.steps import joules_of, memory_placement, step_rooflines
 from perfmodel.interface.tables import Table
 from perfmodel.units import figures
@@ -17,7 +17,7 @@ from perfmodel.units import figures
 def kernel_times(found: Explanation) -> Any:
     """The time of each kernel, by what binds."""
     lines: list[Line] = [line for line in found.lines if line.share > 0.005] or found.lines
-    return plots.breakdown([(x.label, x.parts * 1e6) for x in lines], found.title, "us")
+    return bars.breakdown([(x.label, x.parts * 1e6) for x in lines], found.title, "us")
 
 
 def explain_page(found: Explanation, cells: dict[str, str]) -> Page:
@@ -49,7 +49,7 @@ def _step_pictures(step: Step) -> list[Picture]:
             "share of a peak that is reached.",
         ),
         Picture(
-            plots.energy([(step.name, joules)], f"Energy of the step: {total:,.3g} J on all chips"),
+            bars.energy([(step.name, joules)], f"Energy of the step: {total:,.3g} J on all chips"),
             "idle: static power while the step runs, as far as it is known.",
         ),
         Picture(

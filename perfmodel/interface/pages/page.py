@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError
 from perfmodel.files import check_place, write_whole
-from perfmodel.interface.plots import as_svg
-from perfmodel.interface.plots.theme import altair
+from perfmodel.interface.plots.theme import altair, as_svg
 from perfmodel.interface.tables import Table
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import COST_BASES, Basis, load_economics

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from perfmodel.files import cells_of, read_csv
-from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,
@@ -15,6 +14,7 @@ from perfmodel.interface.pages.page import (
     sources_of,
     usd_note,
 )
+from perfmodel.interface.plots import lines, parity
 from perfmodel.interface.tables import Table, cell
 
 
@@ -41,12 +41,12 @@ def _measured(cells: dict[str, list[str]], good: list[int]) -> list[Picture]:
         measured = _number(cells["latency_us"][i])
         if measured > 0:
             op, chip = cells["op"][i], cells["chip"][i]
-            points.append(plots.ParityPoint(chip, op, measured, float(cells["predicted_us"][i])))
+            points.append(parity.ParityPoint(chip, op, measured, float(cells["predicted_us"][i])))
     if not points:
         return []
     off = [abs(p.predicted / p.measured - 1) for p in points]
     caption = f"Median error {100 * np.median(off):.1f} %, mean {100 * np.mean(off):.1f} %."
-    return [Picture(plots.parity(points, "Predicted and measured"), caption)]
+    return [Picture(parity.parity(points, "Predicted and measured"), caption)]
 
 
 def _number(text: str) -> float:
@@ -89,7 +89,7 @@ def serving_page(rows: Path, out: Path) -> Page:
     points = [point for i in good if (point := _front_point(cells, i)) is not None]
     if points:
         caption = "A line for each machine and model, in the order of the rows."
-        parts.append(Picture(plots.speed_against_price(points), caption))
+        parts.append(Picture(lines.speed_against_price(points), caption))
     table = [tuple(cell(cells[name][i]) for name in names) for i in range(count)]
     parts.append(Table("Rows", names, table))
     chips = {*cells.get("chip", ()), *cells.get("decode_chip", ()), *cells.get("prefill_chip", ())}
@@ -99,11 +99,11 @@ def serving_page(rows: Path, out: Path) -> Page:
     )
 
 
-def _front_point(cells: dict[str, list[str]], i: int) -> plots.FrontPoint | None:
+def _front_point(cells: dict[str, list[str]], i: int) -> lines.FrontPoint | None:
     price = _number(cells["usd_per_million_output_tokens"][i])
     if not price > 0:
         return None
     speed = float(cells["output_tokens_per_s_per_user"][i])
     chip = cells.get("chip", [""] * (i + 1))[i] or "pools"
     name = f"{float(cells['n_chips'][i]):g} x {chip}, {cells['model'][i]}"
-    return plots.FrontPoint(name, speed, price, f"{cell(cells['concurrency'][i])} users")
+    return lines.FrontPoint(name, speed, price, f"{cell(cells['concurrency'][i])} users")

@@ -10,7 +10,6 @@ import pyarrow as pa
 from perfmodel.calibration.published_results import PARTS
 from perfmodel.calibration.serving_metrics import WORDS, Comparison
 from perfmodel.files import write_csv, write_json
-from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,
@@ -18,6 +17,7 @@ from perfmodel.interface.pages.page import (
     Picture,
     sources_of,
 )
+from perfmodel.interface.plots import parity, theme
 from perfmodel.interface.tables import Table, table_of
 from perfmodel.units import percent
 
@@ -47,8 +47,10 @@ def _parity(name: str, rows: Sequence[Comparison], at_most: int | None = None) -
     """Predicted against published results of a set."""
     own = [row for row in rows if row.set == name and np.isfinite(row.predicted)]
     step = max(1, -(-len(own) // at_most)) if at_most else 1
-    points = [plots.ParityPoint(r.group, r.words[0], r.published, r.predicted) for r in own[::step]]
-    return plots.parity(points, name, "chip", "s per token" if name in PARTS else "tokens/s")
+    points = [
+        parity.ParityPoint(r.group, r.words[0], r.published, r.predicted) for r in own[::step]
+    ]
+    return parity.parity(points, name, "chip", "s per token" if name in PARTS else "tokens/s")
 
 
 def tables_of(report: dict[str, Any]) -> list[Table]:
@@ -132,4 +134,4 @@ def write(
     for name, full in tables.items():
         write_csv(out / f"{name}.csv", full)
     for name in dict.fromkeys(row.set for row in rows):
-        plots.save(_parity(name, rows), out / f"{name}.png")
+        theme.save(_parity(name, rows), out / f"{name}.png")

@@ -7,9 +7,10 @@ import numpy as np
 from perfmodel.design.problem import workloads_of
 from perfmodel.design.report import SearchReport
 from perfmodel.inference.explanation import Step, explain_step, step_of
-from perfmodel.interface import plots, search_tables
+from perfmodel.interface import search_tables
 from perfmodel.interface.pages.explain import kernel_times
 from perfmodel.interface.pages.page import Page, Picture, sources_of, usd_note
+from perfmodel.interface.plots import bars, lines, maps
 from perfmodel.interface.plots.steps import step_rooflines
 from perfmodel.interface.tables import Table
 from perfmodel.units import as_scalar, as_values, figures
@@ -71,7 +72,7 @@ def _floorplans(report: dict[str, Any]) -> list[Picture]:
     names = ["prefill", "decode"] if len(report["chips"]) == 2 else ["the chip"]
     return [
         Picture(
-            plots.floorplan(chip["areas_mm2"], name),
+            maps.floorplan(chip["areas_mm2"], name),
             f"{name}: {chip['area_mm2']:,.0f} mm2, drawn to scale; parts by their area, not their place.",
         )
         for name, chip in zip(names, report["chips"], strict=True)
@@ -108,10 +109,10 @@ def _elasticities(report: dict[str, Any]) -> Any:
         for name, one in list(report.get("facts", {}).items())[:MAX_DRAWN_FACTS]
     }
     effects = [
-        plots.Effect(name, 100 * np.expm1(-e * step), 100 * np.expm1(e * step))
+        bars.Effect(name, 100 * np.expm1(-e * step), 100 * np.expm1(e * step))
         for name, e in (report["elasticities"] | facts).items()
     ]
-    return plots.tornado(effects, "What moves the objective", "better by (%)")
+    return bars.tornado(effects, "What moves the objective", "better by (%)")
 
 
 LIMIT_COLOURS = {"keeps all limits": "#4477AA", "breaks a limit": "#BBBBBB"}
@@ -126,15 +127,15 @@ def _existing_chips(report: dict[str, Any]) -> list[Picture]:
         kind = "breaks a limit" if one["broken"] else "keeps all limits"
         rows.append((one["chip"], {kind: one["objective"]}))
     goal = search_tables.objective_name(report)
-    chart = plots.stacked(rows, LIMIT_COLOURS, search_tables.EXISTING_CHIPS, goal, "limits")
+    chart = bars.stacked(rows, LIMIT_COLOURS, search_tables.EXISTING_CHIPS, goal, "limits")
     return [Picture(chart, "All priced by the same laws, in the same study.")]
 
 
 def _winner_maps(report: dict[str, Any]) -> list[Picture]:
     return [
         Picture(
-            plots.crossover(
-                [plots.Cell(**place) for place in one["places"]],
+            maps.crossover(
+                [maps.Cell(**place) for place in one["places"]],
                 "SRAM alone against HBM",
                 (one["x"], one["y"]),
             ),
@@ -152,7 +153,7 @@ def _front(found: SearchReport, rows: list[dict[str, Any]]) -> Parts:
         return []
     name, goal = str(found.study.objective.front), " and ".join(found.study.objective.weights)
     spots = [
-        plots.FrontPoint(f"{row['node']}, {row['memory']}", row[name], row["objective"])
+        lines.FrontPoint(f"{row['node']}, {row['memory']}", row[name], row["objective"])
         for row in rows
     ]
     cells = [[_cell(value) for value in row.values()] for row in rows]
@@ -161,7 +162,7 @@ def _front(found: SearchReport, rows: list[dict[str, Any]]) -> Parts:
         "are loose along it."
     )
     return [
-        Picture(plots.front(spots, "What one costs in the other", (name, goal)), caption),
+        Picture(lines.front(spots, "What one costs in the other", (name, goal)), caption),
         Table("Front", list(rows[0]), cells),
     ]
 

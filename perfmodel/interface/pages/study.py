@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from perfmodel.files import write_csv, write_whole
-from perfmodel.interface import plots
 from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture
+from perfmodel.interface.plots import theme
 from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.tables import Table
 from perfmodel.library.economics import COST_BASES
@@ -84,5 +84,5 @@ def write(study: Claim, answer: Answer, out: Path) -> list[Path]:
     write_csv(stem.with_suffix(".csv"), pa.table(table))
     chart = draw(answer.figure)
     for ending in PICTURES:
-        plots.save(chart, stem.with_suffix(ending))
+        theme.save(chart, stem.with_suffix(ending))
     return [stem.with_suffix(ending) for ending in (".json", ".csv", *PICTURES)]

@@ -10,7 +10,6 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
-from perfmodel.interface import plots
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,
@@ -19,6 +18,7 @@ from perfmodel.interface.pages.page import (
     sources_of,
     usd_note,
 )
+from perfmodel.interface.plots import lines
 from perfmodel.interface.tables import Table, cell
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
@@ -63,7 +63,7 @@ def sweep_page(grid: Path, out: Path) -> Page:
     points = list(_fronts(good))
     if points:
         caption = "Points that no other of the same machine beats in both."
-        parts.append(Picture(plots.speed_against_price(points), caption))
+        parts.append(Picture(lines.speed_against_price(points), caption))
     parts += [_best(good, f"The {word}", *by) for word, by in ORDERS.items() if len(good)]
     names = [pc.unique(good[name]).to_pylist() for name in ("chip", "model")]
     return Page(
@@ -95,7 +95,7 @@ def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
     return Table(title, names, [tuple(cell(row[name]) for name in names) for row in rows])
 
 
-def _fronts(table: pa.Table) -> Iterator[plots.FrontPoint]:
+def _fronts(table: pa.Table) -> Iterator[lines.FrontPoint]:
     """The points of each machine that none of its own beats; the machines with the cheapest points."""
     keys = [name for name in ("chip", "n_chips", "model") if name in table.column_names]
     known = table.filter(pc.is_finite(pc.cast(table[PRICE], pa.float64())))
@@ -105,7 +105,7 @@ def _fronts(table: pa.Table) -> Iterator[plots.FrontPoint]:
         for name, value in machine.items():
             own = own.filter(pc.equal(own[name], value))
         for speed, price, users in _front(own):
-            yield plots.FrontPoint(_name(**machine), speed, price, f"{users:g} users")
+            yield lines.FrontPoint(_name(**machine), speed, price, f"{users:g} users")
 
 
 def _name(chip: str, model: str, n_chips: float | None = None) -> str:

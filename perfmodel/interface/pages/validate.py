@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from perfmodel.calibration import acceptance
 from perfmodel.files import cells_of, read_csv
-from perfmodel.interface import plots
 from perfmodel.interface.pages.page import Page, Picture
+from perfmodel.interface.plots import parity
 from perfmodel.interface.tables import Table
 
 MAX_DRAWN = 100
@@ -20,17 +20,17 @@ def charts_of(out: Path) -> dict[str, Any]:
     tables = map(read_csv, sorted((out / "rows").glob("*.csv")))
     points = [point for table in tables for point in _points(table)]
     return {
-        "parity": plots.parity(points, "Held-out kernels: predicted and measured"),
-        "residuals": plots.residuals(points, "Held-out kernels: predicted over measured"),
+        "parity": parity.parity(points, "Held-out kernels: predicted and measured"),
+        "residuals": parity.residuals(points, "Held-out kernels: predicted over measured"),
     }
 
 
-def _points(table: pa.Table) -> list[plots.ParityPoint]:
+def _points(table: pa.Table) -> list[parity.ParityPoint]:
     cells, step = cells_of(table), max(1, -(-len(table) // MAX_DRAWN))
     columns = (cells[n][::step] for n in ("split", "op", "latency_us", "predicted_us"))
     rows = zip(*columns, strict=True)
     return [
-        plots.ParityPoint(split, op, float(one), float(other)) for split, op, one, other in rows
+        parity.ParityPoint(split, op, float(one), float(other)) for split, op, one, other in rows
     ]
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from perfmodel.interface.plots import Cell, crossover, theme
+from perfmodel.interface.plots import theme
+from perfmodel.interface.plots.maps import Cell, crossover
 from perfmodel.studies.claim import Axis, Figure
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_predictions import predict_cells
-from perfmodel.interface.explore import export, page_path, pictures
+from perfmodel.interface.explore import export, pictures
 from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of
 from perfmodel.interface.explore.scenario import (
     MAX_FACTOR,
@@ -28,7 +28,7 @@ from perfmodel.interface.explore.scenario import (
     machine,
     to_query,
 )
-from perfmodel.interface.explore.serve import command
+from perfmodel.interface.explore.serve import PAGE, command
 from perfmodel.interface.plots.theme import styled
 from perfmodel.library.chip import build, chip_file, load_chip
 from perfmodel.library.fitted import FITTED
@@ -228,7 +228,7 @@ def test_the_page_is_served_on_this_machine_alone():
 def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The page, started with a small scenario."""
     testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra app")
-    found = testing.AppTest.from_file(str(page_path()), default_timeout=300)
+    found = testing.AppTest.from_file(str(PAGE), default_timeout=300)
     for name, values in to_query(LLAMA_1B_ON_H100).items():
         found.query_params[name] = values
     return found

@@ -9,9 +9,10 @@ import pytest
 
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import read_study
-from perfmodel.interface.explore import page_path, search_job
+from perfmodel.interface.explore import search_job
 from perfmodel.interface.explore.scenario import Machine, Scenario, to_query
 from perfmodel.interface.explore.search_job import GOALS, SearchJob, limits_of, study_text
+from perfmodel.interface.explore.serve import PAGE
 
 SMALL = Scenario((Machine("h100-sxm", 1),), "llama-3.2-1b", 512, 64, 4)
 
@@ -58,7 +59,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The page with a small machine, whose searches are short."""
     testing = pytest.importorskip("streamlit.testing.v1", reason="needs the extra app")
     monkeypatch.setattr(search_job, "STARTS", 2)
-    found = testing.AppTest.from_file(str(page_path()), default_timeout=300)
+    found = testing.AppTest.from_file(str(PAGE), default_timeout=300)
     for name, values in to_query(SMALL).items():
         found.query_params[name] = values
     return found

@@ -29,14 +29,6 @@ DIE = {"compute": 310.0, "SRAM": 180.0, "SRAM ports": 90.0, "memory interface": 
 FIGURES: dict[str, Any] = {
     "breakdown": bars.breakdown(TIMES, "Where the time of a token goes"),
     "energy": bars.energy([("8 x H100", JOULE)], "Where its energy goes"),
-    "placement": bars.placement(
-        [
-            bars.TierUse("8 x H100", "main memory", 80e9, 9e9, 40e9),
-            bars.TierUse("4 x WSE-3", "SRAM", 44e9, 35e9, 4e9),
-            bars.TierUse("4 x WSE-3", "far", 0.0, 0.0, 0.0),
-        ],
-        "What is kept where",
-    ),
     "roofline": lines.roofline(
         [("8 x H100", 1.98e15, 3.35e12), ("4 x WSE-3", 1.25e16, 2.1e16)],
         [("8 x H100", "up", 30.0, 8e13), ("4 x WSE-3", "up", 2.0, 9e14), ("x", "none", 0.0, 0.0)],

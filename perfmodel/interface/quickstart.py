@@ -12,14 +12,7 @@ from perfmodel.design.report import as_dict as report_dict
 from perfmodel.design.run import search_study
 from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 from perfmodel.design.starting_points import grid_best
-from perfmodel.design.study import (
-    ConstraintsTable,
-    Larger,
-    ObjectiveTable,
-    OptimiserTable,
-    Study,
-    WorkloadTable,
-)
+from perfmodel.design.study import Study
 from perfmodel.inference.explanation import step_cost
 from perfmodel.inference.serving_predictions import PLAN, predict_values
 from perfmodel.interface.pages.page import usd_note
@@ -158,7 +151,7 @@ class Goal(NamedTuple):
     """What a searched chip is for: its name, the objective and its unit, the batch."""
 
     name: str
-    objective: Larger
+    objective: str
     unit: str
     batch: float
 
@@ -174,12 +167,14 @@ AREA = 814.0
 
 
 def _study(goal: Goal) -> Study:
-    return Study(
-        objective=ObjectiveTable(maximise=goal.objective),
-        constraints=ConstraintsTable(area_mm2=AREA, power_w=700),
-        workload=[WorkloadTable(model="llama-3.1-70b", batch=goal.batch, context=4096, chips=8)],
-        optimiser=OptimiserTable(starts=64),
-    )
+    workload = {"model": COMMON["model"], "batch": goal.batch, "context": 4096, "chips": 8}
+    asked = {
+        "objective": {"maximise": goal.objective},
+        "constraints": {"area_mm2": AREA, "power_w": 700},
+        "workload": [workload],
+        "optimiser": {"starts": 64},
+    }
+    return Study.model_validate(asked)
 
 
 def search_chips() -> list[SearchReport]:

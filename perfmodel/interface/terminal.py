@@ -6,15 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table as RichTable
 
 from perfmodel.interface.tables import Table
@@ -79,21 +72,18 @@ def show_list(table: Table, as_json: bool) -> None:
 def bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr; the function it gives takes how many are done, of how many."""
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=errors, transient=True, disable=not errors.is_terminal
-    ) as progress:
-        task = progress.add_task(what, total=total)
+    silent = not errors.is_terminal
+    with progress.Progress(*columns, console=errors, transient=True, disable=silent) as shown:
+        task = shown.add_task(what, total=total)
 
         def update(done: int, of: int | None = None, description: str | None = None) -> None:
-            progress.update(
-                task, completed=done, total=of or total, description=description or what
-            )
+            shown.update(task, completed=done, total=of or total, description=description or what)
 
         yield update

@@ -1,5 +1,6 @@
 """Options that commands share, and what they come to."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,29 +95,31 @@ def write_report(path: Path, page: Any, silent: bool = False) -> None:
 
 def chip_names(begun: str) -> list[str]:
     """Chips whose name begins so, for tab completion."""
-    return _begins("chips", begun)
+    from perfmodel.library.files import stems
+
+    return _beginning(begun, stems("chips"))
 
 
 def model_names(begun: str) -> list[str]:
     """Models whose name begins so, for tab completion."""
-    return _begins("models", begun)
+    from perfmodel.library.files import stems
+
+    return _beginning(begun, stems("models"))
 
 
 def study_names(begun: str) -> list[str]:
     """Studies of claims whose name begins so, for tab completion."""
     from perfmodel.studies.claim import names
 
-    return [name for name in names() if name.startswith(begun.lower())]
+    return _beginning(begun, names())
 
 
 def preset_names(begun: str) -> list[str]:
     """Presets of a search whose name begins so, for tab completion."""
     from perfmodel.design.resolve import presets
 
-    return [name for name in presets() if name.startswith(begun.lower())]
+    return _beginning(begun, presets())
 
 
-def _begins(folder: str, begun: str) -> list[str]:
-    from perfmodel.library.files import stems
-
-    return [stem for stem in stems(folder) if stem.startswith(begun.lower())]
+def _beginning(begun: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(begun.lower())]

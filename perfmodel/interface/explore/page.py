@@ -1,40 +1,23 @@
 """The page of `perfmodel explore`; Streamlit runs this file anew whenever something on it is moved."""
 
 import functools
-import hashlib
 import math
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
-from perfmodel.files import write_whole
 from perfmodel.interface.explore import export, pictures, searching
+from perfmodel.interface.explore.controls import FORMATS, chip_label, controls
 from perfmodel.interface.explore.machines import View, step_of, view_of
-from perfmodel.interface.explore.scenario import (
-    MAX_MACHINES,
-    MOST,
-    START,
-    Machine,
-    Scenario,
-    from_query,
-    machine,
-    to_query,
-)
+from perfmodel.interface.explore.scenario import START, Machine, Scenario, from_query, to_query
 from perfmodel.interface.pages.page import SERVING_TERMS, usd_note
 from perfmodel.interface.plots.steps import memory_placement
 from perfmodel.interface.plots.theme import as_png, joined, styled
-from perfmodel.library.chip import chip_file, chip_files
-from perfmodel.library.model import load_model, model_files
+from perfmodel.library.chip import chip_file
+from perfmodel.library.model import load_model
 from perfmodel.units import figures
 
-FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
-TRAFFIC = {"prompt": "tokens in", "output": "tokens out", "users": "users"}
-FORMATS = {"": "auto", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
 PICTURES = ("Overview", "Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 2.75rem; padding-bottom: 2rem; }
@@ -44,7 +27,6 @@ STYLE = """<style>
 [data-testid="stSidebarUserContent"] .stVerticalBlock { gap: 0.5rem; }
 </style>"""
 """Less empty space, so that the answer is seen on one screen."""
-MAX_FILE_BYTES = 1_000_000  # no chip file or config.json is longer
 
 
 def main() -> None:
@@ -53,7 +35,7 @@ def main() -> None:
     st.html(STYLE)
     st.subheader("SRAM or HBM? Drag a machine and see.")
     start = _start()
-    scenario = _controls(start)
+    scenario = controls(start)
     shown = st.session_state.get("shown") or st.session_state.first
     st.query_params.from_dict(to_query(scenario) | {"show": [shown]})
     priced = _views(scenario)
@@ -103,101 +85,11 @@ def _known(scenario: Scenario) -> Scenario:
     return scenario._replace(machines=machines)
 
 
-def _controls(start: Scenario) -> Scenario:
-    """What is asked, at the side: the model, the traffic, the machines."""
-    top, middle = st.sidebar.container(), st.sidebar.container()
-    files = st.sidebar.expander("files of your own")
-    own_model, chips = _own_model(files), _chips(files)
-    known = sorted(model_files())
-    place = known.index(start.model) if start.model in known else 0
-    model = own_model or top.selectbox("model", known, place, key="model")
-    places = iter((*top.columns(2), *top.columns(2)))
-    numbers: dict[str, int] = {
-        name: next(places).number_input(
-            label, 1, MOST[name], getattr(start, name), key=f"{name}-of-traffic"
-        )
-        for name, label in TRAFFIC.items()
-    }
-    count = next(places).number_input("machines", 1, MAX_MACHINES, len(start.machines))
-    machines = [_machine(middle, i, start, chips) for i in range(count)]
-    return Scenario(tuple(machines), model, **numbers)
-
-
-def _own_model(side: Any) -> str:
-    """The path of a config.json that is loaded here; empty without one."""
-    loaded = side.file_uploader("a Hugging Face config.json", type="json", key="config")
-    return "" if loaded is None else _taken(side, loaded, lambda path: load_model(Path(path)))
-
-
-def _chips(side: Any) -> list[str]:
-    """Chips of the library, and one that is loaded here."""
-    known = sorted(chip_files())
-    loaded = side.file_uploader("a chip of your own (TOML)", type="toml", key="chip")
-    if loaded is None:
-        return known
-    own = _taken(side, loaded, chip_file)
-    return [own, *known] if own else known
-
-
-def _taken(side: Any, loaded: Any, check: Callable[[str], object]) -> str:
-    """The path of a loaded file that was checked; empty for a wrong one, which is said in one sentence."""
-    content = loaded.getvalue()
-    if len(content) > MAX_FILE_BYTES:
-        side.error(f"{loaded.name} is longer than {MAX_FILE_BYTES:,} bytes; such files are not.")
-        return ""
-    folder = (
-        Path(tempfile.gettempdir()) / "perfmodel-explore" / hashlib.sha256(content).hexdigest()[:16]
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"own{Path(loaded.name).suffix}"
-    write_whole(path, content)
-    try:
-        check(str(path))
-    except InputError as wrong:
-        side.error(str(wrong).replace(str(path), loaded.name))
-        return ""
-    return str(path)
-
-
-def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
-    """One machine's controls: its chip, how many, its format, and its knobs."""
-    begun = (
-        start.machines[i] if i < len(start.machines) else START.machines[i % len(START.machines)]
-    )
-    with box.expander(f"machine {i + 1}", expanded=i == 0):
-        place = chips.index(begun.chip) if begun.chip in chips else 0
-        chip = st.selectbox("chip", chips, place, key=f"chip-{i}", format_func=_label)
-        left, right = st.columns(2)
-        count = left.number_input("chips", 1, 100_000, begun.size, key=f"count-{i}")
-        formats = list(FORMATS)
-        precision = right.selectbox(
-            "weights",
-            formats,
-            formats.index(begun.precision),
-            key=f"format-{i}",
-            format_func=FORMATS.__getitem__,
-        )
-        factors = {
-            name: st.select_slider(
-                f"{knob.label} ×",
-                sorted({*FACTORS, begun.factor(name)}),
-                begun.factor(name),
-                key=f"{name}-{i}",
-            )
-            for name, knob in CHIP_VARIABLES.items()
-        }
-    return machine(chip, int(count), factors, precision)
-
-
-def _label(chip: str) -> str:
-    return f"{chip_file(chip)[1].name} (loaded)" if chip.endswith(".toml") else chip
-
-
 def _views(scenario: Scenario) -> list[tuple[Machine, View]]:
     """Each machine that can be priced; of the others, why not."""
     found = []
     for one in scenario.machines:
-        with st.spinner(f"{one.size} x {_label(one.chip)} (the first of its kind compiles)"):
+        with st.spinner(f"{one.size} x {chip_label(one.chip)} (the first of its kind compiles)"):
             view = view_of(one, scenario)
         if isinstance(view, str):
             st.error(view)

@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
 
 from perfmodel.errors import InputError
-from perfmodel.interface.explore import page_path
 from perfmodel.interface.terminal import show_json
+
+PAGE = Path(__file__).with_name("page.py")
+"""The file that Streamlit runs."""
 
 HOST = "127.0.0.1"
 """Nobody outside this machine sees the page."""
@@ -70,7 +73,7 @@ def command(port: int, browser: bool) -> list[str]:
         "runner.magicEnabled": "false",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(page_path()), *words]
+    return [sys.executable, "-m", "streamlit", "run", str(PAGE), *words]
 
 
 def _there(name: str) -> bool:

@@ -125,18 +125,20 @@ def _picture(picture: Picture) -> str:
     return f"<figure>{as_svg(picture.chart)}{caption}</figure>"
 
 
+def _list(title: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
+
+
 def _foot(page: Page) -> str:
-    assumed = "".join(f"<li>{_text(line)}</li>" for line in page.assumptions)
-    sources = "".join(
-        f"<li><b>{_text(of)}</b>: {_text(words)}</li>" for of, words in page.sources.items()
-    )
+    sources = [f"<b>{_text(of)}</b>: {_text(words)}" for of, words in page.sources.items()]
     used = ", ".join(f"{name} {number}" for name, number in versions(PACKAGES).items() if number)
     command = (
         f"<p>Made by <code>{_text(shlex.join(page.command))}</code></p>" if page.command else ""
     )
     return (
-        (f"<h2>Assumed</h2><ul>{assumed}</ul>" if assumed else "")
-        + (f"<h2>Sources</h2><ul>{sources}</ul>" if sources else "")
+        _list("Assumed", [_text(line) for line in page.assumptions])
+        + _list("Sources", sources)
         + f"<footer>{command}<p>Versions: {_text(used)}.</p></footer>"
     )
 

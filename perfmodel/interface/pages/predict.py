@@ -1,6 +1,7 @@
 """The pages of `perfmodel predict`: kernels beside what was measured, speed against price."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +37,25 @@ def kernels_page(rows: Path, out: Path) -> Page:
 
 
 def _measured(cells: dict[str, list[str]], good: list[int]) -> list[Picture]:
-    points = []
-    for i in good:
-        measured = _number(cells["latency_us"][i])
-        if measured > 0:
-            op, chip = cells["op"][i], cells["chip"][i]
-            points.append(parity.ParityPoint(chip, op, measured, float(cells["predicted_us"][i])))
+    points = kernel_points(cells, "chip", good)
     if not points:
         return []
     off = [abs(p.predicted / p.measured - 1) for p in points]
     caption = f"Median error {100 * np.median(off):.1f} %, mean {100 * np.mean(off):.1f} %."
     return [Picture(parity.parity(points, "Predicted and measured"), caption)]
+
+
+def kernel_points(
+    cells: dict[str, list[str]], panel: str, places: Iterable[int]
+) -> list[parity.ParityPoint]:
+    """Kernels that were measured, at some places of a table, in a panel for each word of a column."""
+    return [
+        parity.ParityPoint(
+            cells[panel][i], cells["op"][i], measured, float(cells["predicted_us"][i])
+        )
+        for i in places
+        if (measured := _number(cells["latency_us"][i])) > 0
+    ]
 
 
 def _number(text: str) -> float:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from perfmodel.calibration import acceptance
 from perfmodel.files import cells_of, read_csv
 from perfmodel.interface.pages.page import Page, Picture
+from perfmodel.interface.pages.predict import kernel_points
 from perfmodel.interface.plots import parity
 from perfmodel.interface.tables import Table
 
@@ -26,12 +27,8 @@ def charts_of(out: Path) -> dict[str, Any]:
 
 
 def _points(table: pa.Table) -> list[parity.ParityPoint]:
-    cells, step = cells_of(table), max(1, -(-len(table) // MAX_DRAWN))
-    columns = (cells[n][::step] for n in ("split", "op", "latency_us", "predicted_us"))
-    rows = zip(*columns, strict=True)
-    return [
-        parity.ParityPoint(split, op, float(one), float(other)) for split, op, one, other in rows
-    ]
+    step = max(1, -(-len(table) // MAX_DRAWN))
+    return kernel_points(cells_of(table), "split", range(0, len(table), step))
 
 
 def tables_of(report: acceptance.Record) -> list[Table]:

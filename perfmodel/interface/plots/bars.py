@@ -81,30 +81,6 @@ def floorplans(rows: Parts, title: str) -> Any:
     return stacked(rows, DIE_COLOURS, title, "die area (mm2)", "spent on")
 
 
-class TierUse(NamedTuple):
-    """A memory tier of a machine: its bytes, and what is kept in it, in bytes."""
-
-    name: str
-    tier: str
-    capacity: float
-    weights: float
-    cache: float
-
-
-PLACED = {"weights": "#4477AA", "cache": "#EE6677", "free": "#E5E5E5"}
-
-
-def placement(tiers: Sequence[TierUse], title: str) -> Any:
-    """Memory placement: shares of each tier of each machine that has one, its size beside it."""
-    rows = []
-    for tier in (one for one in tiers if one.capacity > 0):
-        parts = {"weights": tier.weights, "cache": tier.cache}
-        parts["free"] = max(tier.capacity - tier.weights - tier.cache, 0.0)
-        shares = {name: 100 * size / tier.capacity for name, size in parts.items()}
-        rows.append((f"{tier.name}: {tier.tier}, {tier.capacity / 1e9:,.3g} GB", shares))
-    return stacked(rows, PLACED, title, "share of the tier (%)", "kept in it")
-
-
 class Effect(NamedTuple):
     """What moves a result: its name, and the change in % when it is lower and when it is higher."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from perfmodel.breakdown import JOULES
 from perfmodel.inference.explanation import Step
 from perfmodel.inference.step import Cost
-from perfmodel.interface.plots.bars import TierUse, placement
+from perfmodel.interface.plots.bars import stacked
 from perfmodel.interface.plots.lines import roofline
 from perfmodel.resources import NAMES
 
@@ -28,21 +28,18 @@ NamedSteps = Sequence[tuple[str, Step]]
 
 def step_rooflines(steps: NamedSteps, title: str) -> Any:
     """Kernels of each step, against the memory that holds most of its weights."""
-    tiers = [_weights_tier(step.cost) for _, step in steps]
-    roofs = [_roof(*named, tier) for named, tier in zip(steps, tiers, strict=True)]
-    kernels = [
-        kernel
-        for (name, step), tier in zip(steps, tiers, strict=True)
-        for kernel in _kernels(name, step.cost, tier)
-    ]
-    return roofline(roofs, kernels, title)
+    kernels = [kernel for named in steps for kernel in _kernels(*named)]
+    return roofline([_roof(*named) for named in steps], kernels, title)
+
+
+PLACED = {"weights": "#4477AA", "cache": "#EE6677", "free": "#E5E5E5"}
 
 
 def memory_placement(steps: NamedSteps) -> Any:
-    """What one chip of each step keeps in which memory."""
-    return placement(
-        [use for name, step in steps for use in _tier_uses(name, step)],
-        "Memory placement per chip",
+    """What one chip of each step keeps in which memory: shares of each tier, its size beside it."""
+    tiers = [tier for named in steps for tier in _tiers(*named)]
+    return stacked(
+        tiers, PLACED, "Memory placement per chip", "share of the tier (%)", "kept in it"
     )
 
 
@@ -51,20 +48,18 @@ def joules_of(cost: Cost) -> dict[str, float]:
     return dict(zip(JOULES, map(float, cost.breakdown.joules), strict=True))
 
 
-def _tier_uses(name: str, step: Step) -> list[TierUse]:
-    """What one chip keeps in each tier that may hold weights or cache, in bytes."""
-    placed = step.cost.placement
-    sizes = ((placed.weights, placed.size), (placed.cache, placed.cache_size))
-    return [
-        TierUse(
-            name,
-            TIERS[tier],
-            room,
-            *(float(getattr(shares, tier) * size) for shares, size in sizes),
-        )
-        for tier in TIERS
-        if (room := float(getattr(step.chip, tier).room)) > 0
-    ]
+def _tiers(name: str, step: Step) -> list[tuple[str, dict[str, float]]]:
+    """What one chip keeps in each tier that may hold weights or cache, in percent."""
+    placed, rows = step.cost.placement, []
+    for tier, words in TIERS.items():
+        room = float(getattr(step.chip, tier).room)
+        if room > 0:
+            weights = float(getattr(placed.weights, tier) * placed.size)
+            cache = float(getattr(placed.cache, tier) * placed.cache_size)
+            sizes = (weights, cache, max(room - weights - cache, 0.0))
+            shares = dict(zip(PLACED, (100 * size / room for size in sizes), strict=True))
+            rows.append((f"{name}: {words}, {room / 1e9:,.3g} GB", shares))
+    return rows
 
 
 def _weights_tier(cost: Cost) -> str:
@@ -72,14 +67,15 @@ def _weights_tier(cost: Cost) -> str:
     return max(TIERS, key=lambda tier: float(getattr(cost.placement.weights, tier)))
 
 
-def _roof(name: str, step: Step, tier: str) -> tuple[str, float, float]:
-    """Peak of one chip in the plan's format, in FLOP/s, and bandwidth of a tier, in byte/s."""
+def _roof(name: str, step: Step) -> tuple[str, float, float]:
+    """Peak of one chip in the plan's format, in FLOP/s, and bandwidth of that tier, in byte/s."""
     peak = step.chip.matrix[step.plan.format.matrix]
-    return name, float(peak), float(getattr(step.chip, tier).bandwidth)
+    return name, float(peak), float(getattr(step.chip, _weights_tier(step.cost)).bandwidth)
 
 
-def _kernels(name: str, cost: Cost, tier: str) -> list[tuple[str, str, float, float]]:
-    """Kernels that multiply matrices: FLOP for each byte of a tier, and the rate one chip reaches."""
+def _kernels(name: str, step: Step) -> list[tuple[str, str, float, float]]:
+    """Kernels that multiply matrices: FLOP for each byte of that tier, and the rate one chip reaches."""
+    cost, tier = step.cost, _weights_tier(step.cost)
     demand, times = np.asarray(cost.kernels.demand), np.asarray(cost.kernels.time)
     found = []
     for label in dict.fromkeys(cost.labels):

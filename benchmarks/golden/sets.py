@@ -18,7 +18,7 @@ from perfmodel.inference.grid import read_grid
 from perfmodel.inference.kernel_predictions import Predicted, predict_table
 from perfmodel.inference.serving_predictions import OUTPUTS, PLAN, predict_values
 from perfmodel.inference.sweep_points import Pricer
-from perfmodel.interface.explain import as_dict as explained
+from perfmodel.interface.pages.explain import as_dict as explained
 from perfmodel.interface.quickstart import predict_machines, search_chips
 from perfmodel.interface.search import run_search
 from perfmodel.library.fitted import FITTED

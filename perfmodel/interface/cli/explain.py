@@ -1,10 +1,13 @@
 """`perfmodel explain`."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar, say, show_json, show_table
 
@@ -28,8 +31,7 @@ def explain(
     Example: perfmodel explain chip=h100 n_chips=8 model=llama-3.1-70b isl=4096 osl=256 concurrency=32
     """
     from perfmodel.inference.explanation import explain as run
-    from perfmodel.interface.explain import as_dict, read_asked, tables_of
-    from perfmodel.interface.pages.explain import explain_page, kernel_times
+    from perfmodel.interface.pages.explain import as_dict, explain_page, kernel_times, tables_of
     from perfmodel.interface.plots.theme import save
     from perfmodel.units import figures
 
@@ -47,3 +49,54 @@ def explain(
         say(f"{found.title}: {figures(found.time * 1e6)} us")
         for table in tables_of(found):
             show_table(table)
+
+
+def read_asked(words: Sequence[str]) -> dict[str, str]:
+    """A row given as `FILE.csv:NUMBER`, or as `column=value` words.
+
+    **Raises:**
+
+    - `InputError`: for anything else.
+    """
+    if len(words) == 1 and "=" not in words[0]:
+        return _from_file(words[0])
+    cells: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(
+                f"{word!r} is not column=value; write for example chip=h100 op=gemm m=32."
+            )
+        _known(name.strip().lower())
+        if name.strip().lower() in cells:
+            raise InputError(f"{name.strip()} is given twice; give it once.")
+        cells[name.strip().lower()] = value
+    return cells
+
+
+def _known(name: str) -> None:
+    """Refuse a column that is not read, but nearly the name of one: a slip."""
+    from perfmodel.inference.kernel_predictions import read_columns
+    from perfmodel.inference.serving_predictions import COLUMNS
+    from perfmodel.library.files import nearest
+
+    columns = sorted({*COLUMNS, *read_columns()})
+    close = [] if name in columns else nearest(name, columns)
+    if close:
+        raise InputError(f"there is no column {name[:60]!r}; the nearest are {', '.join(close)}.")
+
+
+def _from_file(word: str) -> dict[str, str]:
+    from perfmodel.files import cells_of, read_csv
+
+    path, colon, number = word.rpartition(":")
+    if not colon or not re.fullmatch("[0-9]{1,9}", number):
+        raise InputError(
+            f"{word[:200]!r} names no row; write FILE.csv:NUMBER (1 is the first), or column=value ..."
+        )
+    table = read_csv(Path(path))
+    if not 1 <= int(number) <= len(table):
+        raise InputError(
+            f"{path} has {len(table)} rows; there is no row {number}, give one from 1 to {len(table)}."
+        )
+    return {name: column[int(number) - 1] for name, column in cells_of(table).items()}

@@ -1,4 +1,4 @@
-"""The page of `perfmodel explain`."""
+"""`perfmodel explain`: what binds, kernel by kernel and term by term, as tables, as JSON, and its page."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.inference.explanation import Explanation, Line, Step
-from perfmodel.interface.explain import tables_of
 from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture, sources_of
 from perfmodel.interface.plots import bars
 from perfmodel.interface.plots.steps import joules_of, memory_placement, step_rooflines
@@ -57,3 +56,33 @@ def _step_pictures(step: Step) -> list[Picture]:
             f"Free on each chip: {float(step.cost.placement.slack) / 1e9:,.3g} GB.",
         ),
     ]
+
+
+def tables_of(found: Explanation) -> list[Table]:
+    """Kernels by time, with what binds them, and terms of time, the largest first."""
+    terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
+    kernels = [(x.label, *_time(x.time, found), x.bound) for x in found.lines]
+    return [
+        Table("Kernels", ["kernel", "us", "share", "bound by"], kernels),
+        Table("Terms", ["term", "us", "share"], [(name, *_time(s, found)) for name, s in terms]),
+    ]
+
+
+def _time(seconds: float, found: Explanation) -> tuple[str, str]:
+    """In us, and its share of all."""
+    return figures(seconds * 1e6), f"{100 * seconds / found.time:.1f} %"
+
+
+def as_dict(explanation: Explanation) -> dict[str, Any]:
+    """For JSON."""
+    lines = [
+        {"kernel": x.label, "time_us": x.time * 1e6, "share": x.share, "bound": x.bound}
+        for x in explanation.lines
+    ]
+    terms = {name: seconds * 1e6 for name, seconds in explanation.terms.items()}
+    return {
+        "title": explanation.title,
+        "time_us": explanation.time * 1e6,
+        "kernels": lines,
+        "terms_us": terms,
+    }

@@ -204,7 +204,7 @@ def test_a_service_that_cannot_be_priced_costs_no_other_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def outcomes(cases):
-        if any(case.row.isl == 1000 for case in cases):
+        if any(case.request.isl == 1000 for case in cases):
             raise InputError("this cannot be priced.")
         return [{"tpot_ms": "1", "error": ""} for _ in cases]
 
@@ -359,7 +359,7 @@ def test_the_cache_is_bf16_unless_it_says_another():
 def spread(**given: object) -> list[Parallelism]:
     cells = {"isl": "1", "osl": "1", "concurrency": "1"} | {k: str(v) for k, v in given.items()}
     return candidates(
-        read_row(cells), resolve_deployment("h100", "llama-3.1-8b", "", "", "", FITTED)
+        read_row(cells)[0], resolve_deployment("h100", "llama-3.1-8b", "", "", "", FITTED)
     )
 
 
@@ -411,15 +411,15 @@ def test_no_number_of_a_row_is_below_zero(name: str):
 
 def test_a_cached_prefix_is_shorter_than_its_prompt():
     row = {"isl": "100", "osl": "1", "concurrency": "1"}
-    assert read_row(row | {"prefix_tokens": "99"}).prefix_tokens == 99
+    assert read_row(row | {"prefix_tokens": "99"})[1].prefix_tokens == 99
     with pytest.raises(InputError, match="less than the 100 tokens of isl"):
         read_row(row | {"prefix_tokens": "100"})
 
 
 def test_more_expert_ranks_than_experts_are_refused():
-    row = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
+    ranks, _ = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
     with pytest.raises(InputError, match="not be more than the 8 experts"):
-        candidates(row, resolve_deployment("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
+        candidates(ranks, resolve_deployment("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
 
 
 def test_chips_and_models_are_listed_and_shown():

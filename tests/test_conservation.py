@@ -50,7 +50,7 @@ def test_sequences_that_fit_fall_by_one_at_a_time_as_texts_grow(name: str):
     case = resolve_row(0, machine.cells | {"isl": "1000"}, FITTED)
     chip, model = case.deployment.chip, case.deployment.model
     (split,) = case.candidates
-    plan = with_ranks(case.deployment.plan, split._asdict())
+    plan = with_ranks(case.deployment.plan, split)
     wanted = np.arange(1.15, 40.0, 0.3)
     lengths = float(kv_cache_capacity(chip, plan, model)) / machine.token / wanted
     counts = [float(max_sequences(chip, plan, model, as_scalar(n))) / split.dp for n in lengths]

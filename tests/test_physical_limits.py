@@ -147,7 +147,7 @@ def beaten(model: str, precision: str, framework: str, chips: list[str]) -> list
 
 
 def _faster(case: ResolvedRow, sizes: Sizes, width: float, step: float, prompt: float) -> list[str]:
-    chip, users = case.deployment.chip, int(case.row.concurrency)
+    chip, users = case.deployment.chip, int(case.request.concurrency)
     peak = max(float(rate) for rate in chip.matrix.values())
     least = {
         "step, memory": (step, sizes.step_bytes(users, width) / bandwidth(chip)),

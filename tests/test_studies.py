@@ -206,9 +206,13 @@ def test_a_question_becomes_a_row_that_can_be_served():
     row = _row(
         Question(machine, "llama-3.1-8b", Load(4, 100, 50)), setting_of(machine, "llama-3.1-8b")
     )
-    numbers = block_of([row])[2]
-    assert (numbers["concurrency"][0], numbers["isl"][0], numbers["osl"][0]) == (4, 100, 50)
-    assert numbers["tp"][0] == 8 and not row[0].row.arrives and not plan_of([row[0]]).overflows
+    request, parallelism, _ = block_of([row])[2]
+    assert (request.concurrency[0], request.isl[0], request.osl[0]) == (4, 100, 50)
+    assert (
+        np.asarray(parallelism.tp)[0] == 8
+        and not row[0].open_loop
+        and not plan_of([row[0]]).overflows
+    )
 
 
 def test_a_pool_holds_caches_without_weights():

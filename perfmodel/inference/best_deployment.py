@@ -47,9 +47,9 @@ def best_candidates(resolved: ResolvedRow, chips: np.ndarray, served: Service) -
     offline = resolved.mode == "offline"
     time = served.total / served.concurrency if offline else served.tpot
     waiting = np.maximum(served.concurrency - served.running, 0.0)
-    if resolved.row.arrives:  # one with which the queue grows is the last
-        time = np.where(resolved.row.requests_per_s < served.max_requests_per_s, time, np.inf)
-    if resolved.row.arrives or offline:
+    if resolved.open_loop:  # one with which the queue grows is the last
+        time = np.where(resolved.request.requests_per_s < served.max_requests_per_s, time, np.inf)
+    if resolved.open_loop or offline:
         waiting = np.zeros_like(waiting)
     size = by_size(chips, served.slack)
     static = resolved.mode == "static_batch"

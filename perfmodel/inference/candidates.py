@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.deployment import Deployment, model_name
-from perfmodel.inference.serving_row import ServingRow
+from perfmodel.inference.serving_row import GivenRanks
 
 
 class Parallelism(NamedTuple):
@@ -27,7 +27,9 @@ SIZES = tuple(2.0**i for i in range(14))
 """Numbers of chips tried where none is given: the smallest on which the model fits is taken."""
 
 
-def candidates(row: ServingRow, given: Deployment, copies: bool = False) -> list[Parallelism]:
+def candidates(
+    given: GivenRanks, deployment: Deployment, copies: bool = False
+) -> list[Parallelism]:
     """Every way to spread a row's model that agrees with what the row gives.
 
     **Arguments:**
@@ -38,87 +40,90 @@ def candidates(row: ServingRow, given: Deployment, copies: bool = False) -> list
 
     - `InputError`: when there is none.
     """
-    heads = given.heads
-    if not np.isnan(row.tp) and heads % row.tp:
+    heads = deployment.heads
+    if not np.isnan(given.tp) and heads % given.tp:
         near = [size for size in SIZES if heads % size == 0]
         raise InputError(
-            f"tp is {row.tp:.0f}, which does not divide the {heads:.0f} heads of {model_name(given)}; "
-            f"the nearest that does is {min(near, key=lambda size: abs(size - row.tp)):.0f}."
+            f"tp is {given.tp:.0f}, which does not divide the {heads:.0f} heads of {model_name(deployment)}; "
+            f"the nearest that does is {min(near, key=lambda size: abs(size - given.tp)):.0f}."
         )
-    if row.tp > given.domain:
-        most = max(size for size in SIZES if size <= given.domain and heads % size == 0)
+    if given.tp > deployment.domain:
+        most = max(size for size in SIZES if size <= deployment.domain and heads % size == 0)
         raise InputError(
-            f"tp is {row.tp:.0f}, but the fast links of {given.stem} join {given.domain:.0f} chips; "
-            f"the nearest that works is tp {most:.0f}, with pp or dp for the rest."
+            f"tp is {given.tp:.0f}, but the fast links of {deployment.stem} join "
+            f"{deployment.domain:.0f} chips; the nearest that works is tp {most:.0f}, with pp or dp for "
+            "the rest."
         )
-    if row.pp > given.layers:
+    if given.pp > deployment.layers:
         raise InputError(
-            f"pp is {row.pp:.0f}, but may not be more than the {given.layers:.0f} layers "
-            f"of {model_name(given)}."
+            f"pp is {given.pp:.0f}, but may not be more than the {deployment.layers:.0f} layers "
+            f"of {model_name(deployment)}."
         )
-    if row.ep > 1 and np.isnan(given.experts):
+    if given.ep > 1 and np.isnan(deployment.experts):
         raise InputError(
-            f"ep is {row.ep:.0f}, but {model_name(given)} has no experts; leave it empty, or give 1."
+            f"ep is {given.ep:.0f}, but {model_name(deployment)} has no experts; leave it empty, or give 1."
         )
-    if row.ep > given.experts:
+    if given.ep > deployment.experts:
         raise InputError(
-            f"ep is {row.ep:.0f}, but may not be more than the {given.experts:.0f} experts "
-            f"of {model_name(given)}."
+            f"ep is {given.ep:.0f}, but may not be more than the {deployment.experts:.0f} experts "
+            f"of {model_name(deployment)}."
         )
     found = [
-        Parallelism(tp, pp, _experts(row, given, tp * dp), dp)
-        for count in _counts(row)
-        for dp in _data_ranks(row, count, copies)
-        for tp, pp in _layouts(row, given, count / dp, copies)
+        Parallelism(tp, pp, _experts(given, deployment, tp * dp), dp)
+        for count in _counts(given)
+        for dp in _data_ranks(given, count, copies)
+        for tp, pp in _layouts(given, deployment, count / dp, copies)
     ]
     if not found:
         raise InputError(
-            f"{_given(row)}: that cannot be, for n_chips is tp x pp x dp; leave one of them empty."
+            f"{_ranks_given(given)}: that cannot be, for n_chips is tp x pp x dp; leave one of them empty."
         )
     return list(dict.fromkeys(found))
 
 
-def _data_ranks(row: ServingRow, count: float, copies: bool) -> list[float]:
+def _data_ranks(given: GivenRanks, count: float, copies: bool) -> list[float]:
     """Data ranks to try."""
-    if not np.isnan(row.dp):
-        return [row.dp]
+    if not np.isnan(given.dp):
+        return [given.dp]
     return [n for n in range(1, int(count) + 1) if count % n == 0] if copies else [1.0]
 
 
-def _counts(row: ServingRow) -> list[float]:
+def _counts(given: GivenRanks) -> list[float]:
     """Numbers of chips to try: multiples of what the row gives."""
-    if not np.isnan(row.n_chips):
-        return [row.n_chips]
-    step = np.nanprod([row.tp, row.pp, row.dp])
+    if not np.isnan(given.n_chips):
+        return [given.n_chips]
+    step = np.nanprod([given.tp, given.pp, given.dp])
     return [size * float(step) for size in SIZES]
 
 
-def _given(row: ServingRow) -> str:
+def _ranks_given(given: GivenRanks) -> str:
     """The parallelism that a row gives, for a sentence."""
-    numbers = {name: getattr(row, name) for name in ("n_chips", "tp", "pp", "dp")}
+    numbers = {name: getattr(given, name) for name in ("n_chips", "tp", "pp", "dp")}
     return ", ".join(f"{name} is {n:.0f}" for name, n in numbers.items() if not np.isnan(n))
 
 
 def _layouts(
-    row: ServingRow, given: Deployment, count: float, copies: bool
+    given: GivenRanks, deployment: Deployment, count: float, copies: bool
 ) -> list[tuple[float, float]]:
     """Tensor and pipeline ranks of `count` chips; launched ones take all tensor ranks of a
     domain, wafers follow one another."""
-    if given.wafer and np.isnan(row.tp):
+    if deployment.wafer and np.isnan(given.tp):
         ranks = [1.0]
-    elif not np.isnan(row.tp):
-        ranks = [row.tp]
+    elif not np.isnan(given.tp):
+        ranks = [given.tp]
     else:
-        most = min(given.domain, count if np.isnan(row.pp) else count / row.pp)
-        ranks = [n for n in SIZES if n <= most and given.heads % n == 0 and count % n == 0]
-        most_only = given.chip.execution == "launched" and not copies
+        most = min(deployment.domain, count if np.isnan(given.pp) else count / given.pp)
+        ranks = [n for n in SIZES if n <= most and deployment.heads % n == 0 and count % n == 0]
+        most_only = deployment.chip.execution == "launched" and not copies
         ranks = ranks[-1:] if most_only else ranks
-    stages = [(tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= given.layers]
-    return [layout for layout in stages if np.isnan(row.pp) or row.pp == layout[1]]
+    stages = [
+        (tp, count / tp) for tp in ranks if count % tp == 0 and count / tp <= deployment.layers
+    ]
+    return [layout for layout in stages if np.isnan(given.pp) or given.pp == layout[1]]
 
 
-def _experts(row: ServingRow, given: Deployment, ranks: float) -> float:
+def _experts(given: GivenRanks, deployment: Deployment, ranks: float) -> float:
     """Experts are spread over all ranks of a stage, as far as there are experts."""
-    if not np.isnan(row.ep):
-        return row.ep
-    return 1.0 if np.isnan(given.experts) else min(ranks, given.experts)
+    if not np.isnan(given.ep):
+        return given.ep
+    return 1.0 if np.isnan(deployment.experts) else min(ranks, deployment.experts)

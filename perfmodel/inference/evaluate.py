@@ -18,10 +18,10 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference import overflow
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import Deployment, resolve_or_error
-from perfmodel.inference.overflow import CachePool, overflow_of, with_overflow
+from perfmodel.inference.overflow import CachePool, PoolMemory, overflow_of, with_overflow
 from perfmodel.inference.service import max_sequences
-from perfmodel.inference.serving_row import ServingRow, mode_of, read_row
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.inference.serving_row import LOAD, RANKS, GivenRanks, mode_of, read_row
+from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
@@ -29,11 +29,16 @@ from perfmodel.xla import to_run_once
 
 
 class ResolvedRow(NamedTuple):
-    """A row that can be predicted: its place, what it names, its numbers, and the ways to spread it."""
+    """A row that can be predicted: its place, what it names, what it asks, and the ways to spread it.
+
+    - `request`: of plain numbers; `nan` users where as many as have room are served.
+    - `ranks`: as the row gives them.
+    """
 
     place: int
     deployment: Deployment
-    row: ServingRow
+    request: Request
+    ranks: GivenRanks
     mode: str
     candidates: list[Parallelism]
     pool: CachePool
@@ -41,12 +46,17 @@ class ResolvedRow(NamedTuple):
     @property
     def form(self) -> Hashable:
         """What the compiled function depends on."""
-        return self.deployment.form, self.row.arrives, self.deployment.plan.overflows
+        return self.deployment.form, self.open_loop, self.deployment.plan.overflows
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests come at a rate, and not when others are answered."""
+        return bool(np.all(self.request.requests_per_s > 0))
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
 
-READ = (*NAMES, "mode", "burst", *ServingRow._fields, *overflow.READ)
+READ = (*NAMES, "mode", "burst", *RANKS, *LOAD, *overflow.READ)
 """Columns that are read of every row."""
 
 
@@ -68,12 +78,13 @@ def resolve_row(
     if isinstance(given, str):
         raise InputError(given)
     given = given if attends else given._replace(heads=UNLIMITED_HEADS)
-    row, mode = read_row(cells), mode_of(cells.get("mode", ""))
-    copies = mode == "offline" and not np.isnan(row.n_chips)
+    (ranks, request), mode = read_row(cells), mode_of(cells.get("mode", ""))
+    copies = mode == "offline" and not np.isnan(ranks.n_chips)
     overflows, pool = overflow_of(cells, given.chip, given.stem)
     if overflows:
         given = given._replace(plan=dataclasses.replace(given.plan, overflows=True))
-    return ResolvedRow(place, given, row, mode, candidates(row, given, copies), pool)
+    ways = candidates(ranks, given, copies)
+    return ResolvedRow(place, given, request, ranks, mode, ways, pool)
 
 
 def rows_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list[ResolvedRow]]:
@@ -97,7 +108,16 @@ Arguments = tuple[Chip, Plan, Transformer, Request]
 
 T = TypeVar("T")
 
-Block = tuple[Chip, Transformer, dict]
+
+class RowNumbers(NamedTuple):
+    """What is asked of rows of one form, spread in one way each, with what memory their caches share."""
+
+    request: Request
+    parallelism: Parallelism
+    memory: PoolMemory
+
+
+Block = tuple[Chip, Transformer, RowNumbers]
 """Chips, models and numbers of rows of one form, on a leading axis."""
 
 
@@ -119,8 +139,7 @@ def _evaluate_row(function: Callable[..., T], plan: Plan, block: Block) -> T:
 
 @to_run_once
 def _run_row(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
-    chip, model, numbers = row
-    return function(*request_of(chip, plan, model, numbers))
+    return function(*arguments_of(plan, *row))
 
 
 def evaluate_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
@@ -130,7 +149,7 @@ def evaluate_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
 
 def plan_of(rows: Sequence[ResolvedRow]) -> Plan:
     """The plan of rows of one form, without its ranks."""
-    drafts = any(resolved.row.speculative_tokens > 0 for resolved in rows)
+    drafts = any(resolved.request.speculative_tokens > 0 for resolved in rows)
     return dataclasses.replace(rows[0].deployment.plan, speculates=drafts)
 
 
@@ -155,59 +174,37 @@ def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
 
 def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     # Traced once as one row, then mapped: half the time of mapping each operation as it is traced.
-    of_row = jax.jit(lambda chip, model, row: function(*request_of(chip, plan, model, row)))
+    of_row = jax.jit(lambda *row: function(*arguments_of(plan, *row)))
     return jax.vmap(of_row)(*block)
 
 
 _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
 
 
-def request_of(chip: Chip, plan: Plan, model: Transformer, row: dict) -> Arguments:
+def arguments_of(plan: Plan, chip: Chip, model: Transformer, numbers: RowNumbers) -> Arguments:
     """The plan and the request of a row; where users are free, as many as there is room for."""
-    ranked = with_ranks(plan, row)
+    request, ranked = numbers.request, with_ranks(plan, numbers.parallelism)
     if plan.overflows:
-        chip = with_overflow(chip, ranked, row["pool_room"], row["pool_rate"], row["pool_energy"])
-    length = row["isl"] + row["osl"]
-    free = jnp.minimum(max_sequences(chip, ranked, model, length), MAX_SEQUENCES * ranked.dp)
-    users = jnp.where(row["concurrency"] > 0, row["concurrency"], free)
-    batch_size = jnp.where(row["continuous_batching"] > 0, 1.0, users)
-    return chip, ranked, model, as_request(row | {"concurrency": users}, batch_size)
+        chip = with_overflow(chip, ranked, numbers.memory)
+    free = jnp.minimum(
+        max_sequences(chip, ranked, model, request.isl + request.osl), MAX_SEQUENCES * ranked.dp
+    )
+    users = jnp.where(request.concurrency > 0, request.concurrency, free)
+    batch_size = jnp.where(request.continuous_batching > 0, 1.0, users)
+    request = dataclasses.replace(request, concurrency=users, batch_size=batch_size)
+    return chip, ranked, model, request
 
 
-REQUEST = tuple(field.name for field in dataclasses.fields(Request) if field.name != "batch_size")
-"""Numbers of a row that a request is made of."""
-
-
-def as_request(row: dict, batch_size: Scalar | float = 1.0) -> Request:
-    """What is asked of a machine, from the numbers of a row."""
-    return Request(batch_size=batch_size, **{name: row[name] for name in REQUEST})
-
-
-def with_ranks(plan: Plan, row: dict) -> Plan:
+def with_ranks(plan: Plan, parallelism: Parallelism) -> Plan:
     """The plan with the ranks of a row."""
-    return dataclasses.replace(plan, **{name: row[name] for name in Parallelism._fields})
+    return dataclasses.replace(plan, **parallelism._asdict())
 
 
-def numbers_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> dict[str, np.ndarray]:
-    """What the rows of a block are, by column."""
+def numbers_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> RowNumbers:
+    """What the rows of a block are, on a leading axis."""
     found = [
-        request_numbers(resolved.row, resolved.mode) | resolved.pool.numbers | parallelism._asdict()
+        RowNumbers(resolved.request, parallelism, resolved.pool.memory)
         for resolved, parallelism in rows
     ]
     number = as_scalar(0.0).dtype
-    return {name: np.asarray([numbers[name] for numbers in found], number) for name in found[0]}
-
-
-def request_numbers(row: ServingRow, mode: str) -> dict[str, Any]:
-    """What is asked of a row, or of many that share a mode; -1 where the number of users is free."""
-    return {
-        "isl": row.isl * row.length_ratio,
-        "osl": row.osl * row.length_ratio,
-        "concurrency": np.nan_to_num(row.concurrency, nan=-1.0),
-        "continuous_batching": 0.0 if mode == "static_batch" else 1.0,
-        "requests_per_user": row.requests_per_user,
-        "speculative_tokens": row.speculative_tokens,
-        "acceptance": row.acceptance,
-        "prefix_tokens": row.prefix_tokens * row.length_ratio,
-        "requests_per_s": np.nan_to_num(row.requests_per_s),
-    }
+    return jax.tree.map(lambda *leaves: np.asarray(leaves, number), *found)

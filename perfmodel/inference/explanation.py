@@ -11,7 +11,7 @@ from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.evaluate import ResolvedRow, resolve_row
+from perfmodel.inference.evaluate import ResolvedRow, resolve_row, with_ranks
 from perfmodel.inference.kernel_predictions import OVERFLOW, own_files, resolve_group
 from perfmodel.inference.serving_predictions import PLAN, predict_cells
 from perfmodel.inference.step import Cost, decode_step
@@ -118,18 +118,11 @@ def step_cost(cells: dict[str, str], calibration: Path) -> Step:
 
 def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
     """The decode step of a row, spread in one way."""
-    row = resolved.row
-    ranks = {"tp": parallelism.tp, "pp": parallelism.pp, "ep": parallelism.ep, "dp": parallelism.dp}
-    plan = eqx.tree_at(
-        lambda p: tuple(getattr(p, name) for name in ranks),
-        resolved.deployment.plan,
-        tuple(as_scalar(value) for value in ranks.values()),
-    )
-    context = (row.isl + row.osl / 2) * row.length_ratio
-    numbers = (as_scalar(row.concurrency), as_scalar(context))
-    found = step_of(resolved.deployment.chip, plan, resolved.deployment.model, *numbers)
-    chips = parallelism.tp * parallelism.pp * parallelism.dp
-    return Step(f"{chips:.0f} x {resolved.deployment.stem}", resolved.deployment.chip, plan, found)
+    given, request = resolved.deployment, resolved.request
+    plan = with_ranks(given.plan, parallelism)
+    numbers = (as_scalar(request.concurrency), as_scalar(request.isl + request.osl / 2))
+    found = step_of(given.chip, plan, given.model, *numbers)
+    return Step(f"{parallelism.chips:.0f} x {given.stem}", given.chip, plan, found)
 
 
 def explain_step(title: str, step: Step) -> Explanation:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of, read_row
+from perfmodel.inference.serving_row import DISAGGREGATED, LOAD, RANKS, mode_of, read_numbers
 from perfmodel.kernels.kernel_table import software_of
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import first_fault, in_words, named, nearest, read_toml
@@ -19,7 +19,7 @@ from perfmodel.library.model import load_model
 OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *RANKS, "burst")
 """Columns that vary slowest, in this order: with them changes what is compiled, or how it is spread."""
 
-INNER = tuple(name for name in ServingRow._fields if name not in (*RANKS, "requests_per_s"))
+INNER = tuple(name for name in LOAD if name != "requests_per_s")
 """Columns that vary fastest: plain numbers. Requests that come at a rate are not swept."""
 
 MAX_POINTS = 10**10
@@ -198,7 +198,7 @@ def _numbers(name: str, texts: dict[str, list[str]]) -> np.ndarray:
     row |= {} if name == "requests_per_s" else {"concurrency": "1"}
     if name == "prefix_tokens":  # compared with the prompt of each point
         row |= {"isl": "1e9"}
-    found = [getattr(read_row(row | {name: text}), name) for text in texts[name]]
+    found = [read_numbers(row | {name: text})[name] for text in texts[name]]
     empty = np.array([not text for text in texts[name]])
     return np.where(empty, np.nan, np.array(found, float))
 

@@ -8,7 +8,7 @@
 Weights stay on the chip.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -17,7 +17,6 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.files import word_of
 from perfmodel.trees import replace
-from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 
 POLICIES = ("chips", "edge", "pool")
@@ -25,23 +24,20 @@ READ = ("kv_overflow", "kv_pool_chip", "kv_pool_chips")
 """Columns."""
 
 
-class CachePool(NamedTuple):
-    """Chips whose main memory holds what overflows; zeros where there are none.
+class PoolMemory(NamedTuple):
+    """Main memory of chips that hold what overflows: bytes and bytes/s of all together, and J of one byte."""
 
-    - `stem`, `chips`: which, and how many.
-    - `room`, `rate`: of all of them, in bytes and bytes/s; `energy`: of one byte, in J.
-    """
+    capacity: Any = 0.0
+    bandwidth: Any = 0.0
+    energy: Any = 0.0
+
+
+class CachePool(NamedTuple):
+    """Chips whose main memory holds what overflows: which, how many, and that memory; zeros for none."""
 
     stem: str = ""
     chips: float = 0.0
-    room: float = 0.0
-    rate: float = 0.0
-    energy: float = 0.0
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """What `with_overflow` takes, by column."""
-        return {"pool_room": self.room, "pool_rate": self.rate, "pool_energy": self.energy}
+    memory: PoolMemory = PoolMemory()
 
 
 def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, CachePool]:
@@ -75,17 +71,17 @@ def _pool(cells: dict[str, str]) -> CachePool:
         raise InputError(
             f"{stem} has no main memory for a pool; choose a chip that has, as h100-sxm."
         )
-    return CachePool(stem, count, count * float(chip.main.room), count * rate, energy)
+    return CachePool(stem, count, PoolMemory(count * float(chip.main.room), count * rate, energy))
 
 
-def with_overflow(chip: Chip, plan: Plan, room: Scalar, rate: Scalar, energy: Scalar) -> Chip:
-    """The chip with its share of a pool as far memory, or with its own where the pool has no `room`."""
-    pooled, own = room > 0, chip.far
-    share = jnp.minimum(rate / plan.chips, chip.scale_out.bandwidth)
+def with_overflow(chip: Chip, plan: Plan, pool: PoolMemory) -> Chip:
+    """The chip with its share of a pool as far memory, or with its own where there is no pool."""
+    pooled, own = pool.capacity > 0, chip.far
+    share = jnp.minimum(pool.bandwidth / plan.chips, chip.scale_out.bandwidth)
     far = (
-        jnp.where(pooled, room / plan.chips, own.capacity),
+        jnp.where(pooled, pool.capacity / plan.chips, own.capacity),
         jnp.where(pooled, share, own.bandwidth),
-        jnp.where(pooled, energy, own.energy),
+        jnp.where(pooled, pool.energy, own.energy),
         jnp.ones_like(own.usable),
     )
     fields = ("capacity", "bandwidth", "energy", "usable")

@@ -20,10 +20,10 @@ from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.disaggregated import Pool, serve_disaggregated
 from perfmodel.inference.evaluate import (
     ResolvedRow,
-    as_request,
+    RowNumbers,
+    arguments_of,
     block_of,
     plan_of,
-    request_of,
     resolve_row,
     with_ranks,
 )
@@ -199,7 +199,7 @@ def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) 
     """
     chips = _chips_of(cells)
     attention = resolve_row(place, cells | {"n_chips": ""}, calibration)
-    if attention.row.arrives or np.isnan(attention.row.concurrency):
+    if attention.open_loop or np.isnan(attention.request.concurrency):
         raise InputError(
             "concurrency is missing; with ffn_chip give users who wait for their answers."
         )
@@ -250,7 +250,7 @@ def _attention_ffn_candidates(
 def _candidates_on(side: ResolvedRow, count: float) -> list[Parallelism]:
     """Every way to spread one side on `count` chips; none where they cannot be used."""
     try:
-        return candidates(side.row._replace(n_chips=float(count)), side.deployment)
+        return candidates(side.ranks._replace(n_chips=float(count)), side.deployment)
     except InputError:
         return []
 
@@ -287,8 +287,8 @@ def _link(pooled: PooledRow) -> tuple[float, float]:
 @eqx.filter_jit
 def _serve_attention_ffn(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     def of_row(first: tuple, second: tuple, link: Array) -> Service:
-        chip, plan, model, request = request_of(first[0], plans[0], first[1], first[2])
-        other = with_ranks(plans[1], second[2])
+        chip, plan, model, request = arguments_of(plans[0], *first[:3])
+        other = with_ranks(plans[1], second[2].parallelism)
         return serve_attention_ffn(
             (chip, second[0]), (plan, other), Link(link[0], link[1]), model, request
         )
@@ -298,24 +298,20 @@ def _serve_attention_ffn(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
 
 def _block(
     rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int
-) -> tuple[Chip, Transformer, dict]:
-    """One side of all rows."""
-    chips, models, numbers = block_of(
-        [(pooled.sides[i], candidate.parallelisms[i]) for pooled, candidate in rows]
-    )
+) -> tuple[Chip, Transformer, RowNumbers, np.ndarray]:
+    """One side of all rows, and how many workers it has."""
+    block = block_of([(pooled.sides[i], candidate.parallelisms[i]) for pooled, candidate in rows])
     workers = np.asarray([candidate.workers[i] for _, candidate in rows], as_scalar(0.0).dtype)
-    return chips, models, numbers | {"workers": workers}
+    return *block, workers
 
 
 @eqx.filter_jit
 def _serve_disaggregated(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     def of_row(prefill: tuple, decode: tuple) -> Service:
         first, second = (
-            Pool(chip, with_ranks(plan, row), row["workers"])
-            for plan, (chip, _, row) in zip(plans, (prefill, decode), strict=True)
+            Pool(chip, with_ranks(plan, numbers.parallelism), workers)
+            for plan, (chip, _, numbers, workers) in zip(plans, (prefill, decode), strict=True)
         )
-        _, model, row = decode
-        request = as_request(row)
-        return serve_disaggregated(first, second, model, request)
+        return serve_disaggregated(first, second, decode[1], decode[2].request)
 
     return jax.vmap(of_row)(*blocks)

@@ -25,10 +25,11 @@ from perfmodel.inference.pools import (
     resolve_disaggregated,
 )
 from perfmodel.inference.service import Service, serve
-from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, ServingRow, mode_of
+from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
 from perfmodel.library.fitted_intervals import ServingIntervals, widest
+from perfmodel.workload.request import Request
 
 COLUMNS = (*READ, *pools.READ, *cascade.READ)
 """Columns that are read; the others pass through."""
@@ -165,8 +166,8 @@ def _outcome_of_pools(
     pooled: PooledRow, candidate: PooledCandidate, served: Service
 ) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
-    lead, output = _with_widest_intervals(pooled), pooled.lead.row
-    rate = float(served.concurrency * output.osl * output.length_ratio / served.total)
+    lead = _with_widest_intervals(pooled)
+    rate = float(served.concurrency * lead.request.osl / served.total)
     stems = [side.deployment.stem for side in pooled.sides]
     dollars = sum(
         chip_cost(stem).dollars(workers * parallelism.chips, 1 / rate, float(joules))
@@ -202,7 +203,7 @@ def _outcomes_of_rows(resolved_rows: list[ResolvedRow]) -> list[dict[str, Value]
     rows = [
         (resolved, parallelism) for resolved in resolved_rows for parallelism in resolved.candidates
     ]
-    served = evaluate_rows(serve_open_loop if resolved_rows[0].row.arrives else serve, rows)
+    served = evaluate_rows(serve_open_loop if resolved_rows[0].open_loop else serve, rows)
     return [_outcome_of_row(*best) for best in best_of_each(resolved_rows, served, best_candidate)]
 
 
@@ -211,15 +212,18 @@ def _outcome_of_row(
 ) -> dict[str, Value]:
     """The values of one row."""
     given, chips = resolved.deployment, parallelism.chips
-    rate = float(served.concurrency * resolved.row.osl * resolved.row.length_ratio / served.total)
+    rate = float(served.concurrency * resolved.request.osl / served.total)
     dollars, basis = dollars_of(resolved, chips, float(served.energy), 1 / rate)
     cells = _row_values(resolved, chips, served, rate, dollars, basis)
     cells |= _at_wall(resolved, chips, served, rate)
     if cells.get("fits") == "false":
         cells |= no_numbers("false", memory_error(given, chips, float(served.slack)))
-    elif resolved.row.arrives and resolved.row.requests_per_s >= served.max_requests_per_s:
+    elif resolved.open_loop and resolved.request.requests_per_s >= served.max_requests_per_s:
         said = queue_error(
-            resolved, resolved.row.requests_per_s, chips, float(served.max_requests_per_s)
+            resolved,
+            float(resolved.request.requests_per_s),
+            chips,
+            float(served.max_requests_per_s),
         )
         cells |= no_numbers("true", said)
     return cells | {rank: float(value) for rank, value in parallelism._asdict().items()}
@@ -256,7 +260,7 @@ def _row_values(
     if not np.isfinite([float(served.ttft), float(served.tpot), rate]).all():
         return {"error": OVERFLOW}
     numbers = serving_numbers(
-        resolved.row, resolved.deployment.intervals, chips, served, rate, dollars
+        resolved.request, resolved.deployment.intervals, chips, served, rate, dollars
     )
     words = {"fits": "true" if served.slack >= 0 else "false", "bound": BOUNDS[bound]}
     words |= {"basis": resolved.deployment.intervals.basis, "cost_basis": basis, "error": ""}
@@ -264,7 +268,7 @@ def _row_values(
 
 
 def serving_numbers(
-    row: ServingRow,
+    request: Request,
     intervals: ServingIntervals,
     chips: Any,
     served: Service,
@@ -287,11 +291,10 @@ def serving_numbers(
         "tpot_ms": served.tpot * 1e3,
         "tpot_ms_low": served.tpot * 1e3 * later.low,
         "tpot_ms_high": served.tpot * 1e3 * later.high,
-        "tpot_with_first_ms": served.tpot * 1e3
-        + (served.ttft - served.tpot) * 1e3 / (row.osl * row.length_ratio),
+        "tpot_with_first_ms": served.tpot * 1e3 + (served.ttft - served.tpot) * 1e3 / request.osl,
         "output_tokens_per_s_per_user": 1 / served.tpot,
         "output_tokens_per_s_per_chip": rate / chips,
-        "total_tokens_per_s": rate * (1 + row.isl / row.osl),
+        "total_tokens_per_s": rate * (1 + request.isl / request.osl),
         "joules_per_output_token": served.energy,
         "usd_per_million_output_tokens": 1e6 * dollars,
         "usd_per_chip_hour": 3600 * dollars * rate / chips,

@@ -1,54 +1,68 @@
-"""The numbers of a row of the serving schema."""
+"""A row of the serving schema: what is asked, and the chips and ranks that it gives."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import number_of
 from perfmodel.library.files import word_of
-from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS
+from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, request_of
 
 DISAGGREGATED = "disaggregated"
 
 MODES = ("serving", "offline", "static_batch", "single_stream", DISAGGREGATED)
 
 
-class ServingRow(NamedTuple):
-    """Numbers of a row; `nan` where a cell is empty."""
+class GivenRanks(NamedTuple):
+    """Chips and ranks that a row gives; `nan` where it leaves one out."""
 
     n_chips: float
     tp: float
     pp: float
     ep: float
     dp: float
-    isl: float
-    osl: float
-    concurrency: float
-    length_ratio: float
-    requests_per_user: float
-    speculative_tokens: float
-    acceptance: float
-    prefix_tokens: float
-    requests_per_s: float
-
-    @property
-    def arrives(self) -> bool:
-        """Whether requests come at a rate, and not when others are answered."""
-        return bool(np.all(np.isfinite(self.requests_per_s)))
 
 
-RANKS = ("n_chips", "tp", "pp", "ep", "dp")
+RANKS = GivenRanks._fields
+
+LOAD = (
+    *("isl", "osl", "concurrency", "length_ratio", "requests_per_user", "speculative_tokens"),
+    *("acceptance", "prefix_tokens", "requests_per_s"),
+)
+"""Columns of what is asked."""
 
 
-def read_row(cells: dict[str, str]) -> ServingRow:
-    """The numbers of a row.
+def read_row(cells: dict[str, str]) -> tuple[GivenRanks, Request]:
+    """What a row gives and asks, in plain numbers.
 
     **Raises:**
 
     - `InputError`: for a cell that is not a number greater than zero, or one that is missing.
     """
-    numbers = {name: number(name, cells.get(name, "").strip()) for name in ServingRow._fields}
+    numbers = read_numbers(cells)
+    ranks = GivenRanks(*(numbers[name] for name in RANKS))
+    return ranks, to_request(numbers, mode_of(cells.get("mode", "")))
+
+
+def to_request(numbers: dict[str, Any], mode: str) -> Request:
+    """What the numbers of a row, or of many, ask for; `nan` users where as many as have room are served."""
+    request = {name: numbers[name] for name in LOAD if name != "length_ratio"}
+    for name in ("isl", "osl", "prefix_tokens"):
+        request[name] = numbers[name] * numbers["length_ratio"]
+    request["requests_per_s"] = np.nan_to_num(numbers["requests_per_s"])
+    continuous = float(mode != "static_batch")
+    return request_of(request | {"batch_size": 1.0, "continuous_batching": continuous})
+
+
+def read_numbers(cells: dict[str, str]) -> dict[str, float]:
+    """The numbers of a row by column; `nan` where a cell without a default is empty.
+
+    **Raises:**
+
+    - `InputError`: for a cell that is not a number greater than zero, or one that is missing.
+    """
+    numbers = {name: number(name, cells.get(name, "").strip()) for name in (*RANKS, *LOAD)}
     mode = mode_of(cells.get("mode", ""))
     for name in ("isl", "osl"):
         if np.isnan(numbers[name]):
@@ -69,7 +83,7 @@ def read_row(cells: dict[str, str]) -> ServingRow:
         raise InputError(prefix_too_long(numbers["prefix_tokens"], numbers["isl"]))
     if not burst_of(cells.get("burst", "")):
         numbers["requests_per_user"] = np.inf
-    return ServingRow(**numbers)
+    return numbers
 
 
 def _check_load(numbers: dict[str, float], mode: str) -> None:

@@ -1,9 +1,9 @@
 """Points of a grid, priced many at a time: the same service, and the same choice, as of a row."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.best_deployment import best_candidates
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.evaluate import ResolvedRow, mapped, request_numbers, resolve_row
+from perfmodel.inference.evaluate import ResolvedRow, RowNumbers, mapped, resolve_row
 from perfmodel.inference.grid import Grid, parts_of
 from perfmodel.inference.kernel_predictions import OVERFLOW
 from perfmodel.inference.open_loop import serve_open_loop
@@ -33,12 +33,15 @@ from perfmodel.inference.serving_row import (
     DEFAULTS,
     NO_CONCURRENCY,
     RANKS,
-    ServingRow,
-    burst_of,
     prefix_too_long,
+    read_numbers,
+    to_request,
 )
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.units import as_scalar
+from perfmodel.workload.request import Request
+
+T = TypeVar("T")
 
 ANY_LENGTHS = {"isl": "1", "osl": "1"}
 """Numbers with which words and ranks are looked up; those of the points then take their place."""
@@ -78,7 +81,8 @@ class Pricer:
             except InputError as wrong:
                 tables[first] = self._as_table(cells, given, factors, {"error": str(wrong)}, size)
                 continue
-            resolved = resolved._replace(row=_row(resolved, cells, given, size))
+            request = _request(cells | self.any, given, resolved.mode, size)
+            resolved = resolved._replace(request=request)
             by_form.setdefault(resolved.form, []).append(
                 Segment(resolved, cells, given, factors, size)
             )
@@ -128,7 +132,7 @@ class Pricer:
             return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
 
         size = block_size(self.grid.points)
-        serving = serve_open_loop if segments[0].resolved.row.arrives else serve
+        serving = serve_open_loop if segments[0].resolved.open_loop else serve
         served = by_blocks(lambda block: mapped(serving, plan, block), len(which), take, size)
         ends = np.cumsum(sizes)
         return [
@@ -173,18 +177,16 @@ def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
     return pa.array(values, mask=~np.isfinite(values)).cast(kind)
 
 
-def _row(
-    resolved: ResolvedRow, cells: dict[str, str], given: dict[str, np.ndarray], size: int
-) -> ServingRow:
-    """The row with an array for each number of its points."""
-    numbers = {name: np.full(size, value, float) for name, value in resolved.row._asdict().items()}
+def _request(cells: dict[str, str], given: dict[str, np.ndarray], mode: str, size: int) -> Request:
+    """What is asked at each point."""
+    numbers = read_numbers(cells)
+    by_words = {"concurrency": mode == "single_stream"}
+    by_words |= {"requests_per_user": np.isinf(numbers["requests_per_user"])}
+    points = {name: np.full(size, value) for name, value in numbers.items()}
     for name, values in given.items():
-        numbers[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
-    if resolved.mode == "single_stream":
-        numbers["concurrency"][:] = 1.0
-    if not burst_of(cells.get("burst", "")):
-        numbers["requests_per_user"][:] = np.inf
-    return ServingRow._make(numbers.values())
+        if not by_words.get(name):
+            points[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
+    return to_request(points, mode)
 
 
 def _per_candidate(values: np.ndarray, resolved: ResolvedRow) -> np.ndarray:
@@ -192,21 +194,16 @@ def _per_candidate(values: np.ndarray, resolved: ResolvedRow) -> np.ndarray:
     return np.tile(values, len(resolved.candidates))
 
 
-def _numbers(segment: Segment) -> dict[str, np.ndarray]:
-    """What is asked at every point in every way, by column."""
-    kind = as_scalar(0.0).dtype
-    found = {
-        name: _per_candidate(np.broadcast_to(x, segment.size), segment.resolved)
-        for name, x in (
-            request_numbers(segment.resolved.row, segment.resolved.mode)
-            | segment.resolved.pool.numbers
-        ).items()
-    }
-    for i, name in enumerate(Parallelism._fields):
-        found[name] = np.repeat(
-            [parallelism[i] for parallelism in segment.resolved.candidates], segment.size
-        )
-    return {name: np.asarray(x, kind) for name, x in found.items()}
+def _numbers(segment: Segment) -> RowNumbers:
+    """What is asked at every point in every way."""
+    resolved, kind = segment.resolved, as_scalar(0.0).dtype
+    request, memory = jax.tree.map(
+        lambda x: _per_candidate(np.broadcast_to(x, segment.size), resolved),
+        (resolved.request, resolved.pool.memory),
+    )
+    ranks = np.repeat(np.array(resolved.candidates), segment.size, axis=0)
+    numbers = RowNumbers(request, Parallelism(*ranks.T), memory)
+    return jax.tree.map(lambda x: np.asarray(x, kind), numbers)
 
 
 def _scales(segment: Segment) -> dict[str, np.ndarray]:
@@ -215,7 +212,7 @@ def _scales(segment: Segment) -> dict[str, np.ndarray]:
     }
 
 
-def _joined(parts: Any) -> dict[str, np.ndarray]:
+def _joined(parts: Iterable[T]) -> T:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -249,10 +246,10 @@ def _columns(
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
     resolved = segment.resolved
-    given, row = resolved.deployment, resolved.row
-    rate = served.concurrency * row.osl * row.length_ratio / served.total
+    given, request = resolved.deployment, resolved.request
+    rate = served.concurrency * request.osl / served.total
     dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate)
-    found = ranks | serving_numbers(row, given.intervals, chips, served, rate, dollars)
+    found = ranks | serving_numbers(request, given.intervals, chips, served, rate, dollars)
     if not (segment.factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
         found["joules_per_output_token_at_wall"] = at_wall
@@ -262,9 +259,9 @@ def _columns(
     wrong = errors != ""
     for i in np.flatnonzero(~wrong & ~fits):
         errors[i] = memory_error(given, chips[i], float(served.slack[i]))
-    grows = fits & ~wrong & np.asarray(row.requests_per_s >= served.max_requests_per_s)
+    grows = fits & ~wrong & np.asarray(request.requests_per_s >= served.max_requests_per_s)
     for i in np.flatnonzero(grows):
-        each = float(np.broadcast_to(row.requests_per_s, len(errors))[i])
+        each = float(np.broadcast_to(request.requests_per_s, len(errors))[i])
         errors[i] = queue_error(resolved, each, chips[i], float(served.max_requests_per_s[i]))
     empty = wrong | grows | ~fits
     for name, values in found.items():
@@ -281,10 +278,10 @@ def _columns(
 
 def _faults(resolved: ResolvedRow, finite: np.ndarray) -> np.ndarray:
     """What is wrong with each point; empty where nothing is."""
-    prefix, prompt = np.asarray(resolved.row.prefix_tokens), np.asarray(resolved.row.isl)
+    prefix, prompt = np.asarray(resolved.request.prefix_tokens), np.asarray(resolved.request.isl)
     found = np.where(finite, "", OVERFLOW).astype(object)
     for i in np.flatnonzero(prefix >= prompt):
         found[i] = prefix_too_long(prefix[i], prompt[i])
-    if resolved.mode != "offline" and not resolved.row.arrives:
-        found[np.isnan(resolved.row.concurrency)] = NO_CONCURRENCY
+    if resolved.mode != "offline" and not resolved.open_loop:
+        found[np.isnan(resolved.request.concurrency)] = NO_CONCURRENCY
     return found

@@ -19,7 +19,7 @@ from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows
 from perfmodel.inference.overflow import CachePool
 from perfmodel.inference.placement import cache_bytes, place, weight_bytes
 from perfmodel.inference.service import stage_busy_time
-from perfmodel.inference.serving_row import ServingRow
+from perfmodel.inference.serving_row import LOAD, GivenRanks, to_request
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_intervals import Interval
@@ -213,13 +213,16 @@ def time_interval(machine: Machine, model: str) -> Interval:
 
 def _row(asked: Question, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
     machine, load = asked.machine, asked.load
-    split = Parallelism(machine.tensor, machine.pipeline, machine.expert, 1.0)
-    numbers = dict.fromkeys(ServingRow._fields, 0.0) | split._asdict()
-    numbers |= {"isl": load.prompt, "osl": load.output, "concurrency": load.users}
-    users = {"length_ratio": 1.0, "requests_per_user": np.inf, "requests_per_s": np.nan}
-    return ResolvedRow(
-        0, given, ServingRow(**(numbers | users)), "serving", [split], CachePool()
-    ), split
+    parallelism = Parallelism(machine.tensor, machine.pipeline, machine.expert, 1.0)
+    given_ranks = GivenRanks(machine.chips, *parallelism)
+    row = ResolvedRow(0, given, _request(load), given_ranks, "serving", [parallelism], CachePool())
+    return row, parallelism
+
+
+def _request(load: Load) -> Request:
+    numbers = dict.fromkeys(LOAD, 0.0) | {"requests_per_user": np.inf, "length_ratio": 1.0}
+    users = {"isl": load.prompt, "osl": load.output, "concurrency": load.users}
+    return to_request(numbers | users, "serving")
 
 
 def _seen(asked: Question, look: TracedResult, place: int) -> Observation:

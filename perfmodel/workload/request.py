@@ -1,8 +1,12 @@
 """What is asked of a machine."""
 
+import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from perfmodel.units import Scalar, Values, as_scalar
@@ -64,6 +68,19 @@ class Request(eqx.Module):
         places = jnp.arange(1.0 * MAX_SPECULATIVE_TOKENS)
         there = jnp.clip(self.speculative_tokens - places, 0.0, 1.0)
         return 1.0 + jnp.sum(there * self.acceptance ** (places + 1))
+
+
+def request_of(numbers: Mapping[str, Any]) -> Request:
+    """A request of plain numbers or arrays by name, as they are: rows are made by the thousand, and a
+    converter would put each of their numbers on a device.
+    """
+    names = [field.name for field in dataclasses.fields(Request)]
+    return jax.tree.unflatten(_structure(), [numbers[name] for name in names])
+
+
+@functools.cache
+def _structure() -> Any:
+    return jax.tree.structure(Request(1.0, 1.0, 1.0, 1.0))
 
 
 def static_batch(batch: Any, prompt: Any, output: Any) -> Request:

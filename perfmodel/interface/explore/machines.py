@@ -8,6 +8,7 @@ import functools
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -18,7 +19,6 @@ from perfmodel.inference.best_deployment import best_candidate
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import (
     ResolvedRow,
-    as_request,
     evaluate_block,
     numbers_of,
     plan_of,
@@ -160,7 +160,7 @@ def _split(one: Machine, case: ResolvedRow) -> Parallelism:
     count = len(case.candidates)
     if count == 1:
         return case.candidates[0]
-    users = np.full(count, case.row.concurrency)
+    users = np.full(count, case.request.concurrency)
     own = {name: np.full(count, one.factor(name)) for name in CHIP_VARIABLES}
     served = _serve(case, case.candidates, users, own)
     return case.candidates[best_candidate(case, served)]
@@ -183,8 +183,8 @@ def _serve(
     """Services of one machine: a row for each split, number of users and set of factors."""
     rows = [(case, split) for split in splits]
     numbers = numbers_of(rows)
-    numbers["concurrency"] = users.astype(numbers["concurrency"].dtype)
-    single = numbers["concurrency"].dtype
+    single = numbers.request.isl.dtype
+    numbers = eqx.tree_at(lambda n: n.request.concurrency, numbers, users.astype(single))
     chips, models = _repeat((case.deployment.chip, case.deployment.model), len(rows))
     turned = turn(chips, {name: value.astype(single) for name, value in factors.items()})
     return evaluate_block(serve, plan_of([case]), (turned, models, numbers))
@@ -199,9 +199,9 @@ def _point(
 ) -> ServicePoint:
     """One row of what was served, priced as `predict serving` prices it."""
     own = jax.tree.map(lambda leaf: np.asarray(leaf[i], float), served)
-    rate = float(own.concurrency * case.row.osl * case.row.length_ratio / own.total)
+    rate = float(own.concurrency * case.request.osl / own.total)
     dollars, _ = dollars_of(case, split.chips, float(own.energy), 1 / rate, price)
-    given = (case.row, case.deployment.intervals, split.chips)
+    given = (case.request, case.deployment.intervals, split.chips)
     numbers = {k: float(v) for k, v in serving_numbers(*given, own, rate, dollars).items()}
     return ServicePoint(
         users=numbers["concurrency"],
@@ -253,7 +253,4 @@ def step_of(one: Machine, scenario: Scenario) -> Step:
 def plan_and_request(one: Machine, scenario: Scenario, view: View) -> tuple[Plan, Request]:
     """How a machine spreads the model, and what is asked of it."""
     case = resolve_row(0, cells_of(one, scenario), FITTED)
-    split = view.split
-    row = {name: values[0] for name, values in numbers_of([(case, split)]).items()}
-    request = as_request(row)
-    return with_ranks(plan_of([case]), row), request
+    return with_ranks(plan_of([case]), view.split), case.request

@@ -6,12 +6,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from searching import Waves
 
-from perfmodel.design import analysis, facts, reoptimise
+from perfmodel.design import analysis, facts, reoptimise, report
 from perfmodel.design.abstract_problem import nearest_integer
 from perfmodel.design.existing_chips import (
     COMPARED_BY,
+    ExistingChip,
     _chip_design,
     distance,
     groups_of_chips,
@@ -21,7 +23,7 @@ from perfmodel.design.multistart import MultiStart
 from perfmodel.design.problem import workloads_of
 from perfmodel.design.reoptimise import integer_neighbours
 from perfmodel.design.resolve import resolve_study
-from perfmodel.design.study import Study
+from perfmodel.design.study import Study, WorkloadTable
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants
 from perfmodel.units import as_values
@@ -33,8 +35,11 @@ ASKED = {
 }
 
 
+STUDY = Study.model_validate(ASKED)
+
+
 def test_a_study_asks_for_the_users_and_tokens_of_its_file():
-    problem = resolve_study(Study.model_validate(ASKED))
+    problem = resolve_study(STUDY)
     (load,) = workloads_of(problem, jnp.full(len(problem.names), 0.5))
     assert (float(load.batch), float(load.longest)) == (32, 4096)
     assert groups_of_chips(problem)
@@ -92,6 +97,49 @@ def test_of_facts_the_strongest_come_first_each_with_what_a_doubled_one_brings()
         "best_if_doubled": None,
         "searched_doubled": True,
     }
+
+
+def test_an_existing_chip_is_told_with_its_size_its_price_and_what_it_breaks():
+    space = SimpleNamespace(in_study_units=lambda unit: {"tensor": 8.0, "sram_mb": 50.0})
+    found: Any = SimpleNamespace(
+        problem=resolve_study(STUDY), space=space, objective=lambda value: -value
+    )
+    one = ExistingChip("h100-sxm", np.zeros(1), -2.0, ("power_w",), 0.5, {"power_w": 700.0}, 3e3)
+    told = analysis._existing(found, one)
+    assert told.pop("price_usd") > 3e3
+    assert told == {
+        "chip": "h100-sxm",
+        "objective": 2.0,
+        "broken": ["power_w"],
+        "distance": 0.5,
+        "power_w": 700.0,
+        "tensor": 8.0,
+    }
+
+
+def test_figures_are_those_of_the_smooth_form_unless_whole_numbers_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(report, "_assess", lambda problem, *_: problem.integer)
+    best = SimpleNamespace(unit=np.zeros(1), choice=np.zeros(1, int))
+    found: Any = SimpleNamespace(problem=resolve_study(STUDY), best=best, best_logarithms=[0.0])
+    assert report.SearchReport.assessed(found) is False
+    assert report.SearchReport.assessed(found, integer=True) is True
+
+
+def test_an_hour_of_a_system_is_paid_by_each_of_its_chips(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "system_cost", lambda *_: SimpleNamespace(running=2.0))
+    parts = [SimpleNamespace(chips=3.0), SimpleNamespace(chips=5.0)]
+    seen: Any = SimpleNamespace(figures=[{"ttft_ms": 7.0}], parts=[parts], served=[None])
+    (found,) = report._figures(resolve_study(STUDY), seen)
+    assert found == {"ttft_ms": 7.0, "usd_per_chip_hour": 3600 * 2.0 / 8}
+
+
+def test_a_workload_is_served_on_at_most_100_000_chips():
+    load = {"model": "llama-3.1-8b", "batch": 32, "context": 4096}
+    assert WorkloadTable.model_validate(load | {"chips": 100_000}).chips == 100_000
+    with pytest.raises(ValidationError, match="100000"):
+        WorkloadTable.model_validate(load | {"chips": 100_001})
 
 
 def test_one_of_a_thing_has_no_neighbour_below(monkeypatch: pytest.MonkeyPatch):

@@ -23,6 +23,7 @@ from perfmodel.design.facts import within
 from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult, Termination
 from perfmodel.design.pareto import ParetoPoint
 from perfmodel.design.reoptimise import IntegerNeighbours
+from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import OptimiserTable, Study
 from perfmodel.design.variables import read_space, start_vector
 from perfmodel.design.winner_map import Axis
@@ -126,6 +127,18 @@ def test_where_a_fact_doubles_each_family_begins_with_its_best_design(
     starts = reoptimise._starts(land, known, [np.array([[0.2]]), np.array([[0.8]])])
     assert asked[0].tolist() == [[0, 0], [0, 1]]
     assert {i: start.choice.tolist() for i, start in starts.items()} == {0: [0, 0], 1: [0, 1]}
+
+
+def test_a_fact_is_searched_again_from_three_families(monkeypatch: pytest.MonkeyPatch):
+    def priced(land: Any, unit: np.ndarray, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return -choice[:, 1].astype(float), np.ones((len(unit), 1))
+
+    monkeypatch.setattr(reoptimise, "evaluate_all", priced)
+    best = [[design([0.5], -2.0, i)] for i in range(5)]
+    known = [uncertainty.Family("n5", "hbm3e", one, np.zeros(1)) for one in best]
+    land: Any = None
+    starts = reoptimise._starts(land, known, [np.array([[0.5]])] * 5)
+    assert list(starts) == [4, 3, 2]
 
 
 def design(unit: list[float], value: float = -1.0, choice: int = 0) -> LocalOptimum:
@@ -239,6 +252,25 @@ def test_maps_reach_over_users_tokens_models_and_prices():
     assert winner_map.PRICE.values.tolist() == [1 / 4, 1 / 2, 1, 2, 4]
 
 
+def test_a_place_is_won_by_the_best_design_that_keeps_every_limit_there(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    slack = np.array([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0], [1.0, 1.0]])
+    two = np.zeros((2, 1)), np.zeros((2, 2), int), ["hbm3e", "SRAM alone"]
+    monkeypatch.setattr(winner_map, "_candidates", lambda *_: two)
+    monkeypatch.setattr(winner_map, "_value_of", lambda *_: 1.0)
+    values = np.array([-2.0, -2.0, -1.0, -1.0])
+    monkeypatch.setattr(winner_map, "evaluate_cases", lambda *_: (values, slack))
+    axes = (
+        Axis("users", "", np.array([1.0, 2.0]), ("a",)),
+        Axis("price", "", np.array([1.0]), ("b",)),
+    )
+    problem: Any = None
+    space: Any = SimpleNamespace(logarithms=lambda unit: unit)
+    places = winner_map._places(problem, space, [], ["a", "b"], axes)
+    assert [place.winner for place in places] == ["hbm3e", "SRAM alone"]
+
+
 def rival(name: str, value: float, broken: tuple[str, ...] = ()) -> ExistingChip:
     return ExistingChip(name, np.zeros(1), value, broken, 1.0, {}, 1.0)
 
@@ -248,6 +280,7 @@ def test_a_sold_chip_is_ahead_that_keeps_every_limit_and_is_better():
     assert [one.name for one in existing_chips.better_chips(some, design([0.5]))] == ["c", "a"]
     assert not existing_chips.better_chips([rival("a", -1.00009)], design([0.5]))
     assert existing_chips.better_chips([rival("a", -1.00011)], design([0.5]))
+    assert not existing_chips.better_chips([rival("a", -1.0 - MIN_GAIN)], design([0.5]))
 
 
 def test_a_sold_chip_in_the_variables_of_studies():

@@ -95,6 +95,10 @@ def test_a_prompt_waits_for_each_chunk():
     assert waits == pytest.approx(90 * float(fitted.per_chunk), rel=TWINS)
 
 
+def test_a_launched_chip_keeps_nothing_in_private_memory():
+    assert run(1).demand.private == 0
+
+
 def test_replayed_states_stay_in_the_cache():
     served, replayed = run(1).demand.main, run(1, replay=True).demand.main
     assert served is not None and replayed is not None and replayed < 0.01 * served

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from perfmodel.design import integers
+from perfmodel.design import abstract_problem, integers, sqp
 from perfmodel.design.abstract_problem import (
     AbstractProblem,
     Choice,
@@ -459,3 +459,28 @@ def test_what_a_search_spends_is_counted():
     assert found.evaluations == 16 + 2 and found.gradients == len(seen) + 1 + 1 + 1
     assert found.relaxed < found.designs[0].value == pytest.approx(0.16, rel=1e-2)
     assert jax.tree.leaves(seen[-1].sqp)[0].shape == (1, 1)
+
+
+def test_a_phase_lasts_a_step_at_least(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sqp, "terminated", lambda *_: np.ones(2, bool))
+    monkeypatch.setattr(MultiStart, "rounding_is_due", lambda *_: False)
+    some, now = solver(bowl([3.0])), state(bowl([3.0]), [[0.5]], roundings=1, age=0)
+    assert not some.phase_is_over(now)
+    assert some.phase_is_over(now._replace(age=np.array(1)))
+
+
+def test_six_integers_are_rounded_in_every_way():
+    every = integers.integer_moves(np.ones(6, bool), (0, 1), integers.MAX_ROUNDINGS)
+    assert len(np.unique(every, axis=0)) == 2**6
+
+
+def test_designs_are_evaluated_as_sharp_as_a_search_ends(monkeypatch: pytest.MonkeyPatch):
+    asked: list[float] = []
+
+    def evaluated(function: Any, problem: Any, unit: Values, choice: Any, sharpness: Scalar):
+        asked.append(float(sharpness))
+        return np.zeros(len(unit)), np.zeros((len(unit), 1))
+
+    monkeypatch.setattr(abstract_problem, "over_devices", evaluated)
+    value, _ = evaluate_all(bowl([3.0]), np.zeros((3, 1)), np.zeros((3, 1), int), batch=2)
+    assert (len(value), asked) == (3, [1.0, 1.0])

@@ -14,13 +14,14 @@ from layers import HIDDEN, kinds, layers, model_of
 
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.kernel_predictions import resolve_group
-from perfmodel.inference.operations import Batch, Context, attention_calls
+from perfmodel.inference.operations import Batch, Context, attention_calls, feed_forward_calls
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
 from perfmodel.kernels.attention_decode import AttentionDecode
 from perfmodel.kernels.elementwise import KINDS as ELEMENTWISE
 from perfmodel.kernels.kernel_table import Group, Key
 from perfmodel.kernels.linear_attention import KINDS as RECURRENT
+from perfmodel.kernels.moe import Moe
 from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.kernels.residency import Residency, native
 from perfmodel.kernels.routing import ROUTINGS
@@ -326,3 +327,18 @@ def test_an_older_framework_reads_the_cache_once_for_each_query_head(version: st
     calls = attention_calls(site, as_scalar(HIDDEN), attention, [batch])
     (found,) = [call.kernel for call in calls if isinstance(call.kernel, AttentionDecode)]
     assert (float(found.heads), float(found.kv_heads)) == (32, heads)
+
+
+def test_a_fused_shared_expert_is_one_more_expert_that_every_token_goes_to():
+    mixture = load_model("deepseek-v3").stacks[-1].layer.feed_forward
+    assert isinstance(mixture, Mixture) and mixture.shares
+    traced_mixture, main = jax.tree.map(as_scalar, mixture), Residency(main=1.0)
+    found = {}
+    for fuses in (False, True):
+        plan = Plan(fuses_shared_expert=fuses)
+        site = Context(plan, Placement(main, main, *[as_scalar(0.0)] * 3), as_scalar(1.0), "all")
+        calls = feed_forward_calls(site, as_scalar(HIDDEN), traced_mixture, as_scalar(8.0))
+        (experts,) = [call.kernel for call in calls if isinstance(call.kernel, Moe)]
+        shared = {call.label for call in calls} >= {"up", "down"}
+        found[fuses] = float(experts.topk), float(experts.experts), shared
+    assert found == {False: (8, 256, True), True: (9, 257, False)}

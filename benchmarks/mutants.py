@@ -1,9 +1,10 @@
 """Which changes of the code no test sees: `python -m benchmarks.mutants --json OUT.json`.
 
 One operator or one number of kernels, roofline, inference or design is changed at a time, in a copy of
-the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample;
-a mutant that passes both survives. Mutants that compute the same are named with a reason in
-`equivalent_mutants.toml` and do not count. Needs the group `mutants`: `uv sync --all-extras --group mutants`.
+the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample,
+and of design a golden preset; a mutant that passes all survives. Mutants that compute the same are named
+with a reason in `equivalent_mutants.toml` and do not count. Needs the group `mutants`: `uv sync --all-extras
+--group mutants`.
 """
 
 import argparse
@@ -69,6 +70,9 @@ OPERATORS = (
 
 ALLOWED = 0.05
 """Share of mutants that may survive."""
+
+PRESET = "fast-for-one"
+"""The preset that is searched soonest."""
 
 LONGEST = 900
 """Seconds that the tests of a mutant may take; one that takes longer is killed by that."""
@@ -178,10 +182,12 @@ def killer(mutant: Mutant, copy: Path) -> str:
 
 
 def commands(path: str) -> list[list[str]]:
-    """The tests of a module, then the golden sample."""
+    """The tests of a module, then golden values: the sample, and of design a whole search with its report."""
     tests = tests_of(path)
     pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    return [*([pytest] if tests else []), ["benchmarks.golden", "sample"]]
+    search = ["benchmarks.golden", "check", "--only", PRESET]
+    golden = [["benchmarks.golden", "sample"], *([search] if "design" in path else [])]
+    return [*([pytest] if tests else []), *golden]
 
 
 def _run(command: list[str], copy: Path) -> str:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.units import figures
-
 
 class Table(NamedTuple):
     """A table: its title, names of columns, rows of text, and a note that a page has below it."""
@@ -27,6 +25,8 @@ def table_of(title: str, records: Sequence[Mapping[str, str]], note: str = "") -
 
 def cell(value: Any) -> str:
     """A number, also one that is written as text, in four digits; other words as they are."""
+    from perfmodel.units import figures  # JAX comes with it, for which help does not wait
+
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -35,8 +35,8 @@ def stack(trees: Sequence[T]) -> T:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
 
 
-def gather(stacked: T, which: np.ndarray) -> T:
-    """The tree of each row, from trees that are stacked."""
+def gather(stacked: T, which: np.ndarray | slice | int) -> T:
+    """The tree of each row, or of one, from trees that are stacked."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[which], stacked)
 
 

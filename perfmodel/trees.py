@@ -17,3 +17,9 @@ def map_leaves(function: Callable[[Any], Any], tree: T) -> T:
 def replace(where: Callable[[T], Any], tree: T, value: Any) -> T:
     """`tree` with `value` in the place, or a value in each of the places, that `where` picks."""
     return eqx.tree_at(where, tree, value)
+
+
+def leaf_names(tree: Any) -> list[str]:
+    """Names of the numbers of a tree, such as a chip, in the order of its leaves."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]

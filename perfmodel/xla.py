@@ -41,6 +41,11 @@ def _has(options: tuple[tuple[str, Any], ...]) -> bool:
     return True
 
 
+def jit(function: Callable[..., T]) -> Callable[..., T]:
+    """`jax.jit`, with the type of what `function` gives."""
+    return jax.jit(function)
+
+
 def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
     """A function that is compiled when it is first called, on a CPU to run once or twice."""
 

@@ -12,10 +12,10 @@ from help import H100, LPU, QUICK, WSE
 from perfmodel.breakdown import Breakdown
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.parameters import parameters
-from perfmodel.inference.grid import parts_of
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import costs, decode_pass, prompt_pass
 from perfmodel.library.chip import load_chip
+from perfmodel.trees import leaf_names
 from perfmodel.units import Values, as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
@@ -66,7 +66,7 @@ class Space:
         base = restrict(load_chip(chip), ["bf16"])
         shape, self.execution = traced(model), base.execution
         self.chip, self.model = jax.tree.structure(base), jax.tree.structure(shape)
-        self.names = [*parts_of(base), *(f"model.{name}" for name in parts_of(shape)), *ASKED]  # pyright: ignore[reportArgumentType]
+        self.names = [*leaf_names(base), *(f"model.{name}" for name in leaf_names(shape)), *ASKED]
         known = [float(leaf) for leaf in jax.tree.leaves((base, shape))]
         self.values = np.array([*known, *[1.0] * len(ASKED)])
         self.powers = np.array([_power(base, name) for name in self.names])

@@ -1,7 +1,5 @@
 """Attention and feed-forward layers on chips of their own, with a link between."""
 
-from typing import Any, NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,15 +8,18 @@ from command import predict_changes
 from perfmodel.inference.attention_ffn import (
     Link,
     MicroBatches,
+    Side,
     _crossing,
     _step_of_both,
     attention_and_ffn,
     crossings,
 )
 from perfmodel.inference.pools import resolve_attention_ffn, serve_pooled
+from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
+from perfmodel.workload.plan import Plan
 from perfmodel.workload.transformer import parameters, traced
 
 
@@ -48,16 +49,11 @@ def test_micro_batches_take_turns_and_the_slower_half_sets_the_pace(micro: float
     assert float(found.alone) == 3.5
 
 
-class Width(NamedTuple):
-    """Chips of a side that send at the same time."""
-
-    width: float
-
-
 @pytest.mark.parametrize("widths", [(2.0, 8.0), (8.0, 2.0)])
 def test_the_narrower_side_limits_what_crosses(widths: tuple[float, float]):
-    model, link = traced(load_model("llama-3.1-8b")), Link(as_scalar(1e9), as_scalar(1e-6))
-    sides: Any = tuple(map(Width, widths))
+    model, chip = traced(load_model("llama-3.1-8b")), load_chip("h100-sxm")
+    sides = tuple(Side(chip, Plan(tp=width), model) for width in widths)
+    link = Link(as_scalar(1e9), as_scalar(1e-6))
     seconds = _crossing(sides, link, model, as_scalar(100.0))
     # 64 times the latency and 100 tokens x 4,096 x 2 bytes, over two links of 1 GB/s
     assert float(seconds) == pytest.approx(64 * (1e-6 + 100 * 4096 * 2 / 2e9))

@@ -48,7 +48,7 @@ def test_points_that_cannot_be_priced_cost_no_others(monkeypatch: pytest.MonkeyP
     def priced(self, segments):
         if any(one.resolved.deployment.stem == "h100-sxm" for one in segments):
             raise InputError("this cannot be priced.")
-        return [{"tpot_ms": np.ones(one.size)} for one in segments]
+        return [{"tpot_ms": np.ones(one.points.size)} for one in segments]
 
     monkeypatch.setattr(Pricer, "_priced", priced)
     (tmp_path / "grid.toml").write_text(GRID)

@@ -6,9 +6,9 @@ Rows, points of a sweep, pools and the explorer all choose here.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 
+from perfmodel.batching import gather
 from perfmodel.inference.evaluate import ResolvedRow
 from perfmodel.inference.pools import PooledRow
 from perfmodel.inference.service import Service
@@ -28,9 +28,9 @@ def best_of_each(
     start = 0
     for row in rows:
         among = slice(start, start := start + len(row.candidates))
-        own = jax.tree.map(lambda leaf, among=among: np.asarray(leaf)[among], served)
+        own = gather(served, among)
         i = best(row, own)
-        yield row, row.candidates[i], jax.tree.map(lambda leaf, i=i: leaf[i], own)
+        yield row, row.candidates[i], gather(own, i)
 
 
 def best_candidate(resolved: ResolvedRow, served: Service) -> int:

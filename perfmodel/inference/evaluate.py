@@ -21,11 +21,12 @@ from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.overflow import CachePool, PoolMemory, overflow_of, with_overflow
 from perfmodel.inference.service import max_sequences
 from perfmodel.inference.serving_row import LOAD, RANKS, GivenRanks, mode_of, read_row
+from perfmodel.trees import map_leaves
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.transformer import Transformer
-from perfmodel.xla import to_run_once
+from perfmodel.xla import jit, to_run_once
 
 
 class ResolvedRow(NamedTuple):
@@ -133,13 +134,15 @@ def evaluate_rows(function: Callable[..., T], rows: Sequence[tuple[ResolvedRow, 
 
 def _evaluate_row(function: Callable[..., T], plan: Plan, block: Block) -> T:
     """The same of a single row, which is compiled in two thirds of the time without an axis of rows."""
-    found = _run_row(function, plan, jax.tree.map(lambda leaf: leaf[0, ...], block))
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], found)
+    found = _run_row(function, plan, map_leaves(lambda leaf: leaf[0, ...], block))
+    return map_leaves(lambda leaf: np.asarray(leaf)[None], found)
 
 
-@to_run_once
-def _run_row(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
+def _of_row(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
     return function(*arguments_of(plan, *row))
+
+
+_run_row = to_run_once(_of_row)
 
 
 def evaluate_block(function: Callable[..., T], plan: Plan, block: Block) -> T:
@@ -174,8 +177,7 @@ def mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
 
 def _mapped(function: Callable[..., Any], plan: Plan, block: Block) -> Any:
     # Traced once as one row, then mapped: half the time of mapping each operation as it is traced.
-    of_row = jax.jit(lambda *row: function(*arguments_of(plan, *row)))
-    return jax.vmap(of_row)(*block)
+    return jax.vmap(jit(functools.partial(_of_row, function, plan)))(block)
 
 
 _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import numpy as np
 
+from perfmodel.batching import Numbers
 from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
@@ -17,8 +17,10 @@ from perfmodel.inference.serving_predictions import PLAN, predict_cells
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import KERNELS, cost
-from perfmodel.units import as_scalar
+from perfmodel.trees import map_leaves
+from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.plan import Plan
+from perfmodel.workload.transformer import Transformer
 
 
 class Line(NamedTuple):
@@ -74,7 +76,7 @@ def explain(cells: dict[str, str], calibration: Path) -> Explanation:
 
 
 @eqx.filter_jit
-def _kernel(op: str, chip: Chip, plan: Plan, row: dict) -> Breakdown:
+def _kernel(op: str, chip: Chip, plan: Plan, row: Numbers) -> Breakdown:
     return cost(chip, KERNELS[op](**row).count(chip, plan))
 
 
@@ -93,7 +95,7 @@ def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
 
 
 @eqx.filter_jit
-def step_of(chip: Chip, plan: Plan, model, batch, context) -> Cost:
+def step_of(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Cost:
     """A decode step with every kernel."""
     return decode_step(chip, plan, model, batch, context)
 
@@ -139,7 +141,7 @@ def explain_step(title: str, step: Step) -> Explanation:
 
 def _of_label(found: Cost, label: str) -> Breakdown:
     which = np.array([each == label for each in found.labels])
-    return jax.tree.map(lambda x: x[which].sum(axis=0), found.kernels)
+    return map_leaves(lambda x: x[which].sum(axis=0), found.kernels)
 
 
 def _line(label: str, found: Breakdown, total: float) -> Line:

@@ -1,20 +1,20 @@
 """The file of a sweep: for each column of the serving schema one value, several, or a range of numbers."""
 
 import math
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.chip import Chip
 from perfmodel.inference.serving_row import DISAGGREGATED, LOAD, RANKS, mode_of, read_numbers
 from perfmodel.kernels.kernel_table import software_of
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import first_fault, in_words, named, nearest, read_toml
 from perfmodel.library.model import load_model
+from perfmodel.trees import leaf_names
 
 OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *RANKS, "burst")
 """Columns that vary slowest, in this order: with them changes what is compiled, or how it is spread."""
@@ -52,7 +52,7 @@ class Range(BaseModel):
         return [float(f"{x:.9g}") for x in space(self.low, self.high, self.points)]
 
 
-def _listed(given: Any) -> Any:
+def _listed(given: dict[str, Any] | list[Any] | Hashable) -> list[Any]:
     """One value as a list of one, a range as its numbers."""
     if not isinstance(given, dict):
         return given if isinstance(given, list) else [given]
@@ -147,7 +147,7 @@ def read_grid(path: Path) -> Grid:
         raise InputError(said if said.startswith(str(path)) else f"{path}: {said}") from None
 
 
-def _grid(columns: dict[str, list], hardware: dict[str, list[float]]) -> Grid:
+def _grid(columns: dict[str, list[Any]], hardware: dict[str, list[float]]) -> Grid:
     """The axes in their order, every value looked at once."""
     texts = {name: [_text(value) for value in values] for name, values in columns.items()}
     for name in texts:
@@ -203,12 +203,6 @@ def _numbers(name: str, texts: dict[str, list[str]]) -> np.ndarray:
     return np.where(empty, np.nan, np.array(found, float))
 
 
-def parts_of(chip: Chip) -> list[str]:
-    """Names of the numbers of a chip, in the order of its leaves."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(chip)
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-
-
 UNSCALED_PARTS = ("efficiency", "area", "price", "scale_up.size", "scale_out.size")
 """Numbers that no factor is allowed on: what is fitted, what sets the ways to spread a model."""
 
@@ -227,4 +221,4 @@ def _known_part(name: str) -> str:
 
 
 def _parts() -> list[str]:
-    return parts_of(load_chip("h100-sxm"))
+    return leaf_names(load_chip("h100-sxm"))

@@ -3,9 +3,9 @@ and feed-forward layers apart."""
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -99,7 +99,7 @@ class PooledRow(NamedTuple):
     link: tuple[float, float] | None = None
 
     @property
-    def form(self) -> tuple:
+    def form(self) -> Hashable:
         """What the compiled function depends on."""
         return self.link is None, *(side.deployment.form for side in self.sides)
 
@@ -284,9 +284,15 @@ def _link(pooled: PooledRow) -> tuple[float, float]:
     )
 
 
+PoolBlock = tuple[Chip, Transformer, RowNumbers, Any]
+"""One side of rows, and how many workers it has, on a leading axis."""
+
+
 @eqx.filter_jit
-def _serve_attention_ffn(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
-    def of_row(first: tuple, second: tuple, link: Array) -> Service:
+def _serve_attention_ffn(
+    plans: tuple[Plan, Plan], blocks: tuple[PoolBlock, PoolBlock, Array]
+) -> Service:
+    def of_row(first: PoolBlock, second: PoolBlock, link: Array) -> Service:
         chip, plan, model, request = arguments_of(plans[0], *first[:3])
         other = with_ranks(plans[1], second[2].parallelism)
         return serve_attention_ffn(
@@ -296,9 +302,7 @@ def _serve_attention_ffn(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
     return jax.vmap(of_row)(*blocks)
 
 
-def _block(
-    rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int
-) -> tuple[Chip, Transformer, RowNumbers, np.ndarray]:
+def _block(rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int) -> PoolBlock:
     """One side of all rows, and how many workers it has."""
     block = block_of([(pooled.sides[i], candidate.parallelisms[i]) for pooled, candidate in rows])
     workers = np.asarray([candidate.workers[i] for _, candidate in rows], as_scalar(0.0).dtype)
@@ -306,8 +310,8 @@ def _block(
 
 
 @eqx.filter_jit
-def _serve_disaggregated(plans: tuple[Plan, Plan], blocks: tuple) -> Service:
-    def of_row(prefill: tuple, decode: tuple) -> Service:
+def _serve_disaggregated(plans: tuple[Plan, Plan], blocks: tuple[PoolBlock, PoolBlock]) -> Service:
+    def of_row(prefill: PoolBlock, decode: PoolBlock) -> Service:
         first, second = (
             Pool(chip, with_ranks(plan, numbers.parallelism), workers)
             for plan, (chip, _, numbers, workers) in zip(plans, (prefill, decode), strict=True)

@@ -1,6 +1,6 @@
 """Rows of the serving schema predicted: from cells to columns of numbers and words."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def predict_values(
             part.get(name, [""] * n)
             for part, n in zip(parts, map(len, (places, rest)), strict=True)
         ]
-        joined = [(columns_of_parts[0] + columns_of_parts[1])[i] for i in order]
+        joined = [(columns_of_parts[0] + columns_of_parts[1])[i] for i in map(int, order)]
         columns[name] = chosen_or_given(joined, given)
     return columns
 
@@ -86,7 +86,7 @@ def _predict_values(
 ) -> Values:
     """The same for rows without a large model."""
     errors = [""] * count
-    by_form: dict = {}
+    by_form: dict[Hashable, list[ResolvedRow | PooledRow]] = {}
     read = {name: column for name, column in cells.items() if name in (*READ, *pools.READ)}
     for place in range(count):
         try:

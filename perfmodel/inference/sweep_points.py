@@ -1,7 +1,8 @@
 """Points of a grid, priced many at a time: the same service, and the same choice, as of a row."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,8 +16,8 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.best_deployment import best_candidates
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.evaluate import ResolvedRow, RowNumbers, mapped, resolve_row
-from perfmodel.inference.grid import Grid, parts_of
+from perfmodel.inference.evaluate import Block, ResolvedRow, RowNumbers, mapped, resolve_row
+from perfmodel.inference.grid import Grid
 from perfmodel.inference.kernel_predictions import OVERFLOW
 from perfmodel.inference.open_loop import serve_open_loop
 from perfmodel.inference.service import Service, serve
@@ -38,6 +39,7 @@ from perfmodel.inference.serving_row import (
     to_request,
 )
 from perfmodel.inference.wall_power import joules_at_wall
+from perfmodel.trees import leaf_names, map_leaves
 from perfmodel.units import as_scalar
 from perfmodel.workload.request import Request
 
@@ -47,17 +49,20 @@ ANY_LENGTHS = {"isl": "1", "osl": "1"}
 """Numbers with which words and ranks are looked up; those of the points then take their place."""
 
 
-class Segment(NamedTuple):
-    """Points that share their words and ranks: a resolved row whose numbers are arrays.
+class Points(NamedTuple):
+    """Points that share their words and ranks, `cells`: numbers and factors of each, and how many."""
 
-    - `cells`: words and ranks; `given`, `factors`: numbers and factors of each point.
-    """
-
-    resolved: ResolvedRow
     cells: dict[str, str]
     given: dict[str, np.ndarray]
     factors: dict[str, np.ndarray]
     size: int
+
+
+class Segment(NamedTuple):
+    """Points, and what they ask: a resolved row whose numbers are arrays."""
+
+    resolved: ResolvedRow
+    points: Points
 
 
 class Pricer:
@@ -69,43 +74,39 @@ class Pricer:
         self.schema = schema_of(grid)
         loads = [name for name in ("concurrency", "requests_per_s") if name in grid.inner]
         self.any = ANY_LENGTHS | dict.fromkeys(loads, "1")
-        self.forms: set = set()
+        self.forms: set[Hashable] = set()
 
     def table(self, start: int, stop: int) -> pa.Table:
         """The points from `start` to `stop` with their predictions, in their order."""
         tables: dict[int, pa.Table] = {}
-        by_form: dict = {}
-        for first, cells, given, factors, size in self._combinations(start, stop):
+        by_form: dict[Hashable, list[Segment]] = {}
+        for first, points in self._combinations(start, stop):
+            cells = points.cells | self.any
             try:
-                resolved = resolve_row(first, cells | self.any, self.calibration)
+                resolved = resolve_row(first, cells, self.calibration)
             except InputError as wrong:
-                tables[first] = self._as_table(cells, given, factors, {"error": str(wrong)}, size)
+                tables[first] = self._as_table(points, {"error": str(wrong)})
                 continue
-            request = _request(cells | self.any, given, resolved.mode, size)
+            request = _request(cells, points.given, resolved.mode, points.size)
             resolved = resolved._replace(request=request)
-            by_form.setdefault(resolved.form, []).append(
-                Segment(resolved, cells, given, factors, size)
-            )
+            by_form.setdefault(resolved.form, []).append(Segment(resolved, points))
         for form, segments in by_form.items():
             self._clear_compiled(form)
             found = one_by_one_on_error(self._priced, segments, lambda wrong: {"error": wrong})
             for segment, columns in zip(segments, found, strict=True):
-                table = self._as_table(
-                    segment.cells, segment.given, segment.factors, columns, segment.size
-                )
-                tables[segment.resolved.place] = table
+                tables[segment.resolved.place] = self._as_table(segment.points, columns)
         return pa.concat_tables([tables[first] for first in sorted(tables)])
 
-    def _combinations(self, start: int, stop: int) -> Iterator[tuple]:
+    def _combinations(self, start: int, stop: int) -> Iterator[tuple[int, Points]]:
         """Of the points from `start` to `stop`, those of each combination of words and ranks."""
         each = self.grid.each
         for combination in range(start // each, (stop - 1) // each + 1):
             zero = combination * each
             places = np.arange(max(start, zero), min(stop, zero + each)) - zero
             numbers = self.grid.numbers(places)
-            yield zero, self.grid.cells(combination), *numbers, len(places)
+            yield zero, Points(self.grid.cells(combination), *numbers, len(places))
 
-    def _clear_compiled(self, form: Any) -> None:
+    def _clear_compiled(self, form: Hashable) -> None:
         """Let go of what was compiled before it takes too many maps of memory."""
         if form not in self.forms and len(self.forms) >= MAX_COMPILED_FORMS:
             jax.clear_caches()
@@ -122,33 +123,32 @@ class Pricer:
                 for segment in segments
             ]
         )
-        sizes = [segment.size * len(segment.resolved.candidates) for segment in segments]
+        sizes = [segment.points.size * len(segment.resolved.candidates) for segment in segments]
         which = np.repeat(np.arange(len(segments)), sizes)
         numbers, factors = _joined(map(_numbers, segments)), _joined(map(_scales, segments))
-        parts = parts_of(first.chip)
+        parts = leaf_names(first.chip)
 
-        def take(places: np.ndarray) -> tuple:
+        def take(places: np.ndarray) -> Block:
             chip, model = gather(trees, which[places])
             return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
 
         size = block_size(self.grid.points)
         serving = serve_open_loop if segments[0].resolved.open_loop else serve
-        served = by_blocks(lambda block: mapped(serving, plan, block), len(which), take, size)
+        served = by_blocks(functools.partial(mapped, serving, plan), len(which), take, size)
         ends = np.cumsum(sizes)
         return [
-            _predicted(segment, jax.tree.map(lambda x, a=end - n, b=end: x[a:b], served))
+            _predicted(segment, gather(served, slice(end - n, end)))
             for segment, end, n in zip(segments, ends, sizes, strict=True)
         ]
 
-    def _as_table(
-        self, cells: dict, given: dict, factors: dict, columns: dict[str, Any], size: int
-    ) -> pa.Table:
+    def _as_table(self, points: Points, columns: dict[str, Any]) -> pa.Table:
         """Columns as given, then as predicted; what is not there is null."""
-        plain = cells | given | {f"hardware.{name}": values for name, values in factors.items()}
+        factors = {f"hardware.{name}": values for name, values in points.factors.items()}
+        plain = points.cells | points.given | factors
 
         def column(name: str, kind: pa.DataType) -> pa.Array:
-            chosen, given = (_array(values.get(name), kind, size) for values in (columns, plain))
-            return chosen.fill_null(given)
+            chosen = _array(columns.get(name), kind, points.size)
+            return chosen.fill_null(_array(plain.get(name), kind, points.size))
 
         arrays = [column(field.name, field.type) for field in self.schema]
         return pa.Table.from_arrays(arrays, schema=self.schema)
@@ -197,19 +197,18 @@ def _per_candidate(values: np.ndarray, resolved: ResolvedRow) -> np.ndarray:
 def _numbers(segment: Segment) -> RowNumbers:
     """What is asked at every point in every way."""
     resolved, kind = segment.resolved, as_scalar(0.0).dtype
-    request, memory = jax.tree.map(
-        lambda x: _per_candidate(np.broadcast_to(x, segment.size), resolved),
+    request, memory = map_leaves(
+        lambda x: _per_candidate(np.broadcast_to(x, segment.points.size), resolved),
         (resolved.request, resolved.pool.memory),
     )
-    ranks = np.repeat(np.array(resolved.candidates), segment.size, axis=0)
+    ranks = np.repeat(np.array(resolved.candidates), segment.points.size, axis=0)
     numbers = RowNumbers(request, Parallelism(*ranks.T), memory)
-    return jax.tree.map(lambda x: np.asarray(x, kind), numbers)
+    return map_leaves(lambda x: np.asarray(x, kind), numbers)
 
 
 def _scales(segment: Segment) -> dict[str, np.ndarray]:
-    return {
-        name: _per_candidate(values, segment.resolved) for name, values in segment.factors.items()
-    }
+    factors, resolved = segment.points.factors, segment.resolved
+    return {name: _per_candidate(values, resolved) for name, values in factors.items()}
 
 
 def _joined(parts: Iterable[T]) -> T:
@@ -232,11 +231,11 @@ def _predicted(segment: Segment, served: Service) -> dict[str, Any]:
     """Predicted columns of a segment: at each point the best of its ways."""
     parallelisms = np.array(segment.resolved.candidates)
     chips = parallelisms[:, 0] * parallelisms[:, 1] * parallelisms[:, 3]  # tensor x pipeline x data
-    by_candidate = jax.tree.map(
-        lambda x: x.reshape(len(parallelisms), segment.size, *x.shape[1:]), served
+    by_candidate = map_leaves(
+        lambda x: x.reshape(len(parallelisms), segment.points.size, *x.shape[1:]), served
     )
     best = best_candidates(segment.resolved, chips[:, None], by_candidate)
-    chosen = jax.tree.map(lambda x: x[best, np.arange(segment.size)], by_candidate)
+    chosen = map_leaves(lambda x: x[best, np.arange(segment.points.size)], by_candidate)
     ranks = dict(zip(Parallelism._fields, parallelisms[best].T, strict=True))
     return _columns(segment, chosen, chips[best], ranks)
 
@@ -245,12 +244,12 @@ def _columns(
     segment: Segment, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
-    resolved = segment.resolved
+    resolved, factors = segment.resolved, segment.points.factors
     given, request = resolved.deployment, resolved.request
     rate = served.concurrency * request.osl / served.total
     dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate)
     found = ranks | serving_numbers(request, given.intervals, chips, served, rate, dollars)
-    if not (segment.factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
+    if not (factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
         found["joules_per_output_token_at_wall"] = at_wall
     fits = served.slack >= 0

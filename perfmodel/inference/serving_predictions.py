@@ -167,7 +167,7 @@ def _outcome_of_pools(
 ) -> dict[str, Value]:
     """The values of a row with two kinds of chips, and how each is spread."""
     lead = _with_widest_intervals(pooled)
-    rate = float(served.concurrency * lead.request.osl / served.total)
+    rate = float(output_rate(lead.request, served))
     stems = [side.deployment.stem for side in pooled.sides]
     dollars = sum(
         chip_cost(stem).dollars(workers * parallelism.chips, 1 / rate, float(joules))
@@ -212,7 +212,7 @@ def _outcome_of_row(
 ) -> dict[str, Value]:
     """The values of one row."""
     given, chips = resolved.deployment, parallelism.chips
-    rate = float(served.concurrency * resolved.request.osl / served.total)
+    rate = float(output_rate(resolved.request, served))
     dollars, basis = dollars_of(resolved, chips, float(served.energy), 1 / rate)
     cells = _row_values(resolved, chips, served, rate, dollars, basis)
     cells |= _at_wall(resolved, chips, served, rate)
@@ -265,6 +265,26 @@ def _row_values(
     words = {"fits": "true" if served.slack >= 0 else "false", "bound": BOUNDS[bound]}
     words |= {"basis": resolved.deployment.intervals.basis, "cost_basis": basis, "error": ""}
     return {name: float(value) for name, value in numbers.items()} | words
+
+
+def output_rate(request: Request, served: Service) -> Any:
+    """Output tokens a second of all users."""
+    return served.concurrency * request.osl / served.total
+
+
+def priced_numbers(
+    resolved: ResolvedRow, chips: Any, served: Service, price: Any = 1.0
+) -> tuple[dict[str, Any], str]:
+    """The numbers of a row, or of many of one deployment, on one kind of chip, and what their USD are of.
+
+    **Arguments:**
+
+    - `price`: a factor on what it costs to have a chip.
+    """
+    rate = output_rate(resolved.request, served)
+    dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate, price)
+    intervals = resolved.deployment.intervals
+    return serving_numbers(resolved.request, intervals, chips, served, rate, dollars), basis
 
 
 def serving_numbers(

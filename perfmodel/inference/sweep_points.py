@@ -25,10 +25,10 @@ from perfmodel.inference.serving_predictions import (
     MAX_COMPILED_FORMS,
     OUTPUTS,
     PLAN,
-    dollars_of,
     memory_error,
+    output_rate,
+    priced_numbers,
     queue_error,
-    serving_numbers,
 )
 from perfmodel.inference.serving_row import (
     DEFAULTS,
@@ -246,9 +246,9 @@ def _columns(
     """What is written of points, each served in its best way."""
     resolved, factors = segment.resolved, segment.points.factors
     given, request = resolved.deployment, resolved.request
-    rate = served.concurrency * request.osl / served.total
-    dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate)
-    found = ranks | serving_numbers(request, given.intervals, chips, served, rate, dollars)
+    rate = output_rate(request, served)
+    numbers, basis = priced_numbers(resolved, chips, served)
+    found = ranks | numbers
     if not (factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
         found["joules_per_output_token_at_wall"] = at_wall

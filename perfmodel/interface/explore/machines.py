@@ -6,7 +6,7 @@ loads and its turned knobs are rows of one block.
 
 import functools
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,15 +19,15 @@ from perfmodel.inference.best_deployment import best_candidate
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import (
     ResolvedRow,
+    block_of,
     evaluate_block,
-    numbers_of,
     plan_of,
     resolve_row,
     with_ranks,
 )
 from perfmodel.inference.explanation import Step, step_at
 from perfmodel.inference.service import Service, serve
-from perfmodel.inference.serving_predictions import dollars_of, serving_numbers
+from perfmodel.inference.serving_predictions import output_rate, priced_numbers
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import chip_cost
@@ -43,9 +43,6 @@ KNOB_CHANGE = 0.1
 
 AUTOMATIC = ("fp8", "int8", "bf16")
 """Formats of the weights that are taken where none is given: the first that the chip multiplies."""
-
-
-T = TypeVar("T")
 
 
 class ServicePoint(NamedTuple):
@@ -134,7 +131,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
     users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(CHIP_VARIABLES), float)
     factors = _factors(one, len(LOADS) + 1)
     served = _serve(case, [split] * len(users), users, factors)
-    points = [_point(case, split, served, i, factors["price"][i]) for i in range(len(users))]
+    points = _points(case, split, served, factors["price"])
     if not np.isfinite(points[0].tpot) or points[0].tpot <= 0:
         raise InputError(f"{name_of(one)} has no time for this model; use more chips.")
     here, loads, moved = points[0], points[1 : len(LOADS) + 1], points[len(LOADS) + 1 :]
@@ -181,39 +178,31 @@ def _serve(
     case: ResolvedRow, splits: list[Parallelism], users: np.ndarray, factors: dict[str, np.ndarray]
 ) -> Service:
     """Services of one machine: a row for each split, number of users and set of factors."""
-    rows = [(case, split) for split in splits]
-    numbers = numbers_of(rows)
-    single = numbers.request.isl.dtype
+    chips, models, numbers = block_of([(case, split) for split in splits])
+    single = numbers.request.concurrency.dtype
     numbers = eqx.tree_at(lambda n: n.request.concurrency, numbers, users.astype(single))
-    chips, models = _repeat((case.deployment.chip, case.deployment.model), len(rows))
     turned = turn(chips, {name: value.astype(single) for name, value in factors.items()})
     return evaluate_block(serve, plan_of([case]), (turned, models, numbers))
 
 
-def _repeat(tree: T, count: int) -> T:
-    return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], count, axis=0), tree)
-
-
-def _point(
-    case: ResolvedRow, split: Parallelism, served: Service, i: int, price: float
-) -> ServicePoint:
-    """One row of what was served, priced as `predict serving` prices it."""
-    own = jax.tree.map(lambda leaf: np.asarray(leaf[i], float), served)
-    rate = float(own.concurrency * case.request.osl / own.total)
-    dollars, _ = dollars_of(case, split.chips, float(own.energy), 1 / rate, price)
-    given = (case.request, case.deployment.intervals, split.chips)
-    numbers = {k: float(v) for k, v in serving_numbers(*given, own, rate, dollars).items()}
-    return ServicePoint(
-        users=numbers["concurrency"],
-        ttft=float(own.ttft),
-        tpot=float(own.tpot),
-        speed=numbers["output_tokens_per_s_per_user"],
-        rate=rate,
-        joules=numbers["joules_per_output_token"],
-        dollars=numbers["usd_per_million_output_tokens"],
-        hour=numbers["usd_per_chip_hour"],
-        short=max(-float(own.slack), 0.0),
+def _points(
+    case: ResolvedRow, split: Parallelism, served: Service, price: np.ndarray
+) -> list[ServicePoint]:
+    """All that was served, priced as `predict serving` prices it."""
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, float), served)
+    numbers, _ = priced_numbers(case, split.chips, exact, price)
+    columns = (
+        exact.concurrency,
+        exact.ttft,
+        exact.tpot,
+        numbers["output_tokens_per_s_per_user"],
+        output_rate(case.request, exact),
+        numbers["joules_per_output_token"],
+        numbers["usd_per_million_output_tokens"],
+        numbers["usd_per_chip_hour"],
+        np.maximum(-exact.slack, 0.0),
     )
+    return [ServicePoint(*map(float, row)) for row in zip(*columns, strict=True)]
 
 
 def _sensitivities(

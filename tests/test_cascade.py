@@ -1,7 +1,7 @@
 """A small model begins an answer and a large one goes on."""
 
 import pytest
-from command import predict_changes
+from command import predict_changes, run
 
 from perfmodel.errors import InputError
 from perfmodel.inference.cascade import cascaded_rows
@@ -46,3 +46,9 @@ def test_a_cascade_that_cannot_be_is_refused_in_one_sentence(change: dict[str, s
 def test_columns_as_they_were_called_are_refused_with_their_new_names():
     with pytest.raises(InputError, match="begin with large_ now; rename boss_model, boss_share"):
         cascaded_rows({"boss_model": ["llama-3.1-8b"], "boss_share": ["0.5"], "boss_tp": [""]})
+
+
+def test_a_row_with_two_models_has_no_one_step_to_explain():
+    words = [f"{name}={value}" for name, value in (CELLS | {"large_share": "0.5"}).items()]
+    status, _, err = run("explain", *words)
+    assert status == 2 and "large_model is for two pools or two models" in err

@@ -10,10 +10,12 @@ from perfmodel.batching import Numbers
 from perfmodel.breakdown import BOUNDS, SECONDS, Breakdown
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference import cascade, pools
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import ResolvedRow, resolve_row, with_ranks
 from perfmodel.inference.kernel_predictions import OVERFLOW, own_files, resolve_group
 from perfmodel.inference.serving_predictions import PLAN, predict_cells
+from perfmodel.inference.serving_row import DISAGGREGATED, mode_of
 from perfmodel.inference.step import Cost, decode_step
 from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import KERNELS, cost
@@ -101,6 +103,7 @@ def step_of(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: 
 
 
 def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
+    _check_one_step(cells)
     given = {name: [value] for name, value in cells.items()}
     chosen = predict_cells(given, 1, calibration)
     if not chosen["tpot_ms"][0]:
@@ -110,6 +113,18 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
     step = step_cost(filled, calibration)
     batch = f"batch {float(filled['concurrency']):.0f}"
     return explain_step(f"decode step of {cells['model']} on {step.name}, {batch}", step)
+
+
+def _check_one_step(cells: dict[str, str]) -> None:
+    """Refuse rows of two pools or of two models, which have two steps."""
+    named = [name for name in (*pools.READ, *cascade.READ) if cells.get(name, "").strip()]
+    if mode_of(cells.get("mode", "")) == DISAGGREGATED:
+        named.append(f"mode {DISAGGREGATED}")
+    if named:
+        raise InputError(
+            f"{named[0]} is for two pools or two models, which have a decode step each; "
+            "explain one of them as a row of its own."
+        )
 
 
 def step_cost(cells: dict[str, str], calibration: Path) -> Step:

@@ -33,8 +33,8 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
 from perfmodel.xla import keep_memory
 
 # By devices

@@ -33,9 +33,9 @@ from perfmodel.inference.step import decode_step
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import traced
 from perfmodel.xla import prepare_for_millions
 
 BATCH = 8192

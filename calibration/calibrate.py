@@ -35,7 +35,7 @@ from perfmodel.library.fitted import FITTED, SMOOTH
 from perfmodel.library.fitted_intervals import load_interval
 from perfmodel.library.schema import ChipFile
 from perfmodel.locking import lock_folder
-from perfmodel.versions import version
+from perfmodel.package_versions import version
 from perfmodel.workload.plan import Plan
 
 MIN_DEVELOPMENT_ROWS = 20

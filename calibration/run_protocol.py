@@ -31,7 +31,7 @@ from perfmodel.files import write_csv, write_json
 from perfmodel.inference.kernel_predictions import operations
 from perfmodel.library.chip import find_chip
 from perfmodel.library.files import word_of
-from perfmodel.versions import version, versions
+from perfmodel.package_versions import version, versions
 
 NO_FOREST = (
     "scikit-learn is not installed, so the random forest is left out; install `perfmodel[fit]`."

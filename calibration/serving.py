@@ -38,9 +38,9 @@ from perfmodel.library.chip import find_chip
 from perfmodel.library.fitted import SERVING, SMOOTH
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 TTFT_WEIGHT = 0.3
 """Of a residual of TTFT beside one of TPOT: its repetitions differ three times as much (27 to 9 %)."""

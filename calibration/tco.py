@@ -28,9 +28,9 @@ from perfmodel.library.known import (
 from perfmodel.library.model import load_model
 from perfmodel.library.schema import si_or
 from perfmodel.units import Scalar, as_scalar, as_values
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import traced
 
 NODE_POWER = (0.6, 0.3)
 """Prior of watts around a chip for each watt of its limit, and its spread: a DGX H100 is rated at 10.2 kW for

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from perfmodel.roofline import Work as Work
     from perfmodel.roofline import price as price
     from perfmodel.units import as_scalar as as_scalar
+    from perfmodel.workload.model import Transformer as Transformer
+    from perfmodel.workload.model import traced as traced
     from perfmodel.workload.plan import Plan as Plan
     from perfmodel.workload.request import Request as Request
-    from perfmodel.workload.transformer import Transformer as Transformer
-    from perfmodel.workload.transformer import traced as traced
 
 _PLACES = {
     "AbstractKernel": "kernels.kernel",
@@ -50,7 +50,7 @@ _PLACES = {
     "Plan": "workload.plan",
     "Service": "inference.service",
     "Request": "workload.request",
-    "Transformer": "workload.transformer",
+    "Transformer": "workload.model",
     "Waits": "inference.service",
     "Work": "roofline",
     "add_kernel": "kernels.registry",
@@ -66,7 +66,7 @@ _PLACES = {
     "prefill": "inference.step",
     "price": "roofline",
     "serve": "inference.service",
-    "traced": "workload.transformer",
+    "traced": "workload.model",
     "turn": "design.variables",
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 Value = float | str
 """A number (`nan`: there is none) or a word (empty: there is none)."""
 
-Values = dict[str, list[Value]]
+Columns = dict[str, list[Value]]
 """Predicted columns by name."""
 
 
@@ -23,9 +23,9 @@ def chosen_or_given(chosen: Sequence[Value], given: Sequence[str]) -> list[Value
 
 def as_cells(column: Sequence[Value]) -> list[str]:
     """A column as text: numbers in six digits, what is not there empty."""
-    return [cell if isinstance(cell, str) else as_text(np.array([cell]))[0] for cell in column]
+    return [cell if isinstance(cell, str) else number_cells(np.array([cell]))[0] for cell in column]
 
 
-def as_text(values: np.ndarray, digits: int = 6) -> list[str]:
+def number_cells(values: np.ndarray, digits: int = 6) -> list[str]:
     """Numbers as cells; a number that is not there is an empty cell."""
     return ["" if not np.isfinite(value) else f"{value:.{digits}g}" for value in values]

@@ -16,8 +16,8 @@ from perfmodel.kernels.registry import cost
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model
 from perfmodel.units import Values, as_scalar, as_values
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
 from perfmodel.xla import ONCE, supported
 
 H100, LPU, WSE = "h100-sxm", "lpu-v1", "wse-3"

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 import jax
 
 from perfmodel.library.model import load_model, model_files
-from perfmodel.workload.transformer import Layer, Stack, Transformer, traced
+from perfmodel.workload.model import Layer, Stack, Transformer, traced
 
 HIDDEN, WORDS = 4096, 32000
 """Of the model of all layers."""

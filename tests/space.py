@@ -19,8 +19,8 @@ from perfmodel.trees import leaf_names
 from perfmodel.units import Values, as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
+from perfmodel.workload.model import Layer, Stack, Transformer, traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Layer, Stack, Transformer, traced
 
 CASES_PER_CALL = 2048
 """Cases priced in one call."""

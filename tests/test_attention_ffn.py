@@ -19,8 +19,8 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import parameters, traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import parameters, traced
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "gpt-oss-20b"])

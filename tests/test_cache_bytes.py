@@ -16,9 +16,9 @@ from perfmodel.kernels.residency import Residency
 from perfmodel.library.chip import load_chip
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.model import Layer, Stack, Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS
-from perfmodel.workload.transformer import Layer, Stack, Transformer, traced
 from perfmodel.xla import ONCE, supported
 
 ROUNDING = 1e-4

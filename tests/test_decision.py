@@ -38,7 +38,7 @@ from perfmodel.files import write_toml
 from perfmodel.interface import search_tables
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
-from perfmodel.workload.transformer import parameters, traced
+from perfmodel.workload.model import parameters, traced
 
 ASKED = {
     "objective": {"minimise": "usd_per_million_tokens"},

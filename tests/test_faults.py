@@ -19,10 +19,10 @@ from perfmodel.library.chip import REQUIRED_FACTS, chip_files, load_chip
 from perfmodel.library.model import load_model
 from perfmodel.resources import NAMES
 from perfmodel.units import as_scalar, to_si
+from perfmodel.workload.model import parameters, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, look_up
 from perfmodel.workload.request import static_batch
-from perfmodel.workload.transformer import parameters, traced
 
 ROUNDING = 1e-5
 """Relative: some fifty steps of the last digit of float32."""

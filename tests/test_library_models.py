@@ -14,7 +14,7 @@ from perfmodel.library.model import (
     model_files,
     model_names,
 )
-from perfmodel.workload.transformer import cache_numbers, parameters, traced
+from perfmodel.workload.model import cache_numbers, parameters, traced
 
 STEMS = sorted(stems("models"))
 

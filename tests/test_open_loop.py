@@ -14,9 +14,9 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import traced
 
 CHIP, PLAN, MODEL = load_chip("h100-sxm"), Plan(), traced(load_model("llama-3.2-1b"))
 

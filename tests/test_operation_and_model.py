@@ -32,8 +32,8 @@ from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
+from perfmodel.workload.model import Layer
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Layer
 from perfmodel.xla import ONCE, supported
 
 ROUNDING = 1e-4

@@ -22,8 +22,8 @@ from perfmodel.resources import TIERS
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
+from perfmodel.workload.model import Layer, Stack, Transformer
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Layer, Stack, Transformer
 
 ROUNDING = 1e-5
 """Relative: some hundred steps of float32's last digit; shares carry a guard of one byte."""

@@ -37,9 +37,9 @@ from perfmodel.library.model import load_model
 from perfmodel.roofline import price
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Recurrent
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, static_batch
-from perfmodel.workload.transformer import traced
 
 HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5)))
 STEPS = Steps(as_scalar(16.0), as_scalar(0.01), as_scalar(0.2), as_scalar(0.15))

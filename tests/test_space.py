@@ -23,8 +23,8 @@ from perfmodel.library.chip import load_chip
 from perfmodel.resources import NAMES
 from perfmodel.roofline import busy, price, spent
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import Stack, Transformer, traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Stack, Transformer, traced
 
 ROUNDING = 1e-4
 """Relative, of float32: some thousand kernels are added up."""

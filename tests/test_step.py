@@ -13,8 +13,8 @@ from perfmodel.kernels.backends import backends_of
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model, model_files
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Transformer, traced
 
 UNLIKE = ("llama-3.1-8b", "deepseek-v3", "gpt-oss-20b", "gemma-2-9b", "qwen3-next-80b-a3b")
 """Grouped and dense; latent and mixed; windows; soft-capped windows; linear attention."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.golden.values import FOLDER, Numbers, plain
-from perfmodel.columns import Values, is_empty
+from perfmodel.columns import Columns, is_empty
 from perfmodel.design.report import as_dict as described
 from perfmodel.design.resolve import presets
 from perfmodel.files import cells_of, read_csv
@@ -76,7 +76,7 @@ def _services(wanted: Sequence[str]) -> Results:
     yield from zip(table["case"].to_pylist(), _rows_of(found), strict=True)
 
 
-def _rows_of(columns: Values) -> list[Numbers]:
+def _rows_of(columns: Columns) -> list[Numbers]:
     """What is not empty in each row of predicted columns."""
     errors, found = columns.pop("error"), []
     for i in range(len(errors)):

@@ -24,10 +24,10 @@ from perfmodel.kernels.mla import MlaDecode
 from perfmodel.kernels.moe import Moe
 from perfmodel.kernels.sparse_attention import SparseAttention
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 ACTIVATION = 2.0
 """Bytes of an activation: fp16, as in the paper."""

@@ -28,9 +28,9 @@ from perfmodel.inference.placement import place
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.roofline import MIN_RATE
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.model import Transformer, parameters
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer, parameters
 
 # Of kernels
 

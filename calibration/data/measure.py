@@ -27,7 +27,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import fold, word_of
-from perfmodel.versions import version
+from perfmodel.package_versions import version
 
 MIN_CALLS, MAX_CALLS = 5, 100
 """Calls of a kernel that are timed, at least and at most."""

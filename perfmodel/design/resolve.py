@@ -23,9 +23,9 @@ from perfmodel.library.files import nearest
 from perfmodel.library.model import load_model
 from perfmodel.library.technology import device, silicon, wires
 from perfmodel.units import as_scalar, as_values
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import runnable
-from perfmodel.workload.transformer import traced
 
 NO_MEMORY = "none"
 """A choice of memory: none beside the SRAM."""

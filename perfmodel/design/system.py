@@ -14,9 +14,9 @@ from perfmodel.inference.placement import place
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 
 class Workload(NamedTuple):

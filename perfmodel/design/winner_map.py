@@ -15,7 +15,7 @@ from perfmodel.design.starting_points import variants
 from perfmodel.design.uncertainty import Family
 from perfmodel.design.variables import PARALLELISM, Space
 from perfmodel.units import as_values
-from perfmodel.workload.transformer import parameters
+from perfmodel.workload.model import parameters
 
 MAX_DESIGNS, MAX_VARIANTS = 4, 16
 """Designs of each family, and numbers of chips for each of them, at most."""

@@ -10,11 +10,11 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.memory import Memory
 from perfmodel.hardware.network import TOPOLOGIES, Network
 from perfmodel.hardware.parameters import Efficiency
-from perfmodel.label import Label
 from perfmodel.resources import Resources
 from perfmodel.roofline import AbstractMachine
 from perfmodel.trees import replace
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.xla import Label
 
 Execution = Literal["launched", "scheduled", "dataflow"]
 

@@ -33,10 +33,10 @@ from perfmodel.inference.service import (
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
 from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.model import Layer, Stack, Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.sizes import Number
-from perfmodel.workload.transformer import Layer, Stack, Transformer
 
 MICRO_BATCHES = 4
 """Micro-batches of a step, at most: with three stages, more than three gain little (MegaScale-Infer, 4.1)."""

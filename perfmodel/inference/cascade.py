@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from perfmodel.columns import Value, Values, is_empty
+from perfmodel.columns import Columns, Value, is_empty
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
 from perfmodel.library.economics import joint_basis
 from perfmodel.library.fitted_intervals import weakest
 
 Cells = dict[str, list[str]]
-Predict = Callable[[Cells, int, Path], Values]
+Predict = Callable[[Cells, int, Path], Columns]
 
 OWN = ("model", "chip", "n_chips", "precision", "kv_precision", "tp", "pp", "ep", "dp", "framework")
 SHARE = "large_share"
@@ -57,7 +57,7 @@ def cascaded_rows(cells: Cells) -> list[int]:
 
 def predict_cascades(
     cells: Cells, places: Sequence[int], calibration: Path, predict: Predict
-) -> Values:
+) -> Columns:
     """What rows with a small and a large model come to; `places` are theirs."""
     rows = [{name: column[i] for name, column in cells.items()} for i in places]
     errors, shares = ["" for _ in rows], np.full(len(rows), 0.5)
@@ -77,7 +77,7 @@ def predict_cascades(
         for i, small, large in zip(good, sides[0], sides[1], strict=True):
             found[i], shares[i] = _joined(rows[i], small, large, float(shares[i]))
     names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
-    columns: Values = {name: [one.get(name, "") for one in found] for name in names}
+    columns: Columns = {name: [one.get(name, "") for one in found] for name in names}
     columns["error"] = [
         error or one.get("error", "") for error, one in zip(errors, found, strict=True)
     ]

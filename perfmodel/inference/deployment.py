@@ -26,9 +26,9 @@ from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile
 from perfmodel.workload.attention import Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
+from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, runnable
-from perfmodel.workload.transformer import Transformer, traced
 
 
 class Deployment(NamedTuple):

@@ -28,9 +28,9 @@ from perfmodel.inference.service import (
 )
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
 from perfmodel.units import Scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 SHARPNESS = 4.0
 """Exponent with which the two bounds meet: assumed."""

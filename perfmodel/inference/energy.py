@@ -12,9 +12,9 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.service import limited_to, running_sequences, steps_of
 from perfmodel.smooth import soft_min
 from perfmodel.units import Scalar, Values
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 
 def token_joules(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Values:

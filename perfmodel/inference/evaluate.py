@@ -23,9 +23,9 @@ from perfmodel.inference.service import max_sequences
 from perfmodel.inference.serving_row import LOAD, RANKS, GivenRanks, mode_of, read_row
 from perfmodel.trees import map_leaves
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 from perfmodel.xla import jit, to_run_once
 
 

@@ -21,8 +21,8 @@ from perfmodel.kernels.kernel_table import groups_of
 from perfmodel.kernels.registry import KERNELS, cost
 from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Transformer
 
 
 class Line(NamedTuple):

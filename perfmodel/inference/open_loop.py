@@ -32,9 +32,9 @@ from perfmodel.inference.service import (
     steps_of,
 )
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 BATCHES = 9
 """Batches, from one to as many as there is room for, between which the rate is read off."""

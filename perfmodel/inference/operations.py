@@ -23,10 +23,10 @@ from perfmodel.library.framework import version_of
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
+from perfmodel.workload.model import Layer, Transformer, indexes
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.sizes import Number, shard
-from perfmodel.workload.transformer import Layer, Transformer, indexes
 
 STREAM_BYTES = 2.0
 """Bytes of a number in the residual stream: bf16."""

@@ -12,10 +12,10 @@ from perfmodel.kernels.sparse_attention import FORMS
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.attention import Grouped, Recurrent
 from perfmodel.workload.feed_forward import Mixture
+from perfmodel.workload.model import Layer, Transformer, layer_parameters
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import COVERED, format_of, look_up
 from perfmodel.workload.sizes import shard
-from perfmodel.workload.transformer import Layer, Transformer, layer_parameters
 
 MIN_BYTES = 1.0
 """Bytes added to what is placed, so that shares of nothing are no division by zero."""

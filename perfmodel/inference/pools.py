@@ -30,8 +30,8 @@ from perfmodel.inference.evaluate import (
 from perfmodel.inference.service import Service
 from perfmodel.inference.serving_row import number, read_row
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import Transformer
 
 POOLS = ("prefill", "decode")
 OWN = ("chip", "tp", "pp", "ep", "dp")

@@ -36,9 +36,9 @@ from perfmodel.library.framework import version_of
 from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.roofline import MIN_RATE
 from perfmodel.units import Scalar, Values, as_scalar, as_values
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer
 
 
 class Service(AbstractResult):

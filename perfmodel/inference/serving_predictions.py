@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.batching import one_by_one_on_error
 from perfmodel.breakdown import BOUNDS
-from perfmodel.columns import Value, Values, as_cells, chosen_or_given
+from perfmodel.columns import Columns, Value, as_cells, chosen_or_given
 from perfmodel.errors import InputError
 from perfmodel.inference import cascade, pools
 from perfmodel.inference.best_deployment import best_candidate, best_of_each, best_pools
@@ -55,7 +55,7 @@ def predict_values(
     count: int,
     calibration: Path,
     progress: Callable[[int, int], None] = lambda done, all: None,
-) -> Values:
+) -> Columns:
     """The columns that a prediction adds to a table of `count` rows, as numbers and words."""
     places = cascade.cascaded_rows(cells)
     if not places:
@@ -65,7 +65,7 @@ def predict_values(
     rest_cells = {name: [column[i] for i in rest] for name, column in cells.items()}
     parts.append(_predict_values(rest_cells, len(rest), calibration, progress))
     order = np.argsort([*places, *rest])
-    columns: Values = {}
+    columns: Columns = {}
     for name in dict.fromkeys((*parts[1], *parts[0])):
         own = name in (*OUTPUTS, "error")
         given = [""] * count if own else cells.get(name, [""] * count)
@@ -83,7 +83,7 @@ def _predict_values(
     count: int,
     calibration: Path,
     progress: Callable[[int, int], None] = lambda done, all: None,
-) -> Values:
+) -> Columns:
     """The same for rows without a large model."""
     errors = [""] * count
     by_form: dict[Hashable, list[ResolvedRow | PooledRow]] = {}
@@ -108,7 +108,7 @@ def _predict_values(
     progress(len(by_form), len(by_form))
     own = dict.fromkeys(name for result in results for name in result)
     names = list(dict.fromkeys([*PLAN, *OUTPUTS, *own]))
-    columns: Values = {name: [result.get(name, "") for result in results] for name in names}
+    columns: Columns = {name: [result.get(name, "") for result in results] for name in names}
     for name in {*PLAN, *own} - {*OUTPUTS}:
         columns[name] = chosen_or_given(columns[name], cells.get(name, [""] * count))
     columns["error"] = [*errors]

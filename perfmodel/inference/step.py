@@ -30,9 +30,9 @@ from perfmodel.roofline import waiting
 from perfmodel.smooth import piece_count, soft_min
 from perfmodel.trees import map_leaves, replace
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.sizes import Number
-from perfmodel.workload.transformer import Transformer
 
 
 class Pass(NamedTuple):

@@ -12,7 +12,7 @@ from perfmodel.interface.tables import Table
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import stems
 from perfmodel.library.fitted import FITTED
-from perfmodel.versions import version
+from perfmodel.package_versions import version
 
 CORE = ("jax", "equinox", "optax", "numpy", "pyarrow", "pydantic", "typer")
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from perfmodel.columns import as_text
+from perfmodel.columns import number_cells
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, with_columns, write_csv
 from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
@@ -49,7 +49,7 @@ def predict_kernels(
     predicted = predict_table(table, calibration, replay, progress)
     for line in unread(cells_of(table), read_columns(), WRITTEN):
         warn(line)
-    texts = [as_text(time * 1e6) for time in (predicted.time, predicted.low, predicted.high)]
+    texts = [number_cells(time * 1e6) for time in (predicted.time, predicted.low, predicted.high)]
     words = [list(column) for column in (predicted.bound, predicted.basis, predicted.error)]
     columns: dict[str, list[str]] = dict(zip(WRITTEN, [*texts, *words], strict=True))
     write_csv(out, with_columns(table, columns))

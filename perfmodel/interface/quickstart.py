@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.columns import Value, Values, as_cells, is_empty
+from perfmodel.columns import Columns, Value, as_cells, is_empty
 from perfmodel.design.report import SearchReport, areas
 from perfmodel.design.report import as_dict as report_dict
 from perfmodel.design.run import search_study
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
     """Both tables, columns of the predictions of machines, sentences, and the pictures written."""
 
     machines: Table
-    predicted: Values
+    predicted: Columns
     designs: Table
     said: list[str]
     pictures: list[Path]
@@ -105,7 +105,7 @@ NUMERIC_COLUMNS = (
 """Columns of the predictions that JSON has as numbers."""
 
 
-def _numbers(predicted: Values, place: int) -> dict[str, float | None]:
+def _numbers(predicted: Columns, place: int) -> dict[str, float | None]:
     values = {name: predicted[name][place] for name in NUMERIC_COLUMNS}
     return {name: None if is_empty(one) else float(one) for name, one in values.items()}
 
@@ -114,7 +114,7 @@ CASES = [(machine, batch) for machine in MACHINES for batch in BATCHES]
 """Every machine with every batch."""
 
 
-def predict_machines() -> Values:
+def predict_machines() -> Columns:
     """Predicted columns of `CASES`."""
     rows = [COMMON | MACHINES[name] | {"concurrency": batch} for name, batch in CASES]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -122,7 +122,7 @@ def predict_machines() -> Values:
     return predict_values(cells, len(CASES), FITTED)
 
 
-def _machine_row(name: str, batch: str, found: Values, i: int) -> dict[str, str]:
+def _machine_row(name: str, batch: str, found: Columns, i: int) -> dict[str, str]:
     values = {column: found[column][i] for column in found}
     slow, fast = (1e3 / float(values[f"tpot_ms_{end}"]) for end in ("high", "low"))
     room = float(batch if is_empty(values["running"]) else values["running"])
@@ -143,7 +143,7 @@ def _known(value: Value) -> str:
     return "not known" if is_empty(value) else f"{float(value):,.2f}"
 
 
-def _plan(found: Values, place: int) -> dict[str, str]:
+def _plan(found: Columns, place: int) -> dict[str, str]:
     return {name: as_cells(found[name])[place] for name in PLAN}
 
 
@@ -198,7 +198,7 @@ def _design_row(goal: Goal, found: SearchReport) -> dict[str, str]:
     }
 
 
-def _said(rows: list[dict[str, str]], predicted: Values, chips: list[SearchReport]) -> list[str]:
+def _said(rows: list[dict[str, str]], predicted: Columns, chips: list[SearchReport]) -> list[str]:
     """The answer in sentences."""
     speeds, prices = (
         predicted[name]

@@ -11,8 +11,8 @@ from perfmodel.errors import InputError
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.schema import Strict
 from perfmodel.workload.huggingface import from_config, read_config
+from perfmodel.workload.model import Transformer, cache_numbers, parameters
 from perfmodel.workload.precision import FORMATS, Scope, look_up
-from perfmodel.workload.transformer import Transformer, cache_numbers, parameters
 
 
 def ends(name: str) -> tuple[str, str]:

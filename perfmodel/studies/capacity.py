@@ -13,8 +13,8 @@ from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, share, show
 from perfmodel.units import as_scalar
+from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.transformer import traced
 
 MODELS = ("llama-3.1-8b", "gpt-oss-120b", "llama-3.1-70b", "deepseek-v3", "kimi-k2")
 CHIPS = {"H100": "h100-sxm", "WSE-3": "wse-3", "LPU v1": "lpu-v1", "LP30": "lp30"}

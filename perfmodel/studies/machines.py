@@ -27,9 +27,9 @@ from perfmodel.library.market import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Progress
 from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
-from perfmodel.workload.transformer import Transformer, traced
 
 
 class Machine(NamedTuple):

@@ -18,7 +18,7 @@ from perfmodel.interface.tables import Table
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import COST_BASES, Basis, load_economics
 from perfmodel.library.model import find_model, model_files
-from perfmodel.versions import versions
+from perfmodel.package_versions import versions
 
 PACKAGES = ("perfmodel", "jax", "numpy")
 """Whose versions a page names."""

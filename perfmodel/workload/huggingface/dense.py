@@ -12,7 +12,7 @@ from perfmodel.workload.huggingface.parts import (
     one_window,
     query_biases,
 )
-from perfmodel.workload.transformer import Layer
+from perfmodel.workload.model import Layer
 
 MULTIPLE = 256
 """Feed-forward sizes of DeciLM are rounded up to this (`modeling_decilm.py`, `_find_multiple`)."""

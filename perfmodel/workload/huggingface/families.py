@@ -7,7 +7,7 @@ from typing import NamedTuple
 from perfmodel.workload.huggingface import dense, gemma, hybrid, latent, mixtures, older
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import norms
-from perfmodel.workload.transformer import Layer
+from perfmodel.workload.model import Layer
 
 
 def last_norm(fields: Fields) -> int:

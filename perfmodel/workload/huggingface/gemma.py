@@ -13,7 +13,7 @@ from perfmodel.workload.huggingface.parts import (
     norms,
     windows,
 )
-from perfmodel.workload.transformer import Layer
+from perfmodel.workload.model import Layer
 
 GLOBAL_LAYER_PERIOD = 6
 """Every sixth layer of Gemma 3 and 4 sees all tokens (`configuration_gemma3.py`)."""

@@ -18,7 +18,7 @@ from perfmodel.workload.huggingface.parts import (
     sparse_layers,
     stepped_layers,
 )
-from perfmodel.workload.transformer import Layer
+from perfmodel.workload.model import Layer
 
 
 def qwen_next(fields: Fields) -> list[Layer]:

@@ -3,8 +3,8 @@
 from perfmodel.workload.attention import Compressed, Latent
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import gated, mixture, norms, shared_inter, sparse_layers
+from perfmodel.workload.model import Layer
 from perfmodel.workload.sizes import Number
-from perfmodel.workload.transformer import Layer
 
 
 def latent(fields: Fields, **changes: Number) -> tuple[Latent, int]:

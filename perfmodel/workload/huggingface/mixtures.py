@@ -21,8 +21,8 @@ from perfmodel.workload.huggingface.parts import (
     stepped_layers,
     windows,
 )
+from perfmodel.workload.model import Layer
 from perfmodel.workload.sizes import Number
-from perfmodel.workload.transformer import Layer
 
 
 def mixtral(fields: Fields) -> list[Layer]:

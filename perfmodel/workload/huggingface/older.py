@@ -3,7 +3,7 @@
 from perfmodel.workload.feed_forward import Dense
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import grouped, norms, query_biases
-from perfmodel.workload.transformer import Layer
+from perfmodel.workload.model import Layer
 
 OFFSET = 2
 """OPT keeps this many positions more than it uses (`modeling_opt.py`)."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from perfmodel.workload.attention import Grouped
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.fields import Fields
+from perfmodel.workload.model import Layer, Stack
 from perfmodel.workload.sizes import Number
-from perfmodel.workload.transformer import Layer, Stack
 
 EVERYWHERE = float("inf")
 """The window of full attention."""

@@ -5,12 +5,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from perfmodel.label import Label
 from perfmodel.workload.huggingface.families import family
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.formats import narrow, native
 from perfmodel.workload.huggingface.parts import stacks
-from perfmodel.workload.transformer import Transformer
+from perfmodel.workload.model import Transformer
+from perfmodel.xla import Label
 
 MAX_BYTES = 10_000_000
 """No config is longer; a longer one is not read."""

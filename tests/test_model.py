@@ -8,7 +8,7 @@ import pytest
 
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.transformer import (
+from perfmodel.workload.model import (
     Layer,
     Stack,
     Transformer,

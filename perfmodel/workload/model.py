@@ -7,12 +7,12 @@ them into arrays, after which models of one structure share one compiled functio
 import equinox as eqx
 import jax
 
-from perfmodel.label import Label
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.precision import Scope
 from perfmodel.workload.sizes import Number
+from perfmodel.xla import Label
 
 
 class Layer(eqx.Module):

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.design.multistart import LocalOptimum, MultiStart, search
+from perfmodel.design.objectives import LARGER
 from perfmodel.design.problem import Problem
 from perfmodel.design.sqp import SQPState, init, step, terminated
 from perfmodel.design.starting_points import start_at
-from perfmodel.design.study import LARGER
 from perfmodel.units import as_scalar, as_values
 
 TARGET_RANGE = 100.0

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from perfmodel.design.abstract_problem import AbstractProblem, Choice
 from perfmodel.design.chip import ChipDesign, Platform, build, chip_parameters
-from perfmodel.design.study import LARGER
+from perfmodel.design.objectives import LARGER, OBJECTIVES, Outcome
 from perfmodel.design.system import (
     Pool,
     Served,
@@ -30,8 +30,6 @@ from perfmodel.hardware.cost import Ownership, price
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
-
-MILLION = 1e6
 
 MIN_FIGURE = 1e-20
 """The least figure whose logarithm is taken."""
@@ -283,22 +281,10 @@ def figures(problem: Problem, parts: list[Pool], load: Workload, one: Served) ->
     """Every figure of a system under a workload, in the units of its name."""
     spent = system_cost(problem, parts, one)
     sold = one.rate * problem.owner.busy
-    speed, curve = 1 / one.tpot, problem.curve
-    revenue = sold * curve.paid * (speed / curve.speed) ** curve.exponent
-    return {
-        "tokens_per_s_per_user": speed,
-        "tokens_per_s": one.rate,
-        "tokens_per_s_per_mm2": one.rate / (spent.area * 1e6),
-        "tokens_per_s_per_watt": one.rate / spent.power,
-        "tokens_per_s_per_usd": one.rate / spent.paid,
-        "revenue_per_usd": revenue / spent.running,
-        "revenue_per_watt": revenue / spent.power,
-        "usd_per_million_tokens": MILLION * spent.running / sold,
-        "joules_per_million_tokens": MILLION * one.energy,
-        "memory_bytes_per_token_per_s": main_memory_bytes(parts) / one.rate,
-        "ttft_ms": 1e3 * one.ttft,
-        "tpot_ms": 1e3 * one.tpot,
-    }
+    curve = problem.curve
+    revenue = sold * curve.paid * (1 / one.tpot / curve.speed) ** curve.exponent
+    seen = Outcome(one, spent, sold, revenue, main_memory_bytes(parts))
+    return {name: objective.of(seen) for name, objective in OBJECTIVES.items()}
 
 
 def user_slacks(problem: Problem, found: Assessment) -> list[Scalar]:

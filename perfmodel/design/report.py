@@ -9,11 +9,12 @@ import numpy as np
 
 from perfmodel.design.existing_chips import size_of
 from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult
+from perfmodel.design.objectives import LARGER, OBJECTIVES
 from perfmodel.design.problem import Assessment, Problem, assess, system, system_cost
 from perfmodel.design.reoptimise import IntegerNeighbours
 from perfmodel.design.sensitivity import Sensitivity, sensitivity
 from perfmodel.design.state import MIN_GAIN
-from perfmodel.design.study import LARGER, Study
+from perfmodel.design.study import Study
 from perfmodel.design.system import Pool
 from perfmodel.design.variables import Space
 from perfmodel.library.economics import Basis
@@ -33,9 +34,6 @@ PART_NAMES = {
     "fixed": "fixed",
 }
 """What kinds of area are called where a die is drawn."""
-
-IN_USD = ("usd_per_million_tokens", "tokens_per_s_per_usd", "revenue_per_usd")
-"""Objectives whose relative gain is one of money."""
 
 
 class SearchReport(NamedTuple):
@@ -214,7 +212,7 @@ def _gain(found: SearchReport, other: LocalOptimum | None) -> float | None:
 
 def _in_usd(found: SearchReport, seen: Assessment, gain: float) -> dict[str, float]:
     """What a relative gain of money saves over the life of one chip: of all that it costs to run."""
-    if not set(found.study.objective.weights) <= set(IN_USD):
+    if not all(OBJECTIVES[name].in_usd for name in found.study.objective.weights):
         return {}
     problem, parts = found.problem, seen.parts[0]
     spent = system_cost(problem, parts, seen.served[0])

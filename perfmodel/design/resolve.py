@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from perfmodel.design.objectives import LARGER, OBJECTIVES
 from perfmodel.design.problem import Limits, PriceCurve, Problem
-from perfmodel.design.study import LARGER, SMALLER, Study, WorkloadTable, read_study
+from perfmodel.design.study import Study, WorkloadTable, read_study
 from perfmodel.design.system import Workload
 from perfmodel.design.variables import PLAN_RANKS, Space, plain_name, read_space
 from perfmodel.errors import InputError
@@ -66,9 +67,7 @@ def resolve_study(study: Study) -> Problem:
             system={name: as_scalar(getattr(limits, name)) for name in on_system},
             figures={name: as_scalar(value) for name, value in _figures(study).items()},
         ),
-        weights={
-            name: as_scalar(study.objective.weights.get(name, 0.0)) for name in (*LARGER, *SMALLER)
-        },
+        weights={name: as_scalar(study.objective.weights.get(name, 0.0)) for name in OBJECTIVES},
         curve=_curve(study),
         fixed={name: as_scalar(value) for name, value in space.fixed.items()},
         latency_factor=as_values([1.0] * len(table.memory)),

@@ -2,35 +2,26 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
+from perfmodel.design.objectives import LARGER, OBJECTIVES, SMALLER
 from perfmodel.errors import InputError
 from perfmodel.library.files import first_fault, in_words, read_toml
 
-Larger = Literal[
-    "tokens_per_s_per_user",
-    "tokens_per_s_per_mm2",
-    "tokens_per_s_per_watt",
-    "tokens_per_s_per_usd",
-    "tokens_per_s",
-    "revenue_per_usd",
-    "revenue_per_watt",
-]
-"""Figures that are better when larger."""
-
-Smaller = Literal[
-    "usd_per_million_tokens",
-    "joules_per_million_tokens",
-    "memory_bytes_per_token_per_s",
-    "ttft_ms",
-    "tpot_ms",
-]
-"""Figures that are better when smaller."""
-
-Figure = Literal[Larger, Smaller]
-LARGER, SMALLER = get_args(Larger), get_args(Smaller)
+if TYPE_CHECKING:
+    Larger = Smaller = Figure = str
+else:
+    Larger, Smaller, Figure = Literal[LARGER], Literal[SMALLER], Literal[tuple(OBJECTIVES)]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -93,8 +84,8 @@ class ObjectiveTable(Table):
         return {name: weight / sum(table.values()) for name, weight in table.items()}
 
 
-class ConstraintsTable(Table):
-    """Limits: of one chip, of the whole system (`system_memory_gb`: HBM in all), and on every figure."""
+class HardwareConstraints(Table):
+    """Limits of one chip, and of the whole system (`system_memory_gb`: HBM in all)."""
 
     area_mm2: Area = "reticle"
     power_w: Positive
@@ -102,18 +93,6 @@ class ConstraintsTable(Table):
     system_usd: Positive | None = None
     system_mm2: Positive | None = None
     system_memory_gb: Positive | None = None
-    ttft_ms: Positive | None = None
-    tpot_ms: Positive | None = None
-    usd_per_million_tokens: Positive | None = None
-    joules_per_million_tokens: Positive | None = None
-    memory_bytes_per_token_per_s: Positive | None = None
-    tokens_per_s_per_user: Positive | None = None
-    tokens_per_s_per_mm2: Positive | None = None
-    tokens_per_s_per_watt: Positive | None = None
-    tokens_per_s_per_usd: Positive | None = None
-    tokens_per_s: Positive | None = None
-    revenue_per_usd: Positive | None = None
-    revenue_per_watt: Positive | None = None
 
     @property
     def area(self) -> float:
@@ -123,8 +102,19 @@ class ConstraintsTable(Table):
     @property
     def figures(self) -> dict[str, float]:
         """Limits on what users see."""
-        given = {name: getattr(self, name) for name in (*LARGER, *SMALLER)}
+        given = {name: getattr(self, name) for name in OBJECTIVES}
         return {name: limit for name, limit in given.items() if limit is not None}
+
+
+if TYPE_CHECKING:
+    ConstraintsTable = HardwareConstraints
+else:
+    # And on everything that may be an objective.
+    ConstraintsTable = create_model(
+        "ConstraintsTable",
+        __base__=HardwareConstraints,
+        **dict.fromkeys(OBJECTIVES, (Positive | None, None)),
+    )
 
 
 class WorkloadTable(Table):

@@ -158,13 +158,13 @@ def _inputs(context: Context, hidden: Number, attention: Any) -> list[tuple[Numb
 
 
 def _mixing(context: Context, attention: Any, batch: Batch) -> list[KernelCall]:
-    for kind, calls in MIXING.items():
-        if isinstance(attention, kind):
-            return calls(context, attention, batch)
-    raise ValueError(
-        f"attention of kind {type(attention).__name__} has no kernel yet; "
-        f"modelled are {', '.join(kind.__name__ for kind in MIXING)}."
-    )
+    kind = next((kind for kind in type(attention).__mro__ if kind in MIXING), None)
+    if kind is None:
+        raise ValueError(
+            f"attention of kind {type(attention).__name__} has no kernel yet; "
+            f"modelled are {', '.join(kind.__name__ for kind in MIXING)}."
+        )
+    return MIXING[kind](context, attention, batch)
 
 
 def _attend(

@@ -13,6 +13,7 @@ from perfmodel.design.analysis import analysis_dict
 from perfmodel.design.existing_chips import groups_of_chips, size_of
 from perfmodel.design.facts import SHARES, elasticities, facts_of, names, shifted, within
 from perfmodel.design.multistart import search
+from perfmodel.design.objectives import LARGER, SMALLER
 from perfmodel.design.problem import Problem
 from perfmodel.design.reoptimise import improve_by_neighbours, search_doubled
 from perfmodel.design.report import SearchReport, make_report, objective_value
@@ -20,7 +21,7 @@ from perfmodel.design.resolve import resolve_study
 from perfmodel.design.sensitivity import sensitivity
 from perfmodel.design.starting_points import variants
 from perfmodel.design.state import MIN_GAIN
-from perfmodel.design.study import LARGER, SMALLER, Study, read_study
+from perfmodel.design.study import Study, read_study
 from perfmodel.design.system import scale_model
 from perfmodel.design.uncertainty import (
     Family,

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import equinox as eqx
@@ -240,3 +242,36 @@ def test_every_preset_can_be_posed_and_asks_a_question(name: str):
     problem = resolve_study(study)
     assert question(presets()[name]).endswith(("?", "."))
     assert len(problem.names) == len(read_space(study).variables) >= 4
+
+
+ADDED_OBJECTIVE = """
+from perfmodel.design import objectives
+
+objectives.OBJECTIVES["tokens_per_s_per_gb"] = objectives.Objective(
+    lambda seen: seen.served.rate / (seen.memory / 1e9)
+)
+objectives.LARGER += ("tokens_per_s_per_gb",)
+
+import jax.numpy as jnp
+from perfmodel.design.problem import assess
+from perfmodel.design.resolve import resolve_study
+from perfmodel.design.study import Study
+from perfmodel.units import as_scalar
+
+study = Study.model_validate({
+    "objective": {"maximise": "tokens_per_s_per_gb", "front": "tokens_per_s_per_user"},
+    "constraints": {"power_w": 1000, "tokens_per_s_per_gb": 0.1},
+    "workload": [{"model": "llama-3.1-8b", "batch": 32, "context": 4096}],
+})
+problem = resolve_study(study)
+middle = (problem.low + problem.high) / 2
+found = assess(problem, middle, jnp.zeros(2, int), as_scalar(1.0))
+(figures,) = found.figures
+assert jnp.allclose(found.objective, jnp.log(figures["tokens_per_s_per_gb"])), found
+assert "tokens_per_s_per_gb" in problem.on_figures
+"""
+
+
+def test_an_objective_is_one_entry_that_studies_and_limits_take():
+    done = subprocess.run([sys.executable, "-c", ADDED_OBJECTIVE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ QUICK = ("technology.md", "tutorials/shadow-price.md", "extend/framework.md")
 SLOW = (
     "model.md",
     "extend/kernel.md",
+    "extend/attention.md",
     "extend/family.md",
     "tutorials/predict.md",
     "tutorials/calibrate.md",
@@ -82,8 +83,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from perfmodel.kernels.registry import KERNELS
 
     monkeypatch.chdir(tmp_path)
-    for name in ("transpose",):
-        monkeypatch.delitem(KERNELS, name, raising=False)
+    monkeypatch.delitem(KERNELS, "transpose", raising=False)
 
 
 @pytest.mark.parametrize("page", QUICK)

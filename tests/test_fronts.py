@@ -252,6 +252,19 @@ def test_maps_reach_over_users_tokens_models_and_prices():
     assert winner_map.PRICE.values.tolist() == [1 / 4, 1 / 2, 1, 2, 4]
 
 
+def test_a_design_adapts_to_limits_that_bound_at_their_prices_and_breaks_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seen = np.array([-3.0]), np.array([[-0.1, -0.2, 0.5]])
+    monkeypatch.setattr(uncertainty, "evaluate_cases", lambda *_: seen)
+    monkeypatch.setattr(uncertainty, "_provisioned", lambda problem, unit: unit[None])
+    family = uncertainty.Family("n5", "hbm3e", [design([0.5])], np.array([0.7, 0.0, 0.0]))
+    problem: Any = None
+    value, kept = uncertainty.value_under(problem, [family], np.zeros((1, 2)))
+    assert value == pytest.approx(-3.0 + 0.7 * 0.1 + uncertainty.VIOLATION_PRICE * 0.2)
+    assert not kept.any()
+
+
 def test_a_place_is_won_by_the_best_design_that_keeps_every_limit_there(
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from perfmodel.breakdown import BOUNDS, JOULES
@@ -52,11 +51,6 @@ FIGURES: dict[str, Any] = {
         "Sensitivity of the time to +-10 %",
         "change of the time of a token (%)",
         ["8 x H100", "4 x WSE-3"],
-    ),
-    "waterfall": bars.waterfall(
-        [("die", 310), ("memory", 1500), ("package", 750), ("rebate", -80)],
-        "What a chip costs",
-        "cost (USD)",
     ),
     "crossover": maps.crossover(CELLS, "Who is cheaper", ("users (1)", "context (tokens)")),
     "floorplan": maps.floorplan(DIE, "A die of 714 mm2"),
@@ -144,13 +138,6 @@ def test_tiles_of_a_floorplan_have_the_areas_of_its_parts():
     tiles = layer.get("data", layer["layer"][0].get("data"))["values"]
     found = {t["part"]: (t["right"] - t["left"]) * (t["high"] - t["low"]) for t in tiles}
     assert found == pytest.approx(DIE)
-
-
-def test_the_bars_of_a_waterfall_end_where_the_next_begin():
-    layer = FIGURES["waterfall"].to_dict()
-    bars = layer.get("data", layer["layer"][0].get("data"))["values"]
-    assert [bar["to"] for bar in bars[:-2]] == [bar["from"] for bar in bars[1:-1]]
-    assert bars[-1]["to"] == np.sum([310, 1500, 750, -80])
 
 
 def test_a_part_without_a_colour_is_not_left_out_in_silence():

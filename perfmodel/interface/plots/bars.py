@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.interface.plots import theme
-from perfmodel.units import figures
 
 BAR_HEIGHT, NARROW_BAR_HEIGHT = 44, 28
 """Height of a bar with the space around it, in pixels: of few, and of more than `MAX_WIDE_BARS`."""
@@ -116,40 +115,6 @@ def tornado(effects: Sequence[Effect], title: str, axis: str, step: str = "10 %"
     zero = chart.mark_rule(color=theme.INK).encode(x=alt.datum(0))
     height = BAR_HEIGHT * max(len(order), 2)
     return alt.layer(bars, zero).properties(width=theme.WIDTH, height=height)
-
-
-def waterfall(
-    steps: Sequence[tuple[str, float]], title: str, axis: str, total: str = "total"
-) -> Any:
-    """Amounts one upon the other, and their sum: what a price is made of.
-
-    **Arguments:**
-
-    - `axis`: title of the axis, with its unit.
-    - `total`: name of the sum.
-    """
-    alt, values, reached = theme.altair(), [], 0.0
-    for name, amount in steps:
-        kind = "adds" if amount >= 0 else "saves"
-        values.append({"name": name, "from": reached, "to": reached + amount, "kind": kind})
-        reached += amount
-    values.append({"name": total, "from": 0.0, "to": reached, "kind": "sum"})
-    for one in values:
-        one["label"] = figures(one["to"] - one["from"], 3)
-        one["top"] = max(one["from"], one["to"])
-    names, highest = [one["name"] for one in values], max(one["top"] for one in values)
-    kinds = {"adds": "#4477AA", "saves": theme.GOOD, "sum": theme.GREY}
-    x = alt.X("name:N", sort=names, title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160))
-    chart = alt.Chart(theme.rows_of(values), title=title)
-    bars = chart.mark_bar(size=46).encode(
-        x=x,
-        y=alt.Y("from:Q", title=axis, scale=alt.Scale(domainMax=LABEL_HEADROOM * highest)),
-        y2="to:Q",
-        color=theme.coloured("kind", kinds, values, None),
-        tooltip=["name:N", alt.Tooltip("label:N", title=axis)],
-    )
-    labels = chart.mark_text(dy=-8, fontSize=12).encode(x=x, y="top:Q", text="label:N")
-    return alt.layer(bars, labels).properties(width=max(80 * len(values), 300), height=280)
 
 
 LABEL_HEADROOM = 1.1

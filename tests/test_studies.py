@@ -148,8 +148,7 @@ def test_every_kind_of_figure_is_drawn(mark):
         for x in (1, 2)
     ]
     axes = (Axis("x", "size", "B", log=True), Axis("y", "time", "s", log=True), Axis("who", "chip"))
-    band = None if mark == "cells" else ("low", "high")
-    chart = draw(Figure("A figure", mark, *axes, rows, band=band, rule=2.0)).to_dict()
+    chart = draw(Figure("A figure", mark, *axes, rows, rule=2.0)).to_dict()
     assert "size (B)" in str(chart) and "time (s)" in str(chart)
 
 
@@ -162,7 +161,7 @@ def test_a_verdict_takes_nine_draws_of_ten():
     figure = Figure("", "lines", Axis("x", "x"), Axis("y", "y"), Axis("x", "x"), [])
 
     def verdict(share):
-        return Answer("", share, "", Table([], []), figure, (), {}).verdict
+        return Answer("", share, "", Table([], []), figure, {}).verdict
 
     assert [verdict(share) for share in (0.95, 0.5, 0.05)] == [
         "holds",
@@ -248,7 +247,7 @@ def test_a_searched_machine_is_counted_in_chips_and_wins_where_it_is_cheapest():
     both = [
         Winner("n5", name, {"tensor": 8.0}, 1.0, d) for name, d in zip("ab", drawn, strict=True)
     ]
-    assert won(both) == [0.75, 0.25] and both[0].chips == 8
+    assert won(dict(enumerate(both))) == {0: 0.75, 1: 0.25} and both[0].chips == 8
 
 
 def test_the_verdict_is_that_of_the_machines_whose_token_is_cheaper():

@@ -54,7 +54,7 @@ def serve_disaggregated(
     prefill: Pool, decode: Pool, model: Transformer, request: Request
 ) -> Service:
     """Serve a `request` with prompts on one pool and decode steps on another."""
-    prompt, spacing = _prompt(prefill, model, request)
+    prompt, spacing = prompt_cost(prefill, model, request)
     each = request.concurrency / decode.workers
     own = Request(each, request.isl, request.osl, request.batch_size)
     most = running_sequences(decode.chip, decode.plan, model, own)
@@ -79,7 +79,7 @@ def serve_disaggregated(
     )
 
 
-def _prompt(pool: Pool, model: Transformer, request: Request) -> tuple[Cost, Scalar]:
+def prompt_cost(pool: Pool, model: Transformer, request: Request) -> tuple[Cost, Scalar]:
     """One prompt on each data rank, and seconds from one prompt to the next of the whole pool."""
     new = request.isl - request.prefix_tokens
     single = prompt_pass(pool.chip, pool.plan, model, pool.plan.dp, new, request.isl)

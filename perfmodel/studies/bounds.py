@@ -6,17 +6,17 @@ import numpy as np
 
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, share, show
-from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
+from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, served
 
 MODEL, SPARSE = "llama-3.1-70b", "gpt-oss-120b"
 CONTEXT = 4096.0
 USERS = tuple(2.0**i for i in range(11))
 
 MACHINES = [
-    (Machine("H100", "h100-sxm", 8, weights="fp8", cache="fp8"), MODEL),
-    (Machine("B200", "b200-sxm", 8, weights="fp8", cache="fp8"), MODEL),
-    (Machine("WSE-3", "wse-3", 1, 16, weights="bf16"), MODEL),
-    (Machine("LPU v1", "lpu-v1", 8, 80, weights="int8"), MODEL),
+    (served("H100", 8), MODEL),
+    (served("B200", 8), MODEL),
+    (served("WSE-3", 1, 16), MODEL),
+    (served("LPU v1", 8, 80), MODEL),
     (Machine("H100", "h100-sxm", 8), SPARSE),
 ]
 
@@ -51,13 +51,6 @@ def critical(found: list[Observation]) -> float:
     return float("inf")
 
 
-CAVEATS = (
-    "Eight GPUs share a step: on one the reads are eight times longer and the waiting is as long.",
-    "On wafers every layer is a stage of its own, so a batch is cut into as many parts as layers.",
-    "Arithmetic includes the power limit, at which a chip slows down.",
-)
-
-
 class Groups(NamedTuple):
     """What each of `MACHINES` does, at every number of users."""
 
@@ -89,7 +82,7 @@ def reading(found: Groups) -> np.ndarray:
     """Draws in which reading is most of a step on every machine: one user, and 32 on H100."""
     drawn, held = Draws(), []
     for one in (found.h100[0], found.h100[5], found.b200[0], found.wafer[0], found.lpu[0]):
-        factor = drawn.factor(time_interval(one.asked.machine, one.asked.model))
+        factor = drawn.factor(one.interval)
         # What a prediction is off by is taken to be waiting: reads and products are counted.
         longer = read(one.bounds) > one.waits + factor - 1
         held.append((read(one.bounds) > one.bounds["compute"]) & longer)
@@ -105,7 +98,6 @@ def run(progress: Progress) -> Answer:
         "Counts are exact; what times are off by is taken to be waiting, and drawn from the fit's interval.",
         _table(found),
         _figure(found),
-        CAVEATS,
         _numbers(found),
     )
 

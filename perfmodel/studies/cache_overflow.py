@@ -1,5 +1,7 @@
 """Q3: what is a wafer worth once the cache is larger than its SRAM?"""
 
+import itertools
+
 import numpy as np
 
 from perfmodel.studies.cache_placement import (
@@ -12,7 +14,9 @@ from perfmodel.studies.cache_placement import (
     USERS,
     Option,
     cheapest,
+    medians,
     options,
+    winner,
 )
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import middle, or_nan, share, show
@@ -25,42 +29,32 @@ TESTED_CONTEXT, TESTED_USERS = 65536.0, 64.0
 """Where the claim is put: long texts of many users, which no four wafers hold."""
 
 
-CAVEATS = (
-    "A cell shows how many times the next way is dearer, 100 at most.",
-    "Decode alone, Llama-3.1-70B in bf16 on wafers and fp8 on GPUs; each cache at full length.",
-    "Layers go to the pool and back one after the other: overlap would make it cheaper.",
-    "Behind the edge lie 150 GB/s for each wafer; whether that is both directions is not stated.",
-)
-
-
 def run(progress: Progress) -> Answer:
     found = [one for one in options(progress) if one.weights in ("wse-3", "h100-sxm", "b200-sxm")]
-    over = _over(found, TESTED_CONTEXT)
+    over, cells = middle(_over(found, TESTED_CONTEXT)), _cells(found)
     return Answer(
         _said(found),
-        share(over > MAX_COST_RATIO),
+        share(_over(found, TESTED_CONTEXT) > MAX_COST_RATIO),
         "Times of wafers are known to a factor of two and a half, their price to two, a round trip to four.",
-        _table(found),
-        _figure(found),
-        CAVEATS,
+        _table(cells),
+        _figure(cells),
         {
-            "wafer_over_gpu_long": middle(over).median,
-            "wafer_over_gpu_low": middle(over).low,
-            "wafer_over_gpu_high": middle(over).high,
+            "wafer_over_gpu_long": over.median,
+            "wafer_over_gpu_low": over.low,
+            "wafer_over_gpu_high": over.high,
             "wafer_over_gpu_short": middle(_over(found, CONTEXTS[0])).median,
         },
     )
 
 
 def _said(found: list[Option]) -> str:
-    gpu, *ways = (
-        _price(cheapest(found, [way], TESTED_CONTEXT, TESTED_USERS)) for way in (GPU, *WAYS)
-    )
+    prices = medians(found, (GPU, *WAYS), TESTED_CONTEXT, TESTED_USERS)
+    gpu, *ways = map(_price, prices.values())
     over, early = middle(_over(found, TESTED_CONTEXT)), middle(_over(found, CONTEXTS[0]))
-    prices = [f"{way} {price}" for way, price in zip(WAYS, ways, strict=True)]
+    shown = [f"{way} {price}" for way, price in zip(WAYS, ways, strict=True)]
     return (
         f"With {TESTED_USERS:.0f} users of {TESTED_CONTEXT:,.0f} tokens a million tokens cost, in USD: "
-        f"{', '.join(prices)}, GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs "
+        f"{', '.join(shown)}, GPUs alone {gpu}: the best wafer {show(over.median)} times GPUs "
         f"({over.range}), against {show(early.median)} times at {CONTEXTS[0]:,.0f} tokens. The "
         f"pool beats cache in SRAM {_first(found, POOL)}, the edge {_first(found, STREAMED)}."
     )
@@ -68,52 +62,48 @@ def _said(found: list[Option]) -> str:
 
 def _over(found: list[Option], context: float) -> np.ndarray:
     """Draws of the best wafer's cost over that of GPUs, for `TESTED_USERS` users."""
-    return cheapest(found, WAYS, context, TESTED_USERS) / cheapest(
-        found, [GPU], context, TESTED_USERS
-    )
+    wafer, gpu = (cheapest(found, ways, context, TESTED_USERS) for ways in (WAYS, [GPU]))
+    return wafer / gpu
 
 
-def _price(drawn: np.ndarray) -> str:
-    median = float(np.median(drawn)) * 1e6
-    return show(median) if np.isfinite(median) else "(fits nowhere)"
+def _price(median: float) -> str:
+    return show(1e6 * median) if np.isfinite(median) else "(fits nowhere)"
 
 
 def _first(found: list[Option], way: str) -> str:
     """The context from which on a way is cheaper than cache in SRAM for `TESTED_USERS` users."""
     for context in CONTEXTS:
-        own, inside = (
-            np.median(cheapest(found, [w], context, TESTED_USERS)) for w in (way, INSIDE)
-        )
-        if own < inside:
+        prices = medians(found, (way, INSIDE), context, TESTED_USERS)
+        if prices[way] < prices[INSIDE]:
             return f"from {context:,.0f} tokens on"
     return "nowhere"
 
 
-def _cells(found: list[Option]):
-    for context in CONTEXTS:
-        for users in USERS:
-            yield context, users, {w: float(np.median(cheapest(found, [w], context, users)))
-                                   for w in (*WAYS, GPU)}  # fmt: skip
+Cells = dict[tuple[float, float], dict[str, float]]
+"""Prices of each way, by context and users."""
 
 
-def _table(found: list[Option]) -> Table:
+def _cells(found: list[Option]) -> Cells:
+    cells = itertools.product(CONTEXTS, USERS)
+    return {cell: medians(found, (*WAYS, GPU), *cell) for cell in cells}
+
+
+def _table(cells: Cells) -> Table:
     names = ["context", "users", *(f"{way}, USD/M" for way in (*WAYS, GPU)), "best wafer over GPUs"]
     rows = []
-    for context, users, prices in _cells(found):
+    for (context, users), prices in cells.items():
         known = [or_nan(1e6 * price) for price in prices.values()]
         ratio = min(prices[w] for w in WAYS) / prices[GPU]
         rows.append((int(context), int(users), *known, or_nan(ratio)))
     return Table(names, rows)
 
 
-def _figure(found: list[Option]) -> Figure:
-    rows = []
-    for context, users, prices in _cells(found):
-        ways = sorted((prices[way], way) for way in WAYS)
-        if not np.isfinite(ways[0][0]):
-            continue
-        factor = min(ways[1][0] / ways[0][0], 100.0)
-        rows.append({"context": context, "users": users, "way": ways[0][1], "factor": factor})
+def _figure(cells: Cells) -> Figure:
+    rows = [
+        {"context": context, "users": users} | best
+        for (context, users), prices in cells.items()
+        if (best := winner({way: prices[way] for way in WAYS}))
+    ]
     return Figure(
         f"{MODEL} on wafers: where the cache is cheapest",
         "cells",

@@ -5,7 +5,7 @@ go there and its result comes back; one after the other, so that nothing is hidd
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -22,8 +22,8 @@ from perfmodel.studies.machines import (
     Question,
     cache_size,
     observe,
+    served,
     setting_of,
-    time_interval,
 )
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Grouped
@@ -32,12 +32,8 @@ MODEL = "llama-3.1-70b"
 CONTEXTS = (1024.0, 4096.0, 16384.0, 65536.0, 131072.0)
 USERS = (1.0, 4.0, 16.0, 64.0, 256.0)
 
-INSIDE, STREAMED, POOL, GPU = (
-    "cache in SRAM",
-    "cache behind the edge",
-    "cache in an HBM pool",
-    "GPUs alone",
-)
+INSIDE, STREAMED = "cache in SRAM", "cache behind the edge"
+POOL, GPU = "cache in an HBM pool", "GPUs alone"
 
 SHORT_CONTEXT = 2.0
 """Tokens of context with which a machine is asked for everything but its attention."""
@@ -67,10 +63,10 @@ class Option(NamedTuple):
 class Drawn:
     """Draws of what chips are off by: one factor on times and one on prices for each, and the round trip."""
 
-    def __init__(self, chips: Sequence[tuple[str, Machine]]):
-        draws = Draws()
-        self.slow = {chip: draws.factor(time_interval(one, MODEL)) for chip, one in chips}
-        self.hour = {chip: draws.of(hour(chip)) for chip, _ in chips}
+    def __init__(self, machines: Sequence[Machine]):
+        draws, given = Draws(), {one.chip: setting_of(one, MODEL) for one in machines}
+        self.slow = {chip: draws.factor(one.intervals.tpot) for chip, one in given.items()}
+        self.hour = {chip: draws.of(hour(chip)) for chip in given}
         self.trip = draws.of(physics("round_trip", "s"))
 
 
@@ -80,41 +76,30 @@ def edge_opened(chip: Chip) -> Chip:
 
 
 def _wafer(count: float, opened: bool = False) -> Machine:
-    return Machine(
-        "WSE-3", "wse-3", 1, count, weights="bf16", change=edge_opened if opened else None
-    )
+    return served("WSE-3", 1, count, edge_opened if opened else None)
 
 
-GPUS = [Machine("H100", "h100-sxm", GROUP, weights="fp8", cache="fp8"),
-        Machine("B200", "b200-sxm", GROUP, weights="fp8", cache="fp8")]  # fmt: skip
-LPU = [Machine("LP30", "lp30", n, m, weights="fp8") for n, m in LPUS]
-ALL = [("wse-3", _wafer(4)), ("h100-sxm", GPUS[0]), ("b200-sxm", GPUS[1]), ("lp30", LPU[0])]
-
-
-def _load(users: float, context: float) -> Load:
-    """In the middle of an output of one token, at a full context."""
-    return Load(users, context, 1.0)
+GPUS = [served("H100", GROUP), served("B200", GROUP)]
+LPU = [served("LP30", *ranks) for ranks in LPUS]
 
 
 def options(progress: Progress) -> list[Option]:
     """Every option at every context and number of users, where it fits."""
     cells = [(users, context) for context in CONTEXTS for users in USERS]
     whole = [_wafer(n) for n in WAFERS] + [_wafer(n, True) for n in (4, 5)] + LPU + GPUS
-    asked = [Question(m, MODEL, _load(*cell)) for m in whole for cell in cells]
+    # In the middle of an output of one token, at a full context.
+    asked = [Question(m, MODEL, Load(*cell, 1.0)) for m in whole for cell in cells]
     bare = [*(_wafer(n) for n in (4, 5)), *LPU]
-    asked += [Question(m, MODEL, _load(users, SHORT_CONTEXT)) for m in bare for users in USERS]
+    asked += [Question(m, MODEL, Load(users, SHORT_CONTEXT, 1.0)) for m in bare for users in USERS]
     seen = observe(asked, progress)
-    drawn = Drawn(ALL)
+    drawn = Drawn([_wafer(4), *GPUS, LPU[0]])
     pools = {(s.asked.machine.chip, s.asked.load.users, s.asked.load.prompt): s
              for s in seen if s.asked.machine in GPUS}  # fmt: skip
     found = [_plain(s, drawn) for s in seen if s.fits and s.asked.load.prompt > SHORT_CONTEXT]
     for s in seen:
         if s.fits and s.asked.load.prompt == SHORT_CONTEXT:
-            found += [
-                _split(s, p, drawn)
-                for p in pools.values()
-                if p.asked.load.users <= s.asked.load.users
-            ]
+            fewer = [p for p in pools.values() if p.asked.load.users <= s.asked.load.users]
+            found += [_split(s, p, drawn) for p in fewer]
     return found
 
 
@@ -129,7 +114,7 @@ def _plain(seen: Observation, drawn: Drawn) -> Option:
 
 def _spills(seen: Observation) -> bool:
     """Whether the edge was opened, and SRAM alone would not have done."""
-    far = float(setting_of(seen.asked.machine, MODEL).chip.far.capacity)
+    far = float(seen.deployment.chip.far.capacity)
     return seen.asked.machine.change is not None and seen.slack < far
 
 
@@ -139,7 +124,7 @@ def _split(seen: Observation, pool: Observation, drawn: Drawn) -> Option:
     each, context = pool.asked.load.users, pool.asked.load.prompt
     groups, chip = users / each, pool.asked.machine.chip
     moved = _moved(seen, users)
-    wait = float(setting_of(machine, MODEL).model.layers) * drawn.trip + moved
+    wait = float(seen.deployment.model.layers) * drawn.trip + moved
     attention = pool.kernels["attention"] * drawn.slow[chip]
     time = seen.step * drawn.slow[machine.chip] + attention + wait
     rate = drawn.hour[machine.chip] * machine.chips + drawn.hour[chip] * GROUP * groups
@@ -150,20 +135,37 @@ def _split(seen: Observation, pool: Observation, drawn: Drawn) -> Option:
 
 def _moved(seen: Observation, users: float) -> float:
     """Seconds in which queries, keys and values go to the pool, and what attention finds comes back."""
-    machine = seen.asked.machine
-    given = setting_of(machine, MODEL)
+    given = seen.deployment
     attention = given.model.stacks[0].layer.attention
     assert isinstance(attention, Grouped)
     numbers = float(attention.heads * (attention.key + attention.value) + attention.cached())
-    port = float(given.chip.scale_out.bandwidth) * machine.chips
+    port = float(given.chip.scale_out.bandwidth) * seen.asked.machine.chips
     return float(given.model.layers) * numbers * 2.0 * users / port
 
 
 def _room(chip: str, users: float, context: float) -> bool:
     """Whether a group of the pool holds the caches of some users, without any weights."""
-    given = setting_of(GPUS[0], MODEL)
-    size = cache_size(given, users, context)
+    size = cache_size(setting_of(GPUS[0], MODEL), users, context)
     return size <= GROUP * float(load_chip(chip).main.room)
+
+
+def medians(
+    found: Sequence[Option],
+    homes: Sequence[str],
+    context: float,
+    users: float,
+    target: float = 0.0,
+) -> dict[str, float]:
+    """The least USD for a token of each home alone, in the middle."""
+    drawn = {home: cheapest(found, [home], context, users, target) for home in homes}
+    return {home: float(np.median(one)) for home, one in drawn.items()}
+
+
+def winner(prices: dict[str, float]) -> dict[str, Any]:
+    """The cheapest home, and how many times the next is dearer, 100 at most; empty where none is possible."""
+    first, second = sorted((price, home) for home, price in prices.items())[:2]
+    factor = min(second[0] / first[0], 100.0)
+    return {"way": first[1], "factor": factor} if np.isfinite(first[0]) else {}
 
 
 def cheapest(

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.inference.placement import cache_bytes, weight_bytes
+from perfmodel.inference.placement import cache_bytes
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import Spread
 from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, share, show
+from perfmodel.studies.machines import model_bytes
 from perfmodel.units import as_scalar
 from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
@@ -42,9 +43,8 @@ def need(model: str, context: float, weights: str = "fp8") -> Need:
 
     Of a mixture of experts all experts are read: so many users touch nearly all of them.
     """
-    shape, plan = traced(load_model(model)), Plan(weights=weights)
-    size = float(weight_bytes(shape, plan))
-    cache = float(cache_bytes(shape, plan, as_scalar(USERS), as_scalar(context)))
+    size, shape = model_bytes(model, weights), traced(load_model(model))
+    cache = float(cache_bytes(shape, Plan(), as_scalar(USERS), as_scalar(context)))
     return Need(size, cache, (size + cache) * SPEED)
 
 
@@ -64,12 +64,6 @@ def counts(stem: str, asked: Need, usable: float = USABLE.value) -> tuple[int, i
     )
 
 
-CAVEATS = (
-    "Weights in 8 bits, cache in bf16; whole chips, evenly filled; latency is left out here.",
-    "An SRAM machine also wants room for activations, which the usable share stands for.",
-)
-
-
 def run(progress: Progress) -> Answer:
     progress(0, 1)
     halves, binds = room("wse-3")[0] / room("h100-sxm")[0], room_binds()
@@ -82,7 +76,6 @@ def run(progress: Progress) -> Answer:
         "Capacities are from datasheets; the share open to weights and cache is drawn from 0.80 to 0.95.",
         _table(),
         _figure(),
-        CAVEATS,
         {"capacity_ratio": halves, "wafers": wafers, "h100": gpus, "room_binds_share": binds},
     )
 
@@ -107,12 +100,10 @@ def _said(halves: float, wafers: int, gpus: int, binds: float) -> str:
 
 
 def _table() -> Table:
-    rows = []
-    for model in MODELS:
-        for context in CONTEXTS:
-            asked = need(model, context)
-            pairs = [counts(stem, asked) for stem in CHIPS.values()]
-            rows.append((model, context, *(n for pair in pairs for n in pair)))
+    cases = [(model, context) for model in MODELS for context in CONTEXTS]
+    rows = [
+        (*one, *(n for stem in CHIPS.values() for n in counts(stem, need(*one)))) for one in cases
+    ]
     names = [f"{name} for {what}" for name in CHIPS for what in ("room", "bandwidth")]
     return Table(["model", "context", *names], rows)
 

@@ -12,7 +12,7 @@ from perfmodel.hardware.cost import Die, bill, die_cost, price, running
 from perfmodel.hardware.technology import Node
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
-from perfmodel.library.market import Spread, spread
+from perfmodel.library.market import Spread
 from perfmodel.library.technology import device, load_node, silicon
 from perfmodel.studies.draws import Draws
 from perfmodel.units import Scalar, Values, as_values
@@ -21,8 +21,7 @@ from perfmodel.units import Scalar, Values, as_values
 def drawn_node(name: str, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Draws of a node's wafer price in USD and of its defects in 1/m2."""
     file = load_node(name)
-    assert file.wafer is not None and file.defects is not None
-    return draws.of(spread(file.wafer, "USD")), draws.of(spread(file.defects, "1/m2"))
+    return draws.fact(file.wafer, "USD"), draws.fact(file.defects, "1/m2")
 
 
 Cost = Callable[[Scalar, Node], Scalar]

@@ -41,7 +41,7 @@ class Figure(NamedTuple):
 
     - `mark`: lines with an optional band, points, bars, or cells of a map, coloured by who wins
       there; their rows have a `factor`: how many times better than the next.
-    - `x`, `y`, `colour`: columns of `rows`; `band`: columns of the lower and the upper edge.
+    - `x`, `y`, `colour`: columns of `rows`, which may have a `low` and a `high`: the edges of a band.
     - `rule`: a height to mark, such as where two things are equal.
     """
 
@@ -51,8 +51,16 @@ class Figure(NamedTuple):
     y: Axis
     colour: Axis
     rows: Sequence[dict[str, Any]]
-    band: tuple[str, str] | None = None
     rule: float | None = None
+
+    @property
+    def band(self) -> tuple[str, str] | None:
+        """Columns of the lower and the upper edge, where there is a band."""
+        return ("low", "high") if self.rows and "low" in self.rows[0] else None
+
+
+SPEED_AXIS = Axis("speed", "speed of one user", "tokens/s", log=True)
+PRICE_AXIS = Axis("price", "owner's cost", "USD per million output tokens", log=True)
 
 
 class Table(NamedTuple):
@@ -60,6 +68,11 @@ class Table(NamedTuple):
 
     names: Sequence[str]
     rows: Sequence[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, records: Sequence[dict[str, Any]]) -> "Table":
+        """From one dictionary for each row, all with the same names."""
+        return cls(list(records[0]), [tuple(one.values()) for one in records])
 
     def records(self) -> list[dict[str, Any]]:
         """One dictionary for each row."""
@@ -73,6 +86,7 @@ class Answer(NamedTuple):
     - `share`: of the draws in which the claim, as the study puts it, holds.
     - `sure`: where the uncertainty comes from, and how much it is.
     - `numbers`: those that the sentence is made of, by name, with the unit in the name.
+    - `caveats`: before those of `claims.toml`, which are the same whatever the answer.
     """
 
     said: str
@@ -80,8 +94,8 @@ class Answer(NamedTuple):
     sure: str
     table: Table
     figure: Figure
-    caveats: tuple[str, ...]
     numbers: dict[str, float]
+    caveats: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -212,5 +226,11 @@ def studies() -> list[Claim]:
 
 def _claim(name: str, table: dict[str, Any]) -> Claim:
     module = importlib.import_module(f"perfmodel.studies.{name.replace('-', '_')}")
-    test = table["test"].format_map(vars(module))
-    return Claim(name=name, run=module.run, **(table | {"test": test}))
+    stated = table | {"test": table["test"].format_map(vars(module))}
+    caveats = tuple(stated.pop("caveats"))
+
+    def run(progress: Progress) -> Answer:
+        answer = module.run(progress)
+        return answer._replace(caveats=answer.caveats + caveats)
+
+    return Claim(name=name, run=run, **stated)

@@ -12,7 +12,7 @@ import numpy as np
 from perfmodel.hardware.area import interface_area
 from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_economics
-from perfmodel.library.market import Spread, spread
+from perfmodel.library.market import Spread
 from perfmodel.library.technology import load_node, load_technology, memory_technology
 from perfmodel.studies.chip_cost import die, sram_overhead
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
@@ -50,12 +50,11 @@ def hbm(draws: Draws, year: str = YEAR) -> Side:
     capacity, known = float(made.memory.capacity), load_constants()
     interface = float(interface_area(made.memory, made.node, known.values.area))
     package = float(known.values.cost.package) * float(made.memory.footprint) / capacity
-    price = draws.of(spread(file.prices[year], "USD/byte"))
+    price = draws.fact(file.prices[year], "USD/byte")
     area = die(NODE, DIE, draws) / DIE * interface / capacity
-    assert file.idle is not None
     return Side(
         price + area + package,
-        draws.of(spread(file.idle, "W")) / capacity,
+        draws.fact(file.idle, "W") / capacity,
         draws.of(HOST) * float(made.memory.energy),
         float(made.memory.bandwidth) / capacity,
     )
@@ -64,12 +63,11 @@ def hbm(draws: Draws, year: str = YEAR) -> Side:
 def sram(draws: Draws, whole: bool) -> Side:
     """SRAM of the node: its arrays with what surrounds them, or the whole chip that they are half of."""
     node = load_node(NODE)
-    assert node.sram_leakage is not None and node.leakage is not None
     area = draws.of(sram_overhead()) / node.sram_density.si("byte/m2")
-    static = draws.of(spread(node.sram_leakage, "W/byte"))
+    static = draws.fact(node.sram_leakage, "W/byte")
     if whole:
         part = draws.of(WHOLE_CHIP)
-        static = static + draws.of(spread(node.leakage, "W/m2")) * area * (1 / part - 1)
+        static = static + draws.fact(node.leakage, "W/m2") * area * (1 / part - 1)
         area = area / part
     dollars = die(NODE, DIE, draws) / DIE * area
     return Side(dollars, static, draws.of(READ) * node.sram_energy.si("J/byte"), np.inf)
@@ -100,14 +98,6 @@ def crossings() -> dict[str, np.ndarray]:
     return found
 
 
-CAVEATS = (
-    "Cost of making alone: no margin, no system around it, N5 and prices of 2026.",
-    "HBM's unused capacity still holds caches, which favours it; a user's tokens are reads only of "
-    "what is active, which favours HBM for sparse models.",
-    "Latencies are left out: they keep SRAM machines that are sold far below what they could read.",
-)
-
-
 def run(progress: Progress) -> Answer:
     progress(0, 1)
     found = crossings()
@@ -118,9 +108,8 @@ def run(progress: Progress) -> Answer:
         _said(cost, energy),
         share((found["cost, whole chip"] > 300) & (found["cost, whole chip"] < 1400)),
         "Wafer price, defects, HBM price, SRAM's density and static power are drawn from their ranges.",
-        Table(["crossing", "reads/s", "low", "high"], [(name, *m) for name, m in spreads.items()]),
+        Table.of([{"crossing": name} | m.columns("reads/s") for name, m in spreads.items()]),
         _figure(spreads),
-        CAVEATS,
         cost.numbers("by_cost")
         | energy.numbers("by_energy")
         | {"energy_spread": energy.high / max(energy.low, 1e-9)},
@@ -151,5 +140,4 @@ def _figure(spreads: dict[str, Middle]) -> Figure:
             | {"by": name.split(",")[0]}
             for name, m in spreads.items()
         ],
-        band=("low", "high"),
     )

@@ -6,7 +6,8 @@ import numpy as np
 
 from perfmodel.design.uncertainty import NINE_TENTHS
 from perfmodel.library.fitted_intervals import Interval
-from perfmodel.library.market import Spread
+from perfmodel.library.market import Spread, spread
+from perfmodel.library.schema import Quantity
 
 COUNT = 2000
 """Draws: the share of a verdict is then known to about one in a hundred."""
@@ -23,6 +24,11 @@ class Draws:
         normal = self._random.standard_normal(COUNT) / NINE_TENTHS
         low, high = np.log(known.value / known.low), np.log(known.high / known.value)
         return known.value * np.exp(normal * np.where(normal < 0, low, high))
+
+    def fact(self, known: Quantity | None, dimension: str) -> np.ndarray:
+        """Draws of a number of the library in SI, which must be known."""
+        assert known is not None
+        return self.of(spread(known, dimension))
 
     def factor(self, interval: Interval) -> np.ndarray:
         """Draws of a factor on predictions, from the interval that the fit gives them."""
@@ -41,10 +47,9 @@ class Middle(NamedTuple):
         """Between what nine of ten lie, for a sentence."""
         return f"{show(self.low)} to {show(self.high)} in 90 %"
 
-    @property
-    def band(self) -> dict[str, float]:
-        """Columns of a figure's band."""
-        return {"low": self.low, "high": self.high}
+    def columns(self, name: str) -> dict[str, float]:
+        """Of a table or a figure: the median by its name, and the edges of the band."""
+        return {name: self.median, "low": self.low, "high": self.high}
 
     def numbers(self, name: str) -> dict[str, float]:
         """For the numbers of an answer."""

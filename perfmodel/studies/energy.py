@@ -1,25 +1,27 @@
 """Q13: does an LPU spend less energy on a token than a GPU, static power included?"""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.economics import assumption
-from perfmodel.library.market import Spread, spread
+from perfmodel.library.market import Spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
-from perfmodel.studies.draws import COUNT, Draws, middle, share, show, within
+from perfmodel.studies.claim import SPEED_AXIS, Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import COUNT, Draws, middle, share, show
 from perfmodel.studies.machine_families import (
     FAMILIES,
     HBM,
     LPU,
     SRAM,
     Cloud,
+    ahead,
     cloud,
     family_of,
     least,
+    speed_rows,
 )
 from perfmodel.studies.machines import Observation
 
@@ -27,6 +29,7 @@ UNPUBLISHED_POWER = ("lp30",)
 """Chips whose power nobody has published."""
 
 TARGETS = (10.0, 30.0, 60.0, 100.0, 200.0)
+NAMES = ("tokens/s a user", "family", "J/token", "low", "high")
 TESTED_SPEED = 60.0
 """Tokens/s of a user at which the claim is put: LPUs and GPUs can both do it."""
 
@@ -51,10 +54,9 @@ def static(stem: str, draws: Draws) -> Static:
     if FAMILIES[stem] not in SRAM:
         return Static(nominal, nominal * draws.of(MODEL))
     node = load_node(file.node)
-    assert node.leakage is not None and node.sram_leakage is not None
     capacity = float(chip.private.capacity + chip.shared.capacity)
-    logic = draws.of(spread(node.leakage, "W/m2")) * si_or(file.area, "m2")
-    return Static(nominal, logic + draws.of(spread(node.sram_leakage, "W/byte")) * capacity)
+    logic = draws.fact(node.leakage, "W/m2") * si_or(file.area, "m2")
+    return Static(nominal, logic + draws.fact(node.sram_leakage, "W/byte") * capacity)
 
 
 def joules(found: Cloud, draws: Draws) -> np.ndarray:
@@ -64,12 +66,8 @@ def joules(found: Cloud, draws: Draws) -> np.ndarray:
     is drawn between nothing and all that the machine may draw.
     """
     known = _unknowns(found, draws)
-    return np.stack(
-        [
-            _token(seen, seen.speed / speed, known)
-            for seen, speed in zip(found.seen, found.speed, strict=True)
-        ]
-    )
+    pairs = zip(found.seen, found.speed, strict=True)
+    return np.stack([_token(seen, seen.speed / speed, known) for seen, speed in pairs])
 
 
 class Unknown(NamedTuple):
@@ -90,10 +88,10 @@ def _unknowns(found: Cloud, draws: Draws) -> dict[str, Unknown]:
     chips = sorted({s.asked.machine.chip for s in found.seen} - set(UNPUBLISHED_POWER))
     statics = [static(stem, draws) for stem in chips]
     hidden = [np.random.default_rng(i).random(COUNT) for i, _ in enumerate(chips)]
-    around = [draws.of(spread(assumption("around"), "1")) for _ in chips]
+    around = [draws.fact(assumption("around"), "1") for _ in chips]
     scale = [draws.of(MODEL) for _ in chips]
-    drawn = zip(statics, hidden, around, scale, strict=True)
-    return {stem: Unknown(*one) for stem, one in zip(chips, drawn, strict=True)}
+    drawn = map(Unknown, statics, hidden, around, scale)
+    return dict(zip(chips, drawn, strict=True))
 
 
 def _token(seen: Observation, slow: np.ndarray, known: dict[str, Unknown]) -> np.ndarray:
@@ -107,13 +105,6 @@ def _token(seen: Observation, slow: np.ndarray, known: dict[str, Unknown]) -> np
     if family_of(seen) == HBM:
         return counted * one.scale + idle + one.around * most
     return np.minimum(counted + idle, most) ** (1 - one.hidden) * most**one.hidden
-
-
-CAVEATS = (
-    "LPU v1 is of 14 nm; of LP30 (4 nm) no power is published, so it is left out.",
-    "GPUs at the wall of their server; SRAM machines between what is counted and their power limit.",
-    "Each machine at the batch that takes the least energy at that speed.",
-)
 
 
 class Spent(NamedTuple):
@@ -131,23 +122,20 @@ def run(progress: Progress) -> Answer:
     draws = Draws()
     found = cloud(progress, draws)
     spent = joules(found, draws)
-    one, rows = _tested(found, spent), _rows(found, spent)
+    one, rows = _tested(found, spent), speed_rows(found, spent, TARGETS, "joules")
     return Answer(
         _said(one),
         share(one.lpu < one.gpu),
         "Static power of SRAM is known to a factor of ten each way, and no SRAM machine was ever measured.",
-        Table(["tokens/s a user", "family", "J/token", "low", "high"], rows),
+        Table(NAMES, [tuple(row.values()) for row in rows]),
         _figure(rows),
-        CAVEATS,
         _numbers(one),
     )
 
 
 def _tested(found: Cloud, spent: np.ndarray) -> Spent:
     lpu, gpu = (least(found, spent, [family], TESTED_SPEED) for family in (LPU, HBM))
-    return Spent(
-        lpu, gpu, least(found, spent, SRAM, FAST_SPEED) < least(found, spent, [HBM], FAST_SPEED)
-    )
+    return Spent(lpu, gpu, ahead(found, spent, FAST_SPEED))
 
 
 def _said(one: Spent) -> str:
@@ -162,29 +150,16 @@ def _said(one: Spent) -> str:
 
 def _numbers(one: Spent) -> dict[str, float]:
     ratio = middle(one.lpu / one.gpu)
-    return {
-        "lpu_joules": middle(one.lpu).median,
-        "gpu_joules": middle(one.gpu).median,
-    } | ratio.numbers("lpu_over_gpu")
+    joules = {"lpu_joules": middle(one.lpu).median, "gpu_joules": middle(one.gpu).median}
+    return joules | ratio.numbers("lpu_over_gpu")
 
 
-def _rows(found: Cloud, spent: np.ndarray) -> list[tuple[float, str, float, float, float]]:
-    """Speed, family, and the least energy of a token there with its range."""
-    rows = []
-    for family in dict.fromkeys(FAMILIES.values()):
-        for target in TARGETS:
-            m = within(least(found, spent, [family], target))
-            rows += [(target, family, *m)] if np.isfinite(m.median) else []
-    return rows
-
-
-def _figure(rows: list[tuple[float, str, float, float, float]]) -> Figure:
+def _figure(rows: list[dict[str, Any]]) -> Figure:
     return Figure(
         "Llama-3.1-70B: the least energy of a token at a user's speed",
         "lines",
-        Axis("speed", "speed of one user", "tokens/s", log=True),
+        SPEED_AXIS,
         Axis("joules", "energy, prompt included", "J per output token", log=True),
         Axis("family", "machine"),
-        [dict(zip(("speed", "family", "joules", "low", "high"), row, strict=True)) for row in rows],
-        band=("low", "high"),
+        rows,
     )

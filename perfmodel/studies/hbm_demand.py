@@ -6,10 +6,11 @@ import numpy as np
 
 from perfmodel.library.chip import load_chip
 from perfmodel.library.economics import load_economics
-from perfmodel.library.market import market, spread
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
+from perfmodel.library.market import market
+from perfmodel.studies.claim import SPEED_AXIS, Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, or_nan, share, show
-from perfmodel.studies.machine_families import HBM, SRAM, WAFER, Cloud, best, cloud, least
+from perfmodel.studies.machine_families import HBM, WAFER, Cloud, ahead, best, cloud, least
+from perfmodel.studies.machines import Observation
 from perfmodel.studies.searched_machines import Designed, cheapest, designed
 
 TARGETS = tuple(float(round(x)) for x in np.geomspace(10, 250, 15))
@@ -19,13 +20,15 @@ ERODED_SHARE = 0.1
 
 def held(found: Cloud) -> np.ndarray:
     """Bytes of HBM that are taken for a second by one output token, at every point and draw."""
-    size = [
-        float(load_chip(s.asked.machine.chip).main.capacity) * s.asked.machine.chips
-        for s in found.seen
-    ]
-    time = np.array([s.held for s in found.seen])[:, None]
+    held = [_memory(s) * s.held for s in found.seen]
     slow = np.array([s.speed for s in found.seen])[:, None] / found.speed
-    return np.array(size)[:, None] * time * slow
+    return np.array(held)[:, None] * slow
+
+
+def _memory(seen: Observation) -> float:
+    """Bytes of main memory of all chips."""
+    machine = seen.asked.machine
+    return float(load_chip(machine.chip).main.capacity) * machine.chips
 
 
 def speeds() -> tuple[float, float]:
@@ -47,15 +50,6 @@ def erosion(
     # What no GPU can serve would not have been bought as HBM.
     fast = part * np.where(np.isfinite(quick), quick, 0.0)
     return np.where(cheaper, fast, 0.0) / ((1 - part) * slow + fast)
-
-
-CAVEATS = (
-    "One dense model of 70 billion parameters; a sparse one holds more HBM for each token.",
-    "Searched chips work like an H100, whose waiting keeps them below 200 tokens/s; decode alone at 4,096 "
-    "tokens.",
-    "What no GPU can serve counts as new demand, not as HBM that is not bought.",
-    "Faster and cheaper tokens are also more tokens: that growth is not in it.",
-)
 
 
 class Demand(NamedTuple):
@@ -88,14 +82,9 @@ def demand(found: Cloud, draws: Draws) -> Demand:
     """Machines that there are, in both tiers."""
     size = np.where(found.of([HBM])[:, None], held(found), np.inf)
     usual, fast = speeds()
-    part = draws.of(spread(market().demand["fast"], "1"))
+    part = draws.fact(market().demand["fast"], "1")
     slow, quick = (least(found, size, [HBM], target) for target in (usual, fast))
-    return Demand(size, slow, quick, _ahead(found, fast), part)
-
-
-def _ahead(found: Cloud, target: float) -> np.ndarray:
-    """Draws in which SRAM is cheaper than HBM at a speed."""
-    return least(found, found.dollars, SRAM, target) < least(found, found.dollars, [HBM], target)
+    return Demand(size, slow, quick, ahead(found, found.dollars, fast), part)
 
 
 def run(progress: Progress) -> Answer:
@@ -109,7 +98,6 @@ def run(progress: Progress) -> Answer:
         "share of fast tokens is drawn from 1 to 20 %, since nobody publishes it.",
         _table(found, one.size),
         _figure(found, one.size),
-        CAVEATS,
         _numbers(one, _contract(found)),
     )
 
@@ -171,28 +159,26 @@ def _contract(found: Cloud) -> float:
     assert wafer is not None and gpu is not None
     power = float(load_chip("wse-3").peak_power) * load_economics().overhead
     rate = market().contract["power"].si("W") / power / wafer.asked.machine.chips / wafer.held
-    size = float(load_chip(gpu.asked.machine.chip).main.capacity) * gpu.asked.machine.chips
-    return rate * gpu.held * size
+    return rate * gpu.held * _memory(gpu)
 
 
 def _table(found: Cloud, size: np.ndarray) -> Table:
-    rows = []
-    for target in TARGETS:
-        drawn = least(found, size, [HBM], target)
-        half, wins = middle(drawn).median / 1e6, share(_ahead(found, target))
-        rows.append((target, or_nan(half), 100 * wins))
+    half = [middle(least(found, size, [HBM], target)).median / 1e6 for target in TARGETS]
+    wins = [100 * share(ahead(found, found.dollars, target)) for target in TARGETS]
+    rows = list(zip(TARGETS, map(or_nan, half), wins, strict=True))
     return Table(["tokens/s a user", "MB of HBM for a token/s", "SRAM cheaper, % of draws"], rows)
 
 
 def _figure(found: Cloud, size: np.ndarray) -> Figure:
-    rows = []
-    for target, mega, wins in _table(found, size).rows:
-        if np.isfinite(mega):
-            rows.append({"speed": target, "mb": mega, "wins": "yes" if wins > 50 else "no"})
+    rows = [
+        {"speed": target, "mb": mega, "wins": "yes" if wins > 50 else "no"}
+        for target, mega, wins in _table(found, size).rows
+        if np.isfinite(mega)
+    ]
     return Figure(
         "HBM that a token holds for a second, on GPUs",
         "points",
-        Axis("speed", "speed of one user", "tokens/s", log=True),
+        SPEED_AXIS,
         Axis("mb", "HBM for each token/s", "MB", log=True),
         Axis("wins", "SRAM cheaper"),
         rows,

@@ -1,7 +1,9 @@
 """Q8: weights in SRAM, caches in HBM: where does the division of labour pay?"""
 
 import functools
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,21 +18,14 @@ from perfmodel.studies.cache_placement import (
     POOL,
     Option,
     cheapest,
+    medians,
     options,
+    winner,
 )
-from perfmodel.studies.claim import (
-    Answer,
-    Axis,
-    Figure,
-    Progress,
-    Side,
-    Table,
-    show,
-    verdict,
-)
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Side, Table, show, verdict
 from perfmodel.studies.draws import Middle, middle, or_nan, share
 from perfmodel.studies.machines import model_bytes
-from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
+from perfmodel.studies.searched_machines import Winner, least, like_an_lpu, searched
 
 SPEEDS = (30.0, 60.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0)
 USERS = 256.0
@@ -42,13 +37,8 @@ LITTLE_SRAM_MB = 50
 """MB of SRAM of a chip that lives from its HBM: the second cache of an H100 (NVIDIA, 2022)."""
 
 
-CAVEATS = (
-    "A cell shows how many times the next is dearer; 100 where nothing else is possible.",
-    "Weights on WSE-3 or on LP30, caches on groups of eight H100 or B200; decode alone.",
-    "Nobody has published a round trip; one layer after the other, nothing overlapped.",
-    "LP30 has no price; it is guessed within a factor of eight.",
-    "Searched chips are wired like LPU v1, at 5 nm, and have both memories on one package: no round trip.",
-)
+Cell = dict[str, Any]
+"""A context, a speed, the cheapest way there, and how many times the next is dearer."""
 
 
 class Tested(NamedTuple):
@@ -87,13 +77,12 @@ class Designed(NamedTuple):
     @property
     def times(self) -> np.ndarray:
         """Draws of what both cost over the better of the two alone."""
-        return self.both.drawn / np.minimum(self.hbm.drawn, self.sram.drawn)
+        return self.both.drawn / least((self.hbm, self.sram))
 
     @property
     def side(self) -> Side:
         """Draws of the claim, and of the best design's token."""
-        drawn = [one.drawn for one in (self.both, self.hbm, self.sram)]
-        return Side(self.times < 1, np.min(drawn, axis=0))
+        return Side(self.times < 1, least(self))
 
     @property
     def inside(self) -> float:
@@ -122,7 +111,6 @@ def run(progress: Progress) -> Answer:
         f"{_sure(known)} {whose.said}",
         _table(found),
         _figure(cells),
-        CAVEATS,
         _numbers(cells, known, new) | whose.numbers,
     )
 
@@ -135,9 +123,9 @@ def _sure(known: Tested) -> str:
     )
 
 
-def _numbers(cells: list, known: Tested, new: Designed) -> dict[str, float]:
+def _numbers(cells: list[Cell], known: Tested, new: Designed) -> dict[str, float]:
     return {
-        "cells_won": len([cell for cell in cells if cell[2] == POOL]),
+        "cells_won": sum(cell["way"] == POOL for cell in cells),
         "cells": len(cells),
         "hybrid_over_alone": known.times.median,
         "hybrid_reaches_share": share(np.isfinite(known.both)),
@@ -146,17 +134,17 @@ def _numbers(cells: list, known: Tested, new: Designed) -> dict[str, float]:
     }
 
 
-def _said(cells: list[tuple[float, float, str, float]], known: Tested) -> str:
-    wins = [cell for cell in cells if cell[2] == POOL]
-    slow = [cell for cell in cells if cell[1] == SPEEDS[0]]
+def _said(cells: list[Cell], known: Tested) -> str:
+    wins = [cell for cell in cells if cell["way"] == POOL]
+    slow = [cell["way"] for cell in cells if cell["speed"] == SPEEDS[0]]
     where = "nowhere"
     if wins:
-        speed, context = min(c[1] for c in wins), min(c[0] for c in wins)
+        speed, context = (min(cell[name] for cell in wins) for name in ("speed", "context"))
         where = f"from {speed:.0f} tokens/s and {context:,.0f} tokens of context on"
     times = known.times
     return (
         f"The hybrid is the cheapest in {len(wins)} of {len(cells)} cells of speed and context, {where}; at "
-        f"{SPEEDS[0]:.0f} tokens/s HBM alone wins {sum(c[2] == GPU for c in slow)} of {len(slow)}. At "
+        f"{SPEEDS[0]:.0f} tokens/s HBM alone wins {slow.count(GPU)} of {len(slow)}. At "
         f"{TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user it costs {show(times.median)} times "
         f"the better of the two alone ({times.range})."
     )
@@ -175,38 +163,30 @@ def _said_of(new: Designed) -> str:
     )
 
 
-def _cells(found: list[Option]):
-    """Context, speed, the cheapest way, and how many times the next it is better."""
-    for context in CONTEXTS:
-        for speed in SPEEDS:
-            prices = sorted(
-                (float(np.median(cheapest(found, [way], context, USERS, speed))), way)
-                for way in NAMES
-            )
-            if np.isfinite(prices[0][0]):
-                yield context, speed, prices[0][1], min(prices[1][0] / prices[0][0], 100.0)
+def _cells(found: list[Option]) -> Iterator[Cell]:
+    """Context, speed, the cheapest way, and how many times the next is dearer."""
+    for context, speed in itertools.product(CONTEXTS, SPEEDS):
+        if best := winner(medians(found, list(NAMES), context, USERS, speed)):
+            yield {"context": context, "speed": speed} | best
 
 
 def _table(found: list[Option]) -> Table:
     rows = []
-    for context in CONTEXTS:
-        for speed in SPEEDS:
-            drawn = [cheapest(found, [way], context, USERS, speed) for way in NAMES]
-            prices = [1e6 * float(np.median(d)) for d in drawn]
-            best = np.argmin(np.stack(drawn), axis=0)
-            there = np.isfinite(np.min(np.stack(drawn), axis=0))
-            rows.append((int(context), speed, *map(or_nan, prices),
-                         100 * share((best == 2) & there)))  # fmt: skip
+    for context, speed in itertools.product(CONTEXTS, SPEEDS):
+        drawn = np.stack([cheapest(found, [way], context, USERS, speed) for way in NAMES])
+        prices = [or_nan(1e6 * float(price)) for price in np.median(drawn, axis=1)]
+        wins = (np.argmin(drawn, axis=0) == 2) & np.isfinite(np.min(drawn, axis=0))
+        rows.append((int(context), speed, *prices, 100 * share(wins)))
     names = ["context", "tokens/s a user", *(f"{name}, USD/M" for name in NAMES.values())]
     return Table([*names, "hybrid cheapest, % of draws"], rows)
 
 
-def _figure(cells: list[tuple[float, float, str, float]]) -> Figure:
+def _figure(cells: list[Cell]) -> Figure:
     return Figure(
         f"{MODEL}: the cheapest machine for a context and a speed",
         "cells",
         Axis("context", "context of a user", "tokens"),
         Axis("speed", "speed of one user", "tokens/s"),
         Axis("way", "cheapest"),
-        [{"context": c, "speed": s, "way": NAMES[w], "factor": f} for c, s, w, f in cells],
+        [cell | {"way": NAMES[cell["way"]]} for cell in cells],
     )

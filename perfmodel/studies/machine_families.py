@@ -4,43 +4,42 @@ Each chip is drawn as a whole: all of its times are off by one factor, all of it
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perfmodel.library.market import Spread, hour
 from perfmodel.studies.claim import Progress
-from perfmodel.studies.draws import Draws
-from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
+from perfmodel.studies.draws import Draws, within
+from perfmodel.studies.machines import (
+    SERVED,
+    Load,
+    Observation,
+    Question,
+    observe,
+    served,
+    setting_of,
+)
 
 MODEL = "llama-3.1-70b"
 PROMPT = OUTPUT = 1024.0
 USERS = tuple(2.0**i for i in range(11))
 
 HBM, WAFER, LPU = "GPU with HBM", "wafer of SRAM", "LPU of SRAM"
-FAMILIES = {
-    "h100-sxm": HBM,
-    "b200-sxm": HBM,
-    "wse-3": WAFER,
-    "lpu-v1": LPU,
-    "lp30": LPU,
-}
+KINDS = {"H100": HBM, "B200": HBM, "WSE-3": WAFER, "LPU v1": LPU, "LP30": LPU}
+FAMILIES = {SERVED[name][0]: family for name, family in KINDS.items()}
 SRAM = (WAFER, LPU)
 
-MACHINES = (
-    [Machine("H100", "h100-sxm", n, weights="fp8", cache="fp8") for n in (1, 2, 4, 8)]
-    + [Machine("B200", "b200-sxm", n, weights="fp8", cache="fp8") for n in (1, 2, 4, 8)]
-    + [Machine("WSE-3", "wse-3", 1, n, weights="bf16") for n in (4, 5, 6, 8, 10, 16, 20)]
-    + [
-        Machine("LPU v1", "lpu-v1", n, m, weights="int8")
-        for n, m in ((8, 40), (8, 80), (16, 40), (16, 80), (32, 20), (64, 10))
-    ]
-    + [
-        Machine("LP30", "lp30", n, m, weights="fp8")
-        for n, m in ((8, 20), (8, 40), (16, 10), (16, 20), (32, 8))
-    ]
-)
-"""Each in the format its vendor serves; LPUs as pipelines of groups, from as few as hold the model."""
+LAYOUTS = {
+    "H100": [(n, 1) for n in (1, 2, 4, 8)],
+    "B200": [(n, 1) for n in (1, 2, 4, 8)],
+    "WSE-3": [(1, n) for n in (4, 5, 6, 8, 10, 16, 20)],
+    "LPU v1": [(8, 40), (8, 80), (16, 40), (16, 80), (32, 20), (64, 10)],
+    "LP30": [(8, 20), (8, 40), (16, 10), (16, 20), (32, 8)],
+}
+"""Ranks of a group, and groups: LPUs as pipelines of groups, from as few as hold the model."""
+
+MACHINES = [served(name, *ranks) for name, layouts in LAYOUTS.items() for ranks in layouts]
 
 
 class Cloud(NamedTuple):
@@ -70,7 +69,8 @@ def cloud(
     """Every machine with every number of users, as far as they fit."""
     asked = [Question(m, MODEL, Load(u, prompt, output)) for m in MACHINES for u in USERS]
     seen = [one for one in observe(asked, progress) if one.fits]
-    slower = {chip: draws.factor(_interval(chip)) for chip in FAMILIES}
+    intervals = {m.chip: setting_of(m, MODEL).intervals.tpot for m in map(served, KINDS)}
+    slower = {chip: draws.factor(interval) for chip, interval in intervals.items()}
     dearer = {chip: draws.of(_relative(hour(chip))) for chip in FAMILIES}
     chips = [one.asked.machine.chip for one in seen]
     slow = np.stack([slower[chip] for chip in chips])
@@ -84,10 +84,6 @@ def cloud(
     return Cloud(seen, speed / slow, dollars * slow * dear, spent)
 
 
-def _interval(chip: str):
-    return time_interval(next(m for m in MACHINES if m.chip == chip), MODEL)
-
-
 def _relative(known: Spread) -> Spread:
     return Spread(1.0, known.low / known.value, known.high / known.value)
 
@@ -99,6 +95,24 @@ def least(found: Cloud, values: np.ndarray, families: Sequence[str], target: flo
     """
     there = found.of(families)[:, None] & (found.speed >= target)
     return np.min(np.where(there, values, np.inf), axis=0)
+
+
+def ahead(found: Cloud, values: np.ndarray, target: float) -> np.ndarray:
+    """Draws in which SRAM takes less than HBM at `target` tokens/s or more."""
+    return least(found, values, SRAM, target) < least(found, values, [HBM], target)
+
+
+def speed_rows(
+    found: Cloud, values: np.ndarray, targets: Sequence[float], name: str
+) -> list[dict[str, Any]]:
+    """Of each family at each speed that it can serve: the least of `values`, with its range."""
+    cells = [(family, target) for family in dict.fromkeys(KINDS.values()) for target in targets]
+    middles = [within(least(found, values, [family], target)) for family, target in cells]
+    return [
+        {"speed": target, "family": family} | m.columns(name)
+        for (family, target), m in zip(cells, middles, strict=True)
+        if np.isfinite(m.median)
+    ]
 
 
 def best(found: Cloud, families: Sequence[str], target: float) -> Observation | None:

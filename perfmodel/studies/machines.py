@@ -8,6 +8,7 @@ takes of the machine, and its share of the time that its prompt takes.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.breakdown import BOUND_OF, BOUNDS, JOULES, SECONDS
@@ -15,12 +16,12 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, resolve_or_error
+from perfmodel.inference.disaggregated import Pool, prompt_cost
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows
 from perfmodel.inference.overflow import CachePool
 from perfmodel.inference.placement import cache_bytes, place, weight_bytes
-from perfmodel.inference.service import stage_busy_time
 from perfmodel.inference.serving_row import LOAD, GivenRanks, to_request
-from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
+from perfmodel.inference.step import Cost, decode_step
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.market import hour
@@ -66,6 +67,27 @@ class Machine(NamedTuple):
         return hour(self.chip).value * self.chips
 
 
+SERVED = {
+    "H100": ("h100-sxm", "fp8", "fp8"),
+    "B200": ("b200-sxm", "fp8", "fp8"),
+    "WSE-3": ("wse-3", "bf16", ""),
+    "LPU v1": ("lpu-v1", "int8", ""),
+    "LP30": ("lp30", "fp8", ""),
+}
+"""Families, each with its chip and in the formats of weights and cache that its vendor serves."""
+
+
+def served(
+    family: str,
+    tensor: float = 1.0,
+    pipeline: float = 1.0,
+    change: Callable[[Chip], Chip] | None = None,
+) -> Machine:
+    """Chips of a family of `SERVED`."""
+    chip, weights, cache = SERVED[family]
+    return Machine(family, chip, tensor, pipeline, 1.0, weights, cache, change)
+
+
 MIN_SECONDS = 1e-15
 """Seconds below which a kernel takes none."""
 
@@ -107,6 +129,16 @@ class Observation(NamedTuple):
     prompt_bounds: dict[str, float]
     kernels: dict[str, float]
     kernel_bounds: dict[str, dict[str, float]]
+
+    @property
+    def deployment(self) -> Deployment:
+        """The machine's chip with the model."""
+        return setting_of(self.asked.machine, self.asked.model)
+
+    @property
+    def interval(self) -> Interval:
+        """The factors between which nine of ten measured times are expected."""
+        return self.deployment.intervals.tpot
 
     @property
     def fits(self) -> bool:
@@ -152,16 +184,11 @@ class TracedResult(NamedTuple):
 
 
 def _look(chip: Chip, plan: Plan, model: Transformer, request: Request) -> TracedResult:
-    middle = request.isl + request.osl / 2
-    passes = [
-        decode_pass(chip, plan, model, request.concurrency, middle),
-        prompt_pass(chip, plan, model, plan.dp, request.isl, request.isl),
-    ]
-    step, prompt = costs(chip, plan, model, passes)
-    full = place(chip, plan, model, request.concurrency, request.isl + request.osl)
-    busy = stage_busy_time(passes[1], prompt.time) / plan.dp
-    one = prompt.breakdown
-    return TracedResult(step.time, step, busy, one.joules, one.seconds, full.slack)
+    users, prompt, output = request.concurrency, request.isl, request.osl
+    step = decode_step(chip, plan, model, users, prompt + output / 2)
+    cost, busy = prompt_cost(Pool(chip, plan, jnp.ones_like(users)), model, request)
+    slack = place(chip, plan, model, users, prompt + output).slack
+    return TracedResult(step.time, step, busy, cost.breakdown.joules, cost.breakdown.seconds, slack)
 
 
 def observe(asked: Sequence[Question], progress: Progress) -> list[Observation]:
@@ -201,14 +228,14 @@ def model_bytes(model: str, weights: str) -> float:
     return float(weight_bytes(traced(load_model(model)), Plan(weights=weights)))
 
 
+def weight_size(given: Deployment) -> float:
+    """Bytes of the weights, on all chips of a copy."""
+    return float(weight_bytes(given.model, given.plan))
+
+
 def cache_size(given: Deployment, users: float, context: float) -> float:
     """Bytes of the caches of some users, on all chips of a copy."""
     return float(cache_bytes(given.model, given.plan, as_scalar(users), as_scalar(context)))
-
-
-def time_interval(machine: Machine, model: str) -> Interval:
-    """The factors between which nine of ten measured times are expected."""
-    return setting_of(machine, model).intervals.tpot
 
 
 def _row(asked: Question, given: Deployment) -> tuple[ResolvedRow, Parallelism]:

@@ -4,6 +4,7 @@ One die, with as many devices of a memory as fit along two long sides of a retic
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,31 +16,13 @@ from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.constants import load_constants
-from perfmodel.library.market import spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import YEARS, device, memory_technology
 from perfmodel.studies.chip_cost import made, owned
-from perfmodel.studies.claim import (
-    Answer,
-    Axis,
-    Figure,
-    Progress,
-    Side,
-    Table,
-    show,
-    verdict,
-)
-from perfmodel.studies.draws import Draws, Middle, middle
-from perfmodel.studies.machines import (
-    Load,
-    Machine,
-    Observation,
-    Question,
-    model_bytes,
-    observe,
-    time_interval,
-)
-from perfmodel.studies.searched_machines import Winner, searched, won
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Side, Table, show, verdict
+from perfmodel.studies.draws import Draws, middle
+from perfmodel.studies.machines import Load, Machine, Observation, Question, model_bytes, observe
+from perfmodel.studies.searched_machines import Winner, least, searched, won
 from perfmodel.units import as_scalar
 
 BASE = "h100-sxm"
@@ -67,11 +50,8 @@ def kind(name: str) -> Kind:
     """As many devices as the edge takes."""
     one = device(name)
     count = int(EDGE / float(one.edge))
-    size = (
-        min(float(one.capacity), MAX_MODULE_BYTES)
-        if float(one.footprint) == 0
-        else float(one.capacity)
-    )
+    most = MAX_MODULE_BYTES if float(one.footprint) == 0 else np.inf
+    size = min(float(one.capacity), most)
     return Kind(name, count, count * size, count * float(one.bandwidth))
 
 
@@ -91,19 +71,15 @@ def fitted(chip: Chip, memory: Kind) -> Chip:
 
 def machine(memory: Kind, model: str) -> Machine:
     """One chip."""
-    weights, cache = MODELS[model]
-    return Machine(
-        memory.name, BASE, weights=weights, cache=cache, change=lambda c: fitted(c, memory)
-    )
+    return Machine(memory.name, BASE, 1, 1, 1, *MODELS[model], lambda c: fitted(c, memory))
 
 
 def memory_dollars(memory: Kind, year: str, draws: Draws) -> np.ndarray:
     """USD of a chip's memory, with the interposer that HBM asks for."""
     file, constants = memory_technology(memory.name), load_constants().values.cost
-    prices = {y: q for y, q in file.prices.items() if y == year}
     beside = memory.devices * float(device(memory.name, year).footprint)
     package = float(constants.package) * (beside + si_or(chip_files()[BASE].area, "m2"))
-    whole = memory.capacity * draws.of(spread(prices[year], "USD/byte"))
+    whole = memory.capacity * draws.fact(file.prices[year], "USD/byte")
     return whole + (package if beside else 0.0)
 
 
@@ -118,7 +94,7 @@ def rates(memory: Kind, year: str, power: float, draws: Draws) -> np.ndarray:
 def dollars(seen: Observation, memory: Kind, year: str) -> np.ndarray:
     """USD of a token; every memory on the same draws of the die."""
     draws = Draws()
-    slow = draws.factor(time_interval(seen.asked.machine, seen.asked.model))
+    slow = draws.factor(seen.interval)
     return rates(memory, year, seen.joules / seen.held, draws) * seen.held * slow
 
 
@@ -148,13 +124,6 @@ FREE = {
 Costs = dict[tuple[str, str, str, float], np.ndarray]
 """Draws of USD for a token, by year, model, memory and users."""
 
-CAVEATS = (
-    "One die (an H100's) with every memory; real DDR servers have cheaper and slower processors.",
-    "Memory is bought without the chip maker's margin, HBM too; prompts on the same kind of machine.",
-    "Searched chips work like an H100 of any size at 5 nm, decode alone, memory with the maker's margin.",
-    "DDR5 prices of 2026 are retail in a shortage.",
-)
-
 
 class Compared(NamedTuple):
     """What the model says of each model, memory and number of users, and what a token costs there."""
@@ -162,54 +131,58 @@ class Compared(NamedTuple):
     places: dict[tuple[str, str, float], Observation]
     costs: Costs
 
-    def ratio(self, year: str, model: str, users: float) -> Middle:
-        """DDR5's cost over HBM3E's."""
-        own, other = (self.costs[year, model, name, users] for name in ("ddr5", "hbm3e"))
-        return middle(own / other)
+    def of(self, *case: str | float) -> dict[str, np.ndarray]:
+        """Draws of USD of each memory that holds a model, for a year, a model and users."""
+        return {
+            name: self.costs[y, m, name, u] for y, m, name, u in self.costs if (y, m, u) == case
+        }
+
+    def ratio(self, year: str, model: str, users: float) -> float:
+        """DDR5's cost over HBM3E's, in the middle."""
+        found = self.of(year, model, users)
+        return middle(found["ddr5"] / found["hbm3e"]).median
 
     @property
     def side(self) -> Side:
         """Draws of the claim, and of the best memory's token of the sparse model, decode alone."""
-        own = [
-            drawn * self.places[SPARSE_MODEL, name, TESTED_USERS].decoding
-            for (year, model, name, users), drawn in self.costs.items()
-            if (year, model, users) == ("2026", SPARSE_MODEL, TESTED_USERS)
-        ]
-        return Side(np.any(self.cheap(), axis=0), np.min(own, axis=0))
+        case = ("2026", SPARSE_MODEL, TESTED_USERS)
+        decoding = {
+            name: self.places[SPARSE_MODEL, name, TESTED_USERS].decoding for name in self.of(*case)
+        }
+        own = [drawn * decoding[name] for name, drawn in self.of(*case).items()]
+        few = [(m, u) for m in MODELS for u in USERS if u <= TESTED_USERS]
+        cheap = [over_others(self.of("2026", *one)) < 1 for one in few]
+        return Side(np.any(cheap, axis=0), np.min(own, axis=0))
 
-    def cheap(self) -> list[np.ndarray]:
-        """For each case of few users, draws in which DDR5 or LPDDR5X is cheapest at the prices of 2026."""
-        return [
-            _cheap(self.costs, "2026", m, u) for m in MODELS for u in USERS if u <= TESTED_USERS
-        ]
+
+def over_others(drawn: dict[str, np.ndarray]) -> np.ndarray:
+    """Draws of what the better of the cheap memories costs over the better of the others."""
+    cheap, others = (
+        [one for name, one in drawn.items() if (name in CHEAP_MEMORIES) == c] for c in (True, False)
+    )
+    return np.min(cheap, axis=0) / np.min(others, axis=0)
 
 
 def compared(progress: Progress) -> Compared:
     """One die with every memory."""
-    asked = [
-        Question(machine(k, m), m, Load(u, CONTEXT, CONTEXT))
-        for m in MODELS
-        for k in KINDS
-        for u in USERS
-    ]
-    places = {
-        (s.asked.model, s.asked.machine.family, s.asked.load.users): s
-        for s in observe(asked, progress)
+    cases = list(itertools.product(MODELS, KINDS, USERS))
+    asked = [Question(machine(k, m), m, Load(u, CONTEXT, CONTEXT)) for m, k, u in cases]
+    found = list(zip(cases, observe(asked, progress), strict=True))
+    costs = {
+        (year, m, k.name, u): dollars(seen, k, year)
+        for year in YEARS
+        for (m, k, u), seen in found
+        if seen.fits
     }
-    kinds = {k.name: k for k in KINDS}
-    return Compared(
-        places,
-        {
-            (year, *key): dollars(s, kinds[key[1]], year)
-            for year in YEARS
-            for key, s in places.items()
-            if s.fits
-        },
-    )
+    return Compared({(m, k.name, u): seen for (m, k, u), seen in found}, costs)
+
+
+Searched = dict[tuple[str, float], dict[str, Winner]]
+"""The best chip around each memory, by the year of prices and the users."""
 
 
 @functools.cache
-def designed() -> dict[tuple[str, float], dict[str, Winner]]:
+def designed() -> Searched:
     """The chip that a search designs around each memory, by the year of prices, the users and the memory."""
     cases = [("2026", 1.0), ("2026", TESTED_USERS), ("2023", TESTED_USERS)]
     return {
@@ -237,11 +210,10 @@ def _with_modules(problem: Problem) -> Problem:
     return eqx.tree_at(lambda p: p.memories.capacity, problem, size)
 
 
-def side(new: dict[tuple[str, float], dict[str, Winner]]) -> Side:
+def side(new: Searched) -> Side:
     """Of searched chips at the prices of 2026: draws of the claim, and of the best memory's token."""
     true = [_ahead(one) < 1 for (year, _), one in new.items() if year == "2026"]
-    cheapest = np.min([one.drawn for one in new["2026", TESTED_USERS].values()], axis=0)
-    return Side(np.any(true, axis=0), cheapest)
+    return Side(np.any(true, axis=0), least(new["2026", TESTED_USERS].values()))
 
 
 def run(progress: Progress) -> Answer:
@@ -251,16 +223,15 @@ def run(progress: Progress) -> Answer:
         f"{_said(found)} {_said_of(new)}",
         whose.share,
         f"Prices, wafers and defects are drawn. {whose.said}",
-        _table(found.costs, found.places),
+        _table(found),
         _figure(found.costs),
-        CAVEATS,
         _numbers(found, new) | whose.numbers,
     )
 
 
 def _said(found: Compared) -> str:
-    dense = {year: found.ratio(year, DENSE_MODEL, 1.0).median for year in ("2023", "2026")}
-    sparse, held = found.ratio("2026", SPARSE_MODEL, TESTED_USERS).median, _held()
+    dense = {year: found.ratio(year, DENSE_MODEL, 1.0) for year in ("2023", "2026")}
+    sparse, held = found.ratio("2026", SPARSE_MODEL, TESTED_USERS), _held()
     return (
         f"With one user of Llama-3.1-70B a token on DDR5 costs {show(dense['2023'])} times that on HBM3E at "
         f"the prices of 2023 and {show(dense['2026'])} times in 2026; for four of the sparse gpt-oss-120b "
@@ -269,29 +240,21 @@ def _said(found: Compared) -> str:
     )
 
 
-def _said_of(new: dict[tuple[str, float], dict[str, Winner]]) -> str:
+def _said_of(new: Searched) -> str:
     """What a search says, which designs a chip around each memory."""
     now = new["2026", TESTED_USERS]
     first = min(now.values(), key=lambda one: one.dollars)
     times = {key: show(middle(_ahead(one)).median) for key, one in new.items()}
     return (
         f"Where a search designs a chip around each memory, {first.memory} is cheapest for four users in "
-        f"{100 * _wins(now)[first.memory]:.0f} % of draws; the better of LPDDR5X and DDR5 costs "
+        f"{100 * won(now)[first.memory]:.0f} % of draws; the better of LPDDR5X and DDR5 costs "
         f"{times['2026', TESTED_USERS]} times the better of HBM3E and GDDR7 ({times['2026', 1.0]} times "
         f"for one user, {times['2023', TESTED_USERS]} at the prices of 2023)."
     )
 
 
 def _ahead(new: dict[str, Winner]) -> np.ndarray:
-    """Draws of what the better of the cheap memories costs over the better of the others."""
-    cheap, others = (
-        [one.drawn for n, one in new.items() if (n in CHEAP_MEMORIES) == c] for c in (True, False)
-    )
-    return np.min(cheap, axis=0) / np.min(others, axis=0)
-
-
-def _wins(new: dict[str, Winner]) -> dict[str, float]:
-    return dict(zip(new, won(list(new.values())), strict=True))
+    return over_others({name: one.drawn for name, one in new.items()})
 
 
 def _held() -> dict[str, float]:
@@ -300,13 +263,13 @@ def _held() -> dict[str, float]:
     return {y: middle(one["ddr5"] / one["hbm3e"]).median for y, one in held.items()}
 
 
-def _numbers(found: Compared, new: dict[tuple[str, float], dict[str, Winner]]) -> dict[str, float]:
+def _numbers(found: Compared, new: Searched) -> dict[str, float]:
     held = _held()
     return (
         {
-            "ddr5_over_hbm_one_user_2023": found.ratio("2023", DENSE_MODEL, 1.0).median,
-            "ddr5_over_hbm_one_user_2026": found.ratio("2026", DENSE_MODEL, 1.0).median,
-            "ddr5_over_hbm_sparse_2026": found.ratio("2026", SPARSE_MODEL, TESTED_USERS).median,
+            "ddr5_over_hbm_one_user_2023": found.ratio("2023", DENSE_MODEL, 1.0),
+            "ddr5_over_hbm_one_user_2026": found.ratio("2026", DENSE_MODEL, 1.0),
+            "ddr5_over_hbm_sparse_2026": found.ratio("2026", SPARSE_MODEL, TESTED_USERS),
             "ddr5_over_hbm_holding_2023": held["2023"],
             "ddr5_over_hbm_holding_2026": held["2026"],
         }
@@ -314,49 +277,32 @@ def _numbers(found: Compared, new: dict[tuple[str, float], dict[str, Winner]]) -
             f"cheap_over_others_{users:.0f}_users_{year}_designed": middle(_ahead(one)).median
             for (year, users), one in new.items()
         }
-        | {
-            f"cheapest_share_{n}_designed": part
-            for n, part in _wins(new["2026", TESTED_USERS]).items()
-        }
+        | {f"cheapest_share_{n}_designed": p for n, p in won(new["2026", TESTED_USERS]).items()}
     )
 
 
-def _cheap(costs: Costs, year: str, model: str, users: float) -> np.ndarray:
-    """Draws in which DDR5 or LPDDR5X is the cheapest."""
-    there = {
-        k.name: costs[year, model, k.name, users]
-        for k in KINDS
-        if (year, model, k.name, users) in costs
-    }
-    cheap = np.min([there[name] for name in CHEAP_MEMORIES], axis=0)
-    return cheap < np.min([v for name, v in there.items() if name not in CHEAP_MEMORIES], axis=0)
-
-
-def _table(costs: Costs, places: dict) -> Table:
-    rows = []
-    for (year, model, name, users), drawn in costs.items():
-        if users in (1.0, 4.0, 64.0, 256.0):
-            speed = places[model, name, users].speed
-            rows.append((year, model, name, int(users), speed, *middle(1e6 * drawn)))
-    names = [
-        "prices of",
-        "model",
-        "memory",
-        "users",
-        "tokens/s a user",
-        "USD/M tokens",
-        "low",
-        "high",
+def _table(found: Compared) -> Table:
+    rows = [
+        {
+            "prices of": year,
+            "model": model,
+            "memory": name,
+            "users": int(users),
+            "tokens/s a user": found.places[model, name, users].speed,
+        }
+        | middle(1e6 * drawn).columns("USD/M tokens")
+        for (year, model, name, users), drawn in found.costs.items()
+        if users in (1.0, 4.0, 64.0, 256.0)
     ]
-    return Table(names, rows)
+    return Table.of(rows)
 
 
 def _figure(costs: Costs) -> Figure:
-    rows = []
-    for (year, model, name, users), drawn in costs.items():
-        if model == DENSE_MODEL and year != "2025":
-            m = middle(1e6 * drawn)
-            rows.append({"users": users, "usd": m.median, "memory": f"{name}, {year}"})
+    rows = [
+        {"users": users, "usd": middle(1e6 * drawn).median, "memory": f"{name}, {year}"}
+        for (year, model, name, users), drawn in costs.items()
+        if model == DENSE_MODEL and year != "2025"
+    ]
     return Figure(
         "Llama-3.1-70B on one die, by its memory",
         "lines",

@@ -4,21 +4,20 @@ One architecture, LPU v1's, on the same die area of other nodes: what it holds, 
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
 
 from perfmodel.hardware.area import logic_scale
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.constants import load_constants
-from perfmodel.library.market import spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import MEMORY_SEPARATOR, load_node, silicon
 from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
+    PRICE_AXIS,
     Answer,
     Axis,
     Figure,
@@ -28,7 +27,7 @@ from perfmodel.studies.claim import (
     show,
     verdict,
 )
-from perfmodel.studies.draws import Draws, Middle, middle, share
+from perfmodel.studies.draws import Draws, middle, share
 from perfmodel.studies.machines import (
     Load,
     Machine,
@@ -37,8 +36,9 @@ from perfmodel.studies.machines import (
     cache_size,
     observe,
     setting_of,
+    weight_size,
 )
-from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched, won
+from perfmodel.studies.searched_machines import Winner, least, like_an_lpu, searched, won
 
 MODEL = "llama-3.1-70b"
 LOAD = Load(64, 1024, 1024)
@@ -104,31 +104,23 @@ def machine(choice: Choice) -> Machine:
     one = Machine(choice.name, BASE, TENSOR, 1, weights="int8", change=lambda c: rebuilt(c, choice))
     given = setting_of(one, MODEL)
     cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
-    size = float(weight_bytes(given.model, given.plan)) + cache
+    size = weight_size(given) + cache
     groups = np.ceil(1.02 * size / TENSOR / float(given.chip.shared.room))
     return one._replace(pipeline=float(groups))
 
 
-class Priced(NamedTuple):
-    """Draws of USD for a token, and of what static power there is in W a chip."""
-
-    dollars: np.ndarray
-    static: np.ndarray
-
-
-def priced(choice: Choice, seen: Observation, draws: Draws) -> Priced:
-    """What a token costs with chips of this node, made, owned and run."""
+def priced(choice: Choice, seen: Observation, draws: Draws) -> np.ndarray:
+    """Draws of USD for a token with chips of this node, made, owned and run."""
     file, node = chip_files()[BASE], load_node(choice.node)
-    assert node.leakage is not None and node.sram_leakage is not None
     area = si_or(file.area, "m2")
-    capacity = float(setting_of(seen.asked.machine, MODEL).chip.shared.capacity)
-    leak = draws.of(spread(node.sram_leakage, "W/byte")) * capacity * (not choice.macro)
-    static = draws.of(spread(node.leakage, "W/m2")) * area + leak
+    capacity = float(seen.deployment.chip.shared.capacity)
+    leak = draws.fact(node.sram_leakage, "W/byte") * capacity * (not choice.macro)
+    static = draws.fact(node.leakage, "W/m2") * area + leak
     chips = seen.asked.machine.chips
     busy = (seen.joules - seen.idle) / seen.held / chips
     limit = si_or(file.power.peak, "W")
     rate = owned(made(choice.node, area, draws), busy + static, limit)
-    return Priced(rate * chips * seen.held, static)
+    return rate * chips * seen.held
 
 
 CHOICES = (*(Choice(node) for node in CLOCKS), Choice("n16", "edram"))
@@ -136,14 +128,6 @@ OLD_NODE, EMBEDDED = Choice("n16"), CHOICES[-1]
 
 MAX_COST_RATIO = 1.5
 """Times the cheapest node's cost up to which a node is called workable."""
-
-CAVEATS = (
-    "One architecture, LPU v1's, on the same die area; clocks above 14 nm's are assumed.",
-    "Searched machines are wired like LPU v1 and run at its clock; decode alone, 100 tokens/s or more.",
-    "What a hop and a synchronisation take is that of LPU v1 at every node.",
-    "No foundry offers eDRAM below 14 nm; its refresh is not published.",
-    "Design costs, which are far higher on newer nodes, are left out: they favour the old node.",
-)
 
 
 class Compared(NamedTuple):
@@ -188,7 +172,7 @@ def compared(progress: Progress) -> Compared:
     """One architecture on every node."""
     seen = observe([Question(machine(choice), MODEL, LOAD) for choice in CHOICES], progress)
     found = dict(zip(CHOICES, seen, strict=True))
-    return Compared(found, {c: priced(c, one, Draws()).dollars for c, one in found.items()})
+    return Compared(found, {c: priced(c, one, Draws()) for c, one in found.items()})
 
 
 @functools.cache
@@ -200,13 +184,12 @@ def designed() -> dict[str, Winner]:
 
 def designed_old(new: dict[str, Winner]) -> np.ndarray:
     """Draws of the old node's cost over the best node's, each with its own design."""
-    return new[OLD_NODE.node].drawn / np.min([one.drawn for one in new.values()], axis=0)
+    return new[OLD_NODE.node].drawn / least(new.values())
 
 
 def side(new: dict[str, Winner]) -> Side:
     """The same of searched machines."""
-    cheapest = np.min([one.drawn for one in new.values()], axis=0)
-    return Side(designed_old(new) < MAX_COST_RATIO, cheapest)
+    return Side(designed_old(new) < MAX_COST_RATIO, least(new.values()))
 
 
 def run(progress: Progress) -> Answer:
@@ -219,7 +202,6 @@ def run(progress: Progress) -> Answer:
         f"machines every fact is. {whose.said}",
         _table(found, new),
         _figure(found.dollars),
-        CAVEATS,
         _numbers(found, new) | whose.numbers,
     )
 
@@ -237,8 +219,8 @@ def _said(found: Compared) -> str:
 
 def _said_of(new: dict[str, Winner]) -> str:
     """What a search says, which designs a machine for each node."""
-    wins, ratio = won(list(new.values())), middle(designed_old(new))
-    order = sorted(zip(wins, new, strict=True), reverse=True)
+    ratio = middle(designed_old(new))
+    order = sorted(((part, name) for name, part in won(new).items()), reverse=True)
     shares = ", ".join(f"{name} {100 * part:.0f} %" for part, name in order if part >= 0.01)
     return (
         f"Where a search designs a machine for each node, the cheapest is {shares} of draws, and 14/16 nm "
@@ -248,65 +230,61 @@ def _said_of(new: dict[str, Winner]) -> str:
 
 def _numbers(found: Compared, new: dict[str, Winner]) -> dict[str, float]:
     ratio, anew = middle(found.old), middle(designed_old(new))
-    wins = dict(zip(new, won(list(new.values())), strict=True))
     return (
         ratio.numbers("old_over_best")
         | {"edram_over_old": found.embedded}
         | anew.numbers("old_over_best_designed")
         | {f"cheapest_share_{name}": value for name, value in found.wins.items()}
-        | {f"cheapest_share_{name}_designed": value for name, value in wins.items()}
+        | {f"cheapest_share_{name}_designed": value for name, value in won(new).items()}
     )
-
-
-def _dollars(drawn: np.ndarray) -> Middle:
-    return middle(1e6 * drawn)
 
 
 def _table(found: Compared, new: dict[str, Winner]) -> Table:
     wins = found.wins
     rows = [
-        (
-            *_made(choice, one),
-            *_dollars(found.dollars[choice]),
-            100 * wins.get(choice.name, float("nan")),
-            *_anew(new.get(choice.stem)),
-        )
+        _made(choice, one)
+        | middle(1e6 * found.dollars[choice]).columns("USD/M tokens")
+        | {"cheapest in % of draws": 100 * wins.get(choice.name, np.nan)}
+        | _anew(new.get(choice.stem))
         for choice, one in found.seen.items()
     ]
-    names = ["node", "MB a chip", "chips", "USD to make one", "USD/GB", "tokens/s a user"]
-    names += ["USD/M tokens", "low", "high", "cheapest in % of draws"]
-    return Table(
-        [*names, "searched: MB a chip", "chips (searched)", "USD/M tokens (searched)"], rows
-    )
+    return Table.of(rows)
 
 
-def _made(choice: Choice, one: Observation) -> tuple:
+def _made(choice: Choice, one: Observation) -> dict[str, Any]:
     """A chip as it is made, and what its machine does."""
-    capacity = float(setting_of(one.asked.machine, MODEL).chip.shared.capacity) / 1e6
+    capacity = float(one.deployment.chip.shared.capacity) / 1e6
     cost = middle(made(choice.node, si_or(chip_files()[BASE].area, "m2"), Draws())).median
-    chips = int(one.asked.machine.chips)
-    return choice.name, capacity, chips, cost, 1e3 * cost / capacity, one.speed
+    return {
+        "node": choice.name,
+        "MB a chip": capacity,
+        "chips": int(one.asked.machine.chips),
+        "USD to make one": cost,
+        "USD/GB": 1e3 * cost / capacity,
+        "tokens/s a user": one.speed,
+    }
 
 
-def _anew(one: Winner | None) -> tuple[float, ...]:
+def _anew(one: Winner | None) -> dict[str, float]:
     """What a search designs there, if it was asked."""
-    if one is None:
-        return (float("nan"),) * 3
-    return one.design["sram_mb"], one.chips, 1e6 * one.dollars
+    return {
+        "searched: MB a chip": one.design["sram_mb"] if one else np.nan,
+        "chips (searched)": one.chips if one else np.nan,
+        "USD/M tokens (searched)": 1e6 * one.dollars if one else np.nan,
+    }
 
 
 def _figure(drawn: dict[Choice, np.ndarray]) -> Figure:
-    rows = []
-    for choice, dollars in drawn.items():
-        m = _dollars(dollars)
-        row = {"node": choice.name, "price": m.median} | m.band
-        rows.append(row | {"kind": "eDRAM" if choice.macro else "SRAM"})
+    rows = [
+        {"node": choice.name, "kind": "eDRAM" if choice.macro else "SRAM"}
+        | middle(1e6 * dollars).columns("price")
+        for choice, dollars in drawn.items()
+    ]
     return Figure(
         f"{MODEL}, {LOAD.users:.0f} users: one architecture on five nodes",
         "points",
-        Axis("price", "owner's cost", "USD per million output tokens", log=True),
+        PRICE_AXIS,
         Axis("node", "node"),
         Axis("kind", "memory on the die"),
         rows,
-        band=("low", "high"),
     )

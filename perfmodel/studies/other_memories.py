@@ -6,33 +6,23 @@ what is stored, $p\,(w/g + 1 - w)$.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perfmodel.design.uncertainty import DRAWS
-from perfmodel.inference.placement import weight_bytes
-from perfmodel.library.market import Spread, spread
+from perfmodel.library.market import Spread
 from perfmodel.library.technology import (
     MEMORY_SEPARATOR,
     load_node,
     memory_technology,
     surroundings,
 )
-from perfmodel.studies.claim import (
-    Answer,
-    Axis,
-    Figure,
-    Progress,
-    Side,
-    Table,
-    show,
-    verdict,
-)
+from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Side, Table, show, verdict
 from perfmodel.studies.draws import Draws, middle, or_nan, share
-from perfmodel.studies.machines import Observation, Question, cache_size, observe, setting_of
+from perfmodel.studies.machines import Observation, Question, cache_size, observe, weight_size
 from perfmodel.studies.node_choice import LOAD, MODEL, Choice, machine, priced
-from perfmodel.studies.searched_machines import Winner, like_an_lpu, searched
+from perfmodel.studies.searched_machines import Winner, least, like_an_lpu, searched
 
 MACROS = {"stt-mram": "n5", "reram": "n16", "edram": "n16"}
 """The node that a memory's figures are of: a projection at 5 nm, products at 16/14 nm."""
@@ -51,15 +41,6 @@ LASTING_MEMORIES = ("stt-mram", "edram")
 
 MAX_COST_RATIO = 2 / 3
 """Of SRAM's cost at which it is called a new landscape."""
-
-
-CAVEATS = (
-    "Speed is taken as SRAM's: such a machine waits for its chips, not for its cells.",
-    "ReRAM's and eDRAM's figures are of 16/14 nm; nobody offers them below.",
-    "Searched machines are wired like LPU v1 and run at its clock; decode alone, 100 tokens/s or more.",
-    "A density far below the projection is priced by the slope at it: read the share of draws alone.",
-    "Flash in HBM's place (HBF) stores weights too, but a page takes 10 us; it is no macro.",
-)
 
 
 class Swap(NamedTuple):
@@ -81,17 +62,14 @@ class Swap(NamedTuple):
 
 def gain(name: str, node: str, draws: Draws) -> np.ndarray:
     """Density over that of the node's SRAM, like with like."""
-    density = memory_technology(name).density
-    assert density is not None
-    own = load_node(node).sram_density.si("byte/m2")
-    return surroundings(name) * draws.of(spread(density, "byte/m2")) / own
+    density = draws.fact(memory_technology(name).density, "byte/m2")
+    return surroundings(name) * density / load_node(node).sram_density.si("byte/m2")
 
 
 def stored(seen: Observation) -> tuple[float, float]:
     """Bytes of weights, and of the cache, over all chips."""
-    given = setting_of(seen.asked.machine, MODEL)
-    cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
-    return float(weight_bytes(given.model, given.plan)), cache
+    cache = cache_size(seen.deployment, LOAD.users, LOAD.prompt + LOAD.output)
+    return weight_size(seen.deployment), cache
 
 
 def years(name: str, seen: Observation) -> float:
@@ -99,8 +77,7 @@ def years(name: str, seen: Observation) -> float:
     endurance = memory_technology(name).endurance
     if endurance is None:
         return float("inf")
-    given = setting_of(seen.asked.machine, MODEL)
-    token = cache_size(given, 1.0, 1.0)
+    token = cache_size(seen.deployment, 1.0, 1.0)
     written = token * LOAD.users / seen.step * (1 + LOAD.prompt / LOAD.output)
     return endurance.si("1") * stored(seen)[1] / written / (LIFE / 4)
 
@@ -114,8 +91,7 @@ def swap(name: str, seen: dict[str, Observation], dollars: dict[str, np.ndarray]
     part = weights / (weights + cache)
     own = dollars[node] / dollars[BEST_NODE]
     file = load_node(node)
-    assert file.sram_leakage is not None
-    leak = draws.of(spread(file.sram_leakage, "W/byte"))
+    leak = draws.fact(file.sram_leakage, "W/byte")
     # Each byte is read once for every part of the batch that passes through its chip.
     reads = min(LOAD.users, one.asked.machine.pipeline) / one.step
     return Swap(
@@ -153,7 +129,7 @@ def compared(progress: Progress) -> Compared:
     nodes = list(dict.fromkeys([BEST_NODE, *MACROS.values()]))
     found = observe([Question(machine(Choice(node)), MODEL, LOAD) for node in nodes], progress)
     seen = dict(zip(nodes, found, strict=True))
-    dollars = {node: priced(Choice(node), one, Draws()).dollars for node, one in seen.items()}
+    dollars = {node: priced(Choice(node), one, Draws()) for node, one in seen.items()}
     swaps = {name: swap(name, seen, dollars) for name in MACROS}
     return Compared(swaps, dollars[BEST_NODE] * seen[BEST_NODE].decoding)
 
@@ -176,7 +152,7 @@ def over_sram(new: dict[str, Winner], name: str) -> np.ndarray:
 def side(new: dict[str, Winner]) -> Side:
     """Of searched machines: draws of the claim, and of the best one's token."""
     best = np.min([over_sram(new, name) for name in LASTING_MEMORIES], axis=0)
-    return Side(best < MAX_COST_RATIO, np.min([one.drawn for one in new.values()], axis=0))
+    return Side(best < MAX_COST_RATIO, least(new.values()))
 
 
 def run(progress: Progress) -> Answer:
@@ -187,9 +163,8 @@ def run(progress: Progress) -> Answer:
         whose.share,
         "Density of MRAM is known from 0.02 to 3 times SRAM's; what extra masks cost is assumed. "
         f"{whose.said}",
-        _table(swaps),
+        Table.of([_row(one) for one in swaps]),
         _figure(swaps),
-        CAVEATS,
         _numbers(found, new) | whose.numbers,
     )
 
@@ -249,33 +224,28 @@ def _usable(one: Swap) -> np.ndarray:
     return np.minimum(one.weights, one.everything) if one.years * LIFE / 4 > LIFE else one.weights
 
 
-def _table(swaps: list[Swap]) -> Table:
-    rows = []
-    for one in swaps:
-        density, alone, whole = (middle(x) for x in (one.gain, one.weights, one.everything))
-        row = (one.name, MACROS[one.name], density.median, density.low, density.high)
-        lasts = or_nan(one.years)
-        energy = middle(one.energy / 8e-12)
-        rows.append((*row, alone.median, whole.median, lasts, energy.median, energy.high))
-    names = [
-        "memory",
-        "node",
-        "density over SRAM",
-        "low",
-        "high",
-        "cost over best SRAM, weights alone",
-    ]
-    names += ["with the cache", "years of a cell", "pJ/bit that break even", "at most"]
-    return Table(names, rows)
+def _row(one: Swap) -> dict[str, Any]:
+    """A memory, and what it does in place of SRAM."""
+    energy = middle(one.energy / 8e-12)
+    return {
+        "memory": one.name,
+        "node": MACROS[one.name],
+        **middle(one.gain).columns("density over SRAM"),
+        "cost over best SRAM, weights alone": middle(one.weights).median,
+        "with the cache": middle(one.everything).median,
+        "years of a cell": or_nan(one.years),
+        "pJ/bit that break even": energy.median,
+        "at most": energy.high,
+    }
 
 
 def _figure(swaps: list[Swap]) -> Figure:
-    rows = []
-    for one in swaps:
-        for what, drawn in (("weights alone", one.weights), ("weights and cache", one.everything)):
-            m = middle(drawn)
-            row = {"memory": f"{one.name} at {MACROS[one.name]}", "ratio": m.median, "what": what}
-            rows.append(row | m.band)
+    rows = [
+        {"memory": f"{one.name} at {MACROS[one.name]}", "what": what}
+        | middle(drawn).columns("ratio")
+        for one in swaps
+        for what, drawn in (("weights alone", one.weights), ("weights and cache", one.everything))
+    ]
     return Figure(
         f"Cost of a token over that of SRAM at {BEST_NODE}",
         "points",
@@ -283,6 +253,5 @@ def _figure(swaps: list[Swap]) -> Figure:
         Axis("memory", "memory"),
         Axis("what", "stored in it"),
         rows,
-        band=("low", "high"),
         rule=1.0,
     )

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from perfmodel.files import cells_of, read_csv
-from perfmodel.inference.placement import weight_bytes
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 from perfmodel.library.schema import si_or
@@ -18,25 +17,17 @@ from perfmodel.studies.machines import (
     Observation,
     Question,
     observe,
-    setting_of,
-    time_interval,
+    served,
+    weight_size,
 )
 
 USER = Load(1, 1024, 1024)
 WAFER, GPU = "wse-3", "h100-sxm"
 
 PAIRS = [
-    ("llama-3.1-8b", Machine("WSE-3", WAFER, weights="bf16"), Machine("H100", GPU, weights="bf16")),
-    (
-        "llama-3.1-70b",
-        Machine("WSE-3", WAFER, pipeline=4, weights="bf16"),
-        Machine("H100", GPU, tensor=8, weights="fp8", cache="fp8"),
-    ),
-    (
-        "llama-3.1-70b",
-        Machine("WSE-3", WAFER, pipeline=4, weights="bf16"),
-        Machine("B200", "b200-sxm", tensor=8, weights="fp8", cache="fp8"),
-    ),
+    ("llama-3.1-8b", served("WSE-3"), Machine("H100", GPU, weights="bf16")),
+    ("llama-3.1-70b", served("WSE-3", 1, 4), served("H100", 8)),
+    ("llama-3.1-70b", served("WSE-3", 1, 4), served("B200", 8)),
 ]
 """A model, the wafers that serve it, and the GPUs that tune for one user, each in its usual format."""
 
@@ -82,26 +73,15 @@ def published(chip: str, model: str) -> float:
 def used(seen: Observation) -> float:
     """Share of its peak bandwidth with which a machine reads its weights at batch one."""
     machine = seen.asked.machine
-    given = setting_of(machine, seen.asked.model)
-    size = float(weight_bytes(given.model, given.plan))
     rate = _tier(machine.chip).bandwidth.si("byte/s") * machine.chips
-    return size * seen.speed / rate
-
-
-CAVEATS = (
-    "Wafers in bf16 and GPUs in fp8, as they are served; 70B on as many wafers as Cerebras named.",
-    "Speeds published since 2025 are higher, and may use speculation that is not declared.",
-    "The GPU is a smooth machine without a framework's overheads.",
-)
+    return weight_size(seen.deployment) * seen.speed / rate
 
 
 def quicker(seen: list[Observation]) -> list[np.ndarray]:
     """Draws of the wafers' tokens/s over the GPUs', for each of `PAIRS`."""
     draws, ratios = Draws(), []
     for wafer, gpu in zip(seen[::2], seen[1::2], strict=True):
-        slow, other = (
-            draws.factor(time_interval(s.asked.machine, s.asked.model)) for s in (wafer, gpu)
-        )
+        slow, other = (draws.factor(one.interval) for one in (wafer, gpu))
         ratios.append(wafer.speed / slow / (gpu.speed / other))
     return ratios
 
@@ -116,7 +96,6 @@ def run(progress: Progress) -> Answer:
         "The ratio of speeds is known to a factor of two and a half: three published speeds of the wafer.",
         _table(seen),
         _figure(ratios),
-        CAVEATS,
         _numbers(peak, ratios, seen[0]),
     )
 
@@ -144,21 +123,24 @@ def _numbers(
 
 
 def _table(seen: list[Observation]) -> Table:
-    names = ["machine", "model", "tokens/s", "low", "high", "published tokens/s"]
-    names += ["us a layer", "peak bandwidth used %", "latency %"]
     once = {one.asked: one for one in reversed(seen)}
-    return Table(names, [_row(once[asked]) for asked in dict.fromkeys(s.asked for s in seen)])
+    return Table.of([_row(once[asked]) for asked in dict.fromkeys(s.asked for s in seen)])
 
 
-def _row(one: Observation) -> tuple[Any, ...]:
+def _row(one: Observation) -> dict[str, Any]:
     """A machine with one user: its speed, what is published of it, and what a layer takes."""
     machine, model = one.asked.machine, one.asked.model
-    interval = time_interval(machine, model)
-    layers = float(setting_of(machine, model).model.layers)
-    speeds = (one.speed, one.speed / interval.high, one.speed / interval.low)
-    shares = (100 * used(one), 100 * one.waits)
-    known = published(machine.chip, model)
-    return machine.name, model, *speeds, known, 1e6 * one.step / layers, *shares
+    return {
+        "machine": machine.name,
+        "model": model,
+        "tokens/s": one.speed,
+        "low": one.speed / one.interval.high,
+        "high": one.speed / one.interval.low,
+        "published tokens/s": published(machine.chip, model),
+        "us a layer": 1e6 * one.step / float(one.deployment.model.layers),
+        "peak bandwidth used %": 100 * used(one),
+        "latency %": 100 * one.waits,
+    }
 
 
 def _figure(ratios: list[np.ndarray]) -> Figure:
@@ -169,15 +151,13 @@ def _figure(ratios: list[np.ndarray]) -> Figure:
         Axis("pair", ""),
         Axis("what", "ratio of"),
         [*_felt(ratios), *_on_paper()],
-        band=("low", "high"),
     )
 
 
 def _felt(ratios: list[np.ndarray]) -> Iterator[dict[str, Any]]:
     for (model, wafer, gpu), drawn in zip(PAIRS, ratios, strict=True):
-        m, name = middle(drawn), f"{model}: {wafer.name} over {gpu.name}"
-        row = {"pair": name, "ratio": m.median} | m.band
-        yield row | {"what": "speed of one user"}
+        pair = {"pair": f"{model}: {wafer.name} over {gpu.name}"}
+        yield pair | middle(drawn).columns("ratio") | {"what": "speed of one user"}
 
 
 PER = {"chips": "peak_ratio", "mm2": "per_area", "W": "per_watt", "USD": "per_dollar"}

@@ -6,9 +6,9 @@ in one `vmap`. Integers are relaxed along a front.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -110,9 +110,18 @@ def _left_out(
     return more
 
 
-def won(found: list[Winner]) -> list[float]:
+K = TypeVar("K")
+
+
+def won(found: dict[K, Winner]) -> dict[K, float]:
     """Share of draws in which each is the cheapest."""
-    return list(map(float, win_shares(np.stack([one.drawn for one in found]))))
+    shares = win_shares(np.stack([one.drawn for one in found.values()]))
+    return dict(zip(found, map(float, shares), strict=True))
+
+
+def least(found: Iterable[Winner]) -> np.ndarray:
+    """Draws of USD of the cheapest."""
+    return np.min([one.drawn for one in found], axis=0)
 
 
 def like_an_lpu(context: float = CONTEXT, speed: float = SPEED, **space: Any) -> dict[str, Any]:

@@ -6,17 +6,18 @@ import numpy as np
 
 from perfmodel.library.chip import load_chip
 from perfmodel.library.market import hour
-from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
-from perfmodel.studies.draws import Draws, Middle, middle, share, show, within
+from perfmodel.studies.claim import PRICE_AXIS, SPEED_AXIS, Answer, Axis, Figure, Progress, Table
+from perfmodel.studies.draws import Draws, Middle, middle, share, show
 from perfmodel.studies.machine_families import (
-    FAMILIES,
     HBM,
+    KINDS,
     SRAM,
     Cloud,
     best,
     cloud,
     crossings,
     least,
+    speed_rows,
 )
 from perfmodel.studies.machines import model_bytes
 from perfmodel.studies.searched_machines import cheaper, designed
@@ -32,16 +33,6 @@ SLOW_SPEED, FAST_SPEED = 30.0, 300.0
 
 LARGE_MODEL = "kimi-k2"
 """A model of a trillion parameters."""
-
-
-CAVEATS = (
-    "One dense model, 1,024 tokens in and out, prompts on machines of their own, no speculation.",
-    "Owners' cost for GPUs and the wafer; prices of LPUs are guesses with a range of four to eight.",
-    "No throughput of a wafer is published: that it serves hundreds of users at once is the model's.",
-    "Searched chips work like an H100, whose waiting keeps them below 200 tokens/s; at the cost of making "
-    "them, decode alone at 4,096 tokens.",
-    "A GPU speculates better than a wafer gains from it; both would move the crossing.",
-)
 
 
 class Crossed(NamedTuple):
@@ -87,7 +78,6 @@ def run(progress: Progress) -> Answer:
         "and times.",
         _table(found),
         _figure(found),
-        CAVEATS,
         _numbers(one, new),
     )
 
@@ -131,40 +121,30 @@ def _hold(model: str) -> dict[str, float]:
 
 
 def _table(found: Cloud) -> Table:
-    names = ["tokens/s a user", "family", "cheapest machine", "users", "USD/M tokens"]
-    speeds, families = (
-        (10.0, 30.0, 60.0, 100.0, 200.0, 400.0, 800.0),
-        dict.fromkeys(FAMILIES.values()),
-    )
-    rows = [row for t in speeds for family in families if (row := _row(found, t, family))]
-    return Table([*names, "low", "high"], rows)
+    speeds = (10.0, 30.0, 60.0, 100.0, 200.0, 400.0, 800.0)
+    rows = [_row(found, t, family) for t in speeds for family in dict.fromkeys(KINDS.values())]
+    return Table.of([row for row in rows if row])
 
 
-def _row(found: Cloud, target: float, family: str) -> tuple[Any, ...] | None:
+def _row(found: Cloud, target: float, family: str) -> dict[str, Any] | None:
     """The cheapest machine of a family that is so fast."""
     seen = best(found, [family], target)
     if seen is None:
         return None
-    spread = middle(found.dollars[found.seen.index(seen)] * 1e6)
-    return target, family, seen.asked.machine.name, int(seen.asked.load.users), *spread
+    return {
+        "tokens/s a user": target,
+        "family": family,
+        "cheapest machine": seen.asked.machine.name,
+        "users": int(seen.asked.load.users),
+    } | middle(found.dollars[found.seen.index(seen)] * 1e6).columns("USD/M tokens")
 
 
 def _figure(found: Cloud) -> Figure:
-    rows = []
-    for family in dict.fromkeys(FAMILIES.values()):
-        for target in TARGETS:
-            dollars = 1e6 * least(found, found.dollars, [family], target)
-            m = within(dollars)
-            if not np.isfinite(m.median):
-                continue
-            row = {"family": family, "speed": target, "price": m.median}
-            rows.append(row | m.band)
     return Figure(
         "Llama-3.1-70B: the least price at a user's speed",
         "lines",
-        Axis("speed", "speed of one user", "tokens/s", log=True),
-        Axis("price", "owner's cost", "USD per million output tokens", log=True),
+        SPEED_AXIS,
+        PRICE_AXIS,
         Axis("family", "machine"),
-        rows,
-        band=("low", "high"),
+        speed_rows(found, 1e6 * found.dollars, TARGETS, "price"),
     )

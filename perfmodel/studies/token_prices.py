@@ -1,6 +1,6 @@
 """Q14: do tokens sold at a thirtieth of the closed models' price cover what they cost?"""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from perfmodel.library.economics import assumption
 from perfmodel.library.market import Sold, Spread, hour, market, spread
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, share, show
-from perfmodel.studies.machines import Load, Machine, Observation, Question, observe, time_interval
+from perfmodel.studies.machines import Load, Machine, Observation, Question, observe
 
 SOLD = ("deepseek-v4-flash", "deepseek-v4-pro", "gpt-oss-120b")
 """Models with a published price whose provider says what is served."""
@@ -38,19 +38,12 @@ def offer(name: str, seen: list[Observation], draws: Draws) -> Offer:
     sold: Sold = market().tokens[name]
     there = [s for s in seen if s.asked.model == sold.model and s.fits and s.speed >= SPEED]
     best = min(there, key=lambda s: s.dollars)
-    slow = draws.factor(time_interval(best.asked.machine, sold.model))
+    slow = draws.factor(best.interval)
     rate = draws.of(hour(CHIP)) * best.asked.machine.chips
     price = sold.output.si("USD/token")
     revenue = price + sold.input.si("USD/token") * PROMPT / OUTPUT
-    busy = np.minimum(draws.of(spread(assumption("busy"), "1")), 1.0)
+    busy = np.minimum(draws.fact(assumption("busy"), "1"), 1.0)
     return Offer(name, best, best.held * slow * rate / busy, revenue, price)
-
-
-CAVEATS = (
-    "Four tokens in for each out, none cached: caching, which providers sell cheaper, costs less.",
-    "No speculation, one kind of GPU, no research or staff; closed prices are recalled.",
-    "That SRAM machines cut OpenAI's cost (the claim's other half) has no number to test.",
-)
 
 
 def offers(progress: Progress) -> list[Offer]:
@@ -70,9 +63,8 @@ def run(progress: Progress) -> Answer:
         _said(found, closed),
         share(covered),
         "Times, the price of a GPU-hour (owner's to on-demand) and utilisation (0.3 to 1) are drawn.",
-        _table(found, closed),
+        Table.of([_row(one, closed) for one in found]),
         _figure(found),
-        CAVEATS,
         _numbers(found, closed),
     )
 
@@ -112,34 +104,30 @@ def _times(offers: list[Offer]) -> str:
     return ", ".join(found)
 
 
-def _table(offers: list[Offer], closed: Spread) -> Table:
-    rows = []
-    for one in offers:
-        cost = middle(1e6 * one.cost)
-        best = one.seen
-        row = (one.name, best.asked.machine.name, int(best.asked.load.users), best.speed)
-        money = (1e6 * one.output, 1e6 * one.revenue, *cost, 100 * share(one.cost < one.revenue))
-        rows.append((*row, *money, closed.value / one.output))
-    names = [
-        "model",
-        "machine",
-        "users",
-        "tokens/s a user",
-        "output price, USD/M",
-        "revenue, USD/M",
-    ]
-    return Table([*names, "cost", "low", "high", "covered in % of draws", "closed over it"], rows)
+def _row(one: Offer, closed: Spread) -> dict[str, Any]:
+    """A model, the machine that serves it, and what it costs and brings."""
+    return {
+        "model": one.name,
+        "machine": one.seen.asked.machine.name,
+        "users": int(one.seen.asked.load.users),
+        "tokens/s a user": one.seen.speed,
+        "output price, USD/M": 1e6 * one.output,
+        "revenue, USD/M": 1e6 * one.revenue,
+        **middle(1e6 * one.cost).columns("cost"),
+        "covered in % of draws": 100 * share(one.cost < one.revenue),
+        "closed over it": closed.value / one.output,
+    }
 
 
 def _figure(offers: list[Offer]) -> Figure:
-    rows = []
-    for one in offers:
-        cost = middle(1e6 * one.cost)
-        rows.append({"model": one.name, "usd": cost.median, "low": cost.low, "high": cost.high}
-                    | {"what": "owner's cost"})  # fmt: skip
-        price = 1e6 * one.revenue
-        rows.append({"model": one.name, "usd": price, "low": price, "high": price}
-                    | {"what": "revenue, input and output"})  # fmt: skip
+    rows = [
+        {"model": one.name} | middle(1e6 * drawn).columns("usd") | {"what": what}
+        for one in offers
+        for what, drawn in (
+            ("owner's cost", one.cost),
+            ("revenue, input and output", np.array([one.revenue])),
+        )
+    ]
     return Figure(
         "What open tokens cost and bring",
         "points",
@@ -147,5 +135,4 @@ def _figure(offers: list[Offer]) -> Figure:
         Axis("model", "model"),
         Axis("what", ""),
         rows,
-        band=("low", "high"),
     )

@@ -107,8 +107,8 @@ def run(progress: Progress) -> Answer:
         "Defects are drawn from half to three times what TSMC said of N5; fields are alike and independent.",
         _table(one.defects.value, one.spares),
         _figure(one.defects, one.spares),
-        _caveats(one),
         _numbers(one, least / one.parts),
+        _caveats(one),
     )
 
 
@@ -144,7 +144,6 @@ def _caveats(one: Known) -> tuple[str, ...]:
     return (
         "Each of 84 fields must do with its own spare cores; wires and power are not in it.",
         f"Without spare cores {alone}.",
-        "A defect costs one core, also where it falls on what cores share.",
     )
 
 
@@ -159,11 +158,11 @@ def _table(defects: float, spares: float) -> Table:
 
 
 def _figure(known: Spread, spares: float) -> Figure:
-    rows = []
-    for factor in (0.5, 1.0, 3.0):
-        for core, good in zip(CORES, yields(CORES, factor * known.value, spares), strict=True):
-            rows.append({"core": float(core), "yield": 100 * float(good)}
-                        | {"defects": f"{factor * known.value / 1e4:.2f} a cm2"})  # fmt: skip
+    rows = [
+        {"core": float(core), "yield": 100 * float(good), "defects": f"{defects / 1e4:.2f} a cm2"}
+        for defects in (0.5 * known.value, known.value, 3.0 * known.value)
+        for core, good in zip(CORES, yields(CORES, defects, spares), strict=True)
+    ]
     die = float(negative_binomial(as_values(814e-6), as_values(known.value)))
     return Figure(
         f"Wafers that work with {show(100 * spares)} % spare cores",

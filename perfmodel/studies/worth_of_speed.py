@@ -58,35 +58,27 @@ def designed_ratio(exponent: float) -> float:
 PER_DOLLAR, PER_JOULE = "per USD", "per J"
 
 
-def _rows(found: Cloud) -> list[tuple[Any, ...]]:
+def _rows(found: Cloud) -> list[dict[str, Any]]:
     """Exponent, what is spent, and SRAM's revenue over GPUs' with its range."""
     spent = {PER_DOLLAR: found.dollars, PER_JOULE: found.joules}
     return [
-        (float(exponent), what, *middle(ratio(found, paid, exponent)))
+        {"exponent": float(exponent), "what": what}
+        | middle(ratio(found, paid, exponent)).columns("ratio")
         for exponent in EXPONENTS
         for what, paid in spent.items()
     ]
 
 
-def _figure(rows: list[tuple[Any, ...]]) -> Figure:
+def _figure(rows: list[dict[str, Any]]) -> Figure:
     return Figure(
         "What speed must be worth for SRAM to earn more",
         "lines",
         Axis("exponent", "exponent of a token's price over its speed"),
         Axis("ratio", "SRAM's revenue over GPUs'", "times", log=True),
         Axis("what", "revenue"),
-        [dict(zip(("exponent", "what", "ratio", "low", "high"), row, strict=True)) for row in rows],
-        band=("low", "high"),
+        rows,
         rule=1.0,
     )
-
-
-CAVEATS = (
-    "45 to 150 USD per million tokens are aims of a vendor, and are left out.",
-    "Searched chips work like an H100, whose waiting keeps them below 200 tokens/s; decode alone at 4,096 "
-    "tokens.",
-    "Joules of SRAM machines are at least what is counted; see the study of energy.",
-)
 
 
 class Earned(NamedTuple):
@@ -108,7 +100,7 @@ def run(progress: Progress) -> Answer:
     found = cloud(progress, Draws())
     rows = _rows(found)
     one = _earned(found, rows)
-    shown = [row for row in rows if round(10 * row[0]) % 5 == 0]
+    shown = [tuple(row.values()) for row in rows if round(10 * row["exponent"]) % 5 == 0]
     most = show(market().premium["price"].value, 1)
     return Answer(
         _said(one),
@@ -116,16 +108,15 @@ def run(progress: Progress) -> Answer:
         "The exponent of price over speed, drawn evenly between both markets, decides more than machines do.",
         Table(["exponent", "revenue", "SRAM over GPU", "low", "high"], shown),
         _figure(rows),
-        (f"No one is known to pay more than {most} times: there the price stops.", *CAVEATS),
         _numbers(one),
+        (f"No one is known to pay more than {most} times: there the price stops.",),
     )
 
 
-def _earned(found: Cloud, rows: list[tuple[Any, ...]]) -> Earned:
+def _earned(found: Cloud, rows: list[dict[str, Any]]) -> Earned:
     open_, tier = exponents()
     drawn = np.random.default_rng(1).uniform(open_, tier, COUNT)
-    medians = [row[2] for row in rows if row[1] == PER_DOLLAR]
-    above = [float(e) for e, m in zip(EXPONENTS, medians, strict=True) if m >= 1]
+    above = [row["exponent"] for row in rows if row["what"] == PER_DOLLAR and row["ratio"] >= 1]
     first, second, third = (ratio(found, found.dollars, e) for e in (tier, open_, drawn))
     return Earned(first, second, third, above, (designed_ratio(tier), designed_ratio(open_)))
 

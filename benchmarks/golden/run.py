@@ -2,14 +2,13 @@
 
 import re
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.golden import kernel_rows, service_rows
+from benchmarks.golden.draw import kernels, services
 from benchmarks.golden.sets import SETS
 from benchmarks.golden.values import (
     FOLDER,
@@ -24,6 +23,7 @@ from benchmarks.golden.values import (
 )
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
+from perfmodel.library.files import read_toml
 
 CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 HEADING = "### Golden rows"
@@ -131,13 +131,13 @@ def _tell(reason: str, found: Sequence[Change]) -> None:
 
 def sample() -> list[str]:
     """Cases that are checked after each change: cheap to compile together, of every family."""
-    table = tomllib.loads((FOLDER / "sample.toml").read_text(encoding="utf-8"))
+    table = read_toml(FOLDER / "sample.toml")
     return [*table["kernels"], *table["services"]]
 
 
 def draw() -> int:
     """Write the rows anew."""
-    for name, rows in (("kernels", kernel_rows.kernels()), ("services", service_rows.services())):
+    for name, rows in (("kernels", kernels()), ("services", services())):
         names = list(dict.fromkeys(column for row in rows for column in row))
         table = pa.table({column: [row.get(column, "") for row in rows] for column in names})
         write_csv(FOLDER / f"{name}.csv", table)

@@ -3,7 +3,6 @@
 import csv
 import functools
 import io
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.files import write_whole
+from perfmodel.library.files import read_toml
 
 FOLDER = Path(__file__).parents[2] / "tests" / "golden"
 VALUES = FOLDER / "values"
@@ -108,7 +108,7 @@ class Tolerance(NamedTuple):
 @functools.cache
 def tolerances() -> dict[str, Any]:
     """What `tolerances.toml` says."""
-    return tomllib.loads((FOLDER / "tolerances.toml").read_text(encoding="utf-8"))
+    return read_toml(FOLDER / "tolerances.toml")
 
 
 def tolerance(case: str, group: str, double: bool) -> Tolerance:

@@ -10,7 +10,6 @@ wrote, the result in the repository takes over its lines first.
 
 import argparse
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from perfmodel.calibration.protocol import (
 )
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
+from perfmodel.library.files import read_toml
 from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
 from perfmodel.units import percent
 
@@ -59,7 +59,7 @@ _NOT_CHIPS = ("prior", "run", "technology", SERVING)
 def fitted() -> dict[str, dict[str, Any]]:
     """The shipped files, by chip."""
     paths = sorted(path for path in FITTED.glob("*.toml") if path.stem not in _NOT_CHIPS)
-    return {path.stem: tomllib.loads(path.read_text()) for path in paths}
+    return {path.stem: read_toml(path) for path in paths}
 
 
 def reports() -> Iterator[Report]:

@@ -6,7 +6,6 @@ counted apart.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,7 +19,7 @@ from perfmodel.calibration.data.aiconfigurator import locate, tables
 from perfmodel.calibration.data.measurements import plan_of
 from perfmodel.calibration.fit import MAX_STEPS, Problem, Table, problem_of, solve
 from perfmodel.calibration.split import part_of, pick
-from perfmodel.files import write_whole
+from perfmodel.files import write_json
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.units import Scalar, Values
 
@@ -128,7 +127,7 @@ def main() -> None:
             seconds = f"> {asked.longest:g}" if run.seconds is None else f"{run.seconds:.2f}"
             cost = f"{run.compile_seconds:8.2f} {run.steps:6} {run.loss:9.5f}"
             print(f"{name:34} {method:20} {seconds:>8} {cost}", flush=True)
-    write_whole(asked.json, json.dumps({"tables": found}, indent=1).encode())
+    write_json(asked.json, {"tables": found})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 One operator or one number of kernels, roofline, inference or design is changed at a time, in a copy of
 the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample,
 and of design a golden preset; a mutant that passes all survives. Mutants that compute the same are named
-with a reason in `equivalent_mutants.toml` and do not count. Needs the group `mutants`: `uv sync --all-extras
+with a reason in `mutants.toml` and do not count. Needs the group `mutants`: `uv sync --all-extras
 --group mutants`.
 """
 
@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -28,45 +27,11 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
-from perfmodel.files import write_whole
+from perfmodel.files import write_json
+from perfmodel.library.files import read_toml
 
 ROOT = Path(__file__).parents[1]
-PLACES = (
-    "kernels/*.py",
-    "perfmodel/roofline.py",
-    "perfmodel/inference/*.py",
-    "perfmodel/design/*.py",
-)
-EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
-
-SWAPS = {
-    "Binary": (
-        "Add_Sub",
-        "Sub_Add",
-        "Mul_Div",
-        "Div_Mul",
-        "Pow_Mul",
-        "BitAnd_BitOr",
-        "BitOr_BitAnd",
-    ),
-    "Comparison": (
-        "Lt_LtE",
-        "LtE_Lt",
-        "Gt_GtE",
-        "GtE_Gt",
-        "Lt_Gt",
-        "Gt_Lt",
-        "Eq_NotEq",
-        "NotEq_Eq",
-    ),
-    "Unary": ("Delete_USub", "Delete_Not", "Delete_Invert"),
-}
-OPERATORS = (
-    *(f"core/Replace{kind}Operator_{swap}" for kind, swaps in SWAPS.items() for swap in swaps),
-    *(f"core/{name}" for name in ("NumberReplacer", "ReplaceAndWithOr", "ReplaceOrWithAnd")),
-    *(f"core/{name}" for name in ("ReplaceTrueWithFalse", "ReplaceFalseWithTrue")),
-)
-"""Changes that still run: a shift of floats or a text for a number would fail by itself."""
+TABLE = read_toml(Path(__file__).with_suffix(".toml"))
 
 ALLOWED = 0.05
 """Share of mutants that may survive."""
@@ -111,7 +76,7 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
     """Every change of a file that is not in an annotation or an error's text."""
     text = path.read_text()
     tree, left_out = get_ast(text), _without_effect(text)
-    for name in OPERATORS:
+    for name in TABLE["operators"]:
         operator = get_operator(name)()
         places = [at for node in ast_nodes(tree) for at, _ in operator.mutation_positions(node)]
         for occurrence, at in enumerate(places):
@@ -137,7 +102,9 @@ def _without_effect(text: str) -> list[Span]:
 
 def drawn(count: int, seed: int, only: str) -> list[Mutant]:
     """Mutants drawn from all lines alike, then from the changes of a line."""
-    paths = sorted(path for place in PLACES for path in ROOT.glob(place) if only in str(path))
+    paths = sorted(
+        path for place in TABLE["places"] for path in ROOT.glob(place) if only in str(path)
+    )
     lines: dict[tuple[str, int], list[Mutant]] = {}
     for mutant in (one for path in paths for one in mutants_of(path)):
         lines.setdefault((mutant.path, mutant.line), []).append(mutant)
@@ -150,7 +117,7 @@ def drawn(count: int, seed: int, only: str) -> list[Mutant]:
 def tests_of(path: str) -> list[str]:
     """Test files that import a module, its namesake first; where there are none, those of its importers."""
     tests = sorted((ROOT / "tests").glob("test_*.py"))
-    code = [path for place in PLACES for path in ROOT.glob(place)]
+    code = [path for place in TABLE["places"] for path in ROOT.glob(place)]
     found = _importing(path, tests)
     if not found:
         users = _importing(path, code)
@@ -210,14 +177,9 @@ def _run(command: list[str], copy: Path) -> str:
     )
 
 
-def equivalent() -> dict[tuple[str, str], str]:
-    """Mutants that compute the same: file and changed line, and the reason."""
-    if not EQUIVALENT.exists():
-        return {}
-    return {
-        (one["path"], one["line"]): one["reason"]
-        for one in tomllib.loads(EQUIVALENT.read_text())["mutant"]
-    }
+def equivalent() -> set[tuple[str, str]]:
+    """Mutants that compute the same: file and changed line."""
+    return {(one["path"], one["line"]) for one in TABLE["equivalent"]}
 
 
 def copies(count: int, folder: Path) -> list[Path]:
@@ -252,7 +214,7 @@ def tried(mutants: Sequence[Mutant], jobs: int, out: Path, done: dict[str, Any])
         for mutant, said in (run.result() for run in as_completed(runs)):
             before, after = mutant.lines()
             done[mutant.name] = {"before": before, "after": after, "killed_by": said}
-            write_whole(out, json.dumps({"mutants": done}, indent=1).encode())
+            write_json(out, {"mutants": done})
             print(f"{mutant.name}: {said or f'SURVIVES  {before}  ->  {after}'}", flush=True)
     return done
 

@@ -27,7 +27,6 @@ from benchmarks.search_baselines import (
     installed,
     run_baseline,
 )
-from benchmarks.search_problems import PROBLEMS, QUICK
 from benchmarks.search_table import lines, with_regrets
 from benchmarks.timing import Stopwatch, fastest
 from perfmodel.design.abstract_problem import EVALUATED_AT_ONCE, evaluate_all, linearise_batch
@@ -35,10 +34,18 @@ from perfmodel.design.multistart import MultiStart, Termination, search
 from perfmodel.design.problem import Problem
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.state import integer_designs
-from perfmodel.design.study import OptimiserTable
+from perfmodel.design.study import OptimiserTable, Study
 from perfmodel.design.variables import read_space
-from perfmodel.files import write_whole
+from perfmodel.files import write_json
+from perfmodel.library.files import read_toml
 from perfmodel.units import as_scalar, as_values
+
+PROBLEMS = {
+    name: Study.model_validate(table)
+    for name, table in read_toml(Path(__file__).with_name("search_problems.toml")).items()
+}
+QUICK = ("speed", "cost", "nodes")
+"""Of a quick run; also those that slow baselines are run on."""
 
 MAX_CPU_SECONDS = {True: 15.0, False: 60.0}
 """Seconds of processors of one run of a baseline, at most, when quick and when not."""
@@ -169,7 +176,7 @@ class Contest:
     def save(self) -> None:
         """Write what there is."""
         if self.path:
-            write_whole(self.path, json.dumps(self.report()).encode())
+            write_json(self.path, self.report())
 
 
 def main() -> None:

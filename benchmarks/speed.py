@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from benchmarks.timing import Pace, pace, timed
 from perfmodel.batching import spread
-from perfmodel.files import write_whole
+from perfmodel.files import write_json
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.service import serve
 from perfmodel.inference.step import decode_step
@@ -255,7 +255,7 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:32s} {value:,.3f}" if isinstance(value, float) else f"{name:32s} {value}")
     if options.json:
-        write_whole(options.json, json.dumps(found, indent=1).encode())
+        write_json(options.json, found)
 
 
 if __name__ == "__main__":

@@ -15,26 +15,10 @@ from perfmodel.interface.plots import theme
 from perfmodel.interface.plots.studies import draw
 from perfmodel.studies.claim import Answer, Claim, find, names
 
-HEAD = """# Studies
-
-What does the model say to claims made in public about SRAM, HBM and inference? Each study is one
-command, `perfmodel study NAME`, whose answer follows from the library's facts and the fitted parameters
-at the time it runs; so an answer changes when a fact does. A claim *holds* where it is true in nine of
-ten draws of what is not known exactly (the fit's error, prices, wafer costs, static power), *does not
-hold* where it is true in one of ten or fewer, and *is not decided* between. Where a search designs machines
-for it (Q5, Q6, Q8, Q11) and their token is the cheaper, the draws are of these; the page says both. Each
-has a page, with its figure, how sure it is, and caveats, written by `python -m benchmarks.studies`.
-
-Three warnings hold for all of them. Wafers rest on three published speeds: read a factor of two and a
-half. LPUs rest on a few, and no price of them is published. Static power of SRAM is known to a factor
-of ten each way.
-
-"""
+TEMPLATE = Path(__file__).with_suffix(".txt")
+"""The list of studies, with places for its rows and its takeaway."""
 
 PICTURES, PAGES = Path("pictures") / "studies", Path("studies")
-
-
-SUMMARY = "| claim | question | the claim | true in draws |\n|---|---|---|---|\n"
 
 
 def row(study: Claim, answer: Answer) -> str:
@@ -74,7 +58,7 @@ def takeaway(rows: Sequence[str]) -> str:
     """How many claims hold."""
     counts = Counter(line.split(" | ")[2] for line in rows)
     said = ", ".join(f"{counts[verdict]} {words}" for verdict, words in WORDS.items())
-    return f"\n**Takeaway:** of {len(rows)} claims {said}.\n"
+    return f"**Takeaway:** of {len(rows)} claims {said}.\n"
 
 
 def main() -> None:
@@ -98,7 +82,8 @@ def main() -> None:
         print(f"{study.name}: {answer.said} The claim {answer.verdict}.", flush=True)
         rows[study.name] = row(study, answer)
         found = [rows[name] for name in names() if name in rows]
-        write_whole(contents, (HEAD + SUMMARY + "".join(found) + takeaway(found)).encode())
+        said = TEMPLATE.read_text().format(rows="".join(found), takeaway=takeaway(found))
+        write_whole(contents, said.encode())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from perfmodel.design.resolve import resolve_study
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.grid import read_grid
 from perfmodel.inference.step import decode_step
-from perfmodel.inference.sweep import PART
+from perfmodel.inference.sweep import PART_POINTS
 from perfmodel.inference.sweep_points import Pricer
 from perfmodel.interface.plots import lines, theme
 from perfmodel.kernels import gemm
@@ -62,7 +62,7 @@ def sweep_pace() -> Pace:
         path = Path(folder) / "grid.toml"
         path.write_text(GRID)
         grid = read_grid(path)
-    pricer, count = Pricer(grid, FITTED), min(grid.points, PART)
+    pricer, count = Pricer(grid, FITTED), min(grid.points, PART_POINTS)
     return pace(lambda: pricer.table(0, count), count)
 
 

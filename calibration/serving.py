@@ -119,7 +119,7 @@ def _of(function: Callable[..., Any], cases: Sequence[ResolvedRow]) -> Any:
 
 
 def residuals(group: RunGroup, host: HostEfficiency) -> tuple[Values, Values]:
-    """Log errors of TPOT and TTFT; the latter zero where requests wait for room."""
+    """Log errors of TPOT and TTFT; the latter zero where requests wait for KV-cache capacity."""
     waits = jax.vmap(waits_of, (0, None))(jax.tree.map(as_values, group.loops), host)
     room = jnp.asarray(group.loops.batch) >= jnp.asarray(group.loops.request.concurrency)
     return log_errors(waits.tpot, waits.ttft, room, group.runs)
@@ -128,7 +128,7 @@ def residuals(group: RunGroup, host: HostEfficiency) -> tuple[Values, Values]:
 def log_errors(
     tpot: Values, ttft: Values, room: Values, runs: Sequence[Run]
 ) -> tuple[Values, Values]:
-    """Of predictions beside measured runs; of TTFT zero where requests wait for room."""
+    """Of predictions beside measured runs; of TTFT zero where requests wait for KV-cache capacity."""
     measured = (jnp.array([getattr(run, name) for run in runs]) for name in ("tpot", "ttft"))
     errors = [jnp.log(x / y) for x, y in zip((tpot, ttft), measured, strict=True)]
     return errors[0], jnp.where(room, errors[1], 0.0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency, AttentionPrefillEfficiency
-from perfmodel.kernels.kernel import given
+from perfmodel.kernels.kernel import or_default
 from perfmodel.kernels.residency import l2_hit_rate, spilled
 from perfmodel.resources import Resources
 from perfmodel.units import Scalar, Values, as_scalar
@@ -44,11 +44,11 @@ def cached_heads(
     heads: Scalar, kv_heads: Scalar, head_dim: Scalar, value: Scalar | None, stored: Scalar | None
 ) -> Heads:
     """Keys and values of one size, both cached, unless it is said otherwise."""
-    numbers = given(value, head_dim)
-    return Heads(heads, kv_heads, head_dim, numbers, given(stored, head_dim + numbers))
+    numbers = or_default(value, head_dim)
+    return Heads(heads, kv_heads, head_dim, numbers, or_default(stored, head_dim + numbers))
 
 
-def seen_window(window: Scalar) -> Scalar:
+def window_tokens(window: Scalar) -> Scalar:
     """Tokens that are seen at most; zero stands for all."""
     return jnp.where(window > 0, window, jnp.inf)
 
@@ -63,15 +63,15 @@ def expanded(heads: Scalar, nope: Scalar, rope: Scalar, value: Scalar) -> Heads:
     return Heads(heads, heads, nope + rope, value, nope + rope + value)
 
 
-def visible(queries: Scalar, context: Scalar, seen: Scalar) -> Scalar:
+def causal_pairs(q_len: Scalar, ctx_len: Scalar, attended: Scalar) -> Scalar:
     r"""Pairs of query and key under a causal mask with a window.
 
     $\sum_{i=1}^{q} \min(p + i, w)$ for $p$ tokens of prefix and a window of $w$: a triangle,
     then a band.
     """
-    prefix = context - queries
-    growing = jnp.clip(seen - prefix, 0.0, queries)
-    return growing * prefix + growing * (growing + 1) / 2 + (queries - growing) * seen
+    prefix_tokens = ctx_len - q_len
+    growing = jnp.clip(attended - prefix_tokens, 0.0, q_len)
+    return growing * prefix_tokens + growing * (growing + 1) / 2 + (q_len - growing) * attended
 
 
 def shares(
@@ -102,8 +102,8 @@ def replay_hit_rate(
     """Share of a replayed operand that stays in the shared tier; none in service."""
     if not plan.replay:
         return as_scalar(0.0)
-    room = chip.shared.capacity / chip.shared.parts * fitted.l2_hit_capacity
-    return l2_hit_rate(chip, fitted.l2_hit_sharpness, room, size)
+    capacity = chip.shared.capacity / chip.shared.parts * fitted.l2_hit_capacity
+    return l2_hit_rate(chip, fitted.l2_hit_sharpness, capacity, size)
 
 
 def hit_rate(

@@ -11,9 +11,9 @@ from perfmodel.kernels.attention import (
     cached_heads,
     hit_rate,
     replay_hit_rate,
-    seen_window,
     shares,
     wide_head_share,
+    window_tokens,
 )
 from perfmodel.kernels.kernel import AbstractKernel, column, extra
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, wave_occupancy
@@ -22,16 +22,13 @@ from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import piece_count, soft_min
 from perfmodel.units import Scalar, Values, as_scalar
-from perfmodel.workload.backend import TILE, DecodeShape, Partition
+from perfmodel.workload.backend import NO_SPLIT_LIMIT, TILE, DecodeShape, Partition
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 
-REGISTERS, LEAST_L1 = 256.0 * 1024, 28.0 * 1024
+REGISTERS, MIN_L1 = 256.0 * 1024, 28.0 * 1024
 """Bytes of a core's private tier that no block can share: registers, and the rest of its L1
 (164 KiB of 192 on A100, 100 of 128 on Ada, 228 of 256 on Hopper: CUDA programming guide)."""
-
-UNLIMITED = 1e9
-"""Parts of a cache where no rule says how many."""
 
 HEADS_PER_BLOCK = 64.0
 """Query heads of one KV head that a decode block takes, at most, if no rule says it."""
@@ -58,14 +55,14 @@ def attention_decode(
     - `residency`: where the cache lives; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
-    seen = jnp.minimum(ctx_len, as_scalar(window))
+    attended = jnp.minimum(ctx_len, as_scalar(window))
     if chip.execution == "launched":
         return _split_decode(chip, plan, batch, ctx_len, as_scalar(window), heads, residency)
-    return _resident_decode(chip, plan, batch, seen, heads, residency)
+    return _resident_decode(chip, plan, batch, attended, heads, residency)
 
 
-def _cache_bytes(plan: Plan, batch: Scalar, seen: Scalar, heads: Heads) -> Scalar:
-    return batch * heads.kv * seen * heads.stored * look_up(plan.cache).weight
+def _cache_bytes(plan: Plan, batch: Scalar, attended: Scalar, heads: Heads) -> Scalar:
+    return batch * heads.kv * attended * heads.stored * look_up(plan.cache).weight
 
 
 class Blocks(NamedTuple):
@@ -88,16 +85,16 @@ def _blocks(
     plan: Plan,
     batch: Scalar,
     ctx_len: Scalar,
-    seen: Scalar,
+    attended: Scalar,
     heads: Heads,
     by: Partition,
 ) -> Blocks:
     group, queries = heads.query / heads.kv, batch * heads.query
     grouped = batch * heads.kv * piece_count(group / by.heads_per_block, plan.exact)
     items = (1 - by.per_query_head) * grouped + by.per_query_head * queries
-    tiles, splittable = _tiles(plan, ctx_len, seen, by)
-    most = jnp.minimum(splittable, by.most_splits)
-    splits = _cache_splits(chip, plan, items, most, by.least_splits)
+    tiles, splittable = _tiles(plan, ctx_len, attended, by)
+    most = jnp.minimum(splittable, by.max_splits)
+    splits = _cache_splits(chip, plan, items, most, by.min_splits)
     rows = by.row_tile * piece_count(queries / items / by.row_tile, plan.exact)
     padding = plan.attention_backend.cached_padding(heads.key)
     return Blocks(
@@ -109,11 +106,11 @@ def _blocks(
     )
 
 
-def _tiles(plan: Plan, ctx_len: Scalar, seen: Scalar, by: Partition) -> tuple[Scalar, Scalar]:
+def _tiles(plan: Plan, ctx_len: Scalar, attended: Scalar, by: Partition) -> tuple[Scalar, Scalar]:
     """Tiles of one cache that are read, and that are split over blocks."""
-    tiles = piece_count(seen / by.kv_tile, plan.exact)
+    tiles = piece_count(attended / by.kv_tile, plan.exact)
     if plan.attention_backend.reads_boundary_tile:
-        tiles = tiles + jnp.where(seen < ctx_len, 1.0, 0.0)
+        tiles = tiles + jnp.where(attended < ctx_len, 1.0, 0.0)
     hidden = piece_count(ctx_len / by.kv_tile, plan.exact) - tiles
     return tiles, tiles + by.launches_hidden * hidden
 
@@ -127,17 +124,17 @@ def _split_decode(
     heads: Heads,
     residency: Residency,
 ) -> Work:
-    fitted, seen = chip.efficiency.attention_decode, jnp.minimum(ctx_len, window)
+    fitted, attended = chip.efficiency.attention_decode, jnp.minimum(ctx_len, window)
     by = partition_of(chip, plan, batch, ctx_len, window, heads)
-    blocks = _blocks(chip, plan, batch, ctx_len, seen, heads, by)
-    cache, pairs = _cache_bytes(plan, batch, seen, heads), batch * heads.query * seen
+    blocks = _blocks(chip, plan, batch, ctx_len, attended, heads, by)
+    cache, pairs = _cache_bytes(plan, batch, attended, heads), batch * heads.query * attended
     query_bytes = 2.0 * batch * heads.query * (heads.key + heads.value)
     feed = blocks.numbers * look_up(plan.cache).weight
     reads = residency.traffic(cache)
     rereads = _cache_rereads(fitted, blocks.items / (batch * heads.kv))
-    missed = _miss_rate(chip, plan, fitted, cache * ctx_len / seen, cache)
+    missed = _miss_rate(chip, plan, fitted, cache * ctx_len / attended, cache)
     hits = hit_rate(chip, plan, fitted, query_bytes, cache)
-    unpacked = by.unpacked_bytes * batch * heads.kv * seen * heads.stored
+    unpacked = by.unpacked_bytes * batch * heads.kv * attended * heads.stored
     vector = by.per_query_head * fitted.flop_per_element * blocks.numbers
     head_rate = wide_head_share(fitted, heads.key)
     streaming = head_rate * _streaming_share(chip, fitted, feed, blocks.rounds, by.cuda_cores)
@@ -179,12 +176,12 @@ def partition_of(
     """How a plan's kernels partition a cache; without a rule nothing binds them."""
     none = jnp.zeros_like(batch)
     free = Partition(
-        most_splits=none + UNLIMITED,
+        max_splits=none + NO_SPLIT_LIMIT,
         extra_passes=none,
         per_query_head=none,
         cuda_cores=none,
         row_tile=none + chip.matrix_rows,
-        least_splits=none + 1.0,
+        min_splits=none + 1.0,
         heads_per_block=none + HEADS_PER_BLOCK,
         kv_tile=none + TILE,
         blocks_per_core=none + 1.0,
@@ -199,7 +196,7 @@ def partition_of(
 
 def _shared_memory(chip: Chip) -> Scalar:
     """Bytes of shared memory that blocks share on a core: not registers, nor the least L1 (NVIDIA)."""
-    return jnp.maximum(chip.private.capacity / chip.cores - REGISTERS - LEAST_L1, LEAST_L1)
+    return jnp.maximum(chip.private.capacity / chip.cores - REGISTERS - MIN_L1, MIN_L1)
 
 
 def _cache_rereads(fitted: AttentionDecodeEfficiency, readers: Values) -> Values:
@@ -251,12 +248,12 @@ def _split_reduction_time(
 
 
 def _resident_decode(
-    chip: Chip, plan: Plan, batch: Scalar, seen: Scalar, heads: Heads, residency: Residency
+    chip: Chip, plan: Plan, batch: Scalar, attended: Scalar, heads: Heads, residency: Residency
 ) -> Work:
     """The cache is read where it lives; queries go in, scores, sums and outputs cross: four times."""
     fitted = chip.efficiency.attention_decode
-    pairs = batch * heads.query * seen
-    reads = residency.traffic(_cache_bytes(plan, batch, seen, heads))
+    pairs = batch * heads.query * attended
+    reads = residency.traffic(_cache_bytes(plan, batch, attended, heads))
     return Work(
         demand=Resources(
             matrix=2 * (heads.key + heads.value) * pairs,
@@ -306,5 +303,5 @@ class AttentionDecode(AbstractKernel):
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
         numbers = (self.head_dim, self.value_dim, self.stored_dim)
         heads = cached_heads(self.heads, self.kv_heads, *numbers)
-        sizes = (self.batch, self.ctx_len, heads, seen_window(self.window))
+        sizes = (self.batch, self.ctx_len, heads, window_tokens(self.window))
         return [attention_decode(chip, plan, *sizes, self.residency)]

@@ -9,13 +9,13 @@ from perfmodel.hardware.parameters import AttentionPrefillEfficiency
 from perfmodel.kernels.attention import (
     Heads,
     cached_heads,
+    causal_pairs,
     hit_rate,
-    seen_window,
     shares,
-    visible,
     wide_head_share,
+    window_tokens,
 )
-from perfmodel.kernels.kernel import AbstractKernel, column, extra, given
+from perfmodel.kernels.kernel import AbstractKernel, column, extra, or_default
 from perfmodel.kernels.occupancy import blocks_per_start, mesh_traversal_time, tile_height
 from perfmodel.kernels.residency import Residency, native, on_chip
 from perfmodel.resources import Resources
@@ -52,8 +52,8 @@ def prompt_rates(plan: Plan) -> set[str]:
 
 def in_16_bits(plan: Plan, head_dim: Scalar) -> Scalar:
     """1 for heads of these sizes, else 0."""
-    found = (jnp.where(head_dim == size, 1.0, 0.0) for size in sizes_in_16_bits(plan))
-    return sum(found, jnp.zeros_like(head_dim))
+    matches = (jnp.where(head_dim == size, 1.0, 0.0) for size in sizes_in_16_bits(plan))
+    return sum(matches, jnp.zeros_like(head_dim))
 
 
 def attention_prefill(
@@ -77,10 +77,10 @@ def attention_prefill(
     - `residency`: where the cache lives; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
-    seen = jnp.minimum(ctx_len, as_scalar(window))
-    pairs = causal * visible(q_len, ctx_len, seen) + (1 - causal) * q_len * seen
+    attended = jnp.minimum(ctx_len, as_scalar(window))
+    pairs = causal * causal_pairs(q_len, ctx_len, attended) + (1 - causal) * q_len * attended
     count = _tiled_prefill if chip.execution == "launched" else _resident_prefill
-    return count(chip, plan, batch, q_len, ctx_len, seen, pairs, heads, residency)
+    return count(chip, plan, batch, q_len, ctx_len, attended, pairs, heads, residency)
 
 
 def _prefill_traffic(plan: Plan, batch: Scalar, q_len: Scalar, ctx_len: Scalar, heads: Heads):
@@ -103,7 +103,7 @@ class Tiles(NamedTuple):
     blocks: Values
     parts: Values
     multiplied: Values
-    scored: Values
+    exponentials: Values
     longest: Values
     windowed: Scalar
 
@@ -114,25 +114,25 @@ def _tiles(
     batch: Scalar,
     q_len: Scalar,
     ctx_len: Scalar,
-    seen: Scalar,
+    attended: Scalar,
     pairs: Scalar,
     heads: Heads,
 ) -> Tiles:
-    backend, windowed = prompt_backend(plan), jnp.where(seen < ctx_len, 1.0, 0.0)
+    backend, windowed = prompt_backend(plan), jnp.where(attended < ctx_len, 1.0, 0.0)
     folded = backend.folded(heads.query / heads.kv, q_len)
     rows, count = q_len * folded, batch * heads.query / folded
     tile = tile_height(chip, backend.row_tile(rows, heads.key), rows, plan.exact)
     tiles = piece_count(rows / tile, plan.exact)
-    unhidden = visible(q_len, ctx_len, ctx_len)
+    unhidden = causal_pairs(q_len, ctx_len, ctx_len)
     through = unhidden if backend.multiplies_hidden else pairs
     edge = tiles * tile * backend.prompt_keys / 2 * (1 + windowed)
     multiplied = count * (through * folded * tiles * tile / rows + edge)
-    scored = batch * heads.query * pairs
+    exponentials = batch * heads.query * pairs
     if backend.scores_hidden:
-        scored = scored * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
-    parts = backend.prompt_parts(chip.cores, count * tiles, seen)
-    longest = (seen + windowed * (tile / folded + TILE)) * tile / parts
-    return Tiles(tile, count * tiles, parts, multiplied, scored, longest, windowed)
+        exponentials = exponentials * (1 + batch * heads.query * (unhidden - pairs) / multiplied)
+    parts = backend.prompt_parts(chip.cores, count * tiles, attended)
+    longest = (attended + windowed * (tile / folded + TILE)) * tile / parts
+    return Tiles(tile, count * tiles, parts, multiplied, exponentials, longest, windowed)
 
 
 def _tiled_prefill(
@@ -141,14 +141,14 @@ def _tiled_prefill(
     batch: Scalar,
     q_len: Scalar,
     ctx_len: Scalar,
-    seen: Scalar,
+    attended: Scalar,
     pairs: Scalar,
     heads: Heads,
     residency: Residency,
 ) -> Work:
     fitted = chip.efficiency.attention_prefill
-    tiles = _tiles(chip, plan, batch, q_len, ctx_len, seen, pairs, heads)
-    asked = batch * heads.query * pairs
+    tiles = _tiles(chip, plan, batch, q_len, ctx_len, attended, pairs, heads)
+    useful_pairs = batch * heads.query * pairs
     query_bytes, cache = _prefill_traffic(plan, batch, q_len, ctx_len, heads)
     reads, hits = residency.traffic(cache), hit_rate(chip, plan, fitted, query_bytes, cache)
     # Keys and values of a prefix were written long ago: no SRAM holds them, unless replayed.
@@ -156,8 +156,8 @@ def _tiled_prefill(
     number = heads.stored * look_up(plan.cache).weight
     return Work(
         demand=Resources(
-            matrix=2 * (heads.key + heads.value) * asked,
-            exponential=tiles.scored,
+            matrix=2 * (heads.key + heads.value) * useful_pairs,
+            exponential=tiles.exponentials,
             private=reads["private"],
             shared=tiles.multiplied / tiles.rows * number + query_bytes,
             main=query_bytes * (1 - hits) + reads["main"] * (1 - hits * recent),
@@ -165,7 +165,7 @@ def _tiled_prefill(
         ),
         shares=shares(
             fitted,
-            asked / tiles.multiplied * wide_head_share(fitted, heads.key),
+            useful_pairs / tiles.multiplied * wide_head_share(fitted, heads.key),
             rate=_head_rate(chip, plan, heads),
         ),
         occupancy=_load_balance(chip, plan, fitted, tiles),
@@ -220,9 +220,11 @@ def _append_time(
     hits: Scalar,
 ) -> Scalar:
     """Passes over queries, and over keys and values (rotary embedding, append to the cache)."""
-    slow = (1 - hits) / (chip.main.bandwidth * fitted.streaming + 1.0)
-    fast = hits / (chip.shared.bandwidth * fitted.feed + 1.0)
-    return (fitted.rope_passes * query_bytes + fitted.append_passes * key_bytes) * (slow + fast)
+    main_time = (1 - hits) / (chip.main.bandwidth * fitted.streaming + 1.0)
+    shared_time = hits / (chip.shared.bandwidth * fitted.feed + 1.0)
+    return (fitted.rope_passes * query_bytes + fitted.append_passes * key_bytes) * (
+        main_time + shared_time
+    )
 
 
 def _resident_prefill(
@@ -231,7 +233,7 @@ def _resident_prefill(
     batch: Scalar,
     q_len: Scalar,
     ctx_len: Scalar,
-    seen: Scalar,
+    attended: Scalar,
     pairs: Scalar,
     heads: Heads,
     residency: Residency,
@@ -291,6 +293,6 @@ class AttentionPrefill(AbstractKernel):
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
         numbers = (self.head_dim, self.value_dim, self.stored_dim)
         heads = cached_heads(self.heads, self.kv_heads, *numbers)
-        sizes = (self.batch, self.q_len, given(self.ctx_len, self.q_len), heads)
-        window, causal = seen_window(self.window), 1 - self.causal
+        sizes = (self.batch, self.q_len, or_default(self.ctx_len, self.q_len), heads)
+        window, causal = window_tokens(self.window), 1 - self.causal
         return [attention_prefill(chip, plan, *sizes, window, causal, self.residency)]

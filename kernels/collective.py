@@ -26,8 +26,8 @@ from perfmodel.workload.plan import MATRIX, Plan
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 
-NCCL_PIECE = 8192.0
-"""Bytes of a flagged message that NCCL sends to one receiver in one step: seen in its times."""
+NCCL_LL_CHUNK = 8192.0
+"""Bytes that NCCL's LL protocol sends to one receiver in one step: seen in its times."""
 
 DISTINCT_PARTS = ("all_to_all", "point_to_point")
 """Kinds whose bytes differ on every chip, so that those of a domain cannot share the way out."""
@@ -49,7 +49,7 @@ def collective(
     fitted = chip.efficiency.collective
     inner = jnp.clip(chip.scale_up.size, 1.0, ranks / nodes)
     outer = ranks / inner
-    starts, sent = _starts_and_bytes(chip, plan, kind, inner, size)
+    latency, sent = _latency_and_bytes(chip, plan, kind, inner, size)
     part = size if kind in DISTINCT_PARTS else size / inner
     outer_steps, outer_sent = _algorithms(chip.scale_out, kind, outer, part)
     return Work(
@@ -58,7 +58,7 @@ def collective(
             network=fitted.sustained * _host_bridge_share(chip, inner), fabric=fitted.sustained
         ),
         latency=jnp.minimum(ranks - 1, 1.0) * fitted.launch
-        + starts
+        + latency
         + outer_steps[-1] * chip.scale_out.latency * fitted.step_latency,
         selection_sharpness=fitted.selection_sharpness,
         dtype=plan.format.matrix,
@@ -76,35 +76,36 @@ def _host_bridge_share(chip: Chip, n: Scalar) -> Scalar:
     return chip.efficiency.collective.host_bridge_rate ** jnp.maximum(jnp.log2(n) - 1, 0.0)
 
 
-def _starts_and_bytes(
+def _latency_and_bytes(
     chip: Chip, plan: Plan, kind: Kind, n: Scalar, size: Scalar
 ) -> tuple[Values, Values]:
     """Time before data flow, and bytes sent by a chip, of each algorithm of whoever communicates."""
     backend = plan.collective_backend
     if backend.is_nccl and kind != "point_to_point":
         return _nccl(chip, kind, n, size)
-    own = _own_kernels(chip, kind, n, size)
+    framework_kernels = _framework_kernels(chip, kind, n, size)
     if kind != "all_reduce" or backend.largest is None:
-        return own
+        return framework_kernels
     if chip.scale_up.topology == "link":
         return _nccl(chip, kind, n, size)
     if chip.scale_up.topology != "switch":
-        return own
+        return framework_kernels
     itself = backend.reduces_itself(n, size)
-    starts, sent = (
-        jnp.where(itself, a, b) for a, b in zip(own, _nccl(chip, kind, n, size), strict=True)
+    latency, sent = (
+        jnp.where(itself, a, b)
+        for a, b in zip(framework_kernels, _nccl(chip, kind, n, size), strict=True)
     )
-    return starts, sent
+    return latency, sent
 
 
-def _own_kernels(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
+def _framework_kernels(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
     """The same for a framework's own kernels: each algorithm that the network allows."""
     steps, sent = _algorithms(chip.scale_up, kind, n, size)
     return steps * chip.scale_up.latency * chip.efficiency.collective.step_latency, sent
 
 
 def _nccl(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
-    r"""The same for NCCL: rings with a flag beside each word, rings without, and the switch that adds.
+    r"""The same for NCCL: rings with flags beside words (LL), without (Simple), and the switch that adds.
 
     With flags a receiver needs no word from the sender, at half the rate. Without, each
     pass over the vector costs a handshake, and filling the pipeline $2\sqrt{f\,t}$, where $f$ is
@@ -116,13 +117,18 @@ def _nccl(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Valu
     hop = network.latency * fitted.step_latency
     # Messages for all go out at once, but flagged ones in pieces, through one channel for each receiver.
     steps = more_than_one if kind == "all_to_all" else passes * (n - 1)
-    pieces = size / n / NCCL_PIECE * more_than_one if kind == "all_to_all" else 0.0
-    starts, sent = steps * hop + _self_copy_time(chip, kind, n, size), passes * size * (n - 1) / n
-    ways = [(starts + pieces * hop, 2 * sent), (starts + _handshake_time(chip, passes, sent), sent)]
+    pieces = size / n / NCCL_LL_CHUNK * more_than_one if kind == "all_to_all" else 0.0
+    latency, sent = steps * hop + _self_copy_time(chip, kind, n, size), passes * size * (n - 1) / n
+    protocols = [
+        (latency + pieces * hop, 2 * sent),
+        (latency + _handshake_time(chip, passes, sent), sent),
+    ]
     if kind == "all_reduce" and network.reduces:
         added = more_than_one * size * (n + 1) / n
-        ways.append((passes * hop * more_than_one + _handshake_time(chip, passes, added), added))
-    return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
+        protocols.append(
+            (passes * hop * more_than_one + _handshake_time(chip, passes, added), added)
+        )
+    return jnp.stack([w[0] for w in protocols]), jnp.stack([w[1] for w in protocols])
 
 
 def _self_copy_time(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
@@ -140,9 +146,9 @@ def _self_copy_time(chip: Chip, kind: Kind, n: Scalar, size: Scalar) -> Scalar:
 def _handshake_time(chip: Chip, passes: float, sent: Scalar) -> Scalar:
     """Handshakes, and the filling of the pipeline, of blocks without flags."""
     fitted = chip.efficiency.collective
-    some = sent / (sent + 1.0)
+    any_sent = sent / (sent + 1.0)
     time = (sent + 1.0) / (chip.scale_up.bandwidth * fitted.sustained + 1.0)
-    return some * (passes * fitted.handshake + 2 * jnp.sqrt(fitted.pipeline_fill * time))
+    return any_sent * (passes * fitted.handshake + 2 * jnp.sqrt(fitted.pipeline_fill * time))
 
 
 def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[Values, Values]:
@@ -158,12 +164,12 @@ def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[
         "torus": 2 * passes * (jnp.sqrt(n) - 1),
         "mesh": 2 * passes * (jnp.sqrt(n) - 1),
     }[network.topology]
-    ways = [(steps, passes * part)]
+    algorithms = [(steps, passes * part)]
     if kind == "all_reduce" and network.topology == "switch":
-        ways.insert(0, (more_than_one, size * (n - 1)))
+        algorithms.insert(0, (more_than_one, size * (n - 1)))
         if network.reduces:
-            ways.insert(0, (2 * more_than_one, more_than_one * size * (n + 1) / n))
-    return jnp.stack([w[0] for w in ways]), jnp.stack([w[1] for w in ways])
+            algorithms.insert(0, (2 * more_than_one, more_than_one * size * (n + 1) / n))
+    return jnp.stack([w[0] for w in algorithms]), jnp.stack([w[1] for w in algorithms])
 
 
 class Collective(AbstractKernel):

@@ -29,13 +29,13 @@ from perfmodel.workload.plan import Plan
 TILES = ((64, 16), (16, 64), (64, 32), (64, 64), (64, 128), (128, 128), (128, 256), (256, 128))
 """Rows and columns of the output tiles tried, each with k whole and with k split."""
 
-SHORTEST_SPLIT = 128
+MIN_SPLIT = 128
 """Steps of k below which splitting stops paying: about one trip to memory."""
 
-MOST_SPLITS = 64
+MAX_SPLITS = 64
 """As many as any library measured here uses."""
 
-MOST_COPIES = 5
+MAX_COPIES = 5
 """Copies of the weights that a benchmark rotates through, at most (AIConfigurator's collector)."""
 
 
@@ -108,7 +108,7 @@ def _alternatives() -> tuple[Values, Values, Values]:
 
 def _splits(chip: Chip, plan: Plan, outputs: Values, k: Scalar) -> Values:
     """As many parts of k as leave no core idle, while each part is worth its start."""
-    most = jnp.clip(jnp.minimum(chip.cores / outputs, k / SHORTEST_SPLIT), 1.0, float(MOST_SPLITS))
+    most = jnp.clip(jnp.minimum(chip.cores / outputs, k / MIN_SPLIT), 1.0, float(MAX_SPLITS))
     return jnp.floor(most) if plan.exact else most
 
 
@@ -129,7 +129,7 @@ def _memory(
             "main": traffic["main"] + activation_bytes * spilled(chip, activation_bytes)
         }
     fitted = chip.efficiency.gemm
-    copies = jnp.minimum(float(MOST_COPIES), jnp.ceil(chip.shared.capacity / weights))
+    copies = jnp.minimum(float(MAX_COPIES), jnp.ceil(chip.shared.capacity / weights))
     rereads = replay_read_time(chip, fitted, copies * weights + activation_bytes)
     return traffic | {"main": (traffic["main"] + activation_bytes) * rereads}
 
@@ -187,7 +187,7 @@ class Gemm(AbstractKernel):
         return count(chip, plan, self.m, self.n, self.k, residency)
 
 
-TENSOR_WIDE = 2
+PER_TENSOR_PASSES = 2
 """Passes of a format whose scale is of the whole tensor."""
 
 
@@ -198,7 +198,7 @@ def _passes(plan: Plan) -> int:
     one pass is left, or none where a framework quantises as it writes.
     """
     most = plan.format.passes
-    if most < TENSOR_WIDE or plan.replay:
+    if most < PER_TENSOR_PASSES or plan.replay:
         return most
     return 0 if plan.gemm_backend.fuses_quantisation else 1
 

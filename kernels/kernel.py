@@ -42,7 +42,7 @@ def _or_none(value: Any) -> Scalar | None:
     return None if value is None else as_scalar(value)
 
 
-def given(value: Scalar | None, otherwise: Any) -> Any:
+def or_default(value: Scalar | None, otherwise: Any) -> Any:
     """A size, or what it is if it is not given."""
     return otherwise if value is None else value
 
@@ -99,8 +99,9 @@ class AbstractKernel(eqx.Module):
         - `InputError`: when the chip has no matrix rate that is needed.
         """
         chip = restrict(chip, cls.rates(plan) | cls.wishes & set(chip.matrix))
-        alike = chip if TOPOLOGY in cls.reads else without_topology(chip)
-        return alike, narrowed(plan, cls.reads)
+        if TOPOLOGY not in cls.reads:
+            chip = without_topology(chip)
+        return chip, narrowed(plan, cls.reads)
 
 
 def _columns(kind: type[AbstractKernel]) -> list[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from perfmodel.workload.precision import FORMATS
 Cells = Mapping[str, list[str]]
 """Columns of text; an empty cell means not given."""
 
-LARGEST_SIZE = 1e15
+MAX_SIZE = 1e15
 """No size is larger; one that is, is a mistake."""
 
 
@@ -69,8 +69,8 @@ def groups_of(
             raise InputError(f"the table has no column {name!r}; it has {named(cells)}.")
     load_plugins()
     errors = np.full(count, "", dtype=object)
-    own = dict(chips or {})
-    names = chip_names() | {fold(name): stem for name, stem in own.items()} | own
+    added = dict(chips or {})
+    names = chip_names() | {fold(name): stem for name, stem in added.items()} | added
     keys = _keys(cells, count, errors, names)
     groups = [_group(key, np.array(places), cells, errors) for key, places in keys.items()]
     return [group for group in groups if len(group.places)], errors
@@ -107,30 +107,30 @@ def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
     return Key(operation, stem, framework_of(framework), weights, stored if attends else "")
 
 
-def framework_of(given: str) -> str:
+def framework_of(cell: str) -> str:
     """The framework that a cell means; empty for the smooth form.
 
     **Raises:**
 
     - `InputError`: for an unknown one.
     """
-    if not given.strip():
+    if not cell.strip():
         return ""
-    word = word_of(given, [*frameworks(), *UNMODELLED], "framework")
+    word = word_of(cell, [*frameworks(), *UNMODELLED], "framework")
     return word if word in frameworks() else ""
 
 
-def software_of(given: str) -> tuple[str, str]:
+def software_of(cell: str) -> tuple[str, str]:
     """The framework of a service, and the word of its version, which is empty where it is today's.
 
     **Raises:**
 
     - `InputError`: for an unknown one.
     """
-    if not given.strip():
+    if not cell.strip():
         return "", ""
     older = older_versions()
-    word = word_of(given, [*frameworks(), *older, *UNMODELLED], "framework")
+    word = word_of(cell, [*frameworks(), *older, *UNMODELLED], "framework")
     return (older[word], word) if word in older else (framework_of(word), "")
 
 
@@ -172,14 +172,14 @@ def _compare(columns: dict[str, np.ndarray], places: np.ndarray, errors: np.ndar
                 )
 
 
-LARGEST_PRODUCT = 1e36
+MAX_PRODUCT = 1e36
 """No product of all sizes is larger: single precision ends at 3e38."""
 
 
 def _multiply(sizes: list[np.ndarray], places: np.ndarray, errors: np.ndarray) -> None:
     digits = sum(np.log10(np.maximum(size, 1.0)) for size in sizes)
-    wrong = (errors[places] == "") & (digits > np.log10(LARGEST_PRODUCT))
-    errors[places[wrong]] = f"the sizes multiply to more than {LARGEST_PRODUCT:g}; correct them."
+    wrong = (errors[places] == "") & (digits > np.log10(MAX_PRODUCT))
+    errors[places[wrong]] = f"the sizes multiply to more than {MAX_PRODUCT:g}; correct them."
 
 
 def _columns(
@@ -188,8 +188,8 @@ def _columns(
     """Name, numbers and faults of each column that the operation reads."""
     for name in (*operation.sizes(), *operation.options(), *operation.words()):
         column = cells.get(name)
-        given = ["" if column is None else column[int(i)].strip() for i in places]
-        text = np.array(given, dtype=object)
+        texts = ["" if column is None else column[int(i)].strip() for i in places]
+        text = np.array(texts, dtype=object)
         if name in operation.words():
             yield name, *_choices(name, text, operation.words()[name])
         else:
@@ -217,7 +217,7 @@ def _numbers(name: str, text: np.ndarray, needed: bool) -> tuple[np.ndarray, np.
         (empty & needed, f"{name} is missing; give a number greater than zero."),
         (np.isnan(values) & ~empty, f"{name} is {{}}, which is not a number."),
         (
-            low | (values > LARGEST_SIZE),
+            low | (values > MAX_SIZE),
             f"{name} is {{}}; allowed are numbers {least} up to 1e15.",
         ),
     ]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import LinearAttentionEfficiency
-from perfmodel.kernels.kernel import AbstractKernel, column, given
+from perfmodel.kernels.kernel import AbstractKernel, column, or_default
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency, l2_hit_rate, native, on_chip
 from perfmodel.resources import Resources
@@ -95,22 +95,22 @@ def linear_attention(
     batch: Scalar,
     q_len: Scalar,
     states: States,
-    prompt: Scalar,
+    is_prefill: Scalar,
     residency: Residency | None = None,
 ) -> Work:
     """Count the work of `q_len` new tokens for each of `batch` sequences.
 
     **Arguments:**
 
-    - `prompt`: one where tokens are taken in chunks, zero where one by one.
+    - `is_prefill`: one where tokens are taken in chunks, zero where one by one.
     - `residency`: where the states live; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
     fitted, launched = chip.efficiency.linear_attention, chip.execution == "launched"
     tokens = batch * q_len
     chunk = soft_min(q_len, CHUNK * jnp.ones_like(q_len))
-    token_bytes = tokens * (2 * states.inputs + _passes(fitted, prompt) * states.token)
-    reads = residency.traffic(batch * states.size * (2 + fitted.state_copies * prompt))
+    token_bytes = tokens * (2 * states.inputs + _passes(fitted, is_prefill) * states.token)
+    reads = residency.traffic(batch * states.size * (2 + fitted.state_copies * is_prefill))
     inside = on_chip(chip, token_bytes)
     spilled_share = _spilled_share(chip, tokens * states.live)
     outside = token_bytes * spilled_share + reads["main"] * (
@@ -132,15 +132,15 @@ def linear_attention(
             main=fitted.streaming,
         ),
         occupancy=_core_occupancy(chip, batch * q_len / chunk, states) if launched else 1.0,
-        latency=_latency(fitted, batch, q_len, chunk, prompt, states)
+        latency=_latency(fitted, batch, q_len, chunk, is_prefill, states)
         + mesh_traversal_time(chip, 2.0),
         dtype="bf16",
     )
 
 
-def _passes(fitted: LinearAttentionEfficiency, prompt: Scalar) -> Scalar:
+def _passes(fitted: LinearAttentionEfficiency, is_prefill: Scalar) -> Scalar:
     """How often what a token brings is moved: once where it is decoded."""
-    return 1 + (fitted.token_passes - 1) * prompt
+    return 1 + (fitted.token_passes - 1) * is_prefill
 
 
 def _products(chunk: Scalar, states: States) -> Scalar:
@@ -164,8 +164,8 @@ def _core_occupancy(chip: Chip, chunks: Scalar, states: States) -> Scalar:
 def _spilled_share(chip: Chip, live: Scalar) -> Scalar:
     """Share of what passes between kernels that the shared tier does not hold."""
     # One byte more: a tier that is not there holds nothing.
-    room = chip.shared.capacity * chip.efficiency.linear_attention.l2_capacity + 1
-    return 1 - soft_min(room, live) / live
+    capacity = chip.shared.capacity * chip.efficiency.linear_attention.l2_capacity + 1
+    return 1 - soft_min(capacity, live) / live
 
 
 def _replay_hit_rate(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
@@ -173,8 +173,8 @@ def _replay_hit_rate(chip: Chip, plan: Plan, size: Scalar) -> Scalar:
     if not plan.replay:
         return as_scalar(0.0)
     fitted = chip.efficiency.linear_attention
-    room = chip.shared.capacity * fitted.l2_hit_capacity + 1
-    return l2_hit_rate(chip, fitted.l2_hit_sharpness, room, size)
+    capacity = chip.shared.capacity * fitted.l2_hit_capacity + 1
+    return l2_hit_rate(chip, fitted.l2_hit_sharpness, capacity, size)
 
 
 def _latency(
@@ -182,14 +182,14 @@ def _latency(
     batch: Scalar,
     q_len: Scalar,
     chunk: Scalar,
-    prompt: Scalar,
+    is_prefill: Scalar,
     states: States,
 ) -> Scalar:
     """What nothing hides: launches; in prompts the rows of a chunk, the chain, the sequences."""
     kda_launch = jnp.where(states.gated_keys > 0, fitted.kda_launch, 0.0)
     serial = fitted.per_row * chunk + fitted.per_chunk * (at_least_one(q_len / CHUNK) - 1)
     added = kda_launch + fitted.prompt_launch + serial + fitted.per_sequence * batch
-    return fitted.launch + added * prompt
+    return fitted.launch + added * is_prefill
 
 
 class LinearAttention(AbstractKernel):
@@ -223,8 +223,11 @@ class LinearAttention(AbstractKernel):
         return {"bf16"}
 
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
-        value, keys = given(self.value_dim, self.head_dim), given(self.key_heads, self.heads)
+        value, keys = (
+            or_default(self.value_dim, self.head_dim),
+            or_default(self.key_heads, self.heads),
+        )
         states = States(self.heads, self.head_dim, value, keys, self.kind)
-        prompt = jnp.where((self.phase > 0) | (self.q_len > 1), 1.0, 0.0)
-        sizes = (self.batch, self.q_len, states, prompt)
+        is_prefill = jnp.where((self.phase > 0) | (self.q_len > 1), 1.0, 0.0)
+        sizes = (self.batch, self.q_len, states, is_prefill)
         return [linear_attention(chip, plan, *sizes, self.residency)]

@@ -11,7 +11,7 @@ from perfmodel.kernels.attention_decode import READS as DECODE_READS
 from perfmodel.kernels.attention_decode import attention_decode
 from perfmodel.kernels.attention_prefill import READS as PREFILL_READS
 from perfmodel.kernels.attention_prefill import attention_prefill, prompt_rates
-from perfmodel.kernels.kernel import AbstractKernel, column, extra, given
+from perfmodel.kernels.kernel import AbstractKernel, column, extra, or_default
 from perfmodel.kernels.residency import Residency
 from perfmodel.roofline import Work
 from perfmodel.trees import replace
@@ -25,9 +25,11 @@ RANK, ROPE, NOPE, VALUE_DIM = 512.0, 64.0, 128.0, 128.0
 
 def with_latent_parameters(chip: Chip) -> Chip:
     """Latent attention has parameters of its own."""
-    own = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
+    latent_parameters = (chip.efficiency.mla_decode, chip.efficiency.mla_prefill)
     return replace(
-        lambda c: (c.efficiency.attention_decode, c.efficiency.attention_prefill), chip, own
+        lambda c: (c.efficiency.attention_decode, c.efficiency.attention_prefill),
+        chip,
+        latent_parameters,
     )
 
 
@@ -93,19 +95,19 @@ class MlaPrefill(AbstractKernel):
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
         absorbed = plan.attention_backend.absorbs_latents
         heads = _latent(self.heads, self.rank, self.rope) if absorbed else self._expanded()
-        sizes = (self.batch, given(self.q_len, self.ctx_len), self.ctx_len, heads)
+        sizes = (self.batch, or_default(self.q_len, self.ctx_len), self.ctx_len, heads)
         chip, plan = with_latent_parameters(chip), _without_grouped_rules(plan)
         return [attention_prefill(chip, plan, *sizes, residency=self.residency)]
 
     def _expanded(self) -> Heads:
         numbers = ((self.nope, NOPE), (self.rope, ROPE), (self.value_dim, VALUE_DIM))
         ones = jnp.ones_like(self.heads)
-        return expanded(self.heads, *(given(value, usual * ones) for value, usual in numbers))
+        return expanded(self.heads, *(or_default(value, usual * ones) for value, usual in numbers))
 
 
 def _latent(heads: Scalar, rank: Scalar | None, rope: Scalar | None) -> Heads:
     ones = jnp.ones_like(heads)
-    return latent(heads, given(rank, RANK * ones), given(rope, ROPE * ones))
+    return latent(heads, or_default(rank, RANK * ones), or_default(rope, ROPE * ones))
 
 
 def _without_grouped_rules(plan: Plan) -> Plan:

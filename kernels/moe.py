@@ -82,8 +82,8 @@ def _passes(chip: Chip, fitted: MoeEfficiency, moved: Moved) -> Scalar:
         + moved.summed
     )
     out = spilled(chip, moved.total)
-    slow = out / (chip.main.bandwidth * fitted.streaming + 1.0)
-    return traffic * (slow + (1 - out) / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0))
+    main_time = out / (chip.main.bandwidth * fitted.streaming + 1.0)
+    return traffic * (main_time + (1 - out) / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0))
 
 
 def _row_tiles(plan: Plan, rows: Values, share: RankShare, balanced: Scalar) -> Values:

@@ -55,7 +55,9 @@ def rates_of(plan: Plan) -> set[str]:
     """Kinds of matrix unit whose rates the kernels of a whole model ask a chip for."""
     formats = (plan.weights, plan.unquantised, plan.attended)
     plans = [dataclasses.replace(plan, weights=weights) for weights in formats]
-    return {kind for one in KERNELS.values() for plan in plans for kind in one.rates(plan)}
+    return {
+        kind for operation in KERNELS.values() for plan in plans for kind in operation.rates(plan)
+    }
 
 
 def cost(chip: Chip, works: list[Work]) -> Breakdown:

@@ -31,9 +31,9 @@ class Residency(eqx.Module):
 
 def native(chip: Chip) -> Residency:
     """Where a chip keeps operands that fit: its main memory, else the SRAM that it has."""
-    rooms = [tier.room for tier in chip.tiers]
-    in_main = jnp.where(rooms[2] > 0, 1.0, 0.0)
-    in_shared = jnp.where(rooms[1] > rooms[0], 1.0, 0.0) * (1 - in_main)
+    capacities = [tier.usable_capacity for tier in chip.tiers]
+    in_main = jnp.where(capacities[2] > 0, 1.0, 0.0)
+    in_shared = jnp.where(capacities[1] > capacities[0], 1.0, 0.0) * (1 - in_main)
     return Residency(private=1 - in_main - in_shared, shared=in_shared, main=in_main)
 
 
@@ -47,7 +47,7 @@ def spilled(chip: Chip, size: Values) -> Values:
     return 1 - fits
 
 
-def l2_hit_rate(chip: Chip, sharpness: Scalar, room: Scalar, size: Values) -> Values:
+def l2_hit_rate(chip: Chip, sharpness: Scalar, capacity: Scalar, size: Values) -> Values:
     r"""Share of what a benchmark replays that the shared tier still has: $\sigma(c \log(S/x))$.
 
     None in a scratchpad, which each kernel fills anew.
@@ -55,9 +55,9 @@ def l2_hit_rate(chip: Chip, sharpness: Scalar, room: Scalar, size: Values) -> Va
     **Arguments:**
 
     - `sharpness`: how sharply $c$ that falls where data outgrow it.
-    - `room`, `size`: bytes $S$ that it holds, and bytes $x$ of data.
+    - `capacity`, `size`: bytes $S$ that it holds, and bytes $x$ of data.
     """
-    return (1 - chip.shared.staged) * jax.nn.sigmoid(sharpness * jnp.log(room / size))
+    return (1 - chip.shared.staged) * jax.nn.sigmoid(sharpness * jnp.log(capacity / size))
 
 
 def replay_read_time(chip: Chip, fitted: GemmEfficiency | MoeEfficiency, size: Values) -> Values:
@@ -65,21 +65,21 @@ def replay_read_time(chip: Chip, fitted: GemmEfficiency | MoeEfficiency, size: V
 
     The shared tier holds them from the replay before, if `size` bytes fit a part of it.
     """
-    room = chip.shared.capacity / chip.shared.parts + 1.0
-    kept = l2_hit_rate(chip, fitted.l2_hit_sharpness, room * fitted.l2_hit_capacity, size)
+    capacity = chip.shared.capacity / chip.shared.parts + 1.0
+    hit_rate = l2_hit_rate(chip, fitted.l2_hit_sharpness, capacity * fitted.l2_hit_capacity, size)
     rate = (
         chip.main.bandwidth * fitted.streaming / (chip.shared.bandwidth * fitted.l2_bandwidth + 1.0)
     )
-    return 1 - kept + kept * rate
+    return 1 - hit_rate + hit_rate * rate
 
 
 def on_chip(chip: Chip, size: Values) -> dict[str, Values]:
     """Bytes through each SRAM tier for data that stay on the chip, by their bandwidths."""
     private, shared = chip.private.bandwidth, chip.shared.bandwidth
-    there = private + shared > 0
-    both = jnp.where(there, private + shared, 1.0)
+    has_sram = private + shared > 0
+    both = jnp.where(has_sram, private + shared, 1.0)
     # Nothing goes through a tier that is not there: at one byte/s even a rounding error takes long.
     return {
         "private": size * private / both,
-        "shared": size * jnp.where(there, shared / both, 1.0),
+        "shared": size * jnp.where(has_sram, shared / both, 1.0),
     }

@@ -19,7 +19,7 @@ ROUTINGS = ("balanced", "power_law_1.01", "power_law_1.2", "random")
 
 EXPONENTS = (1.01, 1.2)
 
-LARGEST_LOAD = 0.8
+MAX_LOAD = 0.8
 """The largest load drawn, over the number of tokens."""
 
 SPARSE_LOADS = (0.01, 2.0)
@@ -43,8 +43,14 @@ def loads(routing: Scalar, tokens: Scalar, topk: Scalar, experts: Scalar, ranks:
     - `ranks`: groups of experts.
     """
     sizes = (tokens, topk, experts, ranks)
-    found = [balanced(*sizes), *(power_law(a, *sizes) for a in EXPONENTS), random(*sizes)]
-    pairs, touched = (jnp.stack(column)[routing.astype(int)] for column in zip(*found, strict=True))
+    routed = [
+        balanced(*sizes),
+        *(power_law(a, *sizes) for a in EXPONENTS),
+        random(*sizes),
+    ]
+    pairs, touched = (
+        jnp.stack(column)[routing.astype(int)] for column in zip(*routed, strict=True)
+    )
     return Load(pairs, jnp.clip(touched, jnp.minimum(pairs, 1.0), pairs))
 
 
@@ -79,7 +85,7 @@ def power_law(
     pairs, local = tokens * topk, experts / ranks
     sparse = pairs <= experts
     low = jnp.where(sparse, SPARSE_LOADS[0], 1.0)
-    high = jnp.where(sparse, SPARSE_LOADS[1], jnp.maximum(LARGEST_LOAD * tokens, 2.0))
+    high = jnp.where(sparse, SPARSE_LOADS[1], jnp.maximum(MAX_LOAD * tokens, 2.0))
     largest = _quantile(experts / (experts + 1), exponent, low, high)
     mean, square = (_moment(order, exponent, low, largest) for order in (1, 2))
     scale = pairs / (largest + (experts - 1) * mean)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import AttentionDecodeEfficiency, GemmEfficiency
-from perfmodel.kernels.attention import Heads, visible
+from perfmodel.kernels.attention import Heads, causal_pairs
 from perfmodel.kernels.attention_decode import attention_decode
 from perfmodel.kernels.elementwise import Traffic, elementwise
 from perfmodel.kernels.kernel import AbstractKernel, column, extra
@@ -74,7 +74,7 @@ class Form(NamedTuple):
     - `index_heads`, `index_key`: of the indexer; zero for none.
     - `index_bytes`: of one number of its keys.
     - `block`: entries that are picked together, by one score.
-    - `most`: entries that it picks, where a row does not say; infinite where all are seen.
+    - `topk`: entries that it picks, where a row does not say; infinite where all are seen.
     """
 
     ratio: Scalar | float
@@ -87,7 +87,7 @@ class Form(NamedTuple):
     index_key: Scalar | float
     index_bytes: Scalar | float
     block: Scalar | float
-    most: Scalar | float
+    topk: Scalar | float
 
 
 FORMS = {
@@ -99,13 +99,13 @@ FORMS = {
 """From the configurations of DeepSeek-V3.2, MiniMax-M3 and DeepSeek-V4-Flash, as in `library/models`."""
 
 
-class Text(NamedTuple):
+class Sequences(NamedTuple):
     """Sequences, new tokens of each, tokens in each cache, and whether it is a prompt (one or zero)."""
 
     batch: Scalar
     q_len: Scalar
     ctx_len: Scalar
-    prompt: Scalar
+    is_prefill: Scalar
 
     @property
     def tokens(self) -> Scalar:
@@ -127,7 +127,7 @@ def index_matrix(chip: Chip) -> str:
 def sparse_attention(
     chip: Chip,
     plan: Plan,
-    text: Text,
+    sequences: Sequences,
     heads: Scalar,
     topk: Scalar,
     form: Form,
@@ -143,18 +143,23 @@ def sparse_attention(
     - `residency`: where the cache lives; the chip's native memory if not given.
     """
     residency = native(chip) if residency is None else residency
-    entries = text.ctx_len / form.ratio
-    most = jnp.where(topk > 0, topk, form.most)
+    entries = sequences.ctx_len / form.ratio
+    most = jnp.where(topk > 0, topk, form.topk)
     indexed = jnp.where(form.index_heads > 0, 1.0, 0.0)
     # What is picked is read and written as the scores are, with its place in the cache.
-    scored = (entries + jnp.where(form.index_heads > 0, most, 0.0)) / form.block
-    choice = elementwise(chip, plan, text.tokens, scored, TOPK)
-    seen = _seen(text, form, entries, most)
+    scores = (entries + jnp.where(form.index_heads > 0, most, 0.0)) / form.block
+    top_k = elementwise(chip, plan, sequences.tokens, scores, TOPK)
+    attended = _attended_entries(sequences, form, entries, most)
     return [
-        _where(_indexer(chip, text, form, entries, residency), indexed),
-        _where(choice, indexed),
-        _where(_decode(chip, plan, text, form, heads, seen, residency), 1 - text.prompt),
-        _where(_prompt(chip, plan, text, form, heads, seen, residency), text.prompt),
+        _where(_indexer(chip, sequences, form, entries, residency), indexed),
+        _where(top_k, indexed),
+        _where(
+            _decode(chip, plan, sequences, form, heads, attended, residency),
+            1 - sequences.is_prefill,
+        ),
+        _where(
+            _prefill(chip, plan, sequences, form, heads, attended, residency), sequences.is_prefill
+        ),
     ]
 
 
@@ -170,22 +175,22 @@ def _where(work: Work, on: Scalar) -> Work:
     )
 
 
-def _causal_entries(text: Text, form: Form, entries: Scalar) -> Scalar:
+def _causal_entries(sequences: Sequences, form: Form, entries: Scalar) -> Scalar:
     """Entries up to a new token, on average: those of the tokens after it are not seen."""
-    return entries - (text.q_len - 1) / 2 / form.ratio
+    return entries - (sequences.q_len - 1) / 2 / form.ratio
 
 
-def _seen(text: Text, form: Form, entries: Scalar, most: Scalar) -> Scalar:
+def _attended_entries(sequences: Sequences, form: Form, entries: Scalar, most: Scalar) -> Scalar:
     """Entries that one query is multiplied with: where some are picked, padded to the most that may be."""
-    picked = jnp.where(jnp.isinf(most), _causal_entries(text, form, entries), most)
-    near = jnp.minimum(text.ctx_len, form.window)
-    return picked + visible(text.q_len, text.ctx_len, near) / text.q_len
+    picked = jnp.where(jnp.isinf(most), _causal_entries(sequences, form, entries), most)
+    near = jnp.minimum(sequences.ctx_len, form.window)
+    return picked + causal_pairs(sequences.q_len, sequences.ctx_len, near) / sequences.q_len
 
 
-def _cached_entries(text: Text, form: Form) -> Scalar:
+def _cached_entries(sequences: Sequences, form: Form) -> Scalar:
     """Entries of one cache, and tokens in the windows of all queries."""
-    windows = jnp.minimum(text.ctx_len, form.window + text.q_len - 1)
-    return text.ctx_len / form.ratio + jnp.where(form.window > 0, windows, 0.0)
+    windows = jnp.minimum(sequences.ctx_len, form.window + sequences.q_len - 1)
+    return sequences.ctx_len / form.ratio + jnp.where(form.window > 0, windows, 0.0)
 
 
 def _shares(
@@ -200,10 +205,12 @@ def _shares(
     )
 
 
-def _indexer(chip: Chip, text: Text, form: Form, entries: Scalar, residency: Residency) -> Work:
+def _indexer(
+    chip: Chip, sequences: Sequences, form: Form, entries: Scalar, residency: Residency
+) -> Work:
     """Scores of each new token with the entries before it, written for the choice."""
-    pairs = text.tokens * _causal_entries(text, form, entries)
-    reads = residency.traffic(text.batch * entries * form.index_key * form.index_bytes)
+    pairs = sequences.tokens * _causal_entries(sequences, form, entries)
+    reads = residency.traffic(sequences.batch * entries * form.index_key * form.index_bytes)
     scores = SCORE_BYTES * pairs / form.block
     launched = chip.execution == "launched"
     return Work(
@@ -238,10 +245,10 @@ def _indexer_rate(chip: Chip, form: Form) -> Scalar:
 def _decode(
     chip: Chip,
     plan: Plan,
-    text: Text,
+    sequences: Sequences,
     form: Form,
     heads: Scalar,
-    seen: Scalar,
+    attended: Scalar,
     residency: Residency,
 ) -> Work:
     """Attention of a decode step to what is picked: as to a cache of so many entries.
@@ -250,39 +257,39 @@ def _decode(
     B200 and 14 % on H200, on average over 130 measured sizes each; without splits and their sum, by 78 and
     44 %; with what frameworks do to dense latents, by 33 and 32 %.
     """
-    share = _gathered(text, form, seen) / (text.tokens * seen)
-    there = map_leaves(lambda part: part * share, residency)
+    share = _gathered(sequences, form, attended) / (sequences.tokens * attended)
+    residency = map_leaves(lambda part: part * share, residency)
     numbers = (form.kv_heads, form.key, form.value, form.stored)
     shape = Heads(heads, *map(as_scalar, numbers))
-    return attention_decode(chip, plan, text.tokens, seen, shape, residency=there)
+    return attention_decode(chip, plan, sequences.tokens, attended, shape, residency=residency)
 
 
-def _gathered(text: Text, form: Form, seen: Scalar) -> Scalar:
+def _gathered(sequences: Sequences, form: Form, attended: Scalar) -> Scalar:
     """Entries that leave the memory of the cache: what is gathered, but no more than are kept."""
-    return soft_min(text.tokens * seen, text.batch * _cached_entries(text, form))
+    return soft_min(sequences.tokens * attended, sequences.batch * _cached_entries(sequences, form))
 
 
-def _prompt(
+def _prefill(
     chip: Chip,
     plan: Plan,
-    text: Text,
+    sequences: Sequences,
     form: Form,
     heads: Scalar,
-    seen: Scalar,
+    attended: Scalar,
     residency: Residency,
 ) -> Work:
     """Each query of a prompt gathers its own entries, which all heads of a cached one share."""
-    pairs = text.tokens * heads * seen
+    pairs = sequences.tokens * heads * attended
     number = form.stored * form.kv_heads * look_up(plan.cache).weight
-    reads = residency.traffic(_gathered(text, form, seen) * number)
+    reads = residency.traffic(_gathered(sequences, form, attended) * number)
     launched = chip.execution == "launched"
-    blocks = text.tokens * form.kv_heads * jnp.maximum(heads / form.kv_heads / TILE, 1.0)
+    blocks = sequences.tokens * form.kv_heads * jnp.maximum(heads / form.kv_heads / TILE, 1.0)
     return Work(
         demand=Resources(
             matrix=2 * (form.key + form.value) * pairs,
             exponential=pairs,
             private=reads["private"],
-            shared=text.tokens * seen * number if launched else reads["shared"],
+            shared=sequences.tokens * attended * number if launched else reads["shared"],
             main=reads["main"],
             far=reads["far"],
         ),
@@ -325,15 +332,15 @@ class SparseAttention(AbstractKernel):
     residency: Residency | None = None
 
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
-        prompt = jnp.where((self.phase > 0) | (self.q_len > 1), 1.0, 0.0)
-        text = Text(self.batch, self.q_len, self.ctx_len, prompt)
+        is_prefill = jnp.where((self.phase > 0) | (self.q_len > 1), 1.0, 0.0)
+        sequences = Sequences(self.batch, self.q_len, self.ctx_len, is_prefill)
         chip = with_latent_parameters(chip)
         plan = dataclasses.replace(plan, attention_backend=SMOOTH_ATTENTION)
-        sizes = (text, self.heads, self.topk, self.form)
+        sizes = (sequences, self.heads, self.topk, self.form)
         return sparse_attention(chip, plan, *sizes, self.residency)
 
     @property
     def form(self) -> Form:
         """Of its kind, with the sizes of a model's own."""
-        own = {name: getattr(self, name, None) for name in Form._fields}
-        return form_of(self.kind)._replace(**{n: x for n, x in own.items() if x is not None})
+        sizes = {name: getattr(self, name, None) for name in Form._fields}
+        return form_of(self.kind)._replace(**{n: x for n, x in sizes.items() if x is not None})

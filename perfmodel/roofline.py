@@ -97,14 +97,14 @@ def spent(machine: AbstractMachine, work: Work) -> Resources:
     return work.demand.map(lambda name, demand: demand * getattr(energies, name))
 
 
-def choose(times: Values, choice: Scalar) -> Values:
+def choose(times: Values, sharpness: Scalar) -> Values:
     r"""Weights of the alternatives, $w_c \propto t_c^{-\beta}$.
 
     A mean under them never undershoots the best alternative, as log-sum-exp does.
     """
     if times.ndim == 0:
         return jnp.ones_like(times)
-    return jax.nn.softmax(-choice * jnp.log(times + MIN_TIME))
+    return jax.nn.softmax(-sharpness * jnp.log(times + MIN_TIME))
 
 
 def price(machine: AbstractMachine, work: Work) -> Breakdown:
@@ -162,11 +162,11 @@ def _parts(weights: Values, overlapped: Values, terms: Sequence[Values]) -> Floa
 
 
 def _in_order(
-    names: tuple[str, ...], given: tuple[str, ...], values: Float[Array, " given"]
+    names: tuple[str, ...], present_names: tuple[str, ...], values: Float[Array, " given"]
 ) -> Float[Array, " names"]:
     """Values of the given names, which follow in the same order, among all; zero where there is none."""
     parts, rest = [], values
-    for present, run in itertools.groupby(names, given.__contains__):
+    for present, run in itertools.groupby(names, present_names.__contains__):
         size = len(list(run))
         parts.append(rest[:size] if present else jnp.zeros(size))
         rest = rest[size:] if present else rest

@@ -9,7 +9,7 @@ from perfmodel.inference.attention_ffn import (
     Link,
     MicroBatches,
     Side,
-    _crossing,
+    _link_time,
     _step_of_both,
     attention_and_ffn,
     crossings,
@@ -46,7 +46,7 @@ def test_micro_batches_take_turns_and_the_slower_half_sets_the_pace(micro: float
     )
     assert float(found.step) == pytest.approx(step)
     assert float(found.busy[1]) == pytest.approx(2.0 * micro / step)
-    assert float(found.alone) == 3.5
+    assert float(found.latency) == 3.5
 
 
 @pytest.mark.parametrize("widths", [(2.0, 8.0), (8.0, 2.0)])
@@ -54,7 +54,7 @@ def test_the_narrower_side_limits_what_crosses(widths: tuple[float, float]):
     model, chip = traced(load_model("llama-3.1-8b")), load_chip("h100-sxm")
     sides = tuple(Side(chip, Plan(tp=width), model) for width in widths)
     link = Link(as_scalar(1e9), as_scalar(1e-6))
-    seconds = _crossing(sides, link, model, as_scalar(100.0))
+    seconds = _link_time(sides, link, model, as_scalar(100.0))
     # 64 times the latency and 100 tokens x 4,096 x 2 bytes, over two links of 1 GB/s
     assert float(seconds) == pytest.approx(64 * (1e-6 + 100 * 4096 * 2 / 2e9))
 

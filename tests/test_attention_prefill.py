@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from attention import EXACT, ROUNDING, prefill, shape
 
-from perfmodel.kernels.attention import expanded, visible
+from perfmodel.kernels.attention import causal_pairs, expanded
 from perfmodel.kernels.attention_prefill import attention_prefill
 from perfmodel.kernels.backends.flash_attention_2 import FLASH_ATTENTION_2
 from perfmodel.kernels.backends.flash_attention_3 import FLASH_ATTENTION_3
@@ -31,7 +31,7 @@ def test_visible_pairs_are_those_of_a_mask(queries: int, prefix: int, window: in
     expected = sum(min(prefix + i, window) for i in range(1, queries + 1))
     context = prefix + queries
     sizes = [as_scalar(x) for x in (queries, context, min(context, window))]
-    assert visible(*sizes) == expected
+    assert causal_pairs(*sizes) == expected
 
 
 def test_a_causal_prompt_multiplies_half_of_its_square():

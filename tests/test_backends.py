@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from perfmodel.kernels.attention import grouped
-from perfmodel.kernels.attention_decode import LEAST_L1, REGISTERS, partition_of
+from perfmodel.kernels.attention_decode import MIN_L1, REGISTERS, partition_of
 from perfmodel.kernels.attention_prefill import in_16_bits, prompt_format
 from perfmodel.kernels.backends import (
     ATTENTION_BACKENDS,
@@ -71,7 +71,7 @@ def partition(backend: AttentionBackend, *sizes: float, cache: str = "bf16") -> 
     chip = eqx.tree_at(
         lambda c: (c.cores, c.private.capacity),
         load_chip("h100-sxm"),
-        (cores, cores * (room + REGISTERS + LEAST_L1)),
+        (cores, cores * (room + REGISTERS + MIN_L1)),
     )
     plan = Plan(attention_backend=backend, cache=cache)
     return partition_of(chip, plan, batch, context, window, grouped(heads, kv_heads, size))
@@ -86,12 +86,12 @@ def test_xqa_cuts_a_cache_into_tiles_until_each_core_has_eight(
     # 1024 / 128 = 8 tiles; 8 x 142 blocks / 64 sequences = 17; a text of half a tile is whole.
     found = cut(XQA, L40S, batch, context, 8, 1)
     assert found.per_query_head == (1 if context == 64 else 0)
-    assert found.most_splits == parts
+    assert found.max_splits == parts
 
 
 def test_xqa_starts_the_parts_that_a_window_hides():
     found = cut(XQA, L40S, 64, 65536, 8, 1, window=128)
-    assert found.most_splits == found.least_splits == 17 and found.launches_hidden == 1
+    assert found.max_splits == found.min_splits == 17 and found.launches_hidden == 1
 
 
 @pytest.mark.parametrize(("backend", "alone"), [(TRTLLM_GEN, 1), (FLASHINFER_TRTLLM_GEN, 0)])
@@ -291,18 +291,18 @@ def test_flash_attention_3_cuts_a_cache_for_ten_percent_more_blocks_than_cores(
     batch: float, kv_heads: float, parts: float
 ):
     found = cut(FLASH_ATTENTION_3, H100, batch, 8192, 8 * kv_heads, kv_heads)
-    assert found.most_splits == found.least_splits == parts and found.row_tile == 64
+    assert found.max_splits == found.min_splits == parts and found.row_tile == 64
 
 
 def test_sglang_cuts_a_cache_without_a_limit_and_copies_heads_of_192():
     found = cut(FLASH_ATTENTION_3_SGLANG, H100, 1, 8192, 8, 1)
-    assert found.most_splits == 64 and found.extra_passes == 0
+    assert found.max_splits == 64 and found.extra_passes == 0
     sizes = (H100, 1, 8192, jnp.inf, 8, 1, 192, 102400)
     assert partition(FLASH_ATTENTION_3_SGLANG, *sizes).extra_passes == 1
 
 
 def test_flash_attention_3_cuts_all_of_a_text_whatever_the_window():
-    assert cut(FLASH_ATTENTION_3, H100, 1, 8192, 8, 1, window=128).most_splits == 32
+    assert cut(FLASH_ATTENTION_3, H100, 1, 8192, 8, 1, window=128).max_splits == 32
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_flash_attention_2_folds_groups_without_a_window(
         copies,
         64,
     )
-    assert (found.most_splits == 1) == bool(alone)
+    assert (found.max_splits == 1) == bool(alone)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_tensorrt_llm_leaves_what_fills_no_chip_to_vector_code(
         == alone
     )
     # Vector code takes parts of 512 tokens; others 8 x 132 blocks over the batch, but no more than tiles.
-    assert found.most_splits == (max(context // 512, 1) if alone else 4)
+    assert found.max_splits == (max(context // 512, 1) if alone else 4)
     assert found.kv_tile == (16 if alone else 128)
 
 
@@ -369,10 +369,10 @@ def test_another_kernel_decodes_heads_of_64_in_fp8_on_hopper(size: float, copies
 def test_a_cache_in_fp8_is_not_split_before_hopper_unless_it_must_be():
     sizes = (L40S, 64, 4096, jnp.inf, 8, 1, 128, 102400)
     found = partition(XQA, *sizes, cache="fp8")
-    assert found.most_splits == found.least_splits == 1
+    assert found.max_splits == found.min_splits == 1
     # A group of 64 is left to vector code: eight parts of 512 tokens.
     large = (L40S, 64, 4096, jnp.inf, 64, 1, 128, 102400)
-    assert partition(XQA, *large, cache="fp8").most_splits == 8
+    assert partition(XQA, *large, cache="fp8").max_splits == 8
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_intel_s_kernels_reach_every_core_once(
     # 20 cores over 4 blocks; 512 numbers of heads on a core.
     sizes = (20, batch, 4096, jnp.inf, 8, 1, size, 102400)
     found = partition(XPU, *sizes)
-    assert (found.most_splits, found.least_splits, found.blocks_per_core, found.row_tile) == (
+    assert (found.max_splits, found.min_splits, found.blocks_per_core, found.row_tile) == (
         parts,
         parts,
         ways,
@@ -425,10 +425,10 @@ def test_large_groups_on_blackwell_start_at_33():
 def test_a_plain_plan_has_no_rule():
     sizes = (H100, 4, 4096, jnp.inf, 8, 1, 128, 102400)
     found = partition(SMOOTH_ATTENTION, *sizes)
-    assert found.most_splits == 1e9
+    assert found.max_splits == 1e9
     assert (
         found.row_tile,
-        found.least_splits,
+        found.min_splits,
         found.heads_per_block,
         found.kv_tile,
         found.blocks_per_core,

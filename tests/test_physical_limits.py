@@ -106,7 +106,7 @@ USERS = (1, 256)
 
 def bandwidth(chip: Chip) -> float:
     """Peak of all memories together that may hold weights and cache: no placement reads faster."""
-    return sum(float(tier.bandwidth) for tier in chip.tiers if float(tier.room) > 0)
+    return sum(float(tier.bandwidth) for tier in chip.tiers if float(tier.usable_capacity) > 0)
 
 
 def cases(model: str, precision: str, framework: str, chips: list[str]) -> list[ResolvedRow]:

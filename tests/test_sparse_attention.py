@@ -6,7 +6,13 @@ import pytest
 from perfmodel.hardware.chip import restrict
 from perfmodel.kernels.occupancy import mesh_traversal_time
 from perfmodel.kernels.residency import Residency
-from perfmodel.kernels.sparse_attention import KINDS, Text, form_of, index_matrix, sparse_attention
+from perfmodel.kernels.sparse_attention import (
+    KINDS,
+    Sequences,
+    form_of,
+    index_matrix,
+    sparse_attention,
+)
 from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar, as_values
@@ -31,7 +37,7 @@ def run(
 ) -> list[Work]:
     """Two sequences, eight heads, a cache in fp8."""
     prompt = 1.0 if queries > 1 else 0.0
-    text = Text(*[as_scalar(x) for x in (2, queries, context, prompt)])
+    text = Sequences(*[as_scalar(x) for x in (2, queries, context, prompt)])
     form = form_of(as_scalar(KINDS.index(kind)))
     form = form._replace(**{name: as_scalar(size) for name, size in sizes.items()})
     plan, most = Plan(cache="fp8"), as_scalar(topk)

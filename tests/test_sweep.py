@@ -101,7 +101,7 @@ matrix = [1, 0.5]
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A grid of 320 points, in parts of 128."""
-    monkeypatch.setattr(module, "PART", 128)
+    monkeypatch.setattr(module, "PART_POINTS", 128)
     (tmp_path / "grid.toml").write_text(SMALL)
     return tmp_path / "grid.toml"
 

@@ -24,7 +24,7 @@ Kind = TypeVar("Kind", bound=Backend)
 
 
 def _by_name(*backends: Kind) -> dict[str, Kind]:
-    return {one.name: one for one in backends}
+    return {backend.name: backend for backend in backends}
 
 
 ATTENTION_BACKENDS = _by_name(
@@ -49,8 +49,8 @@ COLLECTIVE_BACKENDS = _by_name(
     nccl.VLLM_BLACKWELL,
     nccl.TRTLLM,
     nccl.TRTLLM_BLACKWELL,
-    nccl.UNFUSED,
-    nccl.UNFUSED_BLACKWELL,
+    nccl.SGLANG_UNFUSED,
+    nccl.SGLANG_UNFUSED_BLACKWELL,
 )
 
 

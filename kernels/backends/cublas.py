@@ -12,10 +12,10 @@ from perfmodel.units import Flag, Scalar
 from perfmodel.workload.backend import GemmBackend
 from perfmodel.workload.precision import look_up
 
-LEAST_PRODUCTS = 4.6e6
+MIN_PRODUCTS = 4.6e6
 """Multiply-adds below which cuBLAS on Ada does not split k: of rows padded to a tile, 32 more columns."""
 
-MOST_COLUMNS = 1280.0
+MAX_COLUMNS = 1280.0
 """Columns above which it does not for up to 16 rows: 20 tiles of 64."""
 
 
@@ -30,8 +30,8 @@ class CublasAda(GemmBackend):
     def leaves_k_whole(self, weights: str, m: Scalar, n: Scalar, k: Scalar) -> Flag:
         if look_up(weights).matrix != "bf16":
             return jnp.zeros((), bool)
-        small = _shortest_tile(m) * (n + 32.0) * k < LEAST_PRODUCTS
-        return (m > 1) & (small | ((m <= 16) & (n > MOST_COLUMNS)))
+        small = _shortest_tile(m) * (n + 32.0) * k < MIN_PRODUCTS
+        return (m > 1) & (small | ((m <= 16) & (n > MAX_COLUMNS)))
 
 
 VENDOR = GemmBackend("vendor")

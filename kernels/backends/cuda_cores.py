@@ -7,10 +7,10 @@ KV_TILE = 16.0
 """Tokens of the cache that such a block takes at a time."""
 
 
-def on_cuda_cores(found: Partition, where: Scalar, tile: Scalar | float = KV_TILE) -> Partition:
+def on_cuda_cores(partition: Partition, where: Scalar, tile: Scalar | float = KV_TILE) -> Partition:
     """The partition with vector units `where` that is 1: they multiply what there is, without padding."""
-    return found._replace(
+    return partition._replace(
         cuda_cores=where,
-        row_tile=found.row_tile + where * (1 - found.row_tile),
-        kv_tile=found.kv_tile + where * (tile - found.kv_tile),
+        row_tile=partition.row_tile + where * (1 - partition.row_tile),
+        kv_tile=partition.kv_tile + where * (tile - partition.kv_tile),
     )

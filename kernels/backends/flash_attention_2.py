@@ -19,17 +19,17 @@ class FlashAttention2(AttentionBackend):
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
         folded = (shape.group > 1) & ~shape.windowed
         transposed = folded & (shape.batch > 1) & (shape.kv_heads > 1)
-        alone = jnp.where(~folded, 1.0, 0.0)
+        per_query_head = jnp.where(~folded, 1.0, 0.0)
         return free._replace(
-            most_splits=jnp.where(folded, free.most_splits, 1.0),
+            max_splits=jnp.where(folded, free.max_splits, 1.0),
             extra_passes=jnp.where(transposed, 1.0, 0.0),
-            per_query_head=alone,
-            cuda_cores=alone,
-            row_tile=free.least_splits * ROWS,
+            per_query_head=per_query_head,
+            cuda_cores=per_query_head,
+            row_tile=free.min_splits * ROWS,
         )
 
-    def folded(self, group: Scalar, queries: Scalar) -> Values:
-        return jnp.where(queries == 1, group, 1.0)
+    def folded(self, group: Scalar, q_len: Scalar) -> Values:
+        return jnp.where(q_len == 1, group, 1.0)
 
 
 FLASH_ATTENTION_2 = FlashAttention2("flash_attention_2", prompt_rows=ROWS)

@@ -12,31 +12,28 @@ import jax.numpy as jnp
 
 from perfmodel.kernels.backends.flash_attention_2 import ROWS
 from perfmodel.kernels.backends.flash_mla import UNPACKING_FLASH_MLA
-from perfmodel.workload.backend import AttentionBackend, DecodeShape, Partition
-
-UNLIMITED = 1e9
-"""Parts of a cache where nothing bounds them."""
+from perfmodel.workload.backend import NO_SPLIT_LIMIT, AttentionBackend, DecodeShape, Partition
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class FlashAttention3(AttentionBackend):
     """Splits for 1.1 times the cores.
 
-    - `most_splits`: of a cache.
+    - `max_splits`: of a cache.
     - `copied_head`: size of the heads that are copied before and after; zero for none.
     """
 
-    most_splits: float = 32.0
+    max_splits: float = 32.0
     copied_head: float = 0.0
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        tiles = jnp.ceil(shape.context / 128)
+        tiles = jnp.ceil(shape.ctx_len / 128)
         each = jnp.ceil(1.1 * shape.batch * shape.kv_heads * tiles / shape.cores)
-        parts = jnp.minimum(jnp.ceil(tiles / each), self.most_splits)
+        parts = jnp.minimum(jnp.ceil(tiles / each), self.max_splits)
         return free._replace(
-            most_splits=parts,
-            least_splits=parts,
-            row_tile=free.least_splits * ROWS,
+            max_splits=parts,
+            min_splits=parts,
+            row_tile=free.min_splits * ROWS,
             extra_passes=jnp.where(shape.head_dim == self.copied_head, 1.0, 0.0),
         )
 
@@ -51,6 +48,6 @@ FLASH_ATTENTION_3_SGLANG = FlashAttention3(
     latent=UNPACKING_FLASH_MLA,
     splits_prompts=True,
     absorbs_latents=True,
-    most_splits=UNLIMITED,
+    max_splits=NO_SPLIT_LIMIT,
     copied_head=192.0,
 )

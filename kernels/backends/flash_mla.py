@@ -15,8 +15,8 @@ class FlashMLA(AttentionBackend):
     """In tiles of 64 rows."""
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        one = free.least_splits
-        return free._replace(kv_tile=one * LATENT_TILE, row_tile=one * ROWS)
+        ones = free.min_splits
+        return free._replace(kv_tile=ones * LATENT_TILE, row_tile=ones * ROWS)
 
 
 class UnpackingFlashMLA(FlashMLA):
@@ -24,8 +24,8 @@ class UnpackingFlashMLA(FlashMLA):
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
         unpacked = UNPACKED_BYTES if shape.cache == "fp8" else 0.0
-        found = super().partition(shape, free)
-        return found._replace(unpacked_bytes=free.least_splits * unpacked)
+        partition = super().partition(shape, free)
+        return partition._replace(unpacked_bytes=free.min_splits * unpacked)
 
 
 FLASH_MLA = FlashMLA("flash_mla")

@@ -30,8 +30,8 @@ class TritonMLA(AttentionBackend):
     """Sixteen heads in a block, however many there are."""
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        one = free.least_splits
-        return free._replace(kv_tile=one * LATENT_TILE, heads_per_block=one * MATRIX_ROWS)
+        ones = free.min_splits
+        return free._replace(kv_tile=ones * LATENT_TILE, heads_per_block=ones * MATRIX_ROWS)
 
 
 TRITON_MLA = TritonMLA("triton_mla")

@@ -44,7 +44,7 @@ class FlashInferTrtllmGen(AttentionBackend):
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
         few = shape.batch * shape.kv_heads < shape.cores / 2
-        short = jnp.where(few & (shape.context <= 256), 1.0, 0.0)
+        short = jnp.where(few & (shape.ctx_len <= 256), 1.0, 0.0)
         passes = 1 + shape.group * shape.head_dim / LARGE_GROUP
         return free._replace(
             heads_per_block=jnp.maximum(free.heads_per_block, shape.group),
@@ -57,7 +57,7 @@ class TrtllmGenMLA(AttentionBackend):
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
         heads = jnp.where(shape.group <= 32, MATRIX_ROWS, 128.0)
-        return free._replace(kv_tile=free.least_splits * LATENT_TILE, heads_per_block=heads)
+        return free._replace(kv_tile=free.min_splits * LATENT_TILE, heads_per_block=heads)
 
 
 TRTLLM_GEN_MLA = TrtllmGenMLA("trtllm_gen_mla")
@@ -66,9 +66,9 @@ FLASHINFER_TRTLLM_GEN = FlashInferTrtllmGen(
     "flashinfer_trtllm_gen", masked_multihead_attention=True, latent=TRTLLM_GEN_MLA
 )
 
-LEAST_ROWS = 8.0
+MIN_ROWS = 8.0
 
-MOST_ROWS = {"nvfp4": 256.0, "w4a8_mxfp4": 256.0, "w4a16_mxfp4": 64.0}
+MAX_ROWS = {"nvfp4": 256.0, "w4a8_mxfp4": 256.0, "w4a16_mxfp4": 64.0}
 """Between what mixtures take rows of a tile; up to 128 in other formats."""
 
 
@@ -87,7 +87,7 @@ class TrtllmGenMoe(MoeBackend):
         if weights in self.other_formats:
             return super().tiles_tried(weights, expected)
         tiles = power_of_two(jnp.maximum(expected, 1.0)) * jnp.array(self.near)
-        return jnp.clip(tiles, LEAST_ROWS, MOST_ROWS.get(weights, max(self.row_tiles)))
+        return jnp.clip(tiles, MIN_ROWS, MAX_ROWS.get(weights, max(self.row_tiles)))
 
 
 TRTLLM_GEN_MOE = TrtllmGenMoe("trtllm_gen", other_formats=("bf16", "fp8", "fp8_block", "nvfp4"))

@@ -21,10 +21,10 @@ class Xpu(AttentionBackend):
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
         parts = jnp.maximum(jnp.ceil(shape.cores / (shape.batch * shape.kv_heads)), 1.0)
         return free._replace(
-            most_splits=parts,
-            least_splits=parts,
+            max_splits=parts,
+            min_splits=parts,
             blocks_per_core=HEAD_NUMBERS / shape.head_dim,
-            row_tile=free.least_splits * MATRIX_ROWS,
+            row_tile=free.min_splits * MATRIX_ROWS,
         )
 
 

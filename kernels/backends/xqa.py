@@ -24,11 +24,11 @@ class Xqa(AttentionBackend):
     """Before Hopper: a cache in fp8 is not split, unless vector code reads it."""
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        found = _partition(shape, free)
+        partition = _partition(shape, free)
         if shape.cache != "fp8":
-            return found
-        most = jnp.where(found.per_query_head > 0, found.most_splits, 1.0)
-        return found._replace(most_splits=most, least_splits=free.least_splits)
+            return partition
+        most = jnp.where(partition.per_query_head > 0, partition.max_splits, 1.0)
+        return partition._replace(max_splits=most, min_splits=free.min_splits)
 
 
 class XqaHopper(AttentionBackend):
@@ -37,34 +37,34 @@ class XqaHopper(AttentionBackend):
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
         narrow = shape.cache == "fp8"
         if narrow:
-            free = free._replace(row_tile=free.least_splits * WARPGROUP_ROWS)
-        found = _partition(shape, free)
+            free = free._replace(row_tile=free.min_splits * WARPGROUP_ROWS)
+        partition = _partition(shape, free)
         other = jnp.where((shape.head_dim == 64) & narrow, 1.0, 0.0)
-        return found._replace(extra_passes=jnp.maximum(found.extra_passes, other))
+        return partition._replace(extra_passes=jnp.maximum(partition.extra_passes, other))
 
 
 def _fills(shape: DecodeShape) -> Flag:
-    tiles = jnp.maximum(1.0, jnp.floor(shape.context / 128))
+    tiles = jnp.maximum(1.0, jnp.floor(shape.ctx_len / 128))
     return 4 * shape.batch * shape.kv_heads * tiles >= shape.cores
 
 
 def _partition(shape: DecodeShape, free: Partition) -> Partition:
     fills = _fills(shape) | (shape.cache == "fp8")
     grouped = (shape.group > 1) & (shape.group <= 32) & fills
-    alone = jnp.where(~grouped, 1.0, 0.0)
-    vector = jnp.maximum(jnp.floor(shape.context / 512), 1.0)
+    per_query_head = jnp.where(~grouped, 1.0, 0.0)
+    vector = jnp.maximum(jnp.floor(shape.ctx_len / 512), 1.0)
     most = jnp.minimum(
-        jnp.floor(8 * shape.cores / (shape.batch * shape.kv_heads)), shape.context // 128
+        jnp.floor(8 * shape.cores / (shape.batch * shape.kv_heads)), shape.ctx_len // 128
     )
     matrix = jnp.maximum(most, 1.0)
-    found = free._replace(
-        most_splits=jnp.where(grouped, matrix, vector),
-        least_splits=jnp.where(grouped, matrix, 1.0),
-        extra_passes=alone,
-        per_query_head=alone,
-        launches_hidden=1 - alone,
+    partition = free._replace(
+        max_splits=jnp.where(grouped, matrix, vector),
+        min_splits=jnp.where(grouped, matrix, 1.0),
+        extra_passes=per_query_head,
+        per_query_head=per_query_head,
+        launches_hidden=1 - per_query_head,
     )
-    return on_cuda_cores(found, alone)
+    return on_cuda_cores(partition, per_query_head)
 
 
 XQA = Xqa(

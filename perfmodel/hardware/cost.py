@@ -68,14 +68,14 @@ def dies_per_wafer(area: Scalar) -> Scalar:
 
     The usual formula (D. K. de Vries, IEEE Trans. Semicond. Manuf. 18, 2005, compares them).
     """
-    whole = jnp.pi * (WAFER / 2) ** 2 / area - jnp.pi * WAFER / jnp.sqrt(2 * area)
-    return 1 + jax.nn.softplus(whole - 1)
+    estimate = jnp.pi * (WAFER / 2) ** 2 / area - jnp.pi * WAFER / jnp.sqrt(2 * area)
+    return 1 + jax.nn.softplus(estimate - 1)
 
 
 def die_cost(area: Scalar, node: Node, constants: CostConstants) -> Scalar:
     """USD of one good die of `area` m2, with defects repaired where they can be."""
-    good = repairable(area, node.defects, constants.repairable)
-    return node.wafer / (dies_per_wafer(area) * good)
+    yield_ = repairable(area, node.defects, constants.repairable)
+    return node.wafer / (dies_per_wafer(area) * yield_)
 
 
 def wafer_scale_cost(node: Node, good: Scalar) -> Scalar:
@@ -130,9 +130,9 @@ YEAR = 365.25 * 86400
 """In s."""
 
 
-def price(made: Scalar, owner: Ownership) -> Scalar:
-    """Price of a chip that costs `made` USD to make."""
-    return made / (1 - owner.margin)
+def price(cost: Scalar, owner: Ownership) -> Scalar:
+    """Price of a chip that costs `cost` USD to make."""
+    return cost / (1 - owner.margin)
 
 
 def capital(paid: Scalar, owner: Ownership) -> Scalar:
@@ -140,11 +140,11 @@ def capital(paid: Scalar, owner: Ownership) -> Scalar:
 
     Written off in equal parts over its life, and interest on what is left: on average half of it.
     """
-    whole = paid * (1 + owner.system + owner.network)
-    return whole * (1 / owner.life + owner.interest / (2 * YEAR))
+    installed = paid * (1 + owner.system + owner.network)
+    return installed * (1 / owner.life + owner.interest / (2 * YEAR))
 
 
-def wall(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
+def wall_power(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
     """W at the meter of a site for a chip that draws `power` W of its `limit`.
 
     What stands around a chip is sized for its limit, and draws about the same at any load.
@@ -160,7 +160,7 @@ def running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Sca
     - `paid`: for the chip, in USD.
     - `power`: that it draws on average, in W; `limit`: that the site provisions for it, in W.
     """
-    electricity = wall(power, limit, owner) * owner.tariff
+    electricity = wall_power(power, limit, owner) * owner.tariff
     return capital(paid, owner) + electricity + limit * (1 + owner.around) * owner.site
 
 

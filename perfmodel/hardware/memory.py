@@ -28,7 +28,7 @@ class Memory(eqx.Module):
     staged: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     @property
-    def room(self) -> Scalar:
+    def usable_capacity(self) -> Scalar:
         """Bytes open to weights and KV cache."""
         return self.capacity * self.usable
 

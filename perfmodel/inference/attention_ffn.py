@@ -122,7 +122,7 @@ def serve_attention_ffn(
     best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
     step = map_leaves(lambda x: x[best], tried)
     prompt = _prompts(sides, link, model, request)
-    steps = Steps(batch, step.step, prompt.alone, prompt.alone / first.plan.dp)
+    steps = Steps(batch, step.step, prompt.latency, prompt.latency / first.plan.dp)
     waits = closed_loop(steps, first.chip.efficiency.host, request)
     length = request.isl + request.osl
     slack = [slack_beside_one(side.chip, side.plan, side.model, length) for side in sides]
@@ -139,7 +139,7 @@ class StepOfBoth(NamedTuple):
     """
 
     step: Scalar
-    alone: Scalar
+    latency: Scalar
     busy: tuple[Scalar, Scalar]
     joules: Values
     seconds: Values
@@ -157,7 +157,7 @@ def _step(
         forward = decode_pass(side.chip, side.plan, side.model, *sizes)
         turns.append(_micro_batches(side, forward, micro))
     tokens = jnp.maximum(part, 1.0) * (1 + request.speculative_tokens)
-    return _step_of_both(turns, _crossing(sides, link, model, tokens), micro)
+    return _step_of_both(turns, _link_time(sides, link, model, tokens), micro)
 
 
 def _prompts(sides: Sides, link: Link, model: Transformer, request: Request) -> StepOfBoth:
@@ -168,7 +168,7 @@ def _prompts(sides: Sides, link: Link, model: Transformer, request: Request) -> 
     for side in sides:
         forward = prompt_pass(side.chip, side.plan, side.model, count, new, request.isl)
         turns.append(_micro_batches(side, forward, as_scalar(1.0)))
-    return _step_of_both(turns, _crossing(sides, link, model, count * new), as_scalar(1.0))
+    return _step_of_both(turns, _link_time(sides, link, model, count * new), as_scalar(1.0))
 
 
 def _micro_batches(side: Side, forward: Pass, micro: Scalar) -> MicroBatches:
@@ -177,11 +177,13 @@ def _micro_batches(side: Side, forward: Pass, micro: Scalar) -> MicroBatches:
         forward = forward._replace(ends=[])
     cost: Cost = costs(side.chip, side.plan, side.model, [forward])[0]
     passes = micro / side.stages
-    found = cost.breakdown
-    return MicroBatches(cost.time, cost.time * passes, found.joules * passes, found.by_bound())
+    breakdown = cost.breakdown
+    return MicroBatches(
+        cost.time, cost.time * passes, breakdown.joules * passes, breakdown.by_bound()
+    )
 
 
-def _crossing(sides: Sides, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
+def _link_time(sides: Sides, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
     """Seconds on the link in all layers: each chip of the narrower half sends its share."""
     width = jnp.minimum(sides[0].width, sides[1].width)
     size = STREAM_BYTES * tokens * model.hidden

@@ -28,9 +28,9 @@ def best_of_each(
     start = 0
     for row in rows:
         among = slice(start, start := start + len(row.candidates))
-        own = gather(served, among)
-        i = best(row, own)
-        yield row, row.candidates[i], gather(own, i)
+        own_service = gather(served, among)
+        i = best(row, own_service)
+        yield row, row.candidates[i], gather(own_service, i)
 
 
 def best_candidate(resolved: ResolvedRow, served: Service) -> int:

@@ -68,17 +68,17 @@ def candidates(
             f"ep is {given.ep:.0f}, but may not be more than the {deployment.experts:.0f} experts "
             f"of {model_name(deployment)}."
         )
-    found = [
+    parallelisms = [
         Parallelism(tp, pp, _experts(given, deployment, tp * dp), dp)
         for count in _counts(given)
         for dp in _data_ranks(given, count, copies)
         for tp, pp in _layouts(given, deployment, count / dp, copies)
     ]
-    if not found:
+    if not parallelisms:
         raise InputError(
             f"{_ranks_given(given)}: that cannot be, for n_chips is tp x pp x dp; leave one of them empty."
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(parallelisms))
 
 
 def _data_ranks(given: GivenRanks, count: float, copies: bool) -> list[float]:

@@ -21,9 +21,20 @@ from perfmodel.library.fitted_intervals import weakest
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Columns]
 
-OWN = ("model", "chip", "n_chips", "precision", "kv_precision", "tp", "pp", "ep", "dp", "framework")
+MODEL_COLUMNS = (
+    "model",
+    "chip",
+    "n_chips",
+    "precision",
+    "kv_precision",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "framework",
+)
 SHARE = "large_share"
-READ = (*(f"large_{name}" for name in OWN), SHARE)
+READ = (*(f"large_{name}" for name in MODEL_COLUMNS), SHARE)
 """Columns."""
 
 OLD_NAMES = tuple(name.replace("large_", "boss_") for name in READ)
@@ -66,7 +77,7 @@ def predict_cascades(
             _check(row)
         except InputError as wrong:
             errors[i] = str(wrong)
-    found: list[dict[str, Value]] = [{} for _ in rows]
+    answers: list[dict[str, Value]] = [{} for _ in rows]
     good = [i for i, error in enumerate(errors) if not error]
     for _ in range(ROUNDS if good else 0):
         row_pairs = [_rows_of_both(rows[i], float(shares[i])) for i in good]
@@ -75,11 +86,11 @@ def predict_cascades(
             for k in (0, 1)
         ]
         for i, small, large in zip(good, sides[0], sides[1], strict=True):
-            found[i], shares[i] = _joined(rows[i], small, large, float(shares[i]))
-    names = list(dict.fromkeys(name for one in found for name in one)) or ["error"]
-    columns: Columns = {name: [one.get(name, "") for one in found] for name in names}
+            answers[i], shares[i] = _joined(rows[i], small, large, float(shares[i]))
+    names = list(dict.fromkeys(name for answer in answers for name in answer)) or ["error"]
+    columns: Columns = {name: [answer.get(name, "") for answer in answers] for name in names}
     columns["error"] = [
-        error or one.get("error", "") for error, one in zip(errors, found, strict=True)
+        error or answer.get("error", "") for error, answer in zip(errors, answers, strict=True)
     ]
     return columns
 
@@ -100,15 +111,18 @@ def _check(row: dict[str, str]) -> None:
 
 def _rows_of_both(row: dict[str, str], with_small: float) -> tuple[dict[str, str], dict[str, str]]:
     """The small model's row and the large one's."""
-    own = {name: text for name, text in row.items() if name not in READ}
-    prompt, output, users = (float(row[name]) for name in ("isl", "osl", "concurrency"))
+    shared = {name: text for name, text in row.items() if name not in READ}
+    isl, osl, concurrency = (float(row[name]) for name in ("isl", "osl", "concurrency"))
     share = float(row[SHARE])
-    written = (1 - share) * output
-    small = own | {"osl": f"{written}", "concurrency": f"{max(users * with_small, MIN_USERS)}"}
-    large = own | {name: row.get(f"large_{name}", "") for name in OWN}
+    written = (1 - share) * osl
+    small = shared | {
+        "osl": f"{written}",
+        "concurrency": f"{max(concurrency * with_small, MIN_USERS)}",
+    }
+    large = shared | {name: row.get(f"large_{name}", "") for name in MODEL_COLUMNS}
     large["chip"] = large["chip"] or row.get("chip", "")
-    large |= {"isl": f"{prompt + written}", "osl": f"{share * output}"}
-    return small, large | {"concurrency": f"{max(users * (1 - with_small), MIN_USERS)}"}
+    large |= {"isl": f"{isl + written}", "osl": f"{share * osl}"}
+    return small, large | {"concurrency": f"{max(concurrency * (1 - with_small), MIN_USERS)}"}
 
 
 def _predicted(
@@ -116,8 +130,8 @@ def _predicted(
 ) -> list[dict[str, Value]]:
     names = {name for row in rows for name in row}
     cells = {name: [row.get(name, "") for row in rows] for name in names}
-    found = predict(cells, len(rows), calibration)
-    return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+    columns = predict(cells, len(rows), calibration)
+    return [{name: column[i] for name, column in columns.items()} for i in range(len(rows))]
 
 
 def _joined(
@@ -127,8 +141,8 @@ def _joined(
     for name, side in (("small model", small), ("large model", large)):
         if side["error"]:
             return {"error": f"{name}: {side['error']}", "fits": side["fits"]}, before
-    output, users, share = float(row["osl"]), float(row["concurrency"]), float(row[SHARE])
-    parts = ((1 - share) * output, share * output)
+    osl, concurrency, share = float(row["osl"]), float(row["concurrency"]), float(row[SHARE])
+    parts = ((1 - share) * osl, share * osl)
     cells: dict[str, Value] = {"fits": "true", "bound": small["bound"], "error": ""}
     for end in ("", "_low", "_high"):
         times = [
@@ -136,43 +150,45 @@ def _joined(
         ]
         first = float(small[f"ttft_ms{end}"])
         cells[f"ttft_ms{end}"] = small[f"ttft_ms{end}"]
-        cells[f"tpot_ms{end}"] = (sum(times) * 1e3 - first) / max(output - 1, 1e-9)
+        cells[f"tpot_ms{end}"] = (sum(times) * 1e3 - first) / max(osl - 1, 1e-9)
     seconds = [
         _seconds(side, tokens, "") for side, tokens in zip((small, large), parts, strict=True)
     ]
     total, chips = sum(seconds), float(small["n_chips"]) + float(large["n_chips"])
     if seconds[1] > seconds[0]:
         cells["bound"] = large["bound"]
-    rate = users * output / total
+    rate = concurrency * osl / total
     cells |= {
         "n_chips": chips,
         "concurrency": row["concurrency"],
-        "tpot_with_first_ms": total / output * 1e3,
+        "tpot_with_first_ms": total / osl * 1e3,
         "output_tokens_per_s_per_user": 1e3 / float(cells["tpot_ms"]),
         "output_tokens_per_s_per_chip": rate / chips,
-        "total_tokens_per_s": rate * (1 + float(row["isl"]) / output),
+        "total_tokens_per_s": rate * (1 + float(row["isl"]) / osl),
         "running": float(small["running"]) + float(large["running"]),
     }
     cells |= _costs((small, large), rate, chips)
     cells["basis"] = weakest(str(side["basis"]) for side in (small, large))
     for name in BY_TOKENS:
         sides = (side[name] for side in (small, large))
-        own, other = (np.nan if is_empty(one) else float(one) for one in sides)
-        cells[name] = (1 - share) * own + share * other
+        small_joules, large_joules = (
+            np.nan if is_empty(joules) else float(joules) for joules in sides
+        )
+        cells[name] = (1 - share) * small_joules + share * large_joules
     return cells, seconds[0] / total
 
 
 def _costs(sides: Sequence[dict[str, Value]], rate: float, chips: float) -> dict[str, Value]:
     """USD of an hour of all chips, over the chips and over `rate` tokens a second."""
     hours = (
-        np.nan if is_empty(one["usd_per_chip_hour"]) else float(one["usd_per_chip_hour"])
-        for one in sides
+        np.nan if is_empty(side["usd_per_chip_hour"]) else float(side["usd_per_chip_hour"])
+        for side in sides
     )
-    hour = sum(float(one["n_chips"]) * each for one, each in zip(sides, hours, strict=True))
+    hour = sum(float(side["n_chips"]) * each for side, each in zip(sides, hours, strict=True))
     return {
         "usd_per_million_output_tokens": hour / 3600 / rate * 1e6,
         "usd_per_chip_hour": hour / chips,
-        "cost_basis": joint_basis(str(one["cost_basis"]) for one in sides),
+        "cost_basis": joint_basis(str(side["cost_basis"]) for side in sides),
     }
 
 

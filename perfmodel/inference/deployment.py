@@ -119,11 +119,13 @@ def _formats(precision: str, model: Transformer, formats: Collection[str]) -> tu
         raise InputError(
             f"precision is {precision[:40]!r}; allowed are one format, or two as in fp16/int8."
         )
-    own = [_own(word, model, formats) for word in words]
-    return (own[0] if len(own) == 2 else UNQUANTISED_FORMAT), own[-1]
+    formats_of_words = [_format_of(word, model, formats) for word in words]
+    return (
+        formats_of_words[0] if len(formats_of_words) == 2 else UNQUANTISED_FORMAT
+    ), formats_of_words[-1]
 
 
-def _own(word: str, model: Transformer, formats: Collection[str]) -> str:
+def _format_of(word: str, model: Transformer, formats: Collection[str]) -> str:
     """What a word means for a model: where its checkpoint in eight bits has a scale for each block,
     fp8 means that one."""
     if word == "fp4":
@@ -178,20 +180,20 @@ def serving_intervals(
 
 def families_of(model: Transformer) -> set[str]:
     """Families of the kernels that take most of a model's time."""
-    found = {"gemm"}
+    families = {"gemm"}
     for layer in (stack.layer for stack in model.stacks):
         if isinstance(layer.attention, Recurrent):
-            found.add("linear_attention")
+            families.add("linear_attention")
         elif layer.attention is not None:
             latent = isinstance(layer.attention, Latent)
-            found |= (
+            families |= (
                 {"mla_decode", "mla_prefill"}
                 if latent
                 else {"attention_decode", "attention_prefill"}
             )
         if isinstance(layer.feed_forward, Mixture):
-            found.add("moe")
-    return found
+            families.add("moe")
+    return families
 
 
 def _hosted(model: Transformer, plan: Plan, calibration: Path) -> str:
@@ -206,9 +208,9 @@ def _shape(model: Transformer) -> str:
     return repr(dataclasses.replace(model, name=""))
 
 
-def model_name(given: Deployment) -> str:
+def model_name(deployment: Deployment) -> str:
     """The model's name, for a sentence."""
-    return str.__str__(given.model.name)
+    return str.__str__(deployment.model.name)
 
 
 def query_heads(model: Transformer) -> float:

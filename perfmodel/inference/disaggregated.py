@@ -3,7 +3,7 @@ r"""Prompts and decode steps on pools of machines of their own (disaggregation).
 Each of some workers of a pool is a deployment of the whole model. A prompt is computed by a prefill
 worker, its keys and values cross the network, and a decode worker goes on. Of $C$ users, as many decode as
 the time spent there is of the whole: with $\lambda$ prompts a second from the prefill pool at most, and
-room for $M$ sequences in the decode pool,
+KV-cache capacity for $M$ sequences in the decode pool,
 
 $$\text{total} \ge \max\Bigl(\text{alone} + R\,\text{TPOT},\; \frac{C}{\lambda},\;
   \frac{C}{M} R\,\text{TPOT}\Bigr), \quad B = C\,\frac{R\,\text{TPOT}}{\text{total}}$$
@@ -55,13 +55,13 @@ def serve_disaggregated(
 ) -> Service:
     """Serve a `request` with prompts on one pool and decode steps on another."""
     prompt, spacing = prompt_cost(prefill, model, request)
-    each = request.concurrency / decode.workers
-    own = Request(each, request.isl, request.osl, request.batch_size)
+    users = request.concurrency / decode.workers
+    own = Request(users, request.isl, request.osl, request.batch_size)
     most = running_sequences(decode.chip, decode.plan, model, own)
     full, single = _steps(decode, model, request, most)
     host = decode.chip.efficiency.host
     alone = host.first_token + prompt.time + _transfer(decode, prefill, model, request.isl)
-    tpot, total, batch = _balance(full.time, single.time, most, each, alone, request, spacing)
+    tpot, total, batch = _balance(full.time, single.time, most, users, alone, request, spacing)
     burst = host.burst * spacing * request.concurrency / 2 / request.requests_per_user
     length = request.isl + request.osl
     slack = slack_beside_one(decode.chip, decode.plan, model, length)
@@ -97,10 +97,10 @@ def _steps(pool: Pool, model: Transformer, request: Request, most: Scalar) -> li
     return costs(pool.chip, pool.plan, model, passes)
 
 
-def _transfer(decode: Pool, prefill: Pool, model: Transformer, prompt: Scalar) -> Scalar:
+def _transfer(decode: Pool, prefill: Pool, model: Transformer, isl: Scalar) -> Scalar:
     """Each chip of a prefill worker sends its share of keys and values over its own port."""
     plan = prefill.plan
-    size = cache_bytes(model, plan, plan.dp, prompt)
+    size = cache_bytes(model, plan, plan.dp, isl)
     port = jnp.minimum(prefill.chip.scale_out.bandwidth, decode.chip.scale_out.bandwidth)
     return size / port + prefill.chip.scale_out.latency
 
@@ -115,7 +115,7 @@ def _balance(
     spacing: Scalar,
 ) -> tuple[Scalar, Scalar, Scalar]:
     """TPOT, seconds from a request to its last token, and sequences that decode, of a decode worker
-    with `users` and room for `most`."""
+    with `users` and KV-cache capacity for `most`."""
     batch, later = most, jnp.maximum(request.osl - 1, 1e-3)
     tpot = total = full
     for _ in range(ROUNDS):

@@ -32,7 +32,7 @@ from perfmodel.xla import jit, to_run_once
 class ResolvedRow(NamedTuple):
     """A row that can be predicted: its place, what it names, what it asks, and the ways to spread it.
 
-    - `request`: of plain numbers; `nan` users where as many as have room are served.
+    - `request`: of plain numbers; `nan` users where as many as fill the KV cache are served.
     - `ranks`: as the row gives them.
     """
 
@@ -75,27 +75,27 @@ def resolve_row(
     - `InputError`: for a row that cannot be predicted.
     """
     words = [cells.get(name, "").strip() for name in NAMES]
-    given = resolve_or_error(*words, calibration)
-    if isinstance(given, str):
-        raise InputError(given)
-    given = given if attends else given._replace(heads=UNLIMITED_HEADS)
+    deployment = resolve_or_error(*words, calibration)
+    if isinstance(deployment, str):
+        raise InputError(deployment)
+    deployment = deployment if attends else deployment._replace(heads=UNLIMITED_HEADS)
     (ranks, request), mode = read_row(cells), mode_of(cells.get("mode", ""))
     copies = mode == "offline" and not np.isnan(ranks.n_chips)
-    overflows, pool = overflow_of(cells, given.chip, given.stem)
+    overflows, pool = overflow_of(cells, deployment.chip, deployment.stem)
     if overflows:
-        given = given._replace(plan=dataclasses.replace(given.plan, overflows=True))
-    ways = candidates(ranks, given, copies)
-    return ResolvedRow(place, given, request, ranks, mode, ways, pool)
+        deployment = deployment._replace(plan=dataclasses.replace(deployment.plan, overflows=True))
+    parallelisms = candidates(ranks, deployment, copies)
+    return ResolvedRow(place, deployment, request, ranks, mode, parallelisms, pool)
 
 
 def rows_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list[ResolvedRow]]:
     """Rows of the serving schema, those of one form together; without those that cannot be predicted."""
-    found: dict[Hashable, list[ResolvedRow]] = {}
+    by_form: dict[Hashable, list[ResolvedRow]] = {}
     for place, cells in enumerate(rows):
         with contextlib.suppress(InputError):
             resolved = resolve_row(place, cells, calibration)
-            found.setdefault(resolved.form, []).append(resolved)
-    return list(found.values())
+            by_form.setdefault(resolved.form, []).append(resolved)
+    return list(by_form.values())
 
 
 MAX_SEQUENCES = 4096.0
@@ -134,8 +134,8 @@ def evaluate_rows(function: Callable[..., T], rows: Sequence[tuple[ResolvedRow, 
 
 def _evaluate_row(function: Callable[..., T], plan: Plan, block: Block) -> T:
     """The same of a single row, which is compiled in two thirds of the time without an axis of rows."""
-    found = _run_row(function, plan, map_leaves(lambda leaf: leaf[0, ...], block))
-    return map_leaves(lambda leaf: np.asarray(leaf)[None], found)
+    result = _run_row(function, plan, map_leaves(lambda leaf: leaf[0, ...], block))
+    return map_leaves(lambda leaf: np.asarray(leaf)[None], result)
 
 
 def _of_row(function: Callable[..., Any], plan: Plan, row: Block) -> Any:
@@ -184,16 +184,16 @@ _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
 
 
 def arguments_of(plan: Plan, chip: Chip, model: Transformer, numbers: RowNumbers) -> Arguments:
-    """The plan and the request of a row; where users are free, as many as there is room for."""
+    """The plan and the request of a row; where users are free, as many as fill the KV cache."""
     request, ranked = numbers.request, with_ranks(plan, numbers.parallelism)
     if plan.overflows:
         chip = with_overflow(chip, ranked, numbers.memory)
     free = jnp.minimum(
         max_sequences(chip, ranked, model, request.isl + request.osl), MAX_SEQUENCES * ranked.dp
     )
-    users = jnp.where(request.concurrency > 0, request.concurrency, free)
-    batch_size = jnp.where(request.continuous_batching > 0, 1.0, users)
-    request = dataclasses.replace(request, concurrency=users, batch_size=batch_size)
+    concurrency = jnp.where(request.concurrency > 0, request.concurrency, free)
+    batch_size = jnp.where(request.continuous_batching > 0, 1.0, concurrency)
+    request = dataclasses.replace(request, concurrency=concurrency, batch_size=batch_size)
     return chip, ranked, model, request
 
 
@@ -204,9 +204,9 @@ def with_ranks(plan: Plan, parallelism: Parallelism) -> Plan:
 
 def numbers_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> RowNumbers:
     """What the rows of a block are, on a leading axis."""
-    found = [
+    numbers = [
         RowNumbers(resolved.request, parallelism, resolved.pool.memory)
         for resolved, parallelism in rows
     ]
     number = as_scalar(0.0).dtype
-    return jax.tree.map(lambda *leaves: np.asarray(leaves, number), *found)
+    return jax.tree.map(lambda *leaves: np.asarray(leaves, number), *numbers)

@@ -89,11 +89,11 @@ def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
         raise InputError(str(errors[0]))
     group = resolve_group(groups[0], calibration, replay=True)
     row = {name: as_scalar(values[0]) for name, values in groups[0].columns.items()}
-    found = _kernel(groups[0].key.op, group.chip, group.plan, row)
-    if not np.isfinite(found.time):
+    cost = _kernel(groups[0].key.op, group.chip, group.plan, row)
+    if not np.isfinite(cost.time):
         raise InputError(OVERFLOW)
     title = f"{groups[0].key.op} on {groups[0].key.chip}, {groups[0].key.dtype}"
-    return _explanation(title, found, [_line(groups[0].key.op, found, float(found.time))])
+    return _explanation(title, cost, [_line(groups[0].key.op, cost, float(cost.time))])
 
 
 @eqx.filter_jit
@@ -104,8 +104,8 @@ def step_of(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: 
 
 def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
     _check_one_step(cells)
-    given = {name: [value] for name, value in cells.items()}
-    chosen = predict_cells(given, 1, calibration)
+    columns = {name: [value] for name, value in cells.items()}
+    chosen = predict_cells(columns, 1, calibration)
     if not chosen["tpot_ms"][0]:
         raise InputError(chosen["error"][0])
     filled = cells | {name: chosen[name][0] for name in PLAN}
@@ -135,35 +135,36 @@ def step_cost(cells: dict[str, str], calibration: Path) -> Step:
 
 def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
     """The decode step of a row, spread in one way."""
-    given, request = resolved.deployment, resolved.request
-    plan = with_ranks(given.plan, parallelism)
+    deployment, request = resolved.deployment, resolved.request
+    plan = with_ranks(deployment.plan, parallelism)
     numbers = (as_scalar(request.concurrency), as_scalar(request.isl + request.osl / 2))
-    found = step_of(given.chip, plan, given.model, *numbers)
-    return Step(f"{parallelism.chips:.0f} x {given.stem}", given.chip, plan, found)
+    cost = step_of(deployment.chip, plan, deployment.model, *numbers)
+    return Step(f"{parallelism.chips:.0f} x {deployment.stem}", deployment.chip, plan, cost)
 
 
 def explain_step(title: str, step: Step) -> Explanation:
     """A decode step, kernels of one label together."""
-    found = step.cost
-    labels = dict.fromkeys(found.labels)
-    sums = {label: _of_label(found, label) for label in labels}
-    time = float(found.time)
+    cost = step.cost
+    labels = dict.fromkeys(cost.labels)
+    sums = {label: _of_label(cost, label) for label in labels}
+    time = float(cost.time)
     lines = sorted(
-        (_line(label, part, time) for label, part in sums.items()), key=lambda line: -line.time
+        (_line(label, breakdown, time) for label, breakdown in sums.items()),
+        key=lambda line: -line.time,
     )
-    return _explanation(title, found.breakdown, lines)._replace(step=step)
+    return _explanation(title, cost.breakdown, lines)._replace(step=step)
 
 
-def _of_label(found: Cost, label: str) -> Breakdown:
-    which = np.array([each == label for each in found.labels])
-    return map_leaves(lambda x: x[which].sum(axis=0), found.kernels)
+def _of_label(cost: Cost, label: str) -> Breakdown:
+    which = np.array([each == label for each in cost.labels])
+    return map_leaves(lambda x: x[which].sum(axis=0), cost.kernels)
 
 
-def _line(label: str, found: Breakdown, total: float) -> Line:
-    parts, time = np.asarray(found.by_bound()), float(found.time)
+def _line(label: str, cost: Breakdown, total: float) -> Line:
+    parts, time = np.asarray(cost.by_bound()), float(cost.time)
     return Line(label, time, time / total, BOUNDS[int(parts.argmax())], parts)
 
 
-def _explanation(title: str, found: Breakdown, lines: list[Line]) -> Explanation:
-    terms = {name: float(value) for name, value in zip(SECONDS, found.seconds, strict=True)}
-    return Explanation(title, float(found.time), lines, terms)
+def _explanation(title: str, cost: Breakdown, lines: list[Line]) -> Explanation:
+    terms = {name: float(value) for name, value in zip(SECONDS, cost.seconds, strict=True)}
+    return Explanation(title, float(cost.time), lines, terms)

@@ -52,25 +52,25 @@ class Range(BaseModel):
         return [float(f"{x:.9g}") for x in space(self.low, self.high, self.points)]
 
 
-def _listed(given: dict[str, Any] | list[Any] | Hashable) -> list[Any]:
+def _listed(value: dict[str, Any] | list[Any] | Hashable) -> list[Any]:
     """One value as a list of one, a range as its numbers."""
-    if not isinstance(given, dict):
-        return given if isinstance(given, list) else [given]
+    if not isinstance(value, dict):
+        return value if isinstance(value, list) else [value]
     try:
-        return Range.model_validate(given).values()
+        return Range.model_validate(value).values()
     except ValidationError as error:
         raise ValueError(first_fault(error)) from None
 
 
-def _plain(given: Any) -> Any:
+def _cell_value(value: Any) -> Any:
     """A value of a cell."""
-    if not isinstance(given, bool | int | float | str):
-        raise ValueError(f"it is {in_words(given)}, not a number, a text, true or false")
-    return given
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError(f"it is {in_words(value)}, not a number, a text, true or false")
+    return value
 
 
 Axis = Annotated[
-    list[Annotated[Any, BeforeValidator(_plain)]],
+    list[Annotated[Any, BeforeValidator(_cell_value)]],
     BeforeValidator(_listed),
     Field(min_length=1, max_length=MAX_VALUES),
 ]
@@ -101,7 +101,7 @@ class Grid(NamedTuple):
     hardware: dict[str, np.ndarray]
 
     @property
-    def each(self) -> int:
+    def points_per_combination(self) -> int:
         """Points for each combination of the outer axes."""
         return math.prod(len(axis) for axis in (self.inner | self.hardware).values())
 
@@ -113,7 +113,7 @@ class Grid(NamedTuple):
     @property
     def points(self) -> int:
         """In all."""
-        return self.each * self.combinations
+        return self.points_per_combination * self.combinations
 
     def cells(self, combination: int) -> dict[str, str]:
         """The outer cells of a combination."""
@@ -124,8 +124,8 @@ class Grid(NamedTuple):
         """The inner numbers, and the factors, of some points of one combination."""
         axes = self.inner | self.hardware
         which = np.unravel_index(places, [len(axis) for axis in axes.values()])
-        found = {name: axes[name][i] for name, i in zip(axes, which, strict=True)}
-        return tuple({n: found[n] for n in part} for part in (self.inner, self.hardware))  # pyright: ignore[reportReturnType]
+        values = {name: axes[name][i] for name, i in zip(axes, which, strict=True)}
+        return tuple({n: values[n] for n in part} for part in (self.inner, self.hardware))  # pyright: ignore[reportReturnType]
 
 
 def read_grid(path: Path) -> Grid:
@@ -143,8 +143,10 @@ def read_grid(path: Path) -> Grid:
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}.") from None
     except InputError as wrong:
-        said = str(wrong)
-        raise InputError(said if said.startswith(str(path)) else f"{path}: {said}") from None
+        message = str(wrong)
+        raise InputError(
+            message if message.startswith(str(path)) else f"{path}: {message}"
+        ) from None
 
 
 def _grid(columns: dict[str, list[Any]], hardware: dict[str, list[float]]) -> Grid:
@@ -177,8 +179,8 @@ def _check_name(name: str) -> None:
     known = (*OUTER, *INNER)
     if name not in known:
         close = nearest(name, known)
-        those = f"the nearest are {', '.join(close)}; " if close else ""
-        raise InputError(f"{name[:40]}: there is no such column; {those}known are {named(known)}.")
+        hint = f"the nearest are {', '.join(close)}; " if close else ""
+        raise InputError(f"{name[:40]}: there is no such column; {hint}known are {named(known)}.")
 
 
 def _serving(word: str) -> None:
@@ -198,9 +200,9 @@ def _numbers(name: str, texts: dict[str, list[str]]) -> np.ndarray:
     row |= {} if name == "requests_per_s" else {"concurrency": "1"}
     if name == "prefix_tokens":  # compared with the prompt of each point
         row |= {"isl": "1e9"}
-    found = [read_numbers(row | {name: text})[name] for text in texts[name]]
+    numbers = [read_numbers(row | {name: text})[name] for text in texts[name]]
     empty = np.array([not text for text in texts[name]])
-    return np.where(empty, np.nan, np.array(found, float))
+    return np.where(empty, np.nan, np.array(numbers, float))
 
 
 UNSCALED_PARTS = ("efficiency", "area", "price", "scale_up.size", "scale_out.size")
@@ -213,9 +215,9 @@ def _known_part(name: str) -> str:
     names = list(dict.fromkeys(part for part in parts if not part.startswith(UNSCALED_PARTS)))
     if name not in names:
         close = nearest(name, names)
-        those = f"the nearest are {', '.join(close)}; " if close else ""
+        hint = f"the nearest are {', '.join(close)}; " if close else ""
         raise InputError(
-            f"hardware.{name[:40]}: no such number; {those}allowed are {', '.join(names)}."
+            f"hardware.{name[:40]}: no such number; {hint}allowed are {', '.join(names)}."
         )
     return name
 

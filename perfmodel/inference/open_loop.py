@@ -8,7 +8,7 @@ as many others as there are on average, $b = 1 + \lambda R\,\text{TPOT}$ (Wolff,
 $$\text{TPOT} = \frac{\text{step}(b)/\text{tokens}}{1 - \rho}, \quad
   \lambda(b) = \frac{b - 1}{R\,\text{step}(b)/\text{tokens} + (b - 1) P}$$
 
-The batch is where $\lambda(b) = \lambda$; at the batch that there is room for, no more can be answered. A
+The batch is where $\lambda(b) = \lambda$; at the batch that fills the KV cache, no more can be answered. A
 prompt waits behind others (Pollaczek and Khinchine, all of one length), and for one of $c$ places where all
 are taken (Sakasegawa, Annals of the Institute of Statistical Mathematics 29, 1977, at equal lengths):
 
@@ -37,7 +37,7 @@ from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 
 BATCHES = 9
-"""Batches, from one to as many as there is room for, between which the rate is read off."""
+"""Batches, from one to as many as fill the KV cache, between which the rate is read off."""
 
 MAX_OCCUPANCY = 0.999
 """Share of places taken beyond which a queue is priced as there, so that all stays finite."""
@@ -45,26 +45,26 @@ MAX_OCCUPANCY = 0.999
 
 def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Service:
     """Serve requests that come at `requests_per_s`; beyond `max_requests_per_s` a queue grows without end."""
-    room = running_sequences(chip, plan, model, request)
-    batches = 1 + (room - 1) * jnp.linspace(0.0, 1.0, BATCHES) ** 3
+    capacity = running_sequences(chip, plan, model, request)
+    batches = 1 + (capacity - 1) * jnp.linspace(0.0, 1.0, BATCHES) ** 3
     tried = jax.vmap(functools.partial(steps_of, chip, plan, model, request))(batches)
     rates = rate_at(tried.steps, request)
     batch = jnp.interp(request.requests_per_s, rates, batches)
-    found = steps_of(chip, plan, model, request, batch)
-    busy, tpot = shares(found.steps, request)
-    places = jnp.maximum(room, 1.0)
+    priced = steps_of(chip, plan, model, request, batch)
+    busy, tpot = shares(priced.steps, request)
+    places = jnp.maximum(capacity, 1.0)
     decoding = request.requests_per_s * request.osl * tpot
-    wait = mg1_wait(request.requests_per_s, found.steps.prefill_interference)
+    wait = mg1_wait(request.requests_per_s, priced.steps.prefill_interference)
     wait += mmc_wait(decoding, places, request.requests_per_s)
-    ttft = chip.efficiency.host.first_token + found.steps.prompt + busy * tpot / 2 + wait
+    ttft = chip.efficiency.host.first_token + priced.steps.prompt + busy * tpot / 2 + wait
     total = ttft + request.tokens_after_first * tpot
     return compose(
         Waits(ttft, tpot, total),
         request.requests_per_s * total,
         jnp.minimum(decoding, places),
-        found.joules,
+        priced.joules,
         slack_beside_one(chip, plan, model, request.isl + request.osl),
-        found.seconds,
+        priced.seconds,
         max_requests_per_s=rates[-1],
     )
 
@@ -85,10 +85,10 @@ def shares(steps: Steps, request: Request) -> tuple[Scalar, Scalar]:
     return others / (others + 1), tpot
 
 
-def mg1_wait(rate: Scalar, prompt: Scalar) -> Scalar:
-    """Seconds that a prompt waits for those before it, each of `prompt` seconds."""
-    busy = jnp.minimum(rate * prompt, MAX_OCCUPANCY)
-    return busy * prompt / 2 / (1 - busy)
+def mg1_wait(rate: Scalar, service_time: Scalar) -> Scalar:
+    """Seconds that a prompt waits for those before it, each of `service_time` seconds."""
+    busy = jnp.minimum(rate * service_time, MAX_OCCUPANCY)
+    return busy * service_time / 2 / (1 - busy)
 
 
 def mmc_wait(decoding: Scalar, places: Scalar, rate: Scalar) -> Scalar:

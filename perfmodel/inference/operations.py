@@ -148,11 +148,11 @@ def _inputs(context: Context, hidden: Number, attention: Any) -> list[tuple[Numb
     Gates of each head of a gated delta net stay as they were, a few columns that no scale of a block fits.
     """
     ranks, dtype = context.plan.tp, context.format("attention")
-    found = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
+    matrices = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
     if version_of(context.plan).fuses_delta_net_inputs or getattr(attention, "kind", "") != "gdn":
-        return found
+        return matrices
     heads = shard(attention.heads, ranks)
-    rows, columns, _ = found[0]
+    rows, columns, _ = matrices[0]
     gate, small = heads * attention.value, (rows, heads, context.plan.unquantised)
     return [(rows, columns - gate - 2 * heads, dtype), (rows, gate, dtype), small, small]
 

@@ -1,7 +1,7 @@
 """A cache that overflows the SRAM of a machine: priced as more chips, over a slow edge, or in a pool of HBM.
 
 - `chips`: as many chips as hold it (what an empty cell means).
-- `edge`: what finds no room on a chip is streamed from the memory that the chip has outside (a wafer's
+- `edge`: what does not fit on a chip is streamed from the memory that the chip has outside (a wafer's
   150 GB/s), step after step.
 - `pool`: the same, from the main memory of other chips, each of which serves it at the rate of its port.
 
@@ -47,8 +47,8 @@ def overflow_of(cells: dict[str, str], chip: Chip, stem: str) -> tuple[bool, Cac
 
     - `InputError`: for an unknown way, or one that the chip does not have.
     """
-    given = cells.get("kv_overflow", "").strip()
-    place = word_of(given, list(POLICIES), "kv_overflow") if given else POLICIES[0]
+    cell = cells.get("kv_overflow", "").strip()
+    place = word_of(cell, list(POLICIES), "kv_overflow") if cell else POLICIES[0]
     names = [name for name in READ[1:] if cells.get(name, "").strip()]
     if names and place != "pool":
         raise InputError(f"{names[0]} is for kv_overflow pool, not for {place}; leave it empty.")
@@ -67,22 +67,24 @@ def _pool(cells: dict[str, str]) -> CachePool:
     chip, count = load_chip(stem), float(words[1])
     rate = min(float(chip.main.bandwidth), float(chip.scale_out.bandwidth))
     energy = float(chip.main.energy) + float(chip.scale_out.energy)
-    if not float(chip.main.room):
+    if not float(chip.main.usable_capacity):
         raise InputError(
             f"{stem} has no main memory for a pool; choose a chip that has, as h100-sxm."
         )
-    return CachePool(stem, count, PoolMemory(count * float(chip.main.room), count * rate, energy))
+    return CachePool(
+        stem, count, PoolMemory(count * float(chip.main.usable_capacity), count * rate, energy)
+    )
 
 
 def with_overflow(chip: Chip, plan: Plan, pool: PoolMemory) -> Chip:
     """The chip with its share of a pool as far memory, or with its own where there is no pool."""
-    pooled, own = pool.capacity > 0, chip.far
+    pooled, far = pool.capacity > 0, chip.far
     share = jnp.minimum(pool.bandwidth / plan.chips, chip.scale_out.bandwidth)
     far = (
-        jnp.where(pooled, pool.capacity / plan.chips, own.capacity),
-        jnp.where(pooled, share, own.bandwidth),
-        jnp.where(pooled, pool.energy, own.energy),
-        jnp.ones_like(own.usable),
+        jnp.where(pooled, pool.capacity / plan.chips, far.capacity),
+        jnp.where(pooled, share, far.bandwidth),
+        jnp.where(pooled, pool.energy, far.energy),
+        jnp.ones_like(far.usable),
     )
     fields = ("capacity", "bandwidth", "energy", "usable")
     return replace(lambda c: [getattr(c.far, name) for name in fields], chip, far)

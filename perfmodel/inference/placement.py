@@ -37,21 +37,21 @@ class Placement(eqx.Module):
 
 
 class Filled(NamedTuple):
-    """Shares of each tier that hold something, the room left in each, and bytes that found none."""
+    """Shares of each tier that hold something, the capacity left in each, and bytes that found none."""
 
     residency: Residency
     left: list[Scalar]
     short: Scalar
 
 
-def fill(rooms: list[Scalar], size: Scalar) -> Filled:
-    """Fill `rooms` in order with `size` bytes; what finds no room is priced like the rest."""
+def fill(capacities: list[Scalar], size: Scalar) -> Filled:
+    """Fill `capacities` in order with `size` bytes; what does not fit is priced like the rest."""
     rest = size
     taken: list[Scalar] = []
-    for room in rooms:
-        taken.append(jnp.minimum(rest, room))
+    for capacity in capacities:
+        taken.append(jnp.minimum(rest, capacity))
         rest = rest - taken[-1]
-    left = [room - part for room, part in zip(rooms, taken, strict=True)]
+    left = [capacity - part for capacity, part in zip(capacities, taken, strict=True)]
     placed = taken[0] + taken[1] + taken[2] + taken[3]
     shares = [part / (placed + MIN_BYTES) for part in taken]
     nowhere = jnp.where(placed > 0, 0.0, 1.0)
@@ -73,27 +73,29 @@ def sizes(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
     Where a cache may overflow into far memory, weights may not: the slack is theirs where it is less.
     """
     weights, cache = weight_bytes(model, plan), cache_bytes(model, plan, batch, context)
-    near = sum(_near(plan, [tier.room for tier in chip.tiers]), as_scalar(0.0))
+    near = sum(_near(plan, [tier.usable_capacity for tier in chip.tiers]), as_scalar(0.0))
     slack = jnp.minimum(kv_cache_capacity(chip, plan, model) - cache, near - weights)
     return Sizes(weights, cache, slack)
 
 
 def kv_cache_capacity(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
     """Bytes beside the weights on one chip of a plan; negative: bytes short."""
-    return sum((tier.room for tier in chip.tiers), as_scalar(0.0)) - weight_bytes(model, plan)
+    return sum((tier.usable_capacity for tier in chip.tiers), as_scalar(0.0)) - weight_bytes(
+        model, plan
+    )
 
 
-def _near(plan: Plan, rooms: list[Scalar]) -> list[Scalar]:
+def _near(plan: Plan, capacities: list[Scalar]) -> list[Scalar]:
     """Room for weights in each tier."""
-    return [*rooms[:3], 0 * rooms[3]] if plan.overflows else rooms
+    return [*capacities[:3], 0 * capacities[3]] if plan.overflows else capacities
 
 
 def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Placement:
     """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan."""
     size = sizes(chip, plan, model, batch, context)
-    rooms = [tier.room for tier in chip.tiers]
-    weights = fill(_near(plan, rooms), size.weights)
-    left = [*weights.left[:3], rooms[3]] if plan.overflows else weights.left
+    capacities = [tier.usable_capacity for tier in chip.tiers]
+    weights = fill(_near(plan, capacities), size.weights)
+    left = [*weights.left[:3], capacities[3]] if plan.overflows else weights.left
     return Placement(weights.residency, fill(left, size.cache).residency, *size)
 
 
@@ -118,20 +120,20 @@ def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
         dense = layer_parameters(Layer(None, feed_forward), hidden)
         return (size["attention"] * rest + size["feed_forward"] * dense) / plan.tp
     router, shared, experts = feed_forward.parts(hidden)
-    cut = size["attention"] * rest + size["feed_forward"] * shared
-    spread = size["experts"] * experts / plan.dp
-    return (cut + spread) / plan.tp + look_up(plan.unquantised).weight * router
+    split = size["attention"] * rest + size["feed_forward"] * shared
+    experts_bytes = size["experts"] * experts / plan.dp
+    return (split + experts_bytes) / plan.tp + look_up(plan.unquantised).weight * router
 
 
 def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) -> Scalar:
     """Bytes of cache and states on one chip: sequences of its data rank, layers of its stage."""
     sequences = batch / plan.dp / plan.pp
     return sequences * sum(
-        stack.count * _cached(stack.layer, plan, context) for stack in model.stacks
+        stack.count * _layer_cache_bytes(stack.layer, plan, context) for stack in model.stacks
     )
 
 
-def _cached(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
+def _layer_cache_bytes(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
     """Heads of keys and values are cut over tensor ranks; latents and keys of indexers are copied."""
     attention = layer.attention
     if attention is None:

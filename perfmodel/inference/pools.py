@@ -34,12 +34,12 @@ from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 
 POOLS = ("prefill", "decode")
-OWN = ("chip", "tp", "pp", "ep", "dp")
+SIDE_COLUMNS = ("chip", "tp", "pp", "ep", "dp")
 FEED_FORWARD = "ffn"
 LINK = ("link_gb_per_s", "link_us")
 READ = (
     *(f"{pool}_workers" for pool in POOLS),
-    *(f"{side}_{name}" for side in (*POOLS, FEED_FORWARD) for name in OWN),
+    *(f"{side}_{name}" for side in (*POOLS, FEED_FORWARD) for name in SIDE_COLUMNS),
     *LINK,
 )
 """Columns that are read besides those of every row."""
@@ -123,20 +123,24 @@ def resolve_disaggregated(place: int, cells: dict[str, str], calibration: Path) 
     """
     read_row(cells)  # what is wrong with the row itself is said before what is wrong with a pool
     first, second = (_pool(pool, place, cells, calibration) for pool in POOLS)
-    given = [number(f"{pool}_workers", _cell(cells, f"{pool}_workers")) for pool in POOLS]
+    workers = [number(f"{pool}_workers", _cell(cells, f"{pool}_workers")) for pool in POOLS]
     return PooledRow(
-        place, (first, second), _pool_candidates((first, second), given, _chips_of(cells))
+        place, (first, second), _pool_candidates((first, second), workers, _chips_of(cells))
     )
 
 
 def _pool(pool: str, place: int, cells: dict[str, str], calibration: Path) -> ResolvedRow:
     """A worker of a pool: what the pool does not give is as the row gives it for both; without stages."""
-    own = {name: _cell(cells, f"{pool}_{name}") or _cell(cells, name) for name in OWN}
-    if not own["chip"]:
+    side_cells = {
+        name: _cell(cells, f"{pool}_{name}") or _cell(cells, name) for name in SIDE_COLUMNS
+    }
+    if not side_cells["chip"]:
         raise InputError(f"{pool}_chip is missing; give the chip of the {pool} workers.")
-    own["pp"] = own["pp"] or "1"
+    side_cells["pp"] = side_cells["pp"] or "1"
     try:
-        return resolve_row(place, cells | own | {"n_chips": "", "mode": "serving"}, calibration)
+        return resolve_row(
+            place, cells | side_cells | {"n_chips": "", "mode": "serving"}, calibration
+        )
     except InputError as wrong:
         raise InputError(f"{pool} workers: {wrong}") from None
 
@@ -163,30 +167,30 @@ def _pool_candidates(
     if np.isnan(chips):
         first, second = (1.0 if np.isnan(n) else n for n in given)
         return [PooledCandidate(parallelisms, (first, second)) for parallelisms in both]
-    found = [
+    pooled = [
         PooledCandidate(parallelisms, workers)
         for parallelisms in both
         for workers in _workers(parallelisms, given, chips)
     ]
-    if not found:
+    if not pooled:
         raise InputError(
             f"n_chips is {chips:.0f}, the chips of both pools, but workers of the ranks given cannot "
             f"use exactly so many; leave {', '.join(f'{pool}_workers' for pool in POOLS)} or some "
             "ranks empty, or give the chips that they add up to."
         )
-    return found
+    return pooled
 
 
 def _workers(
-    parallelisms: tuple[Parallelism, Parallelism], given: list[float], chips: float
+    parallelisms: tuple[Parallelism, Parallelism], workers: list[float], chips: float
 ) -> list[tuple[float, float]]:
     """Workers of both pools that use exactly `chips`; of many the first, the last and some between."""
     first, second = (parallelism.chips for parallelism in parallelisms)
-    some = np.array(_counts_to(chips // first) if np.isnan(given[0]) else given[:1], float)
-    others = (chips - some * first) / second
-    right = (others >= 1) & (others == np.round(others))
-    right &= np.isnan(given[1]) | (others == given[1])
-    counts = np.stack([some[right], others[right]], axis=1).tolist()
+    firsts = np.array(_counts_to(chips // first) if np.isnan(workers[0]) else workers[:1], float)
+    seconds = (chips - firsts * first) / second
+    usable = (seconds >= 1) & (seconds == np.round(seconds))
+    usable &= np.isnan(workers[1]) | (seconds == workers[1])
+    counts = np.stack([firsts[usable], seconds[usable]], axis=1).tolist()
     return [(first, second) for first, second in _evenly_chosen(counts, MAX_RATIOS)]
 
 
@@ -203,9 +207,9 @@ def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) 
         raise InputError(
             "concurrency is missing; with ffn_chip give users who wait for their answers."
         )
-    own = {name: _cell(cells, f"{FEED_FORWARD}_{name}") for name in OWN}
+    side_cells = {name: _cell(cells, f"{FEED_FORWARD}_{name}") for name in SIDE_COLUMNS}
     try:
-        row = cells | own | {"n_chips": ""}
+        row = cells | side_cells | {"n_chips": ""}
         feed_forward = resolve_row(place, row, calibration, attends=False)
     except InputError as wrong:
         raise InputError(f"feed-forward chips: {wrong}") from None
@@ -232,19 +236,19 @@ def _attention_ffn_candidates(
             PooledCandidate(parallelisms, SINGLE_WORKERS)
             for parallelisms in itertools.product(sides[0].candidates, sides[1].candidates)
         ]
-    found = [
+    pooled = [
         PooledCandidate(parallelisms, SINGLE_WORKERS)
         for count in _counts_to(chips - 1)
         for parallelisms in itertools.product(
             _candidates_on(sides[0], count), _candidates_on(sides[1], chips - count)
         )
     ]
-    if not found:
+    if not pooled:
         raise InputError(
             f"n_chips is {chips:.0f}, the chips of attention and feed-forward layers together, but "
             "the ranks given cannot use exactly so many; leave n_chips or some ranks empty."
         )
-    return _evenly_chosen(found, MAX_CANDIDATES)
+    return _evenly_chosen(pooled, MAX_CANDIDATES)
 
 
 def _candidates_on(side: ResolvedRow, count: float) -> list[Parallelism]:

@@ -1,8 +1,8 @@
 r"""What a user of a machine sees: time to first token, time per output token, energy.
 
-With $C$ users in a closed loop, $B = \min(C, \text{room})$ sequences decode at once; the other users
-wait. Each sequence brings one prompt in the $R$ steps of its output, and a prompt makes a step longer
-by $P$, so
+With $C$ users in a closed loop, $B = \min(C, M)$ sequences decode at once, where the KV cache has the
+capacity for $M$; the other users wait. Each sequence brings one prompt in the $R$ steps of its
+output, and a prompt makes a step longer by $P$, so
 
 $$\text{TPOT} = \frac{\text{step}(B)}{\text{tokens}} + P\,\frac{B-1}{R}$$
 
@@ -10,13 +10,13 @@ A step gives one token, or with $k$ drafted ones of which a share $a$ is accepte
 $\text{tokens} = 1 + a + \dots + a^k$ (Leviathan et al., arXiv 2211.17192, equation 1).
 
 TPOT is (total - TTFT) / (R - 1). TTFT is a mean: a prompt waits for half a step, rides on one,
-waits behind the burst with which a run of few rounds begins, and for room where there is none:
+waits behind the burst with which a run of few rounds begins, and for KV-cache capacity where there is none:
 
 $$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,\text{rounds}}
   + \Bigl(\frac{C}{B}-1\Bigr) H, \quad H = \text{prompt} + \tfrac12\,\text{step} + (R-1)\,\text{TPOT}$$
 
-A sequence holds its room for $H$, so $C$ users get $B / H$ answers a second (Little's law). A static batch
-that has no room together runs in $\lceil C/B \rceil$ waves, one after the other.
+A sequence holds its cache for $H$, so $C$ users get $B / H$ answers a second (Little's law). A static batch
+whose caches do not fit together runs in $\lceil C/B \rceil$ waves, one after the other.
 """
 
 import dataclasses
@@ -122,11 +122,11 @@ def closed_loop(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
 
 
 def queueing(request: Request, batch: Scalar, residence: Scalar) -> tuple[Scalar, Scalar]:
-    """Seconds that a request waits for room, and until it is answered: of a static batch, until all are.
+    """Seconds that a request waits for KV-cache capacity, and until it is answered (all of a static batch).
 
     **Arguments:**
 
-    - `residence`: seconds for which each of `batch` sequences keeps its room.
+    - `residence`: seconds for which each of `batch` sequences keeps its cache.
     """
     times = request.concurrency / batch
     waves = jnp.ceil(times)
@@ -150,10 +150,10 @@ def serve(
     """
     batch = running_sequences(chip, plan, model, request)
     request = limited_to(request, batch)
-    found = steps_of(chip, plan, model, request, batch)
-    waits = policy(found.steps, chip.efficiency.host, request)
+    priced = steps_of(chip, plan, model, request, batch)
+    waits = policy(priced.steps, chip.efficiency.host, request)
     slack = slack_beside_one(chip, plan, model, request.isl + request.osl)
-    return compose(waits, request.concurrency, batch, found.joules, slack, found.seconds)
+    return compose(waits, request.concurrency, batch, priced.joules, slack, priced.seconds)
 
 
 def compose(
@@ -241,7 +241,7 @@ def stage_busy_time(prompts: Pass, time: Scalar) -> Scalar:
 
 
 def running_sequences(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
-    """Sequences that decode at once: all users, or as many as there is room for."""
+    """Sequences that decode at once: all users, or as many as the KV cache has the capacity for."""
     let_in = version_of(plan).reserved_output
     reserved = jnp.where(request.continuous_batching > 0, let_in, 1.0) * request.osl
     return jnp.minimum(

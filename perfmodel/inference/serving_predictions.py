@@ -67,14 +67,14 @@ def predict_values(
     order = np.argsort([*places, *rest])
     columns: Columns = {}
     for name in dict.fromkeys((*parts[1], *parts[0])):
-        own = name in (*OUTPUTS, "error")
-        given = [""] * count if own else cells.get(name, [""] * count)
+        predicted = name in (*OUTPUTS, "error")
+        cells_before = [""] * count if predicted else cells.get(name, [""] * count)
         columns_of_parts = [
             part.get(name, [""] * n)
             for part, n in zip(parts, map(len, (places, rest)), strict=True)
         ]
         joined = [(columns_of_parts[0] + columns_of_parts[1])[i] for i in map(int, order)]
-        columns[name] = chosen_or_given(joined, given)
+        columns[name] = chosen_or_given(joined, cells_before)
     return columns
 
 
@@ -101,15 +101,15 @@ def _predict_values(
         progress(done, len(by_form))
         if done % MAX_COMPILED_FORMS == MAX_COMPILED_FORMS - 1:
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-        found = one_by_one_on_error(_outcomes, resolved_rows, lambda wrong: {"error": wrong})
-        for resolved, result in zip(resolved_rows, found, strict=True):
+        outcomes = one_by_one_on_error(_outcomes, resolved_rows, lambda wrong: {"error": wrong})
+        for resolved, result in zip(resolved_rows, outcomes, strict=True):
             results[resolved.place] = result
             errors[resolved.place] = str(result.pop("error"))
     progress(len(by_form), len(by_form))
-    own = dict.fromkeys(name for result in results for name in result)
-    names = list(dict.fromkeys([*PLAN, *OUTPUTS, *own]))
+    predicted = dict.fromkeys(name for result in results for name in result)
+    names = list(dict.fromkeys([*PLAN, *OUTPUTS, *predicted]))
     columns: Columns = {name: [result.get(name, "") for result in results] for name in names}
-    for name in {*PLAN, *own} - {*OUTPUTS}:
+    for name in {*PLAN, *predicted} - {*OUTPUTS}:
         columns[name] = chosen_or_given(columns[name], cells.get(name, [""] * count))
     columns["error"] = [*errors]
     return columns
@@ -156,10 +156,10 @@ def _outcomes(rows: list[Any]) -> list[dict[str, Value]]:
     return _outcomes_of_pools(rows) if isinstance(rows[0], PooledRow) else _outcomes_of_rows(rows)
 
 
-def _outcomes_of_pools(found: list[PooledRow]) -> list[dict[str, Value]]:
+def _outcomes_of_pools(pooled_rows: list[PooledRow]) -> list[dict[str, Value]]:
     """Serve all pairs of pools in every way, and take the best way of each."""
-    served = pools.serve_pooled(found)[1]
-    return [_outcome_of_pools(*best) for best in best_of_each(found, served, best_pools)]
+    served = pools.serve_pooled(pooled_rows)[1]
+    return [_outcome_of_pools(*best) for best in best_of_each(pooled_rows, served, best_pools)]
 
 
 def _outcome_of_pools(
@@ -344,11 +344,12 @@ def cost_basis(stems: Iterable[str]) -> str:
     return joint_basis(chip_cost(stem).basis for stem in stems)
 
 
-def memory_error(given: Deployment, chips: float, slack: float) -> str:
+def memory_error(deployment: Deployment, chips: float, slack: float) -> str:
     """What is said of a model that does not fit."""
     return (
-        f"{model_name(given)} does not fit on {chips:.0f} x {given.stem}: weights and one sequence are "
-        f"{-slack:.4g} bytes short on each chip; use more chips, shorter texts or a smaller format."
+        f"{model_name(deployment)} does not fit on {chips:.0f} x {deployment.stem}: weights and one "
+        f"sequence are {-slack:.4g} bytes short on each chip; use more chips, shorter texts or a smaller "
+        "format."
     )
 
 

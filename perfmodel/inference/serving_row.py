@@ -46,7 +46,7 @@ def read_row(cells: dict[str, str]) -> tuple[GivenRanks, Request]:
 
 
 def to_request(numbers: dict[str, Any], mode: str) -> Request:
-    """What the numbers of a row, or of many, ask for; `nan` users where as many as have room are served."""
+    """What the numbers of a row, or of many, ask for; `nan` users: as many as fill the KV cache."""
     request = {name: numbers[name] for name in LOAD if name != "length_ratio"}
     for name in ("isl", "osl", "prefix_tokens"):
         request[name] = numbers[name] * numbers["length_ratio"]
@@ -88,15 +88,17 @@ def read_numbers(cells: dict[str, str]) -> dict[str, float]:
 
 def _check_load(numbers: dict[str, float], mode: str) -> None:
     """Either users are given, or the rate at which requests come."""
-    users, rate = (not np.isnan(numbers[name]) for name in ("concurrency", "requests_per_s"))
-    if rate and mode != MODES[0]:
+    has_users, has_rate = (
+        not np.isnan(numbers[name]) for name in ("concurrency", "requests_per_s")
+    )
+    if has_rate and mode != MODES[0]:
         raise InputError(f"requests_per_s is for mode serving, not for {mode}; leave it empty.")
-    if users and rate:
+    if has_users and has_rate:
         raise InputError(
             "concurrency and requests_per_s are both given; give users who wait for their answers, "
             "or requests that come at a rate."
         )
-    if not users and not rate and mode != "offline":
+    if not has_users and not has_rate and mode != "offline":
         raise InputError(NO_CONCURRENCY)
 
 
@@ -116,29 +118,29 @@ NO_CONCURRENCY = (
 )
 
 
-def prefix_too_long(prefix: float, prompt: float) -> str:
+def prefix_too_long(prefix: float, isl: float) -> str:
     """What is said of a cached prefix that is as long as the prompt."""
-    return f"prefix_tokens is {prefix:.0f}, but must be less than the {prompt:.0f} tokens of isl."
+    return f"prefix_tokens is {prefix:.0f}, but must be less than the {isl:.0f} tokens of isl."
 
 
-def mode_of(given: str) -> str:
+def mode_of(cell: str) -> str:
     """The mode that a cell means; serving where it is empty.
 
     **Raises:**
 
     - `InputError`: for an unknown one.
     """
-    return word_of(given, list(MODES), "mode") if given.strip() else MODES[0]
+    return word_of(cell, list(MODES), "mode") if cell.strip() else MODES[0]
 
 
-def burst_of(given: str) -> bool:
+def burst_of(cell: str) -> bool:
     """Whether all users send their first request at once; true where the cell is empty.
 
     **Raises:**
 
     - `InputError`: for another word than true or false.
     """
-    return not given.strip() or word_of(given, ["true", "false"], "burst") == "true"
+    return not cell.strip() or word_of(cell, ["true", "false"], "burst") == "true"
 
 
 def number(name: str, text: str) -> float:

@@ -115,22 +115,27 @@ def prefill(
 
 
 def decode_pass(
-    chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar, drafted: Number = 0
+    chip: Chip,
+    plan: Plan,
+    model: Transformer,
+    batch: Scalar,
+    context: Scalar,
+    speculative_tokens: Number = 0,
 ) -> Pass:
-    """The pass of a decode step, which checks `drafted` tokens of each sequence beside the next.
+    """The pass of a decode step, which checks `speculative_tokens` tokens of each sequence beside the next.
 
     With pipeline stages the batch is cut into as many parts, which follow one another
     through the chips; a token takes as long as one part takes through all of them. On a
     dataflow machine every layer is such a stage.
     """
-    return mixed_pass(chip, plan, model, (batch, context, as_scalar(drafted)), None)
+    return mixed_pass(chip, plan, model, (batch, context, as_scalar(speculative_tokens)), None)
 
 
 def _drafting(
-    plan: Plan, model: Transformer, forward: Pass, ctx_len: Scalar, drafted: Number
+    plan: Plan, model: Transformer, forward: Pass, ctx_len: Scalar, speculative_tokens: Number
 ) -> Pass:
     """With the drafts before it: each takes a layer like the last, and the head."""
-    context = Context(plan, forward.placement, as_scalar(drafted), model.narrow)
+    context = Context(plan, forward.placement, as_scalar(speculative_tokens), model.narrow)
     batch = Batch(forward.sequences, as_scalar(1.0), ctx_len, decoding=True)
     layers = layer_calls(context, model.hidden, model.stacks[-1].layer, [batch])
     ends = _ends(context, model, batch.tokens, batch.sequences)
@@ -169,17 +174,21 @@ def mixed_pass(
     - `decoding`: sequences, tokens in the cache of each, and drafted tokens.
     - `prompts`: sequences, their new tokens, and tokens in the cache of each with these.
     """
-    batch, texts, drafted = decoding
+    batch, texts, speculative_tokens = decoding
     stages = _stages(chip, plan, model)
     sequences = piece_count(batch / plan.dp / stages, plan.exact)
     parts = batch / plan.dp / sequences
-    batches = [Batch(sequences, 1.0 + drafted, texts, decoding=True)]
+    batches = [Batch(sequences, 1.0 + speculative_tokens, texts, decoding=True)]
     if prompts is not None:
         count, queries, context = prompts
         batches.append(Batch(count / plan.dp / parts, queries, context, decoding=False))
     placement = place(chip, plan, model, batch, texts)
-    found = _pass(plan, model, placement, batches, parts, stages, waits=as_scalar(0.0))
-    return found if not plan.speculates else _drafting(plan, model, found, texts, drafted)
+    forward = _pass(plan, model, placement, batches, parts, stages, waits=as_scalar(0.0))
+    return (
+        forward
+        if not plan.speculates
+        else _drafting(plan, model, forward, texts, speculative_tokens)
+    )
 
 
 def _stages(chip: Chip, plan: Plan, model: Transformer) -> Scalar:

@@ -23,7 +23,7 @@ from perfmodel.inference.grid import Grid, read_grid
 from perfmodel.inference.sweep_points import Pricer, schema_of
 from perfmodel.locking import lock_folder
 
-PART = 16_384
+PART_POINTS = 16_384
 """Points of a part: a second or two of work."""
 
 WRITERS = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter}
@@ -57,16 +57,16 @@ def sweep(
     parts = out.with_name(out.name + ".parts")
     with lock_folder(parts, "sweep"):
         _begin(parts, _identity(grid, calibration), resume)
-        pricer, starts = Pricer(grid, calibration), range(0, grid.points, PART)
-        found: list[Swept] = []
+        pricer, starts = Pricer(grid, calibration), range(0, grid.points, PART_POINTS)
+        written: list[Swept] = []
         for start in starts:
             progress(start, grid.points)
-            found.append(_part(pricer, parts, start, min(start + PART, grid.points)))
+            written.append(_part(pricer, parts, start, min(start + PART_POINTS, grid.points)))
         progress(grid.points, grid.points)
         _join(grid, [parts / f"{start}.parquet" for start in starts], out)
         shutil.rmtree(parts)
-    first = next((part.first_error for part in found if part.errors), "")
-    return Swept(grid.points, sum(part.errors for part in found), first)
+    first = next((part.first_error for part in written if part.errors), "")
+    return Swept(grid.points, sum(part.errors for part in written), first)
 
 
 def check_out(out: Path) -> None:
@@ -98,19 +98,19 @@ def _begin(parts: Path, identity: str, resume: bool) -> None:
 
 def _identity(grid: Grid, calibration: Path) -> str:
     """What parts depend on: the grid, the fitted parameters, the program."""
-    content = hashlib.sha256(repr((grid, PART)).encode())
+    content = hashlib.sha256(repr((grid, PART_POINTS)).encode())
     for values in (grid.inner | grid.hardware).values():
         content.update(values.tobytes())
     for file in sorted(calibration.glob("*.toml")):
         content.update(file.read_bytes())
-    found = {"perfmodel": version("perfmodel"), "jax": jax.__version__, "points": grid.points}
-    return json.dumps(found | {"content": content.hexdigest()}, indent=1)
+    identity = {"perfmodel": version("perfmodel"), "jax": jax.__version__, "points": grid.points}
+    return json.dumps(identity | {"content": content.hexdigest()}, indent=1)
 
 
 def _part(pricer: Pricer, parts: Path, start: int, stop: int) -> Swept:
     """One part: from its file, if it is there and whole, else priced and written."""
     place = parts / f"{start}.parquet"
-    table = _kept(place, pricer.schema, stop - start)
+    table = _finished_part(place, pricer.schema, stop - start)
     if table is None:
         table = pricer.table(start, stop)
         content = pa.BufferOutputStream()
@@ -120,7 +120,7 @@ def _part(pricer: Pricer, parts: Path, start: int, stop: int) -> Swept:
     return Swept(len(table), len(errors), errors[0].as_py() if len(errors) else "")
 
 
-def _kept(place: Path, schema: pa.Schema, count: int) -> pa.Table | None:
+def _finished_part(place: Path, schema: pa.Schema, count: int) -> pa.Table | None:
     if not place.is_file():
         return None
     try:

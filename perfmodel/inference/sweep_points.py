@@ -49,11 +49,11 @@ ANY_LENGTHS = {"isl": "1", "osl": "1"}
 """Numbers with which words and ranks are looked up; those of the points then take their place."""
 
 
-class Points(NamedTuple):
+class SweepPoints(NamedTuple):
     """Points that share their words and ranks, `cells`: numbers and factors of each, and how many."""
 
     cells: dict[str, str]
-    given: dict[str, np.ndarray]
+    axes: dict[str, np.ndarray]
     factors: dict[str, np.ndarray]
     size: int
 
@@ -62,7 +62,7 @@ class Segment(NamedTuple):
     """Points, and what they ask: a resolved row whose numbers are arrays."""
 
     resolved: ResolvedRow
-    points: Points
+    points: SweepPoints
 
 
 class Pricer:
@@ -87,24 +87,24 @@ class Pricer:
             except InputError as wrong:
                 tables[first] = self._as_table(points, {"error": str(wrong)})
                 continue
-            request = _request(cells, points.given, resolved.mode, points.size)
+            request = _request(cells, points.axes, resolved.mode, points.size)
             resolved = resolved._replace(request=request)
             by_form.setdefault(resolved.form, []).append(Segment(resolved, points))
         for form, segments in by_form.items():
             self._clear_compiled(form)
-            found = one_by_one_on_error(self._priced, segments, lambda wrong: {"error": wrong})
-            for segment, columns in zip(segments, found, strict=True):
+            priced = one_by_one_on_error(self._priced, segments, lambda wrong: {"error": wrong})
+            for segment, columns in zip(segments, priced, strict=True):
                 tables[segment.resolved.place] = self._as_table(segment.points, columns)
         return pa.concat_tables([tables[first] for first in sorted(tables)])
 
-    def _combinations(self, start: int, stop: int) -> Iterator[tuple[int, Points]]:
+    def _combinations(self, start: int, stop: int) -> Iterator[tuple[int, SweepPoints]]:
         """Of the points from `start` to `stop`, those of each combination of words and ranks."""
-        each = self.grid.each
+        each = self.grid.points_per_combination
         for combination in range(start // each, (stop - 1) // each + 1):
             zero = combination * each
             places = np.arange(max(start, zero), min(stop, zero + each)) - zero
             numbers = self.grid.numbers(places)
-            yield zero, Points(self.grid.cells(combination), *numbers, len(places))
+            yield zero, SweepPoints(self.grid.cells(combination), *numbers, len(places))
 
     def _clear_compiled(self, form: Hashable) -> None:
         """Let go of what was compiled before it takes too many maps of memory."""
@@ -141,10 +141,10 @@ class Pricer:
             for segment, end, n in zip(segments, ends, sizes, strict=True)
         ]
 
-    def _as_table(self, points: Points, columns: dict[str, Any]) -> pa.Table:
+    def _as_table(self, points: SweepPoints, columns: dict[str, Any]) -> pa.Table:
         """Columns as given, then as predicted; what is not there is null."""
         factors = {f"hardware.{name}": values for name, values in points.factors.items()}
-        plain = points.cells | points.given | factors
+        plain = points.cells | points.axes | factors
 
         def column(name: str, kind: pa.DataType) -> pa.Array:
             chosen = _array(columns.get(name), kind, points.size)
@@ -159,11 +159,11 @@ def schema_of(grid: Grid) -> pa.Schema:
     words = {name: pa.string() for name in grid.outer if name not in RANKS}
     numbers = dict.fromkeys((*grid.inner, *(f"hardware.{n}" for n in grid.hardware)), pa.float64())
     ranks = dict.fromkeys((name for name in grid.outer if name in RANKS), pa.float64())
-    found = {name: (words | ranks)[name] for name in grid.outer} | numbers
-    found |= {name: pa.float64() for name in PLAN if name not in found}
-    found |= dict.fromkeys(OUTPUTS, pa.from_numpy_dtype(as_scalar(0.0).dtype))
+    types = {name: (words | ranks)[name] for name in grid.outer} | numbers
+    types |= {name: pa.float64() for name in PLAN if name not in types}
+    types |= dict.fromkeys(OUTPUTS, pa.from_numpy_dtype(as_scalar(0.0).dtype))
     words = dict.fromkeys(("cost_basis", "basis", "bound", "error"), pa.string())
-    return pa.schema(found | {"fits": pa.bool_()} | words)
+    return pa.schema(types | {"fits": pa.bool_()} | words)
 
 
 def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
@@ -177,13 +177,13 @@ def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
     return pa.array(values, mask=~np.isfinite(values)).cast(kind)
 
 
-def _request(cells: dict[str, str], given: dict[str, np.ndarray], mode: str, size: int) -> Request:
+def _request(cells: dict[str, str], axes: dict[str, np.ndarray], mode: str, size: int) -> Request:
     """What is asked at each point."""
     numbers = read_numbers(cells)
     by_words = {"concurrency": mode == "single_stream"}
     by_words |= {"requests_per_user": np.isinf(numbers["requests_per_user"])}
     points = {name: np.full(size, value) for name, value in numbers.items()}
-    for name, values in given.items():
+    for name, values in axes.items():
         if not by_words.get(name):
             points[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
     return to_request(points, mode)
@@ -245,42 +245,42 @@ def _columns(
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
     resolved, factors = segment.resolved, segment.points.factors
-    given, request = resolved.deployment, resolved.request
+    deployment, request = resolved.deployment, resolved.request
     rate = output_rate(request, served)
     numbers, basis = priced_numbers(resolved, chips, served)
-    found = ranks | numbers
+    columns = ranks | numbers
     if not (factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
-        at_wall = joules_at_wall(given.stem, served.joules, np.asarray(rate / chips))
-        found["joules_per_output_token_at_wall"] = at_wall
+        at_wall = joules_at_wall(deployment.stem, served.joules, np.asarray(rate / chips))
+        columns["joules_per_output_token_at_wall"] = at_wall
     fits = served.slack >= 0
     bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]
     errors = _faults(resolved, np.isfinite(served.ttft + served.tpot + rate))
     wrong = errors != ""
     for i in np.flatnonzero(~wrong & ~fits):
-        errors[i] = memory_error(given, chips[i], float(served.slack[i]))
+        errors[i] = memory_error(deployment, chips[i], float(served.slack[i]))
     grows = fits & ~wrong & np.asarray(request.requests_per_s >= served.max_requests_per_s)
     for i in np.flatnonzero(grows):
         each = float(np.broadcast_to(request.requests_per_s, len(errors))[i])
         errors[i] = queue_error(resolved, each, chips[i], float(served.max_requests_per_s[i]))
     empty = wrong | grows | ~fits
-    for name, values in found.items():
-        found[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
-    said = {
+    for name, values in columns.items():
+        columns[name] = np.where(wrong if name in PLAN else empty, np.nan, values)
+    words = {
         "fits": (fits, wrong),
         "bound": (bounds, empty),
         "cost_basis": (np.full(len(errors), basis, object), empty),
-        "basis": (np.full(len(errors), given.intervals.basis, object), empty),
+        "basis": (np.full(len(errors), deployment.intervals.basis, object), empty),
         "error": (errors, errors == ""),
     }
-    return found | {name: pa.array(x, mask=mask) for name, (x, mask) in said.items()}
+    return columns | {name: pa.array(x, mask=mask) for name, (x, mask) in words.items()}
 
 
 def _faults(resolved: ResolvedRow, finite: np.ndarray) -> np.ndarray:
     """What is wrong with each point; empty where nothing is."""
-    prefix, prompt = np.asarray(resolved.request.prefix_tokens), np.asarray(resolved.request.isl)
-    found = np.where(finite, "", OVERFLOW).astype(object)
-    for i in np.flatnonzero(prefix >= prompt):
-        found[i] = prefix_too_long(prefix[i], prompt[i])
+    prefix, isl = np.asarray(resolved.request.prefix_tokens), np.asarray(resolved.request.isl)
+    faults = np.where(finite, "", OVERFLOW).astype(object)
+    for i in np.flatnonzero(prefix >= isl):
+        faults[i] = prefix_too_long(prefix[i], isl[i])
     if resolved.mode != "offline" and not resolved.open_loop:
-        found[np.isnan(resolved.request.concurrency)] = NO_CONCURRENCY
-    return found
+        faults[np.isnan(resolved.request.concurrency)] = NO_CONCURRENCY
+    return faults

@@ -27,7 +27,7 @@ class ServerPower(NamedTuple):
     factors: dict[str, Scalar]
     static: Scalar
     limit: Scalar
-    around: Scalar
+    overhead: Scalar
 
 
 @functools.cache
@@ -37,16 +37,16 @@ def server_power(chip: str) -> ServerPower | None:
     if file.area is None or file.power.peak is None or "bf16" not in file.matrix:
         return None
     try:
-        made, parts, _ = described(file)
+        technology, parts, _ = described(file)
     except InputError:
         return None
     sizes = as_scalar(file.area.si("m2")), as_scalar(si_or(file.power.peak, "W"))
-    return _wall(made, parts, *sizes, constants, load_ownership().around)
+    return _server_power(technology, parts, *sizes, constants, load_ownership().around)
 
 
 @to_run_once
-def _wall(
-    made: Technology,
+def _server_power(
+    technology: Technology,
     parts: Parts,
     area: Scalar,
     limit: Scalar,
@@ -54,8 +54,8 @@ def _wall(
     overhead: Scalar,
 ) -> ServerPower:
     """The same, all together: each operation alone would be compiled."""
-    static = drawn(parts, area, Activity(), made, constants)
-    return ServerPower(all_in(made, parts.clock, constants), static, limit, overhead * limit)
+    static = drawn(parts, area, Activity(), technology, constants)
+    return ServerPower(all_in(technology, parts.clock, constants), static, limit, overhead * limit)
 
 
 BLOCK_TOKENS = 512
@@ -65,10 +65,10 @@ BLOCK_TOKENS = 512
 def _joules(server: ServerPower, joules: jax.Array, rate: Scalar) -> Scalar:
     work = joules.at[JOULES.index("idle")].set(0.0)
     power = power_at(work, rate, server.factors, server.static, server.limit)
-    return (power + server.around) / rate
+    return (power + server.overhead) / rate
 
 
-_many = to_run_once(jax.vmap(_joules, (None, 0, 0)))
+_joules_of_tokens = to_run_once(jax.vmap(_joules, (None, 0, 0)))
 
 
 def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -82,10 +82,10 @@ def joules_at_wall(chip: str, joules: Values | np.ndarray, rate: np.ndarray) -> 
     server, count = server_power(chip), len(rate)
     if server is None:
         return np.full(count, np.nan)
-    told = np.isfinite(rate) & (rate > 0)
+    known = np.isfinite(rate) & (rate > 0)
     padded = -(-count // BLOCK_TOKENS) * BLOCK_TOKENS
     tokens = np.resize(np.asarray(joules), (padded, len(JOULES)))
-    rates = np.resize(np.where(told, rate, 1.0), padded)
+    rates = np.resize(np.where(known, rate, 1.0), padded)
     parts = [slice(at, at + BLOCK_TOKENS) for at in range(0, padded, BLOCK_TOKENS)]
-    found = [_many(server, tokens[at], rates[at]) for at in parts]
-    return np.where(told, np.concatenate(found)[:count], np.nan)
+    joules_of_blocks = [_joules_of_tokens(server, tokens[at], rates[at]) for at in parts]
+    return np.where(known, np.concatenate(joules_of_blocks)[:count], np.nan)

@@ -98,7 +98,7 @@ class Scheduler(Strict):
     """Defaults of the scheduler.
 
     - `separate_prefill`: whether prompts take a step of their own, and do not ride on decode steps.
-    - `reserved_output`: share of the output that must have room in the cache before a request is let in.
+    - `reserved_output`: share of the output that must have capacity in the cache before a request is let in.
     """
 
     separate_prefill: Flag | None = None
@@ -132,7 +132,7 @@ class Version(Strict):
 
     @property
     def reserved_output(self) -> float:
-        """Share of the output that must have room before a request is let in; all where none is said."""
+        """Share of the output that must fit in the KV cache before a request is let in; all if not said."""
         found = self.scheduler.reserved_output
         return 1.0 if found is None else found.si("1")
 

@@ -146,7 +146,7 @@ def _moved(seen: Observation, users: float) -> float:
 def _room(chip: str, users: float, context: float) -> bool:
     """Whether a group of the pool holds the caches of some users, without any weights."""
     size = cache_size(setting_of(GPUS[0], MODEL), users, context)
-    return size <= GROUP * float(load_chip(chip).main.room)
+    return size <= GROUP * float(load_chip(chip).main.usable_capacity)
 
 
 def medians(

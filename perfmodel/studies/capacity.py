@@ -51,7 +51,7 @@ def need(model: str, context: float, weights: str = "fp8") -> Need:
 @functools.cache
 def room(stem: str) -> tuple[float, float]:
     """Bytes and bytes/s of the memory that a chip serves from."""
-    tier = max(load_chip(stem).tiers[:3], key=lambda memory: float(memory.room))
+    tier = max(load_chip(stem).tiers[:3], key=lambda memory: float(memory.usable_capacity))
     return float(tier.capacity), float(tier.bandwidth)
 
 

@@ -105,7 +105,7 @@ def machine(choice: Choice) -> Machine:
     given = setting_of(one, MODEL)
     cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
     size = weight_size(given) + cache
-    groups = np.ceil(1.02 * size / TENSOR / float(given.chip.shared.room))
+    groups = np.ceil(1.02 * size / TENSOR / float(given.chip.shared.usable_capacity))
     return one._replace(pipeline=float(groups))
 
 

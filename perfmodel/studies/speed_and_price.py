@@ -115,7 +115,7 @@ def _hold(model: str) -> dict[str, float]:
     size = model_bytes(model, "fp8")
     found = {}
     for name, stem in (("H100", "h100-sxm"), ("WSE-3", "wse-3"), ("LP30", "lp30")):
-        room = max(float(tier.room) for tier in load_chip(stem).tiers[:3])
+        room = max(float(tier.usable_capacity) for tier in load_chip(stem).tiers[:3])
         found[name] = float(np.ceil(size / room)) * hour(stem).value * 3600
     return found
 

@@ -21,6 +21,9 @@ TILE = 128.0
 LATENT_TILE = 64.0
 """Tokens of a tile of latents, whose rows are long."""
 
+NO_SPLIT_LIMIT = 1e9
+"""Parts of a cache, at most, where no rule says how many."""
+
 
 class DecodeShape(NamedTuple):
     """What a rule of decode attention looks at.
@@ -34,7 +37,7 @@ class DecodeShape(NamedTuple):
     cache: str
     cores: Scalar
     batch: Scalar
-    context: Scalar
+    ctx_len: Scalar
     windowed: Flag
     group: Scalar
     kv_heads: Scalar
@@ -45,7 +48,7 @@ class DecodeShape(NamedTuple):
 class Partition(NamedTuple):
     """How a decode kernel partitions a cache over thread blocks.
 
-    - `most_splits`, `least_splits`: parts of one sequence's cache, at most and at least.
+    - `max_splits`, `min_splits`: parts of one sequence's cache, at most and at least.
     - `extra_passes`: over queries and outputs, or other kernels before the main one.
     - `per_query_head`: 1 where each query head has a block of its own and reads the cache itself.
     - `cuda_cores`: 1 where blocks multiply on the vector units, not on the matrix units.
@@ -57,12 +60,12 @@ class Partition(NamedTuple):
     - `launches_hidden`: 1 where parts that a window hides are started too.
     """
 
-    most_splits: Scalar
+    max_splits: Scalar
     extra_passes: Scalar
     per_query_head: Scalar
     cuda_cores: Scalar
     row_tile: Scalar
-    least_splits: Scalar
+    min_splits: Scalar
     heads_per_block: Scalar
     kv_tile: Scalar
     blocks_per_core: Scalar
@@ -141,7 +144,7 @@ class AttentionBackend(Backend):
         """Rows in a tile of a prompt."""
         return jnp.full_like(rows, self.prompt_rows)
 
-    def folded(self, group: Scalar, queries: Scalar) -> Values:
+    def folded(self, group: Scalar, q_len: Scalar) -> Values:
         """Query heads folded into rows: all of a group, none, or both as alternatives."""
         if self.folds is None:
             return jnp.stack([jnp.ones_like(group), group])
@@ -157,11 +160,11 @@ class AttentionBackend(Backend):
         """Time a block of a prompt takes to start, over the fitted."""
         return jnp.ones_like(head_dim)
 
-    def prompt_parts(self, cores: Scalar, blocks: Values, seen: Scalar) -> Values:
+    def prompt_parts(self, cores: Scalar, blocks: Values, attended: Scalar) -> Values:
         """Parts of the keys that a prompt's queries see: as many as the idle cores can take."""
         if not self.splits_prompts:
             return jnp.ones_like(blocks)
-        return jnp.maximum(jnp.minimum(cores / blocks, seen / TILE), 1.0)
+        return jnp.maximum(jnp.minimum(cores / blocks, attended / TILE), 1.0)
 
 
 SMOOTH_ATTENTION = AttentionBackend("smooth", reads_boundary_tile=True, folds=None)

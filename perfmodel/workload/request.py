@@ -21,7 +21,7 @@ class Request(eqx.Module):
     """Users who each have one request open, and send the next when it is answered (closed loop); or
     requests that come at a rate (open loop).
 
-    - `concurrency`: requests open at once; what the machine has no room for waits.
+    - `concurrency`: requests open at once; what the KV cache has no capacity for waits.
     - `isl`, `osl`: tokens of each, in and out.
     - `batch_size`: prompts that start at the same time: all of a static batch, else one.
     - `prefix_tokens`: tokens of each prompt whose keys and values are there already (prefix caching).
@@ -66,8 +66,8 @@ class Request(eqx.Module):
         """Of a step: the sum of a geometric series, of which a whole number of terms counts."""
         # Its closed form is 0/0 at an acceptance of 1: the mean of each unit's term is not.
         places = jnp.arange(1.0 * MAX_SPECULATIVE_TOKENS)
-        there = jnp.clip(self.speculative_tokens - places, 0.0, 1.0)
-        return 1.0 + jnp.sum(there * self.acceptance ** (places + 1))
+        drafted = jnp.clip(self.speculative_tokens - places, 0.0, 1.0)
+        return 1.0 + jnp.sum(drafted * self.acceptance ** (places + 1))
 
 
 def request_of(numbers: Mapping[str, Any]) -> Request:
@@ -83,6 +83,6 @@ def _structure() -> Any:
     return jax.tree.structure(Request(1.0, 1.0, 1.0, 1.0))
 
 
-def static_batch(batch: Any, prompt: Any, output: Any) -> Request:
+def static_batch(batch: Any, isl: Any, osl: Any) -> Request:
     """Sequences that start together and decode together."""
-    return Request(batch, prompt, output, batch, continuous_batching=0.0)
+    return Request(batch, isl, osl, batch, continuous_batching=0.0)

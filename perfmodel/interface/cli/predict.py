@@ -53,12 +53,12 @@ def predict_serving(
 ) -> None:
     """Predict TTFT, TPOT, throughput, energy and price of served models.
 
-    TTFT is the mean from sending a request to its first token, with the wait for room and the
-    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1), tpot_with_first_ms
+    TTFT is the mean from sending a request to its first token, with the wait for KV-cache capacity
+    and the burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1), tpot_with_first_ms
     total / output tokens. Of throughput, per chip counts output tokens, total also input tokens.
     concurrency users send their next request when one is answered (mode serving), or start
     together (static_batch); requests_per_s in its place has requests come whatever is open.
-    Who has no room waits, which is in TTFT; running says how many decode at once.
+    Who finds no KV-cache capacity waits, which is in TTFT; running says how many decode at once.
 
     Mode disaggregated has two pools, on n_chips together: prefill_chip, prefill_workers, prefill_tp,
     prefill_pp, prefill_ep, prefill_dp, and the same with decode_. What is empty is chosen. With ffn_chip

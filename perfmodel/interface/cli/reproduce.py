@@ -23,8 +23,8 @@ def reproduce(
 ) -> None:
     """Put published and measured results beside predictions.
 
-    TTFT is the mean from sending a request to its first token, with the wait for room and the
-    burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1). Throughput counts
+    TTFT is the mean from sending a request to its first token, with the wait for KV-cache capacity
+    and the burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1). Throughput counts
     output tokens, or input and output where the published value does.
 
     Example: perfmodel reproduce --sets single-stream

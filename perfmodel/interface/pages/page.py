@@ -144,8 +144,8 @@ def _foot(page: Page) -> str:
 
 
 SERVING_TERMS = (
-    "TTFT is the mean time from sending a request to its first token, with the wait for room and the "
-    "burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1).",
+    "TTFT is the mean time from sending a request to its first token, with the wait for KV-cache "
+    "capacity and the burst at the beginning of a run; TPOT is (total - TTFT) / (output tokens - 1).",
 )
 """Definitions that every page of served models repeats."""
 

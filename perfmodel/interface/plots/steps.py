@@ -52,13 +52,13 @@ def _tiers(name: str, step: Step) -> list[tuple[str, dict[str, float]]]:
     """What one chip keeps in each tier that may hold weights or cache, in percent."""
     placed, rows = step.cost.placement, []
     for tier, words in TIERS.items():
-        room = float(getattr(step.chip, tier).room)
-        if room > 0:
+        capacity = float(getattr(step.chip, tier).usable_capacity)
+        if capacity > 0:
             weights = float(getattr(placed.weights, tier) * placed.size)
             cache = float(getattr(placed.cache, tier) * placed.cache_size)
-            sizes = (weights, cache, max(room - weights - cache, 0.0))
-            shares = dict(zip(PLACED, (100 * size / room for size in sizes), strict=True))
-            rows.append((f"{name}: {words}, {room / 1e9:,.3g} GB", shares))
+            sizes = (weights, cache, max(capacity - weights - cache, 0.0))
+            shares = dict(zip(PLACED, (100 * size / capacity for size in sizes), strict=True))
+            rows.append((f"{name}: {words}, {capacity / 1e9:,.3g} GB", shares))
     return rows
 
 

@@ -184,7 +184,7 @@ class InitialParameters(NamedTuple):
 
 
 def initial_parameters(key: Key, sources: Collection[str], folder: Path) -> InitialParameters:
-    """Where a chip starts that no fit has seen.
+    """Where a held-out chip starts.
 
     **Arguments:**
 

@@ -1,4 +1,4 @@
-"""How far predictions lie from rows that no fit has seen, beside three baselines on the same rows.
+"""How far predictions lie from held-out rows, beside three baselines on the same rows.
 
 Intervals come from development rows, or from where a chip starts.
 """

@@ -295,7 +295,7 @@ def test_a_stack_fewer_or_more_is_designed_again_and_none_is_better(found: Searc
 def test_a_search_tells_who_else_competes_and_what_decides():
     """A chip that may be given less power than the limit, for power is bought too; eight users fit into SRAM.
 
-    HBM wins for any number of users and tokens, SRAM where models are small and HBM dear.
+    HBM wins for any number of users and tokens, SRAM where models are small and HBM expensive.
     """
     space = ASKED["space"] | {"power_w": {"low": 200, "high": 1000}}
     workload = [ASKED["workload"][0] | {"batch": 8}]

@@ -239,7 +239,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # of Streamlit and what it d
 
 def first(app: Any) -> str:
     """The first machine's speed as the page shows it."""
-    return app.table[0].value.iloc[0]["tokens/s for a user"]
+    return app.table[0].value.iloc[0]["tokens/s per user"]
 
 
 def test_the_page_shows_numbers_and_follows_a_drag(app: Any):

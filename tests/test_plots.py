@@ -36,7 +36,7 @@ FIGURES: dict[str, Any] = {
     "parity": parity.parity([parity.ParityPoint("a", "gemm", 3.0, 2.5)] * 3, "Parity"),
     "residuals": parity.residuals([parity.ParityPoint("a", "gemm", 3.0, 2.5)] * 3, "Residuals"),
     "front": lines.front(
-        SPOTS, "Speed against price", ("tokens/s for a user", "USD per million tokens"), "4 users"
+        SPOTS, "Speed against price", ("tokens/s per user", "USD per million tokens"), "4 users"
     ),
     "tornado": bars.tornado(
         [bars.Effect("main memory bandwidth", 5.2, -4.4), bars.Effect("SRAM", 0.3, -0.2)],

@@ -330,9 +330,9 @@ def _system_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
     """What the chips and the system as a whole may cost and take, in the order of `on_system`."""
     limits = problem.limits
     whole = cost_of(parts, problem.owner, as_scalar(0.0))
-    dearest = functools.reduce(jnp.maximum, [price(p.made.cost, problem.owner) for p in parts])
+    chip_usd = functools.reduce(jnp.maximum, [price(p.made.cost, problem.owner) for p in parts])
     used = {
-        "chip_usd": dearest,
+        "chip_usd": chip_usd,
         "system_usd": whole.paid,
         "system_mm2": whole.area * 1e6,
         "system_memory_gb": main_memory_bytes(parts) * 1e-9 + NO_MEMORY_GB,

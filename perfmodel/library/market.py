@@ -18,7 +18,7 @@ class Hour(Quantity):
 
 
 class Offer(Strict):
-    """Output tokens of one model at one speed: tokens/s for a user, and their price."""
+    """Output tokens of one model at one speed: tokens/s per user, and their price."""
 
     speed: PerSecond
     output: PerToken

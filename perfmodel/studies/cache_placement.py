@@ -162,7 +162,7 @@ def medians(
 
 
 def winner(prices: dict[str, float]) -> dict[str, Any]:
-    """The cheapest home, and how many times the next is dearer, 100 at most; empty where none is possible."""
+    """The cheapest, and how many times as expensive the next is, at most 100; empty if none is possible."""
     first, second = sorted((price, home) for home, price in prices.items())[:2]
     factor = min(second[0] / first[0], 100.0)
     return {"way": first[1], "factor": factor} if np.isfinite(first[0]) else {}

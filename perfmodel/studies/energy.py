@@ -141,7 +141,7 @@ def _tested(found: Cloud, spent: np.ndarray) -> Spent:
 def _said(one: Spent) -> str:
     lpu, gpu, ratio = middle(one.lpu), middle(one.gpu), middle(one.lpu / one.gpu)
     return (
-        f"At {TESTED_SPEED:.0f} tokens/s a user an LPU v1 takes {show(lpu.median)} J a token and a GPU "
+        f"At {TESTED_SPEED:.0f} tokens/s per user an LPU v1 takes {show(lpu.median)} J/token and a GPU "
         f"{show(gpu.median)} J at the wall: {show(ratio.median)} times as much ({ratio.range}); "
         f"at {FAST_SPEED:.0f} tokens/s some SRAM machine takes less than any GPU in "
         f"{show(100 * share(one.quick))} % of draws."

@@ -38,7 +38,7 @@ LITTLE_SRAM_MB = 50
 
 
 Cell = dict[str, Any]
-"""A context, a speed, the cheapest way there, and how many times the next is dearer."""
+"""A context, a speed, the cheapest way there, and how many times as expensive the next is."""
 
 
 class Tested(NamedTuple):
@@ -145,7 +145,7 @@ def _said(cells: list[Cell], known: Tested) -> str:
     return (
         f"The hybrid is the cheapest in {len(wins)} of {len(cells)} cells of speed and context, {where}; at "
         f"{SPEEDS[0]:.0f} tokens/s HBM alone wins {slow.count(GPU)} of {len(slow)}. At "
-        f"{TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s a user it costs {show(times.median)} times "
+        f"{TESTED[0]:,.0f} tokens and {TESTED[1]:.0f} tokens/s per user it costs {show(times.median)} times "
         f"the better of the two alone ({times.range})."
     )
 
@@ -164,7 +164,7 @@ def _said_of(new: Designed) -> str:
 
 
 def _cells(found: list[Option]) -> Iterator[Cell]:
-    """Context, speed, the cheapest way, and how many times the next is dearer."""
+    """Context, speed, the cheapest way, and how many times as expensive the next is."""
     for context, speed in itertools.product(CONTEXTS, SPEEDS):
         if best := winner(medians(found, list(NAMES), context, USERS, speed)):
             yield {"context": context, "speed": speed} | best

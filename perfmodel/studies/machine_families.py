@@ -71,17 +71,17 @@ def cloud(
     seen = [one for one in observe(asked, progress) if one.fits]
     intervals = {m.chip: setting_of(m, MODEL).intervals.tpot for m in map(served, KINDS)}
     slower = {chip: draws.factor(interval) for chip, interval in intervals.items()}
-    dearer = {chip: draws.of(_relative(hour(chip))) for chip in FAMILIES}
+    cost_factors = {chip: draws.of(_relative(hour(chip))) for chip in FAMILIES}
     chips = [one.asked.machine.chip for one in seen]
     slow = np.stack([slower[chip] for chip in chips])
-    dear = np.stack([dearer[chip] for chip in chips])
+    costs = np.stack([cost_factors[chip] for chip in chips])
     speed, dollars, joules, idle = (
         np.array([getattr(one, name) for one in seen])[:, None]
         for name in ("speed", "dollars", "joules", "idle")
     )
     # Of some chips no power is published: they take part in everything but energy.
     spent = np.nan_to_num(joules + idle * (slow - 1), nan=np.inf)
-    return Cloud(seen, speed / slow, dollars * slow * dear, spent)
+    return Cloud(seen, speed / slow, dollars * slow * costs, spent)
 
 
 def _relative(known: Spread) -> Spread:
@@ -122,7 +122,7 @@ def best(found: Cloud, families: Sequence[str], target: float) -> Observation | 
 
 
 def crossings(targets: Sequence[float], own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """For each draw, the least target from which on one side is nowhere dearer than the other.
+    """For each draw, the least target from which on one side is nowhere more expensive than the other.
 
     Infinite where that side cannot serve it.
 

@@ -1,7 +1,7 @@
 r"""Q11: MRAM, ReRAM or eDRAM in place of SRAM: what must they do to pay?
 
 A machine bound by waiting costs as its chips cost: with a gain $g$ in density and a wafer that is $p$
-times as dear, a token costs $p/g$ of what it did, and where only weights move, a share $w$ of
+times as expensive, a token costs $p/g$ of what it did, and where only weights move, a share $w$ of
 what is stored, $p\,(w/g + 1 - w)$.
 """
 
@@ -86,7 +86,7 @@ def swap(name: str, seen: dict[str, Observation], dollars: dict[str, np.ndarray]
     """A memory on its node, against SRAM on the best one."""
     node, draws = MACROS[name], Draws(1)
     one = seen[node]
-    factor, dearer = gain(name, node, draws), draws.of(WAFER)
+    factor, wafer_cost = gain(name, node, draws), draws.of(WAFER)
     weights, cache = stored(one)
     part = weights / (weights + cache)
     own = dollars[node] / dollars[BEST_NODE]
@@ -97,8 +97,8 @@ def swap(name: str, seen: dict[str, Observation], dollars: dict[str, np.ndarray]
     return Swap(
         name,
         factor,
-        own * dearer * (part / factor + 1 - part),
-        own * dearer / factor,
+        own * wafer_cost * (part / factor + 1 - part),
+        own * wafer_cost / factor,
         years(name, one),
         file.sram_energy.si("J/byte") + leak / reads,
     )

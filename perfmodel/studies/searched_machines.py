@@ -78,7 +78,7 @@ def searched(
 
     - `asked`: the tables of a study file; its objective is the price of a token.
     - `change`: makes another problem of it, of the same form.
-    - `more`: draws of logarithms of factors on facts, by name, beside what the library doubts.
+    - `more`: draws of logarithms of factors on facts, by name, beside those of the library.
 
     **Raises:**
 

@@ -39,7 +39,7 @@ class Crossed(NamedTuple):
     """Where SRAM becomes the cheaper machine.
 
     - `slow`, `fast`: draws in which GPUs are cheaper at `SLOW_SPEED`, and SRAM at `FAST_SPEED`.
-    - `at`: the speed from which on SRAM is never dearer.
+    - `at`: the speed from which on SRAM is never more expensive.
     - `gpu`, `sram`: USD of a token at `SLOW_SPEED`, in the middle.
     """
 
@@ -85,7 +85,7 @@ def run(progress: Progress) -> Answer:
 def _said(one: Crossed) -> str:
     large, begin = _hold(LARGE_MODEL), "Both halves hold: at" if share(one.both) >= 0.5 else "At"
     return (
-        f"{begin} {SLOW_SPEED:.0f} tokens/s a user GPUs serve Llama-3.1-70B for {show(1e6 * one.gpu)} USD "
+        f"{begin} {SLOW_SPEED:.0f} tokens/s per user GPUs serve Llama-3.1-70B for {show(1e6 * one.gpu)} USD "
         f"per million tokens and SRAM machines for {show(one.sram / one.gpu)} times that; from "
         f"{show(one.at.median)} tokens/s on ({one.at.range}) SRAM is "
         f"cheaper; to hold a trillion parameters in 8 bits costs {show(large['WSE-3'])} USD/h in wafers and "

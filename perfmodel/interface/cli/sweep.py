@@ -23,8 +23,8 @@ def sweep(
 ) -> None:
     """Predict every point of a grid of chips, models, plans and traffic: millions of them.
 
-    A grid names columns of `predict serving`, each with one value, a list, or a range; and under
-    [hardware] factors on what the chips' files say.
+    A grid names columns of `predict serving`, each with one value, a list, or a range; its table
+    `hardware` has factors on what the chips' files say.
 
     isl = [1000, 8000]
 

@@ -28,7 +28,7 @@ def validate(
     calibration: options.Calibration = None,
     report: options.Report = None,
 ) -> None:
-    """Say how far predictions lie from kernels that no fit has seen, beside three baselines.
+    """Say how far predictions lie from held-out kernels, beside three baselines.
 
     The baselines, on the same rows: a plain roofline, a random forest, and what frameworks
     disagree by on one chip. Then the same of area, power and cost of chips, each left out once.

@@ -82,7 +82,7 @@ def python_of(scenario: Scenario, views: Sequence[View]) -> str:
         "serve = jax.jit(pm.serve)\n"
         f"model = pm.traced(pm.load_model({scenario.model!r}))\n"
         "found = {}\n" + "".join(calls) + "\nfor name, one in found.items():\n"
-        '    print(f"{name}: TPOT {1e3 * one.tpot:.4g} ms, {1 / one.tpot:.4g} tokens/s for a user, "\n'
+        '    print(f"{name}: TPOT {1e3 * one.tpot:.4g} ms, {1 / one.tpot:.4g} tokens/s per user, "\n'
         '          f"TTFT {1e3 * one.ttft:.4g} ms, {one.energy:.4g} J/token")\n'
     )
 

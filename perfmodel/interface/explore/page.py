@@ -139,7 +139,7 @@ def _numbers(view: View) -> dict[str, str]:
     here = view.here
     row = {
         "machine": f"{view.name}, {view.precision}",
-        "tokens/s for a user": _plain(here.speed),
+        "tokens/s per user": _plain(here.speed),
         "90 % range": f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}",
         "USD/M tokens": _plain(here.dollars),
         "USD/h a chip": _plain(here.hour),

@@ -44,7 +44,7 @@ def tables_of(report: acceptance.Record) -> list[Table]:
 
 
 def validate_page(report: acceptance.Record, notes: list[str], charts: list[Any]) -> Page:
-    """How far off kernels and chips are that no fit has seen."""
+    """How far off held-out kernels and chips are."""
     said, assumed, sources = [], [*notes], {}
     if report["kernels"]:
         said.append("Kernels stand beside a roofline, a random forest, and other frameworks.")

@@ -27,6 +27,7 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
+from perfmodel.calibration.metrics import grouped
 from perfmodel.files import write_json
 from perfmodel.library.files import read_toml
 
@@ -105,9 +106,7 @@ def drawn(count: int, seed: int, only: str) -> list[Mutant]:
     paths = sorted(
         path for place in TABLE["places"] for path in ROOT.glob(place) if only in str(path)
     )
-    lines: dict[tuple[str, int], list[Mutant]] = {}
-    for mutant in (one for path in paths for one in mutants_of(path)):
-        lines.setdefault((mutant.path, mutant.line), []).append(mutant)
+    lines = grouped(((one.path, one.line), one) for path in paths for one in mutants_of(path))
     pick = random.Random(seed)
     places = pick.sample(sorted(lines), min(count, len(lines)))
     found = [pick.choice(lines[place]) for place in places]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.calibration.serving_metrics import grouped
+from perfmodel.calibration.metrics import grouped
 
 TARGETS = (1e-2, 1e-3)
 """Regrets, relative, whose price is told."""
@@ -75,7 +75,7 @@ def _table(names: list[str], rows: Iterable[list[str]]) -> list[str]:
 
 
 def _by(runs: Iterable[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
-    return grouped(runs, lambda run: [run[key]])
+    return grouped((run[key], run) for run in runs)
 
 
 def _verdicts(facts: dict[str, Any], runs: list[dict[str, Any]]) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.protocol import Record
 from perfmodel.library.files import read_as
 from perfmodel.library.fitted import FITTED
@@ -116,11 +117,8 @@ def _line(target: KernelTarget, found: Sequence[Record]) -> tuple[str, ...]:
 
 def _mean(records: Iterable[Record], name: str) -> float:
     """Over the tables of each kernel, then over kernels; `nan` where none has it."""
-    by_op: dict[str, list[float]] = {}
-    for record in records:
-        if record[name] is not None:
-            by_op.setdefault(record["op"], []).append(record[name])
-    means = [float(np.mean(values)) for values in by_op.values()]
+    by_op = grouped((one["op"], one[name]) for one in records if one[name] is not None)
+    means = [np.mean(values) for values in by_op.values()]
     return float(np.mean(means)) if means else float("nan")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm, t
 
-from perfmodel.calibration.metrics import HIGH, LOW
+from perfmodel.calibration.metrics import HIGH, LOW, grouped
 from perfmodel.calibration.protocol import read_result
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.fitted import FITTED
@@ -49,12 +49,11 @@ class TableErrors(NamedTuple):
 
 def tables_of(protocol: Path, split: str) -> dict[str, list[TableErrors]]:
     """Tables of a split of the protocol, by family of kernels."""
-    found: dict[str, list[TableErrors]] = {}
-    for record in read_result(protocol):
-        if record["split"] == split and record["p90"] is not None:
-            table = TableErrors(record["chip"], record["bias"], record["p90"])
-            found.setdefault(KERNELS[record["op"]].family, []).append(table)
-    return found
+    return grouped(
+        (KERNELS[one["op"]].family, TableErrors(one["chip"], one["bias"], one["p90"]))
+        for one in read_result(protocol)
+        if one["split"] == split and one["p90"] is not None
+    )
 
 
 def range_of(tables: Sequence[TableErrors]) -> Interval:

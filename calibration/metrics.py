@@ -1,12 +1,24 @@
 """How far predictions lie from measurements, in the terms of the protocol."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.stats import rankdata
 
 from perfmodel.calibration.data.measurements import Measurements
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+def grouped(pairs: Iterable[tuple[K, T]]) -> dict[K, list[T]]:
+    """Items by their keys, in the order of the keys."""
+    groups: dict[K, list[T]] = {}
+    for key, item in pairs:
+        groups.setdefault(key, []).append(item)
+    return groups
+
 
 LOW, HIGH = 0.05, 0.95
 """Ends of the 90 % interval."""
@@ -29,11 +41,16 @@ class Errors(NamedTuple):
     rank: float
 
 
+def relative_errors(predicted: Sequence[float] | np.ndarray, known: Any) -> np.ndarray:
+    """|predicted / known - 1|."""
+    return np.abs(np.asarray(predicted, float) / np.asarray(known, float) - 1)
+
+
 def errors(predicted: np.ndarray, measured: np.ndarray) -> Errors:
     """Errors of predictions; all zero where there are no rows."""
     if len(measured) == 0:
         return Errors(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    relative = np.abs(predicted / measured - 1)
+    relative = relative_errors(predicted, measured)
     return Errors(
         rows=len(measured),
         mean=float(relative.mean()),

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from perfmodel.calibration.calibrate import MAX_REPORTED
-from perfmodel.calibration.data.aiconfigurator import SYSTEMS, Folder, tables
-from perfmodel.calibration.data.aiconfigurator_columns import TABLE_FILES
+from perfmodel.calibration.data.aiconfigurator import SYSTEMS, TABLE_FILES, Folder, tables
 from perfmodel.calibration.data.measurements import Measurements
+from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import section_of, sections
-from perfmodel.calibration.split import Rows, rows_of
+from perfmodel.calibration.split import Rows, split_table
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, write_csv
+from perfmodel.files import cells_of, read_csv, rows_of, write_csv
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import word_of
@@ -65,7 +65,7 @@ class Protocol(NamedTuple):
 
     def rows_of(self, split: str, table: Measurements, test: str = "heldout") -> Rows:
         """Which rows of a table play which part in a split."""
-        return rows_of(split, table, self.rows, self.reported, self.seed, test)
+        return split_table(split, table, self.rows, self.reported, self.seed, test)
 
 
 QUICK_CHIPS = ("h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "h200-sxm")
@@ -97,9 +97,7 @@ class Unit(NamedTuple):
 
 def units(chips: Iterable[str], ops: Iterable[str]) -> list[Unit]:
     """What is to be read, chip by chip."""
-    families: dict[str, list[str]] = {}
-    for op in ops:
-        families.setdefault(KERNELS[op].family, []).append(op)
+    families = grouped((KERNELS[op].family, op) for op in ops)
     return [Unit(chip, tuple(group)) for chip in chips for group in families.values()]
 
 
@@ -196,8 +194,7 @@ def read_result(path: Path) -> list[Record]:
         raise InputError(
             f"{path} has no column {missing[0]}; give a protocol.csv that `validate --out` wrote."
         )
-    rows = zip(*(cells[name] for name in COLUMNS), strict=True)
-    return [_record(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    return [_record(row) for row in rows_of({name: cells[name] for name in COLUMNS})]
 
 
 def _record(cells: dict[str, str]) -> Record:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from perfmodel.calibration.data.measurements import Measurements, fastest
+from perfmodel.calibration.metrics import grouped
 from perfmodel.errors import InputError
 from perfmodel.files import write_toml
 from perfmodel.hardware.parameters import parameters
@@ -32,11 +33,8 @@ def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
 
     What NCCL alone was measured at is no such choice.
     """
-    groups: dict[tuple, list[Measurements]] = {}
-    for table in tables:
-        _, _, dtype = section_of(table.key)
-        groups.setdefault((table.key.op, table.key.chip, dtype), []).append(table)
-        yield table
+    yield from tables
+    groups = grouped(((t.key.op, t.key.chip, section_of(t.key)[2]), t) for t in tables)
     for group in groups.values():
         names = {table.key.framework for table in group}
         if "" not in names and names != {"nccl"}:
@@ -45,10 +43,7 @@ def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
 
 def sections(tables: Sequence[Measurements]) -> list[list[Measurements]]:
     """The tables of each section of parameters."""
-    groups: dict[tuple, list[Measurements]] = {}
-    for table in tables:
-        groups.setdefault((table.key.chip, *section_of(table.key)), []).append(table)
-    return list(groups.values())
+    return list(grouped(((t.key.chip, section_of(t.key)), t) for t in tables).values())
 
 
 def in_units(fitted: Any) -> dict[str, float]:

@@ -6,35 +6,19 @@ share in the wrong one.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import kendalltau
 
 from perfmodel.calibration.data.inferencex import Run
-from perfmodel.calibration.metrics import HIGH, LOW, weighted_quantile
+from perfmodel.calibration.metrics import HIGH, LOW, grouped, relative_errors, weighted_quantile
 
 BASELINES = ("roofline", "operators", "configurator")
 """A plain roofline, a roofline of every operator, and AIConfigurator."""
 
 WORDS = ("chip", "model", "framework", "mode")
 """What a row is of."""
-
-T = TypeVar("T")
-
-
-def grouped(items: Iterable[T], keys: Callable[[T], Iterable[Hashable]]) -> dict[Any, list[T]]:
-    """Items by each of their keys, in the order of the keys."""
-    groups: dict[Any, list[T]] = {}
-    for item in items:
-        for key in keys(item):
-            groups.setdefault(key, []).append(item)
-    return groups
-
-
-def relative_errors(predicted: Sequence[float], measured: Sequence[float]) -> np.ndarray:
-    """|predicted / measured - 1|."""
-    return np.abs(np.asarray(predicted, float) / np.asarray(measured, float) - 1)
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float | None:
@@ -108,7 +92,7 @@ def of_traffic(run: Run) -> Hashable:
 
 def tau_within(scored: Sequence[ScoredRun], key: Callable[[Run], Hashable]) -> float | None:
     """Kendall's tau of TPOT, the mean over groups of at least three different configurations."""
-    groups = grouped(scored, lambda one: [key(one.run)]).values()
+    groups = grouped((key(one.run), one) for one in scored).values()
     taus = [tau(group) for group in groups if len({one.run.config for one in group}) >= 3]
     return _mean([value for value in taus if not np.isnan(value)])
 
@@ -125,7 +109,7 @@ ANCHOR = ("1024", "1024", "16")
 
 def anchored(scored: Sequence[ScoredRun]) -> list[ScoredRun]:
     """Predictions of TPOT scaled by one measured run of the same configuration, which is left out."""
-    groups = grouped(scored, lambda one: [one.run.config]).values()
+    groups = grouped((one.run.config, one) for one in scored).values()
     return [one for group in groups for one in _scaled(group)]
 
 
@@ -150,10 +134,10 @@ def metrics_of_runs(scored: Sequence[ScoredRun], name: str, every: bool) -> list
     best = [one for one in scored if one.run.reliable or every]
     found = [run_metrics(f"{name}, with what measures something else", best)]
     sound = [one for one in best if not one.run.fault]
-    for part, own in grouped(sound, lambda one: [one.run.part]).items():
+    for part, own in grouped((one.run.part, one) for one in sound).items():
         found.append(run_metrics(part, own))
         found.append(run_metrics(f"{part}, one measured point per configuration", anchored(own)))
-        groups = grouped(own, lambda one, part=part: [f"{part} / {n}" for n in _names(one.run)])
+        groups = grouped((f"{part} / {name}", one) for one in own for name in _names(one.run))
         found += [run_metrics(key, group) for key, group in sorted(groups.items())]
     return found
 
@@ -191,7 +175,7 @@ those of 2024 that were not."""
 
 def metrics_of_published(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Errors of a set together, by group, by chip of a group, and by chip, model, framework and mode."""
-    groups = grouped(rows, _keys)
+    groups = grouped((key, row) for row in rows for key in _keys(row))
     return [_published_metrics(key, found) for key, found in sorted(groups.items())]
 
 

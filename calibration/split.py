@@ -79,7 +79,7 @@ class Rows(NamedTuple):
     test: np.ndarray
 
 
-def rows_of(
+def split_table(
     split: str, table: Measurements, rows: int, reported: int, seed: int, test: str = "heldout"
 ) -> Rows:
     """Which rows of a table play which part in a split.

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ def _plain(name: str) -> str:
 def cells_of(table: pa.Table) -> dict[str, list[str]]:
     """Columns of a table as text, by name without surrounding space, in lower case."""
     return {_plain(name): table[name].to_pylist() for name in table.column_names}
+
+
+def rows_of(columns: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """The rows of columns, each a cell by the column's name."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def with_columns(table: pa.Table, columns: dict[str, list[str]]) -> pa.Table:

@@ -49,7 +49,7 @@ def test_rows_say_what_was_run_and_how_long_it_took(measured: Path):
 
 def test_what_was_measured_is_what_calibrate_reads(measured: Path, monkeypatch: pytest.MonkeyPatch):
     # A machine that does other work at the same time may take any time for a kernel.
-    monkeypatch.setattr("perfmodel.calibration.data.outliers.MAX_OF_PREDICTION", 1e9)
+    monkeypatch.setattr("perfmodel.calibration.data.sources.MAX_OF_PREDICTION", 1e9)
     chip = measured.with_name("mine.toml")
     chip.write_text(SERVER.read_text())
     found = read_source(str(measured), [], [], ["elementwise"], chip).tables

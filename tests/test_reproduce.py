@@ -11,8 +11,13 @@ from command import run
 
 from perfmodel.calibration.data.inferencex import TABLE, Part, Run, read_runs
 from perfmodel.calibration.data.inferencex_pools import PLAN, decoding
-from perfmodel.calibration.leave_one_out import FINE_FACTORS, best_factor
-from perfmodel.calibration.published_results import METRICS, PUBLISHED, sets_of
+from perfmodel.calibration.published_results import (
+    FINE_FACTORS,
+    METRICS,
+    PUBLISHED,
+    best_factor,
+    sets_of,
+)
 from perfmodel.calibration.serving_metrics import (
     Comparison,
     ScoredRun,

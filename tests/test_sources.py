@@ -18,8 +18,14 @@ from perfmodel.calibration.data.aiconfigurator import (
     tables,
 )
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, plan_of
-from perfmodel.calibration.data.outliers import NOT_POSITIVE, TOO_FAST, TOO_SLOW, lower_bound
-from perfmodel.calibration.data.sources import UNREADABLE, read_source
+from perfmodel.calibration.data.sources import (
+    NOT_POSITIVE,
+    TOO_FAST,
+    TOO_SLOW,
+    UNREADABLE,
+    lower_bound,
+    read_source,
+)
 from perfmodel.calibration.fit import predict
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, write_csv

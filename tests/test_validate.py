@@ -10,8 +10,8 @@ from command import run as command
 
 from perfmodel.batching import BLOCKS
 from perfmodel.calibration import acceptance, run_protocol
-from perfmodel.calibration.baselines import forest
-from perfmodel.calibration.baselines.roofline import counts
+from perfmodel.calibration.baselines import kernels
+from perfmodel.calibration.baselines.kernels import counts, has_forest
 from perfmodel.calibration.data.measurements import Measurements, plan_of
 from perfmodel.calibration.fit import predict, predict_rows, to_free, with_family
 from perfmodel.calibration.metrics import common_ratios, disagreement
@@ -221,7 +221,7 @@ def test_a_split_by_shape_is_reported_beside_its_rivals():
     assert 0.05 < record["mape"] < 0.2 < record["roofline_mape"]
     assert 0.6 < record["coverage90"] <= 1.0
     assert record["floor_mape"] == pytest.approx(0.0, abs=1e-9)
-    if forest.has_forest():
+    if has_forest():
         assert record["mape"] < record["forest_mape"]
     assert {"cache", "framework", "rank", "p90", "bias", "median"} < record.keys()
 
@@ -324,10 +324,10 @@ def test_a_wrong_word_is_one_sentence(tmp_path: Path):
 
 
 def test_without_scikit_learn_the_forest_is_left_out(small, monkeypatch: pytest.MonkeyPatch):
-    find = forest.importlib.util.find_spec
+    find = kernels.importlib.util.find_spec
     absent = {"sklearn"}
     monkeypatch.setattr(
-        forest.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+        kernels.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
     )
     status, out, err = command(*WORDS)
     assert (status, err) == (0, "") and "scikit-learn is not installed" in out

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perfmodel.calibration.metrics import grouped
 from perfmodel.files import write_whole
 from perfmodel.library.files import read_toml
 
@@ -164,9 +165,7 @@ def said(found: Iterable[Change]) -> list[str]:
 
 def _by_quantity(changed: Iterable[Change]) -> list[str]:
     """A line for each quantity, the most often changed first."""
-    groups: dict[str, list[Change]] = {}
-    for one in changed:
-        groups.setdefault(one.quantity, []).append(one)
+    groups = grouped((one.quantity, one) for one in changed)
     return [_summed(group) for group in sorted(groups.values(), key=len, reverse=True)]
 
 

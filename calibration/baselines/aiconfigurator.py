@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.calibration.data.aiconfigurator import FACTS
+from perfmodel.calibration.data.aiconfigurator_columns import FACTS
 from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
 from perfmodel.calibration.data.inferencex_pools import decoding
 

@@ -9,20 +9,18 @@ import importlib.util
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from perfmodel.calibration.data.aiconfigurator_columns import (
-    LINEAR_ATTENTION,
-    LINEAR_FOLDERS,
-    NCCL,
-    TABLE_FILES,
+    FACTS,
+    LINEAR,
+    Rule,
     numbers,
     summed,
     texts,
@@ -30,55 +28,24 @@ from perfmodel.calibration.data.aiconfigurator_columns import (
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
-from perfmodel.library.files import read_as
 
 PACKAGE = "aiconfigurator_core"
 VERSION = "0.12.0"
 Folder = Path | zipfile.Path
 
-
-class Rule(BaseModel):
-    """Tables that are not read as they are (empty: of all systems, operations ...), and why."""
-
-    system: str = ""
-    op: str = ""
-    framework: str = ""
-    format: str = ""
-    reason: str
-
-    def names(self, *given: str) -> bool:
-        """Whether the rule is for a system, operation, framework and format."""
-        own = (self.system, self.op, self.framework, self.format)
-        return all(name in ("", one) for name, one in zip(own, given, strict=True))
-
-
-class Checkpoint(BaseModel):
-    """The checkpoint of a model in a precision, and its format where it does not say it."""
-
-    model: str
-    precision: str
-    path: str
-    format: str = ""
-
-
-class AIConfiguratorFacts(BaseModel):
-    """What `aiconfigurator.toml` says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    systems: dict[str, str]
-    versions: dict[str, str]
-    system_versions: dict[str, dict[str, str]]
-    linear_attention_versions: dict[str, dict[str, str]]
-    formats: dict[str, str]
-    excluded: list[Rule]
-    untuned: list[Rule]
-    checkpoints: list[Checkpoint]
-
-
-FACTS = read_as(AIConfiguratorFacts, Path(__file__).with_suffix(".toml"))
 SYSTEMS = FACTS.systems
 """Systems that are read, and their names in the library."""
+
+TABLE_FILES = {op: table for table in FACTS.tables for op in table.ops}
+"""Where each operation's rows are."""
+
+NCCL = TABLE_FILES["all_gather"]
+
+LINEAR_ATTENTION = "linear_attention"
+"""Read apart: one row for each kernel of a shape."""
+
+OPERATIONS = (*TABLE_FILES, LINEAR_ATTENTION)
+"""Those that have rows."""
 
 MAX_SLOWDOWN = 1.25
 """A rank with no more of the work than another may take this much longer, and no more."""
@@ -176,7 +143,7 @@ def _named(system: str, key: Key, version: str) -> str:
     return f"aiconfigurator-core {VERSION}, {system}, {key.framework} {version}"
 
 
-def rule_of(rules: list[Rule], system: str, key: Key) -> str:
+def rule_of(rules: Sequence[Rule], system: str, key: Key) -> str:
     """Why a table is not read as it is; empty where it is."""
     given = f"{key.dtype}/{key.cache}" if key.cache else key.dtype
     found = (rule.reason for rule in rules if rule.names(system, key.op, key.framework, given))
@@ -239,10 +206,10 @@ def _sound(table: pa.Table, key: Key, drop: Drop) -> pa.Table:
 
 
 def _split(
-    table: pa.Table, names: tuple[str, ...], key: Key, drop: Drop
+    table: pa.Table, names: list[str], key: Key, drop: Drop
 ) -> Iterator[tuple[Key, pa.Table]]:
     """Rows of each format, of the kernel that ran most of them: other kernels are other tables."""
-    for formats in table.select(names).group_by(list(names)).aggregate([]).to_pylist():
+    for formats in table.select(names).group_by(names).aggregate([]).to_pylist():
         rows = table
         for name in names:
             rows = rows.filter(pc.field(name) == formats[name])
@@ -263,7 +230,7 @@ def _linear_attention(
     """All kinds of one framework."""
     key, rule = key._replace(dtype="bf16"), rule_of(FACTS.excluded, system, key)
     parts, versions = [], []
-    for kind, folder in LINEAR_FOLDERS.items():
+    for kind, folder in LINEAR.folders.items():
         own = FACTS.linear_attention_versions.get(kind, {}).get(key.framework, version)
         path = root / system / folder / key.framework / own / f"{kind}_perf.parquet"
         if not path.exists():

@@ -1,31 +1,87 @@
-"""Where each operation's rows are in the tables of `aiconfigurator-core`, and what their columns are.
+"""What is known of the tables of `aiconfigurator-core`, from `aiconfigurator.toml`, and their columns.
 
 Sizes are named as in the kernel schema.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
 
 from perfmodel.kernels.linear_attention import KINDS
 from perfmodel.kernels.routing import ROUTINGS
+from perfmodel.library.files import read_as
 
 
-class TableFile(NamedTuple):
-    """Where an operation's rows are, columns of their formats, names of sizes, and sizes that follow."""
+class Rule(BaseModel):
+    """Tables that are not read as they are (empty: of all systems, operations ...), and why."""
 
+    system: str = ""
+    op: str = ""
+    framework: str = ""
+    format: str = ""
+    reason: str
+
+    def names(self, *given: str) -> bool:
+        """Whether the rule is for a system, operation, framework and format."""
+        own = (self.system, self.op, self.framework, self.format)
+        return all(name in ("", one) for name, one in zip(own, given, strict=True))
+
+
+class Checkpoint(BaseModel):
+    """The checkpoint of a model in a precision, and its format where it does not say it."""
+
+    model: str
+    precision: str
+    path: str
+    format: str = ""
+
+
+class TableFile(BaseModel):
+    """Where rows of some operations are, columns of their formats and sizes, and what follows from others."""
+
+    ops: list[str]
     folder: str
     file: str
-    formats: tuple[str, ...]
-    names: dict[str, str]
-    derived: Callable[[pa.Table], dict[str, np.ndarray]] = lambda table: {}
+    formats: list[str]
+    sizes: dict[str, str]
+    derived: str = ""
 
     def columns(self, table: pa.Table) -> dict[str, np.ndarray]:
         """The sizes of a table, as the kernel schema names them."""
-        return {new: numbers(table, old) for new, old in self.names.items()} | self.derived(table)
+        sizes = {new: numbers(table, old) for new, old in self.sizes.items()}
+        return sizes | (DERIVED[self.derived](table) if self.derived else {})
+
+
+class LinearAttentionFiles(BaseModel):
+    """The folder of each kind that is read, columns of sizes, and kernels that are not added."""
+
+    folders: dict[str, str]
+    sizes: dict[str, str]
+    fused: list[str]
+
+
+class AIConfiguratorFacts(BaseModel):
+    """What `aiconfigurator.toml` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tables: list[TableFile]
+    linear_attention: LinearAttentionFiles
+    systems: dict[str, str]
+    versions: dict[str, str]
+    system_versions: dict[str, dict[str, str]]
+    linear_attention_versions: dict[str, dict[str, str]]
+    formats: dict[str, str]
+    excluded: list[Rule]
+    untuned: list[Rule]
+    checkpoints: list[Checkpoint]
+
+
+FACTS = read_as(AIConfiguratorFacts, Path(__file__).with_name("aiconfigurator.toml"))
 
 
 def numbers(table: pa.Table, name: str) -> np.ndarray:
@@ -60,61 +116,18 @@ def _collective(table: pa.Table) -> dict[str, np.ndarray]:
     return {"bytes": 2 * numbers(table, "message_size"), "n_nodes": np.ones(len(table))}
 
 
-_HEADS = {
-    "batch": "batch_size",
-    "heads": "num_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "window": "window_size",
+DERIVED: dict[str, Callable[[pa.Table], dict[str, np.ndarray]]] = {
+    "decode": _decode,
+    "prefill": _prefill,
+    "routing": _routing,
+    "collective": _collective,
 }
-_LATENT = {"batch": "batch_size", "heads": "num_heads"}
-_MOE = {
-    "tokens": "num_tokens",
-    "hidden": "hidden_size",
-    "inter": "inter_size",
-    "topk": "topk",
-    "experts": "num_experts",
-    "tp": "moe_tp_size",
-    "ep": "moe_ep_size",
-}
-_RANKS = {"n_gpus": "num_gpus"}
-_ATTENTION, _MLA = ("attn_dtype", "kv_cache_dtype"), ("mla_dtype", "kv_cache_dtype")
-NCCL = TableFile("comm", "nccl_perf.parquet", ("nccl_dtype",), _RANKS, _collective)
-
-LINEAR_ATTENTION = "linear_attention"
-"""Read apart: one row for each kernel of a shape."""
-
-TABLE_FILES = {
-    "gemm": TableFile(
-        "gemm", "gemm_perf.parquet", ("gemm_dtype",), {n: n for n in ("m", "n", "k")}
-    ),
-    "attention_decode": TableFile(
-        "attention", "generation_attention_perf.parquet", _ATTENTION, _HEADS, _decode
-    ),
-    "attention_prefill": TableFile(
-        "attention", "context_attention_perf.parquet", _ATTENTION, _HEADS, _prefill
-    ),
-    "mla_decode": TableFile("mla", "generation_mla_perf.parquet", _MLA, _LATENT, _decode),
-    "mla_prefill": TableFile("mla", "context_mla_perf.parquet", _MLA, _LATENT | {"ctx_len": "isl"}),
-    "moe": TableFile("moe", "moe_perf.parquet", ("moe_dtype",), _MOE, _routing),
-    "all_reduce": TableFile(
-        "comm", "custom_allreduce_perf.parquet", ("allreduce_dtype",), _RANKS, _collective
-    ),
-    "all_gather": NCCL,
-    "reduce_scatter": NCCL,
-    "all_to_all": NCCL,
-}
-"""Where each operation's rows are."""
+"""By the word of `aiconfigurator.toml`."""
 
 
 # Linear attention: one row for each kernel of a shape, which are added
 
-LINEAR_FOLDERS = {"gdn": "linear_attention", "kda": "kda"}
-"""The kinds that are read, and the folder of each. Mamba-2 is not: its tables time the convolution alone,
-without the scan."""
-
-FUSED = ("kda_fused_decode", "fused_kda_decode")
-"""Kernels timed as another way to do the same: not added."""
+LINEAR = FACTS.linear_attention
 
 PHASES = {"generation": 0.0, "context": 1.0}
 """Phases that are read: the check of drafted tokens (`verify`) is not modelled."""
@@ -122,23 +135,14 @@ PHASES = {"generation": 0.0, "context": 1.0}
 EAGER_CONVOLUTION = ("vllm", "kda", "context")
 """Framework, kind and phase whose convolution ran without CUDA graphs: 0.4 ms of host time each."""
 
-LINEAR_SIZES = {
-    "batch": "batch_size",
-    "q_len": "seq_len",
-    "heads": "num_v_heads",
-    "head_dim": "head_k_dim",
-    "key_heads": "num_k_heads",
-    "value_dim": "head_v_dim",
-}
-
 KERNELS_OF_SHAPE = 2
 """The convolution and the update; a shape that lacks one ran out of memory."""
 
 
 def summed(table: pa.Table, framework: str, kind: str) -> Iterator[tuple[dict, np.ndarray]]:
     """Columns and times, in s, of each phase of one kind."""
-    sound = (pc.field("latency") > 0.0) & ~pc.field("kernel_source").isin(FUSED)
-    shapes = table.filter(sound).group_by([*LINEAR_SIZES.values(), "phase", "d_model"])
+    sound = (pc.field("latency") > 0.0) & ~pc.field("kernel_source").isin(LINEAR.fused)
+    shapes = table.filter(sound).group_by([*LINEAR.sizes.values(), "phase", "d_model"])
     added = shapes.aggregate([("latency", "sum"), ("latency", "count")])
     complete = added.filter(pc.field("latency_count") == KERNELS_OF_SHAPE)
     for phase in PHASES:
@@ -149,7 +153,7 @@ def summed(table: pa.Table, framework: str, kind: str) -> Iterator[tuple[dict, n
 
 def _linear_columns(rows: pa.Table, kind: str, phase: str) -> dict[str, np.ndarray]:
     """The model's width does not enter, so that models with the same heads are one shape."""
-    sizes = {new: rows[old].to_numpy().astype(float) for new, old in LINEAR_SIZES.items()}
+    sizes = {new: rows[old].to_numpy().astype(float) for new, old in LINEAR.sizes.items()}
     words = {
         "kind": float(KINDS.index(kind)),
         "phase": PHASES[phase],

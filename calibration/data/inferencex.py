@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from perfmodel.calibration.data.aiconfigurator import locate
 from perfmodel.calibration.data.inferencex_pools import PLAN, Cells, chips_of, pool_cells, size_of
+from perfmodel.calibration.metrics import grouped
 from perfmodel.library.files import read_as
 from perfmodel.library.model import load_model
 from perfmodel.workload.feed_forward import Mixture
@@ -113,8 +114,7 @@ def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) ->
     """
     folder: Any = locate(source).parent
     path = folder / TABLE
-    with io.StringIO(path.read_text(encoding="utf-8"), newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
     cells = [_cells(row) for row in rows]
     runs = [_run(*each) for each in zip(rows, cells, _reliable(rows, cells), strict=True)]
     return [run for run in runs if run.part in parts]
@@ -164,10 +164,11 @@ def _reliable(rows: Sequence[Cells], cells: Sequence[Cells]) -> list[bool]:
         for row, own in zip(rows, cells, strict=True)
     ]
     sound = [_sound(row) for row in rows]
-    times: dict[tuple, list[float]] = {}
-    for key, row, fine in zip(settings, rows, sound, strict=True):
-        if fine:
-            times.setdefault(key, []).append(float(row["silicon_tpot_ms"]))
+    times = grouped(
+        (key, float(row["silicon_tpot_ms"]))
+        for key, row, fine in zip(settings, rows, sound, strict=True)
+        if fine
+    )
     return [
         fine and max(times[key]) <= MAX_TPOT_RATIO * min(times[key])
         for key, fine in zip(settings, sound, strict=True)

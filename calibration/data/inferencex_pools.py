@@ -4,9 +4,9 @@ Rows either say it, or name only the chips of a worker. Then it is looked up amo
 chip, format, lengths and users; a run that may be of two recipes, or of one that speculates, stays unknown.
 """
 
-import csv
 import functools
 
+from perfmodel.files import cells_of, read_csv, rows_of
 from perfmodel.inference.pools import POOLS
 from perfmodel.library.files import ROOT
 
@@ -62,8 +62,7 @@ def _plan(recipe: Cells) -> Cells:
 
 @functools.cache
 def _recipes() -> list[Cells]:
-    with RECIPES.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return rows_of(cells_of(read_csv(RECIPES)))
 
 
 def _fits(recipe: Cells, row: Cells, users: str) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv
+from perfmodel.files import cells_of, read_csv, rows_of
 from perfmodel.hardware.cost import Die
 from perfmodel.hardware.parts import Parts
 from perfmodel.hardware.power import Activity
@@ -25,8 +25,7 @@ PORT = 64
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    cells = cells_of(read_csv(PLACE / name))
-    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+    return rows_of(cells_of(read_csv(PLACE / name)))
 
 
 class KnownDie(NamedTuple):

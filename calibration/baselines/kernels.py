@@ -1,16 +1,13 @@
-r"""The plain roofline, of kernels and of served models: no constant is fitted.
+r"""What other methods say of rows of kernels: the plain roofline and a random forest.
 
-Of a kernel it is $\max_i(\text{demand}_i / \text{rate}_i)$ over matrix FLOPs, bytes of main memory and bytes
-of links, at the rates of the datasheet (Williams, Waterman and Patterson, CACM 52(4), 2009).
+The roofline is $\max_i(\text{demand}_i / \text{rate}_i)$ over matrix FLOPs, bytes of main memory and bytes of
+links, at the rates of the datasheet (Williams, Waterman and Patterson, CACM 52(4), 2009); nothing is fitted.
 
-Of a served model each decode step reads all weights and the whole cache once at the rate of the datasheet,
-and multiplies at the peak, with no traffic around it:
-
-$$\text{TPOT} = \max(\text{bytes} / \text{bandwidth}, \text{FLOPs} / \text{peak})$$
+The forest (Breiman, Machine Learning 45, 2001) is trained on the same rows: it learns log time from the sizes
+and from the roofline's FLOPs and bytes.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import importlib.util
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,20 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.batching import map_rows
-from perfmodel.calibration.data.inferencex import Run
-from perfmodel.calibration.data.inferencex_pools import decoding
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.evaluate import evaluate_rows, rows_by_form
-from perfmodel.inference.placement import place
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.roofline import MIN_RATE
 from perfmodel.units import Scalar, Values, as_scalar
-from perfmodel.workload.model import Transformer, parameters
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.request import Request
 
-# Of kernels
+# Roofline
 
 COUNTED = ("matrix", "main", "network", "fabric")
 """What it knows of: matrix units, main memory, links within and between domains."""
@@ -76,26 +67,27 @@ def _counted(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Any
     return jax.vmap(one)(columns)
 
 
-# Of served models
+# Random forest
+
+TREES = 200
 
 
-def roofline_tpot(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
-    """Time per output token at the rates of the datasheet, in s."""
-    middle = request.isl + request.osl / 2
-    placed = place(chip, plan, model, request.concurrency, middle)
-    flops = 2 * parameters(model, active=True) * request.concurrency / plan.chips
-    reading = (placed.size + placed.cache_size) / chip.main.bandwidth
-    return jnp.maximum(reading, flops / chip.matrix[plan.format.matrix])
+def has_forest() -> bool:
+    """Whether scikit-learn is installed."""
+    return importlib.util.find_spec("sklearn") is not None
 
 
-Baseline = Callable[[Chip, Plan, Transformer, Request], Scalar]
+def forest(
+    train: Measurements, seen: Counts, test: Measurements, asked: Counts, seed: int
+) -> np.ndarray:
+    """Times of the `test` rows, in s, by a forest that was trained on the `train` rows."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    model = RandomForestRegressor(n_estimators=TREES, random_state=seed, n_jobs=-1)
+    model.fit(_features(train, seen), np.log(train.time))
+    return np.exp(model.predict(_features(test, asked)))
 
 
-def baseline_tpots(baseline: Baseline, runs: Sequence[Run], folder: Path) -> list[float]:
-    """TPOT of each run, in s, of pools their decode workers'; `nan` where it cannot be said."""
-    found = [float("nan")] * len(runs)
-    for cases in rows_by_form([decoding(run.cells) for run in runs], folder):
-        tpots = evaluate_rows(baseline, [(case, case.candidates[0]) for case in cases])
-        for case, tpot in zip(cases, np.asarray(tpots), strict=True):
-            found[case.place] = float(tpot)
-    return found
+def _features(rows: Measurements, counted: Counts) -> np.ndarray:
+    """Logarithms of the sizes, FLOPs and bytes; one is added, for some are zero."""
+    return np.log1p(np.stack([*rows.columns.values(), counted.flops, counted.moved], axis=1))

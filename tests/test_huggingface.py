@@ -9,7 +9,7 @@ import pytest
 
 from perfmodel.workload.attention import Compressed, Grouped, Recurrent
 from perfmodel.workload.huggingface import from_config, read_config
-from perfmodel.workload.huggingface.families import FAMILIES
+from perfmodel.workload.huggingface.read import FAMILIES
 from perfmodel.workload.model import cache_numbers, parameters, traced
 
 LLAMA = {

@@ -157,7 +157,7 @@ def test_an_unknown_chip_gives_the_nearest_names():
 @pytest.mark.parametrize("stem", CONTRACT)
 def test_every_number_has_a_source_that_is_listed_and_used(stem):
     file = chip_files()[stem]
-    used = {quantity.source for quantity in schema.quantities(file)}
+    used = {quantity.source for _, quantity in schema.sourced(file)}
     assert used <= set(file.sources)
     assert all(file.sources.values())
     assert len(used) > 3
@@ -166,7 +166,7 @@ def test_every_number_has_a_source_that_is_listed_and_used(stem):
 @pytest.mark.parametrize("stem", CONTRACT)
 def test_every_guess_gives_its_reason(stem):
     file = chip_files()[stem]
-    for quantity in schema.quantities(file):
+    for _, quantity in schema.sourced(file):
         if quantity.confidence == "estimate":
             assert quantity.note or file.sources[quantity.source].startswith("assumed")
 
@@ -255,8 +255,8 @@ def test_switches_add_up_from_hopper_on():
 def test_a_technology_is_read_and_gives_the_reason_for_its_guesses(stem):
     path = stems("technologies")[stem]
     file = read_as(KINDS[read_toml(path)["kind"]], path)
-    assert schema.quantities(file)
-    assert all(q.note for q in schema.quantities(file) if q.confidence == "estimate")
+    quantities = [one for _, one in schema.sourced(file)]
+    assert quantities and all(q.note for q in quantities if q.confidence == "estimate")
 
 
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "fp8", "int8", "fp4"])

@@ -15,12 +15,22 @@ from perfmodel.hardware.memory import NO_TIER, Memory
 from perfmodel.hardware.network import Network
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.fitted import FITTED, Origin, load_efficiency
-from perfmodel.library.schema import ChipFile, NetworkFile, Quantity, TierFile, si_or
+from perfmodel.library.schema import (
+    ChipFile,
+    NetworkFile,
+    Quantity,
+    TierFile,
+    in_si,
+    si_or,
+    sourced,
+)
 from perfmodel.library.technology import load_link, load_memory, load_node
 from perfmodel.workload.plan import Plan
 
 REQUIRED_FACTS = ("cores", "clock", "vector", "exponential", "scale_up", "scale_out")
 """Facts without which no kernel can be priced; on launched chips tiles are also fed from a shared tier."""
+
+TIERS, NETWORKS = ("private", "shared", "main", "far"), ("scale_up", "scale_out")
 
 NO_LINK = {"bandwidth": 0.0, "latency": 0.0, "size": 1.0, "energy": 0.0, "topology": "link"}
 
@@ -103,21 +113,16 @@ def _facts(stem: str, file: ChipFile) -> dict[str, Any]:
     _check(stem, file)
     node = load_node(file.node)
     numbers = {
-        "cores": si_or(file.cores, "1"),
-        "clock": si_or(file.clock, "1/s"),
-        "vector": si_or(file.vector, "FLOP/s"),
-        "exponential": si_or(file.exponential, "exp/s"),
-        "vector_energy": node.vector_energy.si("J/FLOP"),
-        "exponential_energy": node.exponential_energy.si("J/exp"),
+        **in_si(file, ("cores", "clock", "vector", "exponential", "area")),
+        **in_si(node, ("vector_energy", "exponential_energy")),
         "idle_power": si_or(file.power.idle, "W"),
         "peak_power": si_or(file.power.peak, "W", missing=float("inf")),
-        "area": si_or(file.area, "m2"),
         "price": si_or(file.money.price, "USD"),
     }
     rates = {kind: rate.si("FLOP/s") for kind, rate in file.matrix.items()}
     energies = {kind: node.matrix_energy[kind].si("J/FLOP") for kind in file.matrix}
-    tiers = {name: _tier(getattr(file, name)) for name in ("private", "shared", "main", "far")}
-    networks = {name: _network(getattr(file, name)) for name in ("scale_up", "scale_out")}
+    tiers = {name: _tier(getattr(file, name)) for name in TIERS}
+    networks = {name: _network(getattr(file, name)) for name in NETWORKS}
     tables = {"matrix": as_scalars(rates), "matrix_energy": as_scalars(energies)}
     rows = {"matrix_rows": si_or(file.matrix_rows, "1", missing=MATRIX_ROWS)}
     return as_scalars(numbers) | tables | tiers | networks | rows
@@ -157,7 +162,7 @@ def own_file(path: Path) -> ChipFile:
 def _technologies(file: ChipFile) -> dict[str, Callable[[], object]]:
     """What loads each technology that a chip names, by its key."""
     found: dict[str, Callable[[], object]] = {"node": partial(load_node, file.node)}
-    for name in ("private", "shared", "main", "far", "scale_up", "scale_out"):
+    for name in (*TIERS, *NETWORKS):
         if table := getattr(file, name):
             load = load_memory if isinstance(table, TierFile) else load_link
             found[f"{name}.technology"] = partial(load, table.technology)
@@ -168,10 +173,8 @@ def _tier(file: TierFile | None) -> Memory:
     if file is None:
         return Memory(*NO_TIER)
     return Memory(
-        capacity=file.capacity.si("byte"),
-        bandwidth=file.bandwidth.si("byte/s"),
+        **in_si(file, ("capacity", "bandwidth", "usable")),
         energy=load_memory(file.technology),
-        usable=file.usable.si("1"),
         multicast=si_or(file.multicast, "1", missing=1.0),
         parts=si_or(file.parts, "1", missing=1.0),
         staged=si_or(file.staged, "1", missing=0.0),
@@ -182,9 +185,7 @@ def _network(file: NetworkFile | None) -> Network:
     if file is None:
         return Network(**NO_LINK)
     return Network(
-        bandwidth=file.bandwidth.si("byte/s"),
-        latency=file.latency.si("s"),
-        size=file.size.si("1"),
+        **in_si(file, ("bandwidth", "latency", "size")),
         energy=load_link(file.technology),
         topology=file.topology,
         reduces=file.reduces,
@@ -202,26 +203,14 @@ class Fact(NamedTuple):
 
 def facts(file: ChipFile) -> list[Fact]:
     """Every number of a chip's file."""
-    return _published_numbers(file, file.sources, "")
+    return [_fact(place, number, file.sources[number.source]) for place, number in sourced(file)]
 
 
-def _published_numbers(table: Any, sources: dict[str, str], prefix: str) -> list[Fact]:
-    if isinstance(table, Quantity):
-        trust = table.confidence + (", recalled" if table.recalled else "")
-        note = f" ({table.note})" if table.note else ""
-        unit = "" if table.unit == "1" else f" {table.unit}"
-        return [Fact(prefix, f"{table.value:,g}{unit}", trust, sources[table.source] + note)]
-    if isinstance(table, dict):
-        items = list(table.items())
-    elif hasattr(type(table), "model_fields"):
-        items = [(name, getattr(table, name)) for name in type(table).model_fields]
-    else:
-        return []
-    return [
-        fact
-        for name, value in items
-        for fact in _published_numbers(value, sources, f"{prefix}.{name}".lstrip("."))
-    ]
+def _fact(place: str, number: Quantity, source: str) -> Fact:
+    trust = number.confidence + (", recalled" if number.recalled else "")
+    note = f" ({number.note})" if number.note else ""
+    unit = "" if number.unit == "1" else f" {number.unit}"
+    return Fact(place, f"{number.value:,g}{unit}", trust, source + note)
 
 
 def checked_chip_file(name: str) -> tuple[str, ChipFile]:

@@ -4,19 +4,21 @@ import functools
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.area import AreaConstants
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import CostConstants
 from perfmodel.hardware.power import PowerConstants
-from perfmodel.library.files import first_fault, read_toml
+from perfmodel.library.files import read_as
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.schema import Strict
 from perfmodel.units import parse
 
 T = TypeVar("T", AreaConstants, PowerConstants, CostConstants)
+
+_read = functools.cache(read_as)
 
 Verdict = Literal["identified", "weak", "prior"]
 """How much the data say: the spread is less than half of the prior's, less than 0.85 of it, or as wide."""
@@ -62,7 +64,7 @@ def load_constants(folder: Path = FITTED) -> Known:
 
     - `InputError`: when the file is wrong, or a constant is missing.
     """
-    file = _file(path := folder / "technology.toml")
+    file = _read(ConstantsFile, path := folder / "technology.toml")
     return Known(_constants(file, path, "value"), _constants(file, path, "spread"), file)
 
 
@@ -72,14 +74,6 @@ def _constants(file: ConstantsFile, path: Path, what: Literal["value", "spread"]
         power=_part(PowerConstants, file.power, path, what),
         cost=_part(CostConstants, file.cost, path, what),
     )
-
-
-@functools.cache
-def _file(path: Path) -> ConstantsFile:
-    try:
-        return ConstantsFile.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_fault(error)}.") from None
 
 
 def _part(kind: type[T], table: dict[str, ConstantFile], path: Path, what: str) -> T:

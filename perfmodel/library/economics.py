@@ -1,5 +1,6 @@
-"""What a chip costs while it runs: its price over its life and its electricity, or its rental."""
+"""What a chip costs while it runs, owned or by the hour; what tokens sell for, and what speed is worth."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from perfmodel.hardware.cost import Ownership
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import ROOT, read_as
-from perfmodel.library.schema import Count, Quantity, Share, Sourced, measures, si_or
+from perfmodel.library.schema import Count, Quantity, Share, Sourced, Strict, in_si, measures, si_or
 
 Tariff = Annotated[Quantity, measures("USD/J")]
 Life = Annotated[Quantity, measures("s", positive=True)]
@@ -47,8 +48,7 @@ def _file() -> EconomicsFile:
 
 def load_economics() -> Economics:
     """The library's assumptions."""
-    file = _file()
-    return Economics(file.life.si("s"), file.tariff.si("USD/J"), file.overhead.si("1"))
+    return Economics(**in_si(_file(), Economics._fields))
 
 
 def assumption(name: str) -> Quantity:
@@ -58,14 +58,7 @@ def assumption(name: str) -> Quantity:
 
 def load_ownership() -> Ownership:
     """How the library assumes that chips are owned, for the functions of `hardware.cost`."""
-    file = _file()
-    shares = ("margin", "system", "network", "interest", "around", "busy", "overhead")
-    return Ownership(
-        life=file.life.si("s"),
-        tariff=file.tariff.si("USD/J"),
-        site=file.site.si("USD/s/W"),
-        **{name: getattr(file, name).si("1") for name in shares},
-    )
+    return Ownership(**in_si(_file(), [field.name for field in dataclasses.fields(Ownership)]))
 
 
 Basis = Literal["owner", "rental", "marginal", "quote", "making", "unknown"]
@@ -115,3 +108,89 @@ def joint_basis(bases: Iterable[str]) -> str:
     """What the USD of several chips together are of: each word once; unknown where that of one is."""
     words = dict.fromkeys(word for basis in bases for word in basis.split("+"))
     return "unknown" if "unknown" in words else "+".join(words)
+
+
+PerToken = Annotated[Quantity, measures("USD/token", positive=True)]
+PerSecond = Annotated[Quantity, measures("1/s", positive=True)]
+
+
+class Hour(Quantity):
+    """USD of one chip for an hour; `basis`: what they are of."""
+
+    basis: Basis
+
+
+class Offer(Strict):
+    """Output tokens of one model at one speed: tokens/s per user, and their price."""
+
+    speed: PerSecond
+    output: PerToken
+
+
+class Sold(Strict):
+    """A model's tokens as a provider sells them."""
+
+    provider: str
+    model: str
+    input: PerToken
+    output: PerToken
+
+
+class MarketFile(Sourced):
+    """`perfmodel/library/market.toml`."""
+
+    hour: dict[str, Annotated[Hour, measures("USD/s", positive=True)]]
+    tokens: dict[str, Sold]
+    offers: dict[str, Offer]
+    closed: dict[str, PerToken]
+    premium: dict[str, Count]
+    targets: dict[str, PerToken]
+    agent: dict[str, Quantity]
+    contract: dict[str, Quantity]
+    demand: dict[str, Quantity]
+    wafer: dict[str, Quantity]
+    physics: dict[str, Quantity]
+
+
+class Spread(NamedTuple):
+    """A number in SI, and between what nine of ten readings are expected."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def certain(cls, value: float) -> "Spread":
+        """A number without a range."""
+        return cls(value, value, value)
+
+
+def spread(quantity: Quantity, dimension: str) -> Spread:
+    """A number with its range, in SI; without a range it is certain."""
+    value = quantity.si(dimension)
+    low, high = (
+        value if edge is None else value * edge / quantity.value
+        for edge in (quantity.low, quantity.high)
+    )
+    return Spread(value, low, high)
+
+
+@functools.cache
+def market() -> MarketFile:
+    """The library's market facts."""
+    return read_as(MarketFile, ROOT / "market.toml")
+
+
+def hour(stem: str) -> Spread:
+    """USD/s of one chip in service, with its host, network and power.
+
+    **Raises:**
+
+    - `KeyError`: for a chip whose price is not known.
+    """
+    return spread(market().hour[stem], "USD/s")
+
+
+def physics(name: str, dimension: str) -> Spread:
+    """A physical number that nobody publishes, with its range."""
+    return spread(market().physics[name], dimension)

@@ -9,10 +9,7 @@ import equinox as eqx
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Execution
-from perfmodel.hardware.parameters import (
-    Efficiency,
-    parameters,
-)
+from perfmodel.hardware.parameters import Efficiency, parameters
 from perfmodel.library.fitted import (
     FAMILIES,
     SIBLINGS,

@@ -5,13 +5,12 @@ does not say is as in the version that it is `like`.
 """
 
 import functools
-from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, model_validator
+from pydantic import model_validator
 
 from perfmodel.library.files import read_as, stems
-from perfmodel.library.schema import Quantity, Share, Strict
+from perfmodel.library.schema import Quantity, Share, Sourced, Strict
 from perfmodel.workload.plan import Plan
 
 UNMODELLED = (
@@ -171,19 +170,11 @@ def _is(flag: Flag | None, otherwise: bool = False) -> bool:
 NO_FRAMEWORK = Version(name="the smooth form")
 
 
-class FrameworkFile(Strict):
+class FrameworkFile(Sourced):
     """A framework, and its versions by their words; today's is the file's name."""
 
     name: str
-    sources: dict[str, str]
     version: dict[str, Version]
-
-    @model_validator(mode="after")
-    def _sources_are_named(self) -> "FrameworkFile":
-        unknown = sorted({one.source for one in facts(self)} - set(self.sources))
-        if unknown:
-            raise ValueError(f"source {unknown[0]!r} is not listed under [sources]")
-        return self
 
     @model_validator(mode="after")
     def _versions_are_like_others(self) -> "FrameworkFile":
@@ -191,18 +182,6 @@ class FrameworkFile(Strict):
             if one.like not in ("", *self.version) or one.like == word:
                 raise ValueError(f"{word} is like {one.like!r}, which is no other version")
         return self
-
-
-def facts(table: Any) -> Iterator[Any]:
-    """All parts of a table that name a source."""
-    if hasattr(table, "source"):
-        yield table
-    elif isinstance(table, dict):
-        for one in table.values():
-            yield from facts(one)
-    elif isinstance(table, BaseModel):
-        for name in type(table).model_fields:
-            yield from facts(getattr(table, name))
 
 
 @functools.cache

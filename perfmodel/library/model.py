@@ -5,11 +5,11 @@ import functools
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from perfmodel.errors import InputError
 from perfmodel.library.files import fold, pick, read_as, stems
-from perfmodel.library.schema import Strict
+from perfmodel.library.schema import Sourced, Strict
 from perfmodel.workload.huggingface import from_config, read_config
 from perfmodel.workload.model import Transformer, cache_numbers, parameters
 from perfmodel.workload.precision import FORMATS, Scope, look_up
@@ -47,7 +47,7 @@ class PublishedFile(Strict):
         return [total for total in (self.parameters, self.active) if total is not None]
 
 
-class ModelFile(Strict):
+class ModelFile(Sourced):
     """A model.
 
     - `name`: its Hugging Face id, or what its paper calls it.
@@ -62,20 +62,9 @@ class ModelFile(Strict):
     aliases: list[str] = []
     narrow: Scope | None = None
     variants: dict[str, Literal[tuple(FORMATS)]] = {}  # pyright: ignore[reportInvalidTypeForm]
-    sources: dict[str, str]
     published: PublishedFile = PublishedFile()
     config: dict[str, Any]
     note: str = ""
-
-    @model_validator(mode="after")
-    def _sources_are_named(self) -> "ModelFile":
-        unknown = {total.source for total in self.published.totals()} - set(self.sources)
-        if unknown:
-            raise ValueError(
-                f"source {sorted(unknown)[0]!r} is not listed under [sources], which has "
-                f"{', '.join(self.sources) or 'nothing'}"
-            )
-        return self
 
     def spellings(self) -> set[str]:
         """Every name of the model, folded, with and without the organisation before it."""

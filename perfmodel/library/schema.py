@@ -5,13 +5,14 @@ absent. A number nobody published may be estimated, but then says so.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from perfmodel.hardware.chip import Execution
 from perfmodel.hardware.network import Topology
-from perfmodel.units import to_si
+from perfmodel.units import parse, to_si
 from perfmodel.workload.precision import MatrixKind
 
 Confidence = Literal["datasheet", "vendor-claim", "third-party", "derived", "estimate"]
@@ -53,6 +54,15 @@ class Quantity(Strict):
     def si(self, dimension: str) -> float:
         """The number in SI."""
         return to_si(self.value, self.unit, dimension)
+
+
+def in_si(table: BaseModel, names: Iterable[str]) -> dict[str, float]:
+    """Fields of a table in SI, `nan` where absent; what each measures, its type has checked."""
+    found: dict[str, Quantity | None] = {name: getattr(table, name) for name in names}
+    return {
+        name: math.nan if one is None else one.value * parse(one.unit)[0]
+        for name, one in found.items()
+    }
 
 
 def measures(dimension: str, positive: bool = False, most: float = math.inf) -> AfterValidator:
@@ -130,13 +140,13 @@ class MoneyFile(Strict):
 
 
 class Sourced(Strict):
-    """A file whose numbers name their sources."""
+    """A file whose facts name their sources."""
 
     sources: dict[str, str]
 
     @model_validator(mode="after")
     def _sources_are_named(self) -> "Sourced":
-        unknown = {quantity.source for quantity in quantities(self)} - set(self.sources)
+        unknown = {part.source for _, part in sourced(self)} - set(self.sources)
         if unknown:
             raise ValueError(
                 f"source {sorted(unknown)[0]!r} is not listed under [sources], which has "
@@ -176,15 +186,15 @@ class ChipFile(Sourced):
     note: str = ""
 
 
-def quantities(table: Any) -> list[Quantity]:
-    """Every number of a file, with its source."""
-    if isinstance(table, Quantity):
-        return [table]
+def sourced(table: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every part of a file that names its source, with where it stands."""
+    if hasattr(table, "source"):
+        yield place, table
+        return
     if isinstance(table, BaseModel):
-        return [q for name in type(table).model_fields for q in quantities(getattr(table, name))]
-    if isinstance(table, dict):
-        return [q for value in table.values() for q in quantities(value)]
-    return []
+        table = {name: getattr(table, name) for name in type(table).model_fields}
+    for name, part in table.items() if isinstance(table, dict) else ():
+        yield from sourced(part, f"{place}.{name}".lstrip("."))
 
 
 Length = Annotated[Quantity, measures("m")]

@@ -1,5 +1,6 @@
 """Technologies by name: memories, links and process nodes, as files and as numbers to compute with."""
 
+import dataclasses
 import functools
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from perfmodel.library.schema import (
     MemoryTechnology,
     NodeTechnology,
     Quantity,
+    in_si,
     si_or,
 )
 from perfmodel.units import as_scalar
@@ -91,19 +93,8 @@ def silicon(name: str) -> Node:
     """A process node, such as `n5`, as numbers in SI; `n5+stt-mram` has MRAM in place of its SRAM."""
     name, _, macro = name.partition(MEMORY_SEPARATOR)
     file = _complete(load_node(name))
-    node = Node(
-        logic_density=file.logic_density.si("1"),
-        sram_density=file.sram_density.si("byte/m2"),
-        matrix_energy=file.matrix_energy["bf16"].si("J/FLOP"),
-        vector_energy=file.vector_energy.si("J/FLOP"),
-        sram_energy=file.sram_energy.si("J/byte"),
-        leakage=si_or(file.leakage, "W/m2"),
-        sram_leakage=si_or(file.sram_leakage, "W/byte"),
-        voltage=si_or(file.voltage, "V"),
-        least_voltage=si_or(file.least_voltage, "V"),
-        wafer=si_or(file.wafer, "USD"),
-        defects=si_or(file.defects, "1/m2"),
-    )
+    names = [field.name for field in dataclasses.fields(Node) if field.name != "matrix_energy"]
+    node = Node(matrix_energy=file.matrix_energy["bf16"].si("J/FLOP"), **in_si(file, names))
     return with_macro(node, macro) if macro else node
 
 
@@ -115,15 +106,10 @@ def device(name: str, year: str = "2026") -> Device:
     """One device of a main memory, such as a stack of `hbm3e`, as numbers in SI."""
     file = _complete(memory_technology(name))
     return Device(
-        capacity=si_or(file.capacity, "byte"),
-        bandwidth=si_or(file.bandwidth, "byte/s"),
-        energy=file.energy.si("J/byte"),
+        **in_si(file, ("capacity", "bandwidth", "energy", "idle", "latency", "edge")),
         write_energy=(file.write_energy or file.energy).si("J/byte"),
-        idle=si_or(file.idle, "W"),
-        latency=si_or(file.latency, "s"),
         phy=si_or(file.interface_area, "m2"),
         controller=si_or(file.controller_transistors, "1"),
-        edge=si_or(file.edge, "m"),
         footprint=si_or(file.footprint, "m2", missing=0.0),
         price=price_of(file, name, year).si("USD/byte"),
     )
@@ -132,7 +118,7 @@ def device(name: str, year: str = "2026") -> Device:
 def wires(name: str) -> Wires:
     """A link technology, such as `nvlink`, as numbers in SI."""
     file = _complete(link_technology(name))
-    return Wires(energy=file.energy.si("J/byte"), edge=si_or(file.edge, "m/(byte/s)"))
+    return Wires(**in_si(file, ("energy", "edge")))
 
 
 def with_macro(node: Node, name: str) -> Node:

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.inference.placement import cache_bytes
 from perfmodel.library.chip import load_chip
-from perfmodel.library.market import Spread
+from perfmodel.library.economics import Spread
 from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, share, show

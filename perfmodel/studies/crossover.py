@@ -11,8 +11,7 @@ import numpy as np
 
 from perfmodel.hardware.area import interface_area
 from perfmodel.library.constants import load_constants
-from perfmodel.library.economics import load_economics
-from perfmodel.library.market import Spread
+from perfmodel.library.economics import Spread, load_economics
 from perfmodel.library.technology import load_node, load_technology, memory_technology
 from perfmodel.studies.chip_cost import die, sram_overhead
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table

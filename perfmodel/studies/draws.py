@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.design.uncertainty import NINE_TENTHS
+from perfmodel.library.economics import Spread, spread
 from perfmodel.library.fitted_intervals import Interval
-from perfmodel.library.market import Spread, spread
 from perfmodel.library.schema import Quantity
 
 COUNT = 2000

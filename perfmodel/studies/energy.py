@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.economics import assumption
-from perfmodel.library.market import Spread
+from perfmodel.library.economics import Spread, assumption
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node
 from perfmodel.studies.claim import SPEED_AXIS, Answer, Axis, Figure, Progress, Table

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.library.chip import load_chip
-from perfmodel.library.economics import load_economics
-from perfmodel.library.market import market
+from perfmodel.library.economics import load_economics, market
 from perfmodel.studies.claim import SPEED_AXIS, Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, or_nan, share, show
 from perfmodel.studies.machine_families import HBM, WAFER, Cloud, ahead, best, cloud, least

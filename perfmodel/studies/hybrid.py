@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.design.chip import USABLE_SRAM
 from perfmodel.design.resolve import NO_MEMORY
-from perfmodel.library.market import physics
+from perfmodel.library.economics import physics
 from perfmodel.studies.cache_placement import (
     CONTEXTS,
     GPU,

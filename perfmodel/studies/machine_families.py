@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.market import Spread, hour
+from perfmodel.library.economics import Spread, hour
 from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import Draws, within
 from perfmodel.studies.machines import (

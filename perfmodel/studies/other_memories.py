@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.design.uncertainty import DRAWS
-from perfmodel.library.market import Spread
+from perfmodel.library.economics import Spread
 from perfmodel.library.technology import (
     MEMORY_SEPARATOR,
     load_node,

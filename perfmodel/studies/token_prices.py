@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.economics import assumption
-from perfmodel.library.market import Sold, Spread, hour, market, spread
+from perfmodel.library.economics import Sold, Spread, assumption, hour, market, spread
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, share, show
 from perfmodel.studies.machines import Load, Machine, Observation, Question, observe

@@ -8,7 +8,7 @@ import numpy as np
 from perfmodel.hardware.cost import wafer_scale_cost
 from perfmodel.hardware.yields import negative_binomial, poisson, wafer_scale
 from perfmodel.library.chip import chip_files
-from perfmodel.library.market import Spread, market, spread
+from perfmodel.library.economics import Spread, market, spread
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import load_node, silicon
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table

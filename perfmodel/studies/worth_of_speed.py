@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.market import market
+from perfmodel.library.economics import market
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import COUNT, Draws, middle, share, show
 from perfmodel.studies.machine_families import HBM, SRAM, Cloud, cloud

@@ -87,6 +87,14 @@ class Fields:
             raise self._wrong(key, value, "true or false")
         return value
 
+    def require(self, value: bool, *keys: str) -> None:
+        """Flags that are read in one way only; a missing one is so."""
+        for key in keys:
+            if self.flag(key, default=value) is not value:
+                raise self.fault(
+                    f"{key} must be {str(value).lower()}; this family is read in no other way"
+                )
+
     def text(self, *keys: str, default: str | None = None) -> str:
         """A word."""
         key, value = self._find(keys, default)

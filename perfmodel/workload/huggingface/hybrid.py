@@ -4,13 +4,15 @@ from perfmodel.workload.attention import Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.fields import MAX_LAYERS, Fields
 from perfmodel.workload.huggingface.latent import latent
-from perfmodel.workload.huggingface.mixtures import qwen_feed_forward
+from perfmodel.workload.huggingface.mixtures import qwen_feeds
 from perfmodel.workload.huggingface.parts import (
     LINEAR,
+    Part,
     gated,
     grouped,
     head_norms,
     head_size,
+    joined,
     marked_layers,
     mixture,
     norms,
@@ -28,18 +30,16 @@ def qwen_next(fields: Fields) -> list[Layer]:
     linear = marked_layers(fields, LINEAR, default)
     attentions = [_delta(fields) if delta else _gated(fields) for delta in linear]
     sparse = stepped_layers(fields) if fields.has("num_experts") else [False] * len(linear)
-    feeds = [qwen_feed_forward(fields, experts) for experts in sparse]
-    layers = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + more + gate) for (a, more), (feed, gate) in layers]
+    return joined(fields, attentions, qwen_feeds(fields, sparse))
 
 
-def _gated(fields: Fields) -> tuple[Grouped, int]:
+def _gated(fields: Fields) -> Part[Grouped]:
     gates = fields.flag("attn_output_gate", default=True)
     attention = grouped(fields, gate=gates * head_size(fields))
     return attention, head_norms(attention)
 
 
-def _delta(fields: Fields) -> tuple[Recurrent, int]:
+def _delta(fields: Fields) -> Part[Recurrent]:
     """A gated delta net; its step and decay add two columns and two parameters for each head."""
     heads, key_heads = fields.size("linear_num_value_heads"), fields.size("linear_num_key_heads")
     key, value = fields.size("linear_key_head_dim"), fields.size("linear_value_head_dim")
@@ -61,9 +61,7 @@ def kimi_linear(fields: Fields) -> list[Layer]:
     ]
     feeds = [_kimi_feed(fields, sparse) for sparse in sparse_layers(fields)]
     # Attention over the outputs of earlier layers has a norm and a query for each half.
-    extra = norms(fields, 6 if fields.has("attn_res_block_size") else 2)
-    layers = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, extra + more + bias) for (a, more), (feed, bias) in layers]
+    return joined(fields, attentions, feeds, 6 if fields.has("attn_res_block_size") else 2)
 
 
 def kimi_outside(fields: Fields) -> int:
@@ -71,12 +69,12 @@ def kimi_outside(fields: Fields) -> int:
     return norms(fields, 3 if fields.has("attn_res_block_size") else 1)
 
 
-def _kimi_latent(fields: Fields) -> tuple[Latent, int]:
+def _kimi_latent(fields: Fields) -> Part[Latent]:
     gates = fields.flag("mla_use_output_gate")
     return latent(fields, gate=gates * fields.size("v_head_dim"))
 
 
-def _kimi_delta(linear: Fields) -> tuple[Recurrent, int]:
+def _kimi_delta(linear: Fields) -> Part[Recurrent]:
     """The decay has a bottleneck as wide as a head; the output gate too, unless of full rank."""
     heads, head = linear.size("num_heads"), linear.size("head_dim")
     taps, wide = linear.size("short_conv_kernel_size"), heads * head
@@ -87,7 +85,7 @@ def _kimi_delta(linear: Fields) -> tuple[Recurrent, int]:
     return attention, 3 * wide * taps + heads + wide + head
 
 
-def _kimi_feed(fields: Fields, sparse: bool) -> tuple[Dense | Mixture, int]:
+def _kimi_feed(fields: Fields, sparse: bool) -> Part[Dense | Mixture]:
     if not sparse:
         return gated(fields), 0
     width = fields.count("routed_expert_hidden_size", default=0)
@@ -101,9 +99,7 @@ LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 
 def nemotron_h(fields: Fields) -> list[Layer]:
     """Nemotron-H and 3: each layer is attention, Mamba-2, feed-forward or experts alone."""
-    for key in ("attention_bias", "mlp_bias", "use_bias", "mamba_proj_bias"):
-        if fields.flag(key):
-            raise fields.fault(f"{key} must be false in this family; set it so")
+    fields.require(False, "attention_bias", "mlp_bias", "use_bias", "mamba_proj_bias")
     readers = {"mamba": _mamba, "attention": _alone, "mlp": _mlp, "moe": _moe}
     return [readers[kind](fields) for kind in _nemotron_kinds(fields)]
 

@@ -2,12 +2,20 @@
 
 from perfmodel.workload.attention import Compressed, Latent
 from perfmodel.workload.huggingface.fields import Fields
-from perfmodel.workload.huggingface.parts import gated, mixture, norms, shared_inter, sparse_layers
+from perfmodel.workload.huggingface.parts import (
+    Part,
+    after_dense,
+    joined,
+    mixture,
+    norms,
+    shared_inter,
+    sparse_layers,
+)
 from perfmodel.workload.model import Layer
 from perfmodel.workload.sizes import Number
 
 
-def latent(fields: Fields, **changes: Number) -> tuple[Latent, int]:
+def latent(fields: Fields, **changes: Number) -> Part[Latent]:
     """Latent attention, with the weights of the norms of its bottlenecks."""
     attention = Latent(
         heads=fields.size("num_attention_heads"),
@@ -18,12 +26,11 @@ def latent(fields: Fields, **changes: Number) -> tuple[Latent, int]:
         value=fields.size("v_head_dim"),
         **changes,
     )
-    if fields.flag("attention_bias"):
-        raise fields.fault("attention_bias must be false in this family; set it so")
+    fields.require(False, "attention_bias")
     return attention, attention.query_rank + attention.rank
 
 
-def _indexed(fields: Fields, own: bool) -> tuple[Latent, int]:
+def _indexed(fields: Fields, own: bool) -> Part[Latent]:
     """Latent attention with an indexer, or with the choice of an earlier layer's.
 
     The key of the indexer has a norm with a bias.
@@ -36,15 +43,11 @@ def _indexed(fields: Fields, own: bool) -> tuple[Latent, int]:
     return attention, extra + 2 * key
 
 
-def _with_experts(fields: Fields, attentions: list[tuple[Latent, int]], bias: bool) -> list[Layer]:
+def _with_experts(fields: Fields, attentions: list[Part[Latent]], bias: bool) -> list[Layer]:
     """Layers with experts after dense ones; `bias`: whether each expert has one in routing."""
     experts = mixture(fields, shared=shared_inter(fields))
-    feeds = [
-        (experts, bias * experts.experts) if sparse else (gated(fields), 0)
-        for sparse in sparse_layers(fields)
-    ]
-    layers = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + more + biases) for (a, more), (feed, biases) in layers]
+    sparse, biases = sparse_layers(fields), bias * experts.experts
+    return joined(fields, attentions, after_dense(fields, sparse, experts, biases))
 
 
 def deepseek(fields: Fields) -> list[Layer]:
@@ -102,19 +105,16 @@ def _compressed(fields: Fields, ratio: int) -> Compressed:
         "window": fields.size("sliding_window"),
     }
     fields.share(sizes["heads"], sizes["groups"], "num_attention_heads over o_groups")
-    if ratio == 0:
-        return Compressed(**sizes)
-    if ratio == HCA:
-        return Compressed(**sizes, ratio=ratio, overlap=1, pending=ratio)
-    return Compressed(
-        **sizes,
-        ratio=ratio,
-        overlap=2,
-        pending=2 * ratio,
-        index_heads=fields.size("index_n_heads"),
-        index_key=fields.size("index_head_dim"),
-        index_most=fields.size("index_topk"),
-    )
+    if ratio:
+        overlap = 1 if ratio == HCA else 2
+        sizes |= {"ratio": ratio, "overlap": overlap, "pending": overlap * ratio}
+    if ratio == CSA:
+        sizes |= {
+            "index_heads": fields.size("index_n_heads"),
+            "index_most": fields.size("index_topk"),
+        }
+        sizes |= {"index_key": fields.size("index_head_dim")}
+    return Compressed(**sizes)
 
 
 def _v4_attention_extra(attention: Compressed) -> Number:

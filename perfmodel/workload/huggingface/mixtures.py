@@ -7,9 +7,13 @@ from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
     EVERYWHERE,
     SLIDING,
+    Part,
+    after_dense,
+    attention_biases,
     gated,
     grouped,
     head_norms,
+    joined,
     late_windows,
     marked_layers,
     mixture,
@@ -32,31 +36,27 @@ def mixtral(fields: Fields) -> list[Layer]:
     return [Layer(attention, feed_forward, norms(fields))] * fields.layers()
 
 
-def qwen_feed_forward(fields: Fields, sparse: bool) -> tuple[Dense | Mixture, int]:
+def qwen_feeds(fields: Fields, sparse: list[bool]) -> list[Part[Dense | Mixture]]:
     """Experts of Qwen 2 to 3.5, with a gated shared one or none; the gate is in no product."""
-    if not sparse:
-        return gated(fields), 0
+    if not any(sparse):
+        return [(gated(fields), 0)] * len(sparse)
     shared = fields.count("shared_expert_intermediate_size", default=0)
-    return mixture(fields, shared=shared), fields.size("hidden_size") if shared else 0
+    gate = fields.size("hidden_size") if shared else 0
+    return after_dense(fields, sparse, mixture(fields, shared=shared), gate)
 
 
 def qwen2_moe(fields: Fields) -> list[Layer]:
     """Qwen 1.5 and 2 with experts: biases on queries, keys and values."""
     attentions = [grouped(fields, window) for window in late_windows(fields)]
-    feeds = [qwen_feed_forward(fields, sparse) for sparse in stepped_layers(fields)]
-    extra = norms(fields) + query_biases(attentions[0])
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(attention, feed, extra + gate) for attention, (feed, gate) in both]
+    parts = [(attention, query_biases(attention)) for attention in attentions]
+    return joined(fields, parts, qwen_feeds(fields, stepped_layers(fields)))
 
 
 def qwen3_moe(fields: Fields) -> list[Layer]:
     """Qwen 3 with experts."""
     # Qwen's own code for this family has no shared expert, whatever the file says.
-    feeds = [mixture(fields) if sparse else gated(fields) for sparse in stepped_layers(fields)]
-    attentions = qwen3_attention(fields)
-    second = norms(fields, 1)
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, extra + second) for (a, extra), feed in both]
+    feeds = after_dense(fields, stepped_layers(fields), mixture(fields))
+    return joined(fields, qwen3_attention(fields), feeds)
 
 
 def minimax_m2(fields: Fields) -> list[Layer]:
@@ -78,15 +78,11 @@ def minimax_m3(fields: Fields) -> list[Layer]:
     indexed = sparse.numbers("sparse_attention_freq", layers) if sparse.table else [0] * layers
     attentions = [_m3_attention(fields, sparse if index else None) for index in indexed]
     feeds = [_m3_feed(fields, experts) for experts in sparse_layers(fields)]
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + more + bias) for (a, more), (feed, bias) in both]
+    return joined(fields, attentions, feeds)
 
 
-def _m3_attention(fields: Fields, sparse: Fields | None) -> tuple[Grouped, int]:
-    if fields.flag("attention_output_gate"):
-        raise fields.fault(
-            "attention_output_gate must be false; MiniMax-M3 with it is not supported"
-        )
+def _m3_attention(fields: Fields, sparse: Fields | None) -> Part[Grouped]:
+    fields.require(False, "attention_output_gate")
     if sparse is None:
         attention = grouped(fields)
         return attention, head_norms(attention)
@@ -99,7 +95,7 @@ def _m3_attention(fields: Fields, sparse: Fields | None) -> tuple[Grouped, int]:
     return attention, head_norms(attention) + 2 * attention.index_key
 
 
-def _m3_feed(fields: Fields, sparse: bool) -> tuple[Dense | Mixture, int]:
+def _m3_feed(fields: Fields, sparse: bool) -> Part[Dense | Mixture]:
     if not sparse:
         return Dense(fields.size("dense_intermediate_size")), 0
     shared = fields.count("n_shared_experts", default=0) * fields.size("intermediate_size")
@@ -121,14 +117,11 @@ def gpt_oss(fields: Fields) -> list[Layer]:
 
 def glm4_moe(fields: Fields) -> list[Layer]:
     """GLM-4.5 to 4.7: biases on queries, keys and values; dense layers first."""
-    attention = grouped(fields)
-    extra = norms(fields)
-    extra += query_biases(attention) if fields.flag("attention_bias") else 0
+    attention, experts = grouped(fields), mixture(fields, shared=shared_inter(fields))
+    extra = query_biases(attention) if fields.flag("attention_bias") else 0
     extra += head_norms(attention) if fields.flag("use_qk_norm") else 0
-    experts = mixture(fields, shared=shared_inter(fields))
-    with_experts = Layer(attention, experts, extra + experts.experts)
-    without = Layer(attention, gated(fields), extra)
-    return [with_experts if sparse else without for sparse in sparse_layers(fields)]
+    feeds = after_dense(fields, sparse_layers(fields), experts, experts.experts)
+    return joined(fields, [(attention, extra)] * len(feeds), feeds)
 
 
 def mimo_v2(fields: Fields) -> list[Layer]:
@@ -136,12 +129,11 @@ def mimo_v2(fields: Fields) -> list[Layer]:
     slides = fields.numbers("hybrid_layer_pattern", fields.layers())
     attentions = [_mimo_attention(fields, "swa_" if slide else "") for slide in slides]
     experts = mixture(fields, shared=shared_inter(fields))
-    feeds = [(experts, experts.experts) if s else (gated(fields), 0) for s in sparse_layers(fields)]
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + more + bias) for (a, more), (feed, bias) in both]
+    feeds = after_dense(fields, sparse_layers(fields), experts, experts.experts)
+    return joined(fields, attentions, feeds)
 
 
-def _mimo_attention(fields: Fields, prefix: str) -> tuple[Grouped, int]:
+def _mimo_attention(fields: Fields, prefix: str) -> Part[Grouped]:
     key = fields.size(f"{prefix}head_dim")
     attention = Grouped(
         heads=fields.size(f"{prefix}num_attention_heads"),
@@ -162,9 +154,8 @@ def step3(fields: Fields) -> list[Layer]:
     attentions = [_step_attention(fields, slide) for slide in slides]
     experts = mixture(fields, shared=fields.size("share_expert_dim"))
     bias = experts.experts if fields.flag("use_moe_router_bias", default=True) else 0
-    feeds = [(experts, bias) if sparse else (gated(fields), 0) for sparse in _step_sparse(fields)]
-    both = zip(attentions, feeds, strict=True)
-    return [Layer(a, feed, norms(fields) + head_norms(a) + more) for a, (feed, more) in both]
+    feeds = after_dense(fields, _step_sparse(fields), experts, bias)
+    return joined(fields, [(a, head_norms(a)) for a in attentions], feeds)
 
 
 def _step_attention(fields: Fields, slides: bool) -> Grouped:
@@ -197,17 +188,13 @@ def llama4(fields: Fields) -> list[Layer]:
     A layer that sees its own chunk alone keeps half a chunk on average, and at most a
     whole one: the chunk is taken as a window.
     """
-    attentions = [grouped(fields, window) for window in _chunks(fields)]
     # Norms of queries and keys have no weights in this family.
-    extra = norms(fields)
-    if fields.flag("attention_bias"):
-        extra += query_biases(attentions[0]) + fields.size("hidden_size")
+    attentions = [grouped(fields, window) for window in _chunks(fields)]
     experts = mixture(fields, "intermediate_size", shared=fields.size("intermediate_size"))
     dense = Dense(fields.size("intermediate_size_mlp"))
     every = fields.size("interleave_moe_layer_step", default=1)
-    sparse = [(layer + 1) % every == 0 for layer in range(len(attentions))]
-    both = zip(attentions, sparse, strict=True)
-    return [Layer(attention, experts if s else dense, extra) for attention, s in both]
+    feeds = [(dense if (layer + 1) % every else experts, 0) for layer in range(len(attentions))]
+    return joined(fields, [(a, attention_biases(fields, a)) for a in attentions], feeds)
 
 
 def _chunks(fields: Fields) -> list[Number]:

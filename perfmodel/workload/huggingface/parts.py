@@ -1,13 +1,16 @@
 """What the families have in common: heads, windows, which layers are mixtures, stacks."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from perfmodel.workload.attention import Grouped
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.model import Layer, Stack
 from perfmodel.workload.sizes import Number
+
+T = TypeVar("T")
 
 EVERYWHERE = float("inf")
 """The window of full attention."""
@@ -37,6 +40,32 @@ def head_size(fields: Fields) -> int:
         return fields.size("head_dim")
     hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
     return fields.share(hidden, heads, "hidden_size over num_attention_heads")
+
+
+Part = tuple[T, Number]
+"""A half of a layer, and its parameters that are in no product."""
+
+
+def joined(
+    fields: Fields, attentions: Sequence[Part], feeds: Sequence[Part], norm_count: int = 2
+) -> list[Layer]:
+    """Layers of both halves, with the norms of the residual stream."""
+    both = zip(attentions, feeds, strict=True)
+    extra = norms(fields, norm_count)
+    return [Layer(a, feed, extra + own + more) for (a, own), (feed, more) in both]
+
+
+def after_dense(
+    fields: Fields, sparse: Iterable[bool], experts: Mixture, extra: Number = 0
+) -> list[Part[Dense | Mixture]]:
+    """Experts where a layer is `sparse`, with `extra` parameters in no product; else the usual layer."""
+    return [(experts, extra) if one else (gated(fields), 0) for one in sparse]
+
+
+def attention_biases(fields: Fields, attention: Grouped) -> Number:
+    """Biases of the projections of queries, keys, values and the output, where there are any."""
+    biases = query_biases(attention) + fields.size("hidden_size")
+    return fields.flag("attention_bias") * biases
 
 
 def query_biases(attention: Grouped) -> Number:

@@ -17,7 +17,6 @@ from perfmodel.hardware.cost import Ownership, running
 from perfmodel.hardware.power import Activity, all_in, drawn
 from perfmodel.inference.energy import power_at, token_joules
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.constants import Known
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import (
     KnownEnergy,
@@ -27,6 +26,7 @@ from perfmodel.library.known import (
 )
 from perfmodel.library.model import load_model
 from perfmodel.library.schema import si_or
+from perfmodel.library.technology import Known
 from perfmodel.units import Scalar, as_scalar, as_values
 from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan

@@ -23,7 +23,6 @@ from perfmodel.hardware.cost import CostConstants, bill
 from perfmodel.hardware.power import Activity, PowerConstants, clock_share, drawn
 from perfmodel.hardware.technology import stacked
 from perfmodel.library.chip import chip_files
-from perfmodel.library.constants import ConstantFile, Known, load_constants
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.known import (
     KnownCost,
@@ -35,6 +34,7 @@ from perfmodel.library.known import (
     measured_powers,
 )
 from perfmodel.library.schema import si_or
+from perfmodel.library.technology import ConstantFile, Known, load_constants
 from perfmodel.units import as_scalar, as_values, parse
 
 AREA_NOISE = 0.15

@@ -25,7 +25,7 @@ from perfmodel.design.reoptimise import integer_neighbours
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import Study, WorkloadTable
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.constants import load_constants
+from perfmodel.library.technology import load_constants
 from perfmodel.units import as_values
 
 ASKED = {

@@ -10,8 +10,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware import area
 from perfmodel.hardware.parts import Parts
 from perfmodel.hardware.technology import stacked
-from perfmodel.library.constants import load_constants
-from perfmodel.library.technology import load_technology, silicon, with_macro
+from perfmodel.library.technology import load_constants, load_technology, silicon, with_macro
 
 CONSTANTS = load_constants().values.area
 NODES = ("n16", "n7", "n5", "n3", "n2")

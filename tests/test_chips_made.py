@@ -19,8 +19,7 @@ from perfmodel.design.system import Pool, Served, Workload, delayed
 from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.constants import load_constants
-from perfmodel.library.technology import load_technology, silicon
+from perfmodel.library.technology import load_constants, load_technology, silicon
 from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.plan import Plan
 

@@ -7,8 +7,8 @@ from silicon import made_of, number, slope
 
 from perfmodel.hardware import cost
 from perfmodel.hardware.cost import Die
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
+from perfmodel.library.technology import load_constants
 
 CONSTANTS = load_constants().values.cost
 MADE = made_of()

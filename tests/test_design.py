@@ -20,8 +20,7 @@ from perfmodel.design.variables import read_space, start_vector
 from perfmodel.errors import InputError
 from perfmodel.interface.search import run_search
 from perfmodel.library.chip import load_chip
-from perfmodel.library.constants import load_constants
-from perfmodel.library.technology import load_technology, silicon
+from perfmodel.library.technology import load_constants, load_technology, silicon
 from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.plan import Plan
 

@@ -12,10 +12,10 @@ from perfmodel.design.existing_chips import _chip_design
 from perfmodel.hardware.cost import price, running
 from perfmodel.interface.quickstart import NUMERIC_COLUMNS
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis, load_ownership
 from perfmodel.library.economics import hour as market_hour
 from perfmodel.library.schema import si_or
+from perfmodel.library.technology import load_constants
 from perfmodel.studies.claim import studies
 from perfmodel.units import as_scalar
 

@@ -9,7 +9,7 @@ from silicon import gpu, made_of, nothing, number, slope
 from perfmodel.breakdown import JOULES
 from perfmodel.hardware import power
 from perfmodel.hardware.power import Activity
-from perfmodel.library.constants import load_constants
+from perfmodel.library.technology import load_constants
 
 CONSTANTS = load_constants().values.power
 MADE = made_of()

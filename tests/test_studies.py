@@ -10,8 +10,8 @@ from command import run
 from perfmodel.errors import InputError
 from perfmodel.interface.pages.study import as_dict, lines
 from perfmodel.interface.plots.studies import draw
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import Spread, hour, market
+from perfmodel.library.technology import load_constants
 from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Table, find, names, studies
 from perfmodel.studies.draws import Draws, middle, show, within
 

@@ -23,10 +23,9 @@ from perfmodel.hardware.cost import YEAR
 from perfmodel.inference.energy import power_at
 from perfmodel.library import known
 from perfmodel.library.chip import chip_files
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.schema import si_or
-from perfmodel.library.technology import load_node
+from perfmodel.library.technology import load_constants, load_node
 from perfmodel.units import as_values
 
 MUST_BE_THERE = {

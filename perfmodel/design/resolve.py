@@ -18,11 +18,10 @@ from perfmodel.inference.deployment import fuses_shared_expert
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.files import nearest
 from perfmodel.library.model import load_model
-from perfmodel.library.technology import device, silicon, wires
+from perfmodel.library.technology import device, load_constants, silicon, wires
 from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan

@@ -18,13 +18,13 @@ from perfmodel.design.study import SpaceTable, Study
 from perfmodel.design.variables import plain_name
 from perfmodel.inference.deployment import serving_intervals
 from perfmodel.library.chip import chip_file, origin
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import assumption
 from perfmodel.library.model import load_model
 from perfmodel.library.schema import Quantity
 from perfmodel.library.technology import (
     MEMORY_SEPARATOR,
     link_technology,
+    load_constants,
     load_node,
     memory_technology,
     price_of,

@@ -13,10 +13,10 @@ from perfmodel.hardware.power import Activity, PowerConstants, all_in, drawn
 from perfmodel.hardware.technology import Technology
 from perfmodel.inference.energy import power_at
 from perfmodel.library.chip import chip_file
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import described
 from perfmodel.library.schema import si_or
+from perfmodel.library.technology import load_constants
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.xla import to_run_once
 

@@ -10,9 +10,8 @@ import numpy as np
 from perfmodel.design.uncertainty import NINE_TENTHS
 from perfmodel.hardware.cost import Die, bill, die_cost, price, running
 from perfmodel.hardware.technology import Node
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import Spread, load_ownership
-from perfmodel.library.technology import device, load_node, silicon
+from perfmodel.library.technology import device, load_constants, load_node, silicon
 from perfmodel.studies.draws import Draws
 from perfmodel.units import Scalar, Values, as_values
 

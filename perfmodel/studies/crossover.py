@@ -10,9 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.hardware.area import interface_area
-from perfmodel.library.constants import load_constants
 from perfmodel.library.economics import Spread, load_economics
-from perfmodel.library.technology import load_node, load_technology, memory_technology
+from perfmodel.library.technology import (
+    load_constants,
+    load_node,
+    load_technology,
+    memory_technology,
+)
 from perfmodel.studies.chip_cost import die, sram_overhead
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, Middle, middle, share, show

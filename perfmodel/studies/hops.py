@@ -77,20 +77,14 @@ class Found(NamedTuple):
         """With products as they start, and ten times sooner."""
         return {key: seen for key, seen in self.best.items() if key[2] in (1.0, 0.1)}
 
+    def changed(self, hop: float = PUBLISHED, sync: float = 1.0) -> Observation:
+        """LPU v1 with other hops, or with products that start in `sync` of their time."""
+        return self.best["LPU v1", hop, sync]
+
     @property
     def lpu(self) -> Observation:
         """LPU v1 as it is."""
-        return self.best["LPU v1", PUBLISHED, 1.0]
-
-    @property
-    def free(self) -> Observation:
-        """With hops that take no time."""
-        return self.best["LPU v1", 0.0, 1.0]
-
-    @property
-    def quick(self) -> Observation:
-        """With products that start ten times sooner."""
-        return self.best["LPU v1", PUBLISHED, 0.1]
+        return self.changed()
 
     @property
     def ahead(self) -> np.ndarray:
@@ -133,14 +127,14 @@ def run(progress: Progress) -> Answer:
 
 def _said(found: Found) -> str:
     lpu, ratio = found.lpu, middle(found.ahead)
-    reach = [hop for hop in HOPS if found.best["LPU v1", hop, 0.1].speed >= found.wafer.speed]
+    reach = [hop for hop in HOPS if found.changed(hop, 0.1).speed >= found.wafer.speed]
     equal = f"hops of up to {reach[-1]:g} us" if reach else "no hop at all"
     return (
         f"On {lpu.asked.machine.chips:.0f} LPU v1, as much SRAM as a wafer's, a user gets {show(lpu.speed)} "
         f"tokens/s, on the wafer {show(ratio.median)} times that ({ratio.range}); "
         f"{show(100 * tax(lpu))} to {show(100 * lpu.waits)} % of the time is on the way between "
-        f"chips. Hops of no time would give {show(found.free.speed)}, products that start ten times sooner "
-        f"{show(found.quick.speed)}: with those, {equal} would equal the wafer."
+        f"chips. Hops of no time would give {show(found.changed(hop=0.0).speed)}, products that start ten "
+        f"times sooner {show(found.changed(sync=0.1).speed)}: with those, {equal} would equal the wafer."
     )
 
 
@@ -150,8 +144,8 @@ def _numbers(found: Found) -> dict[str, float]:
         "wafer_over_lpu": middle(found.ahead).median,
         "tax_low": tax(found.lpu),
         "tax_high": found.lpu.waits,
-        "lpu_without_hops": found.free.speed,
-        "lpu_quick_starts": found.quick.speed,
+        "lpu_without_hops": found.changed(hop=0.0).speed,
+        "lpu_quick_starts": found.changed(sync=0.1).speed,
     }
 
 

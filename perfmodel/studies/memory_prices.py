@@ -15,9 +15,8 @@ from perfmodel.design.problem import Problem
 from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.constants import load_constants
 from perfmodel.library.schema import si_or
-from perfmodel.library.technology import YEARS, device, memory_technology
+from perfmodel.library.technology import YEARS, device, load_constants, memory_technology
 from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Side, Table, show, verdict
 from perfmodel.studies.draws import Draws, middle

@@ -12,9 +12,8 @@ import numpy as np
 from perfmodel.hardware.area import logic_scale
 from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import chip_files
-from perfmodel.library.constants import load_constants
 from perfmodel.library.schema import si_or
-from perfmodel.library.technology import MEMORY_SEPARATOR, load_node, silicon
+from perfmodel.library.technology import MEMORY_SEPARATOR, load_constants, load_node, silicon
 from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import (
     PRICE_AXIS,

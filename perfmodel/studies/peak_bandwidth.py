@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.files import cells_of, read_csv
+from perfmodel.files import cells_of, read_csv, rows_of
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
 from perfmodel.library.schema import si_or
@@ -38,12 +38,12 @@ FELT_SHARE = 0.1
 def peaks() -> dict[str, float]:
     """Ratios of the wafer's peak bandwidth to an H100's memory, and for each mm2, watt and dollar."""
     wafer, gpu = chip_files()[WAFER], chip_files()[GPU]
-    ratio = si_or(_tier(WAFER).bandwidth, "byte/s") / si_or(_tier(GPU).bandwidth, "byte/s")
-    own = si_or(gpu.private.bandwidth if gpu.private else None, "byte/s")
+    peak = _tier(WAFER).bandwidth.si("byte/s")
+    ratio = peak / _tier(GPU).bandwidth.si("byte/s")
     area = si_or(wafer.area, "m2") / si_or(gpu.area, "m2")
     power = si_or(wafer.power.peak, "W") / si_or(gpu.power.peak, "W")
     money = si_or(wafer.money.price, "USD") / si_or(gpu.money.price, "USD")
-    on_chip = si_or(_tier(WAFER).bandwidth, "byte/s") / own
+    on_chip = peak / si_or(gpu.private.bandwidth if gpu.private else None, "byte/s")
     return {
         "peak_ratio": ratio,
         "per_area": ratio / area,
@@ -64,9 +64,8 @@ def _tier(stem: str):
 
 def published(chip: str, model: str) -> float:
     """The geometric mean of published single-stream speeds, in tokens/s; `nan` where there is none."""
-    rows = cells_of(read_csv(ROOT / "published" / "speeds.csv"))
-    places = zip(rows["chip"], rows["model"], rows["value"], strict=True)
-    found = [float(value) for c, m, value in places if (c, m) == (chip, model)]
+    rows = rows_of(cells_of(read_csv(ROOT / "published" / "speeds.csv")))
+    found = [float(r["value"]) for r in rows if (r["chip"], r["model"]) == (chip, model)]
     return float(np.exp(np.mean(np.log(found)))) if found else float("nan")
 
 

@@ -116,9 +116,10 @@ def tolerance(case: str, group: str, double: bool) -> Tolerance:
     """Of a case of a set."""
     table = tolerances()
     relative = table["double"] if double else table["single"]
+    rounded = {} if double else table["rounded"].get(case, {})
     if {case, group} & set(table["searches"]):
-        return Tolerance(max(relative, table["search"]), table["near_zero"])
-    return Tolerance(relative, {} if double else table["draws"])
+        return Tolerance(max(relative, table["search"]), table["near_zero"] | rounded)
+    return Tolerance(relative, {} if double else table["draws"] | rounded)
 
 
 class Change(NamedTuple):

@@ -42,8 +42,8 @@ LAND = Waves(as_values(np.zeros(3)), as_values(np.full(3, np.log(8.0))))
 WHOLE = np.array([True, False, False])
 
 
-def options(lanes: int) -> OptimiserTable:
-    return OptimiserTable(lanes=lanes, starts=64, steps=30)
+def options(batch_size: int) -> OptimiserTable:
+    return OptimiserTable(batch_size=batch_size, starts=64, steps=30)
 
 
 def main() -> None:

@@ -74,8 +74,8 @@ def test_a_link_brings_back_the_scenario(scenario: Scenario):
         ({"machine": ["8*h100:,srm=2"]}, "what can be changed is sram"),
         ({"machine": ["8*h100:,sram=1e9"]}, "allowed are factors"),
         ({"machine": ["8*h100:,sram=x"]}, "not a number"),
-        ({"users": ["-1"]}, "greater than zero"),
-        ({"prompt": ["1e300"]}, "greater than zero up to 1e9"),
+        ({"concurrency": ["-1"]}, "greater than zero"),
+        ({"isl": ["1e300"]}, "greater than zero up to 1e9"),
     ],
 )
 def test_a_link_that_cannot_be_read_is_said_to_be_so(query: dict[str, list[str]], said: str):
@@ -130,7 +130,7 @@ def test_a_machine_has_the_numbers_of_predict_serving(shown: Any):
 
 
 def test_the_curve_falls_in_speed_with_users_and_knobs_move_it(shown: Any):
-    assert [point.users for point in shown.loads] == list(LOADS)
+    assert [point.concurrency for point in shown.loads] == list(LOADS)
     assert all(a.speed >= b.speed for a, b in zip(shown.loads, shown.loads[1:], strict=False))
     (slower, faster), (_, cheaper) = (
         shown.sensitivities[name]["bandwidth"] for name in ("tpot", "dollars")
@@ -155,7 +155,7 @@ def test_a_drag_takes_less_than_300_ms(shown: Any):
     for i in range(3):
         start = time.process_time()
         turned = view(machine("h100-sxm", 1, {"sram": 1.5 + i}), LLAMA_1B_ON_H100)
-        charts = pictures.overview([turned, *[shown] * 3], LLAMA_1B_ON_H100.users)
+        charts = pictures.overview([turned, *[shown] * 3], LLAMA_1B_ON_H100.concurrency)
         specs = [styled(chart, "bottom").to_dict(validate=False) for chart in charts]
         seconds.append(time.process_time() - start)
     assert len(specs) == 4 and min(seconds) < 0.3
@@ -269,9 +269,9 @@ def test_every_control_of_the_page_works(app: Any):
         assert not app.exception and not app.error
     for name in CHIP_VARIABLES:
         app.select_slider(key=f"{name}-0").set_value(1.5)
-    app.number_input(key="users-of-traffic").set_value(16).run()
+    app.number_input(key="concurrency-of-traffic").set_value(16).run()
     assert not app.exception and not app.error
-    assert "16" in app.query_params["users"]
+    assert "16" in app.query_params["concurrency"]
 
 
 @pytest.mark.slow

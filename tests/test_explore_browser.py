@@ -13,7 +13,7 @@ from perfmodel.design.variables import CHIP_VARIABLES
 
 SHOWN = ("Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory", "Overview")
 
-SMALL = "?machine=1*h100-sxm&model=llama-3.2-1b&prompt=512&output=64&users=4"
+SMALL = "?machine=1*h100-sxm&model=llama-3.2-1b&isl=512&osl=64&concurrency=4"
 PATIENCE = 300_000
 """Milliseconds to wait for a page: the first of its kind compiles, on a machine that others share."""
 
@@ -92,11 +92,11 @@ def test_every_control_moves_the_page(browser: Any, address: str):
         settled(page)
     assert speed(page) != before
     assert not [name for name in CHIP_VARIABLES if f"{name}%3D1.1" not in page.url], page.url
-    users = page.get_by_label("users at once")
+    users = page.get_by_label("users", exact=True)
     users.fill("16")
     users.press("Enter")
     settled(page)
-    assert "users=16" in page.url
+    assert "concurrency=16" in page.url
     page.close()
 
 

@@ -296,7 +296,7 @@ def test_a_design_descends_again_to_the_best_whole_numbers():
     assert variable_values(problem, best.unit) == pytest.approx([3.0, 30.0], rel=1e-4)
     assert best.value == pytest.approx(0.16 + 0.16, abs=1e-3)
     assert best.slack[0] == pytest.approx(7.0, abs=1e-2)
-    moved = reoptimise(solver(problem, integer, lanes=2), start, moves=1)
+    moved = reoptimise(solver(problem, integer, batch_size=2), start, moves=1)
     assert moved is not None and moved.value == pytest.approx(best.value, abs=1e-5)
     assert reoptimise(solver(bowl([2.6, 30.4], most=1.5), integer), start) is None
 
@@ -306,7 +306,7 @@ def solver(problem: Bowl, integer: bool | np.ndarray = False, **options: int) ->
 
 
 def state(problem: Bowl, here: list[list[float]], **changes: Any) -> SearchState:
-    now = solver(problem, lanes=len(here)).init()
+    now = solver(problem, batch_size=len(here)).init()
     numbers = {name: np.array(change) for name, change in changes.items()}
     return now._replace(sqp=sqp_states(problem, here), **numbers)
 
@@ -316,7 +316,7 @@ INTEGER, RELAXED = np.array([True]), np.array([False])
 
 def test_a_search_begins_with_softened_starts_and_what_they_cost():
     problem = bowl([3.0], options=(2,))
-    now = solver(problem, lanes=2).init(np.array([0.25]))
+    now = solver(problem, batch_size=2).init(np.array([0.25]))
     assert now.sqp.unit[0].tolist() == pytest.approx([0.25])
     assert (int(now.starts), int(now.evaluations), int(now.gradients)) == (2, 2 * 16, 2)
     assert (
@@ -429,7 +429,7 @@ def test_waves_begin_beside_the_best_and_anew_by_turns(wave: int, age: int, valu
     now = state(
         problem, [[4.0]] * 2, unit=here, choice=[[0], [1]], value=[0.25, 0.01], without_gain=0
     )
-    after = solver(problem, lanes=2).next_wave(now._replace(starts=np.array(2 * wave)))
+    after = solver(problem, batch_size=2).next_wave(now._replace(starts=np.array(2 * wave)))
     assert (int(after.starts), int(after.age), int(after.roundings)) == (2 * wave + 2, age, 0)
     assert (
         int(after.evaluations - now.evaluations) == values

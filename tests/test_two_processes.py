@@ -24,7 +24,7 @@ context = 4096
 chips = 2
 [optimiser]
 starts = 2
-lanes = 2
+batch_size = 2
 steps = 10
 """
 """As many starts at once as processes, so that one process has as many."""

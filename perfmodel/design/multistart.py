@@ -144,7 +144,7 @@ class MultiStart(NamedTuple, Generic[AnyProblem]):
 
     def init(self, first: np.ndarray | None = None) -> SearchState:
         """Before the first step; `first`: a start that is wanted beside the others."""
-        count, zero = self.options.lanes, np.array(0)
+        count, zero = self.options.batch_size, np.array(0)
         unit, choice = sampled_starts(self.problem, count, self.options.seed, 0)
         if first is not None:
             unit[0] = first
@@ -187,7 +187,9 @@ class MultiStart(NamedTuple, Generic[AnyProblem]):
             return Termination.RUNNING
         after, starts = archive(state, self.integer), int(state.starts)
         turns = 2 * min(int(np.prod(self.problem.options)), MAX_CHOICES)
-        agreed = int(after.without_gain) >= max(PATIENCE, 2 * self.options.lanes) and starts > turns
+        agreed = (
+            int(after.without_gain) >= max(PATIENCE, 2 * self.options.batch_size) and starts > turns
+        )
         if agreed and np.isfinite(after.value).any():
             return Termination.AGREED
         return Termination.EXHAUSTED if starts >= self.options.starts else Termination.RUNNING
@@ -269,7 +271,7 @@ class MultiStart(NamedTuple, Generic[AnyProblem]):
 
     def next_wave(self, state: SearchState) -> SearchState:
         """New starts: beside the best design and at new places, by turns; every fourth wave is softened."""
-        count, seed = self.options.lanes, self.options.seed
+        count, seed = self.options.batch_size, self.options.seed
         wave = int(state.starts) // count
         near, sharp = wave % 2 == 1 and bool(np.isfinite(state.value).any()), wave % 4 != 0
         if near:

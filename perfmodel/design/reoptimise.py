@@ -63,7 +63,7 @@ def reoptimise(solver: MultiStart, start: LocalOptimum, moves: int = 0) -> Local
     - `solver`: of the search: as many starts descend as there, for which slopes are compiled; all alike.
     - `moves`: times that integers then move together by one, while that is better.
     """
-    count = solver.options.lanes
+    count = solver.options.batch_size
     unit, choice = (np.tile(part, (count, 1)) for part in (start.unit, start.choice))
     now = _rounded(solver, init(solver.problem, start_at(unit, choice), as_scalar(1.0)))
     for _ in range(moves):

@@ -106,7 +106,11 @@ class Checkpoints:
 
 def with_options(study: Study, starts: int | None = None, seed: int | None = None) -> Study:
     """A study as it is searched: with other starts, another seed, as many at once as devices share."""
-    given = {"starts": starts, "seed": seed, "lanes": rounded_to_devices(study.optimiser.lanes)}
+    given = {
+        "starts": starts,
+        "seed": seed,
+        "batch_size": rounded_to_devices(study.optimiser.batch_size),
+    }
     new = study.optimiser.model_copy(update={k: v for k, v in given.items() if v is not None})
     return study.model_copy(update={"optimiser": new})
 

@@ -47,7 +47,7 @@ def sensitivity(solver: MultiStart, best: LocalOptimum) -> Sensitivity:
 
 def sensitivities(solver: MultiStart, designs: Sequence[LocalOptimum]) -> list[Sensitivity]:
     """At several designs, as many at a time as descend together, for which slopes are compiled."""
-    problem, count = solver.problem, solver.options.lanes
+    problem, count = solver.problem, solver.options.batch_size
     found = []
     for i in range(0, len(designs), count):
         some = designs[i : i + count]

@@ -225,12 +225,12 @@ class SpaceTable(ChipTable):
 class OptimiserTable(Table):
     """How to search: at most `starts`, each of at most `steps` of descent; a `seed`.
 
-    - `lanes`: starts that descend together in one `vmap`.
+    - `batch_size`: starts that descend together in one `vmap`.
     - `points`: of the Pareto front.
     """
 
     starts: int = Field(default=64, ge=1, le=100_000)
-    lanes: int = Field(default=1, ge=1, le=100_000)
+    batch_size: int = Field(default=1, ge=1, le=100_000)
     steps: int = Field(default=72, ge=10, le=100_000)
     seed: int = Field(default=0, ge=0)
     points: int = Field(default=16, ge=3, le=256)

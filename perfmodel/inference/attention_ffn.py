@@ -1,13 +1,13 @@
-r"""Attention and feed-forward on different chips: each layer's activations cross a link, there and back.
+r"""Attention and feed-forward on different chips (AFD): activations cross a link, there and back.
 
 Attention's chips keep its weights and the cache, the others all feed-forward layers and experts. A step
-is cut into $m$ micro-batches which take turns, so that both halves and the link work at the same time
-(ping-pong of MegaScale-Infer, arXiv 2504.02263; Step-3, arXiv 2507.19427). With $a$, $f$, $c$ the
+is cut into $m$ micro-batches which take turns, so that both sides and the link work at the same time
+(MegaScale-Infer, arXiv 2504.02263; Step-3, arXiv 2507.19427). With $a$, $f$, $c$ the
 seconds of one micro-batch in all layers of attention, feed-forward, and on the link,
 
 $$\text{step} = \min_m \max(m a, m f, m c, a + f + c)$$
 
-A pool whose layers lie on several stages works on as many micro-batches at once. What each half is busy of a
+A pool whose layers lie on several stages works on as many micro-batches at once. What each side is busy of a
 step says how well their rates match.
 """
 
@@ -43,7 +43,7 @@ MICRO_BATCHES = 4
 
 
 class Link(NamedTuple):
-    """Between the halves: bytes/s of one chip in each direction, and s of one message."""
+    """Between the sides: bytes/s of one chip in each direction, and s of one message."""
 
     bandwidth: Scalar
     latency: Scalar
@@ -95,7 +95,7 @@ def crossings(model: Transformer) -> Number:
 class MicroBatches(NamedTuple):
     """A pass in micro-batches, for each number of them.
 
-    - `through`: seconds of one micro-batch through all layers of a half; `busy`: of all of them in the
+    - `through`: seconds of one micro-batch through all layers of a side; `busy`: of all of them in the
       stage that is busy longest; `joules`: by term; `seconds`: by bound.
     """
 
@@ -134,8 +134,8 @@ def serve_attention_ffn(
 
 
 class StepOfBoth(NamedTuple):
-    """Both halves: seconds of a step, of one alone, shares of it that each half is busy, J by half and
-    term, s by bound.
+    """Both sides: seconds of a step, of one micro-batch through both, shares of a step that each is busy,
+    J by side and term, s by bound.
     """
 
     step: Scalar
@@ -184,7 +184,7 @@ def _micro_batches(side: Side, forward: Pass, micro: Scalar) -> MicroBatches:
 
 
 def _link_time(sides: Sides, link: Link, model: Transformer, tokens: Scalar) -> Scalar:
-    """Seconds on the link in all layers: each chip of the narrower half sends its share."""
+    """Seconds on the link in all layers: each chip of the narrower side sends its share."""
     width = jnp.minimum(sides[0].width, sides[1].width)
     size = STREAM_BYTES * tokens * model.hidden
     return crossings(model) * (link.latency + size / (link.bandwidth * width))

@@ -235,7 +235,7 @@ def fewest_experts(model: Transformer) -> float:
 def resolve_or_error(
     chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
 ) -> Deployment | str:
-    """The setting of a row, or what is wrong with its names: each is looked up once."""
+    """The deployment of a row, or what is wrong with its names: each is looked up once."""
     try:
         return resolve_deployment(chip, model, precision, cache, framework, calibration)
     except InputError as wrong:

@@ -13,7 +13,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import write_whole
 from perfmodel.interface.explore.scenario import (
     MAX_MACHINES,
-    MOST,
+    MAX_TRAFFIC,
     START,
     Machine,
     Scenario,
@@ -23,7 +23,7 @@ from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.model import load_model, model_files
 
 FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
-TRAFFIC = {"prompt": "tokens in", "output": "tokens out", "users": "users"}
+TRAFFIC = {"isl": "tokens in", "osl": "tokens out", "concurrency": "users"}
 FORMATS = {"": "auto", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
 MAX_FILE_BYTES = 1_000_000  # no chip file or config.json is longer
 
@@ -39,7 +39,7 @@ def controls(start: Scenario) -> Scenario:
     places = iter((*top.columns(2), *top.columns(2)))
     numbers: dict[str, int] = {
         name: next(places).number_input(
-            label, 1, MOST[name], getattr(start, name), key=f"{name}-of-traffic"
+            label, 1, MAX_TRAFFIC[name], getattr(start, name), key=f"{name}-of-traffic"
         )
         for name, label in TRAFFIC.items()
     }

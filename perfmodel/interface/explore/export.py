@@ -49,7 +49,7 @@ def is_library(one: Machine) -> bool:
 
 
 NAMES = {
-    "users": ("users", 1.0),
+    "users": ("concurrency", 1.0),
     "ttft_ms": ("ttft", 1e3),
     "tpot_ms": ("tpot", 1e3),
     "tokens_per_s_per_user": ("speed", 1.0),

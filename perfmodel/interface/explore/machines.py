@@ -53,7 +53,7 @@ class ServicePoint(NamedTuple):
     - `short`: bytes missing on a chip; zero where it fits.
     """
 
-    users: float
+    concurrency: float
     ttft: float
     tpot: float
     speed: float
@@ -67,7 +67,7 @@ class ServicePoint(NamedTuple):
 class View(NamedTuple):
     """All that is shown of a machine.
 
-    - `name`: in words; `split`: how it spreads the model; `precision`: of its weights.
+    - `name`: in words; `parallelism`: how it spreads the model; `precision`: of its weights.
     - `cost_basis`: what its USD are of.
     - `here`: at the users asked for; `loads`: the curve.
     - `low`, `high`: factors of the 90 % range of the time of a token.
@@ -77,7 +77,7 @@ class View(NamedTuple):
     """
 
     name: str
-    split: Parallelism
+    parallelism: Parallelism
     precision: str
     cost_basis: str
     here: ServicePoint
@@ -106,9 +106,9 @@ def cells_of(one: Machine, scenario: Scenario) -> dict[str, str]:
         "model": scenario.model,
         "precision": word,
         "kv_precision": "fp8" if word == "fp8" else "",
-        "isl": str(scenario.prompt),
-        "osl": str(scenario.output),
-        "concurrency": str(scenario.users),
+        "isl": str(scenario.isl),
+        "osl": str(scenario.osl),
+        "concurrency": str(scenario.concurrency),
     }
 
 
@@ -126,20 +126,22 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
 
     - `InputError`: for a machine that cannot be priced.
     """
-    case = resolve_row(0, cells_of(one, scenario), calibration)
-    split = _split(one, case)
-    users = np.array([scenario.users, *LOADS] + [scenario.users] * 2 * len(CHIP_VARIABLES), float)
+    resolved = resolve_row(0, cells_of(one, scenario), calibration)
+    parallelism = _parallelism(one, resolved)
+    concurrency = np.array(
+        [scenario.concurrency, *LOADS] + [scenario.concurrency] * 2 * len(CHIP_VARIABLES), float
+    )
     factors = _factors(one, len(LOADS) + 1)
-    served = _serve(case, [split] * len(users), users, factors)
-    points = _points(case, split, served, factors["price"])
+    served = _serve(resolved, [parallelism] * len(concurrency), concurrency, factors)
+    points = _points(resolved, parallelism, served, factors["price"])
     if not np.isfinite(points[0].tpot) or points[0].tpot <= 0:
         raise InputError(f"{name_of(one)} has no time for this model; use more chips.")
     here, loads, moved = points[0], points[1 : len(LOADS) + 1], points[len(LOADS) + 1 :]
     bounds = np.asarray(served.seconds[0])
-    later = case.deployment.intervals.tpot
+    later = resolved.deployment.intervals.tpot
     return View(
         name_of(one),
-        split,
+        parallelism,
         precision_of(one),
         chip_cost(one.chip).basis,
         here,
@@ -152,15 +154,15 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
     )
 
 
-def _split(one: Machine, case: ResolvedRow) -> Parallelism:
+def _parallelism(one: Machine, resolved: ResolvedRow) -> Parallelism:
     """The way to spread the model that `predict serving` takes."""
-    count = len(case.candidates)
+    count = len(resolved.candidates)
     if count == 1:
-        return case.candidates[0]
-    users = np.full(count, case.request.concurrency)
+        return resolved.candidates[0]
+    concurrency = np.full(count, resolved.request.concurrency)
     own = {name: np.full(count, one.factor(name)) for name in CHIP_VARIABLES}
-    served = _serve(case, case.candidates, users, own)
-    return case.candidates[best_candidate(case, served)]
+    served = _serve(resolved, resolved.candidates, concurrency, own)
+    return resolved.candidates[best_candidate(resolved, served)]
 
 
 def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
@@ -175,28 +177,31 @@ def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
 
 
 def _serve(
-    case: ResolvedRow, splits: list[Parallelism], users: np.ndarray, factors: dict[str, np.ndarray]
+    resolved: ResolvedRow,
+    parallelisms: list[Parallelism],
+    concurrency: np.ndarray,
+    factors: dict[str, np.ndarray],
 ) -> Service:
-    """Services of one machine: a row for each split, number of users and set of factors."""
-    chips, models, numbers = block_of([(case, split) for split in splits])
+    """Services of one machine: a row for each parallelism, number of users and set of factors."""
+    chips, models, numbers = block_of([(resolved, parallelism) for parallelism in parallelisms])
     single = numbers.request.concurrency.dtype
-    numbers = eqx.tree_at(lambda n: n.request.concurrency, numbers, users.astype(single))
+    numbers = eqx.tree_at(lambda n: n.request.concurrency, numbers, concurrency.astype(single))
     turned = turn(chips, {name: value.astype(single) for name, value in factors.items()})
-    return evaluate_block(serve, plan_of([case]), (turned, models, numbers))
+    return evaluate_block(serve, plan_of([resolved]), (turned, models, numbers))
 
 
 def _points(
-    case: ResolvedRow, split: Parallelism, served: Service, price: np.ndarray
+    resolved: ResolvedRow, parallelism: Parallelism, served: Service, price: np.ndarray
 ) -> list[ServicePoint]:
     """All that was served, priced as `predict serving` prices it."""
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, float), served)
-    numbers, _ = priced_numbers(case, split.chips, exact, price)
+    numbers, _ = priced_numbers(resolved, parallelism.chips, exact, price)
     columns = (
         exact.concurrency,
         exact.ttft,
         exact.tpot,
         numbers["output_tokens_per_s_per_user"],
-        output_rate(case.request, exact),
+        output_rate(resolved.request, exact),
         numbers["joules_per_output_token"],
         numbers["usd_per_million_output_tokens"],
         numbers["usd_per_chip_hour"],
@@ -233,13 +238,15 @@ def view_of(one: Machine, scenario: Scenario) -> View | str:
 @functools.lru_cache(maxsize=64)
 def step_of(one: Machine, scenario: Scenario) -> Step:
     """The decode step of a machine in detail."""
-    case = resolve_row(0, cells_of(one, scenario), FITTED)
-    chip = turn(case.deployment.chip, dict(one.factors))
-    turned = case._replace(deployment=case.deployment._replace(chip=chip))
-    return step_at(turned, _split(one, case))._replace(name=f"{one.size} x {Path(one.chip).stem}")
+    resolved = resolve_row(0, cells_of(one, scenario), FITTED)
+    chip = turn(resolved.deployment.chip, dict(one.factors))
+    turned = resolved._replace(deployment=resolved.deployment._replace(chip=chip))
+    return step_at(turned, _parallelism(one, resolved))._replace(
+        name=f"{one.size} x {Path(one.chip).stem}"
+    )
 
 
 def plan_and_request(one: Machine, scenario: Scenario, view: View) -> tuple[Plan, Request]:
     """How a machine spreads the model, and what is asked of it."""
-    case = resolve_row(0, cells_of(one, scenario), FITTED)
-    return with_ranks(plan_of([case]), view.split), case.request
+    resolved = resolve_row(0, cells_of(one, scenario), FITTED)
+    return with_ranks(plan_of([resolved]), view.parallelism), resolved.request

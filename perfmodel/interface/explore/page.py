@@ -165,9 +165,11 @@ def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[Vie
     """The pictures of one choice."""
     names = [view.name for view in views]
     if shown == "Overview":
-        return pictures.overview(fitting, scenario.users)
+        return pictures.overview(fitting, scenario.concurrency)
     if shown in ("Price", "Energy"):
-        return [pictures.front(views, scenario.users, "dollars" if shown == "Price" else "joules")]
+        return [
+            pictures.front(views, scenario.concurrency, "dollars" if shown == "Price" else "joules")
+        ]
     if shown == "Time":
         return [pictures.times(views)]
     if shown == "Sensitivities":
@@ -176,7 +178,7 @@ def _charts(shown: str, scenario: Scenario, views: list[View], fitting: list[Vie
     with st.spinner("the step in detail (the first of its kind compiles)"):
         steps = [step_of(one, scenario) for one in scenario.machines]
     if shown == "Kernels":
-        return [pictures.kernels(steps), pictures.energies(names, steps, scenario.users)]
+        return [pictures.kernels(steps), pictures.energies(names, steps, scenario.concurrency)]
     return [memory_placement(list(zip(names, steps, strict=True)))]
 
 

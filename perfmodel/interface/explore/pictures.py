@@ -46,7 +46,7 @@ def front(views: Sequence[View], users: int, other: str = "dollars", inside: boo
     """Speed of a user against price or energy, for 1 to 1,024 users; large where one stands."""
     found = []
     for view in views:
-        points = {point.users: point for point in (*view.loads, view.here) if not point.short}
+        points = {point.concurrency: point for point in (*view.loads, view.here) if not point.short}
         for count in sorted(points):
             value = float(getattr(points[count], other))
             point = lines.FrontPoint(view.name, points[count].speed, value, f"{count:,.0f} users")

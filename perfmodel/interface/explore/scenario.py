@@ -8,7 +8,7 @@ from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
 
 MAX_MACHINES = 4
-MOST = {"prompt": 10_000_000, "output": 1_000_000, "users": 1_000_000}
+MAX_TRAFFIC = {"isl": 10_000_000, "osl": 1_000_000, "concurrency": 1_000_000}
 """Numbers of the traffic, and the largest that is taken."""
 
 MAX_FACTOR = 16.0
@@ -37,14 +37,14 @@ class Machine(NamedTuple):
 class Scenario(NamedTuple):
     """What the explorer shows.
 
-    - `prompt`, `output`: tokens of a request; `users`: requests open at once on each machine.
+    - `isl`, `osl`: tokens of a request, in and out; `concurrency`: requests open at once on each machine.
     """
 
     machines: tuple[Machine, ...]
     model: str = "llama-3.1-70b"
-    prompt: int = 4096
-    output: int = 256
-    users: int = 8
+    isl: int = 4096
+    osl: int = 256
+    concurrency: int = 8
 
 
 START = Scenario((Machine("h100-sxm", 8), Machine("b200-sxm", 8), Machine("wse-3", 4)))
@@ -60,7 +60,7 @@ def machine(chip: str, size: int, factors: Mapping[str, float], precision: str =
 def to_query(scenario: Scenario) -> dict[str, list[str]]:
     """The scenario as the parameters of a link."""
     machines = [_word(one) for one in scenario.machines]
-    numbers = {name: [str(getattr(scenario, name))] for name in MOST}
+    numbers = {name: [str(getattr(scenario, name))] for name in MAX_TRAFFIC}
     return {"machine": machines, "model": [scenario.model], **numbers}
 
 
@@ -79,7 +79,9 @@ def from_query(query: Mapping[str, list[str]]) -> Scenario:
     """
     machines = tuple(_machine(word) for word in query.get("machine", [])[:MAX_MACHINES])
     numbers = {
-        name: _integer(name, query[name][0], most) for name, most in MOST.items() if query.get(name)
+        name: _integer(name, query[name][0], most)
+        for name, most in MAX_TRAFFIC.items()
+        if query.get(name)
     }
     model = (query.get("model") or [START.model])[0]
     return START._replace(machines=machines or START.machines, model=model, **numbers)

@@ -50,8 +50,8 @@ def study_text(one: Machine, scenario: Scenario, goal: str, area: float, power: 
         "model": scenario.model,
         "precision": cells["precision"],
         "kv_precision": cells["kv_precision"] or "bf16",
-        "batch": scenario.users,
-        "context": scenario.prompt + scenario.output / 2,
+        "batch": scenario.concurrency,
+        "context": scenario.isl + scenario.osl / 2,
         "chips": one.size,
     }
     space = {

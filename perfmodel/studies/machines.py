@@ -27,7 +27,7 @@ from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Progress
-from perfmodel.units import Scalar, Values, as_scalar
+from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
@@ -173,22 +173,20 @@ class Observation(NamedTuple):
 
 
 class TracedResult(NamedTuple):
-    """The same, traced."""
+    """The same, traced; `busy`: seconds of the machine for one prompt."""
 
-    time: Scalar
     step: Cost
-    prompt: Scalar
-    prompt_joules: Values
-    prompt_seconds: Values
+    prompt: Cost
+    busy: Scalar
     slack: Scalar
 
 
 def _look(chip: Chip, plan: Plan, model: Transformer, request: Request) -> TracedResult:
     users, prompt, output = request.concurrency, request.isl, request.osl
     step = decode_step(chip, plan, model, users, prompt + output / 2)
-    cost, busy = prompt_cost(Pool(chip, plan, jnp.ones_like(users)), model, request)
+    prompts, busy = prompt_cost(Pool(chip, plan, jnp.ones_like(users)), model, request)
     slack = place(chip, plan, model, users, prompt + output).slack
-    return TracedResult(step.time, step, busy, cost.breakdown.joules, cost.breakdown.seconds, slack)
+    return TracedResult(step, prompts, busy, slack)
 
 
 def observe(asked: Sequence[Question], progress: Progress) -> list[Observation]:
@@ -198,10 +196,8 @@ def observe(asked: Sequence[Question], progress: Progress) -> list[Observation]:
 
     - `InputError`: for a chip, model or format that is not known.
     """
-    settings: dict[tuple[Machine, str], Deployment] = {}
-    for machine, model, _ in asked:
-        if (machine, model) not in settings:
-            settings[machine, model] = setting_of(machine, model)
+    pairs = dict.fromkeys((one.machine, one.model) for one in asked)
+    settings = {pair: setting_of(*pair) for pair in pairs}
     groups: dict = {}
     for i, one in enumerate(asked):
         groups.setdefault(settings[one.machine, one.model].form, []).append(i)
@@ -253,22 +249,22 @@ def _request(load: Load) -> Request:
 
 
 def _seen(asked: Question, look: TracedResult, place: int) -> Observation:
-    step = float(look.time[place])
+    step = float(look.step.time[place])
     bounds = np.asarray(look.step.breakdown.seconds[place])
     terms: dict[str, np.ndarray] = {}
     for label, parts in zip(look.step.labels, look.step.kernels.seconds[place], strict=True):
         terms[label] = terms.get(label, 0.0) + np.asarray(parts)
     joules = np.asarray(look.step.breakdown.joules[place]) / asked.load.users
-    joules = joules + np.asarray(look.prompt_joules[place]) / asked.load.output
+    joules = joules + np.asarray(look.prompt.breakdown.joules[place]) / asked.load.output
     return Observation(
         asked,
         step,
-        float(look.prompt[place]),
+        float(look.busy[place]),
         float(np.sum(joules)),
         float(joules[JOULES.index("idle")]),
         float(look.slack[place]),
         _by_bound(bounds),
-        _by_bound(np.asarray(look.prompt_seconds[place])),
+        _by_bound(np.asarray(look.prompt.breakdown.seconds[place])),
         {label: float(np.sum(parts)) for label, parts in terms.items()},
         {label: _by_bound(parts) for label, parts in terms.items()},
     )

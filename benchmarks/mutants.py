@@ -140,9 +140,8 @@ def killer(mutant: Mutant, copy: Path) -> str:
     before = home.read_text()
     home.write_text(mutant.code())
     try:
-        return next(
-            (said for command in commands(mutant.path) if (said := _run(command, copy))), ""
-        )
+        ends = (_run(command, copy) for command in commands(mutant.path))
+        return next(filter(None, ends), "")
     finally:
         home.write_text(before)
 
@@ -168,12 +167,10 @@ def _run(command: list[str], copy: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"{command[0]}: longer than {LONGEST} s"
-    said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return (
-        (said[0][:160] if said else f"{command[0]} exits {done.returncode}")
-        if done.returncode
-        else ""
-    )
+    if not done.returncode:
+        return ""
+    said = (line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
+    return next(said, f"{command[0]} exits {done.returncode}")[:160]
 
 
 def equivalent() -> set[tuple[str, str]]:

@@ -36,7 +36,7 @@ from perfmodel.design.resolve import resolve_study
 from perfmodel.design.state import integer_designs
 from perfmodel.design.study import OptimiserTable, Study
 from perfmodel.design.variables import read_space
-from perfmodel.files import write_json
+from perfmodel.files import write_whole
 from perfmodel.library.files import read_toml
 from perfmodel.units import as_scalar, as_values
 
@@ -176,7 +176,7 @@ class Contest:
     def save(self) -> None:
         """Write what there is."""
         if self.path:
-            write_json(self.path, self.report())
+            write_whole(self.path, json.dumps(self.report()).encode())
 
 
 def main() -> None:

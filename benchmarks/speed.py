@@ -45,10 +45,10 @@ SPREAD = 0.1
 """Standard deviation of the logarithm of each number of the hardware."""
 
 
-def varied(chip: Chip, count: int, seed: int = 0) -> Chip:
+def varied(chip: Chip, count: int) -> Chip:
     """`count` chips, every number of each off by a random factor."""
     leaves, form = jax.tree.flatten(chip)
-    keys = jax.random.split(jax.random.PRNGKey(seed), len(leaves))
+    keys = jax.random.split(jax.random.PRNGKey(0), len(leaves))
     factors = [jnp.exp(SPREAD * jax.random.normal(key, (count,))) for key in keys]
     return jax.tree.unflatten(form, [leaf * f for leaf, f in zip(leaves, factors, strict=True)])
 
@@ -79,9 +79,9 @@ def _compiled(function: Callable[[Chip], Any], chips: Chip) -> Any:
     return compiled, time.perf_counter() - began
 
 
-def subject(model: str, weights: str, tensor: float) -> tuple[Chip, Callable[[Chip], jax.Array]]:
-    """A chip, and the time of a whole decode step on as many as its ranks."""
-    plan = Plan(tp=tensor, ep=tensor, weights=weights, cache="fp8")
+def subject(model: str, weights: str) -> tuple[Chip, Callable[[Chip], jax.Array]]:
+    """A chip, and the time of a whole decode step on eight of it."""
+    plan = Plan(tp=8.0, ep=8.0, weights=weights, cache="fp8")
     shape = traced(load_model(model))
     chip = restrict(load_chip("h100-sxm", plan), ["bf16", plan.format.matrix, "fp8"])
 
@@ -94,7 +94,7 @@ def subject(model: str, weights: str, tensor: float) -> tuple[Chip, Callable[[Ch
 def served() -> tuple[Chip, Callable[[Chip], jax.Array]]:
     """The same chip, and the TPOT and TTFT of Llama-3.1-70B in a closed loop."""
     plan = Plan(tp=8.0, weights="fp8", cache="fp8")
-    shape, chip = traced(load_model("llama-3.1-70b")), subject("llama-3.1-70b", "fp8", 8.0)[0]
+    shape, chip = traced(load_model("llama-3.1-70b")), subject("llama-3.1-70b", "fp8")[0]
     request = Request(32.0, 4096.0, 512.0, 1.0)
 
     def service(one: Chip) -> jax.Array:
@@ -106,11 +106,12 @@ def served() -> tuple[Chip, Callable[[Chip], jax.Array]]:
 
 def measure(batch: int = BATCH) -> dict[str, Any]:
     """Run the benchmark."""
-    chip, step = subject("llama-3.1-70b", "fp8", 8.0)
+    chip, step = subject("llama-3.1-70b", "fp8")
     found = _named("evaluations", "", rate(step, chip, batch))
     slopes = rate(jax.value_and_grad(step), chip, batch)
     found |= _named("gradients", "gradient_", slopes)
-    for name, (one, function) in others().items():
+    others = {"deepseek_r1": subject("deepseek-r1", "fp8_block"), "service": served()}
+    for name, (one, function) in others.items():
         found |= _named(name, f"{name}_", rate(function, one, batch))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found | {
@@ -128,11 +129,6 @@ def _named(rates: str, compiling: str, found: Rate) -> dict[str, float]:
         f"{compiling}compile_s": found.compile,
         f"{compiling}compile_again_s": found.again,
     }
-
-
-def others() -> dict[str, tuple[Chip, Callable[[Chip], jax.Array]]]:
-    """What is timed besides."""
-    return {"deepseek_r1": subject("deepseek-r1", "fp8_block", 8.0), "service": served()}
 
 
 # Other programs that predict a decode step, timed where they are installed; none of them has a gradient

@@ -38,11 +38,11 @@ class Pace(NamedTuple):
     processor: float
 
 
-def pace(run: Callable[[], Any], count: int, seconds: float = SECONDS) -> Pace:
+def pace(run: Callable[[], Any], count: int) -> Pace:
     """Of a function that makes `count` evaluations and is done when it returns; it runs once before."""
     run()
     times: list[tuple[float, float]] = []
-    while sum(wall for wall, _ in times) < seconds or len(times) < 3:
+    while sum(wall for wall, _ in times) < SECONDS or len(times) < 3:
         times.append(timed(run))
     wall, processor = (sorted(column)[len(times) // 2] for column in zip(*times, strict=True))
     return Pace(count / wall, count / processor)

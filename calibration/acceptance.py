@@ -7,32 +7,30 @@ import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.protocol import Record
 from perfmodel.library.files import read_as
 from perfmodel.library.fitted import FITTED
+from perfmodel.library.schema import Strict
 from perfmodel.units import figures, percent
 
 PLACE = FITTED.parent / "acceptance.toml"
 """The file of targets."""
 
 
-class KernelTarget(BaseModel):
+class KernelTarget(Strict):
     """A line of the table: which records it averages, and what their mean error may be at most."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     required: float
     aim: float
-    ops: tuple[str, ...]
+    ops: list[str]
     split: str = "shape"
-    dtypes: tuple[str, ...] = ()
-    chips: tuple[str, ...] = ()
+    dtypes: list[str] = []
+    chips: list[str] = []
     routing: str = ""
-    except_dtypes: tuple[str, ...] = ()
+    except_dtypes: list[str] = []
 
     def includes(self, record: Record) -> bool:
         """Whether a record belongs to the line."""
@@ -46,14 +44,12 @@ class KernelTarget(BaseModel):
         )
 
 
-class TechnologyTarget(BaseModel):
+class TechnologyTarget(Strict):
     """A line of the table: a quantity, of some kinds of chips, its largest median and worst error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     quantity: str
-    kinds: tuple[str, ...] = ()
+    kinds: list[str] = []
     median: float | None = None
     worst: float | None = None
     share_within_20_percent: float | None = None
@@ -61,17 +57,15 @@ class TechnologyTarget(BaseModel):
     def includes(self, record: Record) -> bool:
         """Whether a record belongs to the line."""
         return record["quantity"] == self.quantity and record["kind"] in (
-            self.kinds or (record["kind"],)
+            self.kinds or [record["kind"]]
         )
 
 
-class Targets(BaseModel):
+class Targets(Strict):
     """What must be reached."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kernels: tuple[KernelTarget, ...]
-    technology: tuple[TechnologyTarget, ...]
+    kernels: list[KernelTarget]
+    technology: list[TechnologyTarget]
 
 
 @functools.cache

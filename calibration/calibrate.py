@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, benchmark_chip
 from perfmodel.calibration.fit import Fit, Table, fit, predict_rows, with_family
-from perfmodel.calibration.metrics import coverage, errors, interval
+from perfmodel.calibration.metrics import coverage, errors, grouped, interval, rounded
 from perfmodel.calibration.sections import (
     Names,
     has_reports,
@@ -143,6 +143,11 @@ class Trial(NamedTuple):
         """Predicted and measured times of a part."""
         return self.predicted[part], self.table.time[self.chosen[part]]
 
+    def residuals(self, part: str) -> pa.Table:
+        """The rows of a part, with what is predicted."""
+        taken = self.table.take(self.chosen[part])
+        return taken.as_table({"part": part}, self.predicted[part])
+
 
 def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableResult]:
     """Fit on training rows; take the interval from development rows; report held-out rows."""
@@ -155,7 +160,7 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableR
     fitted = with_family(chip, KERNELS[first.op].family, result.fitted)
     trials = [_tried(fitted, *one) for one in several]
     for trial in trials:
-        rows = pa.concat_tables(_residuals(trial, part) for part in trial.chosen)
+        rows = pa.concat_tables(trial.residuals(part) for part in trial.chosen)
         write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
     section = _section(result, trials, _interval_before(first, plan, options))
     write_section(*options.section(first), section)
@@ -228,16 +233,11 @@ def _report(trial: Trial, steps: int, factors: tuple[float, float]) -> dict[str,
         **errors(predicted, measured)._asdict(),
         "coverage": coverage(predicted, measured, factors),
     }
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
+    return rounded(report)
 
 
 def _outcomes(group: Sequence[Measurements], section: dict[str, Any]) -> list[TableResult]:
     return [TableResult(table.key, section["report"][_label(table.key)]) for table in group]
-
-
-def _residuals(trial: Trial, part: str) -> pa.Table:
-    taken = trial.table.take(trial.chosen[part])
-    return taken.as_table({"part": part}, trial.predicted[part])
 
 
 def _already(group: Sequence[Measurements], options: Options) -> list[TableResult] | None:
@@ -284,14 +284,12 @@ def warnings_of(tables: Sequence[Measurements], left_out: Sequence[LeftOut]) -> 
 
 def _run(options: Options, left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """How the folder was made."""
-    counts: dict[str, int] = {}
-    for one in left_out:
-        counts[one.rule] = counts.get(one.rule, 0) + one.rows
+    rules = grouped((one.rule, one.rows) for one in left_out)
     by = "hash of the operation and its sizes"
     return {
         "rows": options.rows,
         "seed": options.seed,
         "split": {"by": by, "train": TRAIN, "development": DEVELOPMENT},
-        "left_out": counts,
+        "left_out": {rule: sum(rows) for rule, rows in rules.items()},
         "versions": {n: version(n) for n in ("perfmodel", "jax", "optimistix", "numpy")},
     }

@@ -121,6 +121,11 @@ class Problem(NamedTuple):
         return jnp.sum(self.residuals(free) ** 2)
 
 
+def robust(error: Values, squared: float) -> Values:
+    """Residuals whose squares grow as the error, from about an error whose square is `squared`."""
+    return error / (error**2 + squared) ** 0.25
+
+
 def problem_of(chip: Chip, tables: Sequence[Table]) -> Problem:
     """The parameters of one family against the rows of all `tables`, from those that `chip` carries."""
     family = KERNELS[tables[0].rows.key.op].family
@@ -136,9 +141,8 @@ def problem_of(chip: Chip, tables: Sequence[Table]) -> Problem:
             predict(table.rows.key.op, candidate, table.plan, columns)
             for table, columns in zip(tables, sizes, strict=True)
         ]
-        error = jnp.log(jnp.concatenate(times)) - measured
-        robust = error / (error**2 + ROBUSTNESS) ** 0.25
-        return jnp.concatenate([robust / jnp.sqrt(1.0 * len(measured)), ridge * (free - start)])
+        error = robust(jnp.log(jnp.concatenate(times)) - measured, ROBUSTNESS)
+        return jnp.concatenate([error / jnp.sqrt(1.0 * len(measured)), ridge * (free - start)])
 
     return Problem(type(prior), start, residuals)
 

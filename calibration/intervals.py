@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import norm, t
+from scipy.stats import norm
 
 from perfmodel.calibration.metrics import HIGH, LOW, grouped
 from perfmodel.calibration.protocol import read_result
@@ -81,17 +81,6 @@ def _inside(table: TableErrors, spread: float) -> float:
     least = math.log1p(-table.p90) if table.p90 < 1 else -np.inf
     ends = norm.cdf([least, math.log1p(table.p90)], table.bias, spread)
     return float(ends[1] - ends[0])
-
-
-def range_of_few(factors: Sequence[float]) -> Interval:
-    """The 90 % range of one more of few independent factors of measured over predicted times.
-
-    Their logarithms are taken as normal, of unknown mean and spread: Student's prediction interval.
-    """
-    logs, count = np.log(factors), len(factors)
-    half = t.ppf(HIGH, count - 1) * np.std(logs, ddof=1) * math.sqrt(1 + 1 / count)
-    low, high = np.exp(np.mean(logs) + np.array([-half, half]))
-    return Interval(float(low), float(high))
 
 
 def kernel_ranges(protocol: Path = FITTED / "protocol.csv") -> dict[str, Interval]:

@@ -67,6 +67,11 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1]) if defined else 0.0
 
 
+def rounded(record: dict[str, Any], digits: int = 5) -> dict[str, Any]:
+    """A record with its figures rounded."""
+    return {k: round(v, digits) if isinstance(v, float) else v for k, v in record.items()}
+
+
 def interval(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
     """Factors on a prediction between which 90 % of the measured times lie."""
     low, high = np.quantile(measured / predicted, [LOW, HIGH])

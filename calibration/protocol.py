@@ -63,9 +63,9 @@ class Protocol(NamedTuple):
         """Operations that take part."""
         return QUICK_OPS if self.quick else tuple(TABLE_FILES)
 
-    def rows_of(self, split: str, table: Measurements, test: str = "heldout") -> Rows:
+    def rows_of(self, split: str, table: Measurements) -> Rows:
         """Which rows of a table play which part in a split."""
-        return split_table(split, table, self.rows, self.reported, self.seed, test)
+        return split_table(split, table, self.rows, self.reported, self.seed)
 
 
 QUICK_CHIPS = ("h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "h200-sxm")

@@ -20,7 +20,7 @@ from perfmodel.calibration.baselines.serving import (
     llm_viewer_tpot,
     roofline_tpot,
 )
-from perfmodel.calibration.data.inferencex import OPEN, Part, Run, columns, read_runs
+from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.serving_metrics import (
     WORDS,
@@ -226,12 +226,13 @@ def predict_measured(
     - `InputError`: when the runs are not there.
     """
     runs = [run for run in read_runs(source, PARTS[name]) if run.cells]
-    predicted = predict_cells(columns(runs), len(runs), calibration, progress)
+    cells = {name: [run.cells[name] for run in runs] for name in runs[0].cells}
+    predicted = predict_cells(cells, len(runs), calibration, progress)
     baselines, scored = _baselines(runs, calibration), []
-    for i, (run, cells) in enumerate(zip(runs, rows_of(predicted), strict=True)):
-        if cells["fits"] == "true":
-            ttft, tpot = (float(cells[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
-            all_running = float(cells["running"]) >= float(cells["concurrency"])
+    for i, (run, row) in enumerate(zip(runs, rows_of(predicted), strict=True)):
+        if row["fits"] == "true":
+            ttft, tpot = (float(row[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
+            all_running = float(row["running"]) >= float(row["concurrency"])
             others = {baseline: tpots[i] for baseline, tpots in baselines.items()}
             scored.append(ScoredRun(run, ttft, tpot, all_running, others))
     return scored, [_measured_row(name, one) for one in scored]

@@ -14,6 +14,7 @@ from perfmodel.calibration.baselines.kernels import has_forest
 from perfmodel.calibration.data.aiconfigurator import locate
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.calibration.fit import check_solver
+from perfmodel.calibration.metrics import rounded
 from perfmodel.calibration.protocol import (
     Job,
     Protocol,
@@ -90,7 +91,7 @@ def run_protocol(request: ValidationRequest, progress: Callable[..., None]) -> R
         check_solver()
     if request.wants_technology and not report["technology"]:
         progress(0, len(asked) + 1, TECHNOLOGY)
-        report["technology"] = _technology()
+        report["technology"] = [rounded(one._asdict(), 4) for one in scores()]
         _finished(TECHNOLOGY, request, report)
     for done, unit in enumerate(asked):
         progress(done, len(asked), unit.name)
@@ -111,14 +112,6 @@ RESULT = "protocol.csv"
 
 TECHNOLOGY = "technology"
 """The name, among operations, of area, power and cost of chips."""
-
-
-def _technology() -> list[Record]:
-    """Area, power and cost of chips, as the contract has them."""
-    return [
-        one._asdict() | {"predicted": round(one.predicted, 4), "known": round(one.known, 4)}
-        for one in scores()
-    ]
 
 
 def _units(request: ValidationRequest) -> list[Unit]:
@@ -166,7 +159,7 @@ def _finished(name: str, request: ValidationRequest, report: Record) -> None:
 def _stamped(record: Record) -> Record:
     """A record, rounded, with when and by which version: a report may come from several days."""
     stamp = {"date": datetime.date.today().isoformat(), "version": version("perfmodel")}
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()} | stamp
+    return rounded(record) | stamp
 
 
 PACKAGES = ("perfmodel", "jax", "optimistix", "numpy", "scikit-learn", "aiconfigurator-core")

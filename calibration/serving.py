@@ -17,7 +17,7 @@ import numpy as np
 
 from perfmodel.calibration.data.aiconfigurator import VERSION
 from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
-from perfmodel.calibration.fit import Problem, from_free, solve, to_free
+from perfmodel.calibration.fit import Problem, from_free, robust, solve, to_free
 from perfmodel.calibration.sections import in_units
 from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip
@@ -144,9 +144,8 @@ def problem_of(groups: Sequence[RunGroup], start: HostEfficiency) -> Problem:
         host = from_free(HostEfficiency, free)
         pairs = [residuals(group, host) for group in groups]
         tpot, ttft = (jnp.concatenate(errors) for errors in zip(*pairs, strict=True))
-        error = jnp.concatenate([tpot, TTFT_WEIGHT * ttft])
-        robust = error / (error**2 + ROBUSTNESS) ** 0.25
-        return jnp.concatenate([robust / np.sqrt(count), RIDGE * firm * (free - free_start)])
+        error = robust(jnp.concatenate([tpot, TTFT_WEIGHT * ttft]), ROBUSTNESS)
+        return jnp.concatenate([error / np.sqrt(count), RIDGE * firm * (free - free_start)])
 
     return Problem(HostEfficiency, free_start, all_residuals)
 

@@ -79,15 +79,12 @@ class Rows(NamedTuple):
     test: np.ndarray
 
 
-def split_table(
-    split: str, table: Measurements, rows: int, reported: int, seed: int, test: str = "heldout"
-) -> Rows:
+def split_table(split: str, table: Measurements, rows: int, reported: int, seed: int) -> Rows:
     """Which rows of a table play which part in a split.
 
     **Arguments:**
 
     - `rows`: that train, at most; `reported`: that give the interval or are reported, at most.
-    - `test`: the part that is reported; while choosing how to start, `development`.
     """
     op, shape, parts = table.key.op, table.shape, part_of(table.key.op, table.shape)
     inside, outside = _sides(split, table)
@@ -98,7 +95,7 @@ def split_table(
 
     train = some("train", inside, most)
     development = some("development", inside, reported) if most > FEW_SHOT_ROWS else train
-    return Rows(train, development, some(test, outside, reported))
+    return Rows(train, development, some("heldout", outside, reported))
 
 
 def _sides(split: str, table: Measurements) -> tuple[np.ndarray, np.ndarray]:

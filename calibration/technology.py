@@ -1,7 +1,6 @@
 """Constants of area, power and cost fitted to known chips, and what they say of a chip left out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -163,9 +162,9 @@ def estimations(known: Known) -> dict[str, Estimation]:
     }
 
 
-def scores(constants: Known | None = None) -> list[Scored]:
+def scores() -> list[Scored]:
     """Everything known of chips, each figure predicted by a fit that has not seen it."""
-    known = constants or load_constants()
+    known = load_constants()
     served = (*sustained_scores(known), *energy_scores(known), *tco_scores())
     return [*made_scores(known), *served]
 
@@ -218,7 +217,7 @@ def verdict(spread: float, prior: float) -> str:
     return "identified" if left < IDENTIFIED_BELOW else "weak" if left < WEAK_BELOW else "prior"
 
 
-def write(folder: Path = FITTED) -> None:
+def write() -> None:
     """Fit, and write `technology.toml` with values, spreads and verdicts; priors stay as they were."""
     known = load_constants()
     content: dict[str, Any] = {"note": NOTE}
@@ -229,7 +228,7 @@ def write(folder: Path = FITTED) -> None:
             field: _written(one, getattr(found.values, field), getattr(found.spreads, field))
             for field, one in table.items()
         }
-    write_toml(folder / "technology.toml", content)
+    write_toml(FITTED / "technology.toml", content)
 
 
 def _written(one: ConstantFile, value: Any, spread: Any) -> dict[str, Any]:

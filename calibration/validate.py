@@ -49,11 +49,11 @@ class JobResult(NamedTuple):
     rows: list[tuple[Measurements, np.ndarray]]
 
 
-def run(job: Job, protocol: Protocol, test: str = "heldout") -> JobResult:
+def run(job: Job, protocol: Protocol) -> JobResult:
     """Fit as the split says, and report each table of the section."""
     if job.split == "framework":
         return JobResult(list(_frameworks(job.group, protocol)), [])
-    taken = [protocol.rows_of(job.split, table, test) for table in job.group]
+    taken = [protocol.rows_of(job.split, table) for table in job.group]
     fitted, found = fitted_for(job, taken, protocol), JobResult([], [])
     for table, rows in zip(job.group, taken, strict=True):
         if len(rows.test) == 0:
@@ -143,10 +143,8 @@ def _head(key: Key, split: str, train: int, routing: str = "") -> dict[str, Any]
 
 
 def _errors(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
-    found = errors(predicted, measured)
-    names = {"n": "rows", "mape": "mean", "median": "median", "p90": "p90"}
-    names |= {"bias": "bias", "rank": "rank"}
-    return {name: getattr(found, field) for name, field in names.items()}
+    found = errors(predicted, measured)._asdict()
+    return {"n": found.pop("rows"), "mape": found.pop("mean"), **found}
 
 
 def _differ_in_framework(one: Key, other: Key) -> bool:

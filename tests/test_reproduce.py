@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.data.inferencex import TABLE, Part, Run, read_runs
-from perfmodel.calibration.data.inferencex_pools import PLAN, decoding
+from perfmodel.calibration.baselines.serving import decoding
+from perfmodel.calibration.data.inferencex import PLAN, TABLE, Part, Run, read_runs
 from perfmodel.calibration.published_results import (
     FINE_FACTORS,
     METRICS,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.calibration.baselines.serving import decoding
 from perfmodel.calibration.data.aiconfigurator_columns import FACTS
 from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
-from perfmodel.calibration.data.inferencex_pools import decoding
 
 CONTEXT_TOKENS = 8192
 """Tokens of prompts in a step: vLLM's `max-num-batched-tokens` in the launch scripts."""

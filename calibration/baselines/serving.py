@@ -20,8 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.data.inferencex import Run
-from perfmodel.calibration.data.inferencex_pools import decoding
+from perfmodel.calibration.data.inferencex import Cells, Run
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.evaluate import evaluate_rows, rows_by_form
 from perfmodel.inference.operations import KernelCall
@@ -62,6 +61,16 @@ def baseline_tpots(baseline: Baseline, runs: Sequence[Run], folder: Path) -> lis
         for case, tpot in zip(cases, np.asarray(tpots), strict=True):
             found[case.place] = float(tpot)
     return found
+
+
+def decoding(cells: Cells) -> Cells:
+    """A run as its decode workers see it: each with its share of the users."""
+    if "decode_workers" not in cells:
+        return cells
+    share = float(cells["concurrency"]) / float(cells["decode_workers"])
+    ranks = {name: cells[f"decode_{name}"] for name in ("tp", "ep", "dp")}
+    chips = int(ranks["tp"]) * int(ranks["dp"])
+    return cells | ranks | {"mode": "serving", "n_chips": str(chips), "concurrency": f"{share:g}"}
 
 
 # Of every operator

@@ -25,7 +25,7 @@ from perfmodel.calibration.data.aiconfigurator_columns import (
     summed,
     texts,
 )
-from perfmodel.calibration.data.measurements import LeftOut, Measurements, merged
+from perfmodel.calibration.data.measurements import LeftOut, Measurements, joined, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
 
@@ -239,10 +239,8 @@ def _linear_attention(
         if rule:
             drop(key, len(table), rule)
             continue
-        parts += summed(table, key.framework, kind)
+        found = summed(table, key.framework, kind)
+        parts += [Measurements(key, columns, time, "") for columns, time in found]
         versions.append(own)
     if parts:
-        columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}
-        time = np.concatenate([time for _, time in parts])
-        source = _named(system, key, " and ".join(versions))
-        yield merged(Measurements(key, columns, time, source))
+        yield merged(joined(parts))._replace(source=_named(system, key, " and ".join(versions)))

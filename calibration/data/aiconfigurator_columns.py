@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
 
 from perfmodel.kernels.linear_attention import KINDS
 from perfmodel.kernels.routing import ROUTINGS
 from perfmodel.library.files import read_as
+from perfmodel.library.schema import Strict
 
 
-class Rule(BaseModel):
+class Rule(Strict):
     """Tables that are not read as they are (empty: of all systems, operations ...), and why."""
 
     system: str = ""
@@ -31,7 +31,7 @@ class Rule(BaseModel):
         return all(name in ("", one) for name, one in zip(own, given, strict=True))
 
 
-class Checkpoint(BaseModel):
+class Checkpoint(Strict):
     """The checkpoint of a model in a precision, and its format where it does not say it."""
 
     model: str
@@ -40,7 +40,7 @@ class Checkpoint(BaseModel):
     format: str = ""
 
 
-class TableFile(BaseModel):
+class TableFile(Strict):
     """Where rows of some operations are, columns of their formats and sizes, and what follows from others."""
 
     ops: list[str]
@@ -56,7 +56,7 @@ class TableFile(BaseModel):
         return sizes | (DERIVED[self.derived](table) if self.derived else {})
 
 
-class LinearAttentionFiles(BaseModel):
+class LinearAttentionFiles(Strict):
     """The folder of each kind that is read, columns of sizes, and kernels that are not added."""
 
     folders: dict[str, str]
@@ -64,10 +64,8 @@ class LinearAttentionFiles(BaseModel):
     fused: list[str]
 
 
-class AIConfiguratorFacts(BaseModel):
+class AIConfiguratorFacts(Strict):
     """What `aiconfigurator.toml` says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tables: list[TableFile]
     linear_attention: LinearAttentionFiles

@@ -2,8 +2,7 @@
 
 The runs are those of InferenceX (SemiAnalysis): a closed loop of some users, ten requests each, whose lengths
 are uniform between 0.8 and 1 of the nominal ones. `inferencex.toml` says which runs are sound, held out and
-closed. How the pools of disaggregated runs are read (`inferencex_pools.py`) was decided before one of their
-times was looked at.
+closed. How the pools of disaggregated runs are read was decided before one of their times was looked at.
 """
 
 import csv
@@ -14,16 +13,21 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from perfmodel.calibration.data.aiconfigurator import locate
-from perfmodel.calibration.data.inferencex_pools import PLAN, Cells, chips_of, pool_cells, size_of
 from perfmodel.calibration.metrics import grouped
-from perfmodel.library.files import read_as
+from perfmodel.files import cells_of, read_csv, rows_of
+from perfmodel.inference.pools import POOLS
+from perfmodel.library.files import ROOT, read_as
 from perfmodel.library.model import load_model
+from perfmodel.library.schema import Strict
 from perfmodel.workload.feed_forward import Mixture
 
 TABLE = "silicon_sample.csv"
+
+Cells = dict[str, str]
+
+PLAN = tuple(f"{pool}_{name}" for pool in POOLS for name in ("workers", "tp", "ep", "dp"))
+"""Columns of the pools."""
 
 LENGTH_RATIO = 0.9
 """Mean over nominal length: uniform between 0.8 and 1 (`benchmark_serving.py` of InferenceX)."""
@@ -40,7 +44,7 @@ OPEN: tuple[Part, ...] = ("fit", "heldout")
 """Parts that may be looked at."""
 
 
-class CacheFormat(BaseModel):
+class CacheFormat(Strict):
     """The format of a model's cache."""
 
     model: str
@@ -49,7 +53,7 @@ class CacheFormat(BaseModel):
     cache: str
 
 
-class Fault(BaseModel):
+class Fault(Strict):
     """Runs that are known to measure something else, and why; what is empty holds of any run."""
 
     reason: str
@@ -67,10 +71,8 @@ class Fault(BaseModel):
         return alike and _has(row["model_path"], self.models)
 
 
-class InferenceXFacts(BaseModel):
+class InferenceXFacts(Strict):
     """What `inferencex.toml` says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     closed_models: list[str]
     held_out_models: list[str]
@@ -210,12 +212,6 @@ def _model(row: Cells) -> str:
     return row["model_path"].removeprefix("zhipuai/")
 
 
-def _pools(row: Cells) -> Cells:
-    """The pools of a run that is worth reading: its users are known, and it measures what it says."""
-    users = _users(row)
-    return pool_cells(row, users) if users and not _fault(row) else {}
-
-
 def _plan(row: Cells) -> Cells:
     """How one machine is spread: how its chips are counted is `chips_of`."""
     chips = chips_of(row)
@@ -251,6 +247,66 @@ def _inner(model: str) -> tuple[float, ...]:
     return tuple(float(one.inter) for one in layers if isinstance(one, Mixture))
 
 
-def columns(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The cells of runs, by column."""
-    return {name: [run.cells[name] for run in runs] for name in runs[0].cells}
+# Pools of disaggregated runs. Rows say how workers are spread, or name only a worker's chips: then recipes of
+# InferenceX say it; a run that may be of two of them, or of one that speculates, stays unknown.
+
+
+def _pools(row: Cells) -> Cells:
+    """The pools of a run; empty where they or its users are not known, or it measures something else."""
+    users = _users(row)
+    if not users or _fault(row):
+        return {}
+    if row[f"{POOLS[0]}_num_workers"]:
+        return {name: text for pool in POOLS for name, text in _stated(row, pool).items()}
+    found = [recipe for recipe in _recipes() if _fits(recipe, row, users)]
+    return {name: found[0][name] for name in PLAN} if len(found) == 1 else {}
+
+
+def _stated(row: Cells, pool: str) -> Cells:
+    chips = chips_of(row, f"{pool}_")
+    spread = size_of(row, f"{pool}_attention_dp_size") > 1
+    return {
+        f"{pool}_workers": row[f"{pool}_num_workers"],
+        f"{pool}_tp": "1" if spread else str(chips),
+        f"{pool}_ep": row[f"{pool}_moe_ep_size"].removeprefix("0"),
+        f"{pool}_dp": str(chips) if spread else "1",
+    }
+
+
+@functools.cache
+def _recipes() -> list[Cells]:
+    """Until `until` no other recipe was run under the same columns; `users` are those it was run with."""
+    return rows_of(cells_of(read_csv(ROOT / "published" / "recipes.csv")))
+
+
+def _fits(recipe: Cells, row: Cells, users: str) -> bool:
+    """Whether a run may be of a recipe. What a row says of the experts' ranks is the prompts' pool alone."""
+    alike = all(recipe[name] == row[name] for name in ("system", "precision", "isl", "osl"))
+    ranks = all(
+        int(recipe[f"{pool}_tp"]) * int(recipe[f"{pool}_dp"]) == chips_of(row, f"{pool}_")
+        for pool in POOLS
+    )
+    experts = recipe["prefill_ep"] == row["prefill_moe_ep_size"]
+    early = not recipe["until"] or _measured(row) < recipe["until"]
+    return alike and ranks and experts and early and users in recipe["users"].split()
+
+
+def _measured(row: Cells) -> str:
+    """The day of a run, as 2026-02-07; after all others where it is not said."""
+    return row["silicon_data_source"].partition("measured=")[2][:10] or "9"
+
+
+def size_of(row: Cells, name: str) -> int:
+    """A number of ranks; 1 where the cell is empty."""
+    return int(float(row[name] or 1))
+
+
+def chips_of(row: Cells, pool: str = "") -> int:
+    """Chips of a deployment, or of a worker of a pool.
+
+    Tensor ranks are all of them; where there is one, data ranks are, which the table gives by those of the
+    experts: their product with the tensor ranks of experts counts chips twice.
+    """
+    names = ("tp_size", "attention_dp_size") if pool else ("tp_size",)
+    sizes = (size_of(row, pool + name) for name in (*names, "moe_tp_size", "moe_ep_size"))
+    return next((size for size in sizes if size > 1), 1)

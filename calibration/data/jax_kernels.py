@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.kernels.elementwise import KINDS
+from perfmodel.library.files import read_toml
 from perfmodel.workload.precision import look_up
 
 Sizes = dict[str, Any]
@@ -231,32 +233,20 @@ FUNCTIONS: dict[str, Callable] = {
 }
 """Each kind of the registry in JAX."""
 
-_HEADS = (
-    Dimension("kv_heads", 1, 16, 0),
-    Dimension("group", 1, 16, 0),
-    Dimension("head_dim", 64, 128, 0),
-)
+BUILDERS = {
+    "gemm": _gemm,
+    "attention_prefill": _attention,
+    "attention_decode": _attention,
+    "elementwise": _elementwise,
+}
+"""What makes the kernel of a row, by operation."""
 
 SPECS = {
-    "gemm": KernelSpec(
-        (Dimension("m", 1, 16384, 1), Dimension("n", 64, 32768, 16), Dimension("k", 64, 32768, 16)),
-        ("fp32", "bf16", "fp16", "fp8", "int8"),
-        _gemm,
-    ),
-    "attention_prefill": KernelSpec(
-        (Dimension("batch", 1, 32, 1), Dimension("q_len", 16, 32768, 1), *_HEADS),
-        ("bf16", "fp16"),
-        _attention,
-    ),
-    "attention_decode": KernelSpec(
-        (Dimension("batch", 1, 256, 1), Dimension("ctx_len", 16, 131072, 1), *_HEADS),
-        ("bf16", "fp16"),
-        _attention,
-    ),
-    "elementwise": KernelSpec(
-        (Dimension("tokens", 1, 65536, 1), Dimension("hidden", 256, 32768, 16)),
-        ("bf16", "fp16"),
-        _elementwise,
-    ),
+    op: KernelSpec(
+        tuple(Dimension(name, *ends) for name, ends in table["sizes"].items()),
+        tuple(table["dtypes"]),
+        BUILDERS[op],
+    )
+    for op, table in read_toml(Path(__file__).with_suffix(".toml")).items()
 }
-"""What can be measured. Formats are those whose bytes the kernel of the same name counts."""
+"""What can be measured."""

@@ -1,5 +1,6 @@
 """Measured kernel times, in the columns of the kernel schema, and the plan they were run under."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +101,13 @@ class LeftOut(NamedTuple):
     found: str = ""
 
 
+def joined(tables: Sequence[Measurements]) -> Measurements:
+    """The rows of all tables as one, which is called as the first."""
+    names = tables[0].columns
+    columns = {name: np.concatenate([one.columns[name] for one in tables]) for name in names}
+    return tables[0]._replace(columns=columns, time=np.concatenate([one.time for one in tables]))
+
+
 def merged(table: Measurements, reduce=np.median) -> Measurements:
     """One row for each shape: the median of its repeats, or whatever `reduce` says."""
     values = np.stack(list(table.columns.values()), axis=1)
@@ -122,11 +130,7 @@ def fastest(tables: list[Measurements]) -> Measurements:
     """Of several frameworks' tables of one chip, the fastest time for each shape that all of them ran; of
     `PARTLY_SUPPORTED` operations for each that two of them ran."""
     key = tables[0].key._replace(framework="")
-    columns = {
-        name: np.concatenate([t.columns[name] for t in tables]) for name in tables[0].columns
-    }
-    time = np.concatenate([t.time for t in tables])
     source = "the fastest of " + "; ".join(table.source for table in tables)
-    every = Measurements(key, columns, time, source)
+    every = joined(tables)._replace(key=key, source=source)
     fewest = min(len(tables), MIN_FRAMEWORKS) if key.op in PARTLY_SUPPORTED else len(tables)
     return merged(every, np.min).take(merged(every, len).time >= fewest)

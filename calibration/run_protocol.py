@@ -65,7 +65,12 @@ class ValidationRequest(NamedTuple):
     @property
     def wants_technology(self) -> bool:
         """Whether area, power and cost of chips are asked for."""
-        return TECHNOLOGY in self.ops or not (self.ops or self.chips)
+        return TECHNOLOGY in self.names or not (self.ops or self.chips)
+
+    @property
+    def names(self) -> list[str]:
+        """The operations, as they are spelled here."""
+        return [word_of(name, (*operations(), TECHNOLOGY), "op") for name in self.ops]
 
 
 def run_protocol(request: ValidationRequest, progress: Callable[..., None]) -> Record:
@@ -115,12 +120,11 @@ TECHNOLOGY = "technology"
 
 
 def _units(request: ValidationRequest) -> list[Unit]:
-    protocol = request.protocol
-    if list(request.ops) == [TECHNOLOGY]:
+    protocol, names = request.protocol, request.names
+    if set(names) == {TECHNOLOGY}:
         return []
     chips = [_one_of(find_chip(name), protocol.chips, "--chips") for name in request.chips]
-    known = [word_of(name, (*operations(), TECHNOLOGY), "op") for name in request.ops]
-    ops = [_one_of(name, protocol.ops, "--ops") for name in known if name != TECHNOLOGY]
+    ops = [_one_of(name, protocol.ops, "--ops") for name in names if name != TECHNOLOGY]
     return units(
         [chip for chip in protocol.chips if chip in (chips or protocol.chips)],
         [op for op in protocol.ops if op in (ops or protocol.ops)],

@@ -293,6 +293,14 @@ def test_the_command_writes_the_report_of_the_contract(small, tmp_path: Path):
     assert json.loads(path.read_text()) == found
 
 
+@pytest.mark.parametrize("ops", ["technology", "Technology", "technology,Technology"])
+def test_technology_alone_is_asked_for_however_it_is_spelled(ops: str, small, tmp_path: Path):
+    status, _, err = command("validate", "--ops", ops, "--json", tmp_path / "report.json")
+    assert (status, err, small) == (0, "", [])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["technology"] and not report["kernels"]
+
+
 def test_the_command_draws_parity_and_residuals(small, tmp_path: Path):
     pytest.importorskip("altair")
     status, _, _ = command(*WORDS, "--out", tmp_path)

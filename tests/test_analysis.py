@@ -129,8 +129,8 @@ def test_figures_are_those_of_the_smooth_form_unless_whole_numbers_are_asked_for
 
 def test_an_hour_of_a_system_is_paid_by_each_of_its_chips(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(report, "system_cost", lambda *_: SimpleNamespace(running=2.0))
-    parts = [SimpleNamespace(chips=3.0), SimpleNamespace(chips=5.0)]
-    seen: Any = SimpleNamespace(figures=[{"ttft_ms": 7.0}], parts=[parts], served=[None])
+    pools = [SimpleNamespace(chips=3.0), SimpleNamespace(chips=5.0)]
+    seen: Any = SimpleNamespace(figures=[{"ttft_ms": 7.0}], pools=[pools], served=[None])
     (found,) = report._figures(resolve_study(STUDY), seen)
     assert found == {"ttft_ms": 7.0, "usd_per_chip_hour": 3600 * 2.0 / 8}
 

@@ -211,8 +211,8 @@ def test_a_system_owns_the_chips_of_all_its_pools(asked: Problem):
     one = part()
     assert float(one.chips) == 6
     money = system.cost_of([one, one], asked.owner, as_scalar(100.0))
-    assert float(money.area) == pytest.approx(12 * float(one.made.area))
-    each = float(one.made.cost / (1 - asked.owner.margin))
+    assert float(money.area) == pytest.approx(12 * float(one.design.area))
+    each = float(one.design.cost / (1 - asked.owner.margin))
     assert float(money.paid) == pytest.approx(12 * each) and float(money.power) == 100
     alone = system.cost_of([one], asked.owner, as_scalar(50.0))
     assert float(money.running) == pytest.approx(2 * float(alone.running))
@@ -233,7 +233,7 @@ def test_figures_of_a_system_are_those_of_their_names(asked: Problem):
     assert found["usd_per_million_tokens"] == pytest.approx(1e6 * running / sold)
     assert found["joules_per_million_tokens"] == pytest.approx(2e6)
     assert found["ttft_ms"] == pytest.approx(500) and found["tpot_ms"] == pytest.approx(20)
-    memory = 6 * float(one.made.chip.main.capacity)
+    memory = 6 * float(one.design.chip.main.capacity)
     assert found["memory_bytes_per_token_per_s"] == pytest.approx(memory / 400)
     # A dollar for a million tokens at 100 tokens/s, and half the exponent at 50.
     earned = sold * 1e-6 * 0.5**0.5
@@ -252,9 +252,9 @@ def test_slacks_are_logarithms_of_what_a_limit_leaves(asked: Problem):
     paid = float(problems.system_cost(asked, [one], SERVED).paid)
     assert [float(n) for n in least] == pytest.approx([np.log(1e5 / paid)], rel=1e-4)
     area, power, rate, edge = problems._chip_slacks(asked, [one])
-    assert float(area) == pytest.approx(np.log(858e-6 / float(one.made.area)), rel=1e-3)
-    assert float(power) == pytest.approx(np.log(700 / float(one.made.idle)), rel=1e-4)
-    assert (float(rate), float(edge)) == (float(one.made.rate), float(one.made.edge))
+    assert float(area) == pytest.approx(np.log(858e-6 / float(one.design.area)), rel=1e-3)
+    assert float(power) == pytest.approx(np.log(700 / float(one.design.idle)), rel=1e-4)
+    assert (float(rate), float(edge)) == (float(one.design.rate), float(one.design.edge))
 
 
 def test_of_several_workloads_the_least_slack_counts():
@@ -359,14 +359,14 @@ def test_nothing_is_lost_where_a_figure_is_zero():
 
 def test_memory_of_a_system_is_that_of_all_its_chips(asked: Problem):
     one = part()
-    each = float(one.made.chip.main.capacity)
+    each = float(one.design.chip.main.capacity)
     assert float(problems.main_memory_bytes([one, one])) == pytest.approx(12 * each)
     limits = {"power_w": 1000, "system_memory_gb": 100, "system_mm2": 1e4, "chip_usd": 1e4}
     study = Study.model_validate(ASKED | {"constraints": limits})
     chip, mm2, gb = problems._system_slacks(resolve_study(study), [one])
     assert float(gb) == pytest.approx(np.log(100 / (6e-9 * each + 1e-3)), rel=1e-4)
-    assert float(mm2) == pytest.approx(np.log(1e4 / (6e6 * float(one.made.area))), rel=1e-4)
-    price = float(one.made.cost / (1 - asked.owner.margin))
+    assert float(mm2) == pytest.approx(np.log(1e4 / (6e6 * float(one.design.area))), rel=1e-4)
+    price = float(one.design.cost / (1 - asked.owner.margin))
     assert float(chip) == pytest.approx(np.log(1e4 / price), rel=1e-4)
 
 

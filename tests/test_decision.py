@@ -145,7 +145,7 @@ def test_chips_of_the_library_are_priced_like_searched_ones(problem: Problem):
     assert {"h100-sxm", "b200-sxm", "mi300x", "l40s"} <= set(found)
     assert not {"a100-sxm-80gb", "wse-3"} & set(found)  # no fp8; another way of working
     land, at = found["h100-sxm"]
-    h100 = jax.tree.map(lambda leaf: leaf[at], land.made)
+    h100 = jax.tree.map(lambda leaf: leaf[at], land.designs)
     assert size_of(h100) == pytest.approx(
         {"area_mm2": 814, "power_w": 700, "memory_gb": 80, "memory_tb_per_s": 3.35, "tflops": 989},
         rel=1e-3,

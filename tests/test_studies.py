@@ -199,11 +199,11 @@ def test_a_die_takes_as_many_devices_as_its_edge():
 
 def test_a_question_becomes_a_row_that_can_be_served():
     from perfmodel.inference.evaluate import block_of, plan_of
-    from perfmodel.studies.machines import Load, Machine, Question, _row, setting_of
+    from perfmodel.studies.machines import Load, Machine, Question, _row, deployment_of
 
     machine = Machine("H100", "h100-sxm", 8, weights="fp8", cache="fp8")
     row = _row(
-        Question(machine, "llama-3.1-8b", Load(4, 100, 50)), setting_of(machine, "llama-3.1-8b")
+        Question(machine, "llama-3.1-8b", Load(4, 100, 50)), deployment_of(machine, "llama-3.1-8b")
     )
     request, parallelism, _ = block_of([row])[2]
     assert (request.concurrency[0], request.isl[0], request.osl[0]) == (4, 100, 50)

@@ -71,8 +71,8 @@ def analyse(found: SearchReport) -> Analysis:
 
 def compare_existing(found: SearchReport) -> list[ExistingChip]:
     """Existing chips beside the best design, the nearest first."""
-    made = found.assessed().parts[0][-1].made
-    return compared_chips(found.problem, found.space, made, found.best.unit)
+    design = found.assessed().pools[0][-1].design
+    return compared_chips(found.problem, found.space, design, found.best.unit)
 
 
 def _strongest(facts: list[str], elasticity: np.ndarray) -> dict[str, int]:

@@ -53,12 +53,12 @@ MAX_VARIANTS = 256
 class ExistingChips(AbstractProblem):
     """A study whose chip is one of the library's; of a design's variables only ranks and users count.
 
-    - `problem`: the study; `made`: the chips, on a leading axis, of which the choice takes one.
+    - `problem`: the study; `designs`: the chips, on a leading axis, of which the choice takes one.
     - `dies`: of which each consists.
     """
 
     problem: Problem
-    made: ChipDesign
+    designs: ChipDesign
     dies: Values
     low: Values
     high: Values
@@ -72,9 +72,9 @@ class ExistingChips(AbstractProblem):
 
     def static_constraints(self, x: Values, choice: Choice) -> Values:
         """Slacks of a die's area, of power, and of the system as a whole."""
-        limits, made = self.problem.limits, self._made(choice)
-        area = jnp.log(limits.area * self.dies[choice[0]] / made.area)
-        power = jnp.log(limits.power / made.chip.peak_power)
+        limits, design = self.problem.limits, self._design(choice)
+        area = jnp.log(limits.area * self.dies[choice[0]] / design.area)
+        power = jnp.log(limits.power / design.chip.peak_power)
         every, loads = self._served(x, choice)
         return jnp.stack([area, power, *shared_slacks(self.problem, every, loads)])
 
@@ -88,13 +88,13 @@ class ExistingChips(AbstractProblem):
             *self.problem.system_constraints,
         )
 
-    def _made(self, choice: Choice) -> ChipDesign:
-        return jax.tree.map(lambda leaf: leaf[choice[0]], self.made)
+    def _design(self, choice: Choice) -> ChipDesign:
+        return jax.tree.map(lambda leaf: leaf[choice[0]], self.designs)
 
     def _served(self, x: Values, choice: Choice) -> tuple[list[list[Pool]], list[Workload]]:
         mine = own_values(self.problem, quantities(self.problem, x))
-        made = [self._made(choice)] * self.problem.pools
-        return pooled(self.problem, made, mine), workloads_of(self.problem, x)
+        designs = [self._design(choice)] * self.problem.pools
+        return pooled(self.problem, designs, mine), workloads_of(self.problem, x)
 
 
 class ExistingChip(NamedTuple):
@@ -126,12 +126,12 @@ COMPARED_BY = {
 that a model lives in (SRAM where there is no other), and bf16."""
 
 
-def size_of(made: ChipDesign) -> dict[str, float]:
+def size_of(design: ChipDesign) -> dict[str, float]:
     """A chip by `COMPARED_BY`."""
-    chip = made.chip
+    chip = design.chip
     larger = max(chip.private, chip.shared, key=lambda tier: float(tier.capacity))
     memory = chip.main if float(chip.main.capacity) else larger
-    numbers = (made.area, chip.peak_power, memory.capacity, memory.bandwidth, chip.matrix["bf16"])
+    numbers = (design.area, chip.peak_power, memory.capacity, memory.bandwidth, chip.matrix["bf16"])
     scaled = zip(COMPARED_BY.items(), numbers, strict=True)
     return {name: scale * float(number) for (name, scale), number in scaled}
 
@@ -142,13 +142,13 @@ def distance(one: dict[str, float], other: dict[str, float]) -> float:
 
 
 def compared_chips(
-    problem: Problem, space: Space, made: ChipDesign, unit: np.ndarray
+    problem: Problem, space: Space, design: ChipDesign, unit: np.ndarray
 ) -> list[ExistingChip]:
     """Chips of the library beside the chip of a design, the nearest first.
 
     Those of the same way of working whose area and power are known and that compute in the study's formats.
     """
-    tried, own = variants(space, unit, (*PARALLELISM, "batch"), MAX_VARIANTS), size_of(made)
+    tried, own = variants(space, unit, (*PARALLELISM, "batch"), MAX_VARIANTS), size_of(design)
     found = [
         one
         for names, chips in groups_of_chips(problem)
@@ -169,7 +169,7 @@ def _at_best(
         at = i * count + int(way)
         limits = zip(chips.constraint_names, slack[at], strict=True)
         broken = tuple(limit for limit, left in limits if left < -LIMIT_TOLERANCE)
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], chips.made)
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], chips.designs)
         size = size_of(one)
         far, cost = distance(size, own), float(one.cost)
         yield ExistingChip(name, tried[way], float(value[at]), broken, far, size, cost)
@@ -187,17 +187,17 @@ def groups_of_chips(problem: Problem) -> list[tuple[list[str], ExistingChips]]:
 
 def _existing_chips(problem: Problem, group: dict[str, Chip]) -> ExistingChips:
     files = [chip_files()[name] for name in group]
-    made = [
+    designs = [
         _chip_design(chip, file, problem.constants)
         for chip, file in zip(group.values(), files, strict=True)
     ]
     return ExistingChips(
         problem=problem,
-        made=stacked(made),
+        designs=stacked(designs),
         dies=as_values([_dies(file) for file in files]),
         low=problem.low,
         high=problem.high,
-        options=(len(made),),
+        options=(len(designs),),
     )
 
 

@@ -142,7 +142,7 @@ class Assessment(NamedTuple):
     objective: Scalar
     figures: list[dict[str, Scalar]]
     served: list[Served]
-    parts: list[list[Pool]]
+    pools: list[list[Pool]]
 
 
 def quantities(problem: Problem, x: Values) -> dict[str, Scalar]:
@@ -169,13 +169,13 @@ def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> li
         problem.constants,
     )
     mine, limit = own_values(problem, values), problem.limits.power
-    made = [
+    designs = [
         build(chip_parameters(own, platform.base), platform, own.get("power_w", limit))
         for own in mine
     ]
     if problem.integer:
-        made = [_integer_cores(one) for one in made]
-    return pooled(problem, made, mine)
+        designs = [_integer_cores(one) for one in designs]
+    return pooled(problem, designs, mine)
 
 
 def own_values(problem: Problem, values: dict[str, Scalar]) -> list[dict[str, Scalar]]:
@@ -187,21 +187,21 @@ def own_values(problem: Problem, values: dict[str, Scalar]) -> list[dict[str, Sc
 
 
 def pooled(
-    problem: Problem, made: list[ChipDesign], mine: list[dict[str, Scalar]]
+    problem: Problem, designs: list[ChipDesign], mine: list[dict[str, Scalar]]
 ) -> list[list[Pool]]:
     """For each workload, pools of chips with the ranks and workers that each pool is given."""
     return [
         [
             Pool(one, _ranks(load.plan, own), own.get("workers", as_scalar(1.0)))
-            for one, own in zip(made, mine, strict=True)
+            for one, own in zip(designs, mine, strict=True)
         ]
         for load in problem.workloads
     ]
 
 
-def _integer_cores(made: ChipDesign) -> ChipDesign:
-    count = jnp.maximum(jnp.floor(made.chip.cores), 1.0)
-    return made._replace(chip=dataclasses.replace(made.chip, cores=count))
+def _integer_cores(design: ChipDesign) -> ChipDesign:
+    count = jnp.maximum(jnp.floor(design.chip.cores), 1.0)
+    return design._replace(chip=dataclasses.replace(design.chip, cores=count))
 
 
 def _ranks(plan: Plan, own: dict[str, Scalar]) -> Plan:
@@ -241,12 +241,12 @@ def assess_pools(
 ) -> Assessment:
     """Price the pools that serve each workload, all times `latency_factor` times as long."""
     seen = [
-        delayed(served(parts, load, problem.integer), latency_factor)
-        for parts, load in zip(every, loads, strict=True)
+        delayed(served(pools, load, problem.integer), latency_factor)
+        for pools, load in zip(every, loads, strict=True)
     ]
     tables = [
-        figures(problem, parts, load, one)
-        for parts, load, one in zip(every, loads, seen, strict=True)
+        figures(problem, pools, load, one)
+        for pools, load, one in zip(every, loads, seen, strict=True)
     ]
     share = sum((load.weight for load in loads), as_scalar(0.0))
     terms = [
@@ -263,27 +263,27 @@ def _score(name: str, value: Scalar) -> Scalar:
     return logarithm if name in LARGER else -logarithm
 
 
-def system_cost(problem: Problem, parts: list[Pool], one: Served) -> SystemCost:
+def system_cost(problem: Problem, pools: list[Pool], one: Served) -> SystemCost:
     """What a system costs while it serves."""
-    return cost_of(parts, problem.owner, one.rate * one.energy)
+    return cost_of(pools, problem.owner, one.rate * one.energy)
 
 
-def main_memory_bytes(parts: list[Pool]) -> Scalar:
+def main_memory_bytes(pools: list[Pool]) -> Scalar:
     """Bytes of main memory in all."""
-    return sum((p.chips * p.made.chip.main.capacity for p in parts), as_scalar(0.0))
+    return sum((p.chips * p.design.chip.main.capacity for p in pools), as_scalar(0.0))
 
 
 NO_MEMORY_GB = 1e-3
 """Added to the memory of a system before its logarithm is taken: there may be none."""
 
 
-def figures(problem: Problem, parts: list[Pool], load: Workload, one: Served) -> dict[str, Scalar]:
+def figures(problem: Problem, pools: list[Pool], load: Workload, one: Served) -> dict[str, Scalar]:
     """Every figure of a system under a workload, in the units of its name."""
-    spent = system_cost(problem, parts, one)
+    spent = system_cost(problem, pools, one)
     sold = one.rate * problem.owner.busy
     curve = problem.curve
     revenue = sold * curve.paid * (1 / one.tpot / curve.speed) ** curve.exponent
-    seen = Outcome(one, spent, sold, revenue, main_memory_bytes(parts))
+    seen = Outcome(one, spent, sold, revenue, main_memory_bytes(pools))
     return {name: objective.of(seen) for name, objective in OBJECTIVES.items()}
 
 
@@ -300,25 +300,27 @@ def _slack(name: str, value: Scalar, limit: Scalar) -> Scalar:
     return jnp.log(value / limit) if name in LARGER else jnp.log(limit / value)
 
 
-def _chip_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
+def _chip_slacks(problem: Problem, pools: list[Pool]) -> list[Scalar]:
     """Of each pool's chip, in the order of `CHIP_CONSTRAINTS`."""
     limits = problem.limits
     return [
         slack
-        for made in (part.made for part in parts)
+        for design in (pool.design for pool in pools)
         for slack in (
-            jnp.log(limits.area / made.area),
-            jnp.log(made.chip.peak_power / made.idle),
-            made.rate,
-            made.edge,
+            jnp.log(limits.area / design.area),
+            jnp.log(design.chip.peak_power / design.idle),
+            design.rate,
+            design.edge,
         )
     ]
 
 
 def shared_slacks(problem: Problem, every: list[list[Pool]], loads: list[Workload]) -> list[Scalar]:
     """Room for weights and cache, and limits of the system, in the order of `system_constraints`."""
-    rooms = [capacity_slack(parts, load) for parts, load in zip(every, loads, strict=True)]
-    return [*rooms, *_tightest([_system_slacks(problem, parts) for parts in every])]
+    capacity_slacks = [
+        capacity_slack(pools, load) for pools, load in zip(every, loads, strict=True)
+    ]
+    return [*capacity_slacks, *_tightest([_system_slacks(problem, pools) for pools in every])]
 
 
 def _tightest(slacks: list[list[Scalar]]) -> list[Scalar]:
@@ -326,15 +328,15 @@ def _tightest(slacks: list[list[Scalar]]) -> list[Scalar]:
     return [functools.reduce(jnp.minimum, each) for each in zip(*slacks, strict=True)]
 
 
-def _system_slacks(problem: Problem, parts: list[Pool]) -> list[Scalar]:
+def _system_slacks(problem: Problem, pools: list[Pool]) -> list[Scalar]:
     """What the chips and the system as a whole may cost and take, in the order of `on_system`."""
     limits = problem.limits
-    whole = cost_of(parts, problem.owner, as_scalar(0.0))
-    chip_usd = functools.reduce(jnp.maximum, [price(p.made.cost, problem.owner) for p in parts])
+    whole = cost_of(pools, problem.owner, as_scalar(0.0))
+    chip_usd = functools.reduce(jnp.maximum, [price(p.design.cost, problem.owner) for p in pools])
     used = {
         "chip_usd": chip_usd,
         "system_usd": whole.paid,
         "system_mm2": whole.area * 1e6,
-        "system_memory_gb": main_memory_bytes(parts) * 1e-9 + NO_MEMORY_GB,
+        "system_memory_gb": main_memory_bytes(pools) * 1e-9 + NO_MEMORY_GB,
     }
     return [jnp.log(limits.system[name] / used[name]) for name in problem.on_system]

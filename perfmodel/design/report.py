@@ -89,9 +89,9 @@ def areas(problem: Problem, x: np.ndarray) -> dict[str, float]:
     return _areas(_system(problem, as_values(x), first, as_scalar(1.0))[0][0])
 
 
-def _areas(part: Pool) -> dict[str, float]:
+def _areas(pool: Pool) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, area in part.made.blocks.items():
+    for name, area in pool.design.blocks.items():
         label = PART_NAMES.get(name, name)
         found[label] = found.get(label, 0.0) + float(area) * 1e6
     return found
@@ -133,7 +133,7 @@ def as_dict(found: SearchReport) -> dict[str, Any]:
     return {
         "study": study.model_dump(),
         "best": found.variables(best.unit, best.choice),
-        "chips": [_chip(part, found.problem) for part in seen.parts[0]],
+        "chips": [_chip(pool, found.problem) for pool in seen.pools[0]],
         "figures": _figures(found.problem, seen),
         "cost_basis": BASIS,
         "utilisation": float(found.problem.owner.busy),
@@ -160,22 +160,22 @@ BASIS: Basis = "owner"
 def _figures(problem: Problem, seen: Assessment) -> list[dict[str, float]]:
     """Of each workload; a chip's hour is paid for whether it serves or not (`utilisation`)."""
     found = []
-    for table, parts, one in zip(seen.figures, seen.parts, seen.served, strict=True):
-        chips = sum(float(part.chips) for part in parts)
-        hour = 3600 * float(system_cost(problem, parts, one).running) / chips
+    for table, pools, one in zip(seen.figures, seen.pools, seen.served, strict=True):
+        chips = sum(float(pool.chips) for pool in pools)
+        hour = 3600 * float(system_cost(problem, pools, one).running) / chips
         found.append({n: float(v) for n, v in table.items()} | {"usd_per_chip_hour": hour})
     return found
 
 
-def _chip(part: Pool, problem: Problem) -> dict[str, Any]:
+def _chip(pool: Pool, problem: Problem) -> dict[str, Any]:
     """One chip as made."""
-    return size_of(part.made) | {
-        "areas_mm2": _areas(part),
-        "idle_w": float(part.made.idle),
-        "cost_usd": float(part.made.cost),
-        "price_usd": float(part.made.cost / (1 - problem.owner.margin)),
-        "cores": float(part.made.chip.cores),
-        "chips": float(part.chips),
+    return size_of(pool.design) | {
+        "areas_mm2": _areas(pool),
+        "idle_w": float(pool.design.idle),
+        "cost_usd": float(pool.design.cost),
+        "price_usd": float(pool.design.cost / (1 - problem.owner.margin)),
+        "cores": float(pool.design.chip.cores),
+        "chips": float(pool.chips),
     }
 
 
@@ -214,9 +214,9 @@ def _in_usd(found: SearchReport, seen: Assessment, gain: float) -> dict[str, flo
     """What a relative gain of money saves over the life of one chip: of all that it costs to run."""
     if not all(OBJECTIVES[name].in_usd for name in found.study.objective.weights):
         return {}
-    problem, parts = found.problem, seen.parts[0]
-    spent = system_cost(problem, parts, seen.served[0])
-    chips = sum(float(part.chips) for part in parts)
+    problem, pools = found.problem, seen.pools[0]
+    spent = system_cost(problem, pools, seen.served[0])
+    chips = sum(float(pool.chips) for pool in pools)
     life = float(spent.running * problem.owner.life) / chips
     return {"usd_per_unit": gain * life}
 

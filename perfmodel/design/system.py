@@ -50,7 +50,7 @@ class Workload(NamedTuple):
 class Pool(NamedTuple):
     """One pool: its chip, the ranks of one worker, and how many workers."""
 
-    made: ChipDesign
+    design: ChipDesign
     plan: Plan
     workers: Scalar
 
@@ -71,12 +71,12 @@ class Served(NamedTuple):
     energy: Scalar
 
 
-def served(parts: list[Pool], load: Workload, integer: bool) -> Served:
+def served(pools: list[Pool], load: Workload, integer: bool) -> Served:
     """Run a workload on a system."""
-    parts = [one._replace(plan=dataclasses.replace(one.plan, integer=integer)) for one in parts]
+    pools = [one._replace(plan=dataclasses.replace(one.plan, integer=integer)) for one in pools]
     if load.context is not None:
-        return _decoding(parts[0], load)
-    found = _service(parts, load)
+        return _decoding(pools[0], load)
+    found = _service(pools, load)
     assert load.output is not None
     energy = jnp.asarray(found.energy)
     return Served(found.ttft, found.tpot, load.batch * load.output / found.total, energy)
@@ -87,27 +87,27 @@ def delayed(seen: Served, factor: Scalar) -> Served:
     return Served(seen.ttft * factor, seen.tpot * factor, seen.rate / factor, seen.energy)
 
 
-def _decoding(part: Pool, load: Workload) -> Served:
+def _decoding(pool: Pool, load: Workload) -> Served:
     assert load.context is not None
-    each = load.batch / part.workers
-    cost = decode_step(part.made.chip, part.plan, load.model, each, load.context)
+    each = load.batch / pool.workers
+    cost = decode_step(pool.design.chip, pool.plan, load.model, each, load.context)
     return Served(as_scalar(0.0), cost.time, load.batch / cost.time, cost.energy / each)
 
 
-def _service(parts: list[Pool], load: Workload) -> Service:
-    if len(parts) == 1:
-        each = dataclasses.replace(load.request, concurrency=load.batch / parts[0].workers)
-        return serve(parts[0].made.chip, parts[0].plan, load.model, each)
-    prefill, decode = (ServingPool(one.made.chip, one.plan, one.workers) for one in parts)
+def _service(pools: list[Pool], load: Workload) -> Service:
+    if len(pools) == 1:
+        each = dataclasses.replace(load.request, concurrency=load.batch / pools[0].workers)
+        return serve(pools[0].design.chip, pools[0].plan, load.model, each)
+    prefill, decode = (ServingPool(one.design.chip, one.plan, one.workers) for one in pools)
     return serve_disaggregated(prefill, decode, load.model, load.request)
 
 
-def capacity_slack(parts: list[Pool], load: Workload) -> Scalar:
+def capacity_slack(pools: list[Pool], load: Workload) -> Scalar:
     """Memory over what is kept in it at the end of every sequence, as a logarithm; of the tightest pool."""
     slacks = []
-    for i, part in enumerate(parts):
-        users = load.batch / part.workers if i == len(parts) - 1 else part.plan.dp
-        found = place(part.made.chip, part.plan, load.model, users, load.longest)
+    for i, pool in enumerate(pools):
+        users = load.batch / pool.workers if i == len(pools) - 1 else pool.plan.dp
+        found = place(pool.design.chip, pool.plan, load.model, users, load.longest)
         used = found.size + found.cache_size
         slacks.append(jnp.log(jnp.maximum(found.slack + used, 1.0) / used))
     return jnp.min(jnp.stack(slacks))
@@ -126,11 +126,11 @@ class SystemCost(NamedTuple):
     power: Scalar
 
 
-def cost_of(parts: list[Pool], owner: Ownership, drawn: Scalar) -> SystemCost:
+def cost_of(pools: list[Pool], owner: Ownership, drawn: Scalar) -> SystemCost:
     """Own a system whose chips draw `drawn` W together, each provisioned for its limit."""
-    area = sum((one.chips * one.made.area for one in parts), as_scalar(0.0))
-    paid = sum((one.chips * price(one.made.cost, owner) for one in parts), as_scalar(0.0))
-    limit = sum((one.chips * one.made.chip.peak_power for one in parts), as_scalar(0.0))
+    area = sum((one.chips * one.design.area for one in pools), as_scalar(0.0))
+    paid = sum((one.chips * price(one.design.cost, owner) for one in pools), as_scalar(0.0))
+    limit = sum((one.chips * one.design.chip.peak_power for one in pools), as_scalar(0.0))
     return SystemCost(area, paid, running(paid, drawn, limit, owner), drawn)
 
 

@@ -47,7 +47,7 @@ def critical(found: list[Observation]) -> float:
     for seen in found:
         arithmetic, read_ = products(seen)
         if arithmetic > read_:
-            return seen.asked.load.users
+            return seen.asked.load.concurrency
     return float("inf")
 
 
@@ -145,7 +145,7 @@ def _row(one: Observation) -> tuple[Any, ...]:
     rest = 1 - read(one.bounds) - one.bounds["compute"] - one.bounds["exponential"]
     shares = (read(one.bounds), one.bounds["compute"], rest)
     others = (read(one.kernel_bounds["attention"]), one.prompt_bounds["compute"])
-    row = (one.asked.machine.name, one.asked.model, int(one.asked.load.users))
+    row = (one.asked.machine.name, one.asked.model, int(one.asked.load.concurrency))
     return *row, *(100 * s for s in (*shares, *others))
 
 
@@ -157,7 +157,7 @@ def _figure(found: Groups) -> Figure:
         for seen in group:
             arithmetic, read_ = products(seen)
             part = 100 * arithmetic / max(arithmetic + read_, 1e-12)
-            rows.append({"users": seen.asked.load.users, "part": part, "machine": name})
+            rows.append({"users": seen.asked.load.concurrency, "part": part, "machine": name})
     return Figure(
         "Products with weights: from reading to computing",
         "lines",

@@ -21,9 +21,9 @@ from perfmodel.studies.machines import (
     Observation,
     Question,
     cache_size,
+    deployment_of,
     observe,
     served,
-    setting_of,
 )
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Grouped
@@ -64,7 +64,7 @@ class Drawn:
     """Draws of what chips are off by: one factor on times and one on prices for each, and the round trip."""
 
     def __init__(self, machines: Sequence[Machine]):
-        draws, given = Draws(), {one.chip: setting_of(one, MODEL) for one in machines}
+        draws, given = Draws(), {one.chip: deployment_of(one, MODEL) for one in machines}
         self.slow = {chip: draws.factor(one.intervals.tpot) for chip, one in given.items()}
         self.hour = {chip: draws.of(hour(chip)) for chip in given}
         self.trip = draws.of(physics("round_trip", "s"))
@@ -93,12 +93,14 @@ def options(progress: Progress) -> list[Option]:
     asked += [Question(m, MODEL, Load(users, SHORT_CONTEXT, 1.0)) for m in bare for users in USERS]
     seen = observe(asked, progress)
     drawn = Drawn([_wafer(4), *GPUS, LPU[0]])
-    pools = {(s.asked.machine.chip, s.asked.load.users, s.asked.load.prompt): s
+    pools = {(s.asked.machine.chip, s.asked.load.concurrency, s.asked.load.isl): s
              for s in seen if s.asked.machine in GPUS}  # fmt: skip
-    found = [_plain(s, drawn) for s in seen if s.fits and s.asked.load.prompt > SHORT_CONTEXT]
+    found = [_plain(s, drawn) for s in seen if s.fits and s.asked.load.isl > SHORT_CONTEXT]
     for s in seen:
-        if s.fits and s.asked.load.prompt == SHORT_CONTEXT:
-            fewer = [p for p in pools.values() if p.asked.load.users <= s.asked.load.users]
+        if s.fits and s.asked.load.isl == SHORT_CONTEXT:
+            fewer = [
+                p for p in pools.values() if p.asked.load.concurrency <= s.asked.load.concurrency
+            ]
             found += [_split(s, p, drawn) for p in fewer]
     return found
 
@@ -108,8 +110,8 @@ def _plain(seen: Observation, drawn: Drawn) -> Option:
     machine, load = seen.asked.machine, seen.asked.load
     home = GPU if machine in GPUS else STREAMED if _spills(seen) else INSIDE
     slow = drawn.slow[machine.chip]
-    dollars = seen.step / load.users * drawn.hour[machine.chip] * machine.chips * slow
-    return Option(home, machine.chip, load.prompt, load.users, seen.speed / slow, dollars)
+    dollars = seen.step / load.concurrency * drawn.hour[machine.chip] * machine.chips * slow
+    return Option(home, machine.chip, load.isl, load.concurrency, seen.speed / slow, dollars)
 
 
 def _spills(seen: Observation) -> bool:
@@ -120,8 +122,8 @@ def _spills(seen: Observation) -> bool:
 
 def _split(seen: Observation, pool: Observation, drawn: Drawn) -> Option:
     """Weights here, caches and attention in as many groups of a pool as hold them."""
-    machine, users = seen.asked.machine, seen.asked.load.users
-    each, context = pool.asked.load.users, pool.asked.load.prompt
+    machine, users = seen.asked.machine, seen.asked.load.concurrency
+    each, context = pool.asked.load.concurrency, pool.asked.load.isl
     groups, chip = users / each, pool.asked.machine.chip
     moved = _moved(seen, users)
     wait = float(seen.deployment.model.layers) * drawn.trip + moved
@@ -145,7 +147,7 @@ def _moved(seen: Observation, users: float) -> float:
 
 def _room(chip: str, users: float, context: float) -> bool:
     """Whether a group of the pool holds the caches of some users, without any weights."""
-    size = cache_size(setting_of(GPUS[0], MODEL), users, context)
+    size = cache_size(deployment_of(GPUS[0], MODEL), users, context)
     return size <= GROUP * float(load_chip(chip).main.usable_capacity)
 
 

@@ -30,7 +30,7 @@ UNPUBLISHED_POWER = ("lp30",)
 TARGETS = (10.0, 30.0, 60.0, 100.0, 200.0)
 NAMES = ("tokens/s a user", "family", "J/token", "low", "high")
 TESTED_SPEED = 60.0
-"""Tokens/s of a user at which the claim is put: LPUs and GPUs can both do it."""
+"""Tokens/s per user at which the claim is put: LPUs and GPUs can both do it."""
 
 FAST_SPEED = 100.0
 """Tokens/s that SRAM machines are bought for."""

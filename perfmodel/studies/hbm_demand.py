@@ -31,7 +31,7 @@ def _memory(seen: Observation) -> float:
 
 
 def speeds() -> tuple[float, float]:
-    """Tokens/s of a user in a usual tier, and in a fast one."""
+    """Tokens/s per user in a usual tier, and in a fast one."""
     usual = market().demand["usual"].si("1/s")
     return usual, usual * market().premium["speed"].value
 

@@ -151,7 +151,7 @@ def _numbers(found: Found) -> dict[str, float]:
 
 def _table(found: Found) -> Table:
     rows = [
-        (s.asked.machine.name, hop, sync, int(s.asked.machine.tensor), s.speed, 100 * tax(s))
+        (s.asked.machine.name, hop, sync, int(s.asked.machine.tp), s.speed, 100 * tax(s))
         for (_, hop, sync), s in found.shown.items()
     ]
     names = ["machine", "us a hop", "start of a product, times", "chips in a group", "tokens/s"]

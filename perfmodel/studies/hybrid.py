@@ -31,7 +31,7 @@ SPEEDS = (30.0, 60.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0)
 USERS = 256.0
 NAMES = {GPU: "HBM alone", INSIDE: "SRAM alone", POOL: "SRAM and HBM"}
 TESTED = (65536.0, 200.0)
-"""Tokens of context, and tokens/s of a user, at which the claim is put: long texts, faster than GPUs."""
+"""Tokens of context, and tokens/s per user, at which the claim is put: long texts, faster than GPUs."""
 
 LITTLE_SRAM_MB = 50
 """MB of SRAM of a chip that lives from its HBM: the second cache of an H100 (NVIDIA, 2022)."""

@@ -16,9 +16,9 @@ from perfmodel.studies.machines import (
     Load,
     Observation,
     Question,
+    deployment_of,
     observe,
     served,
-    setting_of,
 )
 
 MODEL = "llama-3.1-70b"
@@ -69,7 +69,7 @@ def cloud(
     """Every machine with every number of users, as far as they fit."""
     asked = [Question(m, MODEL, Load(u, prompt, output)) for m in MACHINES for u in USERS]
     seen = [one for one in observe(asked, progress) if one.fits]
-    intervals = {m.chip: setting_of(m, MODEL).intervals.tpot for m in map(served, KINDS)}
+    intervals = {m.chip: deployment_of(m, MODEL).intervals.tpot for m in map(served, KINDS)}
     slower = {chip: draws.factor(interval) for chip, interval in intervals.items()}
     cost_factors = {chip: draws.of(_relative(hour(chip))) for chip in FAMILIES}
     chips = [one.asked.machine.chip for one in seen]

@@ -37,16 +37,16 @@ class Machine(NamedTuple):
     """Chips that serve one copy of a model.
 
     - `family`: what it is called in a comparison; `chip`: in the library.
-    - `tensor`, `pipeline`, `expert`: ranks.
+    - `tp`, `pp`, `ep`: tensor, pipeline and expert ranks.
     - `weights`, `cache`: formats; empty: the model's own, and bf16.
     - `change`: makes another chip of it, of the same form.
     """
 
     family: str
     chip: str
-    tensor: float = 1.0
-    pipeline: float = 1.0
-    expert: float = 1.0
+    tp: float = 1.0
+    pp: float = 1.0
+    ep: float = 1.0
     weights: str = ""
     cache: str = ""
     change: Callable[[Chip], Chip] | None = None
@@ -54,7 +54,7 @@ class Machine(NamedTuple):
     @property
     def chips(self) -> float:
         """How many."""
-        return self.tensor * self.pipeline
+        return self.tp * self.pp
 
     @property
     def name(self) -> str:
@@ -79,13 +79,13 @@ SERVED = {
 
 def served(
     family: str,
-    tensor: float = 1.0,
-    pipeline: float = 1.0,
+    tp: float = 1.0,
+    pp: float = 1.0,
     change: Callable[[Chip], Chip] | None = None,
 ) -> Machine:
     """Chips of a family of `SERVED`."""
     chip, weights, cache = SERVED[family]
-    return Machine(family, chip, tensor, pipeline, 1.0, weights, cache, change)
+    return Machine(family, chip, tp, pp, 1.0, weights, cache, change)
 
 
 MIN_SECONDS = 1e-15
@@ -93,11 +93,11 @@ MIN_SECONDS = 1e-15
 
 
 class Load(NamedTuple):
-    """What is asked of a machine: users at once, tokens of each prompt and of each output."""
+    """What is asked of a machine: users at once, tokens of each request, in and out."""
 
-    users: float
-    prompt: float
-    output: float
+    concurrency: float
+    isl: float
+    osl: float
 
 
 class Question(NamedTuple):
@@ -133,7 +133,7 @@ class Observation(NamedTuple):
     @property
     def deployment(self) -> Deployment:
         """The machine's chip with the model."""
-        return setting_of(self.asked.machine, self.asked.model)
+        return deployment_of(self.asked.machine, self.asked.model)
 
     @property
     def interval(self) -> Interval:
@@ -142,7 +142,7 @@ class Observation(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether weights and cache have room."""
+        """Whether weights and cache fit."""
         return self.slack >= 0
 
     @property
@@ -159,12 +159,12 @@ class Observation(NamedTuple):
     def held(self) -> float:
         """Seconds of the machine for one output token, its prompt's share included."""
         load = self.asked.load
-        return self.step / load.users + self.prompt / load.output
+        return self.step / load.concurrency + self.prompt / load.osl
 
     @property
     def decoding(self) -> float:
         """Share of that time that is of the decode step."""
-        return self.step / self.asked.load.users / self.held
+        return self.step / self.asked.load.concurrency / self.held
 
     @property
     def dollars(self) -> float:
@@ -197,21 +197,21 @@ def observe(asked: Sequence[Question], progress: Progress) -> list[Observation]:
     - `InputError`: for a chip, model or format that is not known.
     """
     pairs = dict.fromkeys((one.machine, one.model) for one in asked)
-    settings = {pair: setting_of(*pair) for pair in pairs}
+    deployments = {pair: deployment_of(*pair) for pair in pairs}
     groups: dict = {}
     for i, one in enumerate(asked):
-        groups.setdefault(settings[one.machine, one.model].form, []).append(i)
+        groups.setdefault(deployments[one.machine, one.model].form, []).append(i)
     found: dict[int, Observation] = {}
     for done, places in enumerate(groups.values()):
         progress(done, len(groups))
-        rows = [_row(asked[i], settings[asked[i].machine, asked[i].model]) for i in places]
+        rows = [_row(asked[i], deployments[asked[i].machine, asked[i].model]) for i in places]
         look = evaluate_rows(_look, rows)
         found |= {i: _seen(asked[i], look, k) for k, i in enumerate(places)}
     progress(len(groups), len(groups))
     return [found[i] for i in range(len(asked))]
 
 
-def setting_of(machine: Machine, model: str) -> Deployment:
+def deployment_of(machine: Machine, model: str) -> Deployment:
     """A machine's chip with a model, looked up."""
     given = resolve_or_error(machine.chip, model, machine.weights, machine.cache, "", FITTED)
     if isinstance(given, str):
@@ -236,7 +236,7 @@ def cache_size(given: Deployment, users: float, context: float) -> float:
 
 def _row(asked: Question, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
     machine, load = asked.machine, asked.load
-    parallelism = Parallelism(machine.tensor, machine.pipeline, machine.expert, 1.0)
+    parallelism = Parallelism(machine.tp, machine.pp, machine.ep, 1.0)
     given_ranks = GivenRanks(machine.chips, *parallelism)
     row = ResolvedRow(0, given, _request(load), given_ranks, "serving", [parallelism], CachePool())
     return row, parallelism
@@ -244,7 +244,7 @@ def _row(asked: Question, given: Deployment) -> tuple[ResolvedRow, Parallelism]:
 
 def _request(load: Load) -> Request:
     numbers = dict.fromkeys(LOAD, 0.0) | {"requests_per_user": np.inf, "length_ratio": 1.0}
-    users = {"isl": load.prompt, "osl": load.output, "concurrency": load.users}
+    users = {"isl": load.isl, "osl": load.osl, "concurrency": load.concurrency}
     return to_request(numbers | users, "serving")
 
 
@@ -254,8 +254,8 @@ def _seen(asked: Question, look: TracedResult, place: int) -> Observation:
     terms: dict[str, np.ndarray] = {}
     for label, parts in zip(look.step.labels, look.step.kernels.seconds[place], strict=True):
         terms[label] = terms.get(label, 0.0) + np.asarray(parts)
-    joules = np.asarray(look.step.breakdown.joules[place]) / asked.load.users
-    joules = joules + np.asarray(look.prompt.breakdown.joules[place]) / asked.load.output
+    joules = np.asarray(look.step.breakdown.joules[place]) / asked.load.concurrency
+    joules = joules + np.asarray(look.prompt.breakdown.joules[place]) / asked.load.osl
     return Observation(
         asked,
         step,

@@ -33,8 +33,8 @@ from perfmodel.studies.machines import (
     Observation,
     Question,
     cache_size,
+    deployment_of,
     observe,
-    setting_of,
     weight_size,
 )
 from perfmodel.studies.searched_machines import Winner, least, like_an_lpu, searched, won
@@ -101,11 +101,11 @@ def rebuilt(chip: Chip, choice: Choice) -> Chip:
 def machine(choice: Choice) -> Machine:
     """As many chips as hold the model and its users."""
     one = Machine(choice.name, BASE, TENSOR, 1, weights="int8", change=lambda c: rebuilt(c, choice))
-    given = setting_of(one, MODEL)
-    cache = cache_size(given, LOAD.users, LOAD.prompt + LOAD.output)
+    given = deployment_of(one, MODEL)
+    cache = cache_size(given, LOAD.concurrency, LOAD.isl + LOAD.osl)
     size = weight_size(given) + cache
     groups = np.ceil(1.02 * size / TENSOR / float(given.chip.shared.usable_capacity))
-    return one._replace(pipeline=float(groups))
+    return one._replace(pp=float(groups))
 
 
 def priced(choice: Choice, seen: Observation, draws: Draws) -> np.ndarray:
@@ -280,7 +280,7 @@ def _figure(drawn: dict[Choice, np.ndarray]) -> Figure:
         for choice, dollars in drawn.items()
     ]
     return Figure(
-        f"{MODEL}, {LOAD.users:.0f} users: one architecture on five nodes",
+        f"{MODEL}, {LOAD.concurrency:.0f} users: one architecture on five nodes",
         "points",
         PRICE_AXIS,
         Axis("node", "node"),

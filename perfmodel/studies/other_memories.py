@@ -68,7 +68,7 @@ def gain(name: str, node: str, draws: Draws) -> np.ndarray:
 
 def stored(seen: Observation) -> tuple[float, float]:
     """Bytes of weights, and of the cache, over all chips."""
-    cache = cache_size(seen.deployment, LOAD.users, LOAD.prompt + LOAD.output)
+    cache = cache_size(seen.deployment, LOAD.concurrency, LOAD.isl + LOAD.osl)
     return weight_size(seen.deployment), cache
 
 
@@ -78,7 +78,7 @@ def years(name: str, seen: Observation) -> float:
     if endurance is None:
         return float("inf")
     token = cache_size(seen.deployment, 1.0, 1.0)
-    written = token * LOAD.users / seen.step * (1 + LOAD.prompt / LOAD.output)
+    written = token * LOAD.concurrency / seen.step * (1 + LOAD.isl / LOAD.osl)
     return endurance.si("1") * stored(seen)[1] / written / (LIFE / 4)
 
 
@@ -93,7 +93,7 @@ def swap(name: str, seen: dict[str, Observation], dollars: dict[str, np.ndarray]
     file = load_node(node)
     leak = draws.fact(file.sram_leakage, "W/byte")
     # Each byte is read once for every part of the batch that passes through its chip.
-    reads = min(LOAD.users, one.asked.machine.pipeline) / one.step
+    reads = min(LOAD.concurrency, one.asked.machine.pp) / one.step
     return Swap(
         name,
         factor,

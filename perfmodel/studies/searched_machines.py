@@ -33,7 +33,7 @@ from perfmodel.errors import InputError
 from perfmodel.library.technology import device
 
 SPEED, CONTEXT = 100.0, 1536.0
-"""Tokens/s of a user that machines of SRAM are bought for, and tokens in the middle of an answer of 1,024
+"""Tokens/s per user that machines of SRAM are bought for, and tokens in the middle of an answer of 1,024
 to a prompt of 1,024 (assumed)."""
 
 GOAL = {"objective": {"minimise": "usd_per_million_tokens"}}

@@ -135,7 +135,7 @@ def _row(found: Cloud, target: float, family: str) -> dict[str, Any] | None:
         "tokens/s a user": target,
         "family": family,
         "cheapest machine": seen.asked.machine.name,
-        "users": int(seen.asked.load.users),
+        "users": int(seen.asked.load.concurrency),
     } | middle(found.dollars[found.seen.index(seen)] * 1e6).columns("USD/M tokens")
 
 

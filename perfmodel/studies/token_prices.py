@@ -47,7 +47,7 @@ def offer(name: str, seen: list[Observation], draws: Draws) -> Offer:
 
 def offers(progress: Progress) -> list[Offer]:
     """Each model on its cheapest machine, in the order of `SOLD`."""
-    machines = [Machine("B200", CHIP, n, expert=n) for n in RANKS]
+    machines = [Machine("B200", CHIP, n, ep=n) for n in RANKS]
     models = [market().tokens[name].model for name in SOLD]
     loads = [Load(u, PROMPT, OUTPUT) for u in USERS]
     asked = [Question(m, model, load) for model in models for m in machines for load in loads]
@@ -108,7 +108,7 @@ def _row(one: Offer, closed: Spread) -> dict[str, Any]:
     return {
         "model": one.name,
         "machine": one.seen.asked.machine.name,
-        "users": int(one.seen.asked.load.users),
+        "users": int(one.seen.asked.load.concurrency),
         "tokens/s a user": one.seen.speed,
         "output price, USD/M": 1e6 * one.output,
         "revenue, USD/M": 1e6 * one.revenue,

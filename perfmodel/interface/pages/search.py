@@ -81,10 +81,10 @@ def _floorplans(report: dict[str, Any]) -> list[Picture]:
 
 def _step(found: SearchReport) -> list[Picture]:
     """Where the time of a decode step of the first workload goes, and its roofline."""
-    part = found.assessed().parts[0][-1]
+    part = found.assessed().pools[0][-1]
     load = workloads_of(found.problem, as_values(found.best_logarithms))[0]
     context = load.longest if load.output is None else load.longest - load.output / 2
-    chip, plan = part.made.chip, part.plan
+    chip, plan = part.design.chip, part.plan
     cost = step_of(chip, plan, load.model, load.batch / part.workers, as_scalar(context))
     name = f"{float(part.plan.chips):.0f} x this design"
     step = Step(name, chip, plan, cost)

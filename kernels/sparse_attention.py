@@ -74,7 +74,7 @@ class Form(NamedTuple):
     - `index_heads`, `index_key`: of the indexer; zero for none.
     - `index_bytes`: of one number of its keys.
     - `block`: entries that are picked together, by one score.
-    - `topk`: entries that it picks, where a row does not say; infinite where all are seen.
+    - `default_topk`: entries that it picks, where a row does not say; infinite where all are seen.
     """
 
     ratio: Scalar | float
@@ -87,7 +87,7 @@ class Form(NamedTuple):
     index_key: Scalar | float
     index_bytes: Scalar | float
     block: Scalar | float
-    topk: Scalar | float
+    default_topk: Scalar | float
 
 
 FORMS = {
@@ -144,7 +144,7 @@ def sparse_attention(
     """
     residency = native(chip) if residency is None else residency
     entries = sequences.ctx_len / form.ratio
-    most = jnp.where(topk > 0, topk, form.topk)
+    most = jnp.where(topk > 0, topk, form.default_topk)
     indexed = jnp.where(form.index_heads > 0, 1.0, 0.0)
     # What is picked is read and written as the scores are, with its place in the cache.
     scores = (entries + jnp.where(form.index_heads > 0, most, 0.0)) / form.block

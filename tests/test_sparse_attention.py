@@ -9,6 +9,7 @@ from perfmodel.kernels.residency import Residency
 from perfmodel.kernels.sparse_attention import (
     KINDS,
     Sequences,
+    SparseAttention,
     form_of,
     index_matrix,
     sparse_attention,
@@ -221,3 +222,11 @@ def test_a_dataflow_machine_crosses_its_cores_twice_for_scores_and_four_times_fo
     assert float(indexer.latency) == pytest.approx(twice, rel=ROUNDING)
     assert float(decode.latency) == pytest.approx(often, rel=ROUNDING)
     assert float(prompt.latency) == pytest.approx(often, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("kind", "picked"), [("hca", float("inf")), ("csa", 512), ("dsa", 2048)])
+def test_a_kind_picks_as_many_entries_as_its_own_where_a_row_does_not_say(kind: str, picked: float):
+    row = SparseAttention(
+        batch=1.0, q_len=1.0, ctx_len=4096.0, heads=8.0, kind=float(KINDS.index(kind)), phase=0.0
+    )
+    assert float(as_scalar(row.form.default_topk)) == picked

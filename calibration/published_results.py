@@ -15,11 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.baselines.aiconfigurator import aiconfigurator_tpots
-from perfmodel.calibration.baselines.serving import (
-    baseline_tpots,
-    llm_viewer_tpot,
-    roofline_tpot,
-)
+from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
+from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
 from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.serving_metrics import (

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.baselines.kernels import has_forest
+from perfmodel.calibration.baselines.forest import has_forest
 from perfmodel.calibration.data.aiconfigurator import locate
 from perfmodel.calibration.data.measurements import Measurements
 from perfmodel.calibration.fit import check_solver

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration.baselines.kernels import counts, forest, has_forest
+from perfmodel.calibration.baselines.forest import forest, has_forest
+from perfmodel.calibration.baselines.roofline import counts
 from perfmodel.calibration.calibrate import MIN_DEVELOPMENT_ROWS
 from perfmodel.calibration.data.measurements import Measurements, plan_of
 from perfmodel.calibration.fit import Table, fit, predict_rows, with_family

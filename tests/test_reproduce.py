@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command import run
 
-from perfmodel.calibration.baselines.serving import decoding
+from perfmodel.calibration.baselines.roofline import decoding
 from perfmodel.calibration.data.inferencex import PLAN, TABLE, Part, Run, read_runs
 from perfmodel.calibration.published_results import (
     FINE_FACTORS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perfmodel.calibration import serving as hosts
-from perfmodel.calibration.baselines.serving import roofline_tpot
+from perfmodel.calibration.baselines.roofline import roofline_tpot
 from perfmodel.calibration.serving import ClosedLoop, RunGroup, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.parameters import HostEfficiency, parameters

@@ -226,7 +226,7 @@ def test_a_dataflow_machine_crosses_its_cores_twice_for_scores_and_four_times_fo
 
 @pytest.mark.parametrize(("kind", "picked"), [("hca", float("inf")), ("csa", 512), ("dsa", 2048)])
 def test_a_kind_picks_as_many_entries_as_its_own_where_a_row_does_not_say(kind: str, picked: float):
-    row = SparseAttention(
-        batch=1.0, q_len=1.0, ctx_len=4096.0, heads=8.0, kind=float(KINDS.index(kind)), phase=0.0
-    )
+    sizes = dict.fromkeys(("batch", "q_len", "heads"), as_scalar(1.0))
+    kind_of = as_scalar(KINDS.index(kind))
+    row = SparseAttention(**sizes, ctx_len=as_scalar(4096.0), kind=kind_of, phase=as_scalar(0.0))
     assert float(as_scalar(row.form.default_topk)) == picked

@@ -10,8 +10,9 @@ from command import run as command
 
 from perfmodel.batching import BLOCKS
 from perfmodel.calibration import acceptance, run_protocol
-from perfmodel.calibration.baselines import kernels
-from perfmodel.calibration.baselines.kernels import counts, has_forest
+from perfmodel.calibration.baselines import forest
+from perfmodel.calibration.baselines.forest import has_forest
+from perfmodel.calibration.baselines.roofline import counts
 from perfmodel.calibration.data.measurements import Measurements, plan_of
 from perfmodel.calibration.fit import predict, predict_rows, to_free, with_family
 from perfmodel.calibration.metrics import common_ratios, disagreement
@@ -332,10 +333,10 @@ def test_a_wrong_word_is_one_sentence(tmp_path: Path):
 
 
 def test_without_scikit_learn_the_forest_is_left_out(small, monkeypatch: pytest.MonkeyPatch):
-    find = kernels.importlib.util.find_spec
+    find = forest.importlib.util.find_spec
     absent = {"sklearn"}
     monkeypatch.setattr(
-        kernels.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+        forest.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
     )
     status, out, err = command(*WORDS)
     assert (status, err) == (0, "") and "scikit-learn is not installed" in out

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.calibration.baselines.serving import decoding
+from perfmodel.calibration.baselines.roofline import decoding
 from perfmodel.calibration.data.aiconfigurator_columns import FACTS
 from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
 

@@ -1,30 +1,19 @@
-r"""What rooflines say of served models: one of the whole step, and one of every operator. Nothing is fitted.
+r"""A roofline of every operator of a served model: formulas of LLM-Viewer, written anew, not fitted.
 
-Of the whole step: all weights and the whole cache are read once at the rate of the datasheet, and multiplied
-at the peak, with no traffic around it:
-
-$$\text{TPOT} = \max(\text{bytes} / \text{bandwidth}, \text{FLOPs} / \text{peak})$$
-
-Of every operator: the formulas of LLM-Viewer, written anew. Each operator takes the longer of its FLOPs at
-the peak and its bytes, weights, activations and cache, at the rate of the datasheet, and operators follow one
-another (Yuan et al., arXiv 2402.16363, section 2.2; its Mixture and latents are ours, for it has none). Ranks
-divide what they divide; nothing is said of links:
+Each operator takes the longer of its FLOPs at the peak and its bytes, weights, activations and cache, at the
+rate of the datasheet, and operators follow one another (Yuan et al., arXiv 2402.16363, section 2.2; mixtures
+and latents are ours, for it has none). Ranks divide what they divide; nothing is said of links:
 
 $$\text{TPOT} = \sum_o \max(\text{FLOPs}_o / \text{peak}, \text{bytes}_o / \text{bandwidth})$$
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
-from perfmodel.calibration.data.inferencex import Cells, Run
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.evaluate import evaluate_rows, rows_by_form
 from perfmodel.inference.operations import KernelCall
-from perfmodel.inference.placement import place
 from perfmodel.inference.step import decode_pass
 from perfmodel.kernels.attention_decode import AttentionDecode
 from perfmodel.kernels.elementwise import Elementwise
@@ -35,45 +24,10 @@ from perfmodel.kernels.mla import MlaDecode
 from perfmodel.kernels.moe import Moe
 from perfmodel.kernels.sparse_attention import SparseAttention
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.model import Transformer, parameters
+from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import look_up
 from perfmodel.workload.request import Request
-
-
-def roofline_tpot(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:
-    """Time per output token at the rates of the datasheet, in s."""
-    middle = request.isl + request.osl / 2
-    placed = place(chip, plan, model, request.concurrency, middle)
-    flops = 2 * parameters(model, active=True) * request.concurrency / plan.chips
-    reading = (placed.size + placed.cache_size) / chip.main.bandwidth
-    return jnp.maximum(reading, flops / chip.matrix[plan.format.matrix])
-
-
-Baseline = Callable[[Chip, Plan, Transformer, Request], Scalar]
-
-
-def baseline_tpots(baseline: Baseline, runs: Sequence[Run], folder: Path) -> list[float]:
-    """TPOT of each run, in s, of pools their decode workers'; `nan` where it cannot be said."""
-    found = [float("nan")] * len(runs)
-    for cases in rows_by_form([decoding(run.cells) for run in runs], folder):
-        tpots = evaluate_rows(baseline, [(case, case.candidates[0]) for case in cases])
-        for case, tpot in zip(cases, np.asarray(tpots), strict=True):
-            found[case.place] = float(tpot)
-    return found
-
-
-def decoding(cells: Cells) -> Cells:
-    """A run as its decode workers see it: each with its share of the users."""
-    if "decode_workers" not in cells:
-        return cells
-    share = float(cells["concurrency"]) / float(cells["decode_workers"])
-    ranks = {name: cells[f"decode_{name}"] for name in ("tp", "ep", "dp")}
-    chips = int(ranks["tp"]) * int(ranks["dp"])
-    return cells | ranks | {"mode": "serving", "n_chips": str(chips), "concurrency": f"{share:g}"}
-
-
-# Of every operator
 
 ACTIVATION = 2.0
 """Bytes of an activation: fp16, as in the paper."""

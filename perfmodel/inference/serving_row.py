@@ -67,8 +67,7 @@ def read_numbers(cells: dict[str, str]) -> dict[str, float]:
     for name in ("isl", "osl"):
         if np.isnan(numbers[name]):
             raise InputError(f"{name} is missing; give a number of tokens greater than zero.")
-    if mode == "single_stream":
-        numbers["concurrency"] = 1.0
+    numbers = overrule(numbers, cells)
     _check_load(numbers, mode)
     for name, meant in DEFAULTS.items():
         numbers[name] = meant if np.isnan(numbers[name]) else numbers[name]
@@ -81,9 +80,15 @@ def read_numbers(cells: dict[str, str]) -> dict[str, float]:
         raise InputError(f"acceptance is {numbers['acceptance']:g}; allowed is a share up to 1.")
     if numbers["prefix_tokens"] >= numbers["isl"]:
         raise InputError(prefix_too_long(numbers["prefix_tokens"], numbers["isl"]))
-    if not burst_of(cells.get("burst", "")):
-        numbers["requests_per_user"] = np.inf
     return numbers
+
+
+def overrule(numbers: dict[str, Any], cells: dict[str, str]) -> dict[str, Any]:
+    """Numbers of a row, or of many, with what its words say in their place: a single user, no burst."""
+    single = mode_of(cells.get("mode", "")) == "single_stream"
+    users = {"concurrency": 1.0} if single else {}
+    bursts = {} if burst_of(cells.get("burst", "")) else {"requests_per_user": np.inf}
+    return numbers | users | bursts
 
 
 def _check_load(numbers: dict[str, float], mode: str) -> None:

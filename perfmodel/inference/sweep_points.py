@@ -34,6 +34,7 @@ from perfmodel.inference.serving_row import (
     DEFAULTS,
     NO_CONCURRENCY,
     RANKS,
+    overrule,
     prefix_too_long,
     read_numbers,
     to_request,
@@ -179,14 +180,10 @@ def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
 
 def _request(cells: dict[str, str], axes: dict[str, np.ndarray], mode: str, size: int) -> Request:
     """What is asked at each point."""
-    numbers = read_numbers(cells)
-    by_words = {"concurrency": mode == "single_stream"}
-    by_words |= {"requests_per_user": np.isinf(numbers["requests_per_user"])}
-    points = {name: np.full(size, value) for name, value in numbers.items()}
+    numbers = {name: np.full(size, value) for name, value in read_numbers(cells).items()}
     for name, values in axes.items():
-        if not by_words.get(name):
-            points[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
-    return to_request(points, mode)
+        numbers[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
+    return to_request(overrule(numbers, cells), mode)
 
 
 def _per_candidate(values: np.ndarray, resolved: ResolvedRow) -> np.ndarray:
@@ -230,7 +227,7 @@ def _scaled(chips: Chip, parts: list[str], factors: dict[str, np.ndarray]) -> Ch
 def _predicted(segment: Segment, served: Service) -> dict[str, Any]:
     """Predicted columns of a segment: at each point the best of its ways."""
     parallelisms = np.array(segment.resolved.candidates)
-    chips = parallelisms[:, 0] * parallelisms[:, 1] * parallelisms[:, 3]  # tensor x pipeline x data
+    chips = np.asarray(Parallelism(*parallelisms.T).chips)
     by_candidate = map_leaves(
         lambda x: x.reshape(len(parallelisms), segment.points.size, *x.shape[1:]), served
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import run
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from perfmodel.calibration.intervals import (
@@ -15,11 +16,14 @@ from perfmodel.calibration.intervals import (
     spread_of,
 )
 from perfmodel.calibration.serving_metrics import Comparison, metrics_of_published
+from perfmodel.errors import InputError
 from perfmodel.inference.deployment import resolve_or_error
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.fitted import FAMILIES, FITTED, read_prior
 from perfmodel.library.fitted_intervals import (
     BASES,
+    LEVELS,
+    Interval,
     ServingIntervals,
     basis_of,
     load_interval,
@@ -81,6 +85,25 @@ def test_no_end_of_a_weaker_basis_lies_inside_that_of_a_fit(framework: str):
     for name in ("tpot", "ttft"):
         assert getattr(other, name).low <= getattr(fit, name).low
         assert getattr(other, name).high >= getattr(fit, name).high
+
+
+def test_an_interval_of_a_lower_level_is_narrower_by_the_normal_quantiles():
+    shipped = Interval(0.5, 2.0)
+    assert shipped.at_level(90) == shipped
+    # 1.2816 / 1.6449 = 0.7791 and 2 ** 0.7791 = 1.716; 0.6745 / 1.6449 = 0.4101 and 2 ** 0.4101 = 1.329.
+    assert shipped.at_level(80) == pytest.approx((1 / 1.716, 1.716), rel=1e-3)
+    assert shipped.at_level(50) == pytest.approx((1 / 1.329, 1.329), rel=1e-3)
+    many = Interval(np.array([0.5, 1.0]), np.array([2.0, 1.0])).at_level(80)
+    assert many.high == pytest.approx([1.716, 1.0], rel=1e-3)
+
+
+def test_levels_are_quantiles_of_the_normal_distribution():
+    for confidence, deviations in LEVELS.items():
+        assert norm.cdf(deviations) - norm.cdf(-deviations) == pytest.approx(
+            confidence / 100, abs=1e-4
+        )
+    with pytest.raises(InputError, match="the levels are 50, 80, 90"):
+        Interval(0.5, 2.0).at_level(95)
 
 
 def test_the_intervals_of_two_kinds_of_chips_are_those_of_the_less_sure():

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perfmodel.errors import InputError
 from perfmodel.library.fitted import (
     FITTED,
     SMOOTH,
@@ -25,11 +26,37 @@ BASES = ("fitted", "sibling", "prior")
 """Where parameters come from, the surest first: measurements of the chip, of its sibling, or neither."""
 
 
-class Interval(NamedTuple):
-    """Factors on a prediction between which 90 % of measurements are expected."""
+LEVELS = {50: 0.6745, 80: 1.2816, 90: 1.6449}
+"""Levels of confidence, in %: standard deviations of a normal distribution within which they lie."""
 
-    low: float
-    high: float
+SHIPPED_LEVEL = 90
+"""Of the intervals of fits."""
+
+
+class Interval(NamedTuple):
+    """Factors on a prediction between which 90 % of measurements are expected; numbers, or arrays of them."""
+
+    low: Any
+    high: Any
+
+    def at_level(self, confidence: int) -> "Interval":
+        r"""The interval of another level: each end to the power $z_c / z_{90}$.
+
+        Logarithms of measured over predicted are taken as normal on each side of the prediction.
+
+        **Arguments:**
+
+        - `confidence`: share of measurements inside, in %: one of `LEVELS`.
+
+        **Raises:**
+
+        - `InputError`: for another level.
+        """
+        if confidence not in LEVELS:
+            levels = ", ".join(map(str, LEVELS))
+            raise InputError(f"there is no range of {confidence} %; the levels are {levels}.")
+        share = LEVELS[confidence] / LEVELS[SHIPPED_LEVEL]
+        return Interval(self.low**share, self.high**share)
 
 
 def basis_of(origin: Origin, family: str, folder: Path = FITTED) -> str:

@@ -40,6 +40,7 @@ class Deployment(NamedTuple):
     - `heads`, `experts`: the most query heads of any layer; the fewest experts, `nan` without any.
     - `domain`: chips that fast links join; `layers`: of the model.
     - `wafer`: whether the chip is a dataflow machine without main memory.
+    - `architecture`: of the chip, by which frameworks choose kernels.
     """
 
     chip: Chip
@@ -53,6 +54,7 @@ class Deployment(NamedTuple):
     domain: float
     layers: float
     wafer: bool
+    architecture: str
 
 
 def resolve_deployment(
@@ -100,6 +102,7 @@ def resolve_deployment(
         float(loaded.scale_up.size),
         float(shape.layers),
         loaded.execution == "dataflow" and not float(loaded.main.capacity),
+        file.architecture,
     )
 
 

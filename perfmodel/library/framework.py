@@ -104,16 +104,70 @@ class Scheduler(Strict):
     reserved_output: Share | None = None
 
 
+class Layout(Strict):
+    """Ways to spread a model that a framework refuses. Where nothing is said: none but those that cannot be.
+
+    - `all_expert_ranks`: experts are spread over all ranks of a stage, or over none.
+    - `even_experts`: each rank has as many experts as any other.
+    - `whole_attention`: a data rank of attention is one chip.
+    - `even_kv_heads`: heads of keys and values are split or copied a whole number of times.
+    - `even_columns`: tensor ranks split the columns of feed-forward layers and experts evenly.
+    - `expert_blocks`, `dense_blocks`: of experts, and of other matrices, in fp8 with a scale for each block
+      of 128, a rank has whole blocks.
+    - `one_stage_drafts`: tokens are drafted on one pipeline stage alone.
+    """
+
+    all_expert_ranks: Flag | None = None
+    even_experts: Flag | None = None
+    whole_attention: Flag | None = None
+    even_kv_heads: Flag | None = None
+    even_columns: Flag | None = None
+    expert_blocks: Flag | None = None
+    dense_blocks: Flag | None = None
+    one_stage_drafts: Flag | None = None
+
+    def forbids(self, name: str) -> bool:
+        """Whether a rule holds."""
+        return _is(getattr(self, name))
+
+
+class Platform(Strict):
+    """Why a framework is known to run on chips of an architecture."""
+
+    source: str
+    note: str = ""
+
+
+class Format(Strict):
+    """What a framework does with a number format on some architectures.
+
+    - `says`: in a sentence.
+    """
+
+    architectures: list[str]
+    says: str
+    source: str
+
+
 class Version(Strict):
     """One version; `like`: the one whose facts it shares where it says nothing.
 
     - `unfused_collective`: of all-reduces that are fused with no norm.
     - `decode_per_query_head`: whether decode steps read the cache for each query head, not for a group.
     - `parameters`: that differ from the fitted ones, by family and name.
+    - `platforms`: architectures that it runs on.
+    - `layout`: ways to spread a model that it refuses.
+    - `slow_weights`, `slow_cache`: formats for which it has no fast kernel somewhere; `refused_weights`: none
+      at all. Formats are those that a chip runs (`perfmodel.workload.precision.runnable`).
     """
 
     name: str
     like: str = ""
+    platforms: dict[str, Platform] = {}
+    layout: Layout = Layout()
+    slow_weights: dict[str, Format] = {}
+    slow_cache: dict[str, Format] = {}
+    refused_weights: dict[str, Format] = {}
     attention: Choices = {}
     gemm: Choices = {}
     moe: Choices = {}
@@ -230,7 +284,7 @@ def _joined(base: Any, own: Any) -> Any:
     """What a version says, over what the one that it is like does."""
     if isinstance(own, dict):
         return base | own
-    if not isinstance(own, Fusions | Scheduler):
+    if not isinstance(own, Fusions | Scheduler | Layout):
         return own or base
     stated = {name: one for name in type(own).model_fields if (one := getattr(own, name))}
     return base.model_copy(update=stated)
@@ -247,3 +301,9 @@ def library_of(choices: Choices, architecture: str, cache: str = "") -> str:
     if found is None:
         return ""
     return (found.fp8_cache if cache == "fp8" else "") or found.library
+
+
+def said_of(formats: dict[str, Format], word: str, architecture: str) -> str:
+    """What is said of a number format on an architecture; empty where nothing is."""
+    found = formats.get(word)
+    return found.says if found is not None and architecture in found.architectures else ""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perfmodel.inference.step import Cost as Cost
     from perfmodel.inference.step import decode_step as decode_step
     from perfmodel.inference.step import prefill as prefill
+    from perfmodel.inference.step_predictor import StepPredictor as StepPredictor
     from perfmodel.kernels.kernel import AbstractKernel as AbstractKernel
     from perfmodel.kernels.kernel import column as column
     from perfmodel.kernels.registry import add_kernel as add_kernel
@@ -50,6 +51,7 @@ _PLACES = {
     "Plan": "workload.plan",
     "Service": "inference.service",
     "Request": "workload.request",
+    "StepPredictor": "inference.step_predictor",
     "Transformer": "workload.model",
     "Waits": "inference.service",
     "Work": "roofline",

@@ -28,6 +28,7 @@ SLOW = (
     "extend/model.md",
     "extend/memory.md",
     "extend/policy.md",
+    "extend/simulator.md",
     "library.md",
 )
 

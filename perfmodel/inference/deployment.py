@@ -73,9 +73,9 @@ def resolve_deployment(
             f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "
             f"leaves as it was are in {UNQUANTISED_FORMAT}: only its kernels can be predicted, not models."
         )
-    formats = _formats(precision, shape, published(model))
+    formats = formats_of(precision, shape, published(model))
     unquantised, weights = (runnable(word, file.matrix, stem) for word in formats)
-    stored = _cache(cache)
+    stored = cache_format(cache)
     unfused = not find_version(version or software).fuses_all_reduce(not _recurs(shape))
     plan = Plan(
         weights=weights,
@@ -110,7 +110,7 @@ UNQUANTISED_FORMAT = "bf16"
 """The format of what is not quantised, where a row does not say it."""
 
 
-def _formats(precision: str, model: Transformer, formats: Collection[str]) -> tuple[str, str]:
+def formats_of(precision: str, model: Transformer, formats: Collection[str]) -> tuple[str, str]:
     """Formats of what is not quantised, and of the weights: the two parts of a mix.
 
     One format leaves the rest plain; where none is given, it is the model's own.
@@ -138,7 +138,8 @@ def _format_of(word: str, model: Transformer, formats: Collection[str]) -> str:
     )
 
 
-def _cache(word: str) -> str:
+def cache_format(word: str) -> str:
+    """The format of the KV cache; as what is not quantised where none is given."""
     return word_of(word, list(FORMATS), "kv_precision") if word.strip() else UNQUANTISED_FORMAT
 
 

@@ -6,6 +6,7 @@ told apart.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,18 +15,10 @@ import equinox as eqx
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.baselines.aiconfigurator import aiconfigurator_tpots
-from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
-from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
-from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
+from perfmodel.calibration.data.inferencex import Part
+from perfmodel.calibration.measured_runs import PARTS, PredictedRuns, measured_results, predict_runs
 from perfmodel.calibration.metrics import grouped
-from perfmodel.calibration.serving_metrics import (
-    WORDS,
-    Comparison,
-    ScoredRun,
-    metrics_of_published,
-    metrics_of_runs,
-)
+from perfmodel.calibration.serving_metrics import WORDS, Comparison, metrics_of_published
 from perfmodel.files import cells_of, read_csv, rows_of, with_columns
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
@@ -200,54 +193,7 @@ def scaled(chip: Chip, factor: float) -> Chip:
     )
 
 
-# Measured serving runs, which come with the `data` extra
-
-SERVING, CLOSED = "serving", "closed"
-
-PARTS: dict[str, tuple[Part, ...]] = {
-    SERVING: OPEN,
-    CLOSED: ("closed",),
-    "disaggregated": ("disaggregated",),
-}
-"""Sets of runs, and their parts. No choice was made with the last two, which are asked for by name: each look
-spends them."""
-
-
-def predict_measured(
-    name: str, source: str, calibration: Path, progress: Callable[..., None]
-) -> tuple[list[ScoredRun], list[Comparison]]:
-    """The runs of a set that fit by the model's account, with what was predicted.
-
-    **Raises:**
-
-    - `InputError`: when the runs are not there.
-    """
-    runs = [run for run in read_runs(source, PARTS[name]) if run.cells]
-    cells = {name: [run.cells[name] for run in runs] for name in runs[0].cells}
-    predicted = predict_cells(cells, len(runs), calibration, progress)
-    baselines, scored = _baselines(runs, calibration), []
-    for i, (run, row) in enumerate(zip(runs, rows_of(predicted), strict=True)):
-        if row["fits"] == "true":
-            ttft, tpot = (float(row[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
-            all_running = float(row["running"]) >= float(row["concurrency"])
-            others = {baseline: tpots[i] for baseline, tpots in baselines.items()}
-            scored.append(ScoredRun(run, ttft, tpot, all_running, others))
-    return scored, [_measured_row(name, one) for one in scored]
-
-
-def _baselines(runs: Sequence[Run], calibration: Path) -> dict[str, list[float]]:
-    """TPOT of each run by each of `BASELINES`."""
-    return {
-        "roofline": baseline_tpots(roofline_tpot, runs, calibration),
-        "operators": baseline_tpots(llm_viewer_tpot, runs, calibration),
-        "configurator": aiconfigurator_tpots(runs),
-    }
-
-
-def _measured_row(name: str, one: ScoredRun) -> Comparison:
-    part = "known to measure something else" if one.run.fault else one.run.part
-    words = tuple(one.run.cells[key] for key in WORDS)
-    return Comparison(name, f"TPOT, {part}", words, one.run.tpot, one.tpot, "")
+# Sets
 
 
 def sets_of(words: Sequence[str]) -> list[str]:
@@ -279,16 +225,22 @@ def reproduce(
     - `InputError`: when the runs are not there.
     """
     report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
-    report |= {"definitions": DEFINITIONS, "left_out": []}
+    report |= {"definitions": DEFINITIONS, "left_out": [], "decisions": []}
     found: list[Comparison] = []
     tables: dict[str, pa.Table] = {}
+
+    @functools.cache
+    def runs_of(parts: tuple[Part, ...]) -> PredictedRuns:
+        return predict_runs(parts, source, calibration, progress)
+
     for name in sets:
         if name in PUBLISHED:
             rows, tables[name] = predict_published(name, calibration, progress)
             report["published"] += metrics_of_published(rows)
             report["left_out"] += held_out_speeds(name, tables[name], calibration)
         else:
-            scored, rows = predict_measured(name, source, calibration, progress)
-            report["serving"] += metrics_of_runs(scored, name, every=name == CLOSED)
+            part, metrics, rows, table = measured_results(name, runs_of(PARTS[name]), calibration)
+            report[part] += metrics
+            tables |= table
         found += rows
     return report, found, tables

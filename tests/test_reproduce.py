@@ -235,7 +235,7 @@ def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
 
 
 def test_an_unknown_set_is_refused():
-    known = "throughput, single-stream, serving, closed, disaggregated"
+    known = "throughput, single-stream, serving, decisions, closed, disaggregated"
     with pytest.raises(InputError, match=f"allowed are {known}"):
         sets_of(["speeds"])
 
@@ -259,6 +259,27 @@ def test_single_stream_speeds_come_out_beside_what_is_published(tmp_path: Path):
     assert groups["lpu-v1"]["median"] < 0.15
     assert abs(groups["wse-3"]["bias"]) < np.log(2)
     assert (out / "single-stream.png").exists() and (out / "rows.csv").exists()
+
+
+def test_decisions_come_out_with_every_choice(package: Callable[..., str], tmp_path: Path):
+    runs = [
+        {"silicon_data_source": f"s; silicon_concurrency={users}", "silicon_tpot_ms": tpot}
+        for users, tpot in (("4", "9"), ("16", "11"), ("64", "18"))
+    ]
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    words = ("--sets", "decisions", "--data", package(*runs), "--out", out, "--report", page)
+    status, text, err = run("reproduce", *words)
+    assert (status, err) == (0, "") and "high end of 80 %" in text
+    report = json.loads((out / "reproduce.json").read_text())
+    assert report["serving"] == [] and {"all", "part fit"} <= {
+        one["group"] for one in report["decisions"]
+    }
+    assert all(one["n"] == 3 for one in report["decisions"] if one["group"] == "all")
+    with (out / "decisions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    limits = sorted({float(row["limit_ms"]) for row in rows})
+    assert limits == pytest.approx([10, 11, 14.5])
+    assert "x the limit breaks it" in page.read_text() and "llama-3.1-70b" in page.read_text()
 
 
 def test_blocks_that_share_a_scale_are_not_cut(package: Callable[..., str]):

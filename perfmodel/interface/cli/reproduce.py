@@ -12,7 +12,9 @@ def reproduce(
     sets: Annotated[
         str,
         typer.Option(
-            help="throughput, single-stream, serving (needs the data extra), closed, or disaggregated."
+            help="throughput, single-stream, serving (this and the next need the data extra), decisions "
+            "(which measured deployment is chosen under a limit on TPOT, and what that loses), closed, or "
+            "disaggregated."
         ),
     ] = "throughput,single-stream,serving",
     json_: options.JsonFile = None,
@@ -29,16 +31,18 @@ def reproduce(
 
     Example: perfmodel reproduce --sets single-stream
 
+    Example: perfmodel reproduce --sets decisions --json decisions.json
+
     Example: perfmodel reproduce --out reproduced
     """
-    from perfmodel.calibration import published_results
+    from perfmodel.calibration import measured_runs, published_results
     from perfmodel.calibration.data.aiconfigurator import locate
     from perfmodel.files import write_json
     from perfmodel.interface.pages.reproduce import reproduce_page, tables_of, write
 
     options.check_places(file=json_, folder=out, report=report)
     asked = published_results.sets_of(options.listed(sets))
-    if set(published_results.PARTS) & set(asked):
+    if set(measured_runs.PARTS) & set(asked):
         locate(data)
     with bar("rows alike") as update:
         found, rows, tables = published_results.reproduce(

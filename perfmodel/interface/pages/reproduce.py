@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.published_results import PARTS
+from perfmodel.calibration.measured_runs import PARTS
 from perfmodel.calibration.serving_metrics import WORDS, Comparison
 from perfmodel.files import write_csv, write_json
 from perfmodel.interface.pages.page import (
@@ -56,7 +56,8 @@ def _parity(name: str, rows: Sequence[Comparison], at_most: int | None = None) -
 def tables_of(report: dict[str, Any]) -> list[Table]:
     """The tables that have any rows."""
     tables = {"published": published_table, "left_out": left_out_table, "serving": serving_table}
-    return [table(report[name]) for name, table in tables.items() if report[name]]
+    tables |= {"decisions": decisions_table}
+    return [table(report[name]) for name, table in tables.items() if report.get(name)]
 
 
 def published_table(groups: Sequence[dict[str, Any]]) -> Table:
@@ -120,6 +121,31 @@ def serving_table(groups: Sequence[dict[str, Any]]) -> Table:
         for one in groups
     ]
     return table_of("Serving", rows)
+
+
+DECISION_SHARES = {
+    "limits broken": "broken",
+    "regret, median": "median",
+    "p90": "p90",
+    "mean where kept": "mean_kept",
+}
+
+DECISION_NOTE = (
+    "Limits on TPOT are the quartiles of what was measured of a chip, model, format, framework and lengths. "
+    "Regret is 1 - measured output tokens/s per chip of the choice / that of the best which keeps the limit; "
+    "TPOT over 1.1 x the limit breaks it and counts 1. Where none is predicted to keep the limit, the "
+    "one that is fastest at its high end is chosen."
+)
+
+
+def decisions_table(groups: Sequence[dict[str, Any]]) -> Table:
+    """What comes of choosing deployments, by who chooses."""
+    rows = [
+        {"decisions": one["group"], "chosen by": one["by"], "n": str(one["n"])}
+        | {name: percent(one[share]) for name, share in DECISION_SHARES.items()}
+        for one in groups
+    ]
+    return table_of("Decisions", rows, DECISION_NOTE)
 
 
 def write(

@@ -1,0 +1,99 @@
+"""Measured serving runs beside predictions: how far off TPOT and TTFT are, and what deployment is chosen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from perfmodel.calibration.baselines.aiconfigurator import aiconfigurator_tpots
+from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
+from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
+from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
+from perfmodel.calibration.decision_metrics import decisions_of
+from perfmodel.calibration.serving_metrics import WORDS, Comparison, ScoredRun, metrics_of_runs
+from perfmodel.files import rows_of
+from perfmodel.inference.serving_predictions import predict_cells
+
+SERVING, DECISIONS, CLOSED = "serving", "decisions", "closed"
+
+PARTS: dict[str, tuple[Part, ...]] = {
+    SERVING: OPEN,
+    DECISIONS: OPEN,
+    CLOSED: ("closed",),
+    "disaggregated": ("disaggregated",),
+}
+"""Sets of runs, and their parts. No choice was made with the last two, which are asked for by name: each look
+spends them."""
+
+
+class PredictedRuns(NamedTuple):
+    """Runs with the columns that were predicted of each."""
+
+    runs: list[Run]
+    predicted: list[dict[str, str]]
+
+
+def predict_runs(
+    parts: Sequence[Part], source: str, calibration: Path, progress: Callable[..., None]
+) -> PredictedRuns:
+    """The runs of some parts whose plan is known.
+
+    **Raises:**
+
+    - `InputError`: when the runs are not there.
+    """
+    runs = [run for run in read_runs(source, parts) if run.cells]
+    cells = {name: [run.cells[name] for run in runs] for name in runs[0].cells}
+    return PredictedRuns(runs, rows_of(predict_cells(cells, len(runs), calibration, progress)))
+
+
+class MeasuredResults(NamedTuple):
+    """Of a set of runs: metrics and the part of the report they are of, its rows, and tables by set."""
+
+    part: str
+    metrics: list[dict[str, Any]]
+    rows: list[Comparison]
+    tables: dict[str, pa.Table]
+
+
+def measured_results(name: str, given: PredictedRuns, calibration: Path) -> MeasuredResults:
+    """How far off a set of runs is; or what the choices are worth that rest on it."""
+    if name == DECISIONS:
+        scored = score_runs(given, {})
+        metrics, table = decisions_of(*given, aiconfigurator_tpots(given.runs))
+        return MeasuredResults(name, metrics, _rows(name, scored), {name: table})
+    scored = score_runs(given, _baselines(given.runs, calibration))
+    metrics = metrics_of_runs(scored, name, every=name == CLOSED)
+    return MeasuredResults(SERVING, metrics, _rows(name, scored), {})
+
+
+def score_runs(given: PredictedRuns, baselines: Mapping[str, Sequence[float]]) -> list[ScoredRun]:
+    """The runs that fit by the model's account, with what was predicted, and TPOT by some baselines."""
+    scored = []
+    for i, (run, row) in enumerate(zip(*given, strict=True)):
+        if row["fits"] == "true":
+            ttft, tpot = (float(row[key]) / 1e3 for key in ("ttft_ms", "tpot_ms"))
+            all_running = float(row["running"]) >= float(row["concurrency"])
+            others = {baseline: tpots[i] for baseline, tpots in baselines.items()}
+            scored.append(ScoredRun(run, ttft, tpot, all_running, others))
+    return scored
+
+
+def _baselines(runs: Sequence[Run], calibration: Path) -> dict[str, list[float]]:
+    """TPOT of each run by each of `BASELINES`."""
+    return {
+        "roofline": baseline_tpots(roofline_tpot, runs, calibration),
+        "operators": baseline_tpots(llm_viewer_tpot, runs, calibration),
+        "configurator": aiconfigurator_tpots(runs),
+    }
+
+
+def _rows(name: str, scored: Sequence[ScoredRun]) -> list[Comparison]:
+    return [_row(name, one) for one in scored]
+
+
+def _row(name: str, one: ScoredRun) -> Comparison:
+    part = "known to measure something else" if one.run.fault else one.run.part
+    words = tuple(one.run.cells[key] for key in WORDS)
+    return Comparison(name, f"TPOT, {part}", words, one.run.tpot, one.tpot, "")

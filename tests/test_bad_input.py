@@ -204,7 +204,10 @@ def test_a_row_that_cannot_be_explained_is_refused(
     ("words", "said"),
     [
         (["--sets", "servin"], "the nearest are serving"),
-        (["--sets", ""], "allowed are throughput, single-stream, serving, closed, disaggregated"),
+        (
+            ["--sets", ""],
+            "allowed are throughput, single-stream, serving, decisions, closed, disaggregated",
+        ),
         (["--sets", "disaggregated", "--data", "none.whl"], "none.whl"),
         (["--sets", "single-stream", "--report", "x.txt"], "a report is .html"),
         (["--sets", "single-stream", "--json", "none/x.json"], "there is no folder none"),

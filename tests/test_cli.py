@@ -19,7 +19,7 @@ from perfmodel.inference import serving_predictions
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import resolve_deployment
 from perfmodel.inference.serving_predictions import OUTPUTS
-from perfmodel.inference.serving_row import read_row
+from perfmodel.inference.serving_row import GivenRanks, read_row
 from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import stems
@@ -39,7 +39,7 @@ SERVED = {
     "concurrency": "4",
     "n_chips": "1",
 }
-PLAN = ["n_chips", "tp", "pp", "ep", "dp", "concurrency"]
+PLAN = ["n_chips", "tp", "pp", "ep", "dp", "replicas", "concurrency"]
 
 COMMANDS = [
     "predict kernels",
@@ -254,7 +254,7 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
         )
     ]
     found = predict("serving", tmp_path, rows)
-    assert list(found[0]) == [*rows[0], "pp", "ep", "dp", *OUTPUTS, "error"]
+    assert list(found[0]) == [*rows[0], "pp", "ep", "dp", "replicas", *OUTPUTS, "error"]
     assert {"ttft_ms", "ttft_ms_low", "ttft_ms_high", "tpot_ms", "tpot_ms_low", "fits"} <= {
         *found[0]
     }
@@ -262,9 +262,9 @@ def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path)
     first, spelled, spread, batch, alone, offline, big = found[:7]
     assert first["error"] == "" and first["fits"] == "true"
     assert float(first["tpot_ms_low"]) < float(first["tpot_ms"]) < float(first["tpot_ms_high"])
-    assert [first[name] for name in PLAN] == ["1", "1", "1", "1", "1", "4"]
+    assert [first[name] for name in PLAN] == ["1", "1", "1", "1", "1", "1", "4"]
     assert spelled["tpot_ms"] == first["tpot_ms"]
-    assert [spread[name] for name in ("tp", "pp", "dp", "n_chips")] == ["2", "4", "1", "8"]
+    assert [spread[name] for name in ("tp", "pp", "dp", "n_chips")] == ["2", "1", "4", "8"]
     assert float(batch["ttft_ms"]) > float(first["ttft_ms"])
     assert alone["concurrency"] == "1" and float(offline["concurrency"]) > 4
     assert big["fits"] == "false" and "bytes short" in big["error"]
@@ -420,6 +420,17 @@ def test_more_expert_ranks_than_experts_are_refused():
     ranks, _ = read_row({"isl": "1", "osl": "1", "concurrency": "1", "ep": "256"})
     with pytest.raises(InputError, match="not be more than the 8 experts"):
         candidates(ranks, resolve_deployment("h100", "mixtral-8x7b-v0.1", "", "", "", FITTED))
+
+
+@pytest.mark.parametrize(
+    ("model", "ranks"),
+    [("llama-3.1-8b", {(1, 1, 1, 8, 1)}), ("mixtral-8x7b-v0.1", {(2, 1, 2, 1, 4)})],
+)
+def test_data_ranks_and_replicas_are_tried_where_chips_are_given(model: str, ranks: set):
+    given = GivenRanks(8.0, *[float("nan")] * 5)
+    ways = candidates(given, resolve_deployment("h100", model, "", "", "", FITTED))
+    assert ranks <= {tuple(map(int, way)) for way in ways}
+    assert all(way.chips == 8 for way in ways) and len(ways) == len({*ways})
 
 
 def test_chips_and_models_are_listed_and_shown():

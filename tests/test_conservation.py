@@ -34,7 +34,7 @@ MACHINES = {
         LLAMA | {"chip": "lpu-v1", "n_chips": "576", "tp": "8", "pp": "72", "precision": "int8"},
         TOKEN / 576,
     ),
-    "wafers": Machine(LLAMA | {"chip": "wse-3", "n_chips": "16"}, TOKEN / 16),
+    "wafers": Machine(LLAMA | {"chip": "wse-3", "n_chips": "16", "pp": "16"}, TOKEN / 16),
     "H100, tensor ranks": Machine(H100 | {"tp": "8"}, TOKEN / 8),
     "H100, stages": Machine(H100 | {"pp": "8"}, TOKEN / 8),
     "H100, both": Machine(H100 | {"tp": "2", "pp": "4"}, TOKEN / 8),

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from perfmodel.batching import gather
+from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import ResolvedRow
 from perfmodel.inference.pools import PooledRow
 from perfmodel.inference.service import Service
+from perfmodel.inference.serving_row import GivenRanks
 
 R = TypeVar("R", ResolvedRow, PooledRow)
 
@@ -35,35 +37,49 @@ def best_of_each(
 
 def best_candidate(resolved: ResolvedRow, served: Service) -> int:
     """The place of the best candidate of a row."""
-    return int(best_candidates(resolved, _chips(resolved), served))
+    ways = Parallelism(*np.array(resolved.candidates).T)
+    return int(best_candidates(resolved, ways, served))
 
 
-def best_candidates(resolved: ResolvedRow, chips: np.ndarray, served: Service) -> np.ndarray:
+def best_candidates(resolved: ResolvedRow, ways: Parallelism, served: Service) -> np.ndarray:
     """The place of the best candidate on the first axis, or that of each of many points on the second.
 
-    That is the fewest chips on which it fits, of a static batch all of it; of these one with which
-    the fewest users wait, then the fastest: of an offline run, all users together.
+    That is the fewest chips on which it fits, of a static batch all of it; of these one with which all users
+    together get the most tokens a second, of requests that come at a rate each the most. Where a row gives
+    some ranks and no pipeline stages, those with the fewest stages come first.
+
+    **Arguments:**
+
+    - `ways`: of which each field has the first axis.
     """
-    offline = resolved.mode == "offline"
-    time = served.total / served.concurrency if offline else served.tpot
-    waiting = np.maximum(served.concurrency - served.running, 0.0)
-    if resolved.open_loop:  # one with which the queue grows is the last
-        time = np.where(resolved.request.requests_per_s < served.max_requests_per_s, time, np.inf)
-    if resolved.open_loop or offline:
-        waiting = np.zeros_like(waiting)
-    size = by_size(chips, served.slack)
-    static = resolved.mode == "static_batch"
-    keys = (time, *size, waiting) if static else (time, waiting, *size)
+    time = _time(resolved, served)
+    ways = Parallelism(*(rank.reshape(-1, *(1,) * (time.ndim - 1)) for rank in ways))
+    stages = ways.pp if _some_ranks(resolved.ranks) else np.zeros_like(ways.pp)
+    keys = (time, np.broadcast_to(stages, time.shape), *by_size(ways.chips, served.slack))
+    if resolved.mode == "static_batch":
+        keys += (np.maximum(served.concurrency - served.running, 0.0),)
     return np.lexsort(keys, axis=0)[0]
+
+
+def _time(resolved: ResolvedRow, served: Service) -> np.ndarray:
+    """What the best has least of: seconds of an answer for each user, or of a token where requests come
+    at a rate; a queue that grows has no end."""
+    if not resolved.open_loop:
+        return np.asarray(served.total / served.concurrency)
+    holds = resolved.request.requests_per_s < served.max_requests_per_s
+    return np.where(holds, served.tpot, np.inf)
+
+
+def _some_ranks(given: GivenRanks) -> bool:
+    """Whether a row gives some ranks, and leaves pipeline stages out."""
+    others = (given.tp, given.ep, given.dp, given.replicas)
+    return bool(np.isnan(given.pp) and not np.isnan(others).all())
 
 
 def best_pools(pooled: PooledRow, served: Service) -> int:
     """The place of the best candidate of pools: the fewest chips on which both fit, then the fastest."""
-    return int(np.lexsort((served.total, *by_size(_chips(pooled), served.slack)))[0])
-
-
-def _chips(row: ResolvedRow | PooledRow) -> np.ndarray:
-    return np.array([candidate.chips for candidate in row.candidates])
+    chips = np.array([candidate.chips for candidate in pooled.candidates])
+    return int(np.lexsort((served.total, *by_size(chips, served.slack)))[0])
 
 
 def by_size(chips: np.ndarray, slack: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from perfmodel.inference.service import (
     stage_busy_time,
 )
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
-from perfmodel.units import Scalar
+from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
@@ -50,32 +50,114 @@ class Pool(NamedTuple):
     workers: Scalar
 
 
+class PrefillWorker(NamedTuple):
+    """What one prefill worker does with prompts.
+
+    - `prompt`: seconds of one prompt; `spacing`: from one prompt to the next.
+    - `joules`: of one prompt, by term.
+    - `cache`: bytes of keys and values of a prompt that a chip sends; `port`: its bytes/s; `latency`: in s.
+    - `slack`: bytes free on a chip beside the weights and one prompt.
+    """
+
+    prompt: Scalar
+    spacing: Scalar
+    joules: Values
+    cache: Scalar
+    port: Scalar
+    latency: Scalar
+    slack: Scalar
+
+
+class DecodeWorker(NamedTuple):
+    """What one decode worker does with some users.
+
+    - `most`: sequences that decode at once, at most; `full`, `single`: seconds of a step of so many, and of
+      one on each data rank.
+    - `joules`: of a full step, by term; `seconds`: of it, by bound.
+    - `first_token`, `burst`: of its host; `port`: bytes/s of its chips.
+    - `slack`: bytes free on a chip beside the weights and one sequence.
+    """
+
+    most: Scalar
+    full: Scalar
+    single: Scalar
+    joules: Values
+    seconds: Values
+    first_token: Scalar
+    burst: Scalar
+    port: Scalar
+    slack: Scalar
+
+
 def serve_disaggregated(
     prefill: Pool, decode: Pool, model: Transformer, request: Request
 ) -> Service:
     """Serve a `request` with prompts on one pool and decode steps on another."""
-    prompt, spacing = prompt_cost(prefill, model, request)
-    users = request.concurrency / decode.workers
-    own = Request(users, request.isl, request.osl, request.batch_size)
-    most = running_sequences(decode.chip, decode.plan, model, own)
-    full, single = _steps(decode, model, request, most)
-    host = decode.chip.efficiency.host
-    alone = host.first_token + prompt.time + _transfer(decode, prefill, model, request.isl)
-    tpot, total, batch = _balance(full.time, single.time, most, users, alone, request, spacing)
-    burst = host.burst * spacing * request.concurrency / 2 / request.requests_per_user
-    length = request.isl + request.osl
-    slack = slack_beside_one(decode.chip, decode.plan, model, length)
-    prompts = slack_beside_one(prefill.chip, prefill.plan, model, request.isl)
-    own, none = prompt.breakdown.joules / prefill.plan.dp, jnp.zeros_like(prompt.breakdown.joules)
-    steps = request.per_output_token(none, full.breakdown.joules, most)
-    joules = jnp.stack([request.per_output_token(own, none, most), steps])
+    first = prefill_worker(prefill.chip, prefill.plan, model, request)
+    second = decode_worker(decode.chip, decode.plan, model, request.shared(decode.workers))
+    return match_rates(first, prefill.workers, second, decode.workers, request)
+
+
+def prefill_worker(chip: Chip, plan: Plan, model: Transformer, request: Request) -> PrefillWorker:
+    """A worker of the prefill pool."""
+    cost, spacing = prompt_cost(Pool(chip, plan, as_scalar(1.0)), model, request)
+    return PrefillWorker(
+        cost.time,
+        spacing,
+        cost.breakdown.joules / plan.dp,
+        cache_bytes(model, plan, plan.dp, request.isl),
+        chip.scale_out.bandwidth,
+        chip.scale_out.latency,
+        slack_beside_one(chip, plan, model, request.isl),
+    )
+
+
+def decode_worker(chip: Chip, plan: Plan, model: Transformer, request: Request) -> DecodeWorker:
+    """A worker of the decode pool, with its share of the users."""
+    own = Request(request.concurrency, request.isl, request.osl, request.batch_size)
+    most = running_sequences(chip, plan, model, own)
+    full, single = _steps(Pool(chip, plan, as_scalar(1.0)), model, request, most)
+    return DecodeWorker(
+        most,
+        full.time,
+        single.time,
+        full.breakdown.joules,
+        full.breakdown.by_bound(),
+        chip.efficiency.host.first_token,
+        chip.efficiency.host.burst,
+        chip.scale_out.bandwidth,
+        slack_beside_one(chip, plan, model, request.isl + request.osl),
+    )
+
+
+def match_rates(
+    first: PrefillWorker,
+    prefill_workers: Scalar,
+    second: DecodeWorker,
+    decode_workers: Scalar,
+    request: Request,
+) -> Service:
+    """The service of some prefill and some decode workers together."""
+    spacing = first.spacing / prefill_workers
+    users = request.concurrency / decode_workers
+    transfer = first.cache / jnp.minimum(first.port, second.port) + first.latency
+    alone = second.first_token + first.prompt + transfer
+    tpot, total, batch = _balance(
+        second.full, second.single, second.most, users, alone, request, spacing
+    )
+    burst = second.burst * spacing * request.concurrency / 2 / request.requests_per_user
+    none = jnp.zeros_like(first.joules)
+    joules = [
+        request.per_output_token(first.joules, none, second.most),
+        request.per_output_token(none, second.joules, second.most),
+    ]
     return compose(
         Waits(total - request.tokens_after_first * tpot + burst, tpot, total),
         request.concurrency,
-        batch * decode.workers,
-        joules,
-        jnp.minimum(slack, prompts),
-        full.breakdown.by_bound(),
+        batch * decode_workers,
+        jnp.stack(joules),
+        jnp.minimum(second.slack, first.slack),
+        second.seconds,
     )
 
 
@@ -95,14 +177,6 @@ def _steps(pool: Pool, model: Transformer, request: Request, most: Scalar) -> li
         for batch in (most, pool.plan.dp)
     ]
     return costs(pool.chip, pool.plan, model, passes)
-
-
-def _transfer(decode: Pool, prefill: Pool, model: Transformer, isl: Scalar) -> Scalar:
-    """Each chip of a prefill worker sends its share of keys and values over its own port."""
-    plan = prefill.plan
-    size = cache_bytes(model, plan, plan.dp, isl)
-    port = jnp.minimum(prefill.chip.scale_out.bandwidth, decode.chip.scale_out.bandwidth)
-    return size / port + prefill.chip.scale_out.latency
 
 
 def _balance(

@@ -161,7 +161,7 @@ def _expert_ranks(asked: Asked) -> str:
 
 def _framework_ranks(asked: Asked) -> str:
     """What a framework takes as ranks of experts and of attention."""
-    (tp, _, ep, dp), layout = asked.parallelism, asked.version.layout
+    (tp, _, ep, dp, _), layout = asked.parallelism, asked.version.layout
     if not asked.deployment.plan.framework:
         return ""
     if layout.forbids("whole_attention") and dp > 1 < tp:
@@ -194,7 +194,7 @@ def _kv_heads(asked: Asked) -> str:
 
 def _columns(asked: Asked) -> str:
     """Columns of a rank: whole ones, and whole blocks where weights have a scale for each."""
-    (tp, _, ep, _), sizes = asked.parallelism, asked.sizes
+    (tp, _, ep, _, _), sizes = asked.parallelism, asked.sizes
     expert = _uneven(asked, "experts", sizes.expert_columns, asked.ranks / ep, "expert_blocks")
     dense = (*sizes.columns, *(sizes.attended if _in_blocks(asked.deployment) else ()))
     return expert or _uneven(asked, "matrices", dense, tp, "dense_blocks")

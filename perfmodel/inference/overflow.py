@@ -17,6 +17,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.files import word_of
 from perfmodel.trees import replace
+from perfmodel.units import Scalar
 from perfmodel.workload.plan import Plan
 
 POLICIES = ("chips", "edge", "pool")
@@ -30,6 +31,10 @@ class PoolMemory(NamedTuple):
     capacity: Any = 0.0
     bandwidth: Any = 0.0
     energy: Any = 0.0
+
+    def shared(self, replicas: Scalar) -> "PoolMemory":
+        """What each of some replicas has of it."""
+        return self._replace(capacity=self.capacity / replicas, bandwidth=self.bandwidth / replicas)
 
 
 class CachePool(NamedTuple):

@@ -60,7 +60,7 @@ MAX_COUNTS = 2**12
 T = TypeVar("T")
 
 
-def _evenly_chosen(items: Sequence[T], most: int) -> list[T]:
+def evenly_chosen(items: Sequence[T], most: int) -> list[T]:
     """At most so many of them, evenly chosen, with the first and the last."""
     places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)
     return [items[i] for i in places]
@@ -68,7 +68,7 @@ def _evenly_chosen(items: Sequence[T], most: int) -> list[T]:
 
 def _counts_to(most: float) -> list[float]:
     """Whole numbers from 1 to `most`."""
-    return _evenly_chosen(range(1, int(most) + 1), MAX_COUNTS)
+    return evenly_chosen(range(1, int(most) + 1), MAX_COUNTS)
 
 
 class PooledCandidate(NamedTuple):
@@ -191,7 +191,7 @@ def _workers(
     usable = (seconds >= 1) & (seconds == np.round(seconds))
     usable &= np.isnan(workers[1]) | (seconds == workers[1])
     counts = np.stack([firsts[usable], seconds[usable]], axis=1).tolist()
-    return [(first, second) for first, second in _evenly_chosen(counts, MAX_RATIOS)]
+    return [(first, second) for first, second in evenly_chosen(counts, MAX_RATIOS)]
 
 
 def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) -> PooledRow:
@@ -208,6 +208,7 @@ def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) 
             "concurrency is missing; with ffn_chip give users who wait for their answers."
         )
     side_cells = {name: _cell(cells, f"{FEED_FORWARD}_{name}") for name in SIDE_COLUMNS}
+    side_cells["dp"] = side_cells["dp"] or "1"
     try:
         row = cells | side_cells | {"n_chips": ""}
         feed_forward = resolve_row(place, row, calibration, attends=False)
@@ -248,13 +249,14 @@ def _attention_ffn_candidates(
             f"n_chips is {chips:.0f}, the chips of attention and feed-forward layers together, but "
             "the ranks given cannot use exactly so many; leave n_chips or some ranks empty."
         )
-    return _evenly_chosen(pooled, MAX_CANDIDATES)
+    return evenly_chosen(pooled, MAX_CANDIDATES)
 
 
 def _candidates_on(side: ResolvedRow, count: float) -> list[Parallelism]:
     """Every way to spread one side on `count` chips; none where they cannot be used."""
     try:
-        return candidates(side.ranks._replace(n_chips=float(count)), side.deployment)
+        given = side.ranks._replace(n_chips=float(count), replicas=1.0)
+        return candidates(given, side.deployment)
     except InputError:
         return []
 

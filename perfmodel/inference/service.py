@@ -179,6 +179,16 @@ def compose(
     return Service(**waits._asdict(), **load, joules=joules, slack=slack, seconds=seconds, **more)
 
 
+def of_replicas(served: Service, replicas: Scalar) -> Service:
+    """The service of some replicas together, each of which serves as `served` says."""
+    return dataclasses.replace(
+        served,
+        concurrency=served.concurrency * replicas,
+        running=served.running * replicas,
+        max_requests_per_s=served.max_requests_per_s * replicas,
+    )
+
+
 class Priced(NamedTuple):
     """Steps, joules of one output token by term, and seconds of a decode step for each of `BOUNDS`."""
 

@@ -203,8 +203,13 @@ def _outcomes_of_rows(resolved_rows: list[ResolvedRow]) -> list[dict[str, Value]
     rows = [
         (resolved, parallelism) for resolved in resolved_rows for parallelism in resolved.candidates
     ]
-    served = evaluate_rows(serve_open_loop if resolved_rows[0].open_loop else serve, rows)
+    served = evaluate_rows(loop_of(resolved_rows[0]), rows)
     return [_outcome_of_row(*best) for best in best_of_each(resolved_rows, served, best_candidate)]
+
+
+def loop_of(resolved: ResolvedRow) -> Callable[..., Service]:
+    """What serves a row: an open loop where requests come at a rate, else a closed one."""
+    return serve_open_loop if resolved.open_loop else serve
 
 
 def _outcome_of_row(

@@ -22,6 +22,7 @@ class GivenRanks(NamedTuple):
     pp: float
     ep: float
     dp: float
+    replicas: float = float("nan")
 
 
 RANKS = GivenRanks._fields

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,12 +19,12 @@ from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import Block, ResolvedRow, RowNumbers, mapped, resolve_row
 from perfmodel.inference.grid import Grid
 from perfmodel.inference.kernel_predictions import OVERFLOW
-from perfmodel.inference.open_loop import serve_open_loop
-from perfmodel.inference.service import Service, serve
+from perfmodel.inference.service import Service
 from perfmodel.inference.serving_predictions import (
     MAX_COMPILED_FORMS,
     OUTPUTS,
     PLAN,
+    loop_of,
     memory_error,
     output_rate,
     priced_numbers,
@@ -88,7 +88,7 @@ class Pricer:
             except InputError as wrong:
                 tables[first] = self._as_table(points, {"error": str(wrong)})
                 continue
-            request = _request(cells, points.axes, resolved.mode, points.size)
+            request = request_at(cells, points, resolved.mode)
             resolved = resolved._replace(request=request)
             by_form.setdefault(resolved.form, []).append(Segment(resolved, points))
         for form, segments in by_form.items():
@@ -116,31 +116,10 @@ class Pricer:
 
     def _priced(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Predicted columns of segments of one form."""
-        first = segments[0].resolved.deployment
-        plan = dataclasses.replace(first.plan, speculates=self.speculates)
-        trees = stack(
-            [
-                (segment.resolved.deployment.chip, segment.resolved.deployment.model)
-                for segment in segments
-            ]
-        )
-        sizes = [segment.points.size * len(segment.resolved.candidates) for segment in segments]
-        which = np.repeat(np.arange(len(segments)), sizes)
-        numbers, factors = _joined(map(_numbers, segments)), _joined(map(_scales, segments))
-        parts = leaf_names(first.chip)
-
-        def take(places: np.ndarray) -> Block:
-            chip, model = gather(trees, which[places])
-            return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
-
         size = block_size(self.grid.points)
-        serving = serve_open_loop if segments[0].resolved.open_loop else serve
-        served = by_blocks(functools.partial(mapped, serving, plan), len(which), take, size)
-        ends = np.cumsum(sizes)
-        return [
-            _predicted(segment, gather(served, slice(end - n, end)))
-            for segment, end, n in zip(segments, ends, sizes, strict=True)
-        ]
+        serving = loop_of(segments[0].resolved)
+        services = serve_segments(segments, self.speculates, size, serving)
+        return [_predicted(*pair) for pair in zip(segments, services, strict=True)]
 
     def _as_table(self, points: SweepPoints, columns: dict[str, Any]) -> pa.Table:
         """Columns as given, then as predicted; what is not there is null."""
@@ -153,6 +132,38 @@ class Pricer:
 
         arrays = [column(field.name, field.type) for field in self.schema]
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+def serve_segments(
+    segments: Sequence[Segment],
+    speculates: bool,
+    size: int,
+    serving: Callable[..., T],
+    price: Callable[..., Any] = mapped,
+) -> list[T]:
+    """Services of segments of one form: of each, every way at every point.
+
+    **Arguments:**
+
+    - `size`: rows that are priced at a time; `price`: what prices them.
+    - `serving`: a function of chip, plan, model and request, such as `loop_of` gives.
+    """
+    first = segments[0].resolved.deployment
+    plan = dataclasses.replace(first.plan, speculates=speculates)
+    deployments = [segment.resolved.deployment for segment in segments]
+    trees = stack([(deployment.chip, deployment.model) for deployment in deployments])
+    sizes = [segment.points.size * len(segment.resolved.candidates) for segment in segments]
+    which = np.repeat(np.arange(len(segments)), sizes)
+    numbers, factors = _joined(map(_numbers, segments)), _joined(map(_scales, segments))
+    parts = leaf_names(first.chip)
+
+    def take(places: np.ndarray) -> Block:
+        chip, model = gather(trees, which[places])
+        return _scaled(chip, parts, gather(factors, places)), model, gather(numbers, places)
+
+    served = by_blocks(functools.partial(price, serving, plan), len(which), take, size)
+    ends = np.cumsum(sizes)
+    return [gather(served, slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)]
 
 
 def schema_of(grid: Grid) -> pa.Schema:
@@ -178,10 +189,10 @@ def _array(values: Any, kind: pa.DataType, size: int) -> pa.Array:
     return pa.array(values, mask=~np.isfinite(values)).cast(kind)
 
 
-def _request(cells: dict[str, str], axes: dict[str, np.ndarray], mode: str, size: int) -> Request:
+def request_at(cells: dict[str, str], points: SweepPoints, mode: str) -> Request:
     """What is asked at each point."""
-    numbers = {name: np.full(size, value) for name, value in read_numbers(cells).items()}
-    for name, values in axes.items():
+    numbers = {name: np.full(points.size, value) for name, value in read_numbers(cells).items()}
+    for name, values in points.axes.items():
         numbers[name] = np.where(np.isnan(values), DEFAULTS.get(name, np.nan), values)
     return to_request(overrule(numbers, cells), mode)
 
@@ -227,11 +238,12 @@ def _scaled(chips: Chip, parts: list[str], factors: dict[str, np.ndarray]) -> Ch
 def _predicted(segment: Segment, served: Service) -> dict[str, Any]:
     """Predicted columns of a segment: at each point the best of its ways."""
     parallelisms = np.array(segment.resolved.candidates)
-    chips = np.asarray(Parallelism(*parallelisms.T).chips)
+    ways = Parallelism(*parallelisms.T)
+    chips = np.asarray(ways.chips)
     by_candidate = map_leaves(
         lambda x: x.reshape(len(parallelisms), segment.points.size, *x.shape[1:]), served
     )
-    best = best_candidates(segment.resolved, chips[:, None], by_candidate)
+    best = best_candidates(segment.resolved, ways, by_candidate)
     chosen = map_leaves(lambda x: x[best, np.arange(segment.points.size)], by_candidate)
     ranks = dict(zip(Parallelism._fields, parallelisms[best].T, strict=True))
     return _columns(segment, chosen, chips[best], ranks)

@@ -43,6 +43,14 @@ class Request(eqx.Module):
     acceptance: Scalar = eqx.field(converter=as_scalar, default=0.0)
     requests_per_s: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
+    def shared(self, replicas: Scalar) -> "Request":
+        """What each of some replicas is asked."""
+        return dataclasses.replace(
+            self,
+            concurrency=self.concurrency / replicas,
+            requests_per_s=self.requests_per_s / replicas,
+        )
+
     @property
     def tokens_after_first(self) -> Scalar:
         """Output tokens after the first, which the prompt gives."""

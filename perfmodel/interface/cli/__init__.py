@@ -25,6 +25,7 @@ from perfmodel.interface.cli.measure import measure
 from perfmodel.interface.cli.models import models
 from perfmodel.interface.cli.predict import predict_kernels, predict_serving
 from perfmodel.interface.cli.quickstart import quickstart
+from perfmodel.interface.cli.recommend import recommend
 from perfmodel.interface.cli.reproduce import reproduce
 from perfmodel.interface.cli.search import search
 from perfmodel.interface.cli.study import study
@@ -45,7 +46,7 @@ predict.command("kernels")(predict_kernels)
 predict.command("serving")(predict_serving)
 
 COMMANDS = (
-    *(calibrate, measure, validate, reproduce, search, study, sweep, explain),
+    *(recommend, calibrate, measure, validate, reproduce, search, study, sweep, explain),
     *(chips, models, explore, doctor, quickstart),
 )
 """In the order in which help lists them."""

@@ -1,0 +1,70 @@
+r"""Limits on deployments, kept at the high end of a range.
+
+Of a prediction $t$ with the factor $h$ at the high end of its 90 % range, a limit holds at confidence $c$
+where $t\,h^{z_c/z_{90}}$ is at most the limit (`Interval.at_level`).
+"""
+
+import collections
+
+import numpy as np
+
+from perfmodel.inference.deployment_table import DeploymentTable
+from perfmodel.inference.question import Limits, Question
+from perfmodel.library.fitted_intervals import Interval
+
+
+def limited_numbers(table: DeploymentTable, confidence: int) -> dict[str, np.ndarray]:
+    """What each limit is compared with: the high end of the range, where there is one."""
+    numbers = table.numbers
+    first, later = (
+        Interval(1.0, numbers[f"{name}_high"]).at_level(confidence).high
+        for name in ("ttft", "tpot")
+    )
+    decoding = numbers["end_to_end_ms"] - numbers["ttft_ms"]
+    return {
+        "ttft_ms": numbers["ttft_ms"] * first,
+        "tpot_ms": numbers["tpot_ms"] * later,
+        "end_to_end_ms": numbers["ttft_ms"] * first + decoding * later,
+        "usd_per_million_output_tokens": numbers["usd_per_million_output_tokens"],
+    }
+
+
+def given_limits(limits: Limits) -> dict[str, float]:
+    """Those that are limits at all."""
+    return {name: limit for name, limit in limits._asdict().items() if np.isfinite(limit)}
+
+
+def broken(bounded: dict[str, np.ndarray], limits: Limits) -> dict[str, np.ndarray]:
+    """Whether each deployment breaks each limit; what is not known breaks one that is given."""
+    none = {"": np.zeros(len(bounded["tpot_ms"]), bool)}
+    breaks = {name: ~(bounded[name] <= limit) for name, limit in given_limits(limits).items()}
+    return none | breaks
+
+
+def closest(
+    table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question
+) -> tuple[int, str]:
+    """The place of the deployment that comes closest to the limits, and by how much it breaks them."""
+    fits, given = table.numbers["free_bytes"] >= 0, given_limits(question.limits)
+    over = np.max([bounded[name] / limit for name, limit in given.items()], axis=0)
+    place = int(np.argmin(np.where(fits & np.isfinite(over), over, np.inf)))
+    parts = [
+        f"{name} {bounded[name][place]:.4g} for at most {limit:.4g} "
+        f"({100 * (bounded[name][place] / limit - 1):.0f} % over)"
+        for name, limit in given.items()
+        if not bounded[name][place] <= limit
+    ]
+    return place, " and ".join(parts)
+
+
+def reasons(
+    table: DeploymentTable, breaks: dict[str, np.ndarray], question: Question
+) -> collections.Counter[str]:
+    """How many deployments are left out, by the first reason."""
+    left = table.numbers["free_bytes"] >= 0
+    found = {"does not fit in memory": int(np.sum(~left))}
+    for name, limit in given_limits(question.limits).items():
+        words = f"{name} above {limit:g} at {question.confidence} % confidence"
+        found[words] = int(np.sum(left & breaks[name]))
+        left &= ~breaks[name]
+    return collections.Counter({words: count for words, count in found.items() if count})

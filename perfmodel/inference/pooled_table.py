@@ -1,0 +1,312 @@
+"""Deployments on two kinds of chips priced: pools for prompts and decode steps, attention and feed-forward
+layers apart.
+
+What a prefill worker and what a decode worker do is priced once for each way to spread them; of these the
+ways that no other of the same chips beats are put together in every ratio, which takes no kernel
+(`disaggregated.match_rates`).
+"""
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from perfmodel.batching import gather, map_rows
+from perfmodel.errors import InputError
+from perfmodel.inference.candidates import SIZES, Parallelism, candidates
+from perfmodel.inference.deployment_table import (
+    BLOCK,
+    DeploymentTable,
+    Progress,
+    bounds_of,
+    extra_numbers,
+    joined,
+    range_numbers,
+    words_of,
+)
+from perfmodel.inference.disaggregated import (
+    DecodeWorker,
+    PrefillWorker,
+    decode_worker,
+    match_rates,
+    prefill_worker,
+)
+from perfmodel.inference.evaluate import ResolvedRow, mapped_once, resolve_row
+from perfmodel.inference.framework_support import refusal
+from perfmodel.inference.pools import POOLS, SIDE_COLUMNS, evenly_chosen
+from perfmodel.inference.question import (
+    Question,
+    formats_of,
+    frameworks_of,
+    loads,
+)
+from perfmodel.inference.service import Service
+from perfmodel.inference.serving_predictions import output_rate, serving_numbers
+from perfmodel.inference.serving_row import DISAGGREGATED, GivenRanks, number
+from perfmodel.inference.sweep_points import Segment, SweepPoints, request_at, serve_segments
+from perfmodel.library.economics import chip_cost, joint_basis
+from perfmodel.library.fitted_intervals import widest
+from perfmodel.trees import map_leaves
+from perfmodel.units import as_scalar
+from perfmodel.workload.request import Request
+from perfmodel.xla import to_run_once
+
+MAX_LAYOUTS = 24
+"""Ways to spread a worker of one pool that are put together with those of the other, at most."""
+
+MAX_RATIOS = 12
+"""Numbers of workers tried for each pair of ways, at most: evenly chosen among all that use all chips."""
+
+
+class Pair(NamedTuple):
+    """Chips of both pools, and the words that both share."""
+
+    prefill: str
+    decode: str
+    words: dict[str, str]
+
+
+def price_disaggregated(
+    question: Question, calibration: Path, progress: Progress
+) -> DeploymentTable:
+    """All deployments with a pool for prompts and one for decode steps.
+
+    **Raises:**
+
+    - `InputError`: where no pair of pools can be priced at all; it says why.
+    """
+    refused: collections.Counter[str] = collections.Counter()
+    tables: list[DeploymentTable] = []
+    asked = list(itertools.product(pairs(question), question.n_chips))
+    for done, (pair, chips) in enumerate(asked):
+        progress(done, len(asked))
+        try:
+            tables.append(_price_pair(question, pair, chips, calibration, refused))
+        except InputError as wrong:
+            refused[str(wrong)] += 1
+    progress(len(asked), len(asked))
+    if not tables:
+        raise InputError(refused.most_common(1)[0][0] if refused else NO_POOLS)
+    return joined(tables)._replace(refused=refused)
+
+
+NO_POOLS = (
+    "pools of two kinds of chips need n_chips; give --n-chips, the chips of both pools together."
+)
+
+
+def pairs(question: Question) -> Iterator[Pair]:
+    """Every two chips with what runs on both."""
+    firsts = question.prefill_chips or question.chips
+    seconds = question.decode_chips or question.chips
+    for prefill, decode in itertools.product(firsts, seconds):
+        frameworks = _both(frameworks_of(question, prefill), frameworks_of(question, decode))
+        formats = _both(formats_of(question, prefill), formats_of(question, decode))
+        for words in itertools.product(frameworks, formats, question.kv_precisions):
+            names = ("framework", "precision", "kv_precision")
+            cells = {"model": question.model, "mode": DISAGGREGATED} | loads(question)
+            yield Pair(prefill, decode, cells | dict(zip(names, words, strict=True)))
+
+
+def _both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of both; where there are none, the one that stands for a choice of the chip's own."""
+    return tuple(word for word in first if word in second) or ("",)
+
+
+class Side(NamedTuple):
+    """A worker of a pool: its cells, and every way to spread it."""
+
+    cells: dict[str, str]
+    resolved: ResolvedRow
+
+    @property
+    def chips(self) -> np.ndarray:
+        """Chips of a worker, spread in each way."""
+        return np.array([way.chips for way in self.resolved.candidates])
+
+    def only(self, places: np.ndarray) -> "Side":
+        """The same, spread in some of the ways."""
+        ways = [self.resolved.candidates[i] for i in places]
+        return self._replace(resolved=self.resolved._replace(candidates=ways))
+
+
+def _price_pair(
+    question: Question,
+    pair: Pair,
+    chips: float,
+    calibration: Path,
+    refused: collections.Counter[str],
+) -> DeploymentTable:
+    """All ways of one pair of chips."""
+    prefill, decode = (
+        _side(question, pool, chip, pair, chips, calibration, refused)
+        for pool, chip in zip(POOLS, (pair.prefill, pair.decode), strict=True)
+    )
+    users = np.array(question.users)
+    prefill, prompts = _best_prefill_ways(prefill)
+    decode = _best_decode_ways(decode, users, chips)
+    ways = _ratios(prefill.chips, decode.chips, chips)
+    if not len(ways):
+        raise InputError(
+            f"{chips:.0f} chips are too few for a pool of {pair.prefill} and one of {pair.decode} that hold "
+            f"{question.model}; give more."
+        )
+    shares, places = np.unique(users / ways[:, 3:], return_inverse=True)
+    steps = _workers(decode, shares, decode_worker)
+    first = gather(prompts, ways[:, 0].astype(int).repeat(len(users)))
+    at = ways[:, 1].astype(int).repeat(len(users)), places.ravel()
+    second = map_leaves(lambda x: x[at], steps)
+    counts = ways[:, 2:].repeat(len(users), axis=0)
+    request = _request(decode, np.tile(users, len(ways)))
+    served = _match(first, counts[:, 0], second, counts[:, 1], request)
+    which = ways[:, :2].astype(int).repeat(len(users), axis=0)
+    return _table(pair, (prefill, decode), which, counts, request, served)
+
+
+# Workers
+
+
+def _side(
+    question: Question,
+    pool: str,
+    chip: str,
+    pair: Pair,
+    chips: float,
+    calibration: Path,
+    refused: collections.Counter[str],
+) -> Side:
+    """A worker of a pool, in every way that fits into the chips and that its framework does not refuse."""
+    given = [question.cells.get(f"{pool}_{name}", "") for name in SIDE_COLUMNS[1:]]
+    ranks = [number(f"{pool}_{n}", text) for n, text in zip(SIDE_COLUMNS[1:], given, strict=True)]
+    cells = pair.words | {"chip": chip, "mode": "", "concurrency": "1"}
+    resolved = resolve_row(0, cells | {"n_chips": "", "pp": "", "tp": "1"}, calibration)
+    if np.isnan(resolved.deployment.experts) and np.isnan(ranks[-1]):
+        ranks[-1] = 1.0  # of a model without experts, data ranks are workers
+    ways: list[Parallelism] = []
+    for size in (size for size in SIZES if size < chips):
+        with contextlib.suppress(InputError):
+            ways += candidates(GivenRanks(size, *ranks, 1.0), resolved.deployment)
+    reasons = [refusal(resolved.deployment, way) for way in ways]
+    refused.update(filter(None, reasons))
+    ways = [way for way, why in zip(ways, reasons, strict=True) if not why]
+    if not ways:
+        raise InputError(next(filter(None, reasons), f"{pool} workers: no ranks divide the chips."))
+    return Side(cells, resolved._replace(candidates=ways))
+
+
+def _request(side: Side, users: np.ndarray) -> Request:
+    """The request of a side for each of some numbers of users."""
+    points = SweepPoints(side.cells, {"concurrency": users}, {}, len(users))
+    request, kind = request_at(side.cells, points, side.resolved.mode), as_scalar(0.0).dtype
+    return map_leaves(lambda x: np.broadcast_to(np.asarray(x, kind), len(users)), request)
+
+
+def _workers(side: Side, shares: np.ndarray, kind: Any) -> Any:
+    """What a worker does in every way with every share of the users: two leading axes."""
+    points = SweepPoints(side.cells, {"concurrency": shares}, {}, len(shares))
+    segment = Segment(side.resolved._replace(request=_request(side, shares)), points)
+    (found,) = serve_segments([segment], False, BLOCK, kind, mapped_once)
+    shape = (len(side.resolved.candidates), len(shares))
+    return map_leaves(lambda x: np.asarray(x, float).reshape(*shape, *x.shape[1:]), found)
+
+
+def _best_prefill_ways(side: Side) -> tuple[Side, PrefillWorker]:
+    """Ways that hold the model and that none beats in seconds of a prompt and in prompts a chip."""
+    prompts = map_leaves(lambda x: x[:, 0], _workers(side, np.ones(1), prefill_worker))
+    slow = np.stack([prompts.prompt, prompts.spacing * side.chips], axis=1)
+    places = _unbeaten(slow, prompts.slack)
+    return side.only(places), gather(prompts, places)
+
+
+def _best_decode_ways(side: Side, users: np.ndarray, chips: float) -> Side:
+    """Ways that hold the model and that none beats in TPOT and in tokens of a chip, at some number of users:
+    about half of the chips decode."""
+    shares = np.unique(np.geomspace(1, max(users.max(), 2), 8).round())
+    steps: DecodeWorker = _workers(side, shares, decode_worker)
+    tpot, each = steps.full, side.chips[:, None] / steps.most * steps.full
+    kept = [
+        _unbeaten(np.stack([tpot[:, i], each[:, i], side.chips], axis=1), steps.slack[:, i])
+        for i in range(len(shares))
+    ]
+    return side.only(evenly_chosen(np.unique(np.concatenate(kept)), MAX_LAYOUTS))
+
+
+def _unbeaten(slow: np.ndarray, slack: np.ndarray) -> np.ndarray:
+    """Places that fit and that no other beats in all of several numbers, of which less is better."""
+    fits = np.flatnonzero(slack >= 0)
+    ours = slow[fits]
+    better = (ours[:, None] <= ours).all(axis=2) & (ours[:, None] < ours).any(axis=2)
+    return fits[~better.any(axis=0)]
+
+
+def _ratios(prefill: np.ndarray, decode: np.ndarray, chips: float) -> np.ndarray:
+    """Places of both ways, and workers of both, in every ratio that uses all chips."""
+    found: list[tuple[float, ...]] = []
+    for (i, first), (j, second) in itertools.product(enumerate(prefill), enumerate(decode)):
+        workers = np.arange(1.0, chips // first + 1)
+        others = (chips - workers * first) / second
+        usable = np.flatnonzero((others >= 1) & (others == np.round(others)))
+        found += [(i, j, workers[k], others[k]) for k in evenly_chosen(usable, MAX_RATIOS)]
+    return np.array(found)
+
+
+# Both together
+
+
+@to_run_once
+def _matched(*arguments: Any) -> Service:
+    return jax.vmap(match_rates)(*arguments)
+
+
+def _match(
+    first: PrefillWorker,
+    prefill_workers: np.ndarray,
+    second: DecodeWorker,
+    decode_workers: np.ndarray,
+    request: Request,
+) -> Service:
+    """Services of pairs of workers, in blocks of one size."""
+    rows, kind = (first, prefill_workers, second, decode_workers, request), as_scalar(0.0).dtype
+    return map_rows(lambda block: _matched(*block), map_leaves(lambda x: x.astype(kind), rows))
+
+
+def _table(
+    pair: Pair,
+    sides: tuple[Side, Side],
+    which: np.ndarray,
+    workers: np.ndarray,
+    request: Request,
+    served: Service,
+) -> DeploymentTable:
+    """Numbers and words of all ways of one pair."""
+    served = map_leaves(lambda x: np.asarray(x, float), served)
+    chips = np.stack([sides[i].chips[which[:, i]] * workers[:, i] for i in (0, 1)], axis=1)
+    rate = output_rate(request, served)
+    costs = [chip_cost(side.resolved.deployment.stem) for side in sides]
+    dollars = sum(
+        cost.dollars(chips[:, i], 1 / rate, served.by_pool[:, i]) for i, cost in enumerate(costs)
+    )
+    intervals = widest([side.resolved.deployment.intervals for side in sides])
+    numbers = serving_numbers(request, intervals, chips.sum(axis=1), served, rate, dollars)
+    numbers |= extra_numbers(served, request.osl) | range_numbers(intervals)
+    for i, pool in enumerate(POOLS):
+        ranks = np.array(sides[i].resolved.candidates)[which[:, i]].T
+        names = (f"{pool}_{name}" for name in Parallelism._fields[:-1])
+        numbers |= dict(zip(names, ranks, strict=False)) | {f"{pool}_workers": workers[:, i]}
+    words = words_of(sides[1].resolved, pair.words) | {"basis": intervals.basis}
+    words |= {"chip": "", "mode": DISAGGREGATED, "cost_basis": joint_basis(c.basis for c in costs)}
+    words |= {f"{pool}_chip": name for pool, name in zip(POOLS, pair[:2], strict=True)}
+    count = len(which)
+    return DeploymentTable(
+        {name: np.broadcast_to(x, count) for name, x in numbers.items()},
+        {name: np.full(count, word, object) for name, word in words.items()}
+        | {"bound": bounds_of(served)},
+        served.joules,
+        collections.Counter(),
+        3,
+    )

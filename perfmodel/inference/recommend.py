@@ -1,0 +1,344 @@
+"""The best deployments under limits: which chips, framework, formats, ranks and users.
+
+Limits are kept at the high end of a range; the objective is of the prediction itself.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.inference.deployment_table import (
+    NAMES,
+    DeploymentTable,
+    Progress,
+    joined,
+    price_aggregated,
+)
+from perfmodel.inference.fleet import price_fleets
+from perfmodel.inference.limits import broken, closest, limited_numbers, reasons
+from perfmodel.inference.pooled_table import price_disaggregated
+from perfmodel.inference.question import (
+    AGGREGATED,
+    DISAGGREGATED,
+    OBJECTIVES,
+    Objective,
+    Question,
+    check,
+    modes_of,
+)
+from perfmodel.inference.wall_power import joules_at_wall
+
+LIMITED_BY_MEMORY = "KV-cache capacity"
+
+MEASURED_RANGE = 1.28
+"""Factor at the high end of the 90 % range where one run of a configuration was measured: assumed, of
+logarithms that are normal with an error of 10 % in the median."""
+
+
+class Recommendation(NamedTuple):
+    """The answer.
+
+    - `deployments`: the best, each with its rank, the limit that stops it, and why it is not better.
+    - `front`: of each machine, what no other of it beats in tokens/s per user and per chip.
+    - `considered`: deployments that were priced; `refused`: those that were not chosen, by reason.
+    - `caution`: what keeping limits at the end of the range costs, and which measurement would be worth most.
+    - `assumptions`: of the answer, by name.
+    """
+
+    deployments: list[dict[str, Any]]
+    front: list[dict[str, Any]]
+    considered: int
+    refused: dict[str, int]
+    caution: dict[str, Any]
+    assumptions: dict[str, Any]
+
+
+def recommend(
+    question: Question,
+    calibration: Path,
+    top: int = 10,
+    progress: Progress = lambda done, of: None,
+) -> Recommendation:
+    """The best deployments that keep the limits.
+
+    **Arguments:**
+
+    - `top`: how many, at most, each spread in another way or on other chips.
+
+    **Raises:**
+
+    - `InputError`: for a question that cannot be answered; where nothing keeps the limits it says what comes
+      closest, and by how much.
+    """
+    check(question)
+    table = price(question, calibration, progress)
+    objective = OBJECTIVES[question.objective]
+    bounded = limited_numbers(table, question.confidence)
+    breaks = broken(bounded, question.limits)
+    keeps = _serves(table, question) & ~np.any([*breaks.values()], axis=0)
+    if not keeps.any():
+        raise InputError(_nothing_keeps(table, bounded, question))
+    order = best_first(table, objective, keeps)
+    chosen = first_of_each(table, order, top)
+    rows = [_row(question, table, place, bounded) for place in chosen]
+    for rank, (row, place) in enumerate(zip(rows, chosen, strict=True), 1):
+        row |= {"rank": rank, "limited_by": _limited_by(table, place, breaks)}
+        row |= {"worse": _worse(row, rows[0], objective) if rank > 1 else ""}
+    return Recommendation(
+        rows,
+        front_of_each(table, keeps),
+        table.size,
+        dict(table.refused + reasons(table, breaks, question)),
+        _caution(table, bounded, question, chosen[0]),
+        _assumptions(question, table, rows),
+    )
+
+
+def _serves(table: DeploymentTable, question: Question) -> np.ndarray:
+    """Whether each deployment fits, and answers requests as fast as they come."""
+    fits = table.numbers["free_bytes"] >= 0
+    return fits & (table.numbers["utilisation"] < 1) if question.open_loop else fits
+
+
+def price(question: Question, calibration: Path, progress: Progress) -> DeploymentTable:
+    """Every deployment of the modes that are tried, priced."""
+    aggregated = price_aggregated if question.n_chips else price_fleets
+    prices = {AGGREGATED: aggregated, DISAGGREGATED: price_disaggregated}
+    tables: list[DeploymentTable] = []
+    wrong: list[InputError] = []
+    for mode in modes_of(question):
+        try:
+            tables.append(prices[mode](question, calibration, progress))
+        except InputError as error:
+            wrong.append(error)
+    if not tables:
+        raise wrong[0]
+    table = joined(tables)
+    table.refused.update(str(error) for error in wrong)
+    return table
+
+
+def _nothing_keeps(
+    table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question
+) -> str:
+    """What is said where nothing keeps the limits."""
+    free = table.numbers["free_bytes"]
+    if not (free >= 0).any():
+        return (
+            f"{question.model} fits in no way on the chips given: at best {-free.max() / 1e9:.4g} GB are "
+            "short on each chip for weights and one sequence; give more chips, a smaller format or shorter "
+            "texts."
+        )
+    if question.open_loop and not (table.numbers["utilisation"] < 1).any():
+        most = table.numbers["n_chips"].max()
+        return f"no fleet of up to {most:.0f} chips carries the rate; give fewer requests."
+    place, over = closest(table, bounded, question)
+    return (
+        f"no deployment keeps the limits at {question.confidence} % confidence; the closest is "
+        f"{in_words(table.row(place))} with {over}: allow more, give more chips, or a lower --confidence."
+    )
+
+
+# Choice
+
+
+def best_first(table: DeploymentTable, objective: Objective, keeps: np.ndarray) -> np.ndarray:
+    """Places of the deployments that keep the limits, the best first; of equal ones the fastest."""
+    numbers = table.numbers
+    goal = numbers[objective.column] * (-1 if objective.most else 1)
+    order = np.lexsort((numbers["tpot_ms"], goal))
+    return order[keeps[order] & np.isfinite(goal[order])]
+
+
+SPREAD = ("n_chips", "tp", "pp", "ep", "dp", "replicas", "speculative_tokens")
+
+
+def _layouts(table: DeploymentTable) -> np.ndarray:
+    """A number for each deployment, the same for those that differ in their users alone."""
+    words = [table.words[name] for name in (*NAMES, "mode") if name in table.words]
+    codes = [np.unique(column.astype(str), return_inverse=True)[1] for column in words]
+    ranks = [np.nan_to_num(x) for name, x in table.numbers.items() if _is_spread(name)]
+    return np.unique(np.stack([*codes, *ranks], axis=1), axis=0, return_inverse=True)[1].ravel()
+
+
+def _is_spread(name: str) -> bool:
+    """Whether a column says how a model is spread."""
+    return name in SPREAD or name.startswith(("prefill_", "decode_", "ffn_"))
+
+
+def first_of_each(table: DeploymentTable, order: np.ndarray, top: int) -> np.ndarray:
+    """The best places, each of another layout."""
+    layouts = _layouts(table)[order]
+    firsts = np.sort(np.unique(layouts, return_index=True)[1])
+    return order[firsts[:top]]
+
+
+def _limited_by(table: DeploymentTable, place: int, breaks: dict[str, np.ndarray]) -> str:
+    """What stops a deployment from taking more users: the limit that the next number of them breaks."""
+    numbers = table.numbers
+    if "utilisation" in numbers:
+        return f"requests_per_s, utilisation {numbers['utilisation'][place]:.2f}"
+    if numbers["running"][place] < 0.999 * numbers["concurrency"][place]:
+        return LIMITED_BY_MEMORY
+    layouts = _layouts(table)
+    more = np.flatnonzero(
+        (layouts == layouts[place]) & (numbers["concurrency"] > numbers["concurrency"][place])
+    )
+    if not len(more):
+        return "concurrency asked"
+    next_one = more[np.argmin(numbers["concurrency"][more])]
+    names = [name for name, where in breaks.items() if where[next_one]]
+    return ", ".join(names) or "throughput (falls with more users)"
+
+
+def _worse(row: dict[str, Any], best: dict[str, Any], objective: Objective) -> str:
+    """By how much a deployment falls short of the best."""
+    off = row[objective.column] / best[objective.column] - 1
+    word = "fewer" if objective.most else "more"
+    return f"{100 * abs(off):.1f} % {word} {objective.meaning}"
+
+
+def _row(
+    question: Question, table: DeploymentTable, place: int, bounded: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """A deployment in the columns of the serving schema, with the ends of its ranges."""
+    row = question.cells | {"isl": question.isl, "osl": question.osl} | table.row(place)
+    if row["chip"] and not row.get("ffn_chip"):
+        rate = np.array([row["output_tokens_per_s_per_chip"]])
+        at_wall = joules_at_wall(row["chip"], table.joules[place][None], rate)
+        row["joules_per_output_token_at_wall"] = float(at_wall[0])
+    row |= {"fits": "true", "error": ""}
+    ends = {f"{name}_at_confidence": float(bounded[name][place]) for name in ("ttft_ms", "tpot_ms")}
+    return row | ends
+
+
+# Front
+
+
+MACHINE = ("mode", "chip", "prefill_chip", "decode_chip", "ffn_chip")
+
+
+def machine_of(row: dict[str, Any]) -> str:
+    """Chips of a deployment, in words."""
+    chips = [row[name] for name in MACHINE[1:] if row.get(name)]
+    return f"{row['n_chips']:.0f} x {' + '.join(dict.fromkeys(chips))}"
+
+
+def front_of_each(table: DeploymentTable, keeps: np.ndarray) -> list[dict[str, Any]]:
+    """Of each machine and mode, what no other deployment beats in speed of a user and of a chip."""
+    numbers, found = table.numbers, []
+    words = [table.words[name].astype(str) for name in MACHINE if name in table.words]
+    keys = np.stack([*words, numbers["n_chips"].astype(str)], axis=1)
+    machines = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    for machine in range(machines.max() + 1):
+        own = np.flatnonzero((machines == machine) & (numbers["free_bytes"] >= 0))
+        for place in own[_front(table, own)]:
+            row = table.row(place)
+            found.append(
+                {"machine": machine_of(row), "keeps_limits": bool(keeps[place])}
+                | {name: row[name] for name in FRONT_COLUMNS if name in row}
+            )
+    return found
+
+
+FRONT_COLUMNS = (
+    *(
+        "mode",
+        "chip",
+        "prefill_chip",
+        "decode_chip",
+        "ffn_chip",
+        "n_chips",
+        "framework",
+        "precision",
+    ),
+    *("kv_precision", "tp", "pp", "ep", "dp", "replicas", "prefill_workers", "decode_workers"),
+    *("concurrency", "ttft_ms", "tpot_ms", "output_tokens_per_s_per_user"),
+    *("output_tokens_per_s_per_chip", "usd_per_million_output_tokens", "joules_per_output_token"),
+)
+
+
+def _front(table: DeploymentTable, own: np.ndarray) -> np.ndarray:
+    """Places among `own`, from the fastest user on."""
+    speed, chip = (
+        table.numbers[name][own]
+        for name in ("output_tokens_per_s_per_user", "output_tokens_per_s_per_chip")
+    )
+    order = np.lexsort((-chip, -speed))
+    most = np.maximum.accumulate(chip[order])
+    return order[np.r_[True, chip[order][1:] > most[:-1]]] if len(order) else order
+
+
+# Caution
+
+
+def _caution(
+    table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question, chosen: int
+) -> dict[str, Any]:
+    """What it costs to keep limits at the end of the range, and the measurement that would give most back."""
+    objective, fits = OBJECTIVES[question.objective], table.numbers["free_bytes"] >= 0
+    plain = {name: table.numbers[name] for name in bounded}
+    loose = fits & ~np.any([*broken(plain, question.limits).values()], axis=0)
+    best = best_first(table, objective, loose)
+    goal = table.numbers[objective.column]
+    here = float(goal[chosen])
+    found: dict[str, Any] = {
+        "objective": objective.column,
+        "at_confidence": here,
+        "at_prediction": float(goal[best[0]]) if len(best) else here,
+    }
+    return found | _worth_of_measuring(table, question, objective, here)
+
+
+def _worth_of_measuring(
+    table: DeploymentTable, question: Question, objective: Objective, here: float
+) -> dict[str, Any]:
+    """The stack whose best deployment would be chosen if one of its runs were measured, and the gain."""
+    numbers = table.numbers
+    fits = numbers["free_bytes"] >= 0
+    narrow = {
+        f"{name}_high": np.minimum(numbers[f"{name}_high"], MEASURED_RANGE)
+        for name in ("ttft", "tpot")
+    }
+    measured = limited_numbers(table._replace(numbers=numbers | narrow), question.confidence)
+    keeps = fits & ~np.any([*broken(measured, question.limits).values()], axis=0)
+    best = best_first(table, objective, keeps)
+    if not len(best):
+        return {}
+    place = int(best[0])
+    gain = numbers[objective.column][place] / here - 1
+    gain = gain if objective.most else -gain
+    if gain <= 1e-3:
+        return {}
+    return {"measure": in_words(table.row(place)), "gain_if_measured": float(gain)}
+
+
+# Words
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """A deployment, for a sentence."""
+    ranks = " ".join(
+        f"{name} {row[name]:.0f}"
+        for name in SPREAD[1:]
+        if np.isfinite(row.get(name, np.nan)) and (row[name] > 1 or name == "tp")
+    )
+    words = " ".join(filter(None, (row["framework"], row["precision"])))
+    return f"{machine_of(row)}, {words}, {ranks}, {row['concurrency']:.0f} users"
+
+
+def _assumptions(
+    question: Question, table: DeploymentTable, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "confidence": question.confidence,
+        "objective": question.objective,
+        "isl": question.isl,
+        "osl": question.osl,
+        "modes": list(modes_of(question)),
+        "cost_basis": rows[0]["cost_basis"],
+        "programs": table.programs,
+    }

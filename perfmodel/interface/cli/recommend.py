@@ -1,0 +1,155 @@
+"""`perfmodel recommend`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfmodel.interface.cli import options
+from perfmodel.interface.terminal import bar, say, show_json, show_table
+
+
+def recommend(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model, by name or the path of a config.json.", autocompletion=options.model_names
+        ),
+    ],
+    isl: Annotated[float, typer.Option(help="Input tokens of a request.")],
+    osl: Annotated[float, typer.Option(help="Output tokens of a request.")],
+    chip: Annotated[
+        str, typer.Option(help="Chips, with commas.", autocompletion=options.chip_names)
+    ] = "",
+    n_chips: Annotated[
+        str, typer.Option(help="Chips in all; several numbers with commas are all tried.")
+    ] = "",
+    concurrency: Annotated[
+        str, typer.Option(help="Users at once, with commas; powers of two up to 1024 if not given.")
+    ] = "",
+    requests_per_s: Annotated[
+        float | None,
+        typer.Option(help="Requests that come at a rate; without --n-chips, the fewest chips."),
+    ] = None,
+    ttft_ms: Annotated[float | None, typer.Option(help="Limit on TTFT.")] = None,
+    tpot_ms: Annotated[float | None, typer.Option(help="Limit on TPOT.")] = None,
+    end_to_end_ms: Annotated[
+        float | None, typer.Option(help="Limit on the time from a request to its last token.")
+    ] = None,
+    usd_per_million: Annotated[
+        float | None, typer.Option(help="Limit on USD per million output tokens.")
+    ] = None,
+    framework: Annotated[
+        str, typer.Option(help="Frameworks, with commas; all that run on the chip if not given.")
+    ] = "",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Formats of the weights, with commas; those published that the chip multiplies if not given."
+        ),
+    ] = "",
+    kv_precision: Annotated[
+        str, typer.Option(help="Formats of the KV cache, with commas; bf16 if not given.")
+    ] = "",
+    speculative_tokens: Annotated[
+        str, typer.Option(help="Drafted tokens, with commas: 0,1 makes drafts a choice.")
+    ] = "0",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="aggregated, disaggregated, attention_ffn, with commas; pools from 16 chips on if not given."
+        ),
+    ] = "",
+    prefill_chip: Annotated[str, typer.Option(help="Chips of prefill pools.")] = "",
+    decode_chip: Annotated[str, typer.Option(help="Chips of decode pools.")] = "",
+    ffn_chip: Annotated[
+        str, typer.Option(help="Chips of feed-forward layers, apart from attention.")
+    ] = "",
+    objective: Annotated[
+        str, typer.Option(help="throughput (of a chip), cost, energy, or speed (of a user).")
+    ] = "throughput",
+    confidence: Annotated[
+        int, typer.Option(help="50, 80 or 90: limits are kept at the high end of that range, in %.")
+    ] = 80,
+    usd_per_chip_hour: Annotated[
+        float | None, typer.Option(help="A quote: replaces all other costs of a chip.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A further column of the serving schema, as length_ratio=0.9."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Deployments that are shown.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for deployments.csv, front.csv and launch/."),
+    ] = None,
+    calibration: options.Calibration = None,
+    report: options.Report = None,
+    json_: options.Json = False,
+) -> None:
+    """Recommend deployments: the best ranks, framework, format and users under limits.
+
+    Every way to spread the model over the chips is priced, in every format, for every framework and number
+    of users. Limits are kept at the high end of the range of --confidence. With --requests-per-s and without
+    --n-chips: the fewest chips, or with --objective cost the cheapest, that carry the load.
+
+    Example: perfmodel recommend --model deepseek-r1 --chip b200-sxm --n-chips 8 --isl 8192 --osl 1024
+    --ttft-ms 5000 --tpot-ms 40
+
+    Example: perfmodel recommend --model llama-3.3-70b --chip h100-sxm,mi300x --requests-per-s 12 --isl 1024
+    --osl 256 --tpot-ms 50 --objective cost
+    """
+    from perfmodel.inference.question import Limits, Question
+    from perfmodel.inference.recommend import recommend as run
+    from perfmodel.interface.recommend import (
+        as_dict,
+        caution_in_words,
+        cells_of,
+        numbers,
+        tables_of,
+        write,
+    )
+
+    options.check_places(folder=out, report=report)
+    infinite = float("inf")
+    limits = [
+        infinite if x is None else x for x in (ttft_ms, tpot_ms, end_to_end_ms, usd_per_million)
+    ]
+    question = Question(
+        model,
+        tuple(options.listed(chip)),
+        numbers("n_chips", options.listed(n_chips)),
+        isl,
+        osl,
+        numbers("concurrency", options.listed(concurrency)),
+        float("nan") if requests_per_s is None else requests_per_s,
+        tuple(options.listed(framework)),
+        tuple(options.listed(precision)),
+        tuple(options.listed(kv_precision)) or ("",),
+        numbers("speculative_tokens", options.listed(speculative_tokens)),
+        tuple(options.listed(mode)),
+        tuple(options.listed(prefill_chip)),
+        tuple(options.listed(decode_chip)),
+        tuple(options.listed(ffn_chip)),
+        Limits(*limits),
+        objective,
+        confidence,
+        cells_of(column or [])
+        | ({} if usd_per_chip_hour is None else {"usd_per_chip_hour": f"{usd_per_chip_hour}"}),
+    )
+    with bar("programs") as update:
+        found = run(question, options.fitted(calibration), top, update)
+    if out is not None:
+        write(found, out)
+    if report is not None:
+        from perfmodel.interface.pages.recommend import recommend_page
+
+        options.write_report(report, recommend_page(question, found), silent=json_)
+    if json_:
+        show_json(as_dict(found))
+        return
+    for table in tables_of(question, found):
+        show_table(table)
+    say(*caution_in_words(question, found))
+    if out is not None:
+        say(f"deployments.csv, front.csv and launch/ are in {out}.")

@@ -1,0 +1,52 @@
+"""The page of `perfmodel recommend`: the best deployments, and the front of each machine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from perfmodel.inference.question import Question
+from perfmodel.inference.recommend import Recommendation
+from perfmodel.interface.pages.page import (
+    FITTED_BASIS,
+    SERVING_TERMS,
+    Page,
+    Picture,
+    sources_of,
+    usd_note,
+)
+from perfmodel.interface.plots import lines
+from perfmodel.interface.plots.deployments import deployments
+from perfmodel.interface.recommend import caution_in_words, tables_of
+
+CHIPS = ("chip", "prefill_chip", "decode_chip", "ffn_chip")
+
+
+def recommend_page(question: Question, found: Recommendation) -> Page:
+    """The answer as a page."""
+    best, *left_out = tables_of(question, found)
+    pictures = [
+        Picture(
+            deployments(found, question.limits.tpot_ms),
+            "For each machine the deployments that no other of it beats in both; large: those recommended.",
+        ),
+        Picture(lines.speed_against_price(_price_points(found.front)), "The same against price."),
+    ]
+    chips = {row[name] for row in found.deployments for name in CHIPS if row.get(name)}
+    return Page(
+        f"Deployments of {question.model}",
+        [*caution_in_words(question, found)],
+        [best, *pictures, *left_out],
+        (*SERVING_TERMS, usd_note(), *FITTED_BASIS),
+        sources_of(sorted(chips), [question.model]),
+    )
+
+
+def _price_points(front: Sequence[dict[str, Any]]) -> list[lines.FrontPoint]:
+    return [
+        lines.FrontPoint(
+            row["machine"],
+            row["output_tokens_per_s_per_user"],
+            row["usd_per_million_output_tokens"],
+            f"{row['concurrency']:g} users",
+        )
+        for row in front
+    ]

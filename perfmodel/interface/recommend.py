@@ -1,0 +1,169 @@
+"""`perfmodel recommend`: the answer as tables, JSON and files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from perfmodel.columns import as_cells
+from perfmodel.errors import InputError
+from perfmodel.files import write_csv, write_whole
+from perfmodel.inference.question import OBJECTIVES, Question
+from perfmodel.inference.recommend import Recommendation, machine_of
+from perfmodel.inference.serving_row import number
+from perfmodel.interface.launch_script import launch_name, launch_script
+from perfmodel.interface.tables import Table, cell
+
+
+def numbers(name: str, words: Sequence[str]) -> tuple[float, ...]:
+    """The numbers of an option.
+
+    **Raises:**
+
+    - `InputError`: for one that is not a number above zero.
+    """
+    return tuple(number(name, word) for word in words)
+
+
+def cells_of(words: Sequence[str]) -> dict[str, str]:
+    """Columns and values of words such as `length_ratio=0.9`.
+
+    **Raises:**
+
+    - `InputError`: for a word without an equals sign.
+    """
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise InputError(
+            f"{wrong[0][:60]!r} is not column=value; write for example length_ratio=0.9."
+        )
+    return {
+        name.strip(): value.strip() for name, _, value in (word.partition("=") for word in words)
+    }
+
+
+def as_dict(found: Recommendation) -> dict[str, Any]:
+    """The answer as JSON: numbers as numbers, what is not known as null."""
+    return {name: _plain(value) for name, value in found._asdict().items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+# Files
+
+
+def write(found: Recommendation, out: Path) -> None:
+    """Write `deployments.csv`, `front.csv`, and in `launch` the commands that start each deployment."""
+    scripts = [(launch_name(row), launch_script(row)) for row in found.deployments]
+    for name, script in scripts:
+        write_whole(out / "launch" / name, script.encode())
+    rows = [
+        row | {"launch": f"launch/{name}"}
+        for row, (name, _) in zip(found.deployments, scripts, strict=True)
+    ]
+    write_csv(out / "deployments.csv", table_of(rows))
+    write_csv(out / "front.csv", table_of(found.front))
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as text by column; what a row does not have is empty."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: as_cells([_cell(row.get(name, "")) for row in rows]) for name in names}
+    return pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
+
+
+def _cell(value: Any) -> float | str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else float(value)
+
+
+# Tables
+
+
+def tables_of(question: Question, found: Recommendation) -> list[Table]:
+    """The best deployments, why others are not among them, and what caution costs."""
+    rows = [_shown(row, found.deployments[0], question) for row in found.deployments]
+    best = Table(
+        f"{question.model}: best of {found.considered:,} deployments by "
+        f"{OBJECTIVES[question.objective].meaning}, limits kept at {question.confidence} % confidence",
+        list(rows[0]),
+        [tuple(row.values()) for row in rows],
+    )
+    reasons = sorted(found.refused.items(), key=lambda pair: -pair[1])
+    refused = Table("Left out", ("deployments", "why"), [(f"{n:,}", why) for why, n in reasons])
+    return [best, *([refused] if reasons else [])]
+
+
+def _shown(row: Mapping[str, Any], best: Mapping[str, Any], question: Question) -> dict[str, str]:
+    column = OBJECTIVES[question.objective].column
+    off = 100 * (row[column] / best[column] - 1)
+    return {
+        "": str(row["rank"]),
+        "chips": machine_of(row),
+        "software": " ".join(filter(None, (row["framework"], row["precision"]))),
+        "ranks": ranks_of(row),
+        "users": cell(row["concurrency"]),
+        "TTFT ms": _with_end(row, "ttft_ms"),
+        "TPOT ms": _with_end(row, "tpot_ms"),
+        "/s user": cell(row["output_tokens_per_s_per_user"]),
+        "/s chip": cell(row["output_tokens_per_s_per_chip"]),
+        "USD/M": cell(row["usd_per_million_output_tokens"]),
+        "J/token": cell(row["joules_per_output_token"]),
+        "basis": row["basis"],
+        "limited by": row["limited_by"],
+        "to 1st": "" if row is best else f"{off:+.1f} %",
+    }
+
+
+def _with_end(row: Mapping[str, Any], name: str) -> str:
+    """A time, and the end of its range at which limits are kept."""
+    return f"{cell(row[name])} ({cell(row[f'{name}_at_confidence'])})"
+
+
+def ranks_of(row: Mapping[str, Any]) -> str:
+    """Ranks above one, of both pools where there are two."""
+    if row["mode"] != "disaggregated":
+        return _ranks(row, "")
+    pools = (("prefill_", "P"), ("decode_", "D"))
+    return " ".join(
+        f"{row[f'{pool}workers']:.0f}{word}({_ranks(row, pool)})" for pool, word in pools
+    )
+
+
+def _ranks(row: Mapping[str, Any], pool: str) -> str:
+    names = ("tp", "pp", "ep", "dp") + (() if pool else ("replicas",))
+    parts = {name: row.get(f"{pool}{name}", np.nan) for name in names}
+    words = {"replicas": "x"}
+    above = [f"{words.get(n, n)}{x:.0f}" for n, x in parts.items() if x > 1]
+    return " ".join(above) or "tp1"
+
+
+def caution_in_words(question: Question, found: Recommendation) -> list[str]:
+    """What keeping limits at the end of the range costs, and which measurement would be worth most."""
+    caution, objective = found.caution, OBJECTIVES[question.objective]
+    ratio = caution["at_confidence"] / caution["at_prediction"]
+    lost = 1 - ratio if objective.most else ratio - 1
+    said = [
+        f"At the prediction itself the best has {cell(caution['at_prediction'])} {objective.meaning}: "
+        f"keeping limits at {question.confidence} % confidence costs {100 * lost:.0f} % of it."
+        if lost > 1e-3
+        else f"Keeping limits at {question.confidence} % confidence costs nothing here."
+    ]
+    if "measure" in caution:
+        said.append(
+            f"Worth most is one measured run of {caution['measure']}: if it came out as predicted, "
+            f"{100 * caution['gain_if_measured']:.0f} % more could be promised."
+        )
+    return said

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from perfmodel.batching import gather
-from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import ResolvedRow
 from perfmodel.inference.pools import PooledRow
 from perfmodel.inference.service import Service
@@ -37,25 +36,20 @@ def best_of_each(
 
 def best_candidate(resolved: ResolvedRow, served: Service) -> int:
     """The place of the best candidate of a row."""
-    ways = Parallelism(*np.array(resolved.candidates).T)
-    return int(best_candidates(resolved, ways, served))
+    return int(best_candidates(resolved, served))
 
 
-def best_candidates(resolved: ResolvedRow, ways: Parallelism, served: Service) -> np.ndarray:
+def best_candidates(resolved: ResolvedRow, served: Service) -> np.ndarray:
     """The place of the best candidate on the first axis, or that of each of many points on the second.
 
     That is the fewest chips on which it fits, of a static batch all of it; of these one with which all users
     together get the most tokens a second, of requests that come at a rate each the most. Where a row gives
     some ranks and no pipeline stages, those with the fewest stages come first.
-
-    **Arguments:**
-
-    - `ways`: of which each field has the first axis.
     """
-    time = _time(resolved, served)
-    ways = Parallelism(*(rank.reshape(-1, *(1,) * (time.ndim - 1)) for rank in ways))
-    stages = ways.pp if _some_ranks(resolved.ranks) else np.zeros_like(ways.pp)
-    keys = (time, np.broadcast_to(stages, time.shape), *by_size(ways.chips, served.slack))
+    time, some = _time(resolved, served), _some_ranks(resolved.ranks)
+    sizes = np.array([(way.chips, way.pp if some else 0.0) for way in resolved.candidates]).T
+    chips, stages = sizes.reshape(2, -1, *(1,) * (time.ndim - 1))
+    keys = (time, np.broadcast_to(stages, time.shape), *by_size(chips, served.slack))
     if resolved.mode == "static_batch":
         keys += (np.maximum(served.concurrency - served.running, 0.0),)
     return np.lexsort(keys, axis=0)[0]

@@ -66,7 +66,7 @@ def joined(tables: Sequence[DeploymentTable]) -> DeploymentTable:
         _columns([table.numbers for table in tables], [table.size for table in tables], np.nan),
         _columns([table.words for table in tables], [table.size for table in tables], ""),
         np.concatenate([table.joules for table in tables]),
-        sum((table.refused for table in tables), collections.Counter()),
+        sum((table.refused for table in tables), collections.Counter[str]()),
         sum(table.programs for table in tables),
     )
 
@@ -197,7 +197,7 @@ def _table(segment: Segment, served: Service) -> DeploymentTable:
         flat,
         {name: np.full(served.tpot.size, word, object) for name, word in words.items()}
         | {"bound": bounds_of(served).ravel()},
-        served.joules.reshape(-1, served.joules.shape[-1]),
+        np.asarray(served.joules).reshape(-1, served.joules.shape[-1]),
         collections.Counter(),
         0,
     )

@@ -20,6 +20,7 @@ from perfmodel.inference.deployment_table import (
 )
 from perfmodel.inference.limits import broken, limited_numbers
 from perfmodel.inference.question import Question, stacks
+from perfmodel.inference.sweep_points import Segment
 from perfmodel.library.chip import chip_file, load_chip
 
 BLOCK_SIZES = tuple(2.0**i for i in range(7))
@@ -47,7 +48,7 @@ def price_fleets(question: Question, calibration: Path, progress: Progress) -> D
     blocks = price_aggregated(closed, calibration, progress)
     replicas = _replicas(blocks, question)
     refused: collections.Counter[str] = collections.Counter()
-    segments = []
+    segments: list[Segment] = []
     for cells in stacks(question, question.chips):
         ways = _ways(blocks, replicas, cells)
         if ways:

@@ -32,7 +32,7 @@ class PoolMemory(NamedTuple):
     bandwidth: Any = 0.0
     energy: Any = 0.0
 
-    def shared(self, replicas: Scalar) -> "PoolMemory":
+    def shared(self, replicas: Scalar | float) -> "PoolMemory":
         """What each of some replicas has of it."""
         return self._replace(capacity=self.capacity / replicas, bandwidth=self.bandwidth / replicas)
 

@@ -3,7 +3,7 @@
 Limits are kept at the high end of a range; the objective is of the prediction itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,7 +208,7 @@ def _row(
     row = question.cells | {"isl": question.isl, "osl": question.osl} | table.row(place)
     if row["chip"] and not row.get("ffn_chip"):
         rate = np.array([row["output_tokens_per_s_per_chip"]])
-        at_wall = joules_at_wall(row["chip"], table.joules[place][None], rate)
+        at_wall = joules_at_wall(str(row["chip"]), table.joules[place][None], rate)
         row["joules_per_output_token_at_wall"] = float(at_wall[0])
     row |= {"fits": "true", "error": ""}
     ends = {f"{name}_at_confidence": float(bounded[name][place]) for name in ("ttft_ms", "tpot_ms")}
@@ -221,7 +221,7 @@ def _row(
 MACHINE = ("mode", "chip", "prefill_chip", "decode_chip", "ffn_chip")
 
 
-def machine_of(row: dict[str, Any]) -> str:
+def machine_of(row: Mapping[str, Any]) -> str:
     """Chips of a deployment, in words."""
     chips = [row[name] for name in MACHINE[1:] if row.get(name)]
     return f"{row['n_chips']:.0f} x {' + '.join(dict.fromkeys(chips))}"
@@ -229,7 +229,8 @@ def machine_of(row: dict[str, Any]) -> str:
 
 def front_of_each(table: DeploymentTable, keeps: np.ndarray) -> list[dict[str, Any]]:
     """Of each machine and mode, what no other deployment beats in speed of a user and of a chip."""
-    numbers, found = table.numbers, []
+    numbers = table.numbers
+    found: list[dict[str, Any]] = []
     words = [table.words[name].astype(str) for name in MACHINE if name in table.words]
     keys = np.stack([*words, numbers["n_chips"].astype(str)], axis=1)
     machines = np.unique(keys, axis=0, return_inverse=True)[1].ravel()

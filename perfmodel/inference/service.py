@@ -179,7 +179,7 @@ def compose(
     return Service(**waits._asdict(), **load, joules=joules, slack=slack, seconds=seconds, **more)
 
 
-def of_replicas(served: Service, replicas: Scalar) -> Service:
+def of_replicas(served: Service, replicas: Scalar | float) -> Service:
     """The service of some replicas together, each of which serves as `served` says."""
     return dataclasses.replace(
         served,

@@ -238,12 +238,11 @@ def _scaled(chips: Chip, parts: list[str], factors: dict[str, np.ndarray]) -> Ch
 def _predicted(segment: Segment, served: Service) -> dict[str, Any]:
     """Predicted columns of a segment: at each point the best of its ways."""
     parallelisms = np.array(segment.resolved.candidates)
-    ways = Parallelism(*parallelisms.T)
-    chips = np.asarray(ways.chips)
+    chips = np.asarray(Parallelism(*parallelisms.T).chips)
     by_candidate = map_leaves(
         lambda x: x.reshape(len(parallelisms), segment.points.size, *x.shape[1:]), served
     )
-    best = best_candidates(segment.resolved, ways, by_candidate)
+    best = best_candidates(segment.resolved, by_candidate)
     chosen = map_leaves(lambda x: x[best, np.arange(segment.points.size)], by_candidate)
     ranks = dict(zip(Parallelism._fields, parallelisms[best].T, strict=True))
     return _columns(segment, chosen, chips[best], ranks)

@@ -65,6 +65,7 @@ def _plain(value: Any) -> Any:
 
 def write(found: Recommendation, out: Path) -> None:
     """Write `deployments.csv`, `front.csv`, and in `launch` the commands that start each deployment."""
+    (out / "launch").mkdir(parents=True, exist_ok=True)
     scripts = [(launch_name(row), launch_script(row)) for row in found.deployments]
     for name, script in scripts:
         write_whole(out / "launch" / name, script.encode())

@@ -43,7 +43,7 @@ class Request(eqx.Module):
     acceptance: Scalar = eqx.field(converter=as_scalar, default=0.0)
     requests_per_s: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
-    def shared(self, replicas: Scalar) -> "Request":
+    def shared(self, replicas: Scalar | float) -> "Request":
         """What each of some replicas is asked."""
         return dataclasses.replace(
             self,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from command import predict, run
+from command import predict, predict_changes, run
 
 from perfmodel.calibration.tco import UTILISATION, tco_scores
 from perfmodel.design.existing_chips import _chip_design
@@ -59,6 +59,36 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
         | {"kv_pool_chip": "mi355x", "kv_pool_chips": "8"},
         "marginal+rental",
     ),
+    "a quote": ({"chip": "h100-sxm", "usd_per_chip_hour": "2.5"}, "quote"),
+    "a quote of a chip without price": (
+        {"chip": "h100-pcie", "usd_per_chip_hour": "2.5", "cost_basis": "quote"},
+        "quote",
+    ),
+    "a quote of pools": (
+        POOLS | {"prefill_chip": "mi355x", "decode_chip": "h100-sxm", "usd_per_chip_hour": "2.5"},
+        "quote",
+    ),
+    "a quote of attention apart": (
+        {"chip": "h100-sxm", "tp": "1", "ffn_chip": "mi355x", "ffn_tp": "1"}
+        | {"usd_per_chip_hour": "2.5"},
+        "quote",
+    ),
+    "a quote of two models": (
+        {"chip": "h100-sxm", "n_chips": "1", "large_model": "llama-3.1-8b"}
+        | {"large_chip": "mi355x", "large_n_chips": "1", "large_share": "0.3"}
+        | {"usd_per_chip_hour": "2.5"},
+        "quote",
+    ),
+    "a quote with a cache in a pool": (
+        {"chip": "wse-3", "n_chips": "1", "kv_overflow": "pool", "kv_pool_chip": "mi355x"}
+        | {"kv_pool_chips": "8", "usd_per_chip_hour": "2.5"},
+        "quote",
+    ),
+    "a rental asked for": ({"chip": "h100-sxm", "cost_basis": "rental"}, "rental"),
+    "a price that was predicted": (
+        {"chip": "h100-sxm", "cost_basis": "marginal", "usd_per_chip_hour": "77"},
+        "marginal",
+    ),
 }
 
 OWN_CHIP = "no_money.toml"
@@ -105,6 +135,65 @@ def test_an_hour_of_a_bought_chip_is_its_price_over_four_years_and_its_electrici
     # 28,000 USD over 4 x 8,766 h, and 0.08 USD/kWh of 1.25 W for each W of the chip.
     hour = 28000 / (4 * 8766) + 0.08 * 1.25 * watts / 1000
     assert _number(row, "usd_per_chip_hour") == pytest.approx(hour, rel=1e-4)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("a quote")])
+def test_a_quote_is_all_that_an_hour_of_every_chip_costs(rows: dict, case: str):
+    assert rows[case]["usd_per_chip_hour"] == "2.5"
+
+
+def test_a_price_beside_another_basis_than_quote_is_not_read(rows: dict):
+    asked = rows["a price that was predicted"]
+    assert asked["usd_per_chip_hour"] == rows["serving"]["usd_per_chip_hour"]
+
+
+def test_a_rental_is_given_where_it_is_asked_for(rows: dict):
+    rental = si_or(chip_files()["h100-sxm"].money.rental, "USD/s")
+    hour = _number(rows["a rental asked for"], "usd_per_chip_hour")
+    assert hour == pytest.approx(3600 * rental, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"usd_per_chip_hour": "0"}, "usd_per_chip_hour is '0'; allowed are numbers greater than"),
+        ({"usd_per_chip_hour": "-1"}, "usd_per_chip_hour is '-1'; allowed are numbers greater"),
+        ({"usd_per_chip_hour": "x"}, "usd_per_chip_hour is 'x', which is not a number"),
+        ({"cost_basis": "quote"}, "usd_per_chip_hour is missing"),
+        ({"cost_basis": "renal"}, "unknown cost_basis 'renal'; the nearest are rental"),
+        ({"cost_basis": "making"}, "allowed are owner, rental, marginal, quote"),
+        ({"cost_basis": "marginal", "chip": "mi355x"}, "but mi355x has rental alone"),
+        ({"cost_basis": "rental", "chip": "h100-pcie"}, "but h100-pcie has no basis"),
+    ],
+)
+def test_a_cost_that_cannot_be_given_is_one_sentence(change: dict[str, str], said: str):
+    row = predict_changes(ASKED | {"chip": "h100-sxm"}, change)[0]
+    assert said in row["error"] and row["error"].endswith(".")
+    assert row["tpot_ms"] == "" and row["cost_basis"] == change.get("cost_basis", "")
+    assert row["usd_per_chip_hour"] == change.get("usd_per_chip_hour", "")
+
+
+def test_a_prediction_that_is_predicted_again_costs_the_same(rows: dict, tmp_path: Path):
+    """But for rates, beside which users are written, and two models, whose chips are added up."""
+    plain = ("requests_per_s", "large_model")
+    given = [row for row in rows.values() if not any(row[name] for name in plain)]
+    again = predict("serving", tmp_path, given)
+    assert [row["error"] for row in again] == [row["error"] for row in given]
+    for name in ("usd_per_million_output_tokens", "usd_per_chip_hour", "cost_basis"):
+        assert [row[name] for row in again] == [row[name] for row in given]
+
+
+def test_a_row_with_an_error_keeps_no_price_of_an_earlier_prediction():
+    old = {"usd_per_chip_hour": "0.9", "cost_basis": "marginal", "osl": "", "chip": "h100-sxm"}
+    row = predict_changes(ASKED, old)[0]
+    assert row["error"] and row["usd_per_chip_hour"] == ""
+
+
+def test_explain_takes_a_row_with_a_quote():
+    words = [f"{name}={value}" for name, value in (ASKED | {"chip": "h100-sxm"}).items()]
+    assert run("explain", *words, "usd_per_chip_hour=2.5", "--json")[0] == 0
+    status, _, err = run("explain", *words, "usd_per_chip_hour=-1")
+    assert status == 2 and "greater than zero" in err
 
 
 @pytest.mark.parametrize("case", ["a rented pool for prompts", "a rented pool that decodes"])
@@ -174,6 +263,30 @@ def test_points_of_a_sweep_cost_what_the_rows_cost(tmp_path: Path, rows: dict):
         hour = _number(rows[case], "usd_per_chip_hour")
         assert point["usd_per_chip_hour"] == pytest.approx(hour, rel=1e-4)
     assert points[4]["usd_per_chip_hour"] is None
+
+
+def test_quotes_are_an_axis_of_a_sweep(tmp_path: Path):
+    (tmp_path / "grid.toml").write_text(
+        GRID + 'usd_per_chip_hour = [2, 4]\ncost_basis = ["quote", "rental"]\n'
+    )
+    assert run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "points.parquet")[0] == 0
+    points = pyarrow.parquet.read_table(tmp_path / "points.parquet").to_pylist()
+    hours = [point["usd_per_chip_hour"] for point in points[: 2 * 2 * 2]]
+    assert hours == pytest.approx([2, 2, 4, 4, *[hours[4]] * 4], rel=1e-4) and hours[4] < 4
+    assert "h100-pcie has no basis" in points[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("usd_per_chip_hour = [2, -1]", "usd_per_chip_hour is '-1'"),
+        ('cost_basis = "renal"', "the nearest are rental"),
+    ],
+)
+def test_a_grid_with_a_wrong_cost_is_refused(tmp_path: Path, line: str, said: str):
+    (tmp_path / "grid.toml").write_text(f"{GRID}{line}\n")
+    status, _, err = run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "points.csv")
+    assert status == 2 and said in err
 
 
 @pytest.mark.slow

@@ -15,12 +15,13 @@ import numpy as np
 from perfmodel.batching import BLOCKS, gather, map_rows, stack
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference import overflow
+from perfmodel.inference import overflow, quote
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.overflow import CachePool, PoolMemory, overflow_of, with_overflow
 from perfmodel.inference.service import Service, max_sequences, of_replicas
 from perfmodel.inference.serving_row import LOAD, RANKS, GivenRanks, mode_of, read_row
+from perfmodel.library.economics import NOTHING_ASKED, AskedCost
 from perfmodel.trees import map_leaves
 from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
@@ -43,6 +44,7 @@ class ResolvedRow(NamedTuple):
     mode: str
     candidates: list[Parallelism]
     pool: CachePool
+    asked_cost: AskedCost = NOTHING_ASKED
 
     @property
     def form(self) -> Hashable:
@@ -57,7 +59,7 @@ class ResolvedRow(NamedTuple):
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
 
-READ = (*NAMES, "mode", "burst", *RANKS, *LOAD, *overflow.READ)
+READ = (*NAMES, "mode", "burst", *RANKS, *LOAD, *overflow.READ, *quote.READ)
 """Columns that are read of every row."""
 
 
@@ -84,7 +86,8 @@ def resolve_row(
     if overflows:
         deployment = deployment._replace(plan=dataclasses.replace(deployment.plan, overflows=True))
     parallelisms = candidates(ranks, deployment)
-    return ResolvedRow(place, deployment, request, ranks, mode, parallelisms, pool)
+    asked = quote.asked_cost(cells, (deployment.stem, pool.stem))
+    return ResolvedRow(place, deployment, request, ranks, mode, parallelisms, pool, asked)
 
 
 def rows_by_form(rows: Sequence[dict[str, str]], calibration: Path) -> list[list[ResolvedRow]]:

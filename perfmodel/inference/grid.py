@@ -1,5 +1,6 @@
 """The file of a sweep: for each column of the serving schema one value, several, or a range of numbers."""
 
+import functools
 import math
 from collections.abc import Hashable
 from pathlib import Path
@@ -9,14 +10,32 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from perfmodel.errors import InputError
-from perfmodel.inference.serving_row import DISAGGREGATED, LOAD, RANKS, mode_of, read_numbers
+from perfmodel.inference import quote
+from perfmodel.inference.serving_row import (
+    DISAGGREGATED,
+    LOAD,
+    RANKS,
+    mode_of,
+    number,
+    read_numbers,
+)
 from perfmodel.kernels.kernel_table import software_of
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import first_fault, in_words, named, nearest, read_toml
 from perfmodel.library.model import load_model
 from perfmodel.trees import leaf_names
 
-OUTER = ("model", "precision", "kv_precision", "framework", "mode", "chip", *RANKS, "burst")
+OUTER = (
+    "model",
+    "precision",
+    "kv_precision",
+    "framework",
+    "mode",
+    "chip",
+    *RANKS,
+    "burst",
+    *quote.READ,
+)
 """Columns that vary slowest, in this order: with them changes what is compiled, or how it is spread."""
 
 INNER = tuple(name for name in LOAD if name != "requests_per_s")
@@ -190,7 +209,14 @@ def _serving(word: str) -> None:
         )
 
 
-NAME_CHECKS = {"chip": chip_file, "model": load_model, "framework": software_of, "mode": _serving}
+NAME_CHECKS = {
+    "chip": chip_file,
+    "model": load_model,
+    "framework": software_of,
+    "mode": _serving,
+    "cost_basis": quote.asked_basis,
+    "usd_per_chip_hour": functools.partial(number, "usd_per_chip_hour"),
+}
 """What finds out whether a word is known."""
 
 

@@ -11,7 +11,7 @@ from perfmodel.batching import one_by_one_on_error
 from perfmodel.breakdown import BOUNDS
 from perfmodel.columns import Columns, Value, as_cells, chosen_or_given
 from perfmodel.errors import InputError
-from perfmodel.inference import cascade, pools
+from perfmodel.inference import cascade, pools, quote
 from perfmodel.inference.best_deployment import best_candidate, best_of_each, best_pools
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, model_name
@@ -27,7 +27,7 @@ from perfmodel.inference.pools import (
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.wall_power import joules_at_wall
-from perfmodel.library.economics import COST_BASES, chip_cost, joint_basis
+from perfmodel.library.economics import COST_BASES, AskedCost, chip_cost, joint_basis
 from perfmodel.library.fitted_intervals import ServingIntervals, widest
 from perfmodel.workload.request import Request
 
@@ -64,18 +64,22 @@ def predict_values(
     parts = [cascade.predict_cascades(cells, places, calibration, _predict_values)]
     rest_cells = {name: [column[i] for i in rest] for name, column in cells.items()}
     parts.append(_predict_values(rest_cells, len(rest), calibration, progress))
-    order = np.argsort([*places, *rest])
+    order, before = np.argsort([*places, *rest]), _cells_before(cells, count)
     columns: Columns = {}
     for name in dict.fromkeys((*parts[1], *parts[0])):
-        predicted = name in (*OUTPUTS, "error")
-        cells_before = [""] * count if predicted else cells.get(name, [""] * count)
         columns_of_parts = [
             part.get(name, [""] * n)
             for part, n in zip(parts, map(len, (places, rest)), strict=True)
         ]
         joined = [(columns_of_parts[0] + columns_of_parts[1])[i] for i in map(int, order)]
-        columns[name] = chosen_or_given(joined, cells_before)
+        columns[name] = chosen_or_given(joined, before.get(name, [""] * count))
     return columns
+
+
+def _cells_before(cells: dict[str, list[str]], count: int) -> dict[str, list[str]]:
+    """Cells that stay where nothing is predicted: those of no output, and what USD are asked for."""
+    outputs = dict.fromkeys((*OUTPUTS, "error"), [""] * count)
+    return cells | outputs | quote.asked_cells(cells, count)
 
 
 def _predict_values(
@@ -109,8 +113,9 @@ def _predict_values(
     predicted = dict.fromkeys(name for result in results for name in result)
     names = list(dict.fromkeys([*PLAN, *OUTPUTS, *predicted]))
     columns: Columns = {name: [result.get(name, "") for result in results] for name in names}
-    for name in {*PLAN, *predicted} - {*OUTPUTS}:
-        columns[name] = chosen_or_given(columns[name], cells.get(name, [""] * count))
+    before = _cells_before(cells, count)
+    for name, column in columns.items():
+        columns[name] = chosen_or_given(column, before.get(name, [""] * count))
     columns["error"] = [*errors]
     return columns
 
@@ -168,14 +173,14 @@ def _outcome_of_pools(
     """The values of a row with two kinds of chips, and how each is spread."""
     lead = _with_widest_intervals(pooled)
     rate = float(output_rate(lead.request, served))
-    stems = [side.deployment.stem for side in pooled.sides]
+    stems, asked = [side.deployment.stem for side in pooled.sides], lead.asked_cost
     dollars = sum(
-        chip_cost(stem).dollars(workers * parallelism.chips, 1 / rate, float(joules))
+        chip_cost(stem, asked).dollars(workers * parallelism.chips, 1 / rate, float(joules))
         for stem, parallelism, workers, joules in zip(
             stems, *candidate, served.by_pool, strict=True
         )
     )
-    cells = _row_values(lead, candidate.chips, served, rate, dollars, cost_basis(stems))
+    cells = _row_values(lead, candidate.chips, served, rate, dollars, cost_basis(stems, asked))
     if cells.get("fits") == "false":
         cells |= no_numbers(
             "false", memory_error(lead.deployment, candidate.chips, float(served.slack))
@@ -332,21 +337,25 @@ def dollars_of(
 ) -> tuple[Any, str]:
     """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis.
 
+    A quote is of each of `chips` with all that stands around it: also of those that hold its cache.
+
     **Arguments:**
 
     - `price`: a factor on what it costs to have a chip.
     """
-    cost = chip_cost(resolved.deployment.stem)
+    asked = resolved.asked_cost
+    cost = chip_cost(resolved.deployment.stem, asked)
     dollars = cost._replace(usd_per_s=cost.usd_per_s * price).dollars(chips, seconds, joules)
-    if not resolved.pool.chips:
-        return dollars, cost_basis([resolved.deployment.stem])
-    pool_dollars = chip_cost(resolved.pool.stem).dollars(resolved.pool.chips, seconds, 0.0)
-    return dollars + pool_dollars, cost_basis([resolved.deployment.stem, resolved.pool.stem])
+    if not resolved.pool.chips or cost.basis == "quote":
+        return dollars, cost.basis
+    pool = chip_cost(resolved.pool.stem, asked)
+    pool_dollars = pool.dollars(resolved.pool.chips, seconds, 0.0)
+    return dollars + pool_dollars, joint_basis([cost.basis, pool.basis])
 
 
-def cost_basis(stems: Iterable[str]) -> str:
+def cost_basis(stems: Iterable[str], asked: AskedCost) -> str:
     """What the USD of chips together are of."""
-    return joint_basis(chip_cost(stem).basis for stem in stems)
+    return joint_basis(chip_cost(stem, asked).basis for stem in stems)
 
 
 def memory_error(deployment: Deployment, chips: float, slack: float) -> str:
@@ -367,6 +376,8 @@ DEFINITIONS = {
     "total tokens/s": "input and output tokens",
     "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
     "USD": "of what cost_basis names: "
-    + "; ".join(f"{word}, {COST_BASES[word]}" for word in ("marginal", "rental", "unknown")),
+    + "; ".join(
+        f"{word}, {COST_BASES[word]}" for word in ("marginal", "rental", "quote", "unknown")
+    ),
 }
 """What the words of every output mean."""

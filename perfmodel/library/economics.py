@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
+from perfmodel.errors import InputError
 from perfmodel.hardware.cost import Ownership
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import ROOT, read_as
-from perfmodel.library.schema import Count, Quantity, Share, Sourced, Strict, in_si, measures, si_or
+from perfmodel.library.schema import Count, Quantity, Share, Sourced, Strict, in_si, measures
 
 Tariff = Annotated[Quantity, measures("USD/J")]
 Life = Annotated[Quantity, measures("s", positive=True)]
@@ -93,15 +94,53 @@ class ChipCost(NamedTuple):
         return paid + self.electricity * joules if self.electricity else paid
 
 
-def chip_cost(name: str) -> ChipCost:
-    """Of a chip (its name or file): its price over its life and its electricity; else its rental."""
+class AskedCost(NamedTuple):
+    """What USD are asked for.
+
+    - `basis`: one of `ASKED_BASES`; empty for what the chip's file gives first.
+    - `quote`: USD/s of each chip, where the basis is `quote`.
+    """
+
+    basis: str = ""
+    quote: float = float("nan")
+
+
+ASKED_BASES: tuple[Basis, ...] = ("owner", "rental", "marginal", "quote")
+"""Words of `cost_basis` that may be asked for."""
+
+NOTHING_ASKED = AskedCost()
+
+
+def chip_cost(name: str, asked: AskedCost = NOTHING_ASKED) -> ChipCost:
+    """Of a chip (its name or file): as quoted; of the basis asked for; else the first that is known.
+
+    **Raises:**
+
+    - `InputError`: for a basis that the chip's file does not give.
+    """
+    if asked.basis == "quote":
+        return ChipCost(asked.quote, 0.0, "quote")
+    costs = {cost.basis: cost for cost in _known_costs(name)}
+    if not asked.basis:
+        return next(iter(costs.values()), ChipCost(float("nan"), 0.0, "unknown"))
+    if asked.basis not in costs:
+        known = f"{', '.join(costs)} alone" if costs else "no basis"
+        raise InputError(
+            f"cost_basis is {asked.basis!r}, but {name} has {known}; leave it empty, or give "
+            "usd_per_chip_hour with cost_basis quote."
+        )
+    return costs[asked.basis]
+
+
+def _known_costs(name: str) -> Iterator[ChipCost]:
+    """What a chip's file gives: its price over its life and its electricity, then its rental."""
     file, economics = chip_file(name)[1], load_economics()
     price, rental = file.money.price, file.money.rental
     if price is not None and file.power.idle is not None:
         electricity = economics.overhead * economics.tariff
-        return ChipCost(price.si("USD") / economics.life, electricity, "marginal")
-    basis = "unknown" if rental is None else "rental"
-    return ChipCost(si_or(rental, "USD/s"), 0.0, basis)
+        yield ChipCost(price.si("USD") / economics.life, electricity, "marginal")
+    if rental is not None:
+        yield ChipCost(rental.si("USD/s"), 0.0, "rental")
 
 
 def joint_basis(bases: Iterable[str]) -> str:

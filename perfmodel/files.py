@@ -86,6 +86,11 @@ def with_columns(table: pa.Table, columns: dict[str, list[str]]) -> pa.Table:
     return table
 
 
+def table_of_texts(columns: Mapping[str, list[str]]) -> pa.Table:
+    """A table of columns of text."""
+    return pa.table({name: _texts(values) for name, values in columns.items()})
+
+
 def _texts(values: list[str]) -> pa.ChunkedArray:
     """Texts as a column, without `pyarrow.array`: where pandas is installed, that imports it for a second.
 

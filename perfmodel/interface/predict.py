@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perfmodel.columns import number_cells
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, with_columns, write_csv
+from perfmodel.files import cells_of, read_csv, table_of_texts, with_columns, write_csv
 from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
 from perfmodel.inference.serving_predictions import (
     ATTENTION_FFN_OUTPUTS,
@@ -17,11 +17,14 @@ from perfmodel.inference.serving_predictions import (
 from perfmodel.interface.terminal import warn
 from perfmodel.library.files import fold, named
 
+Cells = dict[str, list[str]]
+"""Rows by column, as text."""
+
 
 def predict_serving(
     rows: Path, out: Path, calibration: Path, progress: Callable[[int, int], None]
-) -> dict[str, list[str]]:
-    """Predict every row of a CSV file and write the same rows with the predictions."""
+) -> Cells:
+    """Predict every row of a CSV file and write the same rows with the predictions; all of them."""
     table = read_csv(rows)
     cells = cells_of(table)
     for names in (("chip", "decode_chip"), ("model",)):
@@ -30,8 +33,29 @@ def predict_serving(
     columns = predict_cells(cells, len(table), calibration, progress)
     for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS)):
         warn(line)
-    write_csv(out, with_columns(table, columns))
-    return columns
+    found = with_columns(table, columns)
+    write_csv(out, found)
+    return cells_of(found)
+
+
+def predict_columns(
+    cells: Cells, out: Path | None, calibration: Path, progress: Callable[[int, int], None]
+) -> Cells:
+    """Predict rows that are given by column, and write them where a file is named; all of them.
+
+    **Raises:**
+
+    - `InputError`: where each row has a mistake: what is said of the first.
+    """
+    count = len(next(iter(cells.values())))
+    columns = predict_cells(cells, count, calibration, progress)
+    if all(
+        error and not fits for error, fits in zip(columns["error"], columns["fits"], strict=True)
+    ):
+        raise InputError(columns["error"][0])
+    if out is not None:
+        write_csv(out, table_of_texts(cells | columns))
+    return cells | columns
 
 
 def predict_kernels(

@@ -38,8 +38,8 @@ def warn(said: object) -> None:
     errors.print(f"perfmodel: {short}", soft_wrap=True)
 
 
-def show_table(table: Table) -> None:
-    """Print a table: numbers to the right, words to the left."""
+def show_table(table: Table, width: int | None = None) -> None:
+    """Print a table, of `width` characters at most: numbers to the right, words to the left."""
     console.print(table.title, style="bold", soft_wrap=True)
     shown = RichTable(header_style="bold", box=None)
     for i, name in enumerate(table.names):
@@ -47,7 +47,7 @@ def show_table(table: Table) -> None:
         shown.add_column(name, justify=justify)
     for row in table.rows:
         shown.add_row(*row)
-    console.print(shown)
+    console.print(shown, width=width)
 
 
 def _is_prose(cell: str) -> bool:

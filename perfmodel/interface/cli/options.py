@@ -76,12 +76,16 @@ def show_definitions() -> None:
 def show_outcome(out: Path, rows: int, errors: int, first_error: str, json_: bool) -> None:
     """Print what a file holds: how many rows, how many of them with an error, and the first error."""
     if json_:
-        counts = {"rows": rows, "errors": errors, "first_error": first_error}
-        show_json({"out": str(out)} | counts)
+        show_json(outcome(out, rows, errors, first_error))
         return
     say(f"{rows:,} rows in {out}, {errors:,} with an error.")
     if errors:
         say(f"The first: {first_error}")
+
+
+def outcome(out: Path, rows: int, errors: int, first_error: str) -> dict[str, Any]:
+    """The same as JSON has it."""
+    return {"out": str(out), "rows": rows, "errors": errors, "first_error": first_error}
 
 
 def write_report(path: Path, page: Any, silent: bool = False) -> None:

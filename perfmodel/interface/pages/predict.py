@@ -16,7 +16,9 @@ from perfmodel.interface.pages.page import (
     usd_note,
 )
 from perfmodel.interface.plots import lines, parity
+from perfmodel.interface.serving_tables import compared, measured_errors
 from perfmodel.interface.tables import Table, cell
+from perfmodel.units import percent
 
 
 def kernels_page(rows: Path, out: Path) -> Page:
@@ -87,25 +89,51 @@ COLUMNS_SHOWN = (
 """Columns of a served row that a page shows; all of them are in the CSV."""
 
 
-def serving_page(rows: Path, out: Path) -> Page:
-    """Served rows: speed against price, and the numbers."""
-    cells = cells_of(read_csv(out))
+def serving_page(name: str, cells: dict[str, list[str]]) -> Page:
+    """Served rows: speed against price, the numbers, and what was measured beside them.
+
+    **Arguments:**
+
+    - `name`: of the rows.
+    - `cells`: rows and their predictions, by column.
+    """
     names = [name for name in COLUMNS_SHOWN if name in cells]
     count = len(cells["error"])
     good = [i for i in range(count) if cells["fits"][i] == "true"]
-    said = [f"{len(good)} of {count} rows of {rows.name} are served by machines on which they fit."]
+    said = [f"{len(good)} of {count} rows of {name} are served by machines on which they fit."]
     parts: list[Table | Picture] = []
     points = [point for i in good if (point := _front_point(cells, i)) is not None]
     if points:
         caption = "A line for each machine and model, in the order of the rows."
         parts.append(Picture(lines.speed_against_price(points), caption))
+    parts += _measured_service(cells)
     table = [tuple(cell(cells[name][i]) for name in names) for i in range(count)]
     parts.append(Table("Rows", names, table))
     chips = {*cells.get("chip", ()), *cells.get("decode_chip", ()), *cells.get("prefill_chip", ())}
     sources = sources_of(sorted(chips), sorted(set(cells["model"])))
     return Page(
-        f"Service of {rows.name}", said, parts, (*SERVING_TERMS, usd_note(), *FITTED_BASIS), sources
+        f"Service of {name}", said, parts, (*SERVING_TERMS, usd_note(), *FITTED_BASIS), sources
     )
+
+
+def _measured_service(cells: dict[str, list[str]]) -> list[Picture]:
+    """Parity of each output that was measured."""
+    return [
+        Picture(
+            parity.parity(_service_points(cells, name), "Predicted and measured", "model", name),
+            f"{name}: median error {percent(error.median)} of {error.rows:,} measured rows.",
+        )
+        for name, error in measured_errors(cells).items()
+    ]
+
+
+def _service_points(cells: dict[str, list[str]], name: str) -> list[parity.ParityPoint]:
+    """Rows that were measured, in a panel for each chip."""
+    chips = cells.get("chip", [""] * len(cells["error"]))
+    return [
+        parity.ParityPoint(chips[i] or "pools", cells["model"][i], measured, predicted)
+        for i, measured, predicted in compared(cells, name)
+    ]
 
 
 def _front_point(cells: dict[str, list[str]], i: int) -> lines.FrontPoint | None:

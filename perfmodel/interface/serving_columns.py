@@ -48,6 +48,7 @@ SERVING_COLUMNS: dict[str, ServingColumn] = (
         ("pp", "pipeline stages", "1"),
         ("ep", "expert ranks", "8"),
         ("dp", "data ranks of attention", "1"),
+        ("replicas", "copies of the model, each with users of its own", "2"),
     )
     | _columns(
         "Traffic",

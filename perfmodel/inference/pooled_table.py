@@ -299,7 +299,7 @@ def _table(
     served = map_leaves(lambda x: np.asarray(x, float), served)
     chips = np.stack([sides[i].chips[which[:, i]] * workers[:, i] for i in (0, 1)], axis=1)
     rate = output_rate(request, served)
-    costs = [chip_cost(side.resolved.deployment.stem, side.resolved.asked_cost) for side in sides]
+    costs = [chip_cost(side.resolved.deployment.stem) for side in sides]
     dollars = sum(
         cost.dollars(chips[:, i], 1 / rate, served.by_pool[:, i]) for i, cost in enumerate(costs)
     )

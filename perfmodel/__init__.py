@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from perfmodel.design.variables import turn as turn
     from perfmodel.errors import InputError as InputError
     from perfmodel.hardware.chip import Chip as Chip
+    from perfmodel.inference.recommend import recommend as recommend
+    from perfmodel.inference.recommendation import Recommendation as Recommendation
     from perfmodel.inference.service import Service as Service
     from perfmodel.inference.service import Waits as Waits
     from perfmodel.inference.service import closed_loop as closed_loop
@@ -49,6 +51,7 @@ _PLACES = {
     "Cost": "inference.step",
     "InputError": "errors",
     "Plan": "workload.plan",
+    "Recommendation": "inference.recommendation",
     "Service": "inference.service",
     "Request": "workload.request",
     "StepPredictor": "inference.step_predictor",
@@ -67,6 +70,7 @@ _PLACES = {
     "load_model": "library.model",
     "prefill": "inference.step",
     "price": "roofline",
+    "recommend": "inference.recommend",
     "serve": "inference.service",
     "traced": "workload.model",
     "turn": "design.variables",

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from perfmodel.units import figures
+
 Plain = dict[str, Any]
 """Numbers, words and lists of them, by a name that ends in its unit."""
 
@@ -90,6 +92,37 @@ def as_html(content: Mapping[str, Any]) -> str:
         for name, value in _shown(content).items()
     )
     return f"<table>{rows}</table>"
+
+
+def rows_as_text(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Rows below the names of their columns; columns in which no row has a value are left out."""
+    lines = _lines(rows, names)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{word:<{wide}}" for word, wide in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def rows_as_html(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """The same as a table."""
+    heading, *others = ([html.escape(word) for word in line] for line in _lines(rows, names))
+    body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in others)
+    return f"<table><tr><th>{'</th><th>'.join(heading)}</th></tr>{body}</table>"
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[str]]:
+    """Names of columns, then each row in words."""
+    words = [{name: _cell(row.get(name, "")) for name in names} for row in rows]
+    used = [name for name in names if any(row[name] for row in words)]
+    return [used, *([row[name] for name in used] for row in words)]
+
+
+def _cell(value: Any) -> str:
+    """A number with four digits; nothing where it is not known."""
+    if isinstance(value, float):
+        return figures(value) if np.isfinite(value) else ""
+    return str(value)
 
 
 def _shown(content: Mapping[str, Any]) -> dict[str, str]:

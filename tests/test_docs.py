@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 QUICK = ("technology.md", "tutorials/shadow-price.md", "extend/framework.md")
 SLOW = (
+    "api.md",
     "model.md",
     "extend/kernel.md",
     "extend/attention.md",

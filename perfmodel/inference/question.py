@@ -3,14 +3,17 @@ chooses."""
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.framework_support import serving_frameworks
+from perfmodel.inference.serving_predictions import COLUMNS
+from perfmodel.inference.serving_row import number
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import word_of
+from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.model import load_model, published
 from perfmodel.workload.precision import runnable
 
@@ -90,6 +93,89 @@ class Question(NamedTuple):
         return tuple(np.unique(steps[steps <= max(most, LEAST_USERS)]).tolist())
 
 
+Words = str | Sequence[str]
+Numbers = float | str | Sequence[float] | Sequence[str]
+"""One, or several; a number may be written as text."""
+
+
+def ask(
+    *,
+    model: str,
+    isl: float,
+    osl: float,
+    chip: Words = (),
+    n_chips: Numbers = (),
+    concurrency: Numbers = (),
+    requests_per_s: float | None = None,
+    ttft_ms: float | None = None,
+    tpot_ms: float | None = None,
+    end_to_end_ms: float | None = None,
+    usd_per_million: float | None = None,
+    framework: Words = (),
+    precision: Words = (),
+    kv_precision: Words = (),
+    speculative_tokens: Numbers = 0.0,
+    mode: Words = (),
+    prefill_chip: Words = (),
+    decode_chip: Words = (),
+    ffn_chip: Words = (),
+    objective: str = "throughput",
+    confidence: int = 80,
+    usd_per_chip_hour: float | None = None,
+    **columns: Any,
+) -> Question:
+    """A question in plain values: what is left out is chosen, a limit that is left out does not hold.
+
+    **Arguments:**
+
+    - as `recommend` has them; `columns`: further ones of the serving schema.
+
+    **Raises:**
+
+    - `InputError`: for what is not a number above zero, and for a column that the schema does not have.
+    """
+    quote = {} if usd_per_chip_hour is None else {"usd_per_chip_hour": f"{usd_per_chip_hour}"}
+    limits = (ttft_ms, tpot_ms, end_to_end_ms, usd_per_million)
+    return Question(
+        model=model,
+        chips=_words(chip),
+        n_chips=_numbers("n_chips", n_chips),
+        isl=number("isl", f"{isl}"),
+        osl=number("osl", f"{osl}"),
+        concurrency=_numbers("concurrency", concurrency),
+        requests_per_s=number("requests_per_s", _text(requests_per_s)),
+        frameworks=_words(framework),
+        precisions=_words(precision),
+        kv_precisions=_words(kv_precision) or ("",),
+        speculative_tokens=_numbers("speculative_tokens", speculative_tokens),
+        modes=tuple(word_of(word, MODES, "mode") for word in _words(mode)),
+        prefill_chips=_words(prefill_chip),
+        decode_chips=_words(decode_chip),
+        ffn_chips=_words(ffn_chip),
+        limits=Limits(*(INFINITE if limit is None else limit for limit in limits)),
+        objective=word_of(objective, list(OBJECTIVES), "objective"),
+        confidence=confidence,
+        cells={word_of(name, COLUMNS, "column"): _text(x) for name, x in columns.items()} | quote,
+    )
+
+
+def _words(given: Words) -> tuple[str, ...]:
+    """One word, or several; none where it is empty."""
+    return tuple(filter(None, [given] if isinstance(given, str) else given))
+
+
+def _numbers(name: str, given: Numbers) -> tuple[float, ...]:
+    """One number, or several."""
+    return tuple(number(name, f"{value}") for value in np.atleast_1d(given).tolist())
+
+
+def _text(value: Any) -> str:
+    """A value as a cell of the serving schema; None is an empty one."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
 USERS_PER_CHIP, LEAST_USERS = 128.0, 256.0
 """Users of each chip, and users in any case, up to which numbers are tried where none is given."""
 
@@ -110,9 +196,7 @@ def check(question: Question) -> None:
     load_model(question.model)
     for chip in (*question.chips, *question.prefill_chips, *question.decode_chips):
         chip_file(chip)
-    word_of(question.objective, list(OBJECTIVES), "objective")
-    for mode in question.modes:
-        word_of(mode, list(MODES), "mode")
+    Interval(1.0, 1.0).at_level(question.confidence)
     if not (question.chips or (question.prefill_chips and question.decode_chips)):
         raise InputError("chip is missing; give --chip, one or several with commas.")
     if not question.n_chips and not question.open_loop:

@@ -5,7 +5,7 @@ Limits are kept at the high end of a range; the objective is of the prediction i
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +26,15 @@ from perfmodel.inference.question import (
     OBJECTIVES,
     Objective,
     Question,
+    ask,
     check,
     modes_of,
 )
+from perfmodel.inference.recommendation import Recommendation
+from perfmodel.inference.serving_row import number
 from perfmodel.inference.wall_power import joules_at_wall
+from perfmodel.library.fitted import FITTED
+from perfmodel.library.fitted_check import check_fitted
 
 LIMITED_BY_MEMORY = "KV-cache capacity"
 
@@ -38,31 +43,51 @@ MEASURED_RANGE = 1.28
 logarithms that are normal with an error of 10 % in the median."""
 
 
-class Recommendation(NamedTuple):
-    """The answer.
-
-    - `deployments`: the best, each with its rank, the limit that stops it, and why it is not better.
-    - `front`: of each machine, what no other of it beats in tokens/s per user and per chip.
-    - `considered`: deployments that were priced; `refused`: those that were not chosen, by reason.
-    - `caution`: what keeping limits at the end of the range costs, and which measurement would be worth most.
-    - `assumptions`: of the answer, by name.
-    """
-
-    deployments: list[dict[str, Any]]
-    front: list[dict[str, Any]]
-    considered: int
-    refused: dict[str, int]
-    caution: dict[str, Any]
-    assumptions: dict[str, Any]
-
-
 def recommend(
+    *,
+    calibration: Path | None = None,
+    top: int = 10,
+    progress: Progress = lambda done, of: None,
+    **asked: Any,
+) -> Recommendation:
+    """The best deployments under limits, as `perfmodel recommend` finds them.
+
+    Several chips, numbers, formats, frameworks or modes are a list; what is left out is chosen.
+
+    **Arguments:**
+
+    - `model`, `isl`, `osl`: a name or the path of a config.json; input and output tokens of a request.
+    - `chip`, `n_chips`: chips, and how many in all.
+    - `concurrency`: users, each with one request open; or `requests_per_s`: requests that come at a rate, for
+      which without `n_chips` the fewest chips are found.
+    - `ttft_ms`, `tpot_ms`, `end_to_end_ms`, `usd_per_million`: limits, in ms and USD per million
+      output tokens.
+    - `framework`, `precision`, `kv_precision`, `speculative_tokens`, `mode`: what is tried.
+    - `prefill_chip`, `decode_chip`, `ffn_chip`: chips of two pools, and of feed-forward layers.
+    - `objective`: `throughput`, `cost`, `energy` or `speed`.
+    - `confidence`: 50, 80 or 90: limits are kept at the high end of that range, in %.
+    - `usd_per_chip_hour`: a quote: it replaces all other costs of a chip, in USD.
+    - `top`: how many, at most, each spread in another way or on other chips.
+    - `calibration`: a folder of fitted parameters; as shipped where it is not given.
+    - any other name: a further column of the serving schema, such as `length_ratio=0.9`.
+
+    **Raises:**
+
+    - `InputError`: for a question that cannot be answered; where nothing keeps the limits it says what comes
+      closest, and by how much.
+    """
+    if calibration is not None:
+        check_fitted(calibration)
+    return answer(ask(**asked), calibration or FITTED, int(number("top", f"{top}")), progress)
+
+
+def answer(
     question: Question,
     calibration: Path,
     top: int = 10,
     progress: Progress = lambda done, of: None,
 ) -> Recommendation:
-    """The best deployments that keep the limits.
+    """The best deployments that keep the limits of a question.
 
     **Arguments:**
 

@@ -1,6 +1,6 @@
-"""`perfmodel recommend`: the answer as tables, JSON and files."""
+"""`perfmodel recommend`: the answer as tables and files."""
 
-import math
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,11 @@ import pyarrow as pa
 from perfmodel.columns import as_cells
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
-from perfmodel.inference.question import OBJECTIVES, Question
-from perfmodel.inference.recommend import Recommendation, machine_of
-from perfmodel.inference.serving_row import number
+from perfmodel.inference.question import OBJECTIVES, Question, ask
+from perfmodel.inference.recommend import machine_of
+from perfmodel.inference.recommendation import Recommendation
 from perfmodel.interface.launch_script import launch_name, launch_script
 from perfmodel.interface.tables import Table, cell
-
-
-def numbers(name: str, words: Sequence[str]) -> tuple[float, ...]:
-    """The numbers of an option.
-
-    **Raises:**
-
-    - `InputError`: for one that is not a number above zero.
-    """
-    return tuple(number(name, word) for word in words)
 
 
 def cells_of(words: Sequence[str]) -> dict[str, str]:
@@ -33,31 +23,18 @@ def cells_of(words: Sequence[str]) -> dict[str, str]:
 
     **Raises:**
 
-    - `InputError`: for a word without an equals sign.
+    - `InputError`: for a word without an equals sign, and for a column that has an option of its own.
     """
     wrong = [word for word in words if "=" not in word]
     if wrong:
         raise InputError(
             f"{wrong[0][:60]!r} is not column=value; write for example length_ratio=0.9."
         )
-    return {
-        name.strip(): value.strip() for name, _, value in (word.partition("=") for word in words)
-    }
-
-
-def as_dict(found: Recommendation) -> dict[str, Any]:
-    """The answer as JSON: numbers as numbers, what is not known as null."""
-    return {name: _plain(value) for name, value in found._asdict().items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+    pairs = (word.partition("=") for word in words)
+    cells = {name.strip(): value.strip() for name, _, value in pairs}
+    for name in inspect.signature(ask).parameters.keys() & cells.keys():
+        raise InputError(f"{name} has an option of its own; give --{name.replace('_', '-')}.")
+    return cells
 
 
 # Files

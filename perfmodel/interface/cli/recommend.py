@@ -99,46 +99,38 @@ def recommend(
     Example: perfmodel recommend --model llama-3.3-70b --chip h100-sxm,mi300x --requests-per-s 12 --isl 1024
     --osl 256 --tpot-ms 50 --objective cost
     """
-    from perfmodel.inference.question import Limits, Question
-    from perfmodel.inference.recommend import recommend as run
-    from perfmodel.interface.recommend import (
-        as_dict,
-        caution_in_words,
-        cells_of,
-        numbers,
-        tables_of,
-        write,
-    )
+    from perfmodel.inference.question import ask
+    from perfmodel.inference.recommend import answer
+    from perfmodel.interface.recommend import caution_in_words, cells_of, tables_of, write
 
     options.check_places(folder=out, report=report)
-    infinite = float("inf")
-    limits = [
-        infinite if x is None else x for x in (ttft_ms, tpot_ms, end_to_end_ms, usd_per_million)
-    ]
-    question = Question(
-        model,
-        tuple(options.listed(chip)),
-        numbers("n_chips", options.listed(n_chips)),
-        isl,
-        osl,
-        numbers("concurrency", options.listed(concurrency)),
-        float("nan") if requests_per_s is None else requests_per_s,
-        tuple(options.listed(framework)),
-        tuple(options.listed(precision)),
-        tuple(options.listed(kv_precision)) or ("",),
-        numbers("speculative_tokens", options.listed(speculative_tokens)),
-        tuple(options.listed(mode)),
-        tuple(options.listed(prefill_chip)),
-        tuple(options.listed(decode_chip)),
-        tuple(options.listed(ffn_chip)),
-        Limits(*limits),
-        objective,
-        confidence,
-        cells_of(column or [])
-        | ({} if usd_per_chip_hour is None else {"usd_per_chip_hour": f"{usd_per_chip_hour}"}),
+    question = ask(
+        model=model,
+        isl=isl,
+        osl=osl,
+        chip=options.listed(chip),
+        n_chips=options.listed(n_chips),
+        concurrency=options.listed(concurrency),
+        requests_per_s=requests_per_s,
+        ttft_ms=ttft_ms,
+        tpot_ms=tpot_ms,
+        end_to_end_ms=end_to_end_ms,
+        usd_per_million=usd_per_million,
+        framework=options.listed(framework),
+        precision=options.listed(precision),
+        kv_precision=options.listed(kv_precision),
+        speculative_tokens=options.listed(speculative_tokens),
+        mode=options.listed(mode),
+        prefill_chip=options.listed(prefill_chip),
+        decode_chip=options.listed(decode_chip),
+        ffn_chip=options.listed(ffn_chip),
+        objective=objective,
+        confidence=confidence,
+        usd_per_chip_hour=usd_per_chip_hour,
+        **cells_of(column or []),
     )
     with bar("programs") as update:
-        found = run(question, options.fitted(calibration), top, update)
+        found = answer(question, options.fitted(calibration), top, update)
     if out is not None:
         write(found, out)
     if report is not None:
@@ -146,7 +138,7 @@ def recommend(
 
         options.write_report(report, recommend_page(question, found), silent=json_)
     if json_:
-        show_json(as_dict(found))
+        show_json(found.as_dict())
         return
     for table in tables_of(question, found):
         show_table(table)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perfmodel.inference.question import Question
-from perfmodel.inference.recommend import Recommendation
+from perfmodel.inference.recommendation import Recommendation
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,

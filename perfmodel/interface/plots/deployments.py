@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from perfmodel.inference.recommend import Recommendation, machine_of
+from perfmodel.inference.recommend import machine_of
+from perfmodel.inference.recommendation import Recommendation
 from perfmodel.interface.plots import lines, theme
 
 AXES = ("tokens/s per user", "output tokens/s per chip")

@@ -9,7 +9,7 @@ ways that no other of the same chips beats are put together in every ratio, whic
 import collections
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,9 +129,9 @@ class Side(NamedTuple):
         """Chips of a worker, spread in each way."""
         return np.array([way.chips for way in self.resolved.candidates])
 
-    def only(self, places: np.ndarray) -> "Side":
+    def only(self, places: Sequence[int] | np.ndarray) -> "Side":
         """The same, spread in some of the ways."""
-        ways = [self.resolved.candidates[i] for i in places]
+        ways = [self.resolved.candidates[int(i)] for i in places]
         return self._replace(resolved=self.resolved._replace(candidates=ways))
 
 
@@ -181,22 +181,28 @@ def _side(
     refused: collections.Counter[str],
 ) -> Side:
     """A worker of a pool, in every way that fits into the chips and that its framework does not refuse."""
-    given = [question.cells.get(f"{pool}_{name}", "") for name in SIDE_COLUMNS[1:]]
-    ranks = [number(f"{pool}_{n}", text) for n, text in zip(SIDE_COLUMNS[1:], given, strict=True)]
+    given = _given_ranks(question.cells, pool)
     cells = pair.words | {"chip": chip, "mode": "", "concurrency": "1"}
     resolved = resolve_row(0, cells | {"n_chips": "", "pp": "", "tp": "1"}, calibration)
-    if np.isnan(resolved.deployment.experts) and np.isnan(ranks[-1]):
-        ranks[-1] = 1.0  # of a model without experts, data ranks are workers
+    if np.isnan(resolved.deployment.experts) and np.isnan(given.dp):
+        given = given._replace(dp=1.0)  # of a model without experts, data ranks are workers
     ways: list[Parallelism] = []
     for size in (size for size in SIZES if size < chips):
         with contextlib.suppress(InputError):
-            ways += candidates(GivenRanks(size, *ranks, 1.0), resolved.deployment)
+            ways += candidates(given._replace(n_chips=size), resolved.deployment)
     reasons = [refusal(resolved.deployment, way) for way in ways]
     refused.update(filter(None, reasons))
     ways = [way for way, why in zip(ways, reasons, strict=True) if not why]
     if not ways:
         raise InputError(next(filter(None, reasons), f"{pool} workers: no ranks divide the chips."))
     return Side(cells, resolved._replace(candidates=ways))
+
+
+def _given_ranks(cells: dict[str, str], pool: str) -> GivenRanks:
+    """Ranks of a worker that the question gives."""
+    names = (f"{pool}_{rank}" for rank in SIDE_COLUMNS[1:])
+    tp, pp, ep, dp = (number(name, cells.get(name, "")) for name in names)
+    return GivenRanks(np.nan, tp, pp, ep, dp, 1.0)
 
 
 def _request(side: Side, users: np.ndarray) -> Request:
@@ -226,14 +232,16 @@ def _best_prefill_ways(side: Side) -> tuple[Side, PrefillWorker]:
 def _best_decode_ways(side: Side, users: np.ndarray, chips: float) -> Side:
     """Ways that hold the model and that none beats in TPOT and in tokens of a chip, at some number of users:
     about half of the chips decode."""
-    shares = np.unique(np.geomspace(1, max(users.max(), 2), 8).round())
+    shares = np.unique(np.round(np.geomspace(1.0, float(max(users.max(), 2.0)), 8)))
     steps: DecodeWorker = _workers(side, shares, decode_worker)
-    tpot, each = steps.full, side.chips[:, None] / steps.most * steps.full
+    tpot, slack = np.asarray(steps.full), np.asarray(steps.slack)
+    each = side.chips[:, None] / np.asarray(steps.most) * tpot
     kept = [
-        _unbeaten(np.stack([tpot[:, i], each[:, i], side.chips], axis=1), steps.slack[:, i])
+        _unbeaten(np.stack([tpot[:, i], each[:, i], side.chips], axis=1), slack[:, i])
         for i in range(len(shares))
     ]
-    return side.only(evenly_chosen(np.unique(np.concatenate(kept)), MAX_LAYOUTS))
+    places = sorted({int(place) for own in kept for place in own})
+    return side.only(np.array(evenly_chosen(places, MAX_LAYOUTS), int))
 
 
 def _unbeaten(slow: np.ndarray, slack: np.ndarray) -> np.ndarray:
@@ -246,12 +254,12 @@ def _unbeaten(slow: np.ndarray, slack: np.ndarray) -> np.ndarray:
 
 def _ratios(prefill: np.ndarray, decode: np.ndarray, chips: float) -> np.ndarray:
     """Places of both ways, and workers of both, in every ratio that uses all chips."""
-    found: list[tuple[float, ...]] = []
+    found: list[tuple[float, float, float, float]] = []
     for (i, first), (j, second) in itertools.product(enumerate(prefill), enumerate(decode)):
-        workers = np.arange(1.0, chips // first + 1)
-        others = (chips - workers * first) / second
-        usable = np.flatnonzero((others >= 1) & (others == np.round(others)))
-        found += [(i, j, workers[k], others[k]) for k in evenly_chosen(usable, MAX_RATIOS)]
+        counts = [float(n) for n in range(1, int(chips // first) + 1)]
+        workers = [(n, (chips - n * first) / second) for n in counts]
+        usable = [pair for pair in workers if pair[1] >= 1 and pair[1] == round(pair[1])]
+        found += [(float(i), float(j), *pair) for pair in evenly_chosen(usable, MAX_RATIOS)]
     return np.array(found)
 
 
@@ -272,7 +280,11 @@ def _match(
 ) -> Service:
     """Services of pairs of workers, in blocks of one size."""
     rows, kind = (first, prefill_workers, second, decode_workers, request), as_scalar(0.0).dtype
-    return map_rows(lambda block: _matched(*block), map_leaves(lambda x: x.astype(kind), rows))
+    return map_rows(_of_block, map_leaves(lambda x: x.astype(kind), rows))
+
+
+def _of_block(block: tuple[Any, ...]) -> Service:
+    return _matched(*block)
 
 
 def _table(
@@ -306,7 +318,7 @@ def _table(
         {name: np.broadcast_to(x, count) for name, x in numbers.items()},
         {name: np.full(count, word, object) for name, word in words.items()}
         | {"bound": bounds_of(served)},
-        served.joules,
+        np.asarray(served.joules),
         collections.Counter(),
         3,
     )

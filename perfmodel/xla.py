@@ -5,11 +5,16 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from perfmodel.program_store import StoredProgram, identity_of, load_or_compile
 
 Options = dict[str, Any]
 
@@ -67,14 +72,51 @@ def jit(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
-    """A function that is compiled when it is first called, on a CPU to run once or twice."""
+    """A function that is compiled when it is first called, on a CPU to run once or twice.
 
-    @functools.cache
-    def compiled() -> Callable[..., T]:
-        options = supported(ONCE) if jax.default_backend() == "cpu" else None
-        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
+    Its arrays may change from call to call; whatever else is in its arguments is compiled in. Compiled
+    programs are kept on disk (`program_store`).
+    """
+    programs: dict[Hashable, StoredProgram] = {}
 
-    return lambda *arguments: compiled()(*arguments)
+    def run(*arguments: Any) -> T:
+        arrays, rest = eqx.partition(arguments, _is_array)
+        leaves, form = jax.tree.flatten(arrays)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return function(*arguments)
+        leaves = [jnp.asarray(leaf) for leaf in leaves]
+        shapes = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves)
+        fixed, fixed_form = jax.tree.flatten(rest)
+        key = (form, fixed_form, tuple(fixed), shapes)
+        if key not in programs:
+            identity = identity_of(function, fixed, form, fixed_form, shapes)
+            compiled = functools.partial(_compile, function, leaves, form, rest)
+            programs[key] = load_or_compile(identity, compiled)
+        program = programs[key]
+        return jax.tree.unflatten(jax.tree.structure(program.result), program.call(*leaves))
+
+    return run
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray | np.generic | jax.Array)
+
+
+def _compile(
+    function: Callable[..., Any], leaves: list[Any], form: Any, rest: Any
+) -> StoredProgram:
+    """A program of the arrays alone, and the form of what it gives."""
+    forms: list[Any] = []
+
+    def of_leaves(*leaves: Any) -> list[Any]:
+        result = function(*eqx.combine(jax.tree.unflatten(form, leaves), rest))
+        results, result_form = jax.tree.flatten(result)
+        forms.append(jax.tree.unflatten(result_form, range(len(results))))
+        return results
+
+    options = supported(ONCE) if jax.default_backend() == "cpu" else None
+    call = jax.jit(of_leaves).lower(*leaves).compile(compiler_options=options)
+    return StoredProgram(call, forms[0])
 
 
 MALLOC_OPTIONS = {

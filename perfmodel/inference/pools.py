@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax import Array
@@ -32,6 +31,7 @@ from perfmodel.inference.serving_row import number, read_row
 from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
+from perfmodel.xla import to_run_once
 
 POOLS = ("prefill", "decode")
 SIDE_COLUMNS = ("chip", "tp", "pp", "ep", "dp")
@@ -294,7 +294,7 @@ PoolBlock = tuple[Chip, Transformer, RowNumbers, Any]
 """One side of rows, and how many workers it has, on a leading axis."""
 
 
-@eqx.filter_jit
+@to_run_once
 def _serve_attention_ffn(
     plans: tuple[Plan, Plan], blocks: tuple[PoolBlock, PoolBlock, Array]
 ) -> Service:
@@ -315,7 +315,7 @@ def _block(rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int) -> PoolBlo
     return *block, workers
 
 
-@eqx.filter_jit
+@to_run_once
 def _serve_disaggregated(plans: tuple[Plan, Plan], blocks: tuple[PoolBlock, PoolBlock]) -> Service:
     def of_row(prefill: PoolBlock, decode: PoolBlock) -> Service:
         first, second = (

@@ -1,0 +1,115 @@
+"""Compiled programs kept on disk, so that a second process neither traces nor compiles them.
+
+XLA's own cache spares compiling alone; tracing and lowering a service take longer than that. A program is
+found again by the package's source code and facts, the versions of JAX and of its compiler, the machine, and
+everything that tracing depends on. They lie beside XLA's cache, and are kept only where that is.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import pickle
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import serialize_executable
+
+MAX_PROGRAMS = 512
+"""Programs that are kept, at most: the oldest go. Each has about 2 MB."""
+
+
+class StoredProgram(NamedTuple):
+    """A compiled program of arrays, and the tree of what it gives, with numbers in the place of arrays."""
+
+    call: jax.stages.Compiled
+    result: Any
+
+
+def identity_of(function: Callable[..., Any], fixed: Sequence[Any], *forms: Any) -> str:
+    """Everything that tracing depends on, in words; empty where words do not tell it.
+
+    **Arguments:**
+
+    - `fixed`: what is compiled in; `forms`: of trees, shapes and types.
+    """
+    words = " ".join([_in_words(function), *map(_in_words, fixed), *map(str, forms)])
+    return "" if any(mark in words for mark in UNTOLD) else words
+
+
+UNTOLD = ("<locals>", "<lambda>", " at 0x")
+"""In the words of what cannot be told from another of its name."""
+
+
+def _in_words(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
+
+
+def load_or_compile(identity: str, compile_program: Callable[[], StoredProgram]) -> StoredProgram:
+    """The program of an identity: from disk, or compiled now and written there."""
+    folder = _folder() if identity else None
+    if folder is None:
+        return compile_program()
+    path = folder / hashlib.sha256(f"{_machine()} {identity}".encode()).hexdigest()
+    with contextlib.suppress(Exception):  # a file of another time, or cut short: compiled anew
+        result, program = pickle.loads(path.read_bytes())
+        return StoredProgram(serialize_executable.deserialize_and_load(*program), result)
+    program = compile_program()
+    with contextlib.suppress(Exception):  # a disk that is full, a folder that cannot be written
+        kept = (program.result, serialize_executable.serialize(program.call))
+        _write(path, pickle.dumps(kept))
+    return program
+
+
+def _folder() -> Path | None:
+    """Where programs are kept; `None`: nowhere, of several devices or of accelerators."""
+    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if not cache or jax.default_backend() != "cpu" or len(jax.devices()) > 1:
+        return None
+    return Path(cache).parent / "programs"
+
+
+@functools.cache
+def _machine() -> str:
+    """Source code and facts, compiler and processor."""
+    folders = [
+        Path(__file__).parent,
+        *map(Path, importlib.import_module("perfmodel.kernels").__path__),
+    ]
+    files = sorted({f for folder in folders for end in ENDS for f in folder.rglob(end)})
+    stamps = [(str(file), *_stamp(file.stat())) for file in files]
+    versions = (jax.__version__, importlib.metadata.version("jaxlib"), platform.python_version())
+    double = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    return repr((stamps, versions, _processor(), double, os.environ.get("XLA_FLAGS", "")))
+
+
+ENDS = ("*.py", "*.toml")
+"""Of files that tracing may read."""
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_mtime_ns, status.st_size
+
+
+def _processor() -> str:
+    """The processor with its instructions, for which programs are compiled."""
+    about = Path("/proc/cpuinfo")
+    lines: Sequence[str] = about.read_text().splitlines() if about.is_file() else ()
+    flags = [line for line in lines if line.startswith(("flags", "Features", "model name"))][:2]
+    return repr((platform.machine(), platform.processor(), platform.version(), flags))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all, and let go of the oldest programs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)
+    kept = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime)
+    for old in kept[:-MAX_PROGRAMS]:
+        old.unlink(missing_ok=True)

@@ -186,10 +186,8 @@ def _outcome_of_pools(
             "false", memory_error(lead.deployment, candidate.chips, float(served.slack))
         )
     for name, parallelism, workers in zip(pooled.names, *candidate, strict=True):
-        ranks = parallelism._asdict().items()
-        cells |= {
-            f"{name}{rank}": float(value) for rank, value in ranks if rank in pools.SIDE_COLUMNS
-        }
+        ranks = {f"{name}{rank}": value for rank, value in parallelism._asdict().items()}
+        cells |= {rank: float(value) for rank, value in ranks.items() if rank in COLUMNS}
         cells |= {f"{name}workers": workers} if pooled.link is None else {}
     if pooled.link is not None:
         cells |= dict(zip(ATTENTION_FFN_OUTPUTS, map(float, np.asarray(served.busy)), strict=True))

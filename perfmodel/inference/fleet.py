@@ -60,9 +60,6 @@ def price_fleets(question: Question, calibration: Path, progress: Progress) -> D
             "limits; allow more, or name other chips."
         )
     table = price_segments(segments, question, progress)
-    rate = np.full(table.size, question.requests_per_s)
-    table.numbers["requests_per_s"] = rate
-    table.numbers["utilisation"] = rate / table.numbers["max_requests_per_s"]
     return table._replace(
         refused=blocks.refused + refused, programs=table.programs + blocks.programs
     )

@@ -59,6 +59,7 @@ def refusal(deployment: Deployment, parallelism: Parallelism, speculates: bool =
     drafts = speculates and parallelism.pp > 1 and version.layout.forbids("one_stage_drafts")
     words = said_of(version.refused_weights, deployment.plan.weights, deployment.architecture)
     reasons = (
+        _platform(asked),
         *(_stages(asked), _heads(asked), _expert_ranks(asked)),
         *(words, _framework_ranks(asked), _kv_heads(asked), _columns(asked)),
         f"pp is {parallelism.pp:.0f}, but {asked.framework} drafts tokens with pp 1 alone."
@@ -127,6 +128,19 @@ def _attended(attention: Grouped | Latent | Compressed | Recurrent) -> float:
     if isinstance(attention, Compressed):
         return float(attention.groups) * float(attention.group_rank)
     return float(attention.heads) * float(attention.value)
+
+
+def _platform(asked: Asked) -> str:
+    """Chips of an architecture that the framework lists."""
+    platforms, given = asked.version.platforms, asked.deployment
+    if not platforms or given.architecture in platforms:
+        return ""
+    others = ", ".join(serving_frameworks(given.architecture))
+    return f"{asked.framework} does not run on {given.stem}; " + (
+        f"of the frameworks known {others} do."
+        if others
+        else "of the frameworks known none does: leave it empty for the best schedule that the chip allows."
+    )
 
 
 def _stages(asked: Asked) -> str:

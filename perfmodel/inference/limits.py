@@ -42,12 +42,13 @@ def broken(bounded: dict[str, np.ndarray], limits: Limits) -> dict[str, np.ndarr
 
 
 def closest(
-    table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question
+    serves: np.ndarray, bounded: dict[str, np.ndarray], question: Question
 ) -> tuple[int, str]:
-    """The place of the deployment that comes closest to the limits, and by how much it breaks them."""
-    fits, given = table.numbers["free_bytes"] >= 0, given_limits(question.limits)
+    """The place of the deployment that comes closest to the limits, of those that serve, and by how much it
+    breaks them."""
+    given = given_limits(question.limits)
     over = np.max([bounded[name] / limit for name, limit in given.items()], axis=0)
-    place = int(np.argmin(np.where(fits & np.isfinite(over), over, np.inf)))
+    place = int(np.argmin(np.where(serves & np.isfinite(over), over, np.inf)))
     parts = [
         f"{name} {bounded[name][place]:.4g} for at most {limit:.4g} "
         f"({100 * (bounded[name][place] / limit - 1):.0f} % over)"
@@ -63,6 +64,10 @@ def reasons(
     """How many deployments are left out, by the first reason."""
     left = table.numbers["free_bytes"] >= 0
     found = {"does not fit in memory": int(np.sum(~left))}
+    if question.open_loop:
+        slow = left & ~(table.numbers["utilisation"] < 1)
+        found[f"answers fewer than {question.requests_per_s:g} requests/s"] = int(np.sum(slow))
+        left &= ~slow
     for name, limit in given_limits(question.limits).items():
         words = f"{name} above {limit:g} at {question.confidence} % confidence"
         found[words] = int(np.sum(left & breaks[name]))

@@ -193,8 +193,9 @@ def _side(
     reasons = [refusal(resolved.deployment, way) for way in ways]
     refused.update(filter(None, reasons))
     ways = [way for way, why in zip(ways, reasons, strict=True) if not why]
+    few = f"n_chips is {chips:.0f}, but two pools need a chip each at least; give more."
     if not ways:
-        raise InputError(next(filter(None, reasons), f"{pool} workers: no ranks divide the chips."))
+        raise InputError(next(filter(None, reasons), few))
     return Side(cells, resolved._replace(candidates=ways))
 
 

@@ -107,6 +107,8 @@ def answer(
     if not keeps.any():
         raise InputError(_nothing_keeps(table, bounded, question))
     order = best_first(table, objective, keeps)
+    if not len(order):
+        raise InputError(_not_known(objective))
     chosen = first_of_each(table, order, top)
     rows = [_row(question, table, place, bounded) for place in chosen]
     for rank, (row, place) in enumerate(zip(rows, chosen, strict=True), 1):
@@ -114,7 +116,7 @@ def answer(
         row |= {"worse": _worse(row, rows[0], objective) if rank > 1 else ""}
     return Recommendation(
         rows,
-        front_of_each(table, keeps),
+        front_of_each(table, _serves(table, question), keeps),
         table.size,
         dict(table.refused + reasons(table, breaks, question)),
         _caution(table, bounded, question, chosen[0]),
@@ -126,6 +128,15 @@ def _serves(table: DeploymentTable, question: Question) -> np.ndarray:
     """Whether each deployment fits, and answers requests as fast as they come."""
     fits = table.numbers["free_bytes"] >= 0
     return fits & (table.numbers["utilisation"] < 1) if question.open_loop else fits
+
+
+def _with_utilisation(table: DeploymentTable, question: Question) -> DeploymentTable:
+    """With the rate at which requests come, and its share of the most that can be answered."""
+    if not question.open_loop:
+        return table
+    rate = np.full(table.size, question.requests_per_s)
+    load = {"requests_per_s": rate, "utilisation": rate / table.numbers["max_requests_per_s"]}
+    return table._replace(numbers=table.numbers | load)
 
 
 def price(question: Question, calibration: Path, progress: Progress) -> DeploymentTable:
@@ -141,9 +152,15 @@ def price(question: Question, calibration: Path, progress: Progress) -> Deployme
             wrong.append(error)
     if not tables:
         raise wrong[0]
-    table = joined(tables)
+    table = _with_utilisation(joined(tables), question)
     table.refused.update(str(error) for error in wrong)
     return table
+
+
+def _not_known(objective: Objective) -> str:
+    """What is said where no deployment that keeps the limits has the number that is wanted."""
+    quote = "give --usd-per-chip-hour, or " if objective.column.startswith("usd") else ""
+    return f"{objective.meaning} are not known for any of these chips; {quote}ask for another objective."
 
 
 def _nothing_keeps(
@@ -157,10 +174,10 @@ def _nothing_keeps(
             "short on each chip for weights and one sequence; give more chips, a smaller format or shorter "
             "texts."
         )
-    if question.open_loop and not (table.numbers["utilisation"] < 1).any():
+    if not _serves(table, question).any():
         most = table.numbers["n_chips"].max()
         return f"no fleet of up to {most:.0f} chips carries the rate; give fewer requests."
-    place, over = closest(table, bounded, question)
+    place, over = closest(_serves(table, question), bounded, question)
     return (
         f"no deployment keeps the limits at {question.confidence} % confidence; the closest is "
         f"{in_words(table.row(place))} with {over}: allow more, give more chips, or a lower --confidence."
@@ -206,7 +223,8 @@ def _limited_by(table: DeploymentTable, place: int, breaks: dict[str, np.ndarray
     numbers = table.numbers
     if "utilisation" in numbers:
         return f"requests_per_s, utilisation {numbers['utilisation'][place]:.2f}"
-    if numbers["running"][place] < 0.999 * numbers["concurrency"][place]:
+    pooled = table.words["mode"][place] == DISAGGREGATED  # whose other users are with the prompts
+    if not pooled and numbers["running"][place] < 0.999 * numbers["concurrency"][place]:
         return LIMITED_BY_MEMORY
     layouts = _layouts(table)
     more = np.flatnonzero(
@@ -231,6 +249,7 @@ def _row(
 ) -> dict[str, Any]:
     """A deployment in the columns of the serving schema, with the ends of its ranges."""
     row = question.cells | {"isl": question.isl, "osl": question.osl} | table.row(place)
+    row = {name: value for name, value in row.items() if name not in FACTORS}
     if row["chip"] and not row.get("ffn_chip"):
         rate = np.array([row["output_tokens_per_s_per_chip"]])
         at_wall = joules_at_wall(str(row["chip"]), table.joules[place][None], rate)
@@ -238,6 +257,10 @@ def _row(
     row |= {"fits": "true", "error": ""}
     ends = {f"{name}_at_confidence": float(bounded[name][place]) for name in ("ttft_ms", "tpot_ms")}
     return row | ends
+
+
+FACTORS = ("ttft_high", "tpot_high")
+"""Numbers of the table that the ends of a row's ranges have in them."""
 
 
 # Front
@@ -252,7 +275,9 @@ def machine_of(row: Mapping[str, Any]) -> str:
     return f"{row['n_chips']:.0f} x {' + '.join(dict.fromkeys(chips))}"
 
 
-def front_of_each(table: DeploymentTable, keeps: np.ndarray) -> list[dict[str, Any]]:
+def front_of_each(
+    table: DeploymentTable, serves: np.ndarray, keeps: np.ndarray
+) -> list[dict[str, Any]]:
     """Of each machine and mode, what no other deployment beats in speed of a user and of a chip."""
     numbers = table.numbers
     found: list[dict[str, Any]] = []
@@ -260,7 +285,7 @@ def front_of_each(table: DeploymentTable, keeps: np.ndarray) -> list[dict[str, A
     keys = np.stack([*words, numbers["n_chips"].astype(str)], axis=1)
     machines = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
     for machine in range(machines.max() + 1):
-        own = np.flatnonzero((machines == machine) & (numbers["free_bytes"] >= 0))
+        own = np.flatnonzero((machines == machine) & serves)
         for place in own[_front(table, own)]:
             row = table.row(place)
             found.append(
@@ -305,9 +330,9 @@ def _caution(
     table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question, chosen: int
 ) -> dict[str, Any]:
     """What it costs to keep limits at the end of the range, and the measurement that would give most back."""
-    objective, fits = OBJECTIVES[question.objective], table.numbers["free_bytes"] >= 0
+    objective, serves = OBJECTIVES[question.objective], _serves(table, question)
     plain = {name: table.numbers[name] for name in bounded}
-    loose = fits & ~np.any([*broken(plain, question.limits).values()], axis=0)
+    loose = serves & ~np.any([*broken(plain, question.limits).values()], axis=0)
     best = best_first(table, objective, loose)
     goal = table.numbers[objective.column]
     here = float(goal[chosen])
@@ -324,13 +349,13 @@ def _worth_of_measuring(
 ) -> dict[str, Any]:
     """The stack whose best deployment would be chosen if one of its runs were measured, and the gain."""
     numbers = table.numbers
-    fits = numbers["free_bytes"] >= 0
     narrow = {
         f"{name}_high": np.minimum(numbers[f"{name}_high"], MEASURED_RANGE)
         for name in ("ttft", "tpot")
     }
     measured = limited_numbers(table._replace(numbers=numbers | narrow), question.confidence)
-    keeps = fits & ~np.any([*broken(measured, question.limits).values()], axis=0)
+    serves = _serves(table, question)
+    keeps = serves & ~np.any([*broken(measured, question.limits).values()], axis=0)
     best = best_first(table, objective, keeps)
     if not len(best):
         return {}

@@ -14,6 +14,13 @@ SHOWN = (
 """Columns that are printed; `deployments` has all."""
 
 
+ADDED = (
+    *("rank", "limited_by", "worse", "launch", "end_to_end_ms", "free_bytes", "utilisation"),
+    *("max_requests_per_s", "ttft_ms_at_confidence", "tpot_ms_at_confidence"),
+)
+"""Columns that a deployment has besides those of the serving schema."""
+
+
 class Recommendation(NamedTuple):
     """The answer. It prints its deployments as a table, in a terminal and in a notebook.
 

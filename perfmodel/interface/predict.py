@@ -8,6 +8,7 @@ from perfmodel.columns import number_cells
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, table_of_texts, with_columns, write_csv
 from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
+from perfmodel.inference.recommendation import ADDED
 from perfmodel.inference.serving_predictions import (
     ATTENTION_FFN_OUTPUTS,
     COLUMNS,
@@ -31,7 +32,7 @@ def predict_serving(
         if not set(names) & set(cells):
             raise InputError(f"{rows} has no column {names[0]!r}; it has {named(cells)}.")
     columns = predict_cells(cells, len(table), calibration, progress)
-    for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS)):
+    for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS, *ADDED)):
         warn(line)
     found = with_columns(table, columns)
     write_csv(out, found)

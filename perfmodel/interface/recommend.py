@@ -47,11 +47,16 @@ def write(found: Recommendation, out: Path) -> None:
     for name, script in scripts:
         write_whole(out / "launch" / name, script.encode())
     rows = [
-        row | {"launch": f"launch/{name}"}
+        _readable(row) | {"launch": f"launch/{name}"}
         for row, (name, _) in zip(found.deployments, scripts, strict=True)
     ]
     write_csv(out / "deployments.csv", table_of(rows))
     write_csv(out / "front.csv", table_of(found.front))
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as `predict serving` reads it: with a rate of requests, users are what comes out."""
+    return {**row} | ({"concurrency": ""} if "requests_per_s" in row else {})
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -111,9 +116,10 @@ def _with_end(row: Mapping[str, Any], name: str) -> str:
 
 
 def ranks_of(row: Mapping[str, Any]) -> str:
-    """Ranks above one, of both pools where there are two."""
+    """Ranks above one, of both pools where there are two; and drafted tokens."""
     if row["mode"] != "disaggregated":
-        return _ranks(row, "")
+        drafted = row.get("speculative_tokens", 0.0)
+        return _ranks(row, "") + (f" draft{drafted:.0f}" if drafted > 0 else "")
     pools = (("prefill_", "P"), ("decode_", "D"))
     return " ".join(
         f"{row[f'{pool}workers']:.0f}{word}({_ranks(row, pool)})" for pool, word in pools

@@ -25,7 +25,8 @@ def recommend(
         str, typer.Option(help="Chips in all; several numbers with commas are all tried.")
     ] = "",
     concurrency: Annotated[
-        str, typer.Option(help="Users at once, with commas; powers of two up to 1024 if not given.")
+        str,
+        typer.Option(help="Users at once, with commas; from 1 to 128 for each chip if not given."),
     ] = "",
     requests_per_s: Annotated[
         float | None,

@@ -1,0 +1,324 @@
+"""`perfmodel recommend`: the best of all ways to serve under limits, as rows that `predict serving` reads."""
+
+import csv
+import itertools
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from command import predict, run
+
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.evaluate import resolve_row
+from perfmodel.inference.framework_support import refusal
+from perfmodel.inference.serving_predictions import COLUMNS
+from perfmodel.library.fitted import FITTED
+
+Row = dict[str, Any]
+
+MIXTURE = {
+    "model": "qwen3-30b-a3b",
+    "chip": "h100-sxm",
+    "framework": "vllm",
+    "precision": "fp8",
+    "isl": "512",
+    "osl": "64",
+}
+DENSE = MIXTURE | {"model": "llama-3.2-1b", "precision": "bf16"}
+CHIPS, USERS, LIMIT = 4, (4, 16, 64), 20.0
+RATE = 300.0
+
+TIMES = ("ttft_ms", "ttft_ms_high", "tpot_ms", "tpot_ms_low", "tpot_ms_high")
+NUMBERS = (
+    *(*TIMES, "output_tokens_per_s_per_user", "output_tokens_per_s_per_chip", "total_tokens_per_s"),
+    *("joules_per_output_token", "usd_per_million_output_tokens", "running"),
+)
+
+
+class Answer(NamedTuple):
+    """What was printed as JSON, and the folder that was written."""
+
+    found: dict[str, Any]
+    folder: Path
+
+
+def options_of(asked: Mapping[str, object]) -> list[str]:
+    """Columns as options of the command."""
+    return [
+        word for name, x in asked.items() for word in (f"--{name.replace('_', '-')}", str(x)) if x
+    ]
+
+
+def ask(folder: Path, asked: Mapping[str, object], **more: object) -> Answer:
+    words = ["recommend", *options_of({**asked, **more}), "--json", "--out", folder / "answer"]
+    status, out, err = run(*words)
+    assert (status, err) == (0, "")
+    return Answer(json.loads(out), folder / "answer")
+
+
+def cells_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_numbers(
+    rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], rel: float
+) -> None:
+    for row, other in zip(rows, others, strict=True):
+        for name in NUMBERS:
+            assert float(other[name]) == pytest.approx(float(row[name]), rel=rel), name
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """A mixture of experts on a few chips, with a limit kept at 90 % confidence."""
+    load = {"n_chips": CHIPS, "concurrency": ",".join(map(str, USERS)), "tpot_ms": LIMIT}
+    return ask(tmp_path_factory.mktemp("limited"), MIXTURE | load, confidence=90, top=100)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """As few chips as carry requests that come at a rate."""
+    load = {"requests_per_s": RATE, "tpot_ms": 8}
+    return ask(tmp_path_factory.mktemp("fleet"), DENSE | load, top=50)
+
+
+def by_hand(deployment: Any) -> list[Row]:
+    """Every way on `CHIPS` chips that the framework takes, at every number of users."""
+    sizes = [1, 2, 4]
+    ways = [
+        Parallelism(*map(float, way))
+        for way in itertools.product(sizes, repeat=5)
+        if way[0] * way[1] * way[3] * way[4] == CHIPS and way[2] <= way[0] * way[3]
+    ]
+    taken = [way._asdict() for way in ways if not refusal(deployment, way)]
+    return [
+        {
+            **MIXTURE,
+            "n_chips": CHIPS,
+            "concurrency": users,
+            **{n: f"{x:.0f}" for n, x in way.items()},
+        }
+        for way in taken
+        for users in USERS
+    ]
+
+
+# The answer
+
+
+def test_the_answer_has_the_parts_that_are_documented(limited: Answer):
+    found = limited.found
+    assert found.keys() == {
+        *("deployments", "front", "considered", "refused", "caution", "assumptions")
+    }
+    assert [row["rank"] for row in found["deployments"]] == [
+        *range(1, len(found["deployments"]) + 1)
+    ]
+    assert found["considered"] >= len(found["deployments"]) > 3
+    assert all(isinstance(n, int) and n > 0 for n in found["refused"].values())
+    assert found["assumptions"]["confidence"] == 90
+    assert found["caution"]["at_confidence"] <= found["caution"]["at_prediction"]
+    best = found["deployments"][0]
+    assert {*MIXTURE, *NUMBERS, "tp", "pp", "ep", "dp", "replicas", "limited_by"} <= best.keys()
+    assert best["worse"] == "" and "% fewer" in found["deployments"][-1]["worse"]
+
+
+def test_the_first_is_the_best_of_all_ways_priced_one_by_one(limited: Answer, tmp_path: Path):
+    deployment = resolve_row(0, MIXTURE | {"concurrency": "1", "n_chips": "4"}, FITTED).deployment
+    priced = predict("serving", tmp_path, by_hand(deployment))
+    usable = [row for row in priced if row["fits"] == "true"]
+    within = [row for row in usable if float(row["tpot_ms_high"]) <= LIMIT]
+    assert 0 < len(within) < len(usable)
+    best = max(float(row["output_tokens_per_s_per_chip"]) for row in within)
+    first = limited.found["deployments"][0]
+    assert first["output_tokens_per_s_per_chip"] == pytest.approx(best, rel=1e-3)
+
+
+def test_limits_hold_at_the_end_of_the_range(limited: Answer):
+    for row in limited.found["deployments"]:
+        assert row["tpot_ms_high"] <= LIMIT * (1 + 1e-6)  # six digits
+        assert row["tpot_ms_at_confidence"] == pytest.approx(row["tpot_ms_high"], rel=1e-5)
+    over = [name for name in limited.found["refused"] if name.startswith("tpot_ms above 20")]
+    assert over == ["tpot_ms above 20 at 90 % confidence"]
+
+
+def test_every_row_is_read_back_with_the_same_numbers(limited: Answer, tmp_path: Path):
+    rows = cells_of(limited.folder / "deployments.csv")
+    status, _, err = run(
+        "predict", "serving", limited.folder / "deployments.csv", "--out", tmp_path / "again.csv"
+    )
+    assert (status, err) == (0, "")
+    assert_same_numbers(rows, cells_of(tmp_path / "again.csv"), 1e-4)
+    assert_same_numbers(rows, limited.found["deployments"], 1e-4)
+
+
+def test_no_row_has_a_framework_that_refuses_it(limited: Answer):
+    for row in cells_of(limited.folder / "deployments.csv"):
+        read = {name: cell for name, cell in row.items() if name in COLUMNS}
+        resolved = resolve_row(0, read, FITTED)
+        assert [refusal(resolved.deployment, way) for way in resolved.candidates] == [""]
+    assert any("vLLM takes" in reason for reason in limited.found["refused"])
+
+
+def test_nothing_on_the_front_is_beaten(limited: Answer):
+    points = [
+        (row["output_tokens_per_s_per_user"], row["output_tokens_per_s_per_chip"])
+        for row in limited.found["front"]
+    ]
+    assert len(points) > 1
+    assert points == sorted(points, reverse=True)
+    assert [chip for _, chip in points] == sorted(chip for _, chip in points)
+    best = limited.found["deployments"][0]["output_tokens_per_s_per_chip"]
+    assert max(
+        row["output_tokens_per_s_per_chip"] for row in limited.found["front"] if row["keeps_limits"]
+    ) == pytest.approx(best)
+
+
+def test_files_are_written_that_start_the_servers(limited: Answer):
+    rows = cells_of(limited.folder / "deployments.csv")
+    assert len(cells_of(limited.folder / "front.csv")) == len(limited.found["front"])
+    scripts = [limited.folder / row["launch"] for row in rows]
+    assert sorted(scripts) == sorted((limited.folder / "launch").iterdir())
+    for script in scripts:
+        subprocess.run(["bash", "-n", script], check=True)
+        assert "vllm serve" in script.read_text()
+
+
+# Objectives, prices, software
+
+
+@pytest.mark.parametrize(
+    ("objective", "column", "most"),
+    [
+        ("cost", "usd_per_million_output_tokens", False),
+        ("energy", "joules_per_output_token", False),
+        ("speed", "output_tokens_per_s_per_user", True),
+    ],
+)
+def test_an_objective_orders_the_rows(objective: str, column: str, most: bool, tmp_path: Path):
+    load = {"n_chips": 2, "concurrency": "1,8", "objective": objective}
+    values = [row[column] for row in ask(tmp_path, DENSE | load).found["deployments"]]
+    assert len(values) > 1 and values == sorted(values, reverse=most)
+
+
+def test_a_quote_takes_the_place_of_all_costs(tmp_path: Path):
+    load = {"n_chips": 1, "concurrency": 8, "usd_per_chip_hour": 2.5}
+    (row,) = ask(tmp_path, DENSE | load).found["deployments"]
+    assert (row["cost_basis"], row["usd_per_chip_hour"]) == ("quote", pytest.approx(2.5))
+    seconds = 1e6 / row["output_tokens_per_s_per_chip"]
+    assert row["usd_per_million_output_tokens"] == pytest.approx(2.5 / 3600 * seconds, rel=1e-5)
+
+
+def test_software_that_does_not_run_on_a_chip_is_left_out_there(tmp_path: Path):
+    asked = DENSE | {"chip": "wse-3,h100-sxm", "n_chips": 1}
+    found = ask(tmp_path, asked, concurrency=8).found
+    assert {row["chip"] for row in found["deployments"]} == {"h100-sxm"}
+    assert any("vLLM does not run on wse-3" in reason for reason in found["refused"])
+
+
+def test_drafts_are_a_choice_that_is_shown():
+    asked = DENSE | {"n_chips": 1, "concurrency": 1, "speculative_tokens": "0,2"}
+    status, out, _ = run("recommend", *options_of(asked))
+    assert status == 0 and "draft2" in out
+
+
+# Requests that come at a rate
+
+
+def test_a_fleet_carries_its_rate_within_the_limit(fleet: Answer, tmp_path: Path):
+    rows = cells_of(fleet.folder / "deployments.csv")
+    for row in rows:
+        assert 0 < float(row["utilisation"]) < 1
+        assert float(row["tpot_ms_at_confidence"]) <= 8
+        assert row["limited_by"].startswith("requests_per_s")
+    status, _, err = run(
+        "predict", "serving", fleet.folder / "deployments.csv", "--out", tmp_path / "again.csv"
+    )
+    assert (status, err) == (0, "")
+    assert_same_numbers(rows, cells_of(tmp_path / "again.csv"), 1e-4)
+
+
+def test_one_replica_fewer_does_not_carry_it(fleet: Answer, tmp_path: Path):
+    first, *_ = (row for row in fleet.found["deployments"] if row["replicas"] > 1)
+    assert first["n_chips"] == fleet.found["deployments"][0]["n_chips"]
+    chips = first["n_chips"] * (first["replicas"] - 1) / first["replicas"]
+    ranks = {name: f"{first[name]:.0f}" for name in ("tp", "pp", "ep", "dp")}
+    fewer = ranks | {"replicas": f"{first['replicas'] - 1:.0f}", "n_chips": f"{chips:.0f}"}
+    asked = DENSE | {"requests_per_s": RATE} | fewer
+    row, _ = predict("serving", tmp_path, [asked, asked])  # two run in what is compiled already
+    ratio = first["tpot_ms_at_confidence"] / first["tpot_ms"]
+    assert row["error"] or float(row["tpot_ms"]) * ratio > 8
+
+
+def test_more_requests_need_as_many_chips_at_least(fleet: Answer, tmp_path: Path):
+    load = {"requests_per_s": 4 * RATE, "tpot_ms": 8}
+    more = ask(tmp_path, DENSE | load, top=1).found["deployments"][0]
+    assert more["n_chips"] > fleet.found["deployments"][0]["n_chips"]
+
+
+def test_a_rate_on_given_chips_is_carried_or_refused(tmp_path: Path):
+    asked = DENSE | {"n_chips": 1, "tp": ""}
+    (row,) = ask(tmp_path, asked, requests_per_s=50).found["deployments"]
+    assert row["utilisation"] == pytest.approx(50 / row["max_requests_per_s"])
+    status, _, err = run("recommend", *options_of(asked | {"requests_per_s": 5000}))
+    assert status == 2 and "carries the rate" in err
+
+
+# Pools
+
+
+def test_pools_have_the_numbers_of_the_same_row(tmp_path: Path):
+    load = {"n_chips": 3, "concurrency": "8,64", "mode": "disaggregated"}
+    found = ask(tmp_path, DENSE | load)
+    rows = cells_of(found.folder / "deployments.csv")
+    status, _, err = run(
+        "predict", "serving", found.folder / "deployments.csv", "--out", tmp_path / "again.csv"
+    )
+    assert (status, err) == (0, "")
+    assert_same_numbers(rows, cells_of(tmp_path / "again.csv"), 1e-3)
+    for row in rows:
+        assert row["mode"] == "disaggregated" and row["limited_by"] != "KV-cache capacity"
+    assert {row["prefill_workers"] for row in rows} == {"1", "2"}
+
+
+# What cannot be answered
+
+SMALL = DENSE | {"n_chips": 1, "concurrency": 1}
+
+WRONG = {
+    "nothing keeps the limit": (SMALL | {"tpot_ms": 0.5}, "% over)"),
+    "nothing has room": (SMALL | {"isl": 3_000_000}, "GB are short on each chip"),
+    "chip": (SMALL | {"chip": "h1000"}, "the nearest are h100-sxm"),
+    "no chip": (SMALL | {"chip": ""}, "chip is missing"),
+    "model": (SMALL | {"model": "llama-9"}, "unknown model 'llama-9'"),
+    "framework": (SMALL | {"framework": "fast"}, "unknown framework 'fast'"),
+    "framework of another chip": (SMALL | {"chip": "wse-3"}, "vLLM does not run on wse-3"),
+    "precision": (SMALL | {"precision": "fast"}, "unknown precision 'fast'"),
+    "mode": (SMALL | {"mode": "fast"}, "unknown mode 'fast'"),
+    "objective": (SMALL | {"objective": "fast"}, "unknown objective 'fast'"),
+    "confidence": (SMALL | {"confidence": 70}, "the levels are 50, 80, 90"),
+    "users": (SMALL | {"concurrency": "0"}, "concurrency is '0'"),
+    "price": (SMALL | {"usd_per_chip_hour": -1}, "usd_per_chip_hour is '-1"),
+    "no price": (
+        SMALL | {"chip": "gh200", "objective": "cost"},
+        "not known for any of these chips",
+    ),
+    "limit": (SMALL | {"tpot_ms": -1}, "tpot_ms is -1"),
+    "users and rate": (SMALL | {"requests_per_s": 1}, "are both given"),
+    "rate": (DENSE | {"requests_per_s": "-1"}, "requests_per_s is '-1"),
+    "no number of chips": (SMALL | {"n_chips": ""}, "n_chips is missing"),
+    "half a chip": (SMALL | {"n_chips": 1.5}, "n_chips is '1.5'"),
+    "one chip for two pools": (SMALL | {"mode": "disaggregated"}, "two pools need a chip each"),
+    "column": (SMALL | {"set": "foo=1"}, "unknown column 'foo'"),
+}
+
+
+@pytest.mark.parametrize(("asked", "said"), WRONG.values(), ids=WRONG.keys())
+def test_what_cannot_be_answered_is_said_in_a_sentence(asked: Row, said: str, tmp_path: Path):
+    status, out, err = run("recommend", *options_of(asked), "--out", tmp_path / "answer")
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert said in err and not (tmp_path / "answer").exists()

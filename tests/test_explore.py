@@ -19,9 +19,10 @@ from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.interface.explore import export, pictures
-from perfmodel.interface.explore.machines import LOADS, cells_of, view, view_of
+from perfmodel.interface.explore.machines import LOADS, cells_of, name_of, view, view_of
 from perfmodel.interface.explore.scenario import (
     MAX_FACTOR,
+    RANK_NAMES,
     Machine,
     Scenario,
     from_query,
@@ -48,6 +49,9 @@ machines = st.builds(
     st.integers(1, 100_000),
     factors,
     st.sampled_from(["", "fp8", "bf16"]),
+    st.sampled_from(["", "fp8"]),
+    st.sampled_from(["", "vllm", "vllm-0.5"]),
+    st.dictionaries(st.sampled_from(RANK_NAMES), st.integers(1, 100_000) | st.none()),
 )
 scenarios = st.builds(
     Scenario,
@@ -74,6 +78,8 @@ def test_a_link_brings_back_the_scenario(scenario: Scenario):
         ({"machine": ["8*h100:,srm=2"]}, "what can be changed is sram"),
         ({"machine": ["8*h100:,sram=1e9"]}, "allowed are factors"),
         ({"machine": ["8*h100:,sram=x"]}, "not a number"),
+        ({"machine": ["8*h100:,tp=1.5"]}, "whole numbers"),
+        ({"machine": ["8*h100:,tp="]}, "greater than zero"),
         ({"concurrency": ["-1"]}, "greater than zero"),
         ({"isl": ["1e300"]}, "greater than zero up to 1e9"),
     ],
@@ -112,12 +118,19 @@ def shown() -> Any:
     return view(LLAMA_1B_ON_H100.machines[0], LLAMA_1B_ON_H100)
 
 
-def test_a_machine_has_the_numbers_of_predict_serving(shown: Any):
-    cells = {
-        name: [value]
-        for name, value in cells_of(LLAMA_1B_ON_H100.machines[0], LLAMA_1B_ON_H100).items()
-    }
+GIVEN = machine("h100-sxm", 4, {}, "bf16", "fp8", "vllm", {"tp": 2})
+"""A machine with a framework, formats and some ranks; the others are chosen."""
+
+COPIES = machine("h100-sxm", 2, ranks={"replicas": 2})
+
+
+@pytest.mark.parametrize("one", [LLAMA_1B_ON_H100.machines[0], GIVEN, COPIES], ids=name_of)
+def test_a_machine_has_the_numbers_of_predict_serving(one: Machine):
+    shown = view(one, LLAMA_1B_ON_H100)
+    cells = {name: [value] for name, value in cells_of(one, LLAMA_1B_ON_H100).items()}
     found = {name: values[0] for name, values in predict_cells(cells, 1, FITTED).items()}
+    for name, count in shown.parallelism._asdict().items():
+        assert float(found[name]) == count == dict(one.ranks).get(name, count)
     for column, value in (
         ("ttft_ms", 1e3 * shown.here.ttft),
         ("tpot_ms", 1e3 * shown.here.tpot),
@@ -127,6 +140,15 @@ def test_a_machine_has_the_numbers_of_predict_serving(shown: Any):
     ):
         assert float(found[column]) == pytest.approx(value, rel=1e-4)
     assert found["bound"] == shown.bound
+
+
+def test_ranks_that_cannot_be_are_one_sentence():
+    said = view_of(machine("h100-sxm", 8, ranks={"tp": 3}), LLAMA_1B_ON_H100)
+    assert isinstance(said, str) and said.startswith("tp is 3, which does not divide the 32 heads")
+
+
+def test_what_is_given_of_a_machine_is_in_its_name():
+    assert name_of(GIVEN) == "4 x h100-sxm (vllm, bf16, fp8 cache, tp 2)"
 
 
 def test_the_curve_falls_in_speed_with_users_and_knobs_move_it(shown: Any):
@@ -179,7 +201,7 @@ def test_the_exported_python_is_a_program(shown: Any):
 @pytest.mark.slow
 def test_the_exported_python_gives_the_same_numbers(shown: Any):
     scenario = LLAMA_1B_ON_H100._replace(
-        machines=(LLAMA_1B_ON_H100.machines[0], TURNED.machines[0])
+        machines=(LLAMA_1B_ON_H100.machines[0], TURNED.machines[0], GIVEN, COPIES)
     )
     views = [view(one, scenario) for one in scenario.machines]
     space: dict[str, Any] = {}
@@ -274,13 +296,23 @@ def test_every_control_of_the_page_works(app: Any):
     assert "16" in app.query_params["concurrency"]
 
 
+def test_ranks_of_the_page_are_given_and_empty_again(app: Any):
+    app.run()
+    app.number_input(key="count-0").set_value(2)
+    app.number_input(key="replicas-0").set_value(2).run()
+    assert not app.exception and not app.error
+    assert app.query_params["machine"] == "2*h100-sxm:,replicas=2"
+    app.number_input(key="replicas-0").set_value(None).run()
+    assert not app.exception and app.query_params["machine"] == "2*h100-sxm"
+
+
 @pytest.mark.slow
 def test_kernels_memory_and_formats_are_shown(app: Any):
     app.run()
     for shown in ("Kernels", "Memory"):
         app.segmented_control(key="shown").set_value(shown).run()
         assert not app.exception and not app.error
-    app.selectbox(key="format-0").set_value("bf16").run()
+    app.selectbox(key="weights-0").set_value("bf16").run()
     assert not app.exception and not app.error
 
 

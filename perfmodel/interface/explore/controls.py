@@ -12,19 +12,42 @@ from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
 from perfmodel.files import write_whole
 from perfmodel.interface.explore.scenario import (
+    MAX_CHIPS,
     MAX_MACHINES,
     MAX_TRAFFIC,
+    RANK_NAMES,
     START,
     Machine,
     Scenario,
     machine,
 )
 from perfmodel.library.chip import chip_file, chip_files
+from perfmodel.library.framework import find_version, frameworks, older_versions
 from perfmodel.library.model import load_model, model_files
+from perfmodel.workload import precision
 
 FACTORS = [0.25, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
 TRAFFIC = {"isl": "tokens in", "osl": "tokens out", "concurrency": "users"}
-FORMATS = {"": "auto", "bf16": "bf16", "fp8": "fp8", "int8": "int8", "fp4": "fp4"}
+FORMATS = (
+    "",
+    "bf16",
+    "fp8",
+    "int8",
+    "fp4",
+    *sorted({*precision.FORMATS} - {"bf16", "fp8", "int8"}),
+)
+"""Of the weights; empty: automatic. `fp4` is that of the model's checkpoint in four bits."""
+
+CACHE_FORMATS = ("", "bf16", "fp16", "fp8", "int8", "nvfp4")
+"""Of the KV cache; empty: automatic."""
+
+SOFTWARE = (
+    "",
+    *(name for name in frameworks() if find_version(name).platforms),
+    *older_versions(),
+)
+"""Frameworks, and their older versions; empty: the best schedule that the hardware allows."""
+
 MAX_FILE_BYTES = 1_000_000  # no chip file or config.json is longer
 
 
@@ -85,7 +108,7 @@ def _taken(side: Any, loaded: Any, check: Callable[[str], object]) -> str:
 
 
 def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
-    """One machine's controls: its chip, how many, its format, and its knobs."""
+    """One machine's controls: its chip, how many, formats, framework, ranks, and its knobs."""
     begun = (
         start.machines[i] if i < len(start.machines) else START.machines[i % len(START.machines)]
     )
@@ -93,9 +116,12 @@ def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
         place = chips.index(begun.chip) if begun.chip in chips else 0
         chip = st.selectbox("chip", chips, place, key=f"chip-{i}", format_func=chip_label)
         left, right = st.columns(2)
-        count = left.number_input("chips", 1, 100_000, begun.size, key=f"count-{i}")
-        formats, place = list(FORMATS), list(FORMATS).index(begun.precision)
-        precision = right.selectbox("weights", formats, place, FORMATS.__getitem__, f"format-{i}")
+        count = left.number_input("chips", 1, MAX_CHIPS, begun.size, key=f"count-{i}")
+        software = _word(right, "framework", SOFTWARE, begun.framework, "best schedule", i)
+        left, right = st.columns(2)
+        weights = _word(left, "weights", FORMATS, begun.precision, "auto", i)
+        cache = _word(right, "cache", CACHE_FORMATS, begun.kv_precision, "auto", i)
+        ranks = _ranks(begun, i)
         factors = {
             name: st.select_slider(
                 f"{knob.label} ×",
@@ -105,7 +131,39 @@ def _machine(box: Any, i: int, start: Scenario, chips: list[str]) -> Machine:
             )
             for name, knob in CHIP_VARIABLES.items()
         }
-    return machine(chip, int(count), factors, precision)
+    return machine(chip, int(count), factors, weights, cache, software, ranks)
+
+
+def _word(
+    place: Any, label: str, words: tuple[str, ...], begun: str, automatic: str, i: int
+) -> str:
+    """A choice among words, of which the empty one is `automatic`."""
+    return place.selectbox(
+        label,
+        words,
+        words.index(begun),
+        key=f"{label}-{i}",
+        format_func=lambda word: word or automatic,
+    )
+
+
+def _ranks(begun: Machine, i: int) -> dict[str, int | None]:
+    """Ranks of a machine; what is empty is chosen."""
+    places = (*st.columns(3), *st.columns(2))
+    given = dict(begun.ranks)
+    return {
+        name: optional_number(
+            place, name, given.get(name), f"{name}-{i}", "auto", min_value=1, max_value=MAX_CHIPS
+        )
+        for name, place in zip(RANK_NAMES, places, strict=True)
+    }
+
+
+def optional_number(place: Any, label: str, begun: Any, key: str, empty: str, **bounds: Any) -> Any:
+    """A number within bounds, or None; `empty`: what is read where there is none."""
+    # Only an input that begins empty can be emptied again.
+    st.session_state.setdefault(key, begun)
+    return place.number_input(label, value=None, key=key, placeholder=empty, **bounds)
 
 
 def chip_label(chip: str) -> str:

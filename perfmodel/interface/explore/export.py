@@ -89,13 +89,24 @@ def python_of(scenario: Scenario, views: Sequence[View]) -> str:
 
 def _call(one: Machine, scenario: Scenario, view: View) -> str:
     plan, request = plan_and_request(one, scenario, view)
+    arguments = ", ".join(filter(None, (_given(plan), _backends(plan, one))))
     chip = f"Path({one.chip!r})" if one.chip.endswith(".toml") else repr(one.chip)
     path = "from pathlib import Path\n" if one.chip.endswith(".toml") else ""
+    path += "from perfmodel.kernels.backends import backends_of\n" if plan.framework else ""
     return (
-        f"\n{path}plan = pm.Plan({_given(plan)})\n"
+        f"\n{path}plan = pm.Plan({arguments})\n"
         f"chip = pm.turn(pm.load_chip({chip}, plan), {dict(one.factors)!r})\n"
         f"found[{view.name!r}] = serve(chip, plan, model, pm.Request({_given(request)}))\n"
     )
+
+
+def _backends(plan: Plan, one: Machine) -> str:
+    """The framework's kernel libraries on the machine's chip, as an argument; empty without one."""
+    if not plan.framework:
+        return ""
+    architecture = chip_file(one.chip)[1].architecture
+    words = (plan.framework_version or plan.framework, architecture, plan.cache)
+    return f"**backends_of{(*words, plan.unfused_all_reduce)!r}"
 
 
 def _given(module: Plan | Request) -> str:
@@ -104,6 +115,7 @@ def _given(module: Plan | Request) -> str:
         field.name: value
         for field in dataclasses.fields(module)
         if (value := getattr(module, field.name)) != field.default
+        and not field.name.endswith("_backend")
     }
     return ", ".join(f"{name}={_written(value)}" for name, value in values.items())
 

@@ -100,23 +100,33 @@ def precision_of(one: Machine) -> str:
 def cells_of(one: Machine, scenario: Scenario) -> dict[str, str]:
     """The row of the serving schema that a machine is, but for its factors."""
     word = precision_of(one)
+    ranks = {name: str(count) for name, count in one.ranks}
     return {
         "chip": one.chip,
         "n_chips": str(one.size),
         "model": scenario.model,
         "precision": word,
-        "kv_precision": "fp8" if word == "fp8" else "",
+        "kv_precision": one.kv_precision or ("fp8" if word == "fp8" else ""),
+        "framework": one.framework,
         "isl": str(scenario.isl),
         "osl": str(scenario.osl),
         "concurrency": str(scenario.concurrency),
-    }
+    } | ranks
 
 
 def name_of(one: Machine) -> str:
-    """A machine in words."""
-    moved = ", ".join(f"{CHIP_VARIABLES[name].label} x {value:g}" for name, value in one.factors)
-    name = f"{one.size} x {Path(one.chip).stem}"
-    return f"{name} ({moved})" if moved else name
+    """A machine in words: its chips, and in brackets what is given or changed of it."""
+    words = [one.framework, one.precision, one.kv_precision and f"{one.kv_precision} cache"]
+    words += [f"{name} {count}" for name, count in one.ranks]
+    words += [f"{CHIP_VARIABLES[name].label} x {value:g}" for name, value in one.factors]
+    name, given = f"{one.size} x {Path(one.chip).stem}", ", ".join(filter(None, words))
+    return f"{name} ({given})" if given else name
+
+
+def ranks_of(parallelism: Parallelism) -> str:
+    """Ranks above one, in words."""
+    above = [f"{name} {count:.0f}" for name, count in parallelism._asdict().items() if count > 1]
+    return ", ".join(above) or "tp 1"
 
 
 def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
@@ -247,6 +257,7 @@ def step_of(one: Machine, scenario: Scenario) -> Step:
 
 
 def plan_and_request(one: Machine, scenario: Scenario, view: View) -> tuple[Plan, Request]:
-    """How a machine spreads the model, and what is asked of it."""
+    """How a machine spreads the model, and what is asked of it; of replicas, one and its share."""
     resolved = resolve_row(0, cells_of(one, scenario), FITTED)
-    return with_ranks(plan_of([resolved]), view.parallelism), resolved.request
+    request = resolved.request.shared(view.parallelism.replicas)
+    return with_ranks(plan_of([resolved]), view.parallelism), request

@@ -7,9 +7,15 @@ from typing import Any
 import streamlit as st
 
 from perfmodel.errors import InputError
-from perfmodel.interface.explore import export, pictures, searching
-from perfmodel.interface.explore.controls import FORMATS, chip_label, controls
-from perfmodel.interface.explore.machines import View, step_of, view_of
+from perfmodel.interface.explore import deployments, export, pictures, requirements, searching
+from perfmodel.interface.explore.controls import (
+    CACHE_FORMATS,
+    FORMATS,
+    SOFTWARE,
+    chip_label,
+    controls,
+)
+from perfmodel.interface.explore.machines import View, ranks_of, step_of, view_of
 from perfmodel.interface.explore.scenario import START, Machine, Scenario, from_query, to_query
 from perfmodel.interface.pages.page import SERVING_TERMS, usd_note
 from perfmodel.interface.plots.steps import memory_placement
@@ -18,7 +24,18 @@ from perfmodel.library.chip import chip_file
 from perfmodel.library.model import load_model
 from perfmodel.units import figures
 
-PICTURES = ("Overview", "Price", "Energy", "Time", "Sensitivities", "Kernels", "Memory")
+DEPLOYMENTS = "Deployments"
+
+PICTURES = (
+    "Overview",
+    "Price",
+    "Energy",
+    "Time",
+    "Sensitivities",
+    "Kernels",
+    "Memory",
+    DEPLOYMENTS,
+)
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 2.75rem; padding-bottom: 2rem; }
 [data-testid="stHeader"] { background: transparent; }
@@ -35,9 +52,8 @@ def main() -> None:
     st.html(STYLE)
     st.subheader("SRAM or HBM? Drag a machine and see.")
     start = _start()
-    scenario = controls(start)
-    shown = st.session_state.get("shown") or st.session_state.first
-    st.query_params.from_dict(to_query(scenario) | {"show": [shown]})
+    scenario = st.session_state.scenario = controls(start)
+    _set_link()
     priced = _views(scenario)
     if priced:
         machines, views = zip(*priced, strict=True)
@@ -55,14 +71,28 @@ def main() -> None:
         )
 
 
+def _set_link() -> None:
+    """Put all that is asked into the address bar."""
+    shown = st.session_state.get("shown") or st.session_state.first
+    scenario = st.session_state.scenario
+    asked = (
+        to_query(scenario)
+        | {"show": [shown]}
+        | requirements.to_query(st.session_state.requirements)
+    )
+    st.query_params.from_dict(asked)
+
+
 def _start() -> Scenario:
     """What the link says, once a session; a link that cannot be read is said to be so."""
     if "start" not in st.session_state:
         query = {name: st.query_params.get_all(name) for name in st.query_params}
         asked = query.get("show", [""])[0]
         st.session_state.first = asked if asked in PICTURES else PICTURES[0]
+        st.session_state.requirements = requirements.Requirements()
         try:
             st.session_state.start = _known(from_query(query))
+            st.session_state.requirements = requirements.from_query(query)
         except InputError as wrong:
             st.session_state.start = START
             st.session_state.wrong = f"{wrong} The page starts as if there were no link."
@@ -79,10 +109,18 @@ def _known(scenario: Scenario) -> Scenario:
     for one in scenario.machines:
         chip_file(one.chip)
     load_model(scenario.model)
-    if any(one.precision not in FORMATS for one in scenario.machines):
-        raise InputError(f"the link has an unknown format; known are {', '.join(FORMATS)[2:]}.")
+    for name, known in WORDS_OF.items():
+        for one in scenario.machines:
+            if getattr(one, name) not in known:
+                raise InputError(
+                    f"the link has an unknown {name}; known are {', '.join(known[1:])}."
+                )
     machines = tuple(one._replace(chip=chip_file(one.chip)[0]) for one in scenario.machines)
     return scenario._replace(machines=machines)
+
+
+WORDS_OF = {"precision": FORMATS, "kv_precision": CACHE_FORMATS, "framework": SOFTWARE}
+"""Words of a machine that its controls know."""
 
 
 def _views(scenario: Scenario) -> list[tuple[Machine, View]]:
@@ -103,14 +141,32 @@ def _answer(scenario: Scenario, views: list[View]) -> None:
     st.table([_numbers(view) for view in views])
     fitting = [view for view in views if not view.here.short] or views
     shown = _choice()
+    st.session_state.charts = (
+        _deployments(scenario)
+        if shown == DEPLOYMENTS
+        else _pictures(shown, scenario, views, fitting)
+    )
+
+
+def _pictures(shown: str, scenario: Scenario, views: list[View], fitting: list[View]) -> list[Any]:
+    """Draw the pictures of one choice."""
+    st.session_state.first_requirements = st.session_state.requirements
     charts = _charts(shown, scenario, views, fitting)
     if shown == PICTURES[0]:
         _side_by_side(charts)
         _say_out_of_memory(fitting)
-    else:
-        for chart in charts:
-            _draw(st, styled(chart))
-    st.session_state.charts = charts
+        return charts
+    for chart in charts:
+        _draw(st, styled(chart))
+    return charts
+
+
+def _deployments(scenario: Scenario) -> list[Any]:
+    """What `recommend` answers; its controls begin as they were when they were last shown."""
+    first = st.session_state.setdefault("first_requirements", st.session_state.requirements)
+    st.session_state.requirements = deployments.requirements_of(first)
+    _set_link()
+    return deployments.draw(st.session_state.requirements, scenario)
 
 
 def _draw(place: Any, chart: Any) -> None:
@@ -138,7 +194,9 @@ def _numbers(view: View) -> dict[str, str]:
     """A row of the table: what a machine gives a user, costs and draws."""
     here = view.here
     row = {
-        "machine": f"{view.name}, {view.precision}",
+        "machine": view.name,
+        "weights": view.precision,
+        "ranks": ranks_of(view.parallelism),
         "tokens/s per user": _plain(here.speed),
         "90 % range": f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}",
         "USD/M tokens": _plain(here.dollars),
@@ -199,7 +257,10 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         ("picture (PNG)", lambda: as_png(joined(st.session_state.charts)), "picture.png"),
     ]
     for column, (label, content, name) in zip(columns, files, strict=True):
-        column.download_button(label, content, name, key=f"take-{name}", on_click="ignore")
+        empty = name == "picture.png" and not st.session_state.charts
+        column.download_button(
+            label, content, name, key=f"take-{name}", on_click="ignore", disabled=empty
+        )
     own = [one for one in scenario.machines if not export.is_library(one)]
     for one in own:
         name = f"{export.stem_of(one)}.toml"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
-from perfmodel.inference.serving_row import number
+from perfmodel.inference.serving_row import RANKS, number
 
 MAX_MACHINES = 4
 MAX_TRAFFIC = {"isl": 10_000_000, "osl": 1_000_000, "concurrency": 1_000_000}
@@ -15,6 +15,13 @@ MAX_FACTOR = 16.0
 """A knob multiplies a fact by at most this, and divides it by as much."""
 
 
+RANK_NAMES = tuple(name for name in RANKS if name != "n_chips")
+"""Columns of the serving schema that say how a model is spread."""
+
+MAX_CHIPS = 100_000
+"""Of a machine; and ranks of any kind."""
+
+
 class Machine(NamedTuple):
     """Some chips of one kind, changed by factors.
 
@@ -22,12 +29,18 @@ class Machine(NamedTuple):
     - `size`: how many chips.
     - `factors`: of each of `KNOBS`, by name; what is not there is one.
     - `precision`: of the weights; empty: what the chip multiplies fastest, down to eight bits.
+    - `kv_precision`: of the cache; empty: fp8 beside weights in fp8, else bf16.
+    - `framework`: empty: the best schedule that the hardware allows.
+    - `ranks`: of `RANK_NAMES`, by name; what is not there is chosen.
     """
 
     chip: str
     size: int
     factors: tuple[tuple[str, float], ...] = ()
     precision: str = ""
+    kv_precision: str = ""
+    framework: str = ""
+    ranks: tuple[tuple[str, int], ...] = ()
 
     def factor(self, knob: str) -> float:
         """Of one knob."""
@@ -51,10 +64,20 @@ START = Scenario((Machine("h100-sxm", 8), Machine("b200-sxm", 8), Machine("wse-3
 """What one sees first."""
 
 
-def machine(chip: str, size: int, factors: Mapping[str, float], precision: str = "") -> Machine:
-    """A machine whose factors of one are left out, in the order of the knobs."""
+def machine(
+    chip: str,
+    size: int,
+    factors: Mapping[str, float] = {},
+    precision: str = "",
+    kv_precision: str = "",
+    framework: str = "",
+    ranks: Mapping[str, int | None] = {},
+) -> Machine:
+    """A machine whose factors of one, and ranks of None, are left out; both in one order."""
     moved = {name: factors[name] for name in CHIP_VARIABLES if factors.get(name, 1.0) != 1.0}
-    return Machine(chip, size, tuple(moved.items()), precision)
+    given = {name: count for name in RANK_NAMES if (count := ranks.get(name))}
+    words = (precision, kv_precision, framework)
+    return Machine(chip, size, tuple(moved.items()), *words, tuple(given.items()))
 
 
 def to_query(scenario: Scenario) -> dict[str, list[str]]:
@@ -65,9 +88,15 @@ def to_query(scenario: Scenario) -> dict[str, list[str]]:
 
 
 def _word(one: Machine) -> str:
-    """Such as `8*h100-sxm:fp8,sram=2,price=0.5`."""
+    """Such as `8*h100-sxm:fp8,sram=2,price=0.5,framework=vllm,tp=4`."""
     changes = [f"{name}={value:g}" for name, value in one.factors]
+    changes += [f"{name}={word}" for name in WORDS if (word := getattr(one, name))]
+    changes += [f"{name}={count}" for name, count in one.ranks]
     return f"{one.size}*{one.chip}:{','.join([one.precision, *changes])}".rstrip(":")
+
+
+WORDS = ("kv_precision", "framework")
+"""Words of a machine that a link names."""
 
 
 def from_query(query: Mapping[str, list[str]]) -> Scenario:
@@ -95,24 +124,34 @@ def _machine(word: str) -> Machine:
             f"the link names a machine {word[:60]!r}; write for example 8*h100-sxm:fp8,sram=2."
         )
     precision, *moves = changes.split(",")
-    return machine(chip, _integer("machine", count, 100_000), _factors(moves), precision)
+    cells = _changes(moves)
+    words = {name: cells.pop(name) for name in WORDS if name in cells}
+    ranks = {n: _integer(n, cells.pop(n), MAX_CHIPS) for n in RANK_NAMES if n in cells}
+    factors = {name: _factor(name, text) for name, text in cells.items()}
+    size = _integer("machine", count, MAX_CHIPS)
+    return machine(chip, size, factors, precision, ranks=ranks, **words)
 
 
-def _factors(moves: Iterable[str]) -> dict[str, float]:
-    found = {}
-    for move in moves:
-        name, _, value = move.partition("=")
-        if name not in CHIP_VARIABLES:
+def _changes(moves: Iterable[str]) -> dict[str, str]:
+    """What a link changes of a machine, as it stands there."""
+    cells = {name: value.strip() for name, _, value in (move.partition("=") for move in moves)}
+    known = (*CHIP_VARIABLES, *WORDS, *RANK_NAMES)
+    for name in cells:
+        if name not in known:
             raise InputError(
-                f"the link changes {name[:60]!r}; what can be changed is {', '.join(CHIP_VARIABLES)}."
+                f"the link changes {name[:60]!r}; what can be changed is {', '.join(known)}."
             )
-        found[name] = number(name, value.strip() or "0")
-        if not 1 / MAX_FACTOR <= found[name] <= MAX_FACTOR:
-            raise InputError(
-                f"the link has {name}={found[name]:g}; allowed are factors from "
-                f"{1 / MAX_FACTOR:g} to {MAX_FACTOR:g}."
-            )
-    return found
+    return cells
+
+
+def _factor(name: str, text: str) -> float:
+    value = number(name, text or "0")
+    if not 1 / MAX_FACTOR <= value <= MAX_FACTOR:
+        raise InputError(
+            f"the link has {name}={value:g}; allowed are factors from "
+            f"{1 / MAX_FACTOR:g} to {MAX_FACTOR:g}."
+        )
+    return value
 
 
 def _integer(name: str, text: str, most: int) -> int:

@@ -25,8 +25,9 @@ def recommend_page(question: Question, found: Recommendation) -> Page:
     best, *left_out = tables_of(question, found)
     pictures = [
         Picture(
-            deployments(found, question.limits.tpot_ms),
-            "For each machine the deployments that no other of it beats in both; large: those recommended.",
+            deployments(question, found),
+            "For each machine the deployments that no other of it beats in both; "
+            "circles: those recommended; crosses: those that break a limit.",
         ),
         Picture(lines.speed_against_price(_price_points(found.front)), "The same against price."),
     ]

@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import pickle
 import platform
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,11 +60,35 @@ def load_or_compile(identity: str, compile_program: Callable[[], StoredProgram])
     with contextlib.suppress(Exception):  # a file of another time, or cut short: compiled anew
         result, program = pickle.loads(path.read_bytes())
         return StoredProgram(serialize_executable.deserialize_and_load(*program), result)
+    before = _hits()
     program = compile_program()
+    if (
+        _hits() > before
+    ):  # what XLA's cache gave cannot be written again: it would lack its functions
+        return program
     with contextlib.suppress(Exception):  # a disk that is full, a folder that cannot be written
         kept = (program.result, serialize_executable.serialize(program.call))
         _write(path, pickle.dumps(kept))
     return program
+
+
+CACHE_HIT = "/jax/compilation_cache/cache_hits"
+"""The event with which JAX says that a program is from XLA's cache."""
+
+_counted = threading.local()
+
+
+def _hits() -> int:
+    """Programs from XLA's cache in this thread."""
+    return getattr(_counted, "hits", 0)
+
+
+def _count(event: str, **_: Any) -> None:
+    if event == CACHE_HIT:
+        _counted.hits = _hits() + 1
+
+
+jax.monitoring.register_event_listener(_count)
 
 
 def _folder() -> Path | None:

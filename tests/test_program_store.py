@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perfmodel.program_store import identity_of
+from perfmodel.program_store import CACHE_HIT, StoredProgram, identity_of, load_or_compile
 from perfmodel.xla import to_run_once
 
 traced: list[str] = []
@@ -45,6 +45,14 @@ def test_a_file_that_is_cut_short_is_compiled_anew(folder: Path):
     kept.write_bytes(kept.read_bytes()[:1000])
     assert run("three", 2.0) == 6.0 and traced == ["three", "three"]
     assert run("three", 3.0) == 9.0 and traced == ["three", "three"]
+
+
+def test_a_program_from_the_cache_of_xla_is_not_written_again(folder: Path):
+    def compiled() -> StoredProgram:
+        jax.monitoring.record_event(CACHE_HIT)
+        return StoredProgram(jax.jit(lambda x: x).lower(1.0).compile(), 0)
+
+    assert load_or_compile("anything", compiled).result == 0 and not folder.exists()
 
 
 def test_without_a_cache_nothing_is_kept(folder: Path):

@@ -14,7 +14,7 @@ from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import ResolvedRow, mapped_once, resolve_row
-from perfmodel.inference.framework_support import refusal
+from perfmodel.inference.framework_support import refusal, slow_kernels
 from perfmodel.inference.question import Question, stacks
 from perfmodel.inference.service import Service
 from perfmodel.inference.serving_predictions import loop_of, priced_numbers
@@ -110,14 +110,14 @@ def price_aggregated(question: Question, calibration: Path, progress: Progress) 
 def price_segments(
     segments: Sequence[Segment], question: Question, progress: Progress
 ) -> DeploymentTable:
-    """Every way of some segments at every point."""
+    """Every way of some segments at every point, in the order of the segments."""
     forms = _by_form(segments)
-    tables = [
-        _table(segment, served)
+    tables = {
+        id(segment): _table(segment, served)
         for group, services in zip(forms, _served(forms, question, progress), strict=True)
         for segment, served in zip(group, services, strict=True)
-    ]
-    return joined(tables)._replace(programs=len(forms))
+    }
+    return joined([tables[id(segment)] for segment in segments])._replace(programs=len(forms))
 
 
 def _segment(
@@ -152,7 +152,14 @@ def segment_of(
     choices = users | {"speculative_tokens": question.speculative_tokens}
     axes = np.meshgrid(*choices.values(), indexing="ij")
     named = {name: axis.ravel() for name, axis in zip(choices, axes, strict=True)}
-    points = SweepPoints(cells, named, {}, axes[0].size)
+    return segment_at(cells, ways, named, calibration)
+
+
+def segment_at(
+    cells: dict[str, str], ways: list[Parallelism], axes: dict[str, np.ndarray], calibration: Path
+) -> Segment:
+    """Some ways to spread a stack at points whose numbers are given, one array for each column."""
+    points = SweepPoints(cells, axes, {}, len(next(iter(axes.values()))))
     resolved = resolve_row(0, cells, calibration)
     request = request_at(cells, points, resolved.mode)
     return Segment(resolved._replace(request=request, candidates=ways), points)
@@ -191,15 +198,26 @@ def _table(segment: Segment, served: Service) -> DeploymentTable:
     numbers, basis = priced_numbers(resolved, ways.chips, served)
     numbers |= ways._asdict() | points.axes | extra_numbers(served, resolved.request.osl)
     numbers |= range_numbers(resolved.deployment.intervals)
+    if resolved.open_loop:
+        rate = resolved.request.requests_per_s
+        numbers |= {"requests_per_s": rate, "utilisation": rate / served.max_requests_per_s}
     flat = {name: np.broadcast_to(x, shape).ravel() for name, x in numbers.items()}
     words = words_of(resolved, points.cells) | {"cost_basis": basis, "mode": resolved.mode}
+    return table_of(flat, words, served, programs=0)
+
+
+def table_of(
+    numbers: dict[str, Any], words: dict[str, str], served: Service, programs: int
+) -> DeploymentTable:
+    """Deployments with their numbers, and words that all of them share."""
+    bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)].ravel()
+    count = bounds.size
     return DeploymentTable(
-        flat,
-        {name: np.full(served.tpot.size, word, object) for name, word in words.items()}
-        | {"bound": bounds_of(served).ravel()},
-        np.asarray(served.joules).reshape(-1, served.joules.shape[-1]),
+        {name: np.broadcast_to(x, count) for name, x in numbers.items()},
+        {name: np.full(count, word, object) for name, word in words.items()} | {"bound": bounds},
+        np.asarray(served.joules).reshape(count, -1),
         collections.Counter(),
-        0,
+        programs,
     )
 
 
@@ -226,9 +244,5 @@ def words_of(resolved: ResolvedRow, cells: dict[str, str]) -> dict[str, str]:
     plan = resolved.deployment.plan
     chosen = {"precision": plan.weights, "kv_precision": plan.cache}
     words = {name: cells.get(name, "") or chosen.get(name, "") for name in NAMES}
-    return words | {"basis": resolved.deployment.intervals.basis}
-
-
-def bounds_of(served: Service) -> np.ndarray:
-    """What binds a decode step of each."""
-    return np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]
+    warning = slow_kernels(resolved.deployment)
+    return words | {"basis": resolved.deployment.intervals.basis, "warning": warning}

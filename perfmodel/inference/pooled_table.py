@@ -23,10 +23,10 @@ from perfmodel.inference.deployment_table import (
     BLOCK,
     DeploymentTable,
     Progress,
-    bounds_of,
     extra_numbers,
     joined,
     range_numbers,
+    table_of,
     words_of,
 )
 from perfmodel.inference.disaggregated import (
@@ -105,15 +105,15 @@ def pairs(question: Question) -> Iterator[Pair]:
     firsts = question.prefill_chips or question.chips
     seconds = question.decode_chips or question.chips
     for prefill, decode in itertools.product(firsts, seconds):
-        frameworks = _both(frameworks_of(question, prefill), frameworks_of(question, decode))
-        formats = _both(formats_of(question, prefill), formats_of(question, decode))
+        frameworks = both(frameworks_of(question, prefill), frameworks_of(question, decode))
+        formats = both(formats_of(question, prefill), formats_of(question, decode))
         for words in itertools.product(frameworks, formats, question.kv_precisions):
             names = ("framework", "precision", "kv_precision")
             cells = {"model": question.model, "mode": DISAGGREGATED} | loads(question)
             yield Pair(prefill, decode, cells | dict(zip(names, words, strict=True)))
 
 
-def _both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+def both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     """Words of both; where there are none, the one that stands for a choice of the chip's own."""
     return tuple(word for word in first if word in second) or ("",)
 
@@ -299,27 +299,32 @@ def _table(
     """Numbers and words of all ways of one pair."""
     served = map_leaves(lambda x: np.asarray(x, float), served)
     chips = np.stack([sides[i].chips[which[:, i]] * workers[:, i] for i in (0, 1)], axis=1)
-    rate = output_rate(request, served)
-    costs = [chip_cost(side.resolved.deployment.stem, side.resolved.asked_cost) for side in sides]
-    dollars = sum(
-        cost.dollars(chips[:, i], 1 / rate, served.by_pool[:, i]) for i, cost in enumerate(costs)
-    )
-    intervals = widest([side.resolved.deployment.intervals for side in sides])
-    numbers = serving_numbers(request, intervals, chips.sum(axis=1), served, rate, dollars)
-    numbers |= extra_numbers(served, request.osl) | range_numbers(intervals)
+    numbers, bases = priced_together([side.resolved for side in sides], chips, request, served)
     for i, pool in enumerate(POOLS):
         ranks = np.array(sides[i].resolved.candidates)[which[:, i]].T
         names = (f"{pool}_{name}" for name in Parallelism._fields[:-1])
         numbers |= dict(zip(names, ranks, strict=False)) | {f"{pool}_workers": workers[:, i]}
-    words = words_of(sides[1].resolved, pair.words) | {"basis": intervals.basis}
-    words |= {"chip": "", "mode": DISAGGREGATED, "cost_basis": joint_basis(c.basis for c in costs)}
+    words = words_of(sides[1].resolved, pair.words) | bases | {"chip": "", "mode": DISAGGREGATED}
     words |= {f"{pool}_chip": name for pool, name in zip(POOLS, pair[:2], strict=True)}
-    count = len(which)
-    return DeploymentTable(
-        {name: np.broadcast_to(x, count) for name, x in numbers.items()},
-        {name: np.full(count, word, object) for name, word in words.items()}
-        | {"bound": bounds_of(served)},
-        np.asarray(served.joules),
-        collections.Counter(),
-        3,
+    return table_of(numbers, words, served, programs=3)
+
+
+def priced_together(
+    sides: Sequence[ResolvedRow], chips: np.ndarray, request: Request, served: Service
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Numbers of services on two kinds of chips, and what prediction and USD rest on.
+
+    **Arguments:**
+
+    - `chips`: of each service, on both sides.
+    """
+    rate = output_rate(request, served)
+    costs = [chip_cost(side.deployment.stem, side.asked_cost) for side in sides]
+    dollars = sum(
+        cost.dollars(chips[:, i], 1 / rate, served.by_pool[:, i]) for i, cost in enumerate(costs)
     )
+    intervals = widest([side.deployment.intervals for side in sides])
+    numbers = serving_numbers(request, intervals, chips.sum(axis=1), served, rate, dollars)
+    numbers |= extra_numbers(served, request.osl) | range_numbers(intervals)
+    bases = {"basis": intervals.basis, "cost_basis": joint_basis(cost.basis for cost in costs)}
+    return numbers, bases

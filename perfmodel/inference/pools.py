@@ -241,7 +241,7 @@ def _attention_ffn_candidates(
         PooledCandidate(parallelisms, SINGLE_WORKERS)
         for count in _counts_to(chips - 1)
         for parallelisms in itertools.product(
-            _candidates_on(sides[0], count), _candidates_on(sides[1], chips - count)
+            candidates_on(sides[0], count), candidates_on(sides[1], chips - count)
         )
     ]
     if not pooled:
@@ -252,7 +252,7 @@ def _attention_ffn_candidates(
     return evenly_chosen(pooled, MAX_CANDIDATES)
 
 
-def _candidates_on(side: ResolvedRow, count: float) -> list[Parallelism]:
+def candidates_on(side: ResolvedRow, count: float) -> list[Parallelism]:
     """Every way to spread one side on `count` chips; none where they cannot be used."""
     try:
         given = side.ranks._replace(n_chips=float(count), replicas=1.0)

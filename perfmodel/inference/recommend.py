@@ -3,13 +3,14 @@
 Limits are kept at the high end of a range; the objective is of the prediction itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perfmodel.errors import InputError
+from perfmodel.inference.attention_ffn_table import price_attention_ffn
 from perfmodel.inference.deployment_table import (
     NAMES,
     DeploymentTable,
@@ -19,9 +20,11 @@ from perfmodel.inference.deployment_table import (
 )
 from perfmodel.inference.fleet import price_fleets
 from perfmodel.inference.limits import broken, closest, limited_numbers, reasons
+from perfmodel.inference.mixed_fleet import cheapest_mix
 from perfmodel.inference.pooled_table import price_disaggregated
 from perfmodel.inference.question import (
     AGGREGATED,
+    ATTENTION_FFN,
     DISAGGREGATED,
     OBJECTIVES,
     Objective,
@@ -109,10 +112,11 @@ def answer(
     order = best_first(table, objective, keeps)
     if not len(order):
         raise InputError(_not_known(objective))
-    chosen = first_of_each(table, order, top)
-    rows = [_row(question, table, place, bounded) for place in chosen]
+    firsts = first_of_each(table, order)
+    chosen = firsts[:top]
+    rows, layouts = [_row(question, table, place, bounded) for place in chosen], _layouts(table)
     for rank, (row, place) in enumerate(zip(rows, chosen, strict=True), 1):
-        row |= {"rank": rank, "limited_by": _limited_by(table, place, breaks)}
+        row |= {"rank": rank, "limited_by": _limited_by(table, layouts, place, breaks)}
         row |= {"worse": _worse(row, rows[0], objective) if rank > 1 else ""}
     return Recommendation(
         rows,
@@ -121,6 +125,7 @@ def answer(
         dict(table.refused + reasons(table, breaks, question)),
         _caution(table, bounded, question, chosen[0]),
         _assumptions(question, table, rows),
+        cheapest_mix(question, table, firsts, calibration),
     )
 
 
@@ -142,7 +147,11 @@ def _with_utilisation(table: DeploymentTable, question: Question) -> DeploymentT
 def price(question: Question, calibration: Path, progress: Progress) -> DeploymentTable:
     """Every deployment of the modes that are tried, priced."""
     aggregated = price_aggregated if question.n_chips else price_fleets
-    prices = {AGGREGATED: aggregated, DISAGGREGATED: price_disaggregated}
+    prices = {
+        AGGREGATED: aggregated,
+        DISAGGREGATED: price_disaggregated,
+        ATTENTION_FFN: price_attention_ffn,
+    }
     tables: list[DeploymentTable] = []
     wrong: list[InputError] = []
     for mode in modes_of(question):
@@ -198,11 +207,12 @@ def best_first(table: DeploymentTable, objective: Objective, keeps: np.ndarray) 
 SPREAD = ("n_chips", "tp", "pp", "ep", "dp", "replicas", "speculative_tokens")
 
 
-def _layouts(table: DeploymentTable) -> np.ndarray:
-    """A number for each deployment, the same for those that differ in their users alone."""
+def _layouts(table: DeploymentTable, apart: Collection[str] = ()) -> np.ndarray:
+    """A number for each deployment, the same for those that differ in their users alone, or in `apart`."""
     words = [table.words[name] for name in (*NAMES, "mode") if name in table.words]
     codes = [np.unique(column.astype(str), return_inverse=True)[1] for column in words]
-    ranks = [np.nan_to_num(x) for name, x in table.numbers.items() if _is_spread(name)]
+    spread = [name for name in table.numbers if _is_spread(name) and name not in apart]
+    ranks = [np.nan_to_num(table.numbers[name]) for name in spread]
     return np.unique(np.stack([*codes, *ranks], axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
@@ -211,14 +221,19 @@ def _is_spread(name: str) -> bool:
     return name in SPREAD or name.startswith(("prefill_", "decode_", "ffn_"))
 
 
-def first_of_each(table: DeploymentTable, order: np.ndarray, top: int) -> np.ndarray:
-    """The best places, each of another layout."""
-    layouts = _layouts(table)[order]
-    firsts = np.sort(np.unique(layouts, return_index=True)[1])
-    return order[firsts[:top]]
+REPLICATED = ("n_chips", "replicas")
+"""In what fleets of one kind of replica differ."""
 
 
-def _limited_by(table: DeploymentTable, place: int, breaks: dict[str, np.ndarray]) -> str:
+def first_of_each(table: DeploymentTable, order: np.ndarray) -> np.ndarray:
+    """The best places, each of another layout; of fleets each of another kind of replica."""
+    layouts = _layouts(table, REPLICATED if "requests_per_s" in table.numbers else ())[order]
+    return order[np.sort(np.unique(layouts, return_index=True)[1])]
+
+
+def _limited_by(
+    table: DeploymentTable, layouts: np.ndarray, place: int, breaks: dict[str, np.ndarray]
+) -> str:
     """What stops a deployment from taking more users: the limit that the next number of them breaks."""
     numbers = table.numbers
     if "utilisation" in numbers:
@@ -226,7 +241,6 @@ def _limited_by(table: DeploymentTable, place: int, breaks: dict[str, np.ndarray
     pooled = table.words["mode"][place] == DISAGGREGATED  # whose other users are with the prompts
     if not pooled and numbers["running"][place] < 0.999 * numbers["concurrency"][place]:
         return LIMITED_BY_MEMORY
-    layouts = _layouts(table)
     more = np.flatnonzero(
         (layouts == layouts[place]) & (numbers["concurrency"] > numbers["concurrency"][place])
     )
@@ -234,7 +248,7 @@ def _limited_by(table: DeploymentTable, place: int, breaks: dict[str, np.ndarray
         return "concurrency asked"
     next_one = more[np.argmin(numbers["concurrency"][more])]
     names = [name for name, where in breaks.items() if where[next_one]]
-    return ", ".join(names) or "throughput (falls with more users)"
+    return ", ".join(names) or "objective (worse with more users)"
 
 
 def _worse(row: dict[str, Any], best: dict[str, Any], objective: Objective) -> str:

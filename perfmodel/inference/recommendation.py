@@ -29,6 +29,7 @@ class Recommendation(NamedTuple):
     - `considered`: deployments that were priced; `refused`: those that were not chosen, by reason.
     - `caution`: what keeping limits at the end of the range costs, and which measurement would be worth most.
     - `assumptions`: of the answer, by name.
+    - `mix`: of requests that come at a rate, kinds of replicas that carry it together for less than one kind.
     """
 
     deployments: list[dict[str, Any]]
@@ -37,6 +38,7 @@ class Recommendation(NamedTuple):
     refused: dict[str, int]
     caution: dict[str, Any]
     assumptions: dict[str, Any]
+    mix: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain numbers, lists and words; what is not known or has no bound is None."""

@@ -14,8 +14,11 @@ from perfmodel.files import write_csv, write_whole
 from perfmodel.inference.question import OBJECTIVES, Question, ask
 from perfmodel.inference.recommend import machine_of
 from perfmodel.inference.recommendation import Recommendation
+from perfmodel.inference.serving_row import DISAGGREGATED
 from perfmodel.interface.launch_script import launch_name, launch_script
-from perfmodel.interface.tables import Table, cell
+from perfmodel.interface.tables import Table, cell, table_of
+
+from perfmodel.units import percent
 
 
 def cells_of(words: Sequence[str]) -> dict[str, str]:
@@ -50,8 +53,8 @@ def write(found: Recommendation, out: Path) -> None:
         _readable(row) | {"launch": f"launch/{name}"}
         for row, (name, _) in zip(found.deployments, scripts, strict=True)
     ]
-    write_csv(out / "deployments.csv", table_of(rows))
-    write_csv(out / "front.csv", table_of(found.front))
+    write_csv(out / "deployments.csv", csv_table(rows))
+    write_csv(out / "front.csv", csv_table(found.front))
 
 
 def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row} | ({"concurrency": ""} if "requests_per_s" in row else {})
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as text by column; what a row does not have is empty."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: as_cells([_cell(row.get(name, "")) for row in rows]) for name in names}
@@ -77,47 +80,74 @@ def _cell(value: Any) -> float | str:
 
 def tables_of(question: Question, found: Recommendation) -> list[Table]:
     """The best deployments, why others are not among them, and what caution costs."""
-    rows = [_shown(row, found.deployments[0], question) for row in found.deployments]
-    best = Table(
+    title = (
         f"{question.model}: best of {found.considered:,} deployments by "
-        f"{OBJECTIVES[question.objective].meaning}, limits kept at {question.confidence} % confidence",
-        list(rows[0]),
-        [tuple(row.values()) for row in rows],
+        f"{OBJECTIVES[question.objective].meaning}, limits kept at {question.confidence} % confidence"
     )
+    rows = [_shown(row) | _behind(row, found.deployments[0], question) for row in found.deployments]
+    best = _without_constant(title, rows)
     reasons = sorted(found.refused.items(), key=lambda pair: -pair[1])
+    mix = [_without_constant(_mix_title(found.mix), [*map(_shown, found.mix)])] if found.mix else []
     refused = Table("Left out", ("deployments", "why"), [(f"{n:,}", why) for why, n in reasons])
-    return [best, *([refused] if reasons else [])]
+    return [best, *mix, *([refused] if reasons else [])]
 
 
-def _shown(row: Mapping[str, Any], best: Mapping[str, Any], question: Question) -> dict[str, str]:
+SAME = ("chips", "software", "basis", "bound")
+"""Columns that are said once where all rows have the same."""
+
+
+def _without_constant(title: str, rows: Sequence[dict[str, str]]) -> Table:
+    """A table whose title says what all rows have alike."""
+    same = [name for name in SAME if len(rows) > 1 and len({row[name] for row in rows}) == 1]
+    words = [rows[0][name] if name in SAME[:2] else f"{name} {rows[0][name]}" for name in same]
+    kept = [{name: row[name] for name in row if name not in same} for row in rows]
+    return table_of(". ".join([title, *([f"All: {', '.join(words)}"] if same else [])]), kept)
+
+
+def _mix_title(mix: Sequence[Mapping[str, Any]]) -> str:
+    chips = sum(row["n_chips"] for row in mix)
+    dollars = sum(row["n_chips"] * row["usd_per_chip_hour"] for row in mix)
+    return f"Together for less: {chips:.0f} chips, {cell(dollars)} USD/h"
+
+
+def _behind(row: Mapping[str, Any], best: Mapping[str, Any], question: Question) -> dict[str, str]:
+    """What stops a deployment, and how far it is behind the best."""
     column = OBJECTIVES[question.objective].column
     off = 100 * (row[column] / best[column] - 1)
+    return {"limited by": row["limited_by"], "to 1st": "" if row is best else f"{off:+.1f} %"}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, str]:
+    load = {"users": cell(row["concurrency"])}
+    if row.get("requests_per_s", 0) > 0:
+        load = {"req/s": cell(row["requests_per_s"]), "utilised": percent(row["utilisation"])}
     return {
-        "": str(row["rank"]),
         "chips": machine_of(row),
         "software": " ".join(filter(None, (row["framework"], row["precision"]))),
         "ranks": ranks_of(row),
-        "users": cell(row["concurrency"]),
+        **load,
         "TTFT ms": _with_end(row, "ttft_ms"),
         "TPOT ms": _with_end(row, "tpot_ms"),
         "/s user": cell(row["output_tokens_per_s_per_user"]),
         "/s chip": cell(row["output_tokens_per_s_per_chip"]),
         "USD/M": cell(row["usd_per_million_output_tokens"]),
         "J/token": cell(row["joules_per_output_token"]),
+        "bound": row["bound"],
         "basis": row["basis"],
-        "limited by": row["limited_by"],
-        "to 1st": "" if row is best else f"{off:+.1f} %",
     }
 
 
 def _with_end(row: Mapping[str, Any], name: str) -> str:
-    """A time, and the end of its range at which limits are kept."""
-    return f"{cell(row[name])} ({cell(row[f'{name}_at_confidence'])})"
+    """A time, and the end of its range at which limits are kept, where that is known."""
+    end = row.get(f"{name}_at_confidence")
+    return cell(row[name]) + (f" ({cell(end)})" if end else "")
 
 
 def ranks_of(row: Mapping[str, Any]) -> str:
-    """Ranks above one, of both pools where there are two; and drafted tokens."""
-    if row["mode"] != "disaggregated":
+    """Ranks above one, of both sides where there are two; and drafted tokens."""
+    if row.get("ffn_chip"):
+        return f"attention {_ranks(row, '')}, FFN {_ranks(row, 'ffn_')}"
+    if row["mode"] != DISAGGREGATED:
         drafted = row.get("speculative_tokens", 0.0)
         return _ranks(row, "") + (f" draft{drafted:.0f}" if drafted > 0 else "")
     pools = (("prefill_", "P"), ("decode_", "D"))
@@ -150,4 +180,5 @@ def caution_in_words(question: Question, found: Recommendation) -> list[str]:
             f"Worth most is one measured run of {caution['measure']}: if it came out as predicted, "
             f"{100 * caution['gain_if_measured']:.0f} % more could be promised."
         )
-    return said
+    warnings = dict.fromkeys(row["warning"] for row in found.deployments if row.get("warning"))
+    return [*said, *warnings]

@@ -86,6 +86,12 @@ def request_of(numbers: Mapping[str, Any]) -> Request:
     return jax.tree.unflatten(_structure(), [numbers[name] for name in names])
 
 
+def with_users(request: Request, users: float) -> Request:
+    """The same request of plain numbers, asked by some users."""
+    numbers = {field.name: getattr(request, field.name) for field in dataclasses.fields(Request)}
+    return request_of(numbers | {"concurrency": users})
+
+
 @functools.cache
 def _structure() -> Any:
     return jax.tree.structure(Request(1.0, 1.0, 1.0, 1.0))

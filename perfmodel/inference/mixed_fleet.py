@@ -1,0 +1,133 @@
+r"""Fleets of several kinds of replicas: whole numbers of each that carry a rate for the least.
+
+With $n_b$ replicas of kind $b$, each of which answers up to $r_b$ requests a second within the limits and has
+$c_b$ chips or USD an hour,
+
+$$\min_n \sum_b c_b n_b \quad \text{where} \quad \sum_b r_b n_b \ge R$$
+
+a mixed-integer linear program (HiGHS). Each kind then has its part of the rate in proportion to what it can
+answer, so that all are busy alike.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.optimize  # pyright: ignore[reportMissingTypeStubs]
+
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.deployment_table import (
+    NAMES,
+    DeploymentTable,
+    price_segments,
+    segment_at,
+)
+from perfmodel.inference.limits import broken, limited_numbers
+from perfmodel.inference.question import Question, loads
+from perfmodel.inference.sweep_points import Segment
+
+optimize: Any = scipy.optimize  # it has no types
+
+KINDS = 12
+"""Kinds of replicas that are mixed, at most: those that make the best fleets alone."""
+
+RATES = np.geomspace(1 / 64, 1.0, 25)
+"""Shares of the rate from which on a queue grows, at which limits are looked at."""
+
+WEIGHTS = {"throughput": "n_chips", "cost": "usd_per_hour"}
+"""What a fleet has least of, by objective; no other objective mixes."""
+
+
+def cheapest_mix(
+    question: Question, fleets: DeploymentTable, best: np.ndarray, calibration: Path
+) -> list[dict[str, Any]]:
+    """The kinds of replicas of the best mix, each with its number and its part of the rate; empty where one
+    kind alone is as good.
+
+    **Arguments:**
+
+    - `best`: places of fleets of one kind each, the best first.
+    """
+    sized = question.open_loop and not question.n_chips
+    if not sized or question.objective not in WEIGHTS or len(best) < 2:
+        return []
+    kinds = fleets.take(best[:KINDS])
+    rates, weights = _rates(question, kinds, calibration), _weights(question, kinds)
+    replicas = kinds.numbers["replicas"]
+    counts = _solve(weights, rates, question.requests_per_s)
+    if np.count_nonzero(counts) < 2 or counts @ weights > 0.999 * replicas[0] * weights[0]:
+        return []
+    shares = question.requests_per_s * counts * rates / (counts @ rates)
+    return _priced(question, kinds, counts, shares, calibration)
+
+
+def _weights(question: Question, kinds: DeploymentTable) -> np.ndarray:
+    """Chips or USD/h of one replica of each kind."""
+    numbers = kinds.numbers
+    chips = numbers["n_chips"] / numbers["replicas"]
+    return chips if question.objective == "throughput" else chips * numbers["usd_per_chip_hour"]
+
+
+def _rates(question: Question, kinds: DeploymentTable, calibration: Path) -> np.ndarray:
+    """Requests a second that one replica of each kind answers within the limits, at most."""
+    most = kinds.numbers["max_requests_per_s"] / kinds.numbers["replicas"]
+    rates = most[:, None] * RATES
+    ones = np.ones(kinds.size)
+    table = price_segments(_segments(question, kinds, ones, rates, calibration), question, _silent)
+    bounded = limited_numbers(table, question.confidence)
+    keeps = ~np.any([*broken(bounded, question.limits).values()], axis=0).reshape(rates.shape)
+    return np.max(np.where(keeps & (rates < most[:, None]), rates, 0.0), axis=1)
+
+
+def _silent(done: int, of: int) -> None:
+    """The progress of what takes a moment."""
+
+
+def _segments(
+    question: Question,
+    kinds: DeploymentTable,
+    counts: np.ndarray,
+    rates: np.ndarray,
+    calibration: Path,
+) -> list[Segment]:
+    """Each kind, so many replicas of it, at some rates."""
+    segments: list[Segment] = []
+    for i in range(kinds.size):
+        words = {name: str(kinds.words[name][i]) for name in NAMES}
+        cells = loads(question) | words | {"requests_per_s": "1"}
+        ranks = (float(kinds.numbers[name][i]) for name in Parallelism._fields[:-1])
+        drafts = np.full(len(rates[i]), kinds.numbers["speculative_tokens"][i])
+        axes = {"requests_per_s": rates[i], "speculative_tokens": drafts}
+        way = Parallelism(*ranks, replicas=float(counts[i]))
+        segments.append(segment_at(cells, [way], axes, calibration))
+    return segments
+
+
+def _solve(weights: np.ndarray, rates: np.ndarray, rate: float) -> np.ndarray:
+    """Whole numbers of replicas that carry the rate for the least; zeros where none can."""
+    usable = (rates > 0) & np.isfinite(weights)
+    carried = optimize.LinearConstraint(np.where(usable, rates, 0.0)[None], lb=rate)
+    most = np.where(usable, np.inf, 0.0)
+    found = optimize.milp(
+        np.where(usable, weights, 1.0),
+        constraints=[carried],
+        integrality=np.ones(len(rates)),
+        bounds=optimize.Bounds(np.zeros(len(rates)), most),
+    )
+    counts: np.ndarray = found.x if found.success else np.zeros(len(rates))
+    return np.round(counts)
+
+
+def _priced(
+    question: Question,
+    kinds: DeploymentTable,
+    counts: np.ndarray,
+    shares: np.ndarray,
+    calibration: Path,
+) -> list[dict[str, Any]]:
+    """The kinds that are used, at their part of the rate."""
+    used = np.flatnonzero(counts)
+    own = kinds.take(used)
+    segments = _segments(question, own, counts[used], shares[used][:, None], calibration)
+    table = price_segments(segments, question, _silent)
+    return [table.row(i) for i in range(len(used))]

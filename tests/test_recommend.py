@@ -113,7 +113,7 @@ def by_hand(deployment: Any) -> list[Row]:
 def test_the_answer_has_the_parts_that_are_documented(limited: Answer):
     found = limited.found
     assert found.keys() == {
-        *("deployments", "front", "considered", "refused", "caution", "assumptions")
+        *("deployments", "front", "considered", "refused", "caution", "assumptions", "mix")
     }
     assert [row["rank"] for row in found["deployments"]] == [
         *range(1, len(found["deployments"]) + 1)
@@ -322,3 +322,28 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(asked: Row, said: str, tm
     status, out, err = run("recommend", *options_of(asked), "--out", tmp_path / "answer")
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert said in err and not (tmp_path / "answer").exists()
+
+
+# Kinds of replicas together, and attention and feed-forward layers apart
+
+
+def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
+    load = {"chip": "h100-sxm,l4", "requests_per_s": 190, "tpot_ms": 20, "objective": "cost"}
+    found = ask(tmp_path, DENSE | load).found
+    best, mix = found["deployments"][0], found["mix"]
+    assert len(mix) == 2 and sum(row["requests_per_s"] for row in mix) == pytest.approx(190)
+    for row in mix:
+        assert 0 < row["utilisation"] < 1 and row["replicas"] == round(row["replicas"])
+    costs = [sum(r["n_chips"] * r["usd_per_chip_hour"] for r in rows) for rows in (mix, [best])]
+    assert costs[0] < costs[1]
+
+
+def test_attention_and_ffn_apart_have_the_numbers_of_the_same_row(tmp_path: Path):
+    load = {"ffn_chip": "lp30", "n_chips": 72, "concurrency": 8, "mode": "attention_ffn"}
+    found = ask(tmp_path, DENSE | {"framework": ""} | load)
+    out = tmp_path / "again.csv"
+    status, _, err = run("predict", "serving", found.folder / "deployments.csv", "--out", out)
+    assert (status, err) == (0, "") and found.found["considered"] > 20
+    for row, again in zip(cells_of(found.folder / "deployments.csv"), cells_of(out), strict=True):
+        assert row["ffn_chip"] == "lp30"
+        assert float(again["tpot_ms"]) == pytest.approx(float(row["tpot_ms"]), rel=1e-3)

@@ -17,7 +17,6 @@ from perfmodel.inference.recommendation import Recommendation
 from perfmodel.inference.serving_row import DISAGGREGATED
 from perfmodel.interface.launch_script import launch_name, launch_script
 from perfmodel.interface.tables import Table, cell, table_of
-
 from perfmodel.units import percent
 
 

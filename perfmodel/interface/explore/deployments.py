@@ -20,7 +20,7 @@ from perfmodel.interface.explore.requirements import (
 from perfmodel.interface.explore.scenario import Scenario
 from perfmodel.interface.plots.deployments import deployments
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.recommend import caution_in_words, table_of, tables_of
+from perfmodel.interface.recommend import caution_in_words, csv_table, tables_of
 from perfmodel.library.fitted import FITTED
 
 TOP = 10
@@ -103,7 +103,7 @@ def _shown(question: Question, found: Recommendation) -> list[Any]:
     for table in left_out:
         st.markdown(f"**{table.title}**")
         st.table(table.records())
-    rows = csv_text(table_of(found.deployments))
+    rows = csv_text(csv_table(found.deployments))
     name = "deployments.csv"
     st.download_button(name, rows, name, key=f"take-{name}", on_click="ignore")
     return [chart]

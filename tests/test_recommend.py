@@ -328,10 +328,10 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(asked: Row, said: str, tm
 
 
 def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
-    load = {"chip": "h100-sxm,l4", "requests_per_s": 190, "tpot_ms": 20, "objective": "cost"}
+    load = {"chip": "h100-sxm,l4", "requests_per_s": 250, "tpot_ms": 20, "objective": "cost"}
     found = ask(tmp_path, DENSE | load).found
     best, mix = found["deployments"][0], found["mix"]
-    assert len(mix) == 2 and sum(row["requests_per_s"] for row in mix) == pytest.approx(190)
+    assert len(mix) == 2 and sum(row["requests_per_s"] for row in mix) == pytest.approx(250)
     for row in mix:
         assert 0 < row["utilisation"] < 1 and row["replicas"] == round(row["replicas"])
     costs = [sum(r["n_chips"] * r["usd_per_chip_hour"] for r in rows) for rows in (mix, [best])]

@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 QUICK = ("technology.md", "tutorials/shadow-price.md", "extend/framework.md")
 SLOW = (
     "api.md",
+    "recommend.md",
     "model.md",
     "extend/kernel.md",
     "extend/attention.md",

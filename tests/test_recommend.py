@@ -185,7 +185,8 @@ def test_files_are_written_that_start_the_servers(limited: Answer):
     assert sorted(scripts) == sorted((limited.folder / "launch").iterdir())
     for script in scripts:
         subprocess.run(["bash", "-n", script], check=True)
-        assert "vllm serve" in script.read_text()
+        text = script.read_text()
+        assert "vllm serve" in text and "n_chips 4.\n" in text
 
 
 # Objectives, prices, software

@@ -136,7 +136,11 @@ def word(row: Row, name: str) -> str:
     """A cell as text on one line, so that it cannot leave a comment; empty where it is not there."""
     cell = row.get(name)
     missing = cell is None or (isinstance(cell, float) and math.isnan(cell))
-    return "" if missing else " ".join(str(cell).split())
+    if missing:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if cell == round(cell) else f"{cell:.4g}"
+    return " ".join(str(cell).split())
 
 
 def count(row: Row, name: str, default: int = 1) -> int:

@@ -292,6 +292,10 @@ SMALL = DENSE | {"n_chips": 1, "concurrency": 1}
 
 WRONG = {
     "nothing keeps the limit": (SMALL | {"tpot_ms": 0.5}, "% over)"),
+    "nothing in two pools keeps it": (
+        SMALL | {"n_chips": 2, "mode": "disaggregated", "tpot_ms": 0.5},
+        "1 prefill worker of tp 1 pp 1 ep 1 dp 1, 1 decode worker of tp 1 pp 1 ep 1 dp 1, 1 user with",
+    ),
     "nothing has room": (SMALL | {"isl": 3_000_000}, "GB are short on each chip"),
     "chip": (SMALL | {"chip": "h1000"}, "the nearest are h100-sxm"),
     "no chip": (SMALL | {"chip": ""}, "chip is missing"),

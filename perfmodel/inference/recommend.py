@@ -22,6 +22,7 @@ from perfmodel.inference.fleet import price_fleets
 from perfmodel.inference.limits import broken, closest, limited_numbers, reasons
 from perfmodel.inference.mixed_fleet import cheapest_mix
 from perfmodel.inference.pooled_table import price_disaggregated
+from perfmodel.inference.pools import POOLS
 from perfmodel.inference.question import (
     AGGREGATED,
     ATTENTION_FFN,
@@ -392,7 +393,18 @@ def in_words(row: dict[str, Any]) -> str:
         if np.isfinite(row.get(name, np.nan)) and (row[name] > 1 or name == "tp")
     )
     words = " ".join(filter(None, (row["framework"], row["precision"])))
-    return f"{machine_of(row)}, {words}, {ranks}, {row['concurrency']:.0f} users"
+    users = f"{row['concurrency']:.0f} user{'s' if row['concurrency'] > 1.5 else ''}"
+    pools = [_workers_in_words(row, pool) for pool in POOLS]
+    return ", ".join(filter(None, (machine_of(row), words, ranks, *pools, users)))
+
+
+def _workers_in_words(row: dict[str, Any], pool: str) -> str:
+    """Workers of a pool, and the ranks of each; empty where there is no such pool."""
+    workers = row.get(f"{pool}_workers", np.nan)
+    if not np.isfinite(workers):
+        return ""
+    ranks = " ".join(f"{name} {row[f'{pool}_{name}']:.0f}" for name in ("tp", "pp", "ep", "dp"))
+    return f"{workers:.0f} {pool} worker{'s' if workers > 1 else ''} of {ranks}"
 
 
 def _assumptions(

@@ -1,8 +1,8 @@
 """How well deployments are chosen: predictions pick one of the measured configurations under a limit on TPOT.
 
 A configuration is ranks and users; a group is what is asked: chip, model, format, framework and lengths.
-Chosen is the configuration of most predicted output tokens/s per chip whose TPOT at the high end of its range
-keeps the limit; where none does, the one whose high end is lowest. Nothing is fitted to these choices.
+Chosen is the configuration of most predicted output tokens/s per chip whose TPOT keeps the limit with some
+probability; where none does, the one that comes closest. Nothing is fitted to these choices.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,18 @@ from perfmodel.calibration.metrics import grouped
 from perfmodel.errors import InputError
 from perfmodel.library.fitted_intervals import LEVELS, Interval
 
-GROUP = ("chip", "model", "precision", "framework", "isl", "osl")
+GROUP = ("chip", "model", "framework", "isl", "osl")
 """What is asked. How many chips a deployment has is chosen, so throughput is per chip."""
 
-CHOSEN = ("n_chips", "tp", "ep", "dp", "concurrency")
+CHOSEN = ("precision", "n_chips", "tp", "ep", "dp", "concurrency")
 """What is chosen."""
 
 MIN_CONFIGURATIONS = 3
 """Of a group, at least: fewer are no choice."""
 
-LIMIT_QUANTILES = (0.25, 0.5, 0.75)
-"""Limits of a group: these quantiles of its measured TPOT."""
+LIMITS = (0.01, 0.02, 0.03, 0.05, 0.1)
+"""Limits on TPOT, in s: from 100 to 10 tokens/s of a user. Taken where some configurations of a group keep it
+and some break it."""
 
 MAX_EXCESS = 1.1
 """Measured TPOT over the limit, beyond which a choice has broken it."""
@@ -123,7 +124,7 @@ class Options(NamedTuple):
 
 
 def options_of(configurations: Configurations, groups: Sequence[Any]) -> Options:
-    """Every group of `MIN_CONFIGURATIONS`, under each limit of `LIMIT_QUANTILES`.
+    """Every group of `MIN_CONFIGURATIONS`, under each of `LIMITS` that is a choice.
 
     **Raises:**
 
@@ -134,17 +135,22 @@ def options_of(configurations: Configurations, groups: Sequence[Any]) -> Options
         (np.array(own), limit)
         for own in members
         if len(own) >= MIN_CONFIGURATIONS
-        for limit in np.quantile(configurations.tpot[own], LIMIT_QUANTILES)
+        for limit in LIMITS
+        if _is_choice(configurations.tpot[own], limit)
     ]
     if not asked:
         raise InputError(
-            f"no chip, model, format and lengths have {MIN_CONFIGURATIONS} measured configurations to "
-            "choose among; give more runs by --data."
+            f"no chip, model and lengths have {MIN_CONFIGURATIONS} measured configurations to choose among, "
+            "some of which keep a limit and some do not; give more runs by --data."
         )
     sizes = [len(own) for own, _ in asked]
     decision = np.repeat(np.arange(len(asked)), sizes)
     limits = np.repeat([limit for _, limit in asked], sizes)
     return Options(decision, limits, configurations.at(np.concatenate([own for own, _ in asked])))
+
+
+def _is_choice(tpot: np.ndarray, limit: float) -> bool:
+    return bool((tpot <= limit).any() and (tpot > MAX_EXCESS * limit).any())
 
 
 def best_options(
@@ -183,16 +189,16 @@ class Outcome(NamedTuple):
 
 
 POINT, MOST_RANKS, CONFIGURATOR, CHANCE = (
-    "the prediction itself",
+    "confidence 50 %",
     "most tensor ranks, as measured",
     "AIConfigurator",
     "chance",
 )
-"""Who else chooses: no range at all, a rule, another program, and nobody."""
+"""Who chooses: the prediction itself, a rule, another program, and nobody."""
 
 
 def outcomes_of(options: Options) -> dict[str, Outcome]:
-    """By who chooses: predictions at their high ends, then as they are, then baselines."""
+    """By who chooses: predictions at each confidence, then baselines."""
     broken, regret = regrets(options)
     choices = choices_of_predictions(options) | choices_of_baselines(options)
     found = {name: Outcome(broken[at] + 0.0, regret[at], at) for name, at in choices.items()}
@@ -204,10 +210,9 @@ def outcomes_of(options: Options) -> dict[str, Outcome]:
 
 
 def choices_of_predictions(options: Options) -> dict[str, np.ndarray]:
-    """The option of each decision at the high end of each level, and by the prediction itself."""
+    """The option of each decision at each confidence; at 50 % by the prediction itself."""
     given, throughput = options.of, options.of.predicted_throughput
-    ends = {f"high end of {level} %": high_end(given, level) for level in LEVELS}
-    ends[POINT] = given.predicted
+    ends = {f"confidence {level} %": bound(given, level) for level in LEVELS}
     return {name: best_options(options, end, throughput) for name, end in ends.items()}
 
 
@@ -225,9 +230,9 @@ def choices_of_baselines(options: Options) -> dict[str, np.ndarray]:
     }
 
 
-def high_end(given: Configurations, level: int) -> np.ndarray:
-    """TPOT at the high end of the range of a level, in s."""
-    return given.predicted * Interval(1.0, given.high).at_level(level).high
+def bound(given: Configurations, level: int) -> np.ndarray:
+    """TPOT that is not exceeded with the probability of a level, in s."""
+    return given.predicted * Interval(1.0, given.high).bound(level)
 
 
 def answered(options: Options) -> np.ndarray:

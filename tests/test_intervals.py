@@ -87,23 +87,19 @@ def test_no_end_of_a_weaker_basis_lies_inside_that_of_a_fit(framework: str):
         assert getattr(other, name).high >= getattr(fit, name).high
 
 
-def test_an_interval_of_a_lower_level_is_narrower_by_the_normal_quantiles():
+def test_what_is_not_exceeded_with_a_probability_is_a_power_of_the_high_end():
     shipped = Interval(0.5, 2.0)
-    assert shipped.at_level(90) == shipped
-    # 1.2816 / 1.6449 = 0.7791 and 2 ** 0.7791 = 1.716; 0.6745 / 1.6449 = 0.4101 and 2 ** 0.4101 = 1.329.
-    assert shipped.at_level(80) == pytest.approx((1 / 1.716, 1.716), rel=1e-3)
-    assert shipped.at_level(50) == pytest.approx((1 / 1.329, 1.329), rel=1e-3)
-    many = Interval(np.array([0.5, 1.0]), np.array([2.0, 1.0])).at_level(80)
-    assert many.high == pytest.approx([1.716, 1.0], rel=1e-3)
+    # 1.2816 / 1.6449 = 0.7791 and 2 ** 0.7791 = 1.716; 0.8416 / 1.6449 = 0.5116 and 2 ** 0.5116 = 1.426.
+    assert [shipped.bound(level) for level in LEVELS] == pytest.approx([1, 1.426, 1.716], rel=1e-3)
+    many = Interval(np.array([0.5, 1.0]), np.array([2.0, 1.0])).bound(80)
+    assert many == pytest.approx([1.426, 1.0], rel=1e-3)
 
 
 def test_levels_are_quantiles_of_the_normal_distribution():
     for confidence, deviations in LEVELS.items():
-        assert norm.cdf(deviations) - norm.cdf(-deviations) == pytest.approx(
-            confidence / 100, abs=1e-4
-        )
+        assert norm.cdf(deviations) == pytest.approx(confidence / 100, abs=1e-4)
     with pytest.raises(InputError, match="the levels are 50, 80, 90"):
-        Interval(0.5, 2.0).at_level(95)
+        Interval(0.5, 2.0).bound(95)
 
 
 def test_the_intervals_of_two_kinds_of_chips_are_those_of_the_less_sure():

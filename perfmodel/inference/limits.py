@@ -1,7 +1,7 @@
-r"""Limits on deployments, kept at the high end of a range.
+r"""Limits on deployments, kept with a probability.
 
-Of a prediction $t$ with the factor $h$ at the high end of its 90 % range, a limit holds at confidence $c$
-where $t\,h^{z_c/z_{90}}$ is at most the limit (`Interval.at_level`).
+Of a prediction $t$ with the factor $h$ at the high end of its 90 % range, a limit is kept with the
+probability $c$ where $t\,h^{z_c/z_{95}}$ is at most the limit (`Interval.bound`).
 """
 
 import collections
@@ -14,11 +14,10 @@ from perfmodel.library.fitted_intervals import Interval
 
 
 def limited_numbers(table: DeploymentTable, confidence: int) -> dict[str, np.ndarray]:
-    """What each limit is compared with: the high end of the range, where there is one."""
+    """What each limit is compared with: where there is a range, what is not exceeded at that confidence."""
     numbers = table.numbers
     first, later = (
-        Interval(1.0, numbers[f"{name}_high"]).at_level(confidence).high
-        for name in ("ttft", "tpot")
+        Interval(1.0, numbers[f"{name}_high"]).bound(confidence) for name in ("ttft", "tpot")
     )
     decoding = numbers["end_to_end_ms"] - numbers["ttft_ms"]
     return {

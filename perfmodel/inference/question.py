@@ -196,7 +196,7 @@ def check(question: Question) -> None:
     load_model(question.model)
     for chip in (*question.chips, *question.prefill_chips, *question.decode_chips):
         chip_file(chip)
-    Interval(1.0, 1.0).at_level(question.confidence)
+    Interval(1.0, 1.0).bound(question.confidence)
     if not (question.chips or (question.prefill_chips and question.decode_chips)):
         raise InputError("chip is missing; give --chip, one or several with commas.")
     if not question.n_chips and not question.open_loop:

@@ -1,6 +1,6 @@
 """The best deployments under limits: which chips, framework, formats, ranks and users.
 
-Limits are kept at the high end of a range; the objective is of the prediction itself.
+Limits are kept with the probability that is asked for; the objective is of the prediction itself.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -69,7 +69,7 @@ def recommend(
     - `framework`, `precision`, `kv_precision`, `speculative_tokens`, `mode`: what is tried.
     - `prefill_chip`, `decode_chip`, `ffn_chip`: chips of two pools, and of feed-forward layers.
     - `objective`: `throughput`, `cost`, `energy` or `speed`.
-    - `confidence`: 50, 80 or 90: limits are kept at the high end of that range, in %.
+    - `confidence`: 50, 80 or 90: the probability with which each limit is kept, in %.
     - `usd_per_chip_hour`: a quote: it replaces all other costs of a chip, in USD.
     - `top`: how many, at most, each spread in another way or on other chips.
     - `calibration`: a folder of fitted parameters; as shipped where it is not given.

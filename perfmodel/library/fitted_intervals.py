@@ -26,11 +26,11 @@ BASES = ("fitted", "sibling", "prior")
 """Where parameters come from, the surest first: measurements of the chip, of its sibling, or neither."""
 
 
-LEVELS = {50: 0.6745, 80: 1.2816, 90: 1.6449}
-"""Levels of confidence, in %: standard deviations of a normal distribution within which they lie."""
+LEVELS = {50: 0.0, 80: 0.8416, 90: 1.2816}
+"""Levels of confidence, in %: standard deviations below which a normal variable lies so often."""
 
-SHIPPED_LEVEL = 90
-"""Of the intervals of fits."""
+HIGH_END = 1.6449
+"""The same of the high end of an interval, below which 95 % lie."""
 
 
 class Interval(NamedTuple):
@@ -39,14 +39,15 @@ class Interval(NamedTuple):
     low: Any
     high: Any
 
-    def at_level(self, confidence: int) -> "Interval":
-        r"""The interval of another level: each end to the power $z_c / z_{90}$.
+    def bound(self, confidence: int) -> Any:
+        r"""The factor below which a measurement lies with a probability: the high end to the power
+        $z_c / z_{95}$.
 
-        Logarithms of measured over predicted are taken as normal on each side of the prediction.
+        Logarithms of measured over predicted are taken as normal, so at 50 % it is the prediction itself.
 
         **Arguments:**
 
-        - `confidence`: share of measurements inside, in %: one of `LEVELS`.
+        - `confidence`: the probability, in %: one of `LEVELS`.
 
         **Raises:**
 
@@ -54,9 +55,8 @@ class Interval(NamedTuple):
         """
         if confidence not in LEVELS:
             levels = ", ".join(map(str, LEVELS))
-            raise InputError(f"there is no range of {confidence} %; the levels are {levels}.")
-        share = LEVELS[confidence] / LEVELS[SHIPPED_LEVEL]
-        return Interval(self.low**share, self.high**share)
+            raise InputError(f"there is no confidence of {confidence} %; the levels are {levels}.")
+        return self.high ** (LEVELS[confidence] / HIGH_END)
 
 
 def basis_of(origin: Origin, family: str, folder: Path = FITTED) -> str:

@@ -70,7 +70,7 @@ def recommend(
         str, typer.Option(help="throughput (of a chip), cost, energy, or speed (of a user).")
     ] = "throughput",
     confidence: Annotated[
-        int, typer.Option(help="50, 80 or 90: limits are kept at the high end of that range, in %.")
+        int, typer.Option(help="50, 80 or 90: the probability with which each limit is kept, in %.")
     ] = 80,
     usd_per_chip_hour: Annotated[
         float | None, typer.Option(help="A quote: replaces all other costs of a chip.")
@@ -91,7 +91,7 @@ def recommend(
     """Recommend deployments: the best ranks, framework, format and users under limits.
 
     Every way to spread the model over the chips is priced, in every format, for every framework and number
-    of users. Limits are kept at the high end of the range of --confidence. With --requests-per-s and without
+    of users. Each limit is kept with the probability --confidence. With --requests-per-s and without
     --n-chips: the fewest chips, or with --objective cost the cheapest, that carry the load.
 
     Example: perfmodel recommend --model deepseek-r1 --chip b200-sxm --n-chips 8 --isl 8192 --osl 1024

@@ -131,10 +131,11 @@ DECISION_SHARES = {
 }
 
 DECISION_NOTE = (
-    "Limits on TPOT are the quartiles of what was measured of a chip, model, format, framework and lengths. "
+    "Limits on TPOT are 10, 20, 30, 50 and 100 ms, where some of the measured runs of a chip, model, "
+    "framework and lengths keep it and some break it. "
     "Regret is 1 - measured output tokens/s per chip of the choice / that of the best which keeps the limit; "
     "TPOT over 1.1 x the limit breaks it and counts 1. Where none is predicted to keep the limit, the "
-    "one that is fastest at its high end is chosen."
+    "one that is fastest at that confidence is chosen."
 )
 
 

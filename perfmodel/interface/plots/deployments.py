@@ -16,7 +16,7 @@ TITLE = "Speed of a user against throughput of a chip (x: breaks a limit; dashed
 def deployments(question: Question, found: Recommendation) -> Any:
     """The front of each machine, what of it breaks a limit, the deployments that are recommended, and limits.
 
-    Limits are kept at the high end of a range, so some points to the right of a line break it too.
+    Limits are kept with a probability, so some points to the right of a line break it too.
     """
     alt = theme.altair()
     front = lines.front([_point(row["machine"], row) for row in found.front], TITLE, AXES)

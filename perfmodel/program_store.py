@@ -51,20 +51,26 @@ def _in_words(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
 
 
-def load_or_compile(identity: str, compile_program: Callable[[], StoredProgram]) -> StoredProgram:
-    """The program of an identity: from disk, or compiled now and written there."""
+def load_or_compile(
+    identity: str, compile_program: Callable[[str], StoredProgram]
+) -> StoredProgram:
+    """The program of an identity: from disk, or compiled now and written there.
+
+    **Arguments:**
+
+    - `compile_program`: compiles it under a name. With a name of its own it is none of those that XLA's
+      cache has, for what comes from there cannot be written again: it would lack its functions.
+    """
     folder = _folder() if identity else None
     if folder is None:
-        return compile_program()
+        return compile_program("program")
     path = folder / hashlib.sha256(f"{_machine()} {identity}".encode()).hexdigest()
     with contextlib.suppress(Exception):  # a file of another time, or cut short: compiled anew
         result, program = pickle.loads(path.read_bytes())
         return StoredProgram(serialize_executable.deserialize_and_load(*program), result)
     before = _hits()
-    program = compile_program()
-    if (
-        _hits() > before
-    ):  # what XLA's cache gave cannot be written again: it would lack its functions
+    program = compile_program(f"program_{path.name}")
+    if _hits() > before:
         return program
     with contextlib.suppress(Exception):  # a disk that is full, a folder that cannot be written
         kept = (program.result, serialize_executable.serialize(program.call))

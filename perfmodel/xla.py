@@ -103,7 +103,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _compile(
-    function: Callable[..., Any], leaves: list[Any], form: Any, rest: Any
+    function: Callable[..., Any], leaves: list[Any], form: Any, rest: Any, name: str
 ) -> StoredProgram:
     """A program of the arrays alone, and the form of what it gives."""
     forms: list[Any] = []
@@ -114,6 +114,7 @@ def _compile(
         forms.append(jax.tree.unflatten(result_form, range(len(results))))
         return results
 
+    of_leaves.__name__ = name
     options = supported(ONCE) if jax.default_backend() == "cpu" else None
     call = jax.jit(of_leaves).lower(*leaves).compile(compiler_options=options)
     return StoredProgram(call, forms[0])

@@ -48,7 +48,7 @@ def test_a_file_that_is_cut_short_is_compiled_anew(folder: Path):
 
 
 def test_a_program_from_the_cache_of_xla_is_not_written_again(folder: Path):
-    def compiled() -> StoredProgram:
+    def compiled(_: str) -> StoredProgram:
         jax.monitoring.record_event(CACHE_HIT)
         return StoredProgram(jax.jit(lambda x: x).lower(1.0).compile(), 0)
 

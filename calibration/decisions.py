@@ -25,7 +25,7 @@ MIN_CONFIGURATIONS = 3
 """Of a group, at least: fewer are no choice."""
 
 LIMITS = (0.01, 0.02, 0.03, 0.05, 0.1)
-"""Limits on TPOT, in s: from 100 to 10 tokens/s of a user. Taken where some configurations of a group keep it
+"""Limits on TPOT, in s: from 100 to 10 tokens/s per user. Taken where some configurations of a group keep it
 and some break it."""
 
 MAX_EXCESS = 1.1

@@ -14,8 +14,10 @@ from command import predict, run
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.evaluate import resolve_row
 from perfmodel.inference.framework_support import refusal
+from perfmodel.inference.question import ask as make_question
 from perfmodel.inference.serving_predictions import COLUMNS
 from perfmodel.library.fitted import FITTED
+from perfmodel.library.model import draft_layers
 
 Row = dict[str, Any]
 
@@ -228,7 +230,14 @@ def test_software_that_does_not_run_on_a_chip_is_left_out_there(tmp_path: Path):
 def test_drafts_are_a_choice_that_is_shown():
     asked = DENSE | {"n_chips": 1, "concurrency": 1, "speculative_tokens": "0,2"}
     status, out, _ = run("recommend", *options_of(asked))
-    assert status == 0 and "draft2" in out
+    assert status == 0 and "draft2" in out and "85 % are accepted" in out
+
+
+def test_drafts_are_tried_where_the_model_has_layers_for_them():
+    assert draft_layers("deepseek-r1") == 1 and draft_layers("llama-3.2-1b") == 0
+    mixture = {"isl": 1, "osl": 1, "chip": "b200-sxm", "n_chips": 8}
+    assert make_question(model="deepseek-r1", **mixture).drafted == (0, 1)
+    assert make_question(model="llama-3.2-1b", **mixture).drafted == (0,)
 
 
 # Requests that come at a rate

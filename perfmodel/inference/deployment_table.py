@@ -4,7 +4,7 @@ number of users, in few compiled functions."""
 import collections
 import concurrent.futures
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +99,7 @@ def price_aggregated(question: Question, calibration: Path, progress: Progress) 
     for cells in stacks(question, question.chips):
         for count in question.n_chips:
             try:
-                segments.append(_segment(question, cells, count, calibration, refused))
+                segments += _segments(question, cells, count, calibration, refused)
             except InputError as wrong:
                 refused[str(wrong)] += 1
     if not segments:
@@ -120,24 +120,28 @@ def price_segments(
     return joined([tables[id(segment)] for segment in segments])._replace(programs=len(forms))
 
 
-def _segment(
+def _segments(
     question: Question,
     cells: dict[str, str],
     count: float,
     calibration: Path,
     refused: collections.Counter[str],
-) -> Segment:
-    """The deployments of a stack on some chips: every way that its framework does not refuse."""
+) -> Iterator[Segment]:
+    """The deployments of a stack on some chips, without and with drafted tokens: every way that its framework
+    does not refuse."""
     load = {"requests_per_s": f"{question.requests_per_s}"} if question.open_loop else ONE_USER
     cells = cells | {"n_chips": f"{count:.0f}"} | load
     resolved = resolve_row(0, cells, calibration)
-    drafts = max(question.speculative_tokens) > 0
-    why = [refusal(resolved.deployment, way, drafts) for way in resolved.candidates]
-    refused.update(filter(None, why))
-    ways = [way for way, reason in zip(resolved.candidates, why, strict=True) if not reason]
-    if not ways:
-        raise InputError(why[0])
-    return segment_of(question, cells, ways, calibration)
+    for drafts in (False, True):
+        drafted = tuple(n for n in question.drafted if (n > 0) == drafts)
+        if not drafted:
+            continue
+        why = [refusal(resolved.deployment, way, drafts) for way in resolved.candidates]
+        refused.update(filter(None, why))
+        ways = [way for way, reason in zip(resolved.candidates, why, strict=True) if not reason]
+        if ways:
+            asked = question._replace(speculative_tokens=drafted)
+            yield segment_of(asked, cells, ways, calibration)
 
 
 ONE_USER = {"concurrency": "1"}
@@ -149,7 +153,7 @@ def segment_of(
 ) -> Segment:
     """Some ways to spread a stack, at every number of users and of drafted tokens."""
     users = {} if question.open_loop else {"concurrency": question.users}
-    choices = users | {"speculative_tokens": question.speculative_tokens}
+    choices = users | {"speculative_tokens": question.drafted}
     axes = np.meshgrid(*choices.values(), indexing="ij")
     named = {name: axis.ravel() for name, axis in zip(choices, axes, strict=True)}
     return segment_at(cells, ways, named, calibration)
@@ -176,7 +180,7 @@ def _served(
     forms: Sequence[Sequence[Segment]], question: Question, progress: Progress
 ) -> list[list[Service]]:
     """Services of the segments of each form; forms are compiled side by side."""
-    drafts = max(question.speculative_tokens) > 0
+    drafts = max(question.drafted) > 0
     with concurrent.futures.ThreadPoolExecutor(min(len(forms), os.cpu_count() or 1)) as pool:
         tasks = [
             pool.submit(

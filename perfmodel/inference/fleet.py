@@ -5,6 +5,7 @@ the best of them are then priced in the open loop, with about so many replicas t
 """
 
 import collections
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,13 @@ def price_fleets(question: Question, calibration: Path, progress: Progress) -> D
     replicas = _replicas(blocks, question)
     refused: collections.Counter[str] = collections.Counter()
     segments: list[Segment] = []
-    for cells in stacks(question, question.chips):
-        ways = _ways(blocks, replicas, cells)
+    for cells, drafted in itertools.product(stacks(question, question.chips), question.drafted):
+        own = blocks.numbers["speculative_tokens"] == drafted
+        ways = _ways(blocks, np.where(own, replicas, np.inf), cells)
         if ways:
             cells = cells | {"requests_per_s": f"{question.requests_per_s:.10g}"}
-            segments.append(segment_of(question, cells, ways, calibration))
+            asked = question._replace(speculative_tokens=(drafted,))
+            segments.append(segment_of(asked, cells, ways, calibration))
     if not segments:
         raise InputError(
             f"no deployment of {question.model} of up to {sizes[-1]:.0f} chips answers a request within the "

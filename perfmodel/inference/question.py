@@ -14,7 +14,7 @@ from perfmodel.inference.serving_row import number
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import word_of
 from perfmodel.library.fitted_intervals import Interval
-from perfmodel.library.model import load_model, published
+from perfmodel.library.model import draft_layers, load_model, published
 from perfmodel.workload.precision import runnable
 
 INFINITE = float("inf")
@@ -68,7 +68,7 @@ class Question(NamedTuple):
     frameworks: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     kv_precisions: tuple[str, ...] = ("",)
-    speculative_tokens: tuple[float, ...] = (0.0,)
+    speculative_tokens: tuple[float, ...] = ()
     modes: tuple[str, ...] = ()
     prefill_chips: tuple[str, ...] = ()
     decode_chips: tuple[str, ...] = ()
@@ -82,6 +82,12 @@ class Question(NamedTuple):
     def open_loop(self) -> bool:
         """Whether requests come at a rate."""
         return not np.isnan(self.requests_per_s)
+
+    @property
+    def drafted(self) -> tuple[float, ...]:
+        """Numbers of drafted tokens that are tried: as asked, else none, and one where the model has layers
+        for it."""
+        return self.speculative_tokens or ((0.0, 1.0) if draft_layers(self.model) else (0.0,))
 
     @property
     def users(self) -> tuple[float, ...]:
@@ -114,7 +120,7 @@ def ask(
     framework: Words = (),
     precision: Words = (),
     kv_precision: Words = (),
-    speculative_tokens: Numbers = 0.0,
+    speculative_tokens: Numbers = (),
     mode: Words = (),
     prefill_chip: Words = (),
     decode_chip: Words = (),

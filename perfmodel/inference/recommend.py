@@ -35,7 +35,7 @@ from perfmodel.inference.question import (
     modes_of,
 )
 from perfmodel.inference.recommendation import Recommendation
-from perfmodel.inference.serving_row import number
+from perfmodel.inference.serving_row import DEFAULTS, number
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_check import check_fitted
@@ -410,7 +410,9 @@ def _workers_in_words(row: dict[str, Any], pool: str) -> str:
 def _assumptions(
     question: Question, table: DeploymentTable, rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    return {
+    acceptance = question.cells.get("acceptance") or DEFAULTS["acceptance"]
+    drafts = {"acceptance": float(acceptance)} if max(question.drafted) > 0 else {}
+    return drafts | {
         "confidence": question.confidence,
         "objective": question.objective,
         "isl": question.isl,

@@ -179,5 +179,10 @@ def caution_in_words(question: Question, found: Recommendation) -> list[str]:
             f"Worth most is one measured run of {caution['measure']}: if it came out as predicted, "
             f"{100 * caution['gain_if_measured']:.0f} % more could be promised."
         )
+    if any(row.get("speculative_tokens", 0.0) > 0 for row in found.deployments):
+        said.append(
+            f"Assumed of drafted tokens: {100 * found.assumptions['acceptance']:.0f} % are accepted "
+            "(--set acceptance=0.7 says another share, --speculative-tokens 0 has none)."
+        )
     warnings = dict.fromkeys(row["warning"] for row in found.deployments if row.get("warning"))
     return [*said, *warnings]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -148,6 +149,20 @@ def checkpoint(name: str, weights: str) -> str:
 def _alike(one: str, other: str) -> bool:
     """Whether formats are the same to a checkpoint: either of 16 bits is read as the other."""
     return one == other or {one, other} == {"bf16", "fp16"}
+
+
+DRAFT_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
+"""Fields of a config.json that count the layers with which a model drafts tokens itself (MTP)."""
+
+
+def draft_layers(name: str) -> int:
+    """Layers with which a model drafts tokens itself; 0 where it has none, or where it is not known."""
+    if name.endswith(".json"):
+        config: dict[str, Any] = json.loads(Path(name).read_text())
+    else:
+        config = model_files()[find_model(name)].config
+    config = config.get("text_config", config)
+    return max(int(config.get(field) or 0) for field in DRAFT_LAYERS)
 
 
 def build(stem: str, file: ModelFile) -> Transformer:

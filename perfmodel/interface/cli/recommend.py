@@ -53,8 +53,11 @@ def recommend(
         str, typer.Option(help="Formats of the KV cache, with commas; bf16 if not given.")
     ] = "",
     speculative_tokens: Annotated[
-        str, typer.Option(help="Drafted tokens, with commas: 0,1 makes drafts a choice.")
-    ] = "0",
+        str,
+        typer.Option(
+            help="Drafted tokens, with commas; 0,1 if not given for a model with layers for it (MTP), else 0."
+        ),
+    ] = "",
     mode: Annotated[
         str,
         typer.Option(

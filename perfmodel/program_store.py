@@ -6,12 +6,13 @@ everything that tracing depends on. They lie beside XLA's cache, and are kept on
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib
 import importlib.metadata
+import json
 import os
-import pickle
 import platform
 import threading
 from collections.abc import Callable, Sequence
@@ -66,16 +67,68 @@ def load_or_compile(
         return compile_program("program")
     path = folder / hashlib.sha256(f"{_machine()} {identity}".encode()).hexdigest()
     with contextlib.suppress(Exception):  # a file of another time, or cut short: compiled anew
-        result, program = pickle.loads(path.read_bytes())
-        return StoredProgram(serialize_executable.deserialize_and_load(*program), result)
+        return _read(path)
     before = _hits()
     program = compile_program(f"program_{path.name}")
     if _hits() > before:
         return program
     with contextlib.suppress(Exception):  # a disk that is full, a folder that cannot be written
-        kept = (program.result, serialize_executable.serialize(program.call))
-        _write(path, pickle.dumps(kept))
+        _write(path, _stored(program))
     return program
+
+
+def _stored(program: StoredProgram) -> bytes:
+    """A line that says what goes in and comes out, and the program.
+
+    **Raises:**
+
+    - `TypeError`: for a result whose tree cannot be told so.
+    """
+    payload, inputs, outputs = serialize_executable.serialize(program.call)
+    result = _described(program.result)
+    if jax.tree.structure(_built(result)) != jax.tree.structure(program.result):
+        raise TypeError("a tree with parts that are no arrays")
+    counts = {"inputs": inputs.num_leaves, "outputs": outputs.num_leaves}
+    return json.dumps(counts | {"result": result}).encode() + b"\n" + payload
+
+
+def _read(path: Path) -> StoredProgram:
+    line, _, payload = path.read_bytes().partition(b"\n")
+    about = json.loads(line)
+    inputs = jax.tree.structure((tuple(range(about["inputs"])), {}))
+    outputs = jax.tree.structure([*range(about["outputs"])])
+    call = serialize_executable.deserialize_and_load(payload, inputs, outputs)
+    return StoredProgram(call, _built(about["result"]))
+
+
+def _described(tree: Any) -> Any:
+    """A tree of numbers in words: its classes, by module and name, and their fields."""
+    if isinstance(tree, int):
+        return tree
+    if isinstance(tree, list | dict):
+        items: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return [type(tree).__name__, [[key, _described(part)] for key, part in items]]
+    if type(tree) is tuple:
+        return ["tuple", [[i, _described(part)] for i, part in enumerate(tree)]]
+    names = getattr(tree, "_fields", None) or [field.name for field in dataclasses.fields(tree)]
+    words = f"{type(tree).__module__}:{type(tree).__qualname__}"
+    return [words, [[name, _described(getattr(tree, name))] for name in names]]
+
+
+def _built(described: Any) -> Any:
+    """The tree of a description, of classes of this package alone."""
+    if isinstance(described, int):
+        return described
+    words, parts = described
+    values = [(key, _built(part)) for key, part in parts]
+    if words in ("list", "tuple"):
+        return (list if words == "list" else tuple)(value for _, value in values)
+    if words == "dict":
+        return dict(values)
+    module, _, name = words.partition(":")
+    if not module.startswith("perfmodel."):
+        raise TypeError(f"{words} is no class of this package")
+    return getattr(importlib.import_module(module), name)(**dict(values))
 
 
 CACHE_HIT = "/jax/compilation_cache/cache_hits"

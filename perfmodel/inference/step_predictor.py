@@ -170,15 +170,18 @@ class StepPredictor:
 
 def _ranks(*given: float | None) -> GivenRanks:
     """Chips and ranks as they are given; without chips as many as the ranks multiply to."""
-    texts = ["" if size is None else str(size) for size in given]
+    texts = ["" if size is None else str(size) for size in (*given, 1)]  # one replica has the steps
     ranks = GivenRanks(*(number(name, text) for name, text in zip(RANKS, texts, strict=True)))
+    ranks = ranks._replace(dp=1.0 if np.isnan(ranks.dp) else ranks.dp)
     chips = float(np.nanprod([ranks.tp, ranks.pp, ranks.dp]))
     return ranks._replace(n_chips=chips) if np.isnan(ranks.n_chips) else ranks
 
 
 def _only_way(ranks: GivenRanks, deployment: Deployment) -> Parallelism:
+    """The way that is meant: on launched chips that with the most tensor ranks, and experts on all ranks."""
     ways = candidates(ranks, deployment)
-    if len(ways) > 1:
+    several = len({(way.tp, way.pp, way.dp) for way in ways}) > 1
+    if several and deployment.chip.execution != "launched":
         listed = "; ".join(f"tp {way.tp:.0f}, pp {way.pp:.0f}, dp {way.dp:.0f}" for way in ways)
         raise InputError(
             f"n_chips is {ranks.n_chips:.0f}, which leaves several ways to spread the model: {listed}. "

@@ -1,6 +1,7 @@
 """Steps of a batch of requests: those of the passes they are priced by, conserved sums, ranks, mistakes."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ EXACT = 1e-6
 
 
 @functools.cache
-def predictor(chip: str = "h100-sxm", framework: str = "vllm", **ranks: float) -> StepPredictor:
+def predictor(chip: str = "h100-sxm", framework: str = "vllm", **ranks: Any) -> StepPredictor:
     return pm.StepPredictor(
         chip, "llama-3.2-1b", precision="fp8", kv_precision="fp8", framework=framework, **ranks
     )

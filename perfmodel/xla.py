@@ -84,8 +84,9 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
         leaves, form = jax.tree.flatten(arrays)
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             return function(*arguments)
-        leaves = [jnp.asarray(leaf) for leaf in leaves]
-        shapes = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves)
+        leaves = [leaf if _is_canonical(leaf) else jnp.asarray(leaf) for leaf in leaves]
+        weak = [getattr(leaf, "weak_type", False) for leaf in leaves]
+        shapes = tuple((leaf.shape, leaf.dtype, w) for leaf, w in zip(leaves, weak, strict=True))
         fixed, fixed_form = jax.tree.flatten(rest)
         key = (form, fixed_form, tuple(fixed), shapes)
         if key not in programs:
@@ -100,6 +101,11 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray | np.generic | jax.Array)
+
+
+def _is_canonical(leaf: Any) -> bool:
+    """Whether an array is as JAX would have it: putting hundreds on a device one by one takes time."""
+    return isinstance(leaf, np.ndarray) and jax.dtypes.canonicalize_dtype(leaf.dtype) == leaf.dtype
 
 
 def _compile(

@@ -202,6 +202,11 @@ def check(question: Question) -> None:
     load_model(question.model)
     for chip in (*question.chips, *question.prefill_chips, *question.decode_chips):
         chip_file(chip)
+    named = question.prefill_chips or question.decode_chips or question.ffn_chips
+    if question.open_loop and (named or {*question.modes} - {AGGREGATED}):
+        raise InputError(
+            "requests_per_s is for mode aggregated alone; of two kinds of chips give concurrency instead."
+        )
     Interval(1.0, 1.0).bound(question.confidence)
     if not (question.chips or (question.prefill_chips and question.decode_chips)):
         raise InputError("chip is missing; give --chip, one or several with commas.")

@@ -1,8 +1,8 @@
 """Deployments with attention and feed-forward layers on chips of their own, priced."""
 
 import collections
+import functools
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ from perfmodel.batching import stack
 from perfmodel.errors import InputError
 from perfmodel.inference.candidates import SIZES, Parallelism
 from perfmodel.inference.deployment_table import (
+    ONE_USER,
     DeploymentTable,
     Progress,
-    joined,
     table_of,
     words_of,
 )
-from perfmodel.inference.pooled_table import both, priced_together
+from perfmodel.inference.pooled_table import price_each, priced_together
 from perfmodel.inference.pools import (
     SINGLE_WORKERS,
     PooledCandidate,
@@ -27,7 +27,7 @@ from perfmodel.inference.pools import (
     resolve_attention_ffn,
     serve_pooled,
 )
-from perfmodel.inference.question import Question, formats_of, frameworks_of, loads
+from perfmodel.inference.question import Question, pairs
 from perfmodel.inference.serving_predictions import ATTENTION_FFN_OUTPUTS
 from perfmodel.trees import map_leaves
 from perfmodel.workload.request import Request, with_users
@@ -47,37 +47,20 @@ def price_attention_ffn(
     """
     if not question.ffn_chips:
         raise InputError("ffn_chip is missing; give the chips of feed-forward layers.")
-    refused: collections.Counter[str] = collections.Counter()
-    tables: list[DeploymentTable] = []
-    asked = list(itertools.product(_stacks(question), question.n_chips))
-    for done, (cells, chips) in enumerate(asked):
-        progress(done, len(asked))
-        try:
-            tables.append(_price(question, cells, chips, calibration))
-        except InputError as wrong:
-            refused[str(wrong)] += 1
-    progress(len(asked), len(asked))
-    if not tables:
-        raise InputError(refused.most_common(1)[0][0])
-    return joined(tables)._replace(refused=refused)
-
-
-def _stacks(question: Question) -> Iterator[dict[str, str]]:
-    """Cells of every two chips with what runs on both."""
-    for chip, ffn_chip in itertools.product(question.chips, question.ffn_chips):
-        frameworks = both(frameworks_of(question, chip), frameworks_of(question, ffn_chip))
-        formats = both(formats_of(question, chip), formats_of(question, ffn_chip))
-        for words in itertools.product(frameworks, formats, question.kv_precisions):
-            names = ("framework", "precision", "kv_precision")
-            chips = {"chip": chip, "ffn_chip": ffn_chip, "model": question.model}
-            yield loads(question) | chips | dict(zip(names, words, strict=True))
+    sides = pairs(question, question.chips, question.ffn_chips)
+    cells = [words | {"chip": chip, "ffn_chip": ffn_chip} for chip, ffn_chip, words in sides]
+    asked = [
+        functools.partial(_price, question, words, chips, calibration)
+        for words, chips in itertools.product(cells, question.n_chips)
+    ]
+    return price_each(asked, collections.Counter(), progress)
 
 
 def _price(
     question: Question, cells: dict[str, str], chips: float, calibration: Path
 ) -> DeploymentTable:
     """All ways of one pair of chips, for every number of users."""
-    given = resolve_attention_ffn(0, cells | {"concurrency": "1", "n_chips": ""}, calibration)
+    given = resolve_attention_ffn(0, cells | ONE_USER | {"n_chips": ""}, calibration)
     ways = evenly_chosen(_ways(given, chips), MAX_WAYS)
     if not ways:
         raise InputError(

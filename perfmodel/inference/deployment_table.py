@@ -24,6 +24,11 @@ from perfmodel.trees import map_leaves
 
 Progress = Callable[[int, int], None]
 
+
+def silent(done: int, of: int) -> None:
+    """The progress of what nobody waits for."""
+
+
 BLOCK = 512
 """Deployments that are priced at a time."""
 
@@ -141,7 +146,7 @@ def _segments(
         ways = [way for way, reason in zip(resolved.candidates, why, strict=True) if not reason]
         if ways:
             asked = question._replace(speculative_tokens=drafted)
-            yield segment_of(asked, cells, ways, calibration)
+            yield segment_of(asked, resolved, cells, ways)
 
 
 ONE_USER = {"concurrency": "1"}
@@ -149,22 +154,24 @@ ONE_USER = {"concurrency": "1"}
 
 
 def segment_of(
-    question: Question, cells: dict[str, str], ways: list[Parallelism], calibration: Path
+    question: Question, resolved: ResolvedRow, cells: dict[str, str], ways: list[Parallelism]
 ) -> Segment:
     """Some ways to spread a stack, at every number of users and of drafted tokens."""
     users = {} if question.open_loop else {"concurrency": question.users}
     choices = users | {"speculative_tokens": question.drafted}
     axes = np.meshgrid(*choices.values(), indexing="ij")
     named = {name: axis.ravel() for name, axis in zip(choices, axes, strict=True)}
-    return segment_at(cells, ways, named, calibration)
+    return segment_at(resolved, cells, ways, named)
 
 
 def segment_at(
-    cells: dict[str, str], ways: list[Parallelism], axes: dict[str, np.ndarray], calibration: Path
+    resolved: ResolvedRow,
+    cells: dict[str, str],
+    ways: list[Parallelism],
+    axes: dict[str, np.ndarray],
 ) -> Segment:
     """Some ways to spread a stack at points whose numbers are given, one array for each column."""
     points = SweepPoints(cells, axes, {}, len(next(iter(axes.values()))))
-    resolved = resolve_row(0, cells, calibration)
     request = request_at(cells, points, resolved.mode)
     return Segment(resolved._replace(request=request, candidates=ways), points)
 

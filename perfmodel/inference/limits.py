@@ -35,9 +35,13 @@ def given_limits(limits: Limits) -> dict[str, float]:
 
 def broken(bounded: dict[str, np.ndarray], limits: Limits) -> dict[str, np.ndarray]:
     """Whether each deployment breaks each limit; what is not known breaks one that is given."""
-    none = {"": np.zeros(len(bounded["tpot_ms"]), bool)}
-    breaks = {name: ~(bounded[name] <= limit) for name, limit in given_limits(limits).items()}
-    return none | breaks
+    return {name: ~(bounded[name] <= limit) for name, limit in given_limits(limits).items()}
+
+
+def keeps(bounded: dict[str, np.ndarray], limits: Limits) -> np.ndarray:
+    """Whether each deployment keeps all limits."""
+    none = np.zeros(len(bounded["tpot_ms"]), bool)
+    return ~np.any([none, *broken(bounded, limits).values()], axis=0)
 
 
 def closest(

@@ -21,8 +21,10 @@ from perfmodel.inference.deployment_table import (
     DeploymentTable,
     price_segments,
     segment_at,
+    silent,
 )
-from perfmodel.inference.limits import broken, limited_numbers
+from perfmodel.inference.evaluate import resolve_row
+from perfmodel.inference.limits import keeps, limited_numbers
 from perfmodel.inference.question import Question, loads
 from perfmodel.inference.sweep_points import Segment
 
@@ -73,14 +75,10 @@ def _rates(question: Question, kinds: DeploymentTable, calibration: Path) -> np.
     most = kinds.numbers["max_requests_per_s"] / kinds.numbers["replicas"]
     rates = most[:, None] * RATES
     ones = np.ones(kinds.size)
-    table = price_segments(_segments(question, kinds, ones, rates, calibration), question, _silent)
+    table = price_segments(_segments(question, kinds, ones, rates, calibration), question, silent)
     bounded = limited_numbers(table, question.confidence)
-    keeps = ~np.any([*broken(bounded, question.limits).values()], axis=0).reshape(rates.shape)
-    return np.max(np.where(keeps & (rates < most[:, None]), rates, 0.0), axis=1)
-
-
-def _silent(done: int, of: int) -> None:
-    """The progress of what takes a moment."""
+    kept = keeps(bounded, question.limits).reshape(rates.shape)
+    return np.max(np.where(kept & (rates < most[:, None]), rates, 0.0), axis=1)
 
 
 def _segments(
@@ -99,7 +97,7 @@ def _segments(
         drafts = np.full(len(rates[i]), kinds.numbers["speculative_tokens"][i])
         axes = {"requests_per_s": rates[i], "speculative_tokens": drafts}
         way = Parallelism(*ranks, replicas=float(counts[i]))
-        segments.append(segment_at(cells, [way], axes, calibration))
+        segments.append(segment_at(resolve_row(0, cells, calibration), cells, [way], axes))
     return segments
 
 
@@ -129,5 +127,5 @@ def _priced(
     used = np.flatnonzero(counts)
     own = kinds.take(used)
     segments = _segments(question, own, counts[used], shares[used][:, None], calibration)
-    table = price_segments(segments, question, _silent)
+    table = price_segments(segments, question, silent)
     return [table.row(i) for i in range(len(used))]

@@ -8,8 +8,9 @@ ways that no other of the same chips beats are put together in every ratio, whic
 
 import collections
 import contextlib
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from perfmodel.errors import InputError
 from perfmodel.inference.candidates import SIZES, Parallelism, candidates
 from perfmodel.inference.deployment_table import (
     BLOCK,
+    ONE_USER,
     DeploymentTable,
     Progress,
     extra_numbers,
@@ -39,12 +41,7 @@ from perfmodel.inference.disaggregated import (
 from perfmodel.inference.evaluate import ResolvedRow, mapped_once, resolve_row
 from perfmodel.inference.framework_support import refusal
 from perfmodel.inference.pools import POOLS, SIDE_COLUMNS, evenly_chosen
-from perfmodel.inference.question import (
-    Question,
-    formats_of,
-    frameworks_of,
-    loads,
-)
+from perfmodel.inference.question import Question, pairs
 from perfmodel.inference.service import Service
 from perfmodel.inference.serving_predictions import output_rate, serving_numbers
 from perfmodel.inference.serving_row import DISAGGREGATED, GivenRanks, number
@@ -81,41 +78,38 @@ def price_disaggregated(
     - `InputError`: where no pair of pools can be priced at all; it says why.
     """
     refused: collections.Counter[str] = collections.Counter()
+    firsts, seconds = (
+        own or question.chips for own in (question.prefill_chips, question.decode_chips)
+    )
+    asked = [
+        functools.partial(_price_pair, question, Pair(*pair), chips, calibration, refused)
+        for pair, chips in itertools.product(pairs(question, firsts, seconds), question.n_chips)
+    ]
+    return price_each(asked, refused, progress)
+
+
+def price_each(
+    asked: Sequence[Callable[[], DeploymentTable]],
+    refused: collections.Counter[str],
+    progress: Progress,
+) -> DeploymentTable:
+    """What several questions come to together; one that cannot be priced is counted among the refused.
+
+    **Raises:**
+
+    - `InputError`: where none of them can be priced; it says why.
+    """
     tables: list[DeploymentTable] = []
-    asked = list(itertools.product(pairs(question), question.n_chips))
-    for done, (pair, chips) in enumerate(asked):
+    for done, price in enumerate(asked):
         progress(done, len(asked))
         try:
-            tables.append(_price_pair(question, pair, chips, calibration, refused))
+            tables.append(price())
         except InputError as wrong:
             refused[str(wrong)] += 1
     progress(len(asked), len(asked))
     if not tables:
-        raise InputError(refused.most_common(1)[0][0] if refused else NO_POOLS)
+        raise InputError(refused.most_common(1)[0][0])
     return joined(tables)._replace(refused=refused)
-
-
-NO_POOLS = (
-    "pools of two kinds of chips need n_chips; give --n-chips, the chips of both pools together."
-)
-
-
-def pairs(question: Question) -> Iterator[Pair]:
-    """Every two chips with what runs on both."""
-    firsts = question.prefill_chips or question.chips
-    seconds = question.decode_chips or question.chips
-    for prefill, decode in itertools.product(firsts, seconds):
-        frameworks = both(frameworks_of(question, prefill), frameworks_of(question, decode))
-        formats = both(formats_of(question, prefill), formats_of(question, decode))
-        for words in itertools.product(frameworks, formats, question.kv_precisions):
-            names = ("framework", "precision", "kv_precision")
-            cells = {"model": question.model, "mode": DISAGGREGATED} | loads(question)
-            yield Pair(prefill, decode, cells | dict(zip(names, words, strict=True)))
-
-
-def both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    """Words of both; where there are none, the one that stands for a choice of the chip's own."""
-    return tuple(word for word in first if word in second) or ("",)
 
 
 class Side(NamedTuple):
@@ -182,7 +176,7 @@ def _side(
 ) -> Side:
     """A worker of a pool, in every way that fits into the chips and that its framework does not refuse."""
     given = _given_ranks(question.cells, pool)
-    cells = pair.words | {"chip": chip, "mode": "", "concurrency": "1"}
+    cells = pair.words | {"chip": chip} | ONE_USER
     resolved = resolve_row(0, cells | {"n_chips": "", "pp": "", "tp": "1"}, calibration)
     if np.isnan(resolved.deployment.experts) and np.isnan(given.dp):
         given = given._replace(dp=1.0)  # of a model without experts, data ranks are workers

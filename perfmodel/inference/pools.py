@@ -36,6 +36,9 @@ from perfmodel.xla import to_run_once
 POOLS = ("prefill", "decode")
 SIDE_COLUMNS = ("chip", "tp", "pp", "ep", "dp")
 FEED_FORWARD = "ffn"
+CHIP_COLUMNS = ("chip", *(f"{side}_chip" for side in (*POOLS, FEED_FORWARD)))
+"""Columns that name a chip."""
+
 LINK = ("link_gb_per_s", "link_us")
 READ = (
     *(f"{pool}_workers" for pool in POOLS),

@@ -188,9 +188,6 @@ USERS_PER_CHIP, LEAST_USERS = 128.0, 256.0
 POOLS_FROM = 16
 """Chips from which on pools are tried where no mode is asked for: two machines of eight."""
 
-NEAR_FORMATS = {"fp8": ("fp8_block",), "fp4": ("nvfp4", "mxfp4")}
-"""Words that stand for the format of the same width that a checkpoint has."""
-
 
 def check(question: Question) -> None:
     """Find out before any work whether the question can be answered.
@@ -200,9 +197,9 @@ def check(question: Question) -> None:
     - `InputError`: saying what was given, and what is allowed.
     """
     load_model(question.model)
-    for chip in (*question.chips, *question.prefill_chips, *question.decode_chips):
+    named = (*question.prefill_chips, *question.decode_chips, *question.ffn_chips)
+    for chip in (*question.chips, *named):
         chip_file(chip)
-    named = question.prefill_chips or question.decode_chips or question.ffn_chips
     if question.open_loop and (named or {*question.modes} - {AGGREGATED}):
         raise InputError(
             "requests_per_s is for mode aggregated alone; of two kinds of chips give concurrency instead."
@@ -243,6 +240,24 @@ def stacks(question: Question, chips: Sequence[str]) -> Iterator[dict[str, str]]
         for framework, precision, cache in itertools.product(*choices):
             words = {"chip": chip, "framework": framework, "model": question.model}
             yield words | {"precision": precision, "kv_precision": cache} | loads(question)
+
+
+def pairs(
+    question: Question, firsts: Sequence[str], seconds: Sequence[str]
+) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Every two chips, with the cells of each framework and format that both have; where they have none in
+    common, the cell is empty: the chip's own."""
+    for first, second in itertools.product(firsts, seconds):
+        frameworks = _both(frameworks_of(question, first), frameworks_of(question, second))
+        formats = _both(formats_of(question, first), formats_of(question, second))
+        for words in itertools.product(frameworks, formats, question.kv_precisions):
+            names = ("framework", "precision", "kv_precision")
+            shared = {"model": question.model} | loads(question)
+            yield first, second, shared | dict(zip(names, words, strict=True))
+
+
+def _both(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in first if word in second) or ("",)
 
 
 def loads(question: Question) -> dict[str, str]:

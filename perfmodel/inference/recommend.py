@@ -3,7 +3,7 @@
 Limits are kept with the probability that is asked for; the objective is of the prediction itself.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from perfmodel.inference.deployment_table import (
     Progress,
     joined,
     price_aggregated,
+    silent,
 )
 from perfmodel.inference.fleet import price_fleets
-from perfmodel.inference.limits import broken, closest, limited_numbers, reasons
+from perfmodel.inference.limits import broken, closest, keeps, limited_numbers, reasons
 from perfmodel.inference.mixed_fleet import cheapest_mix
 from perfmodel.inference.pooled_table import price_disaggregated
-from perfmodel.inference.pools import POOLS
+from perfmodel.inference.pools import CHIP_COLUMNS, POOLS
 from perfmodel.inference.question import (
     AGGREGATED,
     ATTENTION_FFN,
@@ -51,7 +52,7 @@ def recommend(
     *,
     calibration: Path | None = None,
     top: int = 10,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = silent,
     **asked: Any,
 ) -> Recommendation:
     """The best deployments under limits, as `perfmodel recommend` finds them.
@@ -89,7 +90,7 @@ def answer(
     question: Question,
     calibration: Path,
     top: int = 10,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = silent,
 ) -> Recommendation:
     """The best deployments that keep the limits of a question.
 
@@ -106,22 +107,23 @@ def answer(
     table = price(question, calibration, progress)
     objective = OBJECTIVES[question.objective]
     bounded = limited_numbers(table, question.confidence)
-    breaks = broken(bounded, question.limits)
-    keeps = _serves(table, question) & ~np.any([*breaks.values()], axis=0)
-    if not keeps.any():
+    breaks, serves = broken(bounded, question.limits), _serves(table, question)
+    usable = serves & keeps(bounded, question.limits)
+    if not usable.any():
         raise InputError(_nothing_keeps(table, bounded, question))
-    order = best_first(table, objective, keeps)
+    order = best_first(table, objective, usable)
     if not len(order):
         raise InputError(_not_known(objective))
-    firsts = first_of_each(table, order)
+    layouts = _layouts(table)
+    firsts = order[np.sort(np.unique(layouts[order], return_index=True)[1])]
     chosen = firsts[:top]
-    rows, layouts = [_row(question, table, place, bounded) for place in chosen], _layouts(table)
+    rows = [_row(question, table, place, bounded) for place in chosen]
     for rank, (row, place) in enumerate(zip(rows, chosen, strict=True), 1):
         row |= {"rank": rank, "limited_by": _limited_by(table, layouts, place, breaks)}
         row |= {"worse": _worse(row, rows[0], objective) if rank > 1 else ""}
     return Recommendation(
         rows,
-        front_of_each(table, _serves(table, question), keeps),
+        front_of_each(table, serves, usable),
         table.size,
         dict(table.refused + reasons(table, breaks, question)),
         _caution(table, bounded, question, chosen[0]),
@@ -197,19 +199,21 @@ def _nothing_keeps(
 # Choice
 
 
-def best_first(table: DeploymentTable, objective: Objective, keeps: np.ndarray) -> np.ndarray:
+def best_first(table: DeploymentTable, objective: Objective, usable: np.ndarray) -> np.ndarray:
     """Places of the deployments that keep the limits, the best first; of equal ones the fastest."""
     numbers = table.numbers
     goal = numbers[objective.column] * (-1 if objective.most else 1)
     order = np.lexsort((numbers["tpot_ms"], goal))
-    return order[keeps[order] & np.isfinite(goal[order])]
+    return order[usable[order] & np.isfinite(goal[order])]
 
 
 SPREAD = ("n_chips", "tp", "pp", "ep", "dp", "replicas", "speculative_tokens")
 
 
-def _layouts(table: DeploymentTable, apart: Collection[str] = ()) -> np.ndarray:
-    """A number for each deployment, the same for those that differ in their users alone, or in `apart`."""
+def _layouts(table: DeploymentTable) -> np.ndarray:
+    """A number for each deployment, the same for those that differ in their users alone; for requests that
+    come at a rate the same for all numbers of one replica."""
+    apart = REPLICATED if "requests_per_s" in table.numbers else ()
     words = [table.words[name] for name in (*NAMES, "mode") if name in table.words]
     codes = [np.unique(column.astype(str), return_inverse=True)[1] for column in words]
     spread = [name for name in table.numbers if _is_spread(name) and name not in apart]
@@ -224,12 +228,6 @@ def _is_spread(name: str) -> bool:
 
 REPLICATED = ("n_chips", "replicas")
 """In what fleets of one kind of replica differ."""
-
-
-def first_of_each(table: DeploymentTable, order: np.ndarray) -> np.ndarray:
-    """The best places, each of another layout; of fleets each of another kind of replica."""
-    layouts = _layouts(table, REPLICATED if "requests_per_s" in table.numbers else ())[order]
-    return order[np.sort(np.unique(layouts, return_index=True)[1])]
 
 
 def _limited_by(
@@ -281,22 +279,21 @@ FACTORS = ("ttft_high", "tpot_high")
 # Front
 
 
-MACHINE = ("mode", "chip", "prefill_chip", "decode_chip", "ffn_chip")
-
-
 def machine_of(row: Mapping[str, Any]) -> str:
     """Chips of a deployment, in words."""
-    chips = [row[name] for name in MACHINE[1:] if row.get(name)]
+    chips = [row[name] for name in CHIP_COLUMNS if row.get(name)]
     return f"{row['n_chips']:.0f} x {' + '.join(dict.fromkeys(chips))}"
 
 
 def front_of_each(
-    table: DeploymentTable, serves: np.ndarray, keeps: np.ndarray
+    table: DeploymentTable, serves: np.ndarray, usable: np.ndarray
 ) -> list[dict[str, Any]]:
     """Of each machine and mode, what no other deployment beats in speed of a user and of a chip."""
     numbers = table.numbers
     found: list[dict[str, Any]] = []
-    words = [table.words[name].astype(str) for name in MACHINE if name in table.words]
+    words = [
+        table.words[name].astype(str) for name in ("mode", *CHIP_COLUMNS) if name in table.words
+    ]
     keys = np.stack([*words, numbers["n_chips"].astype(str)], axis=1)
     machines = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
     for machine in range(machines.max() + 1):
@@ -304,23 +301,14 @@ def front_of_each(
         for place in own[_front(table, own)]:
             row = table.row(place)
             found.append(
-                {"machine": machine_of(row), "keeps_limits": bool(keeps[place])}
+                {"machine": machine_of(row), "keeps_limits": bool(usable[place])}
                 | {name: row[name] for name in FRONT_COLUMNS if name in row}
             )
     return found
 
 
 FRONT_COLUMNS = (
-    *(
-        "mode",
-        "chip",
-        "prefill_chip",
-        "decode_chip",
-        "ffn_chip",
-        "n_chips",
-        "framework",
-        "precision",
-    ),
+    *("mode", *CHIP_COLUMNS, "n_chips", "framework", "precision"),
     *("kv_precision", "tp", "pp", "ep", "dp", "replicas", "prefill_workers", "decode_workers"),
     *("concurrency", "ttft_ms", "tpot_ms", "output_tokens_per_s_per_user"),
     *("output_tokens_per_s_per_chip", "usd_per_million_output_tokens", "joules_per_output_token"),
@@ -344,10 +332,10 @@ def _front(table: DeploymentTable, own: np.ndarray) -> np.ndarray:
 def _caution(
     table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question, chosen: int
 ) -> dict[str, Any]:
-    """What it costs to keep limits at the end of the range, and the measurement that would give most back."""
+    """What it costs to keep limits with that confidence, and the measurement that would give most back."""
     objective, serves = OBJECTIVES[question.objective], _serves(table, question)
     plain = {name: table.numbers[name] for name in bounded}
-    loose = serves & ~np.any([*broken(plain, question.limits).values()], axis=0)
+    loose = serves & keeps(plain, question.limits)
     best = best_first(table, objective, loose)
     goal = table.numbers[objective.column]
     here = float(goal[chosen])
@@ -369,9 +357,7 @@ def _worth_of_measuring(
         for name in ("ttft", "tpot")
     }
     measured = limited_numbers(table._replace(numbers=numbers | narrow), question.confidence)
-    serves = _serves(table, question)
-    keeps = serves & ~np.any([*broken(measured, question.limits).values()], axis=0)
-    best = best_first(table, objective, keeps)
+    best = best_first(table, objective, _serves(table, question) & keeps(measured, question.limits))
     if not len(best):
         return {}
     place = int(best[0])

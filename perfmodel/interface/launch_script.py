@@ -7,6 +7,7 @@ chip has no known command gets a script that says so.
 from collections.abc import Sequence
 
 from perfmodel.inference.framework_support import serving_frameworks
+from perfmodel.inference.pools import CHIP_COLUMNS, POOLS
 from perfmodel.inference.serving_row import DISAGGREGATED, mode_of
 from perfmodel.interface.launch_commands import (
     HTTP_PORT,
@@ -29,12 +30,10 @@ from perfmodel.library.chip import chip_file
 from perfmodel.library.framework import find_version, framework_files
 from perfmodel.library.launch_options import cache_word, launch_options
 
-POOLS = ("prefill", "decode")
-
 
 def launch_name(row: Row) -> str:
     """A name for the file of a row's script; its `rank`, where the row has one, stands first."""
-    chips = dict.fromkeys(chip_file(chip)[0] for name in CHIPS if (chip := word(row, name)))
+    chips = dict.fromkeys(chip_file(chip)[0] for name in CHIP_COLUMNS if (chip := word(row, name)))
     rank = word(row, "rank")
     parts = (
         *((f"{int(float(rank)):02d}",) if rank else ()),
@@ -43,9 +42,6 @@ def launch_name(row: Row) -> str:
         *((DISAGGREGATED,) if mode_of(word(row, "mode")) == DISAGGREGATED else ()),
     )
     return "-".join(parts) + ".sh"
-
-
-CHIPS = ("chip", "prefill_chip", "decode_chip", "ffn_chip")
 
 
 def launch_script(row: Row) -> str:
@@ -75,7 +71,7 @@ def _unknown(row: Row) -> str:
     if not framework:
         named = word(row, "framework")
         return f"No command of {named} is known here." if named else "The row names no framework."
-    for name in CHIPS:
+    for name in CHIP_COLUMNS:
         chip = word(row, name)
         if chip and framework not in serving_frameworks(chip_file(chip)[1].architecture):
             return f"{framework_files()[framework].name} does not run on {chip}."
@@ -84,7 +80,7 @@ def _unknown(row: Row) -> str:
 
 def _title(row: Row) -> list[str]:
     """What a script starts, in comments."""
-    names = ("model", "precision", "kv_precision", "chip", *(f"{p}_chip" for p in POOLS), "n_chips")
+    names = ("model", "precision", "kv_precision", *CHIP_COLUMNS, "n_chips")
     load = ("isl", "osl", "concurrency", "speculative_tokens")
     return [*_said(row, names), *_said(row, load)]
 

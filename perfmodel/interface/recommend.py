@@ -164,7 +164,7 @@ def _ranks(row: Mapping[str, Any], pool: str) -> str:
 
 
 def caution_in_words(question: Question, found: Recommendation) -> list[str]:
-    """What keeping limits at the end of the range costs, and which measurement would be worth most."""
+    """What keeping limits with that confidence costs, and which measurement would be worth most."""
     caution, objective = found.caution, OBJECTIVES[question.objective]
     ratio = caution["at_confidence"] / caution["at_prediction"]
     lost = 1 - ratio if objective.most else ratio - 1

@@ -116,12 +116,13 @@ def compared(cells: Cells, name: str) -> list[tuple[int, float, float]]:
     """Places of rows with a measured and a predicted value of an output, and both."""
     both = zip(cells[f"measured_{name}"], cells[name], strict=True)
     numbers = [
-        (i, _number(measured), _number(predicted)) for i, (measured, predicted) in enumerate(both)
+        (i, number(measured), number(predicted)) for i, (measured, predicted) in enumerate(both)
     ]
     return [one for one in numbers if one[1] > 0 and math.isfinite(one[1]) and one[2] > 0]
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """The number in a cell; `nan` where there is none."""
     try:
         return float(text)
     except ValueError:
@@ -145,7 +146,7 @@ def _is_number(name: str) -> bool:
 
 def _value(text: str) -> float | str | None:
     """The number of a cell; what is none as it stands, for its row says what is wrong."""
-    number = _number(text)
-    if not math.isfinite(number):
+    value = number(text)
+    if not math.isfinite(value):
         return text or None
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value

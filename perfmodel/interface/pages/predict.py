@@ -16,7 +16,7 @@ from perfmodel.interface.pages.page import (
     usd_note,
 )
 from perfmodel.interface.plots import lines, parity
-from perfmodel.interface.serving_tables import compared, measured_errors
+from perfmodel.interface.serving_tables import compared, measured_errors, number
 from perfmodel.interface.tables import Table, cell
 from perfmodel.units import percent
 
@@ -56,15 +56,8 @@ def kernel_points(
             cells[panel][i], cells["op"][i], measured, float(cells["predicted_us"][i])
         )
         for i in places
-        if (measured := _number(cells["latency_us"][i])) > 0
+        if (measured := number(cells["latency_us"][i])) > 0
     ]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 COLUMNS_SHOWN = (
@@ -137,7 +130,7 @@ def _service_points(cells: dict[str, list[str]], name: str) -> list[parity.Parit
 
 
 def _front_point(cells: dict[str, list[str]], i: int) -> lines.FrontPoint | None:
-    price = _number(cells["usd_per_million_output_tokens"][i])
+    price = number(cells["usd_per_million_output_tokens"][i])
     if not price > 0:
         return None
     speed = float(cells["output_tokens_per_s_per_user"][i])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from perfmodel.inference.pools import CHIP_COLUMNS
 from perfmodel.inference.question import Question
 from perfmodel.inference.recommendation import Recommendation
 from perfmodel.interface.pages.page import (
@@ -17,8 +18,6 @@ from perfmodel.interface.plots import lines
 from perfmodel.interface.plots.deployments import deployments
 from perfmodel.interface.recommend import caution_in_words, tables_of
 
-CHIPS = ("chip", "prefill_chip", "decode_chip", "ffn_chip")
-
 
 def recommend_page(question: Question, found: Recommendation) -> Page:
     """The answer as a page."""
@@ -31,7 +30,7 @@ def recommend_page(question: Question, found: Recommendation) -> Page:
         ),
         Picture(lines.speed_against_price(_price_points(found.front)), "The same against price."),
     ]
-    chips = {row[name] for row in found.deployments for name in CHIPS if row.get(name)}
+    chips = {row[name] for row in found.deployments for name in CHIP_COLUMNS if row.get(name)}
     return Page(
         f"Deployments of {question.model}",
         [*caution_in_words(question, found)],

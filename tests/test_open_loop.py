@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from perfmodel.inference.open_loop import mg1_wait, mmc_wait, rate_at, serve_open_loop, shares
-from perfmodel.inference.service import Steps, serve
+from perfmodel.inference.service import Steps, of_replicas, running_sequences, serve
 from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED
@@ -95,6 +95,14 @@ def test_more_requests_make_everyone_wait_and_too_many_cannot_be_answered():
     assert np.all(np.diff([float(one.ttft) for one in found]) > 0)
     assert np.all(np.diff([float(one.tpot) for one in found]) > 0)
     assert np.isfinite([float(served(_request(2 * most)).ttft)]).all()
+
+
+def test_as_many_may_run_as_the_kv_cache_has_capacity_for():
+    found = served(_request(20.0))
+    assert float(found.max_running) == float(running_sequences(CHIP, PLAN, MODEL, _request(20.0)))
+    assert float(found.running) < float(found.max_running) < np.inf
+    assert float(of_replicas(found, 2.0).max_running) == 2 * float(found.max_running)
+    assert float(closed(_request(0.0, concurrency=8.0)).max_running) == np.inf
 
 
 @pytest.mark.slow

@@ -212,6 +212,7 @@ def _table(segment: Segment, served: Service) -> DeploymentTable:
     if resolved.open_loop:
         rate = resolved.request.requests_per_s
         numbers |= {"requests_per_s": rate, "utilisation": rate / served.max_requests_per_s}
+        numbers |= {"max_running": served.max_running}
     flat = {name: np.broadcast_to(x, shape).ravel() for name, x in numbers.items()}
     words = words_of(resolved, points.cells) | {"cost_basis": basis, "mode": resolved.mode}
     return table_of(flat, words, served, programs=0)

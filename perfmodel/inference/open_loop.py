@@ -66,6 +66,7 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
         slack_beside_one(chip, plan, model, request.isl + request.osl),
         priced.seconds,
         max_requests_per_s=rates[-1],
+        max_running=places,
     )
 
 

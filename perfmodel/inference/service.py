@@ -52,6 +52,8 @@ class Service(AbstractResult):
       negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
     - `max_requests_per_s`: from which on a queue grows without end; infinite in a closed loop.
+    - `max_running`: sequences that may decode at once, of requests that come at a rate; infinite in a closed
+      loop.
     - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
       micro-batches; else empty.
     - `by_pool`: of two kinds of chips the joules of one output token that each draws; else empty.
@@ -66,6 +68,7 @@ class Service(AbstractResult):
     slack: Scalar
     seconds: Values
     max_requests_per_s: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
+    max_running: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     busy: Values = eqx.field(converter=as_values, default=())
     by_pool: Values = eqx.field(converter=as_values, default=())
 
@@ -186,6 +189,7 @@ def of_replicas(served: Service, replicas: Scalar | float) -> Service:
         concurrency=served.concurrency * replicas,
         running=served.running * replicas,
         max_requests_per_s=served.max_requests_per_s * replicas,
+        max_running=served.max_running * replicas,
     )
 
 

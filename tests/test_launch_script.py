@@ -10,8 +10,10 @@ import pytest
 
 from perfmodel.interface.launch_script import launch_name, launch_script
 from perfmodel.interface.launch_server import server_of
+from perfmodel.library.checkpoint import checkpoint
+from perfmodel.library.chip import chip_files
 from perfmodel.library.launch_options import launch_options, node_chips, options_of
-from perfmodel.library.model import checkpoint
+from perfmodel.library.model import model_files
 
 Row = dict[str, Any]
 
@@ -177,8 +179,8 @@ def test_prefill_and_decode_are_servers_of_their_own():
 
 def test_routers_are_told_of_every_worker(tmp_path: Path):
     done = run(script_of("sglang", "pools"), tmp_path, "python", ROLE="router")
-    assert "--prefill http://prefill-0:8100 8998 --prefill http://prefill-1:8101 8999" in done
-    assert "--decode http://decode-0:8200" in done
+    assert "--prefill http://prefill-0:8100 8998 --prefill http://prefill-1:8200 9098" in done
+    assert "--decode http://decode-0:8150" in done
     run(script_of("trtllm", "pools"), tmp_path, "trtllm-serve", ROLE="router")
     lines = (tmp_path / "trtllm-disaggregated.yaml").read_text().splitlines()
     assert lines[3:8] == [
@@ -186,7 +188,7 @@ def test_routers_are_told_of_every_worker(tmp_path: Path):
         "  num_instances: 2",
         "  urls:",
         '    - "prefill-0:8100"',
-        '    - "prefill-1:8101"',
+        '    - "prefill-1:8200"',
     ]
 
 
@@ -215,9 +217,9 @@ def test_a_script_calls_the_server_as_it_says(tmp_path: Path):
     copies = run(script_of("vllm", "copies on a host"), tmp_path, "vllm").splitlines()
     assert {re.findall(r"--port (\d+)", line)[0] for line in copies} == {
         "8000",
-        "8001",
-        "8002",
-        "8003",
+        "8100",
+        "8200",
+        "8300",
     }
     assert "enable_chunked_prefill: true" in (
         run(script_of("trtllm"), tmp_path, "trtllm-serve")
@@ -234,6 +236,108 @@ def test_weights_are_a_checkpoint_or_made_or_asked_for():
     assert checkpoint("deepseek-ai/DeepSeek-R1-0528", "nvfp4") == "nvidia/DeepSeek-R1-0528-NVFP4"
     assert checkpoint("deepseek-r1", "fp8_block") == "deepseek-ai/DeepSeek-R1"
     assert checkpoint("gpt-3-175b", "bf16") == ""
+
+
+def checkpoint_in(script: str) -> str:
+    """The checkpoint that a script loads; empty where it asks for one."""
+    return next(iter(re.findall(r"MODEL:-([^}]+)", script)), "")
+
+
+def test_checkpoints_that_a_maker_quantised_are_for_its_chips():
+    llama: Row = {"model": "llama-3.1-8b", "ep": 1}
+    assert checkpoint_in(script_of("vllm", **llama)) == "nvidia/Llama-3.1-8B-Instruct-FP8"
+    amd = script_of("sglang", chip="mi300x", **llama)
+    assert checkpoint_in(amd) == "amd/Llama-3.1-8B-Instruct-FP8-KV"
+    assert "--quantization" not in options(amd)
+    # Without one of AMD's, weights are made from those in 16 bits.
+    made = script_of("vllm", chip="mi300x", model="nemotron-3-nano-30b-a3b")
+    assert checkpoint_in(made) == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
+    assert options(made)["--quantization"] == ["fp8"] and "# Weights are quantised to fp8" in made
+    # No document says that a TPU's plugin makes them.
+    asked = script_of("vllm", chip="tpu-v6e", **llama)
+    assert "no checkpoint of llama-3.1-8b in fp8 for tpu-v6e is known" in asked
+    assert "no checkpoint" in script_of(
+        "vllm", chip="mi355x", model="deepseek-r1", precision="nvfp4"
+    )
+
+
+def test_each_pool_loads_what_its_chips_can():
+    cells: Row = {"model": "llama-3.1-8b", "prefill_ep": 1, "decode_ep": 1, "decode_chip": "mi300x"}
+    found = re.findall(r"MODEL:-([^}]+)", script_of("sglang", "pools", **cells))
+    assert found == ["nvidia/Llama-3.1-8B-Instruct-FP8", "amd/Llama-3.1-8B-Instruct-FP8-KV"]
+
+
+def test_quantisers_are_for_chips_of_the_library():
+    known = {file.architecture for file in chip_files().values()}
+    makers = {name.split("/")[0] for file in model_files().values() for name in file.variants}
+    for maker, one in launch_options().quantiser.items():
+        assert maker in makers and set(one.architectures) <= known
+    for online in launch_options().online.values():
+        assert set(online.architectures) <= known
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "llama-3.1-70b", "gemma-4-31b", "LLaMA v3.1 8B"])
+def test_every_format_is_of_one_variant(model: str):
+    formats = ("bf16", "nvfp4" if "gemma" in model else "fp8")
+    plain, quantised = (checkpoint(model, weights).split("/")[1].lower() for weights in formats)
+    assert quantised.startswith(plain) and plain.endswith(("-instruct", "-it"))
+
+
+def test_an_id_says_which_variant_is_meant():
+    base = {"model": "meta-llama/Llama-3.1-8B", "ep": 1}
+    # The base model is published in 16 bits alone.
+    assert checkpoint_in(script_of("vllm", **base)) == "meta-llama/Llama-3.1-8B"
+    assert options(script_of("vllm", **base))["--quantization"] == ["fp8"]
+    assert "no checkpoint" in script_of("trtllm", **base)
+    meta = checkpoint("meta-llama/Meta-Llama-3.1-8B-Instruct", "fp8")
+    assert meta == "nvidia/Llama-3.1-8B-Instruct-FP8"
+    assert checkpoint("deepseek-ai/DeepSeek-V3-0324", "nvfp4") == ""
+    # The model's name alone takes what there is.
+    assert checkpoint("kimi-k2", "int4") == "moonshotai/Kimi-K2-Thinking"
+
+
+def ports_of(port: int) -> set[int]:
+    """Ports that SGLang takes with attention DP: its own, and 233 to 246 above (`PortArgs`)."""
+    return {port, *range(port + 233, port + 247)}
+
+
+def test_servers_on_a_host_have_ports_of_their_own(tmp_path: Path):
+    copies = {"tp": 1, "dp": 2, "ep": 2, "replicas": 4}
+    copied = run(script_of("sglang", **copies), tmp_path, "python")
+    workers = [
+        run(
+            script_of("sglang", "pools", **{f"{role}_dp": 2}),
+            tmp_path,
+            "python",
+            ROLE=role,
+            WORKER=n,
+        )
+        for role in ("prefill", "decode")
+        for n in "01234567"
+    ]
+    for said, count in ((copied, 4), ("\n".join(workers), 16)):
+        ports = [ports_of(int(port)) for port in re.findall(r"(?<!-bootstrap)-port (\d+)", said)]
+        others = [{int(port)} for port in re.findall(r"-bootstrap-port (\d+)", said)]
+        assert len(ports) == count and len(set.union(*ports, *others)) == 15 * count + len(others)
+
+
+def test_a_format_of_the_cache_without_an_option_is_said():
+    # TensorRT-LLM takes fp8, nvfp4 and auto, which follows the checkpoint.
+    cells: Row = {"model": "llama-3.1-8b", "ep": 1, "kv_precision": "bf16"}
+    said = script_of("trtllm", **cells)
+    assert "  dtype: auto" in said and "KV cache in bf16, for which there is no option" in said
+    assert "for which there is no option" not in script_of("trtllm", precision="bf16", **cells)
+    for framework in ("vllm", "sglang"):
+        script = script_of(framework, **cells)
+        assert options(script)["--kv-cache-dtype"] == ["bfloat16"] and "no option" not in script
+
+
+def test_requests_that_come_at_a_rate_may_be_more_than_on_average():
+    cells: Row = {"replicas": 2, "n_chips": 8, "concurrency": 20.4, "requests_per_s": 3}
+    assert server_of(BASE | cells | {"max_running": 600}).sequences == 300
+    assert server_of(BASE | cells).sequences == 4096
+    # Users of a closed loop are never more.
+    assert server_of(BASE | {"max_running": 600}).sequences == 64
 
 
 UNKNOWN: dict[str, tuple[Row, str]] = {

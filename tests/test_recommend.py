@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -254,6 +255,15 @@ def test_a_fleet_carries_its_rate_within_the_limit(fleet: Answer, tmp_path: Path
     )
     assert (status, err) == (0, "")
     assert_same_numbers(rows, cells_of(tmp_path / "again.csv"), 1e-4)
+
+
+def test_scripts_of_a_fleet_let_as_many_run_as_the_prediction_does(fleet: Answer):
+    for row in cells_of(fleet.folder / "deployments.csv"):
+        script = (fleet.folder / row["launch"]).read_text()
+        (most,) = re.findall(r"--max-num-seqs (\d+)", script)
+        servers = float(row["replicas"]) * float(row["dp"])
+        assert float(most) * servers == pytest.approx(float(row["max_running"]))
+        assert float(row["running"]) < float(row["max_running"])
 
 
 def test_one_replica_fewer_does_not_carry_it(fleet: Answer, tmp_path: Path):

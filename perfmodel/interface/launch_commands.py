@@ -8,8 +8,12 @@ from perfmodel.library.launch_options import cache_word
 HTTP_PORT = 8000
 """Of what clients talk to."""
 
-WORKER_PORTS = {"prefill": 8100, "decode": 8200}
-"""Of the first worker; the next has the next."""
+PORT_STEP = 100
+"""Between servers on a host: with attention DP SGLang takes further ports, 233 to 246 above its own
+(`ZMQ_TCP_PORT_DELTA`, `DP_ATTENTION_HANDSHAKE_PORT_DELTA` and `PortArgs`, server_args.py)."""
+
+WORKER_PORTS = {"prefill": 8100, "decode": 8150}
+"""Of the first worker; the next is `PORT_STEP` above."""
 
 RENDEZVOUS_PORT = 29501
 """On which the hosts of one server find each other: vLLM's default (`master_port`)."""
@@ -19,7 +23,12 @@ NIXL_PORTS = {"prefill": 5600, "decode": 5700}
 (`VLLM_NIXL_SIDE_CHANNEL_PORT`), and another for decode workers on the same host."""
 
 BOOTSTRAP_PORT = 8998
-"""The same in SGLang (`disaggregation_bootstrap_port`); the next prefill worker has the next."""
+"""The same in SGLang (`disaggregation_bootstrap_port`); the next prefill worker's is `PORT_STEP` above."""
+
+
+def port_of(first: int, server: str) -> str:
+    """The port of a server on a host, which a shell variable counts from 0."""
+    return f"$(({first} + {server} * {PORT_STEP}))"
 
 
 def command(program: str, *options: str) -> list[str]:
@@ -111,7 +120,7 @@ def sglang(server: Server, port: str) -> list[str]:
         *(drafts if server.drafts else ()),
         given("--disaggregation-mode", server.role),
         "--disaggregation-transfer-backend nixl" if server.role else "",
-        f"--disaggregation-bootstrap-port $(({BOOTSTRAP_PORT} + WORKER))"
+        f"--disaggregation-bootstrap-port {port_of(BOOTSTRAP_PORT, 'WORKER')}"
         if server.role == "prefill"
         else "",
     )
@@ -187,7 +196,7 @@ def vllm_router(prefill: Server, decode: Server) -> list[str]:
 
 def _ports(server: Server) -> str:
     first = WORKER_PORTS[server.role]
-    return " ".join(str(first + worker) for worker in range(server.copies))
+    return " ".join(str(first + worker * PORT_STEP) for worker in range(server.copies))
 
 
 def sglang_router(prefill: Server, decode: Server) -> list[str]:
@@ -195,13 +204,13 @@ def sglang_router(prefill: Server, decode: Server) -> list[str]:
     return [
         "urls=() worker=0",
         "for host in ${PREFILL_HOSTS}; do",
-        f'  urls+=(--prefill "http://${{host}}:$(({WORKER_PORTS["prefill"]} + worker))"'
-        f" $(({BOOTSTRAP_PORT} + worker)))",
+        f'  urls+=(--prefill "http://${{host}}:{port_of(WORKER_PORTS["prefill"], "worker")}"'
+        f" {port_of(BOOTSTRAP_PORT, 'worker')})",
         "  worker=$((worker + 1))",
         "done",
         "worker=0",
         "for host in ${DECODE_HOSTS}; do",
-        f'  urls+=(--decode "http://${{host}}:$(({WORKER_PORTS["decode"]} + worker))")',
+        f'  urls+=(--decode "http://${{host}}:{port_of(WORKER_PORTS["decode"], "worker")}")',
         "  worker=$((worker + 1))",
         "done",
         *command(
@@ -232,7 +241,7 @@ def _trtllm_workers(key: str, server: Server, hosts: str) -> list[str]:
         f"  port={WORKER_PORTS[server.role]}",
         f"  for host in ${{{hosts}}}; do",
         '    printf "    - \\"%s:%s\\"\\n" "${host}" "${port}"',
-        "    port=$((port + 1))",
+        f"    port=$((port + {PORT_STEP}))",
         "  done",
     ]
 

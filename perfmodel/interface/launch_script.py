@@ -15,6 +15,7 @@ from perfmodel.interface.launch_commands import (
     ROUTERS,
     SERVERS,
     WORKER_PORTS,
+    port_of,
 )
 from perfmodel.interface.launch_server import (
     MAX_STEP_TOKENS,
@@ -23,12 +24,13 @@ from perfmodel.interface.launch_server import (
     Server,
     framework_of_row,
     model_line,
+    quantised_online,
     server_of,
     word,
 )
 from perfmodel.library.chip import chip_file
 from perfmodel.library.framework import find_version, framework_files
-from perfmodel.library.launch_options import cache_word, launch_options
+from perfmodel.library.launch_options import FOLLOWS_CHECKPOINT, cache_word, launch_options
 
 
 def launch_name(row: Row) -> str:
@@ -104,31 +106,48 @@ def _ranks(row: Row) -> list[str]:
 def _together(row: Row, framework: str) -> list[str]:
     """The script of servers that do everything."""
     server = server_of(row)
-    begin = _begin(server, framework)
+    begin = [*_begin(framework), *_weights(server, framework)]
     if server.copies == 1:
         return [*begin, *_hosts(server, framework), *SERVERS[framework](server, str(HTTP_PORT))]
     return [*begin, *_copies(server, framework), *_balancer(server, framework)]
 
 
-def _begin(server: Server, framework: str) -> list[str]:
+def _begin(framework: str) -> list[str]:
     """What every script with a command begins with."""
-    documented = f"# Options as documented for {launch_options().documented[framework]}."
-    return [documented, "set -eu", model_line(server, framework), *_notes(server, framework)]
+    return [f"# Options as documented for {launch_options().documented[framework]}.", "set -eu"]
+
+
+def _weights(server: Server, framework: str) -> list[str]:
+    """Which weights a server loads, and what to know of its options."""
+    return [model_line(server, framework), *_notes(server, framework)]
 
 
 def _notes(server: Server, framework: str) -> list[str]:
     """What a reader should know of the options, as comments."""
     cut = server.role != "decode" and server.prompt > MAX_STEP_TOKENS
     plugin = find_version(framework).platforms[server.architecture].note
+    made = quantised_online(server, framework)
     notes = (
         f"{framework_files()[framework].name} on this chip: {plugin}." if plugin else "",
+        f"Weights are quantised to {server.weights} as they are loaded." if made else "",
         f"Prompts are cut into pieces of at most {MAX_STEP_TOKENS} tokens." if cut else "",
         "Tokens are drafted by layers of the model itself (MTP)." if server.drafts else "",
-        ""
-        if cache_word(framework, server.cache)
-        else f"No option is known for a KV cache in {server.cache}.",
+        _cache_note(server, framework),
     )
     return [f"# {note}" for note in notes if note]
+
+
+def _cache_note(server: Server, framework: str) -> str:
+    """What the option for the KV cache leaves open."""
+    found = cache_word(framework, server.cache)
+    if not found:
+        return f"No option is known for a KV cache in {server.cache}."
+    if found != FOLLOWS_CHECKPOINT or server.weights in ("bf16", "fp16"):
+        return ""
+    return (
+        f"The prediction is for a KV cache in {server.cache}, for which there is no option: {found} takes "
+        "the format that the checkpoint says (kv_cache_quant_algo), or the model's where it says none."
+    )
 
 
 def _hosts(server: Server, framework: str) -> list[str]:
@@ -163,7 +182,7 @@ def _copies(server: Server, framework: str) -> list[str]:
         "each host.",
         f"for copy in $(seq 0 {here - 1}); do",
         f'export {visible}="$(seq -s, $(({first})) $(({last})))"',
-        *_in_background(SERVERS[framework](server, f"$(({HTTP_PORT} + copy))")),
+        *_in_background(SERVERS[framework](server, port_of(HTTP_PORT, "copy"))),
         "done",
     ]
 
@@ -188,7 +207,7 @@ def _disaggregated(row: Row, framework: str) -> list[str]:
     """The script of prefill and decode workers, and of the router before them."""
     prefill, decode = (server_of(row, pool) for pool in POOLS)
     return [
-        *_begin(prefill, framework),
+        *_begin(framework),
         f"# ROLE=prefill for each of {prefill.copies} workers, ROLE=decode for each of {decode.copies}, and "
         "ROLE=router once;",
         "# WORKER counts those of a role from 0. Where workers share a host, set its visible devices.",
@@ -212,7 +231,7 @@ def _host_names(server: Server) -> list[str]:
 
 
 def _role(server: Server, framework: str) -> list[str]:
-    port = f"$(({WORKER_PORTS[server.role]} + WORKER))"
+    port = port_of(WORKER_PORTS[server.role], "WORKER")
     nixl = f"$(({NIXL_PORTS[server.role]} + WORKER * {server.dp}))"
     channel = [
         'export VLLM_NIXL_SIDE_CHANNEL_HOST="$(hostname -i)"',
@@ -220,6 +239,7 @@ def _role(server: Server, framework: str) -> list[str]:
     ]
     return [
         f"{server.role})",
+        *_weights(server, framework),
         *_hosts(server, framework),
         *(channel if framework == "vllm" else []),
         *SERVERS[framework](server, port),

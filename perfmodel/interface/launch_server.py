@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from perfmodel.inference.deployment import cache_format, formats_of
 from perfmodel.inference.evaluate import MAX_SEQUENCES
+from perfmodel.library.checkpoint import checkpoint
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import fold
 from perfmodel.library.framework import find_version, framework_files, older_versions
-from perfmodel.library.launch_options import node_chips, online_word
-from perfmodel.library.model import checkpoint, load_model, published
+from perfmodel.library.launch_options import foreign_quantisers, node_chips, online_word
+from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile, si_or
 from perfmodel.workload.feed_forward import Mixture
 
@@ -108,7 +109,7 @@ def server_of(row: Row, role: str = "") -> Server:
     mixes = any(isinstance(stack.layer.feed_forward, Mixture) for stack in shape.stacks)
     copies = count(row, f"{role}_workers" if role else "replicas") * (1 if mixes else dp)
     ranks = dp if mixes else 1
-    running = _number(row, "concurrency", MAX_SEQUENCES * ranks * copies)
+    running = _at_once(row, MAX_SEQUENCES * ranks * copies)
     return Server(
         role,
         stem,
@@ -125,6 +126,14 @@ def server_of(row: Row, role: str = "") -> Server:
 
 
 RANKS = ("tp", "pp", "ep", "dp")
+
+
+def _at_once(row: Row, most: float) -> float:
+    """Sequences that all servers run at once, at most: those of all users; of requests that come at a rate as
+    many as the prediction lets run, since their number varies around its mean.
+    """
+    open_loop = _number(row, "requests_per_s", 0.0) > 0
+    return _number(row, "max_running" if open_loop else "concurrency", most)
 
 
 def _usable(file: ChipFile) -> float:
@@ -154,21 +163,30 @@ def _number(row: Row, name: str, default: float) -> float:
 
 def model_line(server: Server, framework: str) -> str:
     """The shell variable that says which weights are loaded."""
-    found = checkpoint(server.model, server.weights) or _plain(server, framework)
+    found = _as_published(server) or _plain(server, framework)
     if found:
         return f'MODEL="${{MODEL:-{found}}}"'
-    # A shell reads this: a model may be named by the path of its config.
-    model = re.sub(r"[^\w./ -]", "", server.model)
-    reason = f"no checkpoint of {model} in {server.weights} is known here"
+    # A shell reads this: a model or a chip may be named by the path of its file.
+    named = f"no checkpoint of {server.model} in {server.weights} for {server.chip} is known here"
+    reason = re.sub(r"[^\w./ -]", "", named)
     return f'MODEL="${{MODEL:?{reason}; give the path of one}}"'
 
 
 def quantised_online(server: Server, framework: str) -> str:
     """The framework's word for weights that it makes itself, where no checkpoint has them; else empty."""
-    made = not checkpoint(server.model, server.weights) and _plain(server, framework)
-    return online_word(framework, server.weights) if made else ""
+    made = not _as_published(server) and _plain(server, framework)
+    return _online(server, framework) if made else ""
+
+
+def _as_published(server: Server) -> str:
+    """The checkpoint in the format of the weights, of those that are for the chip."""
+    return checkpoint(server.model, server.weights, foreign_quantisers(server.architecture))
 
 
 def _plain(server: Server, framework: str) -> str:
     """The checkpoint in 16 bits, where the framework can quantise it as it is loaded."""
-    return checkpoint(server.model, "bf16") if online_word(framework, server.weights) else ""
+    return checkpoint(server.model, "bf16") if _online(server, framework) else ""
+
+
+def _online(server: Server, framework: str) -> str:
+    return online_word(framework, server.weights, server.architecture)

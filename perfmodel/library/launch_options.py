@@ -5,6 +5,9 @@ import functools
 from perfmodel.library.files import ROOT, read_as
 from perfmodel.library.schema import Count, Sourced, Strict
 
+FOLLOWS_CHECKPOINT = "auto"
+"""The word of all frameworks for a KV cache in the format that the checkpoint says."""
+
 
 class Program(Strict):
     """A command, or a file that it reads, and the options of it that are documented."""
@@ -21,6 +24,20 @@ class Words(Strict):
     source: str
 
 
+class Online(Words):
+    """Weights that a framework makes from a checkpoint in 16 bits as it is loaded, and where it does."""
+
+    architectures: list[str]
+
+
+class Quantiser(Strict):
+    """The tool with which an organisation quantises checkpoints, and the architectures that these are for."""
+
+    name: str
+    architectures: list[str]
+    source: str
+
+
 class Node(Strict):
     """Chips of one host: where fast links join no more than `chips`, and where they join several hosts."""
 
@@ -34,13 +51,15 @@ class LaunchFile(Sourced):
     - `documented`: the version of each framework that the options are of.
     - `cache`, `online`: by framework, words for formats of the KV cache, and of weights that are made from a
       checkpoint in 16 bits as it is loaded.
+    - `quantiser`: of checkpoints that are for some chips alone, by organisation.
     """
 
     documented: dict[str, str]
     node: Node
     program: dict[str, Program]
     cache: dict[str, Words]
-    online: dict[str, Words]
+    online: dict[str, Online]
+    quantiser: dict[str, Quantiser]
 
 
 @functools.cache
@@ -60,10 +79,18 @@ def cache_word(framework: str, cache: str) -> str:
     return launch_options().cache[framework].words.get(cache, "")
 
 
-def online_word(framework: str, weights: str) -> str:
+def online_word(framework: str, weights: str, architecture: str) -> str:
     """What a framework calls weights that it makes from a checkpoint in 16 bits; empty where it cannot."""
     found = launch_options().online.get(framework)
-    return "" if found is None else found.words.get(weights, "")
+    if found is None or architecture not in found.architectures:
+        return ""
+    return found.words.get(weights, "")
+
+
+def foreign_quantisers(architecture: str) -> set[str]:
+    """Organisations whose quantised checkpoints are not for chips of an architecture."""
+    quantisers = launch_options().quantiser.items()
+    return {maker for maker, one in quantisers if architecture not in one.architectures}
 
 
 def node_chips(domain: float) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -128,27 +127,6 @@ def published(name: str) -> set[str]:
     model = load_model(name)
     file = model_files().get(model_names().get(fold(name), ""))
     return {model.native, *(file.variants.values() if file else ())}
-
-
-def checkpoint(name: str, weights: str) -> str:
-    """The Hugging Face id of a model's weights in a format, as published; empty where none is known here.
-
-    A name that is an id itself says which of several is meant.
-    """
-    file = model_files().get(model_names().get(fold(name), ""))
-    if file is None:
-        return ""
-    native = load_model(file.name).native
-    plain = [file.name, *file.aliases] if _alike(native, weights) else []
-    ids = [*plain, *(one for one, word in file.variants.items() if _alike(word, weights))]
-    found = [one for one in ids if re.fullmatch(r"[\w.-]+/[\w.-]+", one)]
-    meant = fold(name.split("/")[-1])
-    return max(found, key=lambda one: (ends(one)[1] == meant, meant in fold(one)), default="")
-
-
-def _alike(one: str, other: str) -> bool:
-    """Whether formats are the same to a checkpoint: either of 16 bits is read as the other."""
-    return one == other or {one, other} == {"bf16", "fp16"}
 
 
 DRAFT_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")

@@ -88,6 +88,14 @@ def test_both_halves_are_served_in_every_way_with_the_ranks_of_their_own():
     assert len({*map(float, served.tpot)}) == len(pair.candidates)
 
 
+def test_experts_are_not_spread_over_the_chips_of_attention():
+    mixture = CELLS | {"model": "gpt-oss-20b", "ffn_tp": ""}
+    sides = [way.parallelisms for way in resolve_attention_ffn(0, mixture, FITTED).candidates]
+    assert {attention.ep for attention, _ in sides} == {1}
+    assert max(experts.ep for _, experts in sides) > 1
+    assert len({*sides}) == len(sides)
+
+
 @pytest.mark.slow
 def test_feed_forward_layers_may_lie_in_sram():
     (hybrid,) = _predicted({"ffn_chip": "lpu-v1", "ffn_tp": "", "n_chips": "", "tp": "8"})

@@ -13,9 +13,11 @@ import pytest
 from command import predict, run
 
 from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.deployment_words import in_words, machine_of, ranks_of
 from perfmodel.inference.evaluate import resolve_row
 from perfmodel.inference.framework_support import refusal
 from perfmodel.inference.question import ask as make_question
+from perfmodel.inference.recommend import answer
 from perfmodel.inference.serving_predictions import COLUMNS
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import draft_layers
@@ -73,6 +75,10 @@ def assert_same_numbers(
     for row, other in zip(rows, others, strict=True):
         for name in NUMBERS:
             assert float(other[name]) == pytest.approx(float(row[name]), rel=rel), name
+
+
+def machine_and_ranks(row: Mapping[str, Any]) -> tuple[str, str]:
+    return machine_of(row), ranks_of(row)
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +247,42 @@ def test_drafts_are_tried_where_the_model_has_layers_for_them():
     assert make_question(model="llama-3.2-1b", **mixture).drafted == (0,)
 
 
+# Words
+
+ONE_SIDE: Row = {"mode": "serving", "chip": "h100-sxm", "n_chips": 16.0, "ffn_chip": ""}
+ONE_SIDE |= {"framework": "vllm", "precision": "fp8", "concurrency": 8.0, "replicas": 1.0}
+ONE_SIDE |= {"tp": 4.0, "pp": 1.0, "ep": 1.0, "dp": 4.0}
+FFN: Row = {"n_chips": 592.0, "ffn_chip": "lpu-v1", "ffn_tp": 64.0, "ffn_pp": 9.0, "ffn_dp": 1.0}
+FFN |= {"ffn_ep": 64.0}
+POOLS: Row = {"mode": "disaggregated", "chip": "", "prefill_chip": "h100-sxm", "decode_chip": "l4"}
+POOLS |= {f"{pool}_{name}": 1.0 for pool in ("prefill", "decode") for name in ("pp", "ep", "dp")}
+POOLS |= {"prefill_workers": 2.0, "prefill_tp": 4.0, "decode_workers": 1.0, "decode_tp": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "machine", "ranks"),
+    [
+        (ONE_SIDE, "16 x h100-sxm", "tp4 dp4"),
+        (ONE_SIDE | FFN, "16 x h100-sxm + 576 x lpu-v1", "A(tp4 dp4) F(tp64 pp9 ep64)"),
+        (ONE_SIDE | POOLS, "8 x h100-sxm + 8 x l4", "2P(tp4) 1D(tp8)"),
+        (ONE_SIDE | POOLS | {"decode_chip": "h100-sxm"}, "16 x h100-sxm", "2P(tp4) 1D(tp8)"),
+    ],
+)
+def test_a_machine_says_how_many_chips_of_each_kind_it_has(row: Row, machine: str, ranks: str):
+    assert machine_and_ranks(row) == (machine, ranks)
+    assert in_words(row).startswith(f"{machine}, vllm fp8, ")
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [({}, "more users not tried"), ({"concurrency": [4, 8]}, "concurrency asked")],
+)
+def test_users_that_were_not_tried_are_not_said_to_be_asked(users: Row, said: str):
+    asked: Row = DENSE | users | {"n_chips": 1}
+    question = make_question(**asked)
+    assert answer(question, FITTED).deployments[0]["limited_by"] == said
+
+
 # Requests that come at a rate
 
 
@@ -264,6 +306,11 @@ def test_scripts_of_a_fleet_let_as_many_run_as_the_prediction_does(fleet: Answer
         servers = float(row["replicas"]) * float(row["dp"])
         assert float(most) * servers == pytest.approx(float(row["max_running"]))
         assert float(row["running"]) < float(row["max_running"])
+
+
+def test_data_ranks_of_a_model_without_experts_are_replicas(fleet: Answer):
+    rows = fleet.found["deployments"]
+    assert {row["dp"] for row in rows} == {1} and max(row["replicas"] for row in rows) > 1
 
 
 def test_one_replica_fewer_does_not_carry_it(fleet: Answer, tmp_path: Path):
@@ -307,6 +354,11 @@ def test_pools_have_the_numbers_of_the_same_row(tmp_path: Path):
     for row in rows:
         assert row["mode"] == "disaggregated" and row["limited_by"] != "KV-cache capacity"
     assert {row["prefill_workers"] for row in rows} == {"1", "2"}
+    front = cells_of(found.folder / "front.csv")
+    ranks = {
+        f"{pool}_{name}" for pool in ("prefill", "decode") for name in ("tp", "pp", "ep", "dp")
+    }
+    assert ranks <= front[0].keys() and front[0]["chips"] == "3 x h100-sxm"
 
 
 # What cannot be answered
@@ -367,11 +419,24 @@ def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
 
 
 def test_attention_and_ffn_apart_have_the_numbers_of_the_same_row(tmp_path: Path):
-    load = {"ffn_chip": "lp30", "n_chips": 72, "concurrency": 8, "mode": "attention_ffn"}
-    found = ask(tmp_path, DENSE | {"framework": ""} | load)
+    load = {"ffn_chip": "lp30", "n_chips": 72, "concurrency": "4,8", "mode": "attention_ffn"}
+    found = ask(tmp_path, DENSE | {"framework": ""} | load, top=100)
     out = tmp_path / "again.csv"
     status, _, err = run("predict", "serving", found.folder / "deployments.csv", "--out", out)
     assert (status, err) == (0, "") and found.found["considered"] > 20
     for row, again in zip(cells_of(found.folder / "deployments.csv"), cells_of(out), strict=True):
         assert row["ffn_chip"] == "lp30"
         assert float(again["tpot_ms"]) == pytest.approx(float(row["tpot_ms"]), rel=1e-3)
+        assert row["limited_by"] == (
+            "concurrency asked" if row["concurrency"] == "8" else "objective"
+        )
+    spread = [machine_and_ranks(row) for row in found.found["deployments"]]
+    assert len({*spread}) == len(spread) > 1  # each once, with its best number of users
+    front = cells_of(found.folder / "front.csv")
+    assert {row["machine"] for row in front} == {"72 x h100-sxm + lp30"}
+    for row in front:
+        chips = [
+            f"{float(row[f'{side}tp']) * float(row[f'{side}pp']) * float(row[f'{side}dp']):.0f}"
+            for side in ("", "ffn_")
+        ]
+        assert row["chips"] == f"{chips[0]} x h100-sxm + {chips[1]} x lp30"

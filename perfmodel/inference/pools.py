@@ -200,12 +200,14 @@ def _workers(
 def resolve_attention_ffn(place: int, cells: dict[str, str], calibration: Path) -> PooledRow:
     """A row with attention and feed-forward layers on chips of their own.
 
+    Experts are feed-forward layers: ranks of experts are `ffn_ep`, those of attention are one.
+
     **Raises:**
 
     - `InputError`: for a row that cannot be predicted.
     """
     chips = _chips_of(cells)
-    attention = resolve_row(place, cells | {"n_chips": ""}, calibration)
+    attention = resolve_row(place, cells | {"n_chips": "", "ep": "1"}, calibration)
     if attention.open_loop or np.isnan(attention.request.concurrency):
         raise InputError(
             "concurrency is missing; with ffn_chip give users who wait for their answers."

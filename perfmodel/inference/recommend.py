@@ -3,7 +3,7 @@
 Limits are kept with the probability that is asked for; the objective is of the prediction itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.attention_ffn_table import price_attention_ffn
+from perfmodel.inference.deployment import fewest_experts
 from perfmodel.inference.deployment_table import (
     NAMES,
     DeploymentTable,
@@ -19,11 +20,12 @@ from perfmodel.inference.deployment_table import (
     price_aggregated,
     silent,
 )
+from perfmodel.inference.deployment_words import chip_kinds_of, in_words, machine_of
 from perfmodel.inference.fleet import price_fleets
 from perfmodel.inference.limits import broken, closest, keeps, limited_numbers, reasons
 from perfmodel.inference.mixed_fleet import cheapest_mix
 from perfmodel.inference.pooled_table import price_disaggregated
-from perfmodel.inference.pools import CHIP_COLUMNS, POOLS
+from perfmodel.inference.pools import CHIP_COLUMNS, FEED_FORWARD, POOLS, SIDE_COLUMNS
 from perfmodel.inference.question import (
     AGGREGATED,
     ATTENTION_FFN,
@@ -36,12 +38,19 @@ from perfmodel.inference.question import (
     modes_of,
 )
 from perfmodel.inference.recommendation import Recommendation
+from perfmodel.inference.serving_predictions import ATTENTION_FFN_OUTPUTS
 from perfmodel.inference.serving_row import DEFAULTS, number
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_check import check_fitted
+from perfmodel.library.model import load_model
 
 LIMITED_BY_MEMORY = "KV-cache capacity"
+LIMITED_BY_USERS = "concurrency asked"
+MORE_NOT_TRIED = "more users not tried"
+LIMITED_BY_OBJECTIVE = "objective"
+"""What a deployment may be limited by, besides limits and a rate of requests: capacity, the users that were
+asked for or tried, or that more of them make worse what counts."""
 
 MEASURED_RANGE = 1.28
 """Factor at the high end of the 90 % range where one run of a configuration was measured: assumed, of
@@ -119,7 +128,7 @@ def answer(
     chosen = firsts[:top]
     rows = [_row(question, table, place, bounded) for place in chosen]
     for rank, (row, place) in enumerate(zip(rows, chosen, strict=True), 1):
-        row |= {"rank": rank, "limited_by": _limited_by(table, layouts, place, breaks)}
+        row |= {"rank": rank, "limited_by": _limited_by(question, table, layouts, place, breaks)}
         row |= {"worse": _worse(row, rows[0], objective) if rank > 1 else ""}
     return Recommendation(
         rows,
@@ -149,7 +158,7 @@ def _with_utilisation(table: DeploymentTable, question: Question) -> DeploymentT
 
 def price(question: Question, calibration: Path, progress: Progress) -> DeploymentTable:
     """Every deployment of the modes that are tried, priced."""
-    aggregated = price_aggregated if question.n_chips else price_fleets
+    aggregated = price_aggregated if question.n_chips else _price_fleets
     prices = {
         AGGREGATED: aggregated,
         DISAGGREGATED: price_disaggregated,
@@ -167,6 +176,13 @@ def price(question: Question, calibration: Path, progress: Progress) -> Deployme
     table = _with_utilisation(joined(tables), question)
     table.refused.update(str(error) for error in wrong)
     return table
+
+
+def _price_fleets(question: Question, calibration: Path, progress: Progress) -> DeploymentTable:
+    """Fleets; of a model without experts replicas alone, for data ranks are the same there."""
+    dense = np.isnan(fewest_experts(load_model(question.model)))
+    once = {"dp": "1"} | question.cells if dense else question.cells
+    return price_fleets(question._replace(cells=once), calibration, progress)
 
 
 def _not_known(objective: Objective) -> str:
@@ -223,7 +239,8 @@ def _layouts(table: DeploymentTable) -> np.ndarray:
 
 def _is_spread(name: str) -> bool:
     """Whether a column says how a model is spread."""
-    return name in SPREAD or name.startswith(("prefill_", "decode_", "ffn_"))
+    sides = tuple(f"{side}_" for side in (*POOLS, FEED_FORWARD))
+    return name in SPREAD or (name.startswith(sides) and name not in ATTENTION_FFN_OUTPUTS)
 
 
 REPLICATED = ("n_chips", "replicas")
@@ -231,12 +248,16 @@ REPLICATED = ("n_chips", "replicas")
 
 
 def _limited_by(
-    table: DeploymentTable, layouts: np.ndarray, place: int, breaks: dict[str, np.ndarray]
+    question: Question,
+    table: DeploymentTable,
+    layouts: np.ndarray,
+    place: int,
+    breaks: dict[str, np.ndarray],
 ) -> str:
     """What stops a deployment from taking more users: the limit that the next number of them breaks."""
     numbers = table.numbers
-    if "utilisation" in numbers:
-        return f"requests_per_s, utilisation {numbers['utilisation'][place]:.2f}"
+    if question.open_loop:
+        return "requests_per_s"
     pooled = table.words["mode"][place] == DISAGGREGATED  # whose other users are with the prompts
     if not pooled and numbers["running"][place] < 0.999 * numbers["concurrency"][place]:
         return LIMITED_BY_MEMORY
@@ -244,10 +265,10 @@ def _limited_by(
         (layouts == layouts[place]) & (numbers["concurrency"] > numbers["concurrency"][place])
     )
     if not len(more):
-        return "concurrency asked"
+        return LIMITED_BY_USERS if question.concurrency else MORE_NOT_TRIED
     next_one = more[np.argmin(numbers["concurrency"][more])]
     names = [name for name, where in breaks.items() if where[next_one]]
-    return ", ".join(names) or "objective (worse with more users)"
+    return ", ".join(names) or LIMITED_BY_OBJECTIVE
 
 
 def _worse(row: dict[str, Any], best: dict[str, Any], objective: Objective) -> str:
@@ -279,16 +300,13 @@ FACTORS = ("ttft_high", "tpot_high")
 # Front
 
 
-def machine_of(row: Mapping[str, Any]) -> str:
-    """Chips of a deployment, in words."""
-    chips = [row[name] for name in CHIP_COLUMNS if row.get(name)]
-    return f"{row['n_chips']:.0f} x {' + '.join(dict.fromkeys(chips))}"
-
-
 def front_of_each(
     table: DeploymentTable, serves: np.ndarray, usable: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Of each machine and mode, what no other deployment beats in speed of a user and of a chip."""
+    """Of each machine and mode, what no other deployment beats in speed of a user and of a chip.
+
+    `machine` has chips of both kinds together; `chips` says how a deployment shares them out.
+    """
     numbers = table.numbers
     found: list[dict[str, Any]] = []
     words = [
@@ -301,7 +319,8 @@ def front_of_each(
         for place in own[_front(table, own)]:
             row = table.row(place)
             found.append(
-                {"machine": machine_of(row), "keeps_limits": bool(usable[place])}
+                {"machine": chip_kinds_of(row), "chips": machine_of(row)}
+                | {"keeps_limits": bool(usable[place])}
                 | {name: row[name] for name in FRONT_COLUMNS if name in row}
             )
     return found
@@ -309,7 +328,9 @@ def front_of_each(
 
 FRONT_COLUMNS = (
     *("mode", *CHIP_COLUMNS, "n_chips", "framework", "precision"),
-    *("kv_precision", "tp", "pp", "ep", "dp", "replicas", "prefill_workers", "decode_workers"),
+    *("kv_precision", "tp", "pp", "ep", "dp", "replicas", "speculative_tokens"),
+    *(f"{pool}_workers" for pool in POOLS),
+    *(f"{side}_{rank}" for side in (*POOLS, FEED_FORWARD) for rank in SIDE_COLUMNS[1:]),
     *("concurrency", "ttft_ms", "tpot_ms", "output_tokens_per_s_per_user"),
     *("output_tokens_per_s_per_chip", "usd_per_million_output_tokens", "joules_per_output_token"),
 )
@@ -366,31 +387,6 @@ def _worth_of_measuring(
     if gain <= 1e-3:
         return {}
     return {"measure": in_words(table.row(place)), "gain_if_measured": float(gain)}
-
-
-# Words
-
-
-def in_words(row: dict[str, Any]) -> str:
-    """A deployment, for a sentence."""
-    ranks = " ".join(
-        f"{name} {row[name]:.0f}"
-        for name in SPREAD[1:]
-        if np.isfinite(row.get(name, np.nan)) and (row[name] > 1 or name == "tp")
-    )
-    words = " ".join(filter(None, (row["framework"], row["precision"])))
-    users = f"{row['concurrency']:.0f} user{'s' if row['concurrency'] > 1.5 else ''}"
-    pools = [_workers_in_words(row, pool) for pool in POOLS]
-    return ", ".join(filter(None, (machine_of(row), words, ranks, *pools, users)))
-
-
-def _workers_in_words(row: dict[str, Any], pool: str) -> str:
-    """Workers of a pool, and the ranks of each; empty where there is no such pool."""
-    workers = row.get(f"{pool}_workers", np.nan)
-    if not np.isfinite(workers):
-        return ""
-    ranks = " ".join(f"{name} {row[f'{pool}_{name}']:.0f}" for name in ("tp", "pp", "ep", "dp"))
-    return f"{workers:.0f} {pool} worker{'s' if workers > 1 else ''} of {ranks}"
 
 
 def _assumptions(

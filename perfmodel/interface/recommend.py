@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from perfmodel.columns import as_cells
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_whole
+from perfmodel.inference.deployment_words import machine_of, ranks_of
 from perfmodel.inference.question import OBJECTIVES, Question, ask
-from perfmodel.inference.recommend import machine_of
 from perfmodel.inference.recommendation import Recommendation
-from perfmodel.inference.serving_row import DISAGGREGATED
 from perfmodel.interface.launch_script import launch_name, launch_script
 from perfmodel.interface.tables import Table, cell, table_of
 from perfmodel.units import percent
@@ -140,27 +138,6 @@ def _with_end(row: Mapping[str, Any], name: str) -> str:
     """A time, and the end of its range at which limits are kept, where that is known."""
     end = row.get(f"{name}_at_confidence")
     return cell(row[name]) + (f" ({cell(end)})" if end else "")
-
-
-def ranks_of(row: Mapping[str, Any]) -> str:
-    """Ranks above one, of both sides where there are two; and drafted tokens."""
-    if row.get("ffn_chip"):
-        return f"attention {_ranks(row, '')}, FFN {_ranks(row, 'ffn_')}"
-    if row["mode"] != DISAGGREGATED:
-        drafted = row.get("speculative_tokens", 0.0)
-        return _ranks(row, "") + (f" draft{drafted:.0f}" if drafted > 0 else "")
-    pools = (("prefill_", "P"), ("decode_", "D"))
-    return " ".join(
-        f"{row[f'{pool}workers']:.0f}{word}({_ranks(row, pool)})" for pool, word in pools
-    )
-
-
-def _ranks(row: Mapping[str, Any], pool: str) -> str:
-    names = ("tp", "pp", "ep", "dp") + (() if pool else ("replicas",))
-    parts = {name: row.get(f"{pool}{name}", np.nan) for name in names}
-    words = {"replicas": "x"}
-    above = [f"{words.get(n, n)}{x:.0f}" for n, x in parts.items() if x > 1]
-    return " ".join(above) or "tp1"
 
 
 def caution_in_words(question: Question, found: Recommendation) -> list[str]:

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from perfmodel.inference.deployment_words import machine_of
 from perfmodel.inference.question import Question
-from perfmodel.inference.recommend import machine_of
 from perfmodel.inference.recommendation import Recommendation
 from perfmodel.interface.plots import lines, theme
 

@@ -325,6 +325,40 @@ def test_one_replica_fewer_does_not_carry_it(fleet: Answer, tmp_path: Path):
     assert row["error"] or float(row["tpot_ms"]) * ratio > 8
 
 
+def test_every_whole_number_of_replicas_is_looked_at(tmp_path: Path):
+    """Of sixty replicas, too, the fewest: steps of a tenth would skip it."""
+    load = DENSE | {"requests_per_s": 40 * RATE, "tpot_ms": 8}
+    first = ask(tmp_path, load, top=1).found["deployments"][0]
+    assert first["replicas"] > 20
+    fewer = {n: f"{first[n]:.0f}" for n in ("tp", "pp", "ep", "dp")}
+    one = first["n_chips"] / first["replicas"]
+    counts = [first["replicas"] - n for n in (0, 1)]
+    chips = [{"replicas": f"{n:.0f}", "n_chips": f"{n * one:.0f}"} for n in counts]
+    kept, broken = predict("serving", tmp_path, [load | fewer | own for own in chips])
+    ratio = first["tpot_ms_at_confidence"] / first["tpot_ms"]
+    assert float(kept["tpot_ms"]) * ratio <= 8
+    assert broken["error"] or float(broken["tpot_ms"]) * ratio > 8
+
+
+def test_a_rate_is_carried_with_the_confidence_asked(tmp_path: Path):
+    """Without a limit, too: steps that are slower by the range answer fewer requests."""
+    found = [
+        ask(tmp_path / str(level), DENSE | {"requests_per_s": 4 * RATE}, confidence=level, top=1)
+        for level in (50, 90)
+    ]
+    rows = [each.found["deployments"][0] for each in found]
+    assert rows[0]["n_chips"] < rows[1]["n_chips"]
+    assert rows[1]["utilisation"] * rows[1]["tpot_ms_at_confidence"] / rows[1]["tpot_ms"] < 1
+
+
+def test_of_equal_objectives_the_soonest_answer_is_first(fleet: Answer):
+    """Fleets of one size have one throughput, but for rounding."""
+    rows = fleet.found["deployments"]
+    equal = [row for row in rows if row["n_chips"] == rows[0]["n_chips"]]
+    times = [row["end_to_end_ms"] for row in equal]
+    assert len(times) > 1 and times == sorted(times)
+
+
 def test_more_requests_need_as_many_chips_at_least(fleet: Answer, tmp_path: Path):
     load = {"requests_per_s": 4 * RATE, "tpot_ms": 8}
     more = ask(tmp_path, DENSE | load, top=1).found["deployments"][0]

@@ -1,34 +1,33 @@
 """Fleets: how many replicas of which deployment carry requests that come at a rate.
 
-Of every deployment on few chips the closed loop says how many requests a second it answers within the limits;
-the best of them are then priced in the open loop, with about so many replicas that the rate is carried.
+Of every deployment on few chips the closed loop says about how many requests a second it answers within the
+limits. Of the best of them the open loop says it exactly, and with it the least whole number of replicas.
 """
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.deployment_table import (
-    DeploymentTable,
-    Progress,
-    price_aggregated,
-    price_segments,
-    segment_of,
+from perfmodel.inference.deployment_table import NAMES, DeploymentTable, Progress, price_aggregated
+from perfmodel.inference.limits import closest, keeps, limited_numbers, serves
+from perfmodel.inference.question import Question
+from perfmodel.inference.replica_rate import (
+    RANKS,
+    WITHIN_LIMITS,
+    most_requests_per_s,
+    price_replicas,
 )
-from perfmodel.inference.evaluate import resolve_row
-from perfmodel.inference.limits import keeps, limited_numbers
-from perfmodel.inference.question import Question, stacks
-from perfmodel.inference.sweep_points import Segment
 from perfmodel.library.chip import chip_file, load_chip
 
 REPLICA_CHIPS = tuple(2.0**i for i in range(7))
 """Chips of one replica that are tried; and as many as fast links join, and enough to hold the weights."""
 
-REPLICAS = np.geomspace(0.6, 2.0, 12)
-"""Factors on the number of replicas that the closed loop says."""
+SPARE = np.array([1.0, 1.25, 1.5, 2.0])
+"""Replicas over the fewest that carry the rate, which are tried: users of more replicas wait less."""
+
+NEXT_ONES = np.array([-1.0, 1.0])
+"""Replicas beside the fewest, which are tried too: the rate of one is known but for its last digits."""
 
 MOST_LAYOUTS = 24
 """Deployments of each stack that are priced in the open loop, at most."""
@@ -42,66 +41,73 @@ def price_fleets(question: Question, calibration: Path, progress: Progress) -> D
 
     **Raises:**
 
-    - `InputError`: where no deployment can be priced at all; it says why.
+    - `InputError`: where no deployment answers a request within the limits, or too many would be needed.
     """
     sizes = tuple(sorted({*REPLICA_CHIPS, *(float(_domain(chip)) for chip in question.chips)}))
     closed = question._replace(requests_per_s=float("nan"), n_chips=sizes)
     singles = price_aggregated(closed, calibration, progress)
-    replicas = _replicas(singles, question)
-    segments: list[Segment] = []
-    for cells, drafted in itertools.product(stacks(question, question.chips), question.drafted):
-        own = singles.numbers["speculative_tokens"] == drafted
-        ways = _ways(singles, np.where(own, replicas, np.inf), cells)
-        if ways:
-            cells = cells | {"requests_per_s": f"{question.requests_per_s:.10g}"}
-            asked = question._replace(speculative_tokens=(drafted,))
-            resolved = resolve_row(0, cells, calibration)
-            segments.append(segment_of(asked, resolved, cells, ways))
-    if not segments:
+    kinds = _kinds(singles, question)
+    rates = most_requests_per_s(question, kinds, calibration)
+    usable = np.flatnonzero(rates > 0)
+    if not len(usable):
+        raise InputError(_no_replica(singles, question))
+    own, counts = kinds.take(usable), _counts(question.requests_per_s / rates[usable])
+    chips = (own.numbers["n_chips"] / own.numbers["replicas"])[:, None] * counts
+    small = np.flatnonzero(chips.min(axis=1) <= MOST_CHIPS)
+    if not len(small):
         raise InputError(
-            f"no deployment of {question.model} of up to {sizes[-1]:.0f} chips answers a request within the "
-            "limits; allow more, or name other chips."
+            f"{question.requests_per_s:g} requests/s need at least {chips.min():.4g} chips; fleets of up to "
+            f"{MOST_CHIPS:.0f} are looked at; give fewer requests."
         )
-    table = price_segments(segments, question, progress)
-    return table._replace(refused=singles.refused, programs=table.programs + singles.programs)
+    rate = np.full((len(small), 1), question.requests_per_s)
+    table = price_replicas(question, own.take(small), counts[small], rate, calibration)
+    within = (rates[usable][small, None] * counts[small]).ravel()
+    programs = table.programs + singles.programs
+    numbers = table.numbers | {WITHIN_LIMITS: within}
+    return table._replace(numbers=numbers, refused=singles.refused, programs=programs)
 
 
 def _domain(chip: str) -> float:
     return float(load_chip(chip_file(chip)[0]).scale_up.size)
 
 
-def _replicas(singles: DeploymentTable, question: Question) -> np.ndarray:
-    """Replicas of each deployment that carry the rate, by the closed loop; infinite where limits break."""
+def _counts(least: np.ndarray) -> np.ndarray:
+    """Numbers of replicas that are tried, ascending, a row for each kind."""
+    fewest = np.ceil(least)[:, None]
+    return np.sort(np.maximum(np.hstack([np.ceil(fewest * SPARE), fewest + NEXT_ONES]), 1), axis=1)
+
+
+def _no_replica(singles: DeploymentTable, question: Question) -> str:
+    """What is said where no deployment answers a request within the limits."""
+    bounded = limited_numbers(singles, question.confidence)
+    serving = serves(singles, bounded)
+    most = singles.numbers["n_chips"].max()
+    by_how_much = (
+        f"the closest has {closest(serving, bounded, question)[1]}; " if serving.any() else ""
+    )
+    return (
+        f"no deployment of {question.model} of up to {most:.0f} chips answers a request within the limits: "
+        f"{by_how_much}allow more, or name other chips."
+    )
+
+
+def _kinds(singles: DeploymentTable, question: Question) -> DeploymentTable:
+    """The best deployments of one replica of each stack, by the chips that they need in a closed loop."""
     numbers = singles.numbers
     bounded = limited_numbers(singles, question.confidence)
-    answers = numbers["output_tokens_per_s_per_chip"] * numbers["n_chips"] / question.osl
-    usable = (
-        keeps(bounded, question.limits) & (numbers["free_bytes"] >= 0) & (numbers["replicas"] == 1)
-    )
-    return np.where(usable, question.requests_per_s / answers, np.inf)
+    usable = keeps(bounded, question.limits) & serves(singles, bounded) & (numbers["replicas"] == 1)
+    places = np.flatnonzero(usable)
+    order = places[np.argsort(-numbers["output_tokens_per_s_per_chip"][places], kind="stable")]
+    stack = _alike(singles, NAMES, ("speculative_tokens",))[order]
+    layout = np.stack([stack, _alike(singles, (), RANKS)[order]], axis=1)
+    firsts = np.sort(np.unique(layout, axis=0, return_index=True)[1])
+    before = np.tril(stack[firsts][:, None] == stack[firsts], -1).sum(axis=1)
+    return singles.take(order[firsts[before < MOST_LAYOUTS]])
 
 
-def _ways(
-    singles: DeploymentTable, replicas: np.ndarray, cells: dict[str, str]
-) -> list[Parallelism]:
-    """The best deployments of a stack, each with several numbers of replicas."""
-    own = np.isfinite(replicas)
-    for name in ("chip", "framework", "precision", "kv_precision"):
-        wanted = cells[name] or None
-        own &= np.ones(singles.size, bool) if wanted is None else singles.words[name] == wanted
-    places = np.flatnonzero(own)
-    chips = singles.numbers["n_chips"] * np.maximum(np.ceil(replicas), 1)
-    places = places[
-        np.argsort(chips[places] + replicas[places] * singles.numbers["n_chips"][places])
-    ]
-    best: dict[tuple[float, ...], float] = {}
-    for place in places:
-        way = tuple(float(singles.numbers[name][place]) for name in ("tp", "pp", "ep", "dp"))
-        if len(best) < MOST_LAYOUTS:
-            best.setdefault(way, float(replicas[place]))
-    return [
-        Parallelism(*way, replicas=float(n))
-        for way, count in best.items()
-        for n in np.unique(np.maximum(np.ceil(count * REPLICAS), 1))
-        if np.prod(way[:2]) * way[3] * n <= MOST_CHIPS
-    ]
+def _alike(table: DeploymentTable, words: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
+    """A number for each deployment, the same for those that are alike in some columns."""
+    columns = [table.words[name].astype(str) for name in words]
+    columns += [table.numbers[name] for name in names]
+    codes = [np.unique(column, return_inverse=True)[1] for column in columns]
+    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].ravel()

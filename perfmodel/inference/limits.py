@@ -20,12 +20,20 @@ def limited_numbers(table: DeploymentTable, confidence: int) -> dict[str, np.nda
         Interval(1.0, numbers[f"{name}_high"]).bound(confidence) for name in ("ttft", "tpot")
     )
     decoding = numbers["end_to_end_ms"] - numbers["ttft_ms"]
+    busy = numbers.get("utilisation", np.zeros(table.size))
     return {
         "ttft_ms": numbers["ttft_ms"] * first,
         "tpot_ms": numbers["tpot_ms"] * later,
         "end_to_end_ms": numbers["ttft_ms"] * first + decoding * later,
         "usd_per_million_output_tokens": numbers["usd_per_million_output_tokens"],
+        "utilisation": busy * later,
     }
+
+
+def serves(table: DeploymentTable, bounded: dict[str, np.ndarray]) -> np.ndarray:
+    """Whether each deployment fits, and answers requests as fast as they come: steps that take longer by a
+    factor answer fewer requests by that factor."""
+    return (table.numbers["free_bytes"] >= 0) & (bounded["utilisation"] < 1)
 
 
 def given_limits(limits: Limits) -> dict[str, float]:
@@ -45,13 +53,13 @@ def keeps(bounded: dict[str, np.ndarray], limits: Limits) -> np.ndarray:
 
 
 def closest(
-    serves: np.ndarray, bounded: dict[str, np.ndarray], question: Question
+    serving: np.ndarray, bounded: dict[str, np.ndarray], question: Question
 ) -> tuple[int, str]:
     """The place of the deployment that comes closest to the limits, of those that serve, and by how much it
     breaks them."""
     given = given_limits(question.limits)
     over = np.max([bounded[name] / limit for name, limit in given.items()], axis=0)
-    place = int(np.argmin(np.where(serves & np.isfinite(over), over, np.inf)))
+    place = int(np.argmin(np.where(serving & np.isfinite(over), over, np.inf)))
     parts = [
         f"{name} {bounded[name][place]:.4g} for at most {limit:.4g} "
         f"({100 * (bounded[name][place] / limit - 1):.0f} % over)"
@@ -62,14 +70,14 @@ def closest(
 
 
 def reasons(
-    table: DeploymentTable, breaks: dict[str, np.ndarray], question: Question
+    table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question
 ) -> collections.Counter[str]:
     """How many deployments are left out, by the first reason."""
-    left = table.numbers["free_bytes"] >= 0
+    left, breaks = table.numbers["free_bytes"] >= 0, broken(bounded, question.limits)
     found = {"does not fit in memory": int(np.sum(~left))}
     if question.open_loop:
-        slow = left & ~(table.numbers["utilisation"] < 1)
-        found[f"answers fewer than {question.requests_per_s:g} requests/s"] = int(np.sum(slow))
+        slow, rate = left & ~serves(table, bounded), f"{question.requests_per_s:g} requests/s"
+        found[f"answers fewer than {rate} at {question.confidence} % confidence"] = int(slow.sum())
         left &= ~slow
     for name, limit in given_limits(question.limits).items():
         words = f"{name} above {limit:g} at {question.confidence} % confidence"

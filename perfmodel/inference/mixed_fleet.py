@@ -15,26 +15,14 @@ from typing import Any
 import numpy as np
 import scipy.optimize  # pyright: ignore[reportMissingTypeStubs]
 
-from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.deployment_table import (
-    NAMES,
-    DeploymentTable,
-    price_segments,
-    segment_at,
-    silent,
-)
-from perfmodel.inference.evaluate import resolve_row
-from perfmodel.inference.limits import keeps, limited_numbers
-from perfmodel.inference.question import Question, loads
-from perfmodel.inference.sweep_points import Segment
+from perfmodel.inference.deployment_table import DeploymentTable
+from perfmodel.inference.question import Question
+from perfmodel.inference.replica_rate import WITHIN_LIMITS, price_replicas
 
 optimize: Any = scipy.optimize  # it has no types
 
 KINDS = 12
 """Kinds of replicas that are mixed, at most: those that make the best fleets alone."""
-
-RATES = np.geomspace(1 / 64, 1.0, 25)
-"""Shares of the rate from which on a queue grows, at which limits are looked at."""
 
 WEIGHTS = {"throughput": "n_chips", "cost": "usd_per_hour"}
 """What a fleet has least of, by objective; no other objective mixes."""
@@ -54,8 +42,8 @@ def cheapest_mix(
     if not sized or question.objective not in WEIGHTS or len(best) < 2:
         return []
     kinds = fleets.take(best[:KINDS])
-    rates, weights = _rates(question, kinds, calibration), _weights(question, kinds)
-    replicas = kinds.numbers["replicas"]
+    weights, replicas = _weights(question, kinds), kinds.numbers["replicas"]
+    rates = kinds.numbers[WITHIN_LIMITS] / replicas
     counts = _solve(weights, rates, question.requests_per_s)
     if np.count_nonzero(counts) < 2 or counts @ weights > 0.999 * replicas[0] * weights[0]:
         return []
@@ -68,37 +56,6 @@ def _weights(question: Question, kinds: DeploymentTable) -> np.ndarray:
     numbers = kinds.numbers
     chips = numbers["n_chips"] / numbers["replicas"]
     return chips if question.objective == "throughput" else chips * numbers["usd_per_chip_hour"]
-
-
-def _rates(question: Question, kinds: DeploymentTable, calibration: Path) -> np.ndarray:
-    """Requests a second that one replica of each kind answers within the limits, at most."""
-    most = kinds.numbers["max_requests_per_s"] / kinds.numbers["replicas"]
-    rates = most[:, None] * RATES
-    ones = np.ones(kinds.size)
-    table = price_segments(_segments(question, kinds, ones, rates, calibration), question, silent)
-    bounded = limited_numbers(table, question.confidence)
-    kept = keeps(bounded, question.limits).reshape(rates.shape)
-    return np.max(np.where(kept & (rates < most[:, None]), rates, 0.0), axis=1)
-
-
-def _segments(
-    question: Question,
-    kinds: DeploymentTable,
-    counts: np.ndarray,
-    rates: np.ndarray,
-    calibration: Path,
-) -> list[Segment]:
-    """Each kind, so many replicas of it, at some rates."""
-    segments: list[Segment] = []
-    for i in range(kinds.size):
-        words = {name: str(kinds.words[name][i]) for name in NAMES}
-        cells = loads(question) | words | {"requests_per_s": "1"}
-        ranks = (float(kinds.numbers[name][i]) for name in Parallelism._fields[:-1])
-        drafts = np.full(len(rates[i]), kinds.numbers["speculative_tokens"][i])
-        axes = {"requests_per_s": rates[i], "speculative_tokens": drafts}
-        way = Parallelism(*ranks, replicas=float(counts[i]))
-        segments.append(segment_at(resolve_row(0, cells, calibration), cells, [way], axes))
-    return segments
 
 
 def _solve(weights: np.ndarray, rates: np.ndarray, rate: float) -> np.ndarray:
@@ -125,7 +82,6 @@ def _priced(
 ) -> list[dict[str, Any]]:
     """The kinds that are used, at their part of the rate."""
     used = np.flatnonzero(counts)
-    own = kinds.take(used)
-    segments = _segments(question, own, counts[used], shares[used][:, None], calibration)
-    table = price_segments(segments, question, silent)
+    own, columns = kinds.take(used), (counts[used][:, None], shares[used][:, None])
+    table = price_replicas(question, own, *columns, calibration)
     return [table.row(i) for i in range(len(used))]

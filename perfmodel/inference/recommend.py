@@ -22,7 +22,14 @@ from perfmodel.inference.deployment_table import (
 )
 from perfmodel.inference.deployment_words import chip_kinds_of, in_words, machine_of
 from perfmodel.inference.fleet import price_fleets
-from perfmodel.inference.limits import broken, closest, keeps, limited_numbers, reasons
+from perfmodel.inference.limits import (
+    broken,
+    closest,
+    keeps,
+    limited_numbers,
+    reasons,
+    serves,
+)
 from perfmodel.inference.mixed_fleet import cheapest_mix
 from perfmodel.inference.pooled_table import price_disaggregated
 from perfmodel.inference.pools import CHIP_COLUMNS, FEED_FORWARD, POOLS, SIDE_COLUMNS
@@ -51,6 +58,9 @@ MORE_NOT_TRIED = "more users not tried"
 LIMITED_BY_OBJECTIVE = "objective"
 """What a deployment may be limited by, besides limits and a rate of requests: capacity, the users that were
 asked for or tried, or that more of them make worse what counts."""
+
+PREDICTION = 50
+"""Confidence, in %, of the prediction itself."""
 
 MEASURED_RANGE = 1.28
 """Factor at the high end of the 90 % range where one run of a configuration was measured: assumed, of
@@ -116,8 +126,8 @@ def answer(
     table = price(question, calibration, progress)
     objective = OBJECTIVES[question.objective]
     bounded = limited_numbers(table, question.confidence)
-    breaks, serves = broken(bounded, question.limits), _serves(table, question)
-    usable = serves & keeps(bounded, question.limits)
+    breaks, serving = broken(bounded, question.limits), serves(table, bounded)
+    usable = serving & keeps(bounded, question.limits)
     if not usable.any():
         raise InputError(_nothing_keeps(table, bounded, question))
     order = best_first(table, objective, usable)
@@ -132,19 +142,13 @@ def answer(
         row |= {"worse": _worse(row, rows[0], objective) if rank > 1 else ""}
     return Recommendation(
         rows,
-        front_of_each(table, serves, usable),
+        front_of_each(table, serving, usable),
         table.size,
-        dict(table.refused + reasons(table, breaks, question)),
+        dict(table.refused + reasons(table, bounded, question)),
         _caution(table, bounded, question, chosen[0]),
         _assumptions(question, table, rows),
         cheapest_mix(question, table, firsts, calibration),
     )
-
-
-def _serves(table: DeploymentTable, question: Question) -> np.ndarray:
-    """Whether each deployment fits, and answers requests as fast as they come."""
-    fits = table.numbers["free_bytes"] >= 0
-    return fits & (table.numbers["utilisation"] < 1) if question.open_loop else fits
 
 
 def _with_utilisation(table: DeploymentTable, question: Question) -> DeploymentTable:
@@ -202,10 +206,11 @@ def _nothing_keeps(
             "short on each chip for weights and one sequence; give more chips, a smaller format or shorter "
             "texts."
         )
-    if not _serves(table, question).any():
+    serving = serves(table, bounded)
+    if not serving.any():
         most = table.numbers["n_chips"].max()
         return f"no fleet of up to {most:.0f} chips carries the rate; give fewer requests."
-    place, over = closest(_serves(table, question), bounded, question)
+    place, over = closest(serving, bounded, question)
     return (
         f"no deployment keeps the limits at {question.confidence} % confidence; the closest is "
         f"{in_words(table.row(place))} with {over}: allow more, give more chips, or a lower --confidence."
@@ -216,11 +221,19 @@ def _nothing_keeps(
 
 
 def best_first(table: DeploymentTable, objective: Objective, usable: np.ndarray) -> np.ndarray:
-    """Places of the deployments that keep the limits, the best first; of equal ones the fastest."""
-    numbers = table.numbers
-    goal = numbers[objective.column] * (-1 if objective.most else 1)
-    order = np.lexsort((numbers["tpot_ms"], goal))
-    return order[usable[order] & np.isfinite(goal[order])]
+    """Places of the deployments that keep the limits, the best first; of equal ones that which answers a
+    request soonest."""
+    goal = np.log(table.numbers[objective.column]) * (-1 if objective.most else 1)
+    places = np.flatnonzero(usable & np.isfinite(goal))
+    if not len(places):
+        return places
+    steps = np.rint((goal[places] - goal[places].min()) / EQUAL)
+    return places[np.lexsort((table.numbers["end_to_end_ms"][places], steps))]
+
+
+EQUAL = 1e-3
+"""Difference of logarithms of objectives that count as equal: fleets of one size differ by rounding, and
+users beyond those that run by nothing."""
 
 
 SPREAD = ("n_chips", "tp", "pp", "ep", "dp", "replicas", "speculative_tokens")
@@ -354,9 +367,9 @@ def _caution(
     table: DeploymentTable, bounded: dict[str, np.ndarray], question: Question, chosen: int
 ) -> dict[str, Any]:
     """What it costs to keep limits with that confidence, and the measurement that would give most back."""
-    objective, serves = OBJECTIVES[question.objective], _serves(table, question)
-    plain = {name: table.numbers[name] for name in bounded}
-    loose = serves & keeps(plain, question.limits)
+    objective = OBJECTIVES[question.objective]
+    plain = limited_numbers(table, PREDICTION)
+    loose = serves(table, plain) & keeps(plain, question.limits)
     best = best_first(table, objective, loose)
     goal = table.numbers[objective.column]
     here = float(goal[chosen])
@@ -378,7 +391,8 @@ def _worth_of_measuring(
         for name in ("ttft", "tpot")
     }
     measured = limited_numbers(table._replace(numbers=numbers | narrow), question.confidence)
-    best = best_first(table, objective, _serves(table, question) & keeps(measured, question.limits))
+    usable = serves(table, measured) & keeps(measured, question.limits)
+    best = best_first(table, objective, usable)
     if not len(best):
         return {}
     place = int(best[0])

@@ -16,7 +16,8 @@ SHOWN = (
 
 ADDED = (
     *("rank", "limited_by", "worse", "launch", "end_to_end_ms", "free_bytes", "utilisation"),
-    *("max_requests_per_s", "max_running", "ttft_ms_at_confidence", "tpot_ms_at_confidence"),
+    *("max_requests_per_s", "max_requests_per_s_within_limits", "max_running"),
+    *("ttft_ms_at_confidence", "tpot_ms_at_confidence"),
 )
 """Columns that a deployment has besides those of the serving schema."""
 

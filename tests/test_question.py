@@ -51,11 +51,50 @@ def test_other_names_are_columns_of_the_serving_schema():
         ({"isl": float("nan")}, "isl is 'nan', which is not a number"),
         ({"objective": "joy"}, "unknown objective 'joy'"),
         ({"mode": ["both"]}, "unknown mode 'both'"),
+        ({"isl": None}, "isl is missing; give a number"),
+        ({"n_chips": [[1, 2], [3]]}, "n_chips is '.1, 2.', which is not a number"),
+        ({"n_chips": [""]}, "n_chips is missing"),
+        ({"concurrency": [8, None]}, "concurrency is missing"),
+        ({"tpot_ms": "fast"}, "tpot_ms is 'fast', which is not a number"),
+        ({"ttft_ms": [100]}, "ttft_ms is .100., which is not a number"),
+        ({"model": None}, "model is None; give a name as text"),
+        ({"chip": 5}, "chip is 5; give a name as text"),
+        ({"framework": ["vllm", 5]}, "framework is 5; give a name as text"),
+        ({"objective": None}, "objective is None; give a name as text"),
+        ({"confidence": None}, "confidence is missing"),
+        ({"confidence": 79.5}, "confidence is 79.5; allowed are whole numbers"),
+        ({"framework_version": "vllm-0.5"}, "give one of trtllm-engine, vllm-0.5, .* as framework"),
     ],
 )
 def test_what_cannot_be_asked_is_said_to_be_so(asked: dict[str, Any], said: str):
     with pytest.raises(InputError, match=said):
         ask(**SMALL | asked)
+
+
+def test_none_is_what_is_left_out_and_text_may_be_a_number():
+    names = ("chip", "n_chips", "concurrency", "framework", "tpot_ms")
+    left_out: dict[str, Any] = dict.fromkeys(names)
+    assert str(ask(**SMALL, **left_out)) == str(ask(**SMALL))
+    texts: dict[str, Any] = {"tpot_ms": "10", "confidence": "90", "speculative_tokens": "1"}
+    found = ask(**SMALL, **texts)
+    assert (found.limits.tpot_ms, found.confidence, found.speculative_tokens) == (10, 90, (1,))
+
+
+@pytest.mark.parametrize("top", [None, "", "few", 1.5, 0])
+def test_a_number_of_rows_that_there_cannot_be_is_refused(top: Any):
+    with pytest.raises(InputError, match="top is"):
+        pm.recommend(**SMALL, chip="h100-sxm", n_chips=1, top=top)
+
+
+@pytest.mark.parametrize("framework", ["tgi", "nccl", "TensorRT-LLM"])
+def test_a_framework_whose_serving_is_not_known_is_not_recommended(framework: str):
+    question = ask(**SMALL, chip="h100-sxm", n_chips=1, framework=framework)
+    with pytest.raises(InputError, match="give sglang, trtllm, vllm, trtllm-engine, "):
+        check(question)
+
+
+def test_an_older_version_is_a_framework():
+    check(ask(**SMALL, chip="h100-sxm", n_chips=1, framework="vllm-0.5"))
 
 
 def test_a_range_that_there_is_not_is_refused_before_any_work():

@@ -29,7 +29,7 @@ def silent(done: int, of: int) -> None:
     """The progress of what nobody waits for."""
 
 
-BLOCK = 512
+ROWS_AT_A_TIME = 512
 """Deployments that are priced at a time."""
 
 
@@ -191,7 +191,12 @@ def _served(
     with concurrent.futures.ThreadPoolExecutor(min(len(forms), os.cpu_count() or 1)) as pool:
         tasks = [
             pool.submit(
-                serve_segments, group, drafts, BLOCK, loop_of(group[0].resolved), mapped_once
+                serve_segments,
+                group,
+                drafts,
+                ROWS_AT_A_TIME,
+                loop_of(group[0].resolved),
+                mapped_once,
             )
             for group in forms
         ]

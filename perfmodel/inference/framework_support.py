@@ -9,13 +9,16 @@ import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from perfmodel.errors import InputError
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, model_name
+from perfmodel.kernels.kernel_table import software_of
 from perfmodel.library.framework import (
     Version,
     find_version,
     framework_files,
     frameworks,
+    older_versions,
     said_of,
     version_of,
 )
@@ -23,7 +26,7 @@ from perfmodel.library.model import published
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
 
-BLOCK = 128
+SCALE_BLOCK = 128
 """Rows and columns that share a scale in fp8 (DeepSeek-V3 Technical Report, arXiv 2412.19437, 3.3.2)."""
 
 
@@ -31,6 +34,22 @@ BLOCK = 128
 def serving_frameworks(architecture: str) -> tuple[str, ...]:
     """Frameworks that serve on chips of an architecture; none where only the smooth form is known."""
     return tuple(name for name in frameworks() if architecture in find_version(name).platforms)
+
+
+def check_serves(word: str) -> None:
+    """Find out whether the kernels of a framework are known here, and whether it serves models.
+
+    **Raises:**
+
+    - `InputError`: with those that are and do, also older versions.
+    """
+    software, version = software_of(word)
+    if not find_version(version or software).platforms:
+        words = (*frameworks(), *older_versions())
+        serving = ", ".join(each for each in words if find_version(each).platforms)
+        raise InputError(
+            f"{word} is no framework whose serving is known here; give {serving}, or leave framework empty."
+        )
 
 
 def slow_kernels(deployment: Deployment) -> str:
@@ -218,12 +237,12 @@ def _uneven(asked: Asked, what: str, columns: Iterable[float], ranks: float, rul
     """What is said of columns that `ranks` cannot share; one rank has all, as they are."""
     layout = asked.version.layout
     blocks = layout.forbids(rule) and _in_blocks(asked.deployment)
-    grain = BLOCK if blocks else float(layout.forbids("even_columns"))
+    grain = SCALE_BLOCK if blocks else float(layout.forbids("even_columns"))
     uneven = [each for each in columns if grain and ranks > 1 and each / ranks % grain]
     if not uneven:
         return ""
     whole = (
-        f"a multiple of {BLOCK}, for fp8 with a scale for each block"
+        f"a multiple of {SCALE_BLOCK}, for fp8 with a scale for each block"
         if blocks
         else "a whole number"
     )

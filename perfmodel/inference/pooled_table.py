@@ -21,8 +21,8 @@ from perfmodel.batching import gather, map_rows
 from perfmodel.errors import InputError
 from perfmodel.inference.candidates import SIZES, Parallelism, candidates
 from perfmodel.inference.deployment_table import (
-    BLOCK,
     ONE_USER,
+    ROWS_AT_A_TIME,
     DeploymentTable,
     Progress,
     extra_numbers,
@@ -211,7 +211,7 @@ def _workers(side: Side, shares: np.ndarray, kind: Any) -> Any:
     """What a worker does in every way with every share of the users: two leading axes."""
     points = SweepPoints(side.cells, {"concurrency": shares}, {}, len(shares))
     segment = Segment(side.resolved._replace(request=_request(side, shares)), points)
-    (found,) = serve_segments([segment], False, BLOCK, kind, mapped_once)
+    (found,) = serve_segments([segment], False, ROWS_AT_A_TIME, kind, mapped_once)
     shape = (len(side.resolved.candidates), len(shares))
     return map_leaves(lambda x: np.asarray(x, float).reshape(*shape, *x.shape[1:]), found)
 

@@ -2,18 +2,20 @@
 chooses."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.inference.framework_support import serving_frameworks
+from perfmodel.inference.framework_support import check_serves, serving_frameworks
 from perfmodel.inference.serving_predictions import COLUMNS
 from perfmodel.inference.serving_row import number
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import word_of
 from perfmodel.library.fitted_intervals import Interval
+from perfmodel.library.framework import older_versions
 from perfmodel.library.model import draft_layers, load_model, published
 from perfmodel.workload.precision import runnable
 
@@ -140,39 +142,108 @@ def ask(
 
     - `InputError`: for what is not a number above zero, and for a column that the schema does not have.
     """
+    if VERSION in columns:
+        words = ", ".join(older_versions())
+        raise InputError(f"{VERSION} is part of framework here; give one of {words} as framework.")
     quote = {} if usd_per_chip_hour is None else {"usd_per_chip_hour": f"{usd_per_chip_hour}"}
     limits = (ttft_ms, tpot_ms, end_to_end_ms, usd_per_million)
     return Question(
-        model=model,
-        chips=_words(chip),
+        model=_word("model", model),
+        chips=_words("chip", chip),
         n_chips=_numbers("n_chips", n_chips),
-        isl=number("isl", f"{isl}"),
-        osl=number("osl", f"{osl}"),
+        isl=_number("isl", isl),
+        osl=_number("osl", osl),
         concurrency=_numbers("concurrency", concurrency),
         requests_per_s=number("requests_per_s", _text(requests_per_s)),
-        frameworks=_words(framework),
-        precisions=_words(precision),
-        kv_precisions=_words(kv_precision) or ("",),
+        frameworks=_words("framework", framework),
+        precisions=_words("precision", precision),
+        kv_precisions=_words("kv_precision", kv_precision) or ("",),
         speculative_tokens=_numbers("speculative_tokens", speculative_tokens),
-        modes=tuple(word_of(word, MODES, "mode") for word in _words(mode)),
-        prefill_chips=_words(prefill_chip),
-        decode_chips=_words(decode_chip),
-        ffn_chips=_words(ffn_chip),
-        limits=Limits(*(INFINITE if limit is None else limit for limit in limits)),
-        objective=word_of(objective, list(OBJECTIVES), "objective"),
-        confidence=confidence,
+        modes=tuple(word_of(word, MODES, "mode") for word in _words("mode", mode)),
+        prefill_chips=_words("prefill_chip", prefill_chip),
+        decode_chips=_words("decode_chip", decode_chip),
+        ffn_chips=_words("ffn_chip", ffn_chip),
+        limits=Limits(*map(_limit, Limits._fields, limits)),
+        objective=word_of(_word("objective", objective), list(OBJECTIVES), "objective"),
+        confidence=whole_number("confidence", confidence),
         cells={word_of(name, COLUMNS, "column"): _text(x) for name, x in columns.items()} | quote,
     )
 
 
-def _words(given: Words) -> tuple[str, ...]:
-    """One word, or several; none where it is empty."""
-    return tuple(filter(None, [given] if isinstance(given, str) else given))
+VERSION = "framework_version"
+"""A column that tables of measured runs have; here the word of a version is a framework's."""
 
 
-def _numbers(name: str, given: Numbers) -> tuple[float, ...]:
-    """One number, or several."""
-    return tuple(number(name, f"{value}") for value in np.atleast_1d(given).tolist())
+def _word(name: str, given: Any) -> str:
+    """One word.
+
+    **Raises:**
+
+    - `InputError`: for anything but text.
+    """
+    if not isinstance(given, str | Path):
+        raise InputError(f"{name} is {given!r:.40}; give a name as text.")
+    return str(given)
+
+
+def _words(name: str, given: Any) -> tuple[str, ...]:
+    """One word, or several; none where it is empty.
+
+    **Raises:**
+
+    - `InputError`: for anything but text.
+    """
+    return tuple(filter(None, (_word(name, one) for one in _items(given))))
+
+
+def _numbers(name: str, given: Any) -> tuple[float, ...]:
+    """One number, or several; none where it is empty."""
+    return tuple(_number(name, one) for one in _items(given))
+
+
+def _items(given: Any) -> Iterable[Any]:
+    """What is in a list or an array, or one value alone; nothing of None."""
+    if given is None:
+        return ()
+    if isinstance(given, np.ndarray):
+        return cast(list[Any], given.ravel().tolist())
+    alone = isinstance(given, str | Path) or not isinstance(given, Collection)
+    return [given] if alone else cast(Collection[Any], given)
+
+
+def _number(name: str, given: Any) -> float:
+    """One number above zero.
+
+    **Raises:**
+
+    - `InputError`: for anything else.
+    """
+    if given is None or f"{given}" == "":
+        raise InputError(f"{name} is missing; give a number.")
+    return number(name, f"{given}")
+
+
+def whole_number(name: str, given: Any) -> int:
+    """A whole number above zero.
+
+    **Raises:**
+
+    - `InputError`: for anything else.
+    """
+    value = _number(name, given)
+    if value != round(value):
+        raise InputError(f"{name} is {given!r:.40}; allowed are whole numbers.")
+    return int(value)
+
+
+def _limit(name: str, given: Any) -> float:
+    """A limit; without bound where none is given."""
+    if given is None:
+        return INFINITE
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {given!r:.40}, which is not a number.") from None
 
 
 def _text(value: Any) -> str:
@@ -197,6 +268,8 @@ def check(question: Question) -> None:
     - `InputError`: saying what was given, and what is allowed.
     """
     load_model(question.model)
+    for framework in question.frameworks:
+        check_serves(framework)
     named = (*question.prefill_chips, *question.decode_chips, *question.ffn_chips)
     for chip in (*question.chips, *named):
         chip_file(chip)

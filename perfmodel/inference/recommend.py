@@ -43,10 +43,11 @@ from perfmodel.inference.question import (
     ask,
     check,
     modes_of,
+    whole_number,
 )
 from perfmodel.inference.recommendation import Recommendation
 from perfmodel.inference.serving_predictions import ATTENTION_FFN_OUTPUTS
-from perfmodel.inference.serving_row import DEFAULTS, number
+from perfmodel.inference.serving_row import DEFAULTS
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_check import check_fitted
@@ -102,7 +103,7 @@ def recommend(
     """
     if calibration is not None:
         check_fitted(calibration)
-    return answer(ask(**asked), calibration or FITTED, int(number("top", f"{top}")), progress)
+    return answer(ask(**asked), calibration or FITTED, whole_number("top", top), progress)
 
 
 def answer(

@@ -41,7 +41,10 @@ def recommend(
         float | None, typer.Option(help="Limit on USD per million output tokens.")
     ] = None,
     framework: Annotated[
-        str, typer.Option(help="Frameworks, with commas; all that run on the chip if not given.")
+        str,
+        typer.Option(
+            help="Frameworks, or versions as vllm-0.5, with commas; all that run on the chip if not given."
+        ),
     ] = "",
     precision: Annotated[
         str,
@@ -50,7 +53,10 @@ def recommend(
         ),
     ] = "",
     kv_precision: Annotated[
-        str, typer.Option(help="Formats of the KV cache, with commas; bf16 if not given.")
+        str,
+        typer.Option(
+            help="Formats of the KV cache, with commas, as bf16,fp8; bf16 alone if not given."
+        ),
     ] = "",
     speculative_tokens: Annotated[
         str,

@@ -18,7 +18,8 @@ from perfmodel.inference.evaluate import resolve_row
 from perfmodel.inference.framework_support import refusal
 from perfmodel.inference.question import ask as make_question
 from perfmodel.inference.recommend import answer
-from perfmodel.inference.serving_predictions import COLUMNS
+from perfmodel.inference.recommendation import ADDED
+from perfmodel.inference.serving_predictions import COLUMNS, OUTPUTS
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.model import draft_layers
 
@@ -133,6 +134,7 @@ def test_the_answer_has_the_parts_that_are_documented(limited: Answer):
     assert found["caution"]["at_confidence"] <= found["caution"]["at_prediction"]
     best = found["deployments"][0]
     assert {*MIXTURE, *NUMBERS, "tp", "pp", "ep", "dp", "replicas", "limited_by"} <= best.keys()
+    assert best.keys() - {*COLUMNS, *OUTPUTS, *ADDED, "error"} == set()  # what `predict` knows
     assert best["worse"] == "" and "% fewer" in found["deployments"][-1]["worse"]
 
 

@@ -159,7 +159,8 @@ def _joined(
         cells["bound"] = large["bound"]
     rate = concurrency * osl / total
     cells |= {
-        "n_chips": chips,
+        "n_chips": small["n_chips"],
+        "large_n_chips": large["n_chips"],
         "concurrency": row["concurrency"],
         "tpot_with_first_ms": total / osl * 1e3,
         "output_tokens_per_s_per_user": 1e3 / float(cells["tpot_ms"]),

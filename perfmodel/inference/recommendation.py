@@ -15,7 +15,16 @@ SHOWN = (
 
 
 ADDED = (
-    *("rank", "limited_by", "worse", "launch", "end_to_end_ms", "free_bytes", "utilisation"),
+    *(
+        "rank",
+        "limited_by",
+        "worse",
+        "launch",
+        "warning",
+        "end_to_end_ms",
+        "free_bytes",
+        "utilisation",
+    ),
     *("max_requests_per_s", "max_requests_per_s_within_limits", "max_running"),
     *("ttft_ms_at_confidence", "tpot_ms_at_confidence"),
 )

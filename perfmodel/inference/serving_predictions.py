@@ -57,6 +57,7 @@ def predict_values(
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> Columns:
     """The columns that a prediction adds to a table of `count` rows, as numbers and words."""
+    cells = cells | {"concurrency": _asked_users(cells, count)}
     places = cascade.cascaded_rows(cells)
     if not places:
         return _predict_values(cells, count, calibration, progress)
@@ -74,6 +75,17 @@ def predict_values(
         joined = [(columns_of_parts[0] + columns_of_parts[1])[i] for i in map(int, order)]
         columns[name] = chosen_or_given(joined, before.get(name, [""] * count))
     return columns
+
+
+def _asked_users(cells: dict[str, list[str]], count: int) -> list[str]:
+    """Users that are asked for: beside a rate of requests, in a row that has a prediction, they are what came
+    out of it."""
+    names = ("concurrency", "requests_per_s", "running")
+    columns = [cells.get(name, [""] * count) for name in names]
+    return [
+        "" if rate.strip() and running.strip() else users
+        for users, rate, running in zip(*columns, strict=True)
+    ]
 
 
 def _cells_before(cells: dict[str, list[str]], count: int) -> dict[str, list[str]]:
@@ -237,6 +249,8 @@ def _outcome_of_row(
             float(served.max_requests_per_s),
         )
         cells |= no_numbers("true", said)
+    if resolved.open_loop and cells["error"]:
+        cells |= {"concurrency": ""}  # which comes out of a queue that does not grow
     return cells | {rank: float(value) for rank, value in parallelism._asdict().items()}
 
 

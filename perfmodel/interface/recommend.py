@@ -47,16 +47,11 @@ def write(found: Recommendation, out: Path) -> None:
     for name, script in scripts:
         write_whole(out / "launch" / name, script.encode())
     rows = [
-        _readable(row) | {"launch": f"launch/{name}"}
+        row | {"launch": f"launch/{name}"}
         for row, (name, _) in zip(found.deployments, scripts, strict=True)
     ]
     write_csv(out / "deployments.csv", csv_table(rows))
     write_csv(out / "front.csv", csv_table(found.front))
-
-
-def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as `predict serving` reads it: with a rate of requests, users are what comes out."""
-    return {**row} | ({"concurrency": ""} if "requests_per_s" in row else {})
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -100,6 +100,16 @@ def price_aggregated(question: Question, calibration: Path, progress: Progress) 
     - `InputError`: where no stack can be priced at all; it says why.
     """
     refused: collections.Counter[str] = collections.Counter()
+    segments = segments_of(question, calibration, refused)
+    if not segments:
+        raise InputError(refused.most_common(1)[0][0])
+    return price_segments(segments, question, progress)._replace(refused=refused)
+
+
+def segments_of(
+    question: Question, calibration: Path, refused: collections.Counter[str]
+) -> list[Segment]:
+    """All of them that can be priced; the others are counted among the `refused`, by reason."""
     segments: list[Segment] = []
     for cells in stacks(question, question.chips):
         for count in question.n_chips:
@@ -107,9 +117,7 @@ def price_aggregated(question: Question, calibration: Path, progress: Progress) 
                 segments += _segments(question, cells, count, calibration, refused)
             except InputError as wrong:
                 refused[str(wrong)] += 1
-    if not segments:
-        raise InputError(refused.most_common(1)[0][0])
-    return price_segments(segments, question, progress)._replace(refused=refused)
+    return segments
 
 
 def price_segments(

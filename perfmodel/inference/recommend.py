@@ -11,6 +11,7 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.attention_ffn_table import price_attention_ffn
+from perfmodel.inference.chips_left_out import chips_left_out
 from perfmodel.inference.deployment import fewest_experts
 from perfmodel.inference.deployment_table import (
     NAMES,
@@ -146,6 +147,7 @@ def answer(
         front_of_each(table, serving, usable),
         table.size,
         dict(table.refused + reasons(table, bounded, question)),
+        chips_left_out(question, table, bounded, order, calibration),
         _caution(table, bounded, question, chosen[0]),
         _assumptions(question, table, rows),
         cheapest_mix(question, table, firsts, calibration),

@@ -7,7 +7,18 @@ from perfmodel.results import rows_as_html, rows_as_text
 
 SHOWN = (
     *("mode", "chip", "prefill_chip", "decode_chip", "ffn_chip", "n_chips", "framework"),
-    *("precision", "tp", "pp", "ep", "dp", "replicas", "concurrency", "ttft_ms", "tpot_ms"),
+    *(
+        "precision",
+        "kv_precision",
+        "tp",
+        "pp",
+        "ep",
+        "dp",
+        "replicas",
+        "concurrency",
+        "ttft_ms",
+        "tpot_ms",
+    ),
     *("output_tokens_per_s_per_user", "output_tokens_per_s_per_chip"),
     *("usd_per_million_output_tokens", "joules_per_output_token", "limited_by"),
 )
@@ -37,6 +48,7 @@ class Recommendation(NamedTuple):
     - `deployments`: the best, each with its rank, the limit that stops it, and why it is not better.
     - `front`: of each machine, what no other of it beats in tokens/s per user and per chip.
     - `considered`: deployments that were priced; `refused`: those that were not chosen, by reason.
+    - `chips_left_out`: chips that were named and on which nothing keeps the limits, and why.
     - `caution`: what keeping limits at the end of the range costs, and which measurement would be worth most.
     - `assumptions`: of the answer, by name.
     - `mix`: of requests that come at a rate, kinds of replicas that carry it together for less than one kind.
@@ -46,6 +58,7 @@ class Recommendation(NamedTuple):
     front: list[dict[str, Any]]
     considered: int
     refused: dict[str, int]
+    chips_left_out: dict[str, str]
     caution: dict[str, Any]
     assumptions: dict[str, Any]
     mix: list[dict[str, Any]]

@@ -9,7 +9,7 @@ import numpy as np
 from perfmodel.inference.serving_predictions import ATTENTION_FFN_OUTPUTS, OUTPUTS
 from perfmodel.inference.serving_row import RANKS
 from perfmodel.interface.serving_columns import SERVING_COLUMNS, holds_numbers
-from perfmodel.interface.tables import Table, cell
+from perfmodel.interface.tables import Table, cell, width_of
 
 Cells = Mapping[str, Sequence[str]]
 """Rows, given and predicted, by column."""
@@ -48,7 +48,7 @@ def table_of_rows(cells: Cells, most: int) -> Table:
     title = f"Rows 1 to {shown:,} of {count:,}" if count > 1 else "Prediction"
     first = {name: [cell(text) for text in column[:shown]] for name, column in cells.items()}
     tall = _tall(title, first)
-    few = _width(tall) <= WIDTH and shown <= MAX_TALL_ROWS
+    few = width_of(tall) <= WIDTH and shown <= MAX_TALL_ROWS
     return tall if few else _wide(title, first)
 
 
@@ -65,7 +65,7 @@ def _wide(title: str, cells: Cells) -> Table:
     varied = [name for name in SERVING_COLUMNS if len(set(cells.get(name, ()))) > 1]
     inputs = sorted((name for name in varied if name not in HEADINGS), key=WRITTEN_OUT.__contains__)
     tables = (_lines(title, cells, inputs[:most]) for most in range(len(inputs), 0, -1))
-    return next((one for one in tables if _width(one) <= WIDTH), _lines(title, cells, inputs[:1]))
+    return next((one for one in tables if width_of(one) <= WIDTH), _lines(title, cells, inputs[:1]))
 
 
 def _lines(title: str, cells: Cells, inputs: Sequence[str]) -> Table:
@@ -73,14 +73,6 @@ def _lines(title: str, cells: Cells, inputs: Sequence[str]) -> Table:
     columns = [places, *(cells[name] for name in (*inputs, *HEADINGS))]
     names = ["row", *(name.replace("_", "\n") for name in inputs), *HEADINGS.values()]
     return Table(title, names, list(zip(*columns, strict=True)))
-
-
-def _width(table: Table) -> int:
-    """Characters of the longest line, with two between columns."""
-    columns = zip(*(table.names, *table.rows), strict=True)
-    return sum(
-        2 + max(len(line) for text in column for line in text.split("\n")) for column in columns
-    )
 
 
 def shared_cells(cells: Cells) -> str:

@@ -18,6 +18,14 @@ class Table(NamedTuple):
         return [dict(zip(self.names, row, strict=True)) for row in self.rows]
 
 
+def width_of(table: Table) -> int:
+    """Characters of the longest printed line, with two between columns."""
+    columns = zip(*(table.names, *table.rows), strict=True)
+    return sum(
+        2 + max(len(line) for text in column for line in text.split("\n")) for column in columns
+    )
+
+
 def table_of(title: str, records: Sequence[Mapping[str, str]], note: str = "") -> Table:
     """A table of rows, one at least, each with a text for each column's name."""
     return Table(title, list(records[0]), [tuple(record.values()) for record in records], note)

@@ -47,7 +47,7 @@ def show_table(table: Table, width: int | None = None) -> None:
         shown.add_column(name, justify=justify)
     for row in table.rows:
         shown.add_row(*row)
-    console.print(shown, width=width)
+    console.print(shown, width=width and min(width, console.width))
 
 
 def _is_prose(cell: str) -> bool:

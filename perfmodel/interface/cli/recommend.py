@@ -99,9 +99,10 @@ def recommend(
 ) -> None:
     """Recommend deployments: the best ranks, framework, format and users under limits.
 
-    Every way to spread the model over the chips is priced, in every format, for every framework and number
-    of users. Each limit is kept with the probability --confidence. With --requests-per-s and without
-    --n-chips: the fewest chips, or with --objective cost the cheapest, that carry the load.
+    Every way to spread the model over the chips is priced, in every format of the weights, for every
+    framework and number of users; the KV cache is in bf16 unless --kv-precision says others. Each limit is
+    kept with the probability --confidence. With --requests-per-s and without --n-chips: the fewest chips, or
+    with --objective cost the cheapest, that carry the load.
 
     Example: perfmodel recommend --model deepseek-r1 --chip b200-sxm --n-chips 8 --isl 8192 --osl 1024
     --ttft-ms 5000 --tpot-ms 40
@@ -111,7 +112,14 @@ def recommend(
     """
     from perfmodel.inference.question import ask
     from perfmodel.inference.recommend import answer
-    from perfmodel.interface.recommend import caution_in_words, cells_of, tables_of, write
+    from perfmodel.interface.recommend import (
+        WIDTH,
+        cells_of,
+        narrowed,
+        remarks,
+        tables_of,
+        write,
+    )
 
     options.check_places(folder=out, report=report)
     question = ask(
@@ -151,7 +159,7 @@ def recommend(
         show_json(found.as_dict())
         return
     for table in tables_of(question, found):
-        show_table(table)
-    say(*caution_in_words(question, found))
+        show_table(narrowed(table), WIDTH)
+    say(*remarks(question, found))
     if out is not None:
         say(f"deployments.csv, front.csv and launch/ are in {out}.")

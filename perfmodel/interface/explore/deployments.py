@@ -20,7 +20,7 @@ from perfmodel.interface.explore.requirements import (
 from perfmodel.interface.explore.scenario import Scenario
 from perfmodel.interface.plots.deployments import deployments
 from perfmodel.interface.plots.theme import styled
-from perfmodel.interface.recommend import caution_in_words, csv_table, tables_of
+from perfmodel.interface.recommend import csv_table, remarks, tables_of
 from perfmodel.library.fitted import FITTED
 
 TOP = 10
@@ -96,7 +96,7 @@ def _shown(question: Question, found: Recommendation) -> list[Any]:
     best, *left_out = tables_of(question, found)
     st.markdown(f"**{best.title}**")
     st.table(best.records())
-    for line in caution_in_words(question, found):
+    for line in remarks(question, found):
         st.markdown(line)
     chart = deployments(question, found)
     st.vega_lite_chart(styled(chart).to_dict(validate=False), theme=None, width="stretch")

@@ -16,7 +16,7 @@ from perfmodel.interface.pages.page import (
 )
 from perfmodel.interface.plots import lines
 from perfmodel.interface.plots.deployments import deployments
-from perfmodel.interface.recommend import caution_in_words, tables_of
+from perfmodel.interface.recommend import remarks, tables_of
 
 
 def recommend_page(question: Question, found: Recommendation) -> Page:
@@ -33,7 +33,7 @@ def recommend_page(question: Question, found: Recommendation) -> Page:
     chips = {row[name] for row in found.deployments for name in CHIP_COLUMNS if row.get(name)}
     return Page(
         f"Deployments of {question.model}",
-        [*caution_in_words(question, found)],
+        [*remarks(question, found)],
         [best, *pictures, *left_out],
         (*SERVING_TERMS, usd_note(), *FITTED_BASIS),
         sources_of(sorted(chips), [question.model]),

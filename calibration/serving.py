@@ -20,7 +20,7 @@ from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
 from perfmodel.calibration.fit import Problem, from_free, robust, solve, to_free
 from perfmodel.calibration.sections import in_units
 from perfmodel.files import write_toml
-from perfmodel.hardware.chip import Chip
+from perfmodel.hardware.chip import Chip, with_anchor
 from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
 from perfmodel.inference.service import (
@@ -75,7 +75,7 @@ class ClosedLoop(NamedTuple):
 def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> ClosedLoop:
     """The kernels of a closed loop."""
     idle = jax.tree.map(jnp.zeros_like, chip.efficiency.host)
-    chip = eqx.tree_at(lambda c: c.efficiency.host, chip, idle)
+    chip = with_anchor(eqx.tree_at(lambda c: c.efficiency.host, chip, idle), None)
     batch = running_sequences(chip, plan, model, request)
     passes = loop_passes(chip, plan, model, request, batch)
     found = costs(chip, plan, model, passes)
@@ -238,7 +238,8 @@ def smooth_host(host: HostEfficiency, runs: Sequence[Run], folder: Path) -> Fitt
     """A host of the smooth form, which is not fitted, and how far runs of all frameworks lie from it."""
 
     def served(chip: Chip, *asked: Any) -> Service:
-        return serve(eqx.tree_at(lambda c: c.efficiency.host, chip, host), *asked)
+        chip = with_anchor(eqx.tree_at(lambda c: c.efficiency.host, chip, host), None)
+        return serve(chip, *asked)
 
     pairs, seen = [], []
     for cases, own in by_form(runs, folder, smooth=True):

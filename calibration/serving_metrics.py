@@ -114,12 +114,13 @@ def anchored(scored: Sequence[ScoredRun]) -> list[ScoredRun]:
 
 
 def _scaled(group: list[ScoredRun]) -> list[ScoredRun]:
-    anchor = min(group, key=lambda one: _distance(one.run))
+    anchor = min(group, key=lambda one: distance_from_anchor(one.run))
     scale = anchor.run.tpot / anchor.tpot
     return [one._replace(tpot=one.tpot * scale) for one in group if one is not anchor]
 
 
-def _distance(run: Run) -> float:
+def distance_from_anchor(run: Run) -> float:
+    """How far a run's lengths and users are from those of `ANCHOR`: the sum of their |logarithms|."""
     asked = [float(run.cells[name]) for name in ("isl", "osl", "concurrency")]
     return sum(abs(np.log(x / float(y))) for x, y in zip(asked, ANCHOR, strict=True))
 

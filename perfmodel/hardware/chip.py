@@ -9,7 +9,7 @@ import equinox as eqx
 from perfmodel.errors import InputError
 from perfmodel.hardware.memory import Memory
 from perfmodel.hardware.network import TOPOLOGIES, Network
-from perfmodel.hardware.parameters import Efficiency
+from perfmodel.hardware.parameters import Anchor, Efficiency
 from perfmodel.resources import Resources
 from perfmodel.roofline import AbstractMachine
 from perfmodel.trees import replace
@@ -116,6 +116,11 @@ def _of(chip: Chip, table: dict[str, Scalar], dtype: str) -> Scalar:
             f"choose one of these, or add {dtype} with its source to the chip's file."
         )
     return table[dtype]
+
+
+def with_anchor(chip: Chip, anchor: Anchor | None) -> Chip:
+    """`chip` with factors on the times of a served model, or without any."""
+    return dataclasses.replace(chip, efficiency=dataclasses.replace(chip.efficiency, anchor=anchor))
 
 
 def restrict(chip: Chip, dtypes: Iterable[str]) -> Chip:

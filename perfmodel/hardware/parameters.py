@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 
-from perfmodel.units import Scalar, as_scalar
+from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 Owner = Literal["chip", "framework", "server", "benchmark"]
 """Whose a parameter is: the chip's; a framework's, as it tells how many kernels and passes that adds; the
@@ -268,11 +270,37 @@ class HostEfficiency(eqx.Module):
     burst: Scalar = parameter(0.0, 5.0, owner="framework")
 
 
+class Anchor(eqx.Module):
+    """Factors on times from measured serving runs of a stack: chip, software, model, format.
+
+    - `steps`: on decode steps; `prompts`: on prompts.
+    - `ranks`: deployments that were measured themselves: tp, pp, ep and dp of each, of shape (n, 4).
+    - `own`: a further factor on steps and on prompts of each, of shape (n, 2).
+    """
+
+    steps: Scalar = eqx.field(converter=as_scalar)
+    prompts: Scalar = eqx.field(converter=as_scalar)
+    ranks: Values = eqx.field(converter=as_values)
+    own: Values = eqx.field(converter=as_values)
+
+    @classmethod
+    def of_stack(cls, steps: Any, prompts: Any) -> "Anchor":
+        """Factors of all deployments of a stack."""
+        return cls(steps, prompts, np.zeros((0, 4)), np.ones((0, 2)))
+
+    def factors(self, ranks: Values) -> Values:
+        """Factors on steps and on prompts of a deployment with some `ranks`, of shape (4,)."""
+        alike = jnp.all(self.ranks == ranks[None], axis=-1)[:, None]
+        further = jnp.prod(jnp.where(alike, self.own, 1.0), axis=0)
+        return jnp.stack([self.steps, self.prompts]) * further
+
+
 class Efficiency(eqx.Module):
     """The fitted parameters of each kernel family, and what a core crossed costs.
 
     - `unquantised`: of the products in the format that a plan keeps beside that of its weights.
     - `hop_cycles`: cycles for data to cross one core of a dataflow machine, software included.
+    - `anchor`: factors on times of a served model; none where no run of its stack was measured.
     """
 
     gemm: GemmEfficiency
@@ -287,3 +315,4 @@ class Efficiency(eqx.Module):
     collective: CollectiveEfficiency
     host: HostEfficiency
     hop_cycles: Scalar = parameter(0.0, 100.0)
+    anchor: Anchor | None = None

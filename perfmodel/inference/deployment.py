@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from perfmodel.batching import structure
 from perfmodel.errors import InputError
-from perfmodel.hardware.chip import Chip, restrict
+from perfmodel.hardware.chip import Chip, restrict, with_anchor
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.kernel_table import software_of
 from perfmodel.kernels.registry import rates_of
+from perfmodel.library.anchors import Stack, anchor_of, find_table, measured_intervals, stack_of
 from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.files import named, word_of
 from perfmodel.library.fitted import FITTED, Origin
@@ -89,13 +90,18 @@ def resolve_deployment(
     )
     kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
+    intervals = serving_intervals(origin(stem, file), plan, shape, calibration)
+    stack = stack_of(stem, software, version, str.__str__(shape.name), weights)
+    if measured := find_table(stack, calibration):
+        loaded = with_anchor(loaded, anchor_of(measured))
+        intervals = measured_intervals(measured)
     model_traced = traced(shape)
     return Deployment(
         loaded,
         plan,
         model_traced,
         stem,
-        serving_intervals(origin(stem, file), plan, shape, calibration),
+        intervals,
         structure((loaded, plan, model_traced)),
         query_heads(model_traced),
         fewest_experts(model_traced),
@@ -174,10 +180,17 @@ def _recurs(model: Transformer) -> bool:
     )
 
 
+def stack_named(deployment: Deployment) -> Stack:
+    """Whose measured runs scale what is predicted of a deployment."""
+    plan = deployment.plan
+    words = (plan.framework or "", plan.framework_version, model_name(deployment), plan.weights)
+    return stack_of(deployment.stem, *words)
+
+
 def serving_intervals(
     of: Origin, plan: Plan, model: Transformer, calibration: Path = FITTED
 ) -> ServingIntervals:
-    """Of a model's service on a chip."""
+    """Of a model's service on a chip, where no run of its stack was measured."""
     hosted = _hosted(model, plan, calibration)
     return load_serving_intervals(of, plan, families_of(model), hosted, calibration)
 

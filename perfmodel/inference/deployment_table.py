@@ -219,9 +219,9 @@ def _table(segment: Segment, served: Service) -> DeploymentTable:
     ways = Parallelism(*np.array(resolved.candidates).T[..., None])
     shape = (len(resolved.candidates), points.size)
     served = map_leaves(lambda x: np.asarray(x, float).reshape(*shape, *x.shape[1:]), served)
-    numbers, basis = priced_numbers(resolved, ways.chips, served)
+    numbers, basis = priced_numbers(resolved, ways, served)
     numbers |= ways._asdict() | points.axes | extra_numbers(served, resolved.request.osl)
-    numbers |= range_numbers(resolved.deployment.intervals)
+    numbers |= range_numbers(resolved.deployment.intervals.at(ways[:4]))
     if resolved.open_loop:
         rate = resolved.request.requests_per_s
         numbers |= {"requests_per_s": rate, "utilisation": rate / served.max_requests_per_s}
@@ -255,9 +255,9 @@ def extra_numbers(served: Service, osl: Any) -> dict[str, Any]:
     }
 
 
-def range_numbers(intervals: ServingIntervals) -> dict[str, float]:
-    """High ends of the 90 % ranges, as factors."""
-    return {"ttft_high": float(intervals.ttft.high), "tpot_high": float(intervals.tpot.high)}
+def range_numbers(intervals: ServingIntervals) -> dict[str, Any]:
+    """High ends of the 90 % ranges, as factors; arrays where deployments differ."""
+    return {"ttft_high": intervals.ttft.high, "tpot_high": intervals.tpot.high}
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")

@@ -237,7 +237,10 @@ def _outcome_of_row(
     given, chips = resolved.deployment, parallelism.chips
     rate = float(output_rate(resolved.request, served))
     dollars, basis = dollars_of(resolved, chips, float(served.energy), 1 / rate)
-    cells = _row_values(resolved, chips, served, rate, dollars, basis)
+    at_ranks = resolved._replace(
+        deployment=given._replace(intervals=given.intervals.at(parallelism[:4]))
+    )
+    cells = _row_values(at_ranks, chips, served, rate, dollars, basis)
     cells |= _at_wall(resolved, chips, served, rate)
     if cells.get("fits") == "false":
         cells |= no_numbers("false", memory_error(given, chips, float(served.slack)))
@@ -298,17 +301,18 @@ def output_rate(request: Request, served: Service) -> Any:
 
 
 def priced_numbers(
-    resolved: ResolvedRow, chips: Any, served: Service, price: Any = 1.0
+    resolved: ResolvedRow, parallelism: Parallelism, served: Service, price: Any = 1.0
 ) -> tuple[dict[str, Any], str]:
     """The numbers of a row, or of many of one deployment, on one kind of chip, and what their USD are of.
 
     **Arguments:**
 
+    - `parallelism`: how each is spread; of many rows its ranks are arrays.
     - `price`: a factor on what it costs to have a chip.
     """
-    rate = output_rate(resolved.request, served)
+    rate, chips = output_rate(resolved.request, served), parallelism.chips
     dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate, price)
-    intervals = resolved.deployment.intervals
+    intervals = resolved.deployment.intervals.at(parallelism[:4])
     return serving_numbers(resolved.request, intervals, chips, served, rate, dollars), basis
 
 

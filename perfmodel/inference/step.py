@@ -44,6 +44,7 @@ class Pass(NamedTuple):
     - `stages`: that work at the same time, each on a part.
     - `waits`: passes that the last part waits for, of those before it.
     - `placement`: where one chip keeps its part of the model and of the cache.
+    - `decodes`: whether it is a decode step, which may carry prompts along.
     """
 
     layers: list[KernelCall]
@@ -53,6 +54,7 @@ class Pass(NamedTuple):
     stages: Scalar
     waits: Scalar
     placement: Placement
+    decodes: bool
 
     @property
     def runs(self) -> Scalar:
@@ -214,7 +216,8 @@ def _pass(
     ]
     sequences = sum((batch.sequences for batch in batches), as_scalar(0.0))
     ends = _ends(end, model, tokens_of(batches), sequences)
-    return Pass(layers, ends, sequences, parts, stages, waits, placement)
+    decodes = batches[0].decoding
+    return Pass(layers, ends, sequences, parts, stages, waits, placement, decodes)
 
 
 def _ends(
@@ -266,7 +269,7 @@ def _cost(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Cost:
     """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
     labels = [call.label for call in forward.layers + forward.ends] + ["host"]
     host = map_leaves(lambda x: x[None], _host(chip, plan, forward, priced))
-    kernels = _join(priced, host)
+    kernels = _anchored(chip, plan, forward, _join(priced, host))
     waited = map_leaves(lambda x: jnp.sum(x, axis=0), kernels) * (1 + forward.waits)
     copies = plan.tp * plan.dp * forward.parts
     idle = chip.idle_power * plan.chips * waited.time
@@ -274,6 +277,20 @@ def _cost(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Cost:
     return Cost(
         dataclasses.replace(waited, joules=joules), forward.placement, kernels, tuple(labels)
     )
+
+
+def _anchored(chip: Chip, plan: Plan, forward: Pass, kernels: Breakdown) -> Breakdown:
+    """Kernels whose times are scaled as runs of their stack were measured.
+
+    What they compute and move stays, and so does its energy; static power times time follows the time.
+    """
+    if chip.efficiency.anchor is None:
+        return kernels
+    ranks = jnp.stack([plan.tp, plan.pp, plan.ep, plan.dp])
+    steps, prompts = chip.efficiency.anchor.factors(ranks)
+    factor = steps if forward.decodes else prompts
+    scaled = (kernels.time * factor, kernels.seconds * factor)
+    return replace(lambda each: (each.time, each.seconds), kernels, scaled)
 
 
 def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scalar:

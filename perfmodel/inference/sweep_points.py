@@ -244,19 +244,18 @@ def _predicted(segment: Segment, served: Service) -> dict[str, Any]:
     )
     best = best_candidates(segment.resolved, by_candidate)
     chosen = map_leaves(lambda x: x[best, np.arange(segment.points.size)], by_candidate)
-    ranks = dict(zip(Parallelism._fields, parallelisms[best].T, strict=True))
-    return _columns(segment, chosen, chips[best], ranks)
+    return _columns(segment, chosen, chips[best], Parallelism(*parallelisms[best].T))
 
 
 def _columns(
-    segment: Segment, served: Service, chips: np.ndarray, ranks: dict[str, np.ndarray]
+    segment: Segment, served: Service, chips: np.ndarray, ways: Parallelism
 ) -> dict[str, Any]:
     """What is written of points, each served in its best way."""
     resolved, factors = segment.resolved, segment.points.factors
     deployment, request = resolved.deployment, resolved.request
     rate = output_rate(request, served)
-    numbers, basis = priced_numbers(resolved, chips, served)
-    columns = ranks | numbers
+    numbers, basis = priced_numbers(resolved, ways, served)
+    columns = ways._asdict() | numbers
     if not (factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
         at_wall = joules_at_wall(deployment.stem, served.joules, np.asarray(rate / chips))
         columns["joules_per_output_token_at_wall"] = at_wall

@@ -10,6 +10,7 @@ import equinox as eqx
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Execution
 from perfmodel.hardware.parameters import Efficiency, parameters
+from perfmodel.library.anchors import ANCHORS, FACTORS, MOST_FACTOR, RANKS, Stack
 from perfmodel.library.fitted import (
     FAMILIES,
     SIBLINGS,
@@ -19,18 +20,27 @@ from perfmodel.library.fitted import (
     read_fitted,
     unit_scale,
 )
-from perfmodel.library.fitted_intervals import BASES, SERVICE
+from perfmodel.library.fitted_intervals import MODELLED, SERVICE
 from perfmodel.library.framework import frameworks
 from perfmodel.workload.precision import FORMATS
 
 NOT_FITTED = ("run", "technology")
 """Files of a folder that hold no chip's parameters: how it was made, and constants of area and power."""
 
-FACTORS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
+ENDS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
 """The interval of a section, and between what its factors may lie."""
 
-FIRST_FACTORS = {"first_low": (1e-3, 1e3), "first_high": (1e-3, 1e3)}
+FIRST_ENDS = {"first_low": (1e-3, 1e3), "first_high": (1e-3, 1e3)}
 """The same for TTFT, in sections of the host."""
+
+RUNS = {"tpot_runs": (0, 1e9), "ttft_runs": (0, 1e9)}
+"""How many runs a factor rests on."""
+
+OF_STACK = dict.fromkeys(FACTORS, (1 / MOST_FACTOR, MOST_FACTOR)) | ENDS | FIRST_ENDS | RUNS
+"""What `anchors.toml` says of a stack."""
+
+OF_DEPLOYMENT = dict.fromkeys(RANKS, (1, 1e9)) | OF_STACK
+"""What it says of a deployment that was measured itself."""
 
 ROUNDING = 1e-3
 """Parameters are written to four digits, so that one at its bound may lie beyond it by this share."""
@@ -51,7 +61,7 @@ def check_fitted(folder: Path) -> None:
             f"{folder} holds no fitted parameters (*.toml); give a folder that `perfmodel calibrate` wrote."
         )
     for stem in stems:
-        content, check = read_fitted(folder, stem), _check_prior if stem == "prior" else _check_chip
+        content, check = read_fitted(folder, stem), CHECKS.get(stem, _check_chip)
         try:
             check(content)
         except InputError as error:
@@ -63,18 +73,37 @@ def _check_prior(content: dict[str, Any]) -> None:
     for execution, section in _tables(ways, "", get_args(Execution)):
         families = dict(section)
         _check_number(f"{execution}.hop_cycles", families.pop("hop_cycles", None), *HOP_CYCLES)
-        for basis, ends in _tables(families.pop(SERVICE, {}), f"{execution}.{SERVICE}.", BASES):
-            _check_section(f"{execution}.{SERVICE}.{basis}", ends, FACTORS, FACTORS)
-        known = {family: _bounds(kind) for family, kind in FAMILIES.items()} | {"interval": FACTORS}
+        for basis, ends in _tables(families.pop(SERVICE, {}), f"{execution}.{SERVICE}.", MODELLED):
+            _check_section(f"{execution}.{SERVICE}.{basis}", ends, ENDS, ENDS)
+        known = {family: _bounds(kind) for family, kind in FAMILIES.items()} | {"interval": ENDS}
         _check_names(execution, families, known, needed=known)
         for family, section in _tables(families, f"{execution}.", known):
-            allowed = known[family] | FACTORS
+            allowed = known[family] | ENDS
             _check_section(f"{execution}.{family}", section, allowed, known[family])
+
+
+def _check_anchors(content: dict[str, Any]) -> None:
+    _check_names("the file", content, ("stack",))
+    for i, stack in enumerate(_list("stack", content.get("stack")), 1):
+        where, own = f"stack {i}", dict(stack)
+        for name in Stack._fields:
+            if not isinstance(own.pop(name, None), str):
+                raise InputError(f"{where} lacks the word {name!r}; add it.")
+        for one in _list(f"{where}.deployment", own.pop("deployment", [])):
+            _check_section(f"{where}.deployment", one, OF_DEPLOYMENT, OF_DEPLOYMENT)
+        _check_section(where, own, OF_STACK, OF_STACK)
+
+
+def _list(where: str, given: Any) -> list[dict[str, Any]]:
+    """Tables of a list of tables."""
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise InputError(f"{where} is {str(given)[:40]!r}, but must be a list of tables.")
+    return given
 
 
 def _check_chip(content: dict[str, Any]) -> None:
     for family, served in _tables(content, "", FAMILIES):
-        factors = FACTORS | (FIRST_FACTORS if family == "host" else {})
+        factors = ENDS | (FIRST_ENDS if family == "host" else {})
         bounds = _bounds(FAMILIES[family]) | factors
         for framework, formats in _tables(served, f"{family}.", (SMOOTH, *frameworks())):
             for dtype, section in _tables(
@@ -83,6 +112,10 @@ def _check_chip(content: dict[str, Any]) -> None:
                 numbers = {name: value for name, value in section.items() if name != "report"}
                 needed = factors if factors.keys() & numbers.keys() else ()
                 _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
+
+
+CHECKS = {"prior": _check_prior, ANCHORS: _check_anchors}
+"""What checks a file that is not of a chip, by its name."""
 
 
 def _tables(

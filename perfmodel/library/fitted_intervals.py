@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from perfmodel.errors import InputError
 from perfmodel.library.fitted import (
     FITTED,
@@ -22,8 +24,14 @@ SIBLING_WIDENING = 1.15
 """How much wider the interval of a sibling's parameters is, at both ends. With it 83 % (latent decode) to
 96 % (decode) of the rows of chips that were left out lie inside (protocol.csv, split `chip`)."""
 
-BASES = ("fitted", "sibling", "prior")
+MODELLED = ("fitted", "sibling", "prior")
 """Where parameters come from, the surest first: measurements of the chip, of its sibling, or neither."""
+
+MEASURED = "measured"
+"""The basis of services whose stack has measured runs, which scale predictions (`library.anchors`)."""
+
+BASES = (MEASURED, *MODELLED)
+"""What predictions rest on, the surest first."""
 
 
 LEVELS = {50: 0.0, 80: 0.8416, 90: 1.2816}
@@ -60,7 +68,7 @@ class Interval(NamedTuple):
 
 
 def basis_of(origin: Origin, family: str, folder: Path = FITTED) -> str:
-    """Where a family's parameters come from: one of `BASES`."""
+    """Where a family's parameters come from: one of `MODELLED`."""
     if read_fitted(folder, origin.stem).get(family):
         return "fitted"
     return "sibling" if read_fitted(folder, sibling(origin, folder)).get(family) else "prior"
@@ -96,11 +104,22 @@ def prior_range(prior: dict[str, Any], family: str) -> dict[str, float]:
 class ServingIntervals(NamedTuple):
     """Factors on TPOT and on TTFT between which 90 % of measurements are expected, and the basis of the
     weakest part.
+
+    - `deployments`: of which runs were measured: their ranks (tp, pp, ep, dp), and their own two intervals.
     """
 
     tpot: Interval
     ttft: Interval
     basis: str
+    deployments: tuple[tuple[tuple[float, ...], Interval, Interval], ...] = ()
+
+    def at(self, ranks: Sequence[Any]) -> "ServingIntervals":
+        """Those of a deployment with some ranks (tp, pp, ep, dp), or of many where these are arrays."""
+        ends = [*self.tpot, *self.ttft]
+        for own, tpot, ttft in self.deployments:
+            alike = np.all([np.equal(rank, x) for rank, x in zip(ranks, own, strict=True)], axis=0)
+            ends = [np.where(alike, x, end) for x, end in zip([*tpot, *ttft], ends, strict=True)]
+        return ServingIntervals(Interval(*ends[:2]), Interval(*ends[2:]), self.basis)
 
 
 def load_serving_intervals(

@@ -5,19 +5,27 @@ from typing import Annotated, Any
 
 import typer
 
+from perfmodel.errors import InputError
 from perfmodel.interface.cli.options import Folder, Json, check_places, fitted, listed
 from perfmodel.interface.tables import table_of
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
 
 def calibrate(
+    out: Folder,
     data: Annotated[
         str,
         typer.Option(
             "--data", help="aiconfigurator, the path of its wheel, or a CSV with latency_us."
         ),
-    ],
-    out: Folder,
+    ] = "",
+    anchor: Annotated[
+        Path | None,
+        typer.Option(
+            "--anchor",
+            help="CSV of serving runs with measured_tpot_ms, measured_ttft_ms or both.",
+        ),
+    ] = None,
     chips: Annotated[str, typer.Option(help="Only these chips, with commas.")] = "",
     exclude_chips: Annotated[str, typer.Option(help="Not these chips, with commas.")] = "",
     ops: Annotated[str, typer.Option(help="Only these operations, with commas.")] = "",
@@ -36,10 +44,22 @@ def calibrate(
 
     With --ops serving, fit instead what the host adds in service, to the measured serving runs.
 
+    With --anchor in place of --data, scale decode steps and prompts as your own serving runs were measured:
+    rows of predict serving with measured_tpot_ms, measured_ttft_ms or both. One run serves all deployments
+    of its chip, framework, model and format; each further one narrows their 90 % ranges.
+
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
+
+    Example: perfmodel calibrate --anchor runs.csv --out fitted, then perfmodel predict serving rows.csv
+    --out predictions.csv --calibration fitted
     """
+    _check_source(data, anchor)
+    check_places(folder=out)
+    if anchor is not None:
+        _anchors(anchor, out, fitted(prior), json_)
+        return
     from perfmodel.calibration.calibrate import Options, warnings_of
     from perfmodel.calibration.calibrate import calibrate as run
     from perfmodel.calibration.data.sources import read_source
@@ -47,7 +67,6 @@ def calibrate(
     from perfmodel.calibration.sections import sections
 
     check_solver()
-    check_places(folder=out)
     if listed(ops) == [SERVING]:
         _hosts(data, out, fitted(prior), json_)
         return
@@ -67,6 +86,33 @@ def calibrate(
     show_table(table_of("Error on held-out rows", [_fit_row(one) for one in found]))
     say(f"Parameters, the split with residuals, and versions are in {out}.")
 
+
+def _check_source(data: str, anchor: Path | None) -> None:
+    """Either kernel times or serving runs."""
+    if bool(data) == (anchor is not None):
+        said = "are both given; give one of them" if data else "are both missing; give one of them"
+        raise InputError(f"--data and --anchor {said}: kernel times, or serving runs.")
+
+
+def _anchors(rows: Path, out: Path, prior: Path, json_: bool) -> None:
+    from perfmodel.calibration.anchors import calibrate_anchors
+    from perfmodel.interface.anchors import anchor_records, table_of_anchors
+
+    with bar("rows alike") as update:
+        stacks, left_out = calibrate_anchors(rows, out, prior, update)
+    if json_:
+        show_json({"stacks": anchor_records(stacks), "left_out": left_out})
+        return
+    for line in left_out[:MAX_NAMED_ROWS]:
+        warn(line)
+    if len(left_out) > MAX_NAMED_ROWS:
+        warn(f"{len(left_out) - MAX_NAMED_ROWS} more rows are left out; --json names them.")
+    show_table(table_of_anchors(stacks))
+    say(f"The folder {out} is whole: predict with --calibration {out}.")
+
+
+MAX_NAMED_ROWS = 5
+"""Rows that are left out and named on the screen, at most."""
 
 SERVING = "serving"
 """The operation that stands for the host."""

@@ -3,10 +3,13 @@
 The runs are the open ones of InferenceX (`fit` and `heldout`); what is scored is no anchor.
 
 `python -m perfmodel.calibration.anchor_accuracy` prints the spreads that `perfmodel.calibration.anchors`
-holds, and errors with and without anchors.
+holds, and errors with and without anchors; with `--prior-only` as if no kernel of any chip were measured.
 """
 
 import json
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +20,10 @@ from perfmodel.calibration.anchors import AnchorRun, FittedStack, anchor_runs, f
 from perfmodel.calibration.data.inferencex import Run, read_runs
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.serving_metrics import distance_from_anchor
+from perfmodel.files import write_toml
 from perfmodel.library.anchors import Stack
-from perfmodel.library.fitted import FITTED
+from perfmodel.library.files import read_toml
+from perfmodel.library.fitted import FITTED, SERVING, SIBLINGS
 
 
 class Scored(NamedTuple):
@@ -124,8 +129,9 @@ def _score(one: AnchorRun, fitted: FittedStack | None) -> tuple[np.ndarray, np.n
 
 
 def spreads(runs: Sequence[Measured]) -> dict[str, list[float]]:
-    """Standard deviations of ln(measured / predicted), of TPOT and of TTFT: between runs of a deployment, and between
-    the means of the deployments of a stack.
+    """Standard deviations of ln(measured / predicted), of TPOT and of TTFT.
+
+    Between runs of a deployment, and between the means of the deployments of a stack.
     """
     errors = [(one, _score(one.anchor, None)[0]) for one in runs]
     own = {key: np.array(e) for key, e in grouped((deployment(r), e) for r, e in errors).items()}
@@ -148,7 +154,7 @@ def _pooled(groups: Sequence[np.ndarray]) -> list[float]:
 
 
 def report(folder: Path = FITTED) -> dict[str, Any]:
-    """Spreads of the open runs, and of each part errors without anchors, with one a stack and one a deployment."""
+    """Spreads of the open runs; of each part errors with no, one and three anchors of each group."""
     runs = measured_runs(open_runs(), folder)
     found: dict[str, Any] = {"runs": len(runs), "spreads": spreads(runs)}
     for part, own in grouped((one.run.part, one) for one in runs).items():
@@ -158,5 +164,15 @@ def report(folder: Path = FITTED) -> dict[str, Any]:
     return found
 
 
+def prior_only(folder: Path) -> Path:
+    """Write a folder in which no chip has parameters of its own, or of a sibling."""
+    prior = read_toml(FITTED / "prior.toml")
+    write_toml(folder / "prior.toml", {name: x for name, x in prior.items() if name != SIBLINGS})
+    shutil.copyfile(FITTED / f"{SERVING}.toml", folder / f"{SERVING}.toml")
+    return folder
+
+
 if __name__ == "__main__":
-    print(json.dumps(report(), indent=1))
+    with tempfile.TemporaryDirectory() as place:
+        chosen = prior_only(Path(place)) if "--prior-only" in sys.argv else FITTED
+        print(json.dumps(report(chosen), indent=1))

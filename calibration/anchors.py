@@ -61,13 +61,32 @@ QUANTITIES = ("tpot", "ttft")
 COLUMNS = tuple(f"measured_{name}_ms" for name in QUANTITIES)
 """Columns of measured means, in ms."""
 
-LOAD_SPREAD = np.array([0.09, 0.25])
-"""Standard deviation of ln(measured / predicted), of TPOT and of TTFT, between runs of one deployment: loads,
-and repetitions (0.04 and 0.14). This and the next: `python -m perfmodel.calibration.anchor_accuracy`, which
-reads the open InferenceX runs of the AIConfigurator package (103 deployments of 37 stacks)."""
 
-DEPLOYMENT_SPREAD = np.array([0.075, 0.23])
-"""The same between the means of the deployments of one stack, at most."""
+class Spreads(NamedTuple):
+    """Standard deviations of ln(measured / predicted), of TPOT and of TTFT.
+
+    - `load`: between runs of one deployment: loads, and repetitions (0.04 and 0.14).
+    - `deployment`: between the means of the deployments of one stack, at most.
+    """
+
+    load: np.ndarray
+    deployment: np.ndarray
+
+
+KNOWN_CHIP = Spreads(np.array([0.09, 0.33]), np.array([0.075, 0.23]))
+"""Where the kernels of the chip or of a sibling were measured: of the open InferenceX runs of the package
+AIConfigurator (2,013 runs, 103 deployments, 37 stacks; `python -m perfmodel.calibration.anchor_accuracy`).
+That of TTFT is with runs that are ten times off; without them it is 0.25."""
+
+UNKNOWN_CHIP = Spreads(np.array([0.12, 0.33]), np.array([0.12, 0.24]))
+"""Where they were not: of the same runs as the prior's kernels predict them (`--prior-only`). Of TPOT 0.11
+and 0.11 are found there; a little more holds nine in ten of the runs that are left out."""
+
+
+def spreads_of(before: ServingIntervals) -> Spreads:
+    """How runs of a stack differ, by what its predictions rest on."""
+    return UNKNOWN_CHIP if before.basis == "prior" else KNOWN_CHIP
+
 
 OUTLIER = 2.0
 """Standard deviations beyond which the loss is linear."""
@@ -254,8 +273,9 @@ def _run(
 
 
 class Scale(NamedTuple):
-    """Factors on steps and prompts of a stack or of a deployment, its ranges, and its runs with a TPOT and with
-    a TTFT.
+    """Factors on steps and prompts of a stack or of a deployment, and its ranges.
+
+    - `runs`: with a TPOT, and with a TTFT.
     """
 
     factors: np.ndarray
@@ -294,11 +314,12 @@ def fit_stack(runs: Sequence[AnchorRun]) -> FittedStack:
     shape = (1 + len(ranks), 2)
     prior = prior_spreads(runs[0].before)
     spreads = np.array([prior[0]] + [prior[1]] * len(ranks))
+    load = spreads_of(runs[0].before).load
 
     def residuals(x: np.ndarray) -> np.ndarray:
         logs = x.reshape(shape)
         missed = [r.missed(logs[0] + logs[1 + i]) for r, i in zip(runs, which, strict=True)]
-        return np.concatenate([robust(np.array(missed) / LOAD_SPREAD).ravel(), x / spreads.ravel()])
+        return np.concatenate([robust(np.array(missed) / load).ravel(), x / spreads.ravel()])
 
     found = least_squares(residuals, np.zeros(shape).ravel())
     covariance = np.linalg.inv(found.jac.T @ found.jac).reshape(*shape, *shape)
@@ -328,8 +349,9 @@ def prior_spreads(before: ServingIntervals) -> np.ndarray:
     Together they are what the model's own ranges have beside the spread of loads, half of these at least.
     """
     own = np.array([half_width(ends) for ends in (before.tpot, before.ttft)]) / HIGH_END
-    free = np.maximum(own**2 - LOAD_SPREAD**2, (own / 2) ** 2)
-    deployment = np.minimum(DEPLOYMENT_SPREAD**2, free / 2)
+    spreads = spreads_of(before)
+    free = np.maximum(own**2 - spreads.load**2, (own / 2) ** 2)
+    deployment = np.minimum(spreads.deployment**2, free / 2)
     return np.sqrt([free - deployment, deployment])
 
 
@@ -351,7 +373,7 @@ def _scale(
     known: np.ndarray,
 ) -> Scale:
     """Factors with their ranges: as before of a time that no run of the stack was `told` of."""
-    spreads = np.sqrt(variance + LOAD_SPREAD**2)
+    spreads = np.sqrt(variance + spreads_of(before).load ** 2)
     own = (before.tpot, before.ttft)
     tpot, ttft = (
         _narrowed(ends, spread) if one_told else ends

@@ -15,8 +15,10 @@ from command import predict, run
 
 from perfmodel.calibration.anchors import anchor_runs, fit_stack, half_width
 from perfmodel.errors import InputError
+from perfmodel.inference.evaluate import resolve_row
 from perfmodel.inference.explanation import step_cost
 from perfmodel.inference.step import decode_step
+from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_check import check_fitted
 from perfmodel.units import as_scalar
 
@@ -122,7 +124,7 @@ def test_a_bad_row_costs_only_itself(anchored: Anchored):
 
 def test_work_costs_what_it_did_and_static_power_follows_time(anchored: Anchored):
     cells = {**ROW, "concurrency": "16"}
-    plain, scaled = (step_cost(cells, f).cost for f in (_shipped(), anchored.folder / "fitted"))
+    plain, scaled = (step_cost(cells, f).cost for f in (FITTED, anchored.folder / "fitted"))
     factor = float(scaled.time / plain.time)
     assert 1.1 < factor < SLOWER
     joules = np.asarray(scaled.breakdown.joules / np.maximum(plain.breakdown.joules, 1e-30))
@@ -132,15 +134,7 @@ def test_work_costs_what_it_did_and_static_power_follows_time(anchored: Anchored
     assert np.sum(scaled.kernels.time) == pytest.approx(float(scaled.time), rel=1e-5)
 
 
-def _shipped() -> Path:
-    from perfmodel.library.fitted import FITTED
-
-    return FITTED
-
-
 def test_a_step_has_a_gradient_to_the_factor(anchored: Anchored):
-    from perfmodel.inference.evaluate import resolve_row
-
     given = resolve_row(0, ROW, anchored.folder / "fitted").deployment
     plan = eqx.tree_at(lambda p: p.tp, given.plan, as_scalar(8.0))
     start = given.chip.efficiency.anchor
@@ -193,7 +187,7 @@ def test_stacks_of_an_earlier_fit_are_kept(tmp_path: Path, anchored: Anchored):
     other = as_measured(anchored.before[3], 0.8)
     status, _, err = anchor(tmp_path, [other], "--prior", anchored.folder / "fitted")
     assert (status, err) == (0, "")
-    names = {path.name for path in _shipped().glob("*.toml")} | {"anchors.toml"}
+    names = {path.name for path in FITTED.glob("*.toml")} | {"anchors.toml"}
     assert {path.name for path in (tmp_path / "fitted").glob("*.toml")} == names
     after = predict("serving", tmp_path, [ROW, OTHERS[0]], "--calibration", tmp_path / "fitted")
     assert [row["basis"] for row in after] == ["measured", "measured"]
@@ -253,7 +247,41 @@ def test_one_outlier_moves_little(tmp_path: Path):
     loads = [ROW | {"concurrency": str(users)} for users in (4, 8, 16, 32, 64)]
     rows = [as_measured(row, 1.2) for row in predict("serving", tmp_path, loads)]
     rows[2] = as_measured(rows[2], 5.0)
-    found = fit_stack(anchor_runs(rows, _shipped()).runs)
+    found = fit_stack(anchor_runs(rows, FITTED).runs)
     (own,) = found.deployments.values()
     assert 1.15 < own.factors[0] < 1.4
     assert half_width(own.tpot) < half_width(found.scale.tpot)
+
+
+def test_one_run_of_each_deployment_predicts_the_others(tmp_path: Path):
+    pytest.importorskip("aiconfigurator_core", reason="the measured runs are of the extra `data`")
+    from perfmodel.calibration.anchor_accuracy import open_runs, rows_of_runs
+    from perfmodel.calibration.metrics import grouped
+    from perfmodel.calibration.serving_metrics import distance_from_anchor
+
+    asked = {"chip": "h200_sxm", "framework": "vllm"}
+    seen = [r for r in open_runs() if r.part == "heldout" and asked.items() <= r.cells.items()]
+    assert len({run.cells["model"] for run in seen}) == 2
+    groups = [
+        sorted(own, key=distance_from_anchor)
+        for own in grouped((run.config, run) for run in seen).values()
+    ]
+    status, _, _ = anchor(tmp_path, rows_of_runs(own[0] for own in groups))
+    assert status == 0
+    rest = rows_of_runs(run for own in groups for run in own[1:])
+    plain = predict("serving", tmp_path, rest)
+    scaled = predict("serving", tmp_path, rest, "--calibration", tmp_path / "fitted")
+    pairs = [(p, s) for p, s in zip(plain, scaled, strict=True) if s["basis"] == "measured"]
+    assert len(pairs) > 80
+    before, after = (np.median([_error(pair[i]) for pair in pairs]) for i in (0, 1))
+    assert before > 0.1 and after < 0.6 * before
+    assert np.mean([_inside(scaled) for _, scaled in pairs]) > 0.8
+
+
+def _error(row: dict[str, str]) -> float:
+    return abs(float(row["tpot_ms"]) / float(row["measured_tpot_ms"]) - 1)
+
+
+def _inside(row: dict[str, str]) -> bool:
+    low, high = (float(row[f"tpot_ms_{end}"]) for end in ("low", "high"))
+    return low <= float(row["measured_tpot_ms"]) <= high

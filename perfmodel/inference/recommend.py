@@ -50,6 +50,7 @@ from perfmodel.inference.recommendation import Recommendation
 from perfmodel.inference.serving_predictions import ATTENTION_FFN_OUTPUTS
 from perfmodel.inference.serving_row import DEFAULTS
 from perfmodel.inference.wall_power import joules_at_wall
+from perfmodel.library.anchors import MEASURED_RANGE
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_check import check_fitted
 from perfmodel.library.model import load_model
@@ -63,10 +64,6 @@ asked for or tried, or that more of them make worse what counts."""
 
 PREDICTION = 50
 """Confidence, in %, of the prediction itself."""
-
-MEASURED_RANGE = 1.28
-"""Factor at the high end of the 90 % range where one run of a configuration was measured: assumed, of
-logarithms that are normal with an error of 10 % in the median."""
 
 
 def recommend(
@@ -390,8 +387,8 @@ def _worth_of_measuring(
     """The stack whose best deployment would be chosen if one of its runs were measured, and the gain."""
     numbers = table.numbers
     narrow = {
-        f"{name}_high": np.minimum(numbers[f"{name}_high"], MEASURED_RANGE)
-        for name in ("ttft", "tpot")
+        f"{name}_high": np.minimum(numbers[f"{name}_high"], high)
+        for name, high in MEASURED_RANGE.items()
     }
     measured = limited_numbers(table._replace(numbers=numbers | narrow), question.confidence)
     usable = serves(table, measured) & keeps(measured, question.limits)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perfmodel.calibration import acceptance
+from perfmodel.calibration.calibrate import BEFORE
 from perfmodel.calibration.protocol import (
     CLOSED,
     Record,
@@ -25,7 +26,7 @@ from perfmodel.calibration.protocol import (
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import FAMILIES, FITTED, SERVING, SMOOTH, key
+from perfmodel.library.fitted import FAMILIES, FITTED, RELEASES, SERVING, SMOOTH, key
 from perfmodel.units import percent
 
 TEMPLATE = Path(__file__).with_suffix(".txt")
@@ -40,6 +41,7 @@ KNOWN = (("shape",), ("chip", "architecture"), ("fewshot",))
 """Splits by how much they know of a chip: 2,000 rows of each table, none, 32."""
 
 FIGURES = ("mape", "median", "p90", "coverage90", *acceptance.BASELINES)
+RELEASE_NAMES = ["kernel", "framework", "tables", "held-out rows", "before", "median", "coverage"]
 NAMES = ["mean", "median", "p90", "coverage", *acceptance.BESIDE]
 
 
@@ -53,7 +55,7 @@ class Report(NamedTuple):
     found: dict[str, Any]
 
 
-_NOT_CHIPS = ("prior", "run", "technology", SERVING)
+_NOT_CHIPS = ("prior", "run", "technology", SERVING, RELEASES)
 
 
 def fitted() -> dict[str, dict[str, Any]]:
@@ -68,7 +70,7 @@ def reports() -> Iterator[Report]:
         for frameworks in families.values():
             for framework, kinds in frameworks.items():
                 for dtype, section in kinds.items():
-                    for label, found in section["report"].items():
+                    for label, found in section.get("report", {}).items():
                         op, _, weights = label.partition("-")
                         formats = weights if weights == dtype else f"{weights}, {dtype} cache"
                         yield Report(op, chip, framework, formats, found)
@@ -83,6 +85,32 @@ def accuracy() -> Iterator[str]:
         yield f"\n### {op}\n\n"
         names = ["chip", "format", "framework", "train", "held out", *ERRORS]
         yield _table(names, [_line(row) for row in rows if row.op == op])
+
+
+def releases() -> Iterator[tuple[str, ...]]:
+    """Of each operation and framework: errors of other releases than those of the chips' own files."""
+    found = sorted(_release_reports(), key=lambda row: (row.op, row.framework))
+    for op, framework in dict.fromkeys((row.op, row.framework) for row in found):
+        own = [row.found for row in found if (row.op, row.framework) == (op, framework)]
+        yield op, framework, *_release_line(own)
+    if found:
+        yield "all", "", *_release_line([row.found for row in found])
+
+
+def _release_reports() -> Iterator[Report]:
+    for chip, families in read_toml(FITTED / f"{RELEASES}.toml").items():
+        for frameworks in families.values():
+            for framework, formats in frameworks.items():
+                for dtype, fits in formats.items():
+                    for section in fits.values():
+                        for label, found in section["report"].items():
+                            yield Report(label.partition("-")[0], chip, framework, dtype, found)
+
+
+def _release_line(found: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    held = [one for one in found if one["rows"]]
+    means = (sum(one[n] for one in held) / len(held) for n in (BEFORE, "median", "coverage"))
+    return str(len(found)), f"{sum(one['rows'] for one in found):,}", *map(percent, means)
 
 
 ERRORS = ("mean", "median", "p90", "bias", "coverage")
@@ -172,6 +200,7 @@ def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> str:
 def page() -> str:
     """The whole page."""
     parts = protocol_parts() | {"errors": "".join(accuracy()), "parameters": "".join(values())}
+    parts |= {"releases": _table(RELEASE_NAMES, releases())}
     return TEMPLATE.read_text(encoding="utf-8").format(**parts)
 
 

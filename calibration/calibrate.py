@@ -17,8 +17,10 @@ from perfmodel.calibration.fit import Fit, Table, fit, predict_rows, with_family
 from perfmodel.calibration.metrics import coverage, errors, grouped, interval, rounded
 from perfmodel.calibration.sections import (
     Names,
+    file_of,
     has_reports,
     in_units,
+    place_of,
     read_section,
     section_of,
     sections,
@@ -31,8 +33,8 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import chip_files, origin
 from perfmodel.library.files import read_as
-from perfmodel.library.fitted import FITTED, SMOOTH
-from perfmodel.library.fitted_intervals import load_interval
+from perfmodel.library.fitted import FITTED, RELEASE, SMOOTH
+from perfmodel.library.fitted_intervals import SIBLING_WIDENING, load_interval
 from perfmodel.library.schema import ChipFile
 from perfmodel.locking import lock_folder
 from perfmodel.package_versions import version
@@ -40,6 +42,10 @@ from perfmodel.workload.plan import Plan
 
 MIN_DEVELOPMENT_ROWS = 20
 """Development rows of a table from which an interval can be read; with fewer they train too."""
+
+RELEASE_WEIGHT = 3.0
+"""Weight of the newest release's parameters in the fit of another one, over that of any fit's start. Of 1, 3
+and 10 the one with the least mean error of development rows (9.4 %), of fits to training rows alone."""
 
 MAX_REPORTED = 10_000
 """Held-out rows of a table that are predicted, at most."""
@@ -74,7 +80,7 @@ class Options(NamedTuple):
 
     def section(self, key: Key) -> tuple[Path, Names]:
         """Where the parameters of a key are written."""
-        return self.out / f"{key.chip}.toml", section_of(key)
+        return self.out / f"{file_of(key)}.toml", place_of(key)
 
 
 class TableResult(NamedTuple):
@@ -156,15 +162,39 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableR
     plans = [options.chip_of(table.key)[1] for table in group]
     chosen = [_chosen(table, options) for table in group]
     several = list(zip(group, plans, chosen, strict=True))
-    result = fit(chip, [Table(plan, t.take(rows["train"])) for t, plan, rows in several])
+    trained = [Table(plan, t.take(rows["train"])) for t, plan, rows in several]
+    result = fit(chip, trained, RELEASE_WEIGHT if first.release else 1.0)
     fitted = with_family(chip, KERNELS[first.op].family, result.fitted)
     trials = [_tried(fitted, *one) for one in several]
     for trial in trials:
         rows = pa.concat_tables(trial.residuals(part) for part in trial.chosen)
         write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
     section = _section(result, trials, _interval_before(first, plan, options))
+    if first.release:
+        _add_errors_before(section, chip, several)
+    section = _release(group[0]) | section
     write_section(*options.section(first), section)
     return _outcomes(group, section)
+
+
+def _release(table: Measurements) -> dict[str, Any]:
+    """Of which release a section is, where its name does not say it."""
+    return {RELEASE: table.version} if table.version and not table.key.release else {}
+
+
+BEFORE = "before"
+"""In the report of a release: the median error of the newest one's parameters on the same held-out rows."""
+
+
+def _add_errors_before(
+    section: dict[str, Any],
+    chip: Chip,
+    several: Sequence[tuple[Measurements, Plan, dict[str, np.ndarray]]],
+) -> None:
+    for table, plan, chosen in several:
+        rows = table.take(chosen["heldout"])
+        median = errors(predict_rows(chip, plan, rows), rows.time).median
+        section["report"][_label(table.key)][BEFORE] = round(median, 5)
 
 
 def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, float]:
@@ -190,6 +220,9 @@ def _tried(chip: Chip, table: Measurements, plan: Plan, chosen: dict[str, np.nda
 def _section(result: Fit, trials: Sequence[Trial], before: tuple[float, float]) -> dict[str, Any]:
     """What is written of a fit: parameters, the interval, and a report for each table.
 
+    The interval of a release is widened as a sibling's: with it 93 % of the held-out rows of the shipped
+    ones lie inside, without it 79 %.
+
     **Arguments:**
 
     - `before`: the interval before the fit.
@@ -200,6 +233,8 @@ def _section(result: Fit, trials: Sequence[Trial], before: tuple[float, float]) 
     low, high = interval(*both)
     if not enough:
         low, high = _pooled((low, high), before, len(both[0]))
+    if trials[0].table.key.release:
+        low, high = low / SIBLING_WIDENING, high * SIBLING_WIDENING
     reports = {_label(t.table.key): _report(t, result.steps, (low, high)) for t in trials}
     ends = {"low": round(low, 4), "high": round(high, 4)}
     return in_units(result.fitted) | ends | {"report": reports}
@@ -216,7 +251,8 @@ def _pooled(
 
 def _name(key: Key) -> str:
     """Of the file that holds a table's residuals."""
-    return "-".join((key.op, key.chip, key.framework or SMOOTH, key.dtype, key.cache)).rstrip("-")
+    words = (key.op, key.chip, key.framework or SMOOTH, key.release, key.dtype, key.cache)
+    return "-".join(filter(None, words))
 
 
 def _label(key: Key) -> str:

@@ -126,14 +126,19 @@ def robust(error: Values, squared: float) -> Values:
     return error / (error**2 + squared) ** 0.25
 
 
-def problem_of(chip: Chip, tables: Sequence[Table]) -> Problem:
-    """The parameters of one family against the rows of all `tables`, from those that `chip` carries."""
+def problem_of(chip: Chip, tables: Sequence[Table], weight: float = 1.0) -> Problem:
+    """The parameters of one family against the rows of all `tables`, from those that `chip` carries.
+
+    **Arguments:**
+
+    - `weight`: of those, over `RIDGE`.
+    """
     family = KERNELS[tables[0].rows.key.op].family
     prior = getattr(chip.efficiency, family)
     start = to_free(prior)
     sizes = [table.rows.values for table in tables]
     measured = as_values(np.log(np.concatenate([table.rows.time for table in tables])))
-    ridge = RIDGE * float(np.sqrt(max(1.0, FULL_WEIGHT_ROWS / len(measured))))
+    ridge = weight * RIDGE * float(np.sqrt(max(1.0, FULL_WEIGHT_ROWS / len(measured))))
 
     def residuals(free: Values) -> Values:
         candidate = with_family(chip, family, from_free(type(prior), free))
@@ -169,8 +174,13 @@ def solve(problem: Problem, steps: int = MAX_STEPS) -> tuple[Values, Any]:
     return found.value, found.stats["num_steps"]
 
 
-def fit(chip: Chip, tables: Sequence[Table]) -> Fit:
-    """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries."""
-    problem = problem_of(chip, tables)
+def fit(chip: Chip, tables: Sequence[Table], weight: float = 1.0) -> Fit:
+    """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries.
+
+    **Arguments:**
+
+    - `weight`: of those, over `RIDGE`.
+    """
+    problem = problem_of(chip, tables, weight)
     free, steps = solve(problem)
     return Fit(from_free(problem.kind, free), float(problem.loss(free)), int(steps))

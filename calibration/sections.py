@@ -12,12 +12,13 @@ from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import SMOOTH, section_name
+from perfmodel.library.fitted import RELEASES, SMOOTH, section_name
 from perfmodel.library.fitted import key as written
 from perfmodel.units import to_si
 
-Names = tuple[str, str, str]
-"""Family, framework and format."""
+Names = tuple[str, ...]
+"""Of tables within tables of a file: family, framework and format; in the file of releases also the chip,
+before them, and the release, after them."""
 
 
 def section_of(key: Key) -> Names:
@@ -26,13 +27,25 @@ def section_of(key: Key) -> Names:
     return family, key.framework or SMOOTH, section_name(family, key.dtype, key.cache)
 
 
+def file_of(key: Key) -> str:
+    """The file, without its ending, of a key's section: the chip's, or that of all other releases."""
+    return RELEASES if key.release else key.chip
+
+
+def place_of(key: Key) -> Names:
+    """Where a key's section stands in its file."""
+    names = section_of(key)
+    return (key.chip, *names, key.release) if key.release else names
+
+
 def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
     """The tables, and for each chip and format without a smooth one: the fastest of the frameworks.
 
-    What NCCL alone was measured at is no such choice.
+    What NCCL alone was measured at is no such choice, and other releases are none.
     """
     yield from tables
-    groups = grouped(((t.key.op, t.key.chip, section_of(t.key)[2]), t) for t in tables)
+    today = [table for table in tables if not table.key.release]
+    groups = grouped(((t.key.op, t.key.chip, section_of(t.key)[2]), t) for t in today)
     for group in groups.values():
         names = {table.key.framework for table in group}
         if "" not in names and names != {"nccl"}:
@@ -41,7 +54,7 @@ def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
 
 def sections(tables: Sequence[Measurements]) -> list[list[Measurements]]:
     """The tables of each section of parameters."""
-    return list(grouped(((t.key.chip, section_of(t.key)), t) for t in tables).values())
+    return list(grouped(((t.key.chip, place_of(t.key)), t) for t in tables).values())
 
 
 def in_units(fitted: Any) -> dict[str, float]:
@@ -93,6 +106,8 @@ def _read(path: Path, names: Names) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def write_section(path: Path, names: Names, section: dict[str, Any]) -> None:
     """Write a section, and leave the others of the file as they are."""
-    content, (family, framework, dtype) = _read(path, names)[0], names
-    content.setdefault(family, {}).setdefault(framework, {})[dtype] = section
+    content = table = _read(path, names)[0]
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+    table[names[-1]] = section
     write_toml(path, content)

@@ -15,7 +15,12 @@ from perfmodel.kernels.registry import KERNELS, load_plugins
 from perfmodel.library.chip import chip_names
 from perfmodel.library.files import fold, named, pick, word_of
 from perfmodel.library.fitted import ATTENTION_FAMILIES
-from perfmodel.library.framework import UNMODELLED, frameworks, older_versions
+from perfmodel.library.framework import (
+    UNMODELLED,
+    frameworks,
+    older_versions,
+    release_of,
+)
 from perfmodel.workload.precision import FORMATS
 
 Cells = Mapping[str, list[str]]
@@ -30,6 +35,7 @@ class Key(NamedTuple):
 
     - `op`, `chip`, `framework`, `dtype`: as in the kernel schema; framework empty: the smooth form.
     - `cache`: format of the KV cache, where there is one.
+    - `release`: of the framework (`framework_version`); empty: the newest.
     """
 
     op: str
@@ -37,6 +43,11 @@ class Key(NamedTuple):
     framework: str
     dtype: str
     cache: str = ""
+    release: str = ""
+
+
+KEY_COLUMNS = ("op", "chip", "framework", "dtype", "kv_dtype", "framework_version")
+"""Columns of a key."""
 
 
 class Group(NamedTuple):
@@ -79,12 +90,9 @@ def groups_of(
 def _keys(
     cells: Cells, count: int, errors: np.ndarray, chips: dict[str, str]
 ) -> dict[Key, list[int]]:
-    """Places of the rows of each key; the same five words are looked up once."""
+    """Places of the rows of each key; the same six words are looked up once."""
     empty = [""] * count
-    words = zip(
-        *(cells.get(n, empty) for n in ("op", "chip", "framework", "dtype", "kv_dtype")),
-        strict=True,
-    )
+    words = zip(*(cells.get(name, empty) for name in KEY_COLUMNS), strict=True)
     places: dict[tuple[str, ...], list[int]] = {}
     for place, raw in enumerate(words):
         places.setdefault(raw, []).append(place)
@@ -98,13 +106,15 @@ def _keys(
 
 
 def _key(words: tuple[str, ...], chips: dict[str, str]) -> Key:
-    op, chip, framework, dtype, cache = words
+    op, chip, software, dtype, cache, version = words
     operation = word_of(op, list(KERNELS), "op")
     attends = KERNELS[operation].family in ATTENTION_FAMILIES
     stem = chips.get(chip) or pick(chip, chips, "chip", "perfmodel chips")
     weights = word_of(dtype, list(FORMATS), "dtype")
     stored = word_of(cache, list(FORMATS), "kv_dtype") if attends and fold(cache) else weights
-    return Key(operation, stem, framework_of(framework), weights, stored if attends else "")
+    framework = framework_of(software)
+    release = release_of(framework, version)
+    return Key(operation, stem, framework, weights, stored if attends else "", release)
 
 
 def framework_of(cell: str) -> str:
@@ -132,6 +142,29 @@ def software_of(cell: str) -> tuple[str, str]:
     older = older_versions()
     word = word_of(cell, [*frameworks(), *older, *UNMODELLED], "framework")
     return (older[word], word) if word in older else (framework_of(word), "")
+
+
+def served_by(cell: str, version: str) -> tuple[str, str, str]:
+    """The framework of a service, the word of an older version, and a measured release.
+
+    **Arguments:**
+
+    - `version`: a cell of `framework_version`: a release, or the number of a word (`0.5` of `vllm-0.5`).
+
+    **Raises:**
+
+    - `InputError`: for an unknown one.
+    """
+    software, word = software_of(cell)
+    number = version.strip()
+    older = number if number in older_versions() else f"{software}-{number}"
+    if number and older_versions().get(older) == software and word in ("", older):
+        return software, older, ""
+    if number and word:
+        raise InputError(
+            f"framework is {word}, a version by itself; leave framework_version empty."
+        )
+    return software, word, release_of(software, number)
 
 
 def _group(key: Key, places: np.ndarray, cells: Cells, errors: np.ndarray) -> Group:

@@ -103,6 +103,25 @@ def tables(
     for framework, version in FACTS.system_versions.get(system, FACTS.versions).items():
         key = Key(op, SYSTEMS[system], framework, "")
         yield from read(root, system, key, version, drop, wanted)
+        yield from _other_versions(root, system, key, wanted)
+
+
+def _other_versions(
+    root: Folder, system: str, key: Key, wanted: Callable[[Key], bool]
+) -> Iterator[Measurements]:
+    """Formats that are read from other versions of a framework."""
+    for one in FACTS.other_versions:
+        if (one.system, one.op, one.framework) == (system, key.op, key.framework):
+            own = functools.partial(_is_format, one.format, wanted)
+            yield from _tables(root, system, key, one.version, _not_noted, own)
+
+
+def _is_format(name: str, wanted: Callable[[Key], bool], key: Key) -> bool:
+    return key.dtype == name and wanted(key)
+
+
+def _not_noted(key: Key, rows: int, rule: str) -> None:
+    """What is not read of another version: it never was to be."""
 
 
 Drop = Callable[[Key, int, str], None]
@@ -124,14 +143,15 @@ def _tables(
     if not path.exists():
         return
     table = _sound(_read(path), key, drop)
-    if rule := rule_of(FACTS.excluded, system, key):
+    if rule := rule_of(FACTS.excluded, system, key, version):
         return drop(key, len(table), rule)
     for part, rows in _split(table, source.formats, key, drop):
-        if rule := rule_of(FACTS.excluded, system, part):
+        if rule := rule_of(FACTS.excluded, system, part, version):
             drop(part, len(rows), rule)
         elif wanted(part):
             time = numbers(rows, "latency") * 1e-3
-            found = Measurements(part, source.columns(rows), time, _named(system, key, version))
+            named = _named(system, key, version)
+            found = Measurements(part, source.columns(rows), time, named, version)
             yield _tuned(merged(found), drop)
 
 
@@ -143,10 +163,12 @@ def _named(system: str, key: Key, version: str) -> str:
     return f"aiconfigurator-core {VERSION}, {system}, {key.framework} {version}"
 
 
-def rule_of(rules: Sequence[Rule], system: str, key: Key) -> str:
+def rule_of(rules: Sequence[Rule], system: str, key: Key, version: str = "") -> str:
     """Why a table is not read as it is; empty where it is."""
     given = f"{key.dtype}/{key.cache}" if key.cache else key.dtype
-    found = (rule.reason for rule in rules if rule.names(system, key.op, key.framework, given))
+    found = (
+        rule.reason for rule in rules if rule.names(system, key.op, key.framework, given, version)
+    )
     return next(found, "")
 
 
@@ -243,4 +265,5 @@ def _linear_attention(
         parts += [Measurements(key, columns, time, "") for columns, time in found]
         versions.append(own)
     if parts:
-        yield merged(joined(parts))._replace(source=_named(system, key, " and ".join(versions)))
+        named = _named(system, key, " and ".join(versions))
+        yield merged(joined(parts))._replace(source=named, version=versions[0])

@@ -23,11 +23,12 @@ class Rule(Strict):
     op: str = ""
     framework: str = ""
     format: str = ""
+    version: str = ""
     reason: str
 
     def names(self, *given: str) -> bool:
-        """Whether the rule is for a system, operation, framework and format."""
-        own = (self.system, self.op, self.framework, self.format)
+        """Whether the rule is for a system, operation, framework, format and version."""
+        own = (self.system, self.op, self.framework, self.format, self.version)
         return all(name in ("", one) for name, one in zip(own, given, strict=True))
 
 
@@ -56,6 +57,16 @@ class TableFile(Strict):
         return sizes | (DERIVED[self.derived](table) if self.derived else {})
 
 
+class OtherVersion(Strict):
+    """A format of an operation that is read from another version of the framework."""
+
+    system: str
+    op: str
+    framework: str
+    format: str
+    version: str
+
+
 class LinearAttentionFiles(Strict):
     """The folder of each kind that is read, columns of sizes, and kernels that are not added."""
 
@@ -73,6 +84,7 @@ class AIConfiguratorFacts(Strict):
     versions: dict[str, str]
     system_versions: dict[str, dict[str, str]]
     linear_attention_versions: dict[str, dict[str, str]]
+    other_versions: list[OtherVersion]
     formats: dict[str, str]
     excluded: list[Rule]
     untuned: list[Rule]

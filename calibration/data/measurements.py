@@ -48,12 +48,14 @@ class Measurements(NamedTuple):
     - `columns`: the sizes, one array each.
     - `time`: measured, in s.
     - `source`: where they come from, with the version.
+    - `version`: of the framework, where it is known.
     """
 
     key: Key
     columns: dict[str, np.ndarray]
     time: np.ndarray
     source: str
+    version: str = ""
 
     @property
     def values(self) -> dict[str, Values]:
@@ -133,4 +135,5 @@ def fastest(tables: list[Measurements]) -> Measurements:
     source = "the fastest of " + "; ".join(table.source for table in tables)
     every = joined(tables)._replace(key=key, source=source)
     fewest = min(len(tables), MIN_FRAMEWORKS) if key.op in PARTLY_SUPPORTED else len(tables)
+    every = every._replace(version="")
     return merged(every, np.min).take(merged(every, len).time >= fewest)

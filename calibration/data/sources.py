@@ -18,10 +18,12 @@ from perfmodel.calibration.data.measurements import (
     LeftOut,
     Measurements,
     benchmark_chip,
+    joined,
     merged,
 )
 from perfmodel.calibration.fit import predict_rows
-from perfmodel.calibration.sections import with_smooth
+from perfmodel.calibration.metrics import grouped
+from perfmodel.calibration.sections import read_section, section_of, with_smooth
 from perfmodel.calibration.split import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
@@ -30,7 +32,8 @@ from perfmodel.kernels.kernel_table import Key, groups_of, number_of
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.files import word_of
-from perfmodel.library.fitted import FITTED
+from perfmodel.library.fitted import FITTED, RELEASE
+from perfmodel.library.framework import releases_of
 from perfmodel.resources import Resources
 from perfmodel.roofline import Work, busy
 from perfmodel.units import Scalar, Values
@@ -154,10 +157,28 @@ def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
         named = f"{path.name}, {len(group.places)} rows"
         rows = Measurements(group.key, group.columns, time[group.places], named)
         sound, outliers = sound_rows(path, rows, group.places, chip_file, prior)
-        found += [merged(rows.take(sound))] if len(sound) else []
+        found += [rows.take(sound)] if len(sound) else []
         wrong += outliers
     _check_wrong(path, wrong, len(table))
-    return Source(found, sorted(wrong, key=lambda one: one.place))
+    return Source(_filed(found, prior), sorted(wrong, key=lambda one: one.place))
+
+
+def _filed(tables: Sequence[Measurements], prior: Path) -> list[Measurements]:
+    """Tables with the release that their section is filed under; none where it is the chip's own."""
+    filed = []
+    for table in tables:
+        name = table.key.release
+        same = name == _own_release(table.key, prior)
+        key = table.key._replace(release="") if same else table.key
+        filed.append(table._replace(key=key, version=name))
+    together = grouped((table.key, table) for table in filed).values()
+    return [merged(joined(group)) for group in together]
+
+
+def _own_release(key: Key, prior: Path) -> str:
+    """The release that a chip's own section is of: as the fit to start from says, else the newest."""
+    section = read_section(prior / f"{key.chip}.toml", section_of(key))
+    return section.get(RELEASE) or (releases_of(key.framework) or [""])[-1]
 
 
 NOBODY = Key("", "", "", "")

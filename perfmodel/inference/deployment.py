@@ -11,7 +11,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip, restrict, with_anchor
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.backends import backends_of
-from perfmodel.kernels.kernel_table import software_of
+from perfmodel.kernels.kernel_table import served_by
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.anchors import Stack, anchor_of, find_table, measured_intervals, stack_of
 from perfmodel.library.chip import build, chip_file, origin
@@ -59,7 +59,13 @@ class Deployment(NamedTuple):
 
 
 def resolve_deployment(
-    chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
+    chip: str,
+    model: str,
+    precision: str,
+    cache: str,
+    framework: str,
+    calibration: Path,
+    framework_version: str = "",
 ) -> Deployment:
     """Look up what a row names.
 
@@ -67,7 +73,8 @@ def resolve_deployment(
 
     - `InputError`: for a name that is not known, or a format that the chip cannot run.
     """
-    (stem, file), (software, version) = chip_file(chip), software_of(framework)
+    (stem, file) = chip_file(chip)
+    software, version, release = served_by(framework, framework_version)
     shape = load_model(model)
     if UNQUANTISED_FORMAT not in file.matrix:
         raise InputError(
@@ -84,6 +91,7 @@ def resolve_deployment(
         unquantised=unquantised,
         framework=software or None,
         framework_version=version,
+        release=release,
         fuses_shared_expert=fuses_shared_expert(software, file, shape),
         unfused_all_reduce=unfused,
         **backends_of(version or software, file.architecture, stored, unfused),
@@ -92,9 +100,10 @@ def resolve_deployment(
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
     intervals = serving_intervals(origin(stem, file), plan, shape, calibration)
     stack = stack_of(stem, software, version, str.__str__(shape.name), weights)
-    if measured := find_table(stack, calibration):
+    if not release and (measured := find_table(stack, calibration)):
         loaded = with_anchor(loaded, anchor_of(measured))
         intervals = measured_intervals(measured)
+    plan = dataclasses.replace(plan, release="")  # is in the chip's parameters, and compiles alike
     model_traced = traced(shape)
     return Deployment(
         loaded,
@@ -250,10 +259,18 @@ def fewest_experts(model: Transformer) -> float:
 
 @functools.cache
 def resolve_or_error(
-    chip: str, model: str, precision: str, cache: str, framework: str, calibration: Path
+    chip: str,
+    model: str,
+    precision: str,
+    cache: str,
+    framework: str,
+    calibration: Path,
+    framework_version: str = "",
 ) -> Deployment | str:
     """The deployment of a row, or what is wrong with its names: each is looked up once."""
     try:
-        return resolve_deployment(chip, model, precision, cache, framework, calibration)
+        return resolve_deployment(
+            chip, model, precision, cache, framework, calibration, framework_version
+        )
     except InputError as wrong:
         return str(wrong)

@@ -59,7 +59,10 @@ class ResolvedRow(NamedTuple):
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
 
-READ = (*NAMES, "mode", "burst", *RANKS, *LOAD, *overflow.READ, *quote.READ)
+VERSION = "framework_version"
+"""A release of the framework; empty: the newest."""
+
+READ = (*NAMES, VERSION, "mode", "burst", *RANKS, *LOAD, *overflow.READ, *quote.READ)
 """Columns that are read of every row."""
 
 
@@ -77,7 +80,7 @@ def resolve_row(
     - `InputError`: for a row that cannot be predicted.
     """
     words = [cells.get(name, "").strip() for name in NAMES]
-    deployment = resolve_or_error(*words, calibration)
+    deployment = resolve_or_error(*words, calibration, cells.get(VERSION, "").strip())
     if isinstance(deployment, str):
         raise InputError(deployment)
     deployment = deployment if attends else deployment._replace(heads=UNLIMITED_HEADS)

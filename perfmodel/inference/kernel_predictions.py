@@ -16,10 +16,10 @@ from perfmodel.errors import InputError
 from perfmodel.files import cells_of
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.backends import backends_of
-from perfmodel.kernels.kernel_table import Group, groups_of
+from perfmodel.kernels.kernel_table import KEY_COLUMNS, Group, groups_of
 from perfmodel.kernels.registry import KERNELS, cost, load_plugins
 from perfmodel.library.chip import build, chip_file, origin
-from perfmodel.library.fitted_intervals import basis_of, load_interval
+from perfmodel.library.fitted_intervals import basis_of_plan, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import runnable
@@ -53,10 +53,6 @@ class Predicted(NamedTuple):
     basis: np.ndarray
 
 
-KEYS = ("op", "chip", "dtype", "kv_dtype", "framework")
-"""Columns of a row beside its sizes."""
-
-
 def operations() -> list[str]:
     """Names of all operations of the kernel schema, those of plugins included."""
     load_plugins()
@@ -71,7 +67,7 @@ def read_columns() -> set[str]:
         for kernel in KERNELS.values()
         for n in (*kernel.sizes(), *kernel.options(), *kernel.words())
     }
-    return {*KEYS, *sizes}
+    return {*KEY_COLUMNS, *sizes}
 
 
 def predict_table(
@@ -135,13 +131,16 @@ def resolve_group(group: Group, calibration: Path, replay: bool) -> KernelGroup:
         weights=runnable(key.dtype, file.matrix, key.chip),
         cache=key.cache or "bf16",
         framework=key.framework or None,
+        release=key.release,
         replay=replay,
         **backends_of(key.framework, file.architecture, key.cache),
     )
     operation, of = KERNELS[key.op], origin(stem, file)
     chip, read = operation.narrowed(build(stem, file, plan, calibration), plan)
     ends = load_interval(of, operation.family, plan, calibration)
-    return KernelGroup(group, chip, read, *ends, basis_of(of, operation.family, calibration))
+    return KernelGroup(
+        group, chip, read, *ends, basis_of_plan(of, operation.family, plan, calibration)
+    )
 
 
 @eqx.filter_jit

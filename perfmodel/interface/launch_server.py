@@ -85,7 +85,8 @@ def framework_of_row(row: Row) -> str:
     Older versions have other options.
     """
     cell = fold(word(row, "framework"))
-    if word(row, "framework_version") in older_versions():
+    version = word(row, "framework_version")
+    if {version, f"{cell}-{version}"} & older_versions().keys():
         return ""
     known = {
         fold(name): stem for stem, file in framework_files().items() for name in (stem, file.name)

@@ -44,6 +44,7 @@ SERVING_COLUMNS: dict[str, ServingColumn] = (
         ("precision", "format of the weights; the model's own if not given", "fp8"),
         ("kv_precision", "format of the KV cache", "fp8"),
         ("framework", "software that serves; none is the best known schedule", "vllm"),
+        ("framework_version", "a measured release of it; the newest if not given", "0.19.0"),
         ("tp", "tensor ranks", "8"),
         ("pp", "pipeline stages", "1"),
         ("ep", "expert ranks", "8"),

@@ -2,7 +2,8 @@
 
 A folder of fitted parameters holds `prior.toml`, with a section for each way of
 execution, and one file for each chip. A section of a chip's file is named by kernel
-family, framework and format; what it does not say, the next more general one does.
+family, framework and format; what it does not say, the next more general one does. Such a section is of one
+`release` of the framework; those of others are in `releases.toml`, whole, by chip and release.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from perfmodel.hardware.parameters import (
     parameters,
 )
 from perfmodel.library.files import ROOT, read_toml
-from perfmodel.library.framework import version_of
+from perfmodel.library.framework import releases_of, version_of
 from perfmodel.units import to_si
 from perfmodel.workload.plan import Plan
 
@@ -157,6 +158,63 @@ def without_server(section: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name not in OF_THE_SERVER}
 
 
+RELEASES = "releases"
+"""The file of sections of other releases than those that the chips' own files are of."""
+
+RELEASE = "release"
+"""Of which release a section is."""
+
+
+class ReleaseFit(NamedTuple):
+    """The section of the measured release nearest to the one asked for, empty where that is the chip's own
+    file's; and whether it is the one.
+    """
+
+    section: dict[str, Any]
+    exact: bool
+
+
+def release_fit(
+    origin: Origin, family: str, framework: str, plan: Plan, folder: Path
+) -> ReleaseFit:
+    """The fit of a plan's release to this chip's own rows: other chips tell nothing of a release.
+
+    Of two that are equally near, the newer.
+    """
+    names = (family, framework, formats_of(plan, family)[-1])
+    own = _section(read_fitted(folder, origin.stem), *names)
+    fits = _section(read_fitted(folder, RELEASES), origin.stem, *names)
+    fits = ({own[RELEASE]: {}} if RELEASE in own else {}) | fits
+    known = releases_of(framework)[::-1]
+    if plan.release not in known or not fits.keys() & set(known):
+        return ReleaseFit({}, False)
+    asked = known.index(plan.release)
+    nearest = min(fits.keys() & set(known), key=lambda name: _distance(known.index(name), asked))
+    return ReleaseFit(fits[nearest], nearest == plan.release)
+
+
+def _distance(place: int, asked: int) -> tuple[int, int]:
+    return abs(place - asked), place
+
+
+def _section(table: dict[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        table = table.get(name, {})
+    return table
+
+
+def all_sections(
+    origin: Origin, family: str, framework: str, plan: Plan, folder: Path
+) -> list[dict[str, Any]]:
+    """Sections of a family for a plan, the most general first; that of its release is the last."""
+    formats = formats_of(plan, family)
+    found = sections(origin, family, framework, formats, folder, plan.replay)
+    if not plan.release:
+        return found
+    last = release_fit(origin, family, framework, plan, folder).section
+    return [*found, last if plan.replay else without_server(last)]
+
+
 def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Efficiency:
     """The fitted parameters of a chip for a plan: prior, smooth form, framework, format."""
     prior = read_prior(origin.execution, folder)
@@ -166,8 +224,8 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     whose = {"collective": plain.fits} if plain else {}
 
     def found(family: str, plan: Plan) -> Any:
-        names = family, whose.get(family, framework), formats_of(plan, family)
-        return told(family, sections(origin, *names, folder, plan.replay))
+        found = all_sections(origin, family, whose.get(family, framework), plan, folder)
+        return told(family, found)
 
     def told(family: str, found: list[dict[str, Any]]) -> Any:
         return _family(family, prior, [*found, version.section(family)])

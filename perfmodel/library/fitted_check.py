@@ -13,6 +13,8 @@ from perfmodel.hardware.parameters import Efficiency, parameters
 from perfmodel.library.anchors import ANCHORS, FACTORS, MOST_FACTOR, RANKS, Stack
 from perfmodel.library.fitted import (
     FAMILIES,
+    RELEASE,
+    RELEASES,
     SIBLINGS,
     SMOOTH,
     UNPACKED_CACHE,
@@ -21,7 +23,7 @@ from perfmodel.library.fitted import (
     unit_scale,
 )
 from perfmodel.library.fitted_intervals import MODELLED, SERVICE
-from perfmodel.library.framework import frameworks
+from perfmodel.library.framework import frameworks, releases_of
 from perfmodel.workload.precision import FORMATS
 
 NOT_FITTED = ("run", "technology")
@@ -61,9 +63,8 @@ def check_fitted(folder: Path) -> None:
             f"{folder} holds no fitted parameters (*.toml); give a folder that `perfmodel calibrate` wrote."
         )
     for stem in stems:
-        content, check = read_fitted(folder, stem), CHECKS.get(stem, _check_chip)
         try:
-            check(content)
+            CHECKS.get(stem, _check_chip)(read_fitted(folder, stem))
         except InputError as error:
             raise InputError(f"{folder / stem}.toml: {error}") from None
 
@@ -102,19 +103,41 @@ def _list(where: str, given: Any) -> list[dict[str, Any]]:
 
 
 def _check_chip(content: dict[str, Any]) -> None:
-    for family, served in _tables(content, "", FAMILIES):
-        factors = ENDS | (FIRST_ENDS if family == "host" else {})
-        bounds = _bounds(FAMILIES[family]) | factors
-        for framework, formats in _tables(served, f"{family}.", (SMOOTH, *frameworks())):
-            for dtype, section in _tables(
-                formats, f"{family}.{framework}.", (*FORMATS, UNPACKED_CACHE)
-            ):
-                numbers = {name: value for name, value in section.items() if name != "report"}
-                needed = factors if factors.keys() & numbers.keys() else ()
-                _check_section(f"{family}.{framework}.{dtype}", numbers, bounds, needed)
+    for family, _, where, section in _sections(content, ""):
+        _check_fit(family, where, section)
 
 
-CHECKS = {"prior": _check_prior, ANCHORS: _check_anchors}
+def _check_releases(content: dict[str, Any]) -> None:
+    """Of chips, which may be a user's own: in place of each section one for each release."""
+    for chip, families in _tables(content, "", content):
+        for family, framework, where, by_release in _sections(families, f"{chip}."):
+            known = releases_of(framework)
+            for name, section in _tables(by_release, f"{where}.", known):
+                _check_fit(family, f"{where}.{name}", section)
+
+
+def _sections(
+    content: dict[str, Any], where: str
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Family, framework, place and content of each section."""
+    for family, served in _tables(content, where, FAMILIES):
+        for framework, formats in _tables(served, f"{where}{family}.", (SMOOTH, *frameworks())):
+            place = f"{where}{family}.{framework}"
+            for dtype, section in _tables(formats, f"{place}.", (*FORMATS, UNPACKED_CACHE)):
+                yield family, framework, f"{place}.{dtype}", section
+
+
+def _check_fit(family: str, where: str, section: dict[str, Any]) -> None:
+    """Parameters of a family with their interval, and of which release they are."""
+    factors = ENDS | (FIRST_ENDS if family == "host" else {})
+    numbers = {n: value for n, value in section.items() if n not in ("report", RELEASE)}
+    needed = factors if factors.keys() & numbers.keys() else ()
+    _check_section(where, numbers, _bounds(FAMILIES[family]) | factors, needed)
+    if not isinstance(section.get(RELEASE, ""), str):
+        raise InputError(f"{where}.{RELEASE} is {section[RELEASE]}; write it in quotation marks.")
+
+
+CHECKS = {"prior": _check_prior, ANCHORS: _check_anchors, RELEASES: _check_releases}
 """What checks a file that is not of a chip, by its name."""
 
 

@@ -11,13 +11,14 @@ from perfmodel.library.fitted import (
     FITTED,
     SMOOTH,
     Origin,
-    formats_of,
+    all_sections,
     host_sections,
     read_fitted,
     read_prior,
-    sections,
+    release_fit,
     sibling,
 )
+from perfmodel.library.framework import releases_of
 from perfmodel.workload.plan import Plan
 
 SIBLING_WIDENING = 1.15
@@ -74,6 +75,15 @@ def basis_of(origin: Origin, family: str, folder: Path = FITTED) -> str:
     return "sibling" if read_fitted(folder, sibling(origin, folder)).get(family) else "prior"
 
 
+def basis_of_plan(origin: Origin, family: str, plan: Plan, folder: Path = FITTED) -> str:
+    """Where a family's parameters for a plan come from: those of another release are a sibling's at best."""
+    basis = basis_of(origin, family, folder)
+    if not plan.release:
+        return basis
+    section, exact = release_fit(origin, family, plan.framework or SMOOTH, plan, folder)
+    return ("fitted" if section else basis) if exact else weakest([basis, "sibling"])
+
+
 def weakest(bases: Iterable[str]) -> str:
     """The basis of what rests on several."""
     return max(bases, key=BASES.index)
@@ -84,11 +94,10 @@ def load_interval(origin: Origin, family: str, plan: Plan, folder: Path = FITTED
 
     A sibling's is widened.
     """
-    prior, formats = read_prior(origin.execution, folder), formats_of(plan, family)
-    found = [prior_range(prior, family)]
-    found += sections(origin, family, plan.framework or SMOOTH, formats, folder, plan.replay)
+    found = [prior_range(read_prior(origin.execution, folder), family)]
+    found += all_sections(origin, family, plan.framework or SMOOTH, plan, folder)
     given = [section for section in found if "low" in section][-1]
-    wider = SIBLING_WIDENING if basis_of(origin, family, folder) == "sibling" else 1.0
+    wider = SIBLING_WIDENING if basis_of_plan(origin, family, plan, folder) == "sibling" else 1.0
     return Interval(given["low"] / wider, given["high"] * wider)
 
 
@@ -137,8 +146,8 @@ def load_serving_intervals(
     - `model`: the name under which the runs may have had it; empty where they had not.
     """
     hosts = [section for section in host_sections(origin, plan, folder) if "low" in section]
-    kernels = [basis_of(origin, family, folder) for family in families]
-    basis = weakest([*kernels, _host_basis(hosts, origin, model)])
+    kernels = [basis_of_plan(origin, family, plan, folder) for family in families]
+    basis = weakest([*kernels, _host_basis(hosts, origin, model, plan)])
     if basis == "fitted":
         last = hosts[-1]
         first = Interval(last["first_low"], last["first_high"])
@@ -148,10 +157,13 @@ def load_serving_intervals(
     return ServingIntervals(*_at_least(ends, hosts), basis)
 
 
-def _host_basis(hosts: Sequence[dict[str, Any]], origin: Origin, model: str) -> str:
-    """A host was fitted to runs of some chips and models; elsewhere it is that of their siblings."""
+def _host_basis(hosts: Sequence[dict[str, Any]], origin: Origin, model: str, plan: Plan) -> str:
+    """A host was fitted to runs of some chips and models, not to a release; elsewhere it is that of their
+    siblings.
+    """
     runs = hosts[-1].get("report", {}) if hosts else {}
     seen = origin.stem in runs.get("chips", ()) and model in runs.get("models", ())
+    seen &= plan.release in ("", *releases_of(plan.framework or "")[-1:])
     return "fitted" if seen else "sibling"
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from perfmodel.errors import InputError
 from perfmodel.library.files import read_as, stems
 from perfmodel.library.schema import Quantity, Share, Sourced, Strict
 from perfmodel.workload.plan import Plan
@@ -224,10 +225,18 @@ def _is(flag: Flag | None, otherwise: bool = False) -> bool:
 NO_FRAMEWORK = Version(name="the smooth form")
 
 
+class Releases(Strict):
+    """Releases whose kernels were measured, oldest first; the last is the newest."""
+
+    names: list[str]
+    source: str
+
+
 class FrameworkFile(Sourced):
-    """A framework, and its versions by their words; today's is the file's name."""
+    """A framework, its measured releases, and its versions by their words; today's is the file's name."""
 
     name: str
+    releases: Releases | None = None
     version: dict[str, Version]
 
     @model_validator(mode="after")
@@ -259,6 +268,32 @@ def older_versions() -> dict[str, str]:
         for word in file.version
         if word != stem
     }
+
+
+def releases_of(framework: str) -> list[str]:
+    """Measured releases of a framework, oldest first; none of what is no framework."""
+    file = framework_files().get(framework)
+    return file.releases.names if file is not None and file.releases is not None else []
+
+
+def release_of(framework: str, cell: str) -> str:
+    """The release that a cell of `framework_version` means; empty: the newest.
+
+    **Raises:**
+
+    - `InputError`: for a release that was not measured, or without a framework.
+    """
+    word, known = cell.strip(), releases_of(framework)
+    if not word or word in known:
+        return word
+    if not known:
+        names = ", ".join(frameworks())
+        raise InputError(
+            f"framework_version is {word[:40]!r}, which needs a framework: give {names}, or leave it empty."
+        )
+    raise InputError(
+        f"framework_version is {word[:40]!r}; known of {framework} are {', '.join(known)}."
+    )
 
 
 @functools.cache

@@ -29,6 +29,7 @@ class Plan(eqx.Module):
     - `framework`: which serves, so that tiles are whole numbers; `None`: the smooth form,
       the best schedule that the hardware allows.
     - `framework_version`: its word, where it is not today's.
+    - `release`: the measured release whose fitted parameters are taken; empty: the newest.
     - `attention_backend`, `gemm_backend`, `moe_backend`, `collective_backend`: the kernel libraries that the
       framework runs on this chip (`perfmodel.kernels.backends`).
     - `integer`: whether tiles, waves and splits are whole numbers without a framework's rules.
@@ -49,6 +50,7 @@ class Plan(eqx.Module):
     unquantised: str = eqx.field(static=True, default="bf16")
     framework: str | None = eqx.field(static=True, default=None)
     framework_version: str = eqx.field(static=True, default="")
+    release: str = eqx.field(static=True, default="")
     attention_backend: AttentionBackend = eqx.field(static=True, default=SMOOTH_ATTENTION)
     gemm_backend: GemmBackend = eqx.field(static=True, default=SMOOTH_GEMM)
     moe_backend: MoeBackend = eqx.field(static=True, default=SMOOTH_MOE)

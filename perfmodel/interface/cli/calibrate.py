@@ -141,7 +141,8 @@ def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
 def _fit_row(found: Any) -> dict[str, str]:
     key, report = found.key, found.report
     formats = key.dtype if key.cache in ("", key.dtype) else f"{key.dtype}, {key.cache} cache"
-    name = f"{key.op} {key.chip} {key.framework or 'smooth'} {formats}"
+    software = f"{key.framework or 'smooth'} {key.release}".strip()
+    name = f"{key.op} {key.chip} {software} {formats}"
     shares = ("mean", "median", "p90", "bias", "coverage")
     row = {"table": name, "train": str(report["train_rows"]), "held out": str(report["rows"])}
     return row | {share: f"{100 * report[share]:.1f} %" for share in shares}

@@ -24,12 +24,15 @@ from perfmodel.hardware.chip import Chip, with_anchor
 from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
 from perfmodel.inference.service import (
+    Halves,
     Service,
     Steps,
     Waits,
     closed_loop,
     estimate_interference,
+    halves_of,
     loop_passes,
+    prompts_per_step,
     running_sequences,
     serve,
 )
@@ -60,6 +63,7 @@ class ClosedLoop(NamedTuple):
     """What a closed loop is made of, without the host: for each of a step, a prompt, a mixed step.
 
     - `times`: of the kernels, in s; `launches`: what of it nothing hides, in s.
+    - `shared`: what of the times all data ranks spend together, in s.
     - `kernels`, `sequences`: how many.
     """
 
@@ -67,6 +71,7 @@ class ClosedLoop(NamedTuple):
     request: Request
     batch: Scalar
     times: Values
+    shared: Values
     launches: Values
     kernels: Values
     sequences: Values
@@ -80,16 +85,20 @@ def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Clo
     passes = loop_passes(chip, plan, model, request, batch)
     found = costs(chip, plan, model, passes)
     times = jnp.stack([cost.time for cost in found])
+    shared = jnp.stack([halves_of(cost).shared for cost in found])
     launches = jnp.stack([cost.breakdown.by_term()["latency"] for cost in found])
     kernels = jnp.stack([one.runs for one in passes])
     sequences = jnp.stack([one.sequences for one in passes])
-    return ClosedLoop(plan, request, batch, times, launches, kernels, sequences)
+    return ClosedLoop(plan, request, batch, times, shared, launches, kernels, sequences)
 
 
 def waits_of(loop: ClosedLoop, host: HostEfficiency) -> Waits:
     """TTFT and TPOT with a host."""
-    step, prompt, mixed = loop.times + host_time(host, loop.kernels, loop.sequences)
-    steps = Steps(loop.batch, step, prompt, estimate_interference(loop.plan, step, prompt, mixed))
+    times = loop.times + host_time(host, loop.kernels, loop.sequences)
+    step, prompt, mixed = map(Halves, times - loop.shared, loop.shared)
+    rate = prompts_per_step(loop.request, loop.batch)
+    busy = estimate_interference(loop.plan, step, mixed, prompt.total, rate)
+    steps = Steps(loop.batch, step.total, prompt.total, *busy)
     return closed_loop(steps, host, loop.request)
 
 

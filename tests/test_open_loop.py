@@ -31,7 +31,7 @@ closed = jax.jit(lambda request: serve(CHIP, PLAN, MODEL, request))
 
 
 def test_the_rate_of_a_batch_is_the_one_worked_by_hand():
-    steps = Steps(*map(as_scalar, (11.0, 0.01, 0.2, 0.05)))
+    steps = Steps(*map(as_scalar, (11.0, 0.01, 0.2, 0.05, 0.05)))
     # Ten others, each of 500 steps of 10 ms and of ten prompts of 50 ms meanwhile.
     rate = 10 / (500 * 0.01 + 10 * 0.05)
     assert float(rate_at(steps, _request(0.0))) == pytest.approx(rate)
@@ -68,7 +68,7 @@ def test_a_queue_of_prompts_that_fill_all_time_stays_finite():
 
 def test_the_share_of_time_in_which_anything_runs_is_that_of_the_others():
     # Ten others beside itself: ten elevenths of what comes meets a step under way.
-    steps = Steps(*map(as_scalar, (11.0, 0.01, 0.2, 0.05)))
+    steps = Steps(*map(as_scalar, (11.0, 0.01, 0.2, 0.05, 0.05)))
     assert float(shares(steps, _request(1.0))[0]) == pytest.approx(10 / 11)
     alone = steps._replace(batch=as_scalar(1.0))
     assert float(shares(alone, _request(1.0))[0]) == 0.0

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 from perfmodel.calibration import serving as hosts
 from perfmodel.calibration.baselines.roofline import roofline_tpot
@@ -18,10 +19,12 @@ from perfmodel.inference.evaluate import evaluate_rows, resolve_row
 from perfmodel.inference.placement import place
 from perfmodel.inference.pools import resolve_disaggregated
 from perfmodel.inference.service import (
+    Halves,
     Service,
     Steps,
     closed_loop,
     estimate_interference,
+    rank_share,
     running_sequences,
     serve,
     stage_busy_time,
@@ -42,7 +45,7 @@ from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, static_batch
 
 HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5)))
-STEPS = Steps(as_scalar(16.0), as_scalar(0.01), as_scalar(0.2), as_scalar(0.15))
+STEPS = Steps(*map(as_scalar, (16.0, 0.01, 0.2, 0.15, 0.15)))
 USERS = Request(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
 
 
@@ -63,8 +66,43 @@ def test_a_prompt_makes_a_step_longer_as_worked_by_hand(
 ):
     # Four data ranks take prompts together: (50 - 10) / 4 ms; SGLang gives one 400 / 4 ms of its own.
     plan = Plan(dp=4.0, framework=framework)
-    found = estimate_interference(plan, as_scalar(0.01), as_scalar(0.4), as_scalar(mixed))
-    assert float(found) == pytest.approx(added)
+    step, loaded = _halves(0.01), _halves(mixed)
+    for found in estimate_interference(plan, step, loaded, as_scalar(0.4), as_scalar(0.5)):
+        assert float(found) == pytest.approx(added)
+
+
+def _halves(own: float, shared: float = 0.0) -> Halves:
+    return Halves(as_scalar(own), as_scalar(shared))
+
+
+def test_ranks_that_schedule_apart_wait_for_the_one_that_has_a_prompt():
+    # A prompt takes 400 ms of its rank and, with three others, 40 ms of the experts of all. One prompt
+    # in a step of twenty: all wait for it, and it alone brings tokens to the experts.
+    plan = Plan(dp=4.0, framework="vllm")
+    step, mixed = _halves(0.01, 0.01), _halves(0.41, 0.05)
+    rare, burst = estimate_interference(plan, step, mixed, as_scalar(0.4), as_scalar(1e-5))
+    assert float(rare) == pytest.approx(0.4 + 0.04 / 4, rel=1e-4)
+    assert float(burst) == pytest.approx(0.44 / 4)
+    # Many prompts in each step: each rank has its own.
+    many, _ = estimate_interference(plan, step, mixed, as_scalar(0.4), as_scalar(1e5))
+    assert float(many) == pytest.approx(0.44 / 4, rel=1e-4)
+    # Without experts nothing makes ranks wait for each other.
+    alone, _ = estimate_interference(plan, _halves(0.01), _halves(0.41), rare, as_scalar(1e-5))
+    assert float(alone) == pytest.approx(0.4 / 4)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 2.0])
+def test_a_step_waits_for_the_rank_with_the_most_prompts(rate: float):
+    # The mean of the largest of eight Poisson numbers, over the prompts of a step.
+    most = np.sum(1 - poisson.cdf(np.arange(60), rate / 8) ** 8) / rate
+    assert float(rank_share(as_scalar(rate), as_scalar(8.0))) == pytest.approx(most, rel=0.07)
+
+
+def test_the_wait_for_other_ranks_has_a_gradient_where_no_prompts_come():
+    assert float(jax.grad(rank_share)(as_scalar(0.0), as_scalar(8.0))) == 0.0
+    slope = jax.grad(rank_share)(as_scalar(0.5), as_scalar(8.0))
+    at = [float(rank_share(as_scalar(x), as_scalar(8.0))) for x in (0.49, 0.51)]
+    assert float(slope) == pytest.approx((at[1] - at[0]) / 0.02, rel=1e-2)
 
 
 def test_prompts_keep_each_stage_of_a_pipeline_busy_for_their_own_time_there():
@@ -243,7 +281,7 @@ FAST, SLOW = (
 
 def _group(launches: float) -> RunGroup:
     """One run with 100 kernels and 4 sequences in a decode step."""
-    steps = [jnp.full((1, 3), number) for number in (0.01, launches, 100.0, 4.0)]
+    steps = [jnp.full((1, 3), number) for number in (0.01, 0.0, launches, 100.0, 4.0)]
     return RunGroup(ClosedLoop(PLAN, USERS, as_scalar(4.0), *steps), [])
 
 

@@ -122,7 +122,7 @@ def serve_attention_ffn(
     best = jnp.argmin(jnp.where(micros <= jnp.maximum(batch, 1.0), tried.step, jnp.inf))
     step = map_leaves(lambda x: x[best], tried)
     prompt = _prompts(sides, link, model, request)
-    steps = Steps(batch, step.step, prompt.latency, prompt.latency / first.plan.dp)
+    steps = Steps(batch, step.step, prompt.latency, *(prompt.latency / first.plan.dp,) * 2)
     waits = closed_loop(steps, first.chip.efficiency.host, request)
     length = request.isl + request.osl
     slack = [slack_beside_one(side.chip, side.plan, side.model, length) for side in sides]

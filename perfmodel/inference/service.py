@@ -97,12 +97,14 @@ class Steps(NamedTuple):
     - `step`: of a decode step with `batch` sequences.
     - `prompt`: of the prompts that start together, with nothing beside them.
     - `prefill_interference`: by which one prompt makes a decode step longer.
+    - `burst_interference`: the same where all data ranks have prompts at once.
     """
 
     batch: Scalar
     step: Scalar
     prompt: Scalar
     prefill_interference: Scalar
+    burst_interference: Scalar
 
 
 class Waits(NamedTuple):
@@ -118,7 +120,7 @@ def closed_loop(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
     others = request.continuous_batching * jnp.maximum(steps.batch - 1, 0.0)
     tpot = steps.step / request.tokens_per_step + steps.prefill_interference * others / request.osl
     busy = others / jnp.maximum(steps.batch, 1.0)
-    burst = host.burst * steps.prefill_interference * others / 2 / request.requests_per_user
+    burst = host.burst * steps.burst_interference * others / 2 / request.requests_per_user
     prompt = steps.prompt + busy * tpot / 2
     queue, total = queueing(request, steps.batch, prompt + request.tokens_after_first * tpot)
     return Waits(host.first_token + prompt + burst + queue, tpot, host.first_token + total)
@@ -206,12 +208,13 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch
     passes = loop_passes(chip, plan, model, request, batch)
     step, prompt, *mixed = costs(chip, plan, model, passes)
     if mixed:
-        busy = estimate_interference(plan, step.time, prompt.time, mixed[0].time)
+        parts = halves_of(step), halves_of(mixed[0])
+        busy = estimate_interference(plan, *parts, prompt.time, prompts_per_step(request, batch))
     else:
-        busy = stage_busy_time(passes[1], prompt.time) / plan.dp
+        busy = (stage_busy_time(passes[1], prompt.time) / plan.dp,) * 2
     first = prompt.breakdown.joules / request.prompts_per_pass(plan.dp)
     joules = request.per_output_token(first, step.breakdown.joules, batch)
-    steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, busy)
+    steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, *busy)
     return Priced(steps, joules, step.breakdown.by_bound())
 
 
@@ -239,11 +242,77 @@ def loop_passes(
     return [*passes, mixed_pass(chip, plan, model, decoding, prompts)]
 
 
-def estimate_interference(plan: Plan, step: Scalar, prompt: Scalar, mixed: Scalar) -> Scalar:
-    """By which one prompt makes a decode step longer: data ranks take prompts at the same time."""
-    if version_of(plan).separates_prefill:
-        return prompt / plan.dp
-    return jnp.maximum(mixed - step, 0.0) / plan.dp
+SHARED_LABELS = ("experts", "dispatch", "combine")
+"""Kernels that all data ranks run together: experts, and the collectives that bring them tokens."""
+
+
+class Halves(NamedTuple):
+    """Seconds of a step: of what each data rank does by itself, and of what all do together."""
+
+    own: Scalar
+    shared: Scalar
+
+    @property
+    def total(self) -> Scalar:
+        """Of both."""
+        return self.own + self.shared
+
+
+def halves_of(cost: Cost) -> Halves:
+    """The halves of a pass."""
+    which = np.array([label in SHARED_LABELS for label in cost.labels])
+    shared = jnp.sum(cost.kernels.time[which])
+    return Halves(cost.time - shared, shared)
+
+
+def excess_of(step: Halves, mixed: Halves) -> Halves:
+    """By which prompts, one on each data rank, make a decode step longer; neither half is below zero."""
+    total = jnp.maximum(mixed.total - step.total, 0.0)
+    shared = jnp.clip(mixed.shared - step.shared, 0.0, total)
+    return Halves(total - shared, shared)
+
+
+def prompts_per_step(request: Request, batch: Scalar) -> Scalar:
+    """Prompts that come in a step, on average: one of each of `batch` sequences in its R steps."""
+    return batch * request.tokens_per_step / request.osl
+
+
+def estimate_interference(
+    plan: Plan, step: Halves, mixed: Halves, prompt: Scalar, rate: Scalar
+) -> tuple[Scalar, Scalar]:
+    """By which one prompt makes a decode step longer: at a rate of prompts a step, and in a burst.
+
+    Where data ranks take prompts at the same time, each prompt has its share of the step that they share.
+    Where each takes its own, all wait at the experts for the rank that has one; without experts none waits.
+
+    **Arguments:**
+
+    - `mixed`: a step with a prompt on each data rank; `prompt`: seconds of a step of prompts alone.
+    """
+    version, excess = version_of(plan), excess_of(step, mixed)
+    together = (prompt if version.separates_prefill else excess.total) / plan.dp
+    if not version.schedules_ranks_apart:
+        return together, together
+    apart = excess.own * rank_share(rate, plan.dp) + excess.shared / plan.dp
+    return jnp.where(mixed.shared > 0, apart, together), together
+
+
+MIN_RATE_OF_PROMPTS = 1e-6
+"""Prompts a step below which all is as there: a ratio of zeros has no gradient."""
+
+
+def rank_share(rate: Scalar, ranks: Scalar) -> Scalar:
+    r"""Seconds that a prompt adds to a step over those of its rank, with `rate` prompts a step on all ranks.
+
+    A step waits for the rank with the most prompts, $E[\max_i N_i] / \lambda$ for a Poisson number on each.
+    Of few prompts it is the share of steps with any, $(1 - e^{-\lambda}) / \lambda$; of many, $1 / n$. So
+
+    $$\frac1n + \Bigl(1 - \frac1n\Bigr) \frac{1 - e^{-\lambda}}{\lambda}$$
+
+    which is 7 % below at most up to two prompts a step.
+    """
+    rate = jnp.maximum(rate, MIN_RATE_OF_PROMPTS)
+    return 1 / ranks + (1 - 1 / ranks) * -jnp.expm1(-rate) / rate
 
 
 def stage_busy_time(prompts: Pass, time: Scalar) -> Scalar:

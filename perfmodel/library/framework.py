@@ -98,10 +98,12 @@ class Scheduler(Strict):
     """Defaults of the scheduler.
 
     - `separate_prefill`: whether prompts take a step of their own, and do not ride on decode steps.
+    - `ranks_apart`: whether each data rank takes prompts when it has them; else all take them together.
     - `reserved_output`: share of the output that must have capacity in the cache before a request is let in.
     """
 
     separate_prefill: Flag | None = None
+    ranks_apart: Flag | None = None
     reserved_output: Share | None = None
 
 
@@ -183,6 +185,11 @@ class Version(Strict):
     def separates_prefill(self) -> bool:
         """Whether prompts take a step of their own."""
         return _is(self.scheduler.separate_prefill)
+
+    @property
+    def schedules_ranks_apart(self) -> bool:
+        """Whether each data rank takes prompts when it has them."""
+        return _is(self.scheduler.ranks_apart)
 
     @property
     def reserved_output(self) -> float:

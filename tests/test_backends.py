@@ -103,6 +103,18 @@ def test_large_groups_on_blackwell_are_cut_by_head_in_tensorrt_llm_alone(
     assert alone or found.heads_per_block == 64
 
 
+@pytest.mark.parametrize("backend", [TRTLLM_GEN, XQA, XQA_HOPPER])
+@pytest.mark.parametrize("group", [1, 33, 128])
+def test_heads_wider_than_the_vector_code_has_are_left_to_matrix_units(
+    backend: AttentionBackend, group: int
+):
+    # TensorRT-LLM compiles masked_multihead_attention for heads of up to 256 numbers.
+    for size, alone in ((256, 1), (512, 0)):
+        found = partition(backend, B200, 64, 64, jnp.inf, group, 1, size, 230000)
+        small = group == 1 and backend is TRTLLM_GEN
+        assert found.per_query_head == found.cuda_cores == (0 if small else alone)
+
+
 def test_few_short_texts_with_large_groups_pass_over_their_queries_besides():
     # 64 heads of 128 numbers are 8192: one pass for the start and one for them.
     assert cut(FLASHINFER_TRTLLM_GEN, B200, 16, 128, 64, 1).extra_passes == 2

@@ -1,9 +1,10 @@
 """TensorRT-LLM's own kernels on Blackwell (`trtllm_gen`): attention, and mixtures of experts.
 
-Attention takes groups up to 32, and any in SGLang and vLLM, which run them through FlashInfer; there few
-and short texts with large groups run another kernel. Latents are read by sixteen heads at a time up to 32,
-then by all. Mixtures take tiles of as many rows as all tokens give to each expert here, also those that go
-to other ranks (`computeSelectedTileN`): with experts spread out, mostly padding.
+Attention takes groups up to 32, of heads wider than 256 any, and any in SGLang and vLLM, which run them
+through FlashInfer; there few and short texts with large groups run another kernel. Latents are read by
+sixteen heads at a time up to 32, then by all. Mixtures take tiles of as many rows as all tokens give to each
+expert here, also those that go to other ranks (`computeSelectedTileN`): with experts spread out, mostly
+padding.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import MATRIX_ROWS
-from perfmodel.kernels.backends.cuda_cores import on_cuda_cores
+from perfmodel.kernels.backends.cuda_cores import leaves_to_cuda_cores, on_cuda_cores
 from perfmodel.smooth import power_of_two
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.backend import (
@@ -22,20 +23,31 @@ from perfmodel.workload.backend import (
     Partition,
 )
 
+LARGEST_GROUP = 32.0
+"""Query heads of one KV head that the kernels of attention take."""
+
+LATENT_HEADS = 128.0
+"""Query heads that a block of latents takes, where they are more than that."""
+
 LARGE_GROUP = 8192.0
 """Numbers of a group's queries that cost the kernel for large groups as much as its start."""
 
 
 def _large(shape: DecodeShape) -> Scalar:
-    return jnp.where(shape.group > 32, 1.0, 0.0)
+    return jnp.where(shape.group > LARGEST_GROUP, 1.0, 0.0)
 
 
 class TrtllmGen(AttentionBackend):
-    """In TensorRT-LLM: larger groups are left to vector units, a block for each query head."""
+    """In TensorRT-LLM: larger groups are left to vector units, a block for each query head.
+
+    Heads that those do not take go as latents of that size do, up to 128 in a block.
+    """
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        large = _large(shape)
-        return on_cuda_cores(free._replace(per_query_head=large), large)
+        vector = leaves_to_cuda_cores(shape.head_dim, shape.group <= LARGEST_GROUP)
+        heads = jnp.where(_large(shape) > vector, LATENT_HEADS, free.heads_per_block)
+        partition = free._replace(per_query_head=vector, heads_per_block=heads)
+        return on_cuda_cores(partition, vector)
 
 
 class FlashInferTrtllmGen(AttentionBackend):
@@ -56,7 +68,7 @@ class TrtllmGenMLA(AttentionBackend):
     """Latents: sixteen heads in a block, up to 32 in all; else up to 128."""
 
     def partition(self, shape: DecodeShape, free: Partition) -> Partition:
-        heads = jnp.where(shape.group <= 32, MATRIX_ROWS, 128.0)
+        heads = jnp.where(shape.group <= LARGEST_GROUP, MATRIX_ROWS, LATENT_HEADS)
         return free._replace(kv_tile=free.min_splits * LATENT_TILE, heads_per_block=heads)
 
 

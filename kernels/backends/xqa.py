@@ -2,16 +2,17 @@
 
 XQA runs where 1 < group <= 32 and, for a bf16 cache, 4 x batch x kv_heads x max(1, context/128) fills the
 cores; else a block of vector code for each query head (`masked_multihead_attention`), which splits a cache
-into parts of 512 tokens. XQA keeps head sizes that are powers of two, does not split an fp8 cache before
-Hopper, and takes another kernel for fp8 heads of 64. Prompts before Hopper take tiles of 64; their kernels,
-for matrix units that registers feed, pad heads to a power of two, and multiply fp8 heads of 64 and 256 in
-16 bits (of 128 and 192 in fp8; others were not measured): long prompts take as long as in bf16, and short
-ones 4 us longer, as for a third kernel beside two.
+into parts of 512 tokens; heads wider than 256 are for matrix kernels alone. XQA keeps head sizes that are
+powers of two, does not split an fp8 cache before Hopper, and takes another kernel for fp8 heads of 64.
+Prompts before Hopper take tiles of 64; their kernels, for matrix units that registers feed, pad heads to a
+power of two, and multiply fp8 heads of 64 and 256 in 16 bits (of 128 and 192 in fp8; others were not
+measured): long prompts take as long as in bf16, and short ones 4 us longer, as for a third kernel beside
+two.
 """
 
 import jax.numpy as jnp
 
-from perfmodel.kernels.backends.cuda_cores import on_cuda_cores
+from perfmodel.kernels.backends.cuda_cores import leaves_to_cuda_cores, on_cuda_cores
 from perfmodel.kernels.backends.flash_mla import FLASH_MLA
 from perfmodel.units import Flag
 from perfmodel.workload.backend import AttentionBackend, DecodeShape, Partition
@@ -51,15 +52,15 @@ def _fills(shape: DecodeShape) -> Flag:
 def _partition(shape: DecodeShape, free: Partition) -> Partition:
     fills = _fills(shape) | (shape.cache == "fp8")
     grouped = (shape.group > 1) & (shape.group <= 32) & fills
-    per_query_head = jnp.where(~grouped, 1.0, 0.0)
+    per_query_head = leaves_to_cuda_cores(shape.head_dim, grouped)
     vector = jnp.maximum(jnp.floor(shape.ctx_len / 512), 1.0)
     most = jnp.minimum(
         jnp.floor(8 * shape.cores / (shape.batch * shape.kv_heads)), shape.ctx_len // 128
     )
     matrix = jnp.maximum(most, 1.0)
     partition = free._replace(
-        max_splits=jnp.where(grouped, matrix, vector),
-        min_splits=jnp.where(grouped, matrix, 1.0),
+        max_splits=jnp.where(per_query_head > 0, vector, matrix),
+        min_splits=jnp.where(per_query_head > 0, 1.0, matrix),
         extra_passes=per_query_head,
         per_query_head=per_query_head,
         launches_hidden=1 - per_query_head,

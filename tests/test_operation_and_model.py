@@ -14,7 +14,14 @@ from layers import HIDDEN, kinds, layers, model_of
 
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.inference.kernel_predictions import resolve_group
-from perfmodel.inference.operations import Batch, Context, attention_calls, feed_forward_calls
+from perfmodel.inference.operations import (
+    Batch,
+    Context,
+    KernelCall,
+    attention_calls,
+    feed_forward_calls,
+    layer_calls,
+)
 from perfmodel.inference.placement import Placement
 from perfmodel.inference.step import Pass, costs, decode_pass, prompt_pass
 from perfmodel.kernels.attention_decode import AttentionDecode
@@ -32,7 +39,7 @@ from perfmodel.library.model import load_model
 from perfmodel.units import as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.model import Layer
+from perfmodel.workload.model import HyperConnections, Layer
 from perfmodel.workload.plan import Plan
 from perfmodel.xla import ONCE, supported
 
@@ -182,15 +189,30 @@ def rows_of(layer: Layer, texts: Texts) -> list[Row]:
     """What a layer runs, its collectives included."""
     one, inner, norm = layer.attention, layer.feed_forward, texts.pass_over("norm", HIDDEN)
     found: list[Row] = []
+    between = streams(texts, layer.connections)
     if one is not None:
         before = [texts.product("projection", *size) for size in one.inputs(HIDDEN, TENSOR)]
         after = [texts.product("output", *size) for size in one.outputs(HIDDEN, TENSOR)]
-        found += [norm, *before, *MIXES[type(one)](texts, one), *after, texts.reduced()]
+        found += [*between, norm, *before, *MIXES[type(one)](texts, one), *after, texts.reduced()]
     if isinstance(inner, Dense):
         found += [norm, *dense(texts, inner.inter, inner.gated), texts.reduced()]
     if isinstance(inner, Mixture):
-        found += [norm, *mixed(texts, inner), texts.reduced()]
+        found += [*between, norm, *mixed(texts, inner), texts.reduced()]
     return found
+
+
+def streams(texts: Texts, one: HyperConnections | None) -> list[Row]:
+    """The streams with a half's output, read and written; the product with all of them; their sum."""
+    if one is None:
+        return []
+    every, copy = one.streams * HIDDEN, {"kind": list(ELEMENTWISE).index("rope")}
+    size = {"tokens": texts.tokens, **copy}
+    plain = texts.plan.unquantised
+    return [
+        texts.row("streams", "elementwise", hidden=every + HIDDEN / 2, **size),
+        texts.product("streams", every, one.weights, plain),
+        texts.row("streams", "elementwise", hidden=(every + HIDDEN) / 2, steps=40, **size),
+    ]
 
 
 def alone(rows: list[Row], plan: Plan) -> np.ndarray:
@@ -342,3 +364,72 @@ def test_a_fused_shared_expert_is_one_more_expert_that_every_token_goes_to():
         shared = {call.label for call in calls} >= {"up", "down"}
         found[fuses] = float(experts.topk), float(experts.experts), shared
     assert found == {False: (8, 256, True), True: (9, 257, False)}
+
+
+def calls_of(name: str, framework: str | None, place: int = -1) -> list[KernelCall]:
+    """Of a decode step of eight texts of 4,096 tokens, in one layer of a model, with experts in four bits."""
+    plan, main = Plan(weights="mxfp4", framework=framework), Residency(main=1.0)
+    nothing = [as_scalar(0.0)] * 3
+    site = Context(plan, Placement(main, main, *nothing), as_scalar(1.0), "experts")
+    batch = Batch(*[as_scalar(x) for x in (8, 1, 4096)], decoding=True)
+    layer = jax.tree.map(as_scalar, load_model(name).stacks[place].layer)
+    return layer_calls(site, as_scalar(HIDDEN), layer, [batch])
+
+
+def test_a_half_of_a_layer_is_joined_to_its_streams_by_three_kernels():
+    # Four streams: 24 weights of a token's mixture; 20 iterations over rows and over columns.
+    calls = [call for call in calls_of("deepseek-v4-pro", None) if call.label == "streams"]
+    assert len(calls) == 6
+    post, product, pre = (call.kernel for call in calls[:3])
+    assert (float(product.n), float(product.k)) == (24, 4 * HIDDEN)
+    # Bytes: four streams in, the half's output, four streams out; four streams in, one out.
+    moved = [bytes_of(kernel) / 8 for kernel in (post, pre)]
+    assert moved == pytest.approx([2 * 9 * HIDDEN, 2 * 5 * HIDDEN])
+    plain = dataclasses.replace(pre, steps=None)
+    later = [float(kernel.count(B200, Plan())[0].latency) for kernel in (pre, plain)]
+    assert later[0] - later[1] == pytest.approx(40 * 50e-9)
+    assert not [call for call in calls_of("deepseek-v3.2", None) if call.label == "streams"]
+
+
+def bytes_of(kernel: Any) -> float:
+    (work,) = kernel.count(B200, Plan())
+    return float(as_scalar(work.demand.shared))
+
+
+def test_a_framework_launches_the_products_of_indexers_and_compressors_apart():
+    # V4: bottleneck and key; two compressors (2 x 2 x (512 + 128)) and 64 weights; queries; the indexer's.
+    products = products_of("deepseek-v4-pro", "vllm")
+    assert products == [(1536 + 512, "bf16"), (2560 + 64, "bf16"), (65536, "bf16"), (8192, "bf16")]
+    # V3.2: its indexer's keys and the weights of its heads are not quantised.
+    assert [columns for columns, _ in products_of("deepseek-v3.2", "sglang")] == [
+        1536 + 576,
+        128,
+        64,
+        128 * 192,
+        64 * 128,
+        128 * 128,
+    ]
+    together = products_of("deepseek-v4-pro", None)
+    assert sum(n for n, _ in together) == sum(n for n, _ in products)
+    assert len(together) == 2
+
+
+def products_of(name: str, framework: str | None) -> list[tuple[float, str]]:
+    """Columns and formats of the products before attention of the last layer."""
+    calls = calls_of(name, framework)
+    return [(float(c.kernel.n), c.dtype) for c in calls if c.label == "projection"]
+
+
+@pytest.mark.parametrize(("kind", "added"), [("csa", 6), ("hca", 4)])
+def test_small_kernels_around_compressors_are_counted_where_a_framework_launches_them(
+    kind: str, added: int
+):
+    # Norms, outputs rotated back; the state and its pooling; of an indexer its queries and places.
+    model = load_model("deepseek-v4-pro")
+    place = next(i for i, s in enumerate(model.stacks) if s.layer.attention.sparse == kind)
+    small = ("norm", "add", "quantise", "rope")
+    counts = [
+        sum(call.label in small for call in calls_of("deepseek-v4-pro", framework, place))
+        for framework in (None, "vllm")
+    ]
+    assert counts[1] - counts[0] == added

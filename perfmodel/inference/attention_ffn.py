@@ -13,7 +13,7 @@ step says how well their rates match.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from perfmodel.inference.service import (
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, prompt_pass
 from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, Values, as_scalar
-from perfmodel.workload.model import Layer, Stack, Transformer
+from perfmodel.workload.model import Stack, Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 from perfmodel.workload.sizes import Number
@@ -73,8 +73,8 @@ Sides = tuple[Side, ...]
 
 def attention_and_ffn(model: Transformer) -> tuple[Transformer, Transformer]:
     """The model's attention with its embeddings, and its feed-forward layers."""
-    first = [_with(s, Layer(s.layer.attention, None, s.layer.extra)) for s in model.stacks]
-    second = [_with(s, Layer(None, s.layer.feed_forward)) for s in model.stacks]
+    first = [_with(s, feed_forward=None) for s in model.stacks]
+    second = [_with(s, attention=None, extra=0) for s in model.stacks]
     nothing = model.vocabulary * 0
     return (
         dataclasses.replace(model, stacks=tuple(first)),
@@ -82,8 +82,8 @@ def attention_and_ffn(model: Transformer) -> tuple[Transformer, Transformer]:
     )
 
 
-def _with(stack: Stack, layer: Layer) -> Stack:
-    return dataclasses.replace(stack, layer=layer)
+def _with(stack: Stack, **changes: Any) -> Stack:
+    return dataclasses.replace(stack, layer=dataclasses.replace(stack.layer, **changes))
 
 
 def crossings(model: Transformer) -> Number:

@@ -1,5 +1,6 @@
 """The kernels of one layer on one chip, one after the other."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from perfmodel.library.framework import version_of
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.model import Layer, Transformer, indexes
+from perfmodel.workload.model import HyperConnections, Layer, Transformer, indexes
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import Scope, format_of
 from perfmodel.workload.sizes import Number, shard
@@ -119,11 +120,38 @@ def layer_calls(
 ) -> list[KernelCall]:
     """One layer, its collectives included."""
     calls: list[KernelCall] = []
+    tokens = tokens_of(batches)
+    between = stream_calls(context, hidden, layer.connections, tokens)
     if layer.attention is not None:
-        calls += attention_calls(context, hidden, layer.attention, batches)
+        calls += between + attention_calls(context, hidden, layer.attention, batches)
     if layer.feed_forward is not None:
-        calls += feed_forward_calls(context, hidden, layer.feed_forward, tokens_of(batches))
+        calls += between + feed_forward_calls(context, hidden, layer.feed_forward, tokens)
     return calls
+
+
+COPY = "rope"
+"""The kind of kernel that reads each number once and writes it once, in 16 bits."""
+
+
+def stream_calls(
+    context: Context, hidden: Number, connections: HyperConnections | None, tokens: Scalar
+) -> list[KernelCall]:
+    """From one half of a layer to the next where there are several residual streams.
+
+    The half's output is added to each stream and the streams are mixed; a product with all of them makes the
+    next mixture; and a kernel makes its rows and columns add up to 1 in turns, and sums the streams
+    (`mhc_post`, `tf32_hc_prenorm_gemm`, `mhc_pre_big_fuse` in vLLM 0.20 and SGLang 0.5.10).
+    """
+    if connections is None:
+        return []
+    streams, label = connections.streams, "streams"
+    copy = functools.partial(Elementwise, tokens, kind=as_scalar(list(KINDS).index(COPY)))
+    every, turns = streams * hidden, 2.0 * connections.iterations
+    return [
+        context.call(label, copy(every + hidden / 2)),
+        context.product(label, tokens, every, connections.weights, context.plan.unquantised),
+        context.call(label, copy((every + hidden) / 2, steps=turns)),
+    ]
 
 
 def attention_calls(
@@ -149,12 +177,34 @@ def _inputs(context: Context, hidden: Number, attention: Any) -> list[tuple[Numb
     """
     ranks, dtype = context.plan.tp, context.format("attention")
     matrices = [(*matrix, dtype) for matrix in attention.inputs(hidden, ranks)]
+    if context.plan.framework is not None and isinstance(attention, Latent | Compressed):
+        return _with_own_products(context, attention, matrices)
     if version_of(context.plan).fuses_delta_net_inputs or getattr(attention, "kind", "") != "gdn":
         return matrices
     heads = shard(attention.heads, ranks)
     rows, columns, _ = matrices[0]
     gate, small = heads * attention.value, (rows, heads, context.plan.unquantised)
     return [(rows, columns - gate - 2 * heads, dtype), (rows, gate, dtype), small, small]
+
+
+def _with_own_products(
+    context: Context, attention: Latent | Compressed, matrices: list[tuple[Number, Number, str]]
+) -> list[tuple[Number, Number, str]]:
+    """With products of their own for what an indexer or a compressor makes, where a framework is named.
+
+    An indexer's keys, the weights of its heads, and its queries (`wk`, `weights_proj`, `wq_b`). Those of
+    DeepSeek-V4's compressors and of its indexer's weights run beside each other, so that they are one
+    (`fused_wkv_wgate`). Products of the stream are not quantised (vLLM 0.20, SGLang 0.5).
+    """
+    (rows, low, dtype), (rank, queries, _), *rest = matrices
+    if not (attention.indexes or getattr(attention, "compresses", False)):
+        return matrices
+    plain, sides = context.plan.unquantised, attention.side_columns()
+    own = attention.index_heads * attention.index_key
+    found = [(rows, low - sum(sides), dtype), *[(rows, side, plain) for side in sides]]
+    if not attention.indexes:
+        return [*found, (rank, queries, dtype), *rest]
+    return [*found, (rank, queries - own, dtype), (rank, own, dtype), *rest]
 
 
 def _mixing(context: Context, attention: Any, batch: Batch) -> list[KernelCall]:
@@ -278,10 +328,35 @@ def _compressed(context: Context, attention: Compressed, batch: Batch) -> list[K
     sizes = {"ratio": attention.ratio, "window": attention.window}
     return [
         context.elementwise("rope", batch.tokens, heads * attention.key),
+        *_compressor_calls(context, attention, batch, heads),
         _sparse(
             context, attention, batch, heads, index_heads=attention.index_heads, **sizes, **numbers
         ),
     ]
+
+
+def _compressor_calls(
+    context: Context, attention: Compressed, batch: Batch, heads: Scalar
+) -> list[KernelCall]:
+    """What a framework launches beside products, scores, choice and attention; the best schedule fuses it.
+
+    Norms of the bottleneck and the key; the way of keys and their weights into the state, in fp32, and from
+    there, pooled, normed and rotated, into the cache, for both compressors at once; an indexer's queries,
+    rotated and quantised, and the places of what it picks; outputs, rotated back and quantised
+    (`fused_q_kv_rmsnorm`, `save_partial_states`, `compress_norm_rope_store`, `fused_indexer_q_rope_quant`,
+    `compute_global_topk_indices_and_lens`, `fused_inv_rope_fp8_quant` of vLLM 0.20).
+    """
+    if context.plan.framework is None:
+        return []
+    state = attention.pooled()
+    sizes = [("norm", attention.query_rank + attention.key)]
+    if attention.compresses:
+        sizes += [("norm", state), ("add", state)]
+    if attention.indexes:
+        sizes += [("quantise", attention.index_heads * attention.index_key)]
+        sizes += [("add", attention.index_most)]
+    sizes += [("quantise", heads * attention.key)]
+    return [context.elementwise(kind, batch.tokens, width) for kind, width in sizes]
 
 
 def _recurrent(context: Context, attention: Recurrent, batch: Batch) -> list[KernelCall]:

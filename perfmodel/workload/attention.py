@@ -107,6 +107,10 @@ class Latent(eqx.Module):
             (self.rank, heads * self.nope),
         ]
 
+    def side_columns(self) -> list[Number]:
+        """Columns of the first of them that an indexer's keys take, and the weights of its heads."""
+        return [self.index_key, self.index_heads]
+
     def outputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projections after attention, on one rank; the value's first."""
         heads = shard(self.heads, ranks)
@@ -147,7 +151,7 @@ class Compressed(eqx.Module):
     - `overlap`: entries that a token is part of: 2 in CSA, 1 in HCA, 0 for none.
     - `pending`: tokens held until they are compressed: 8 in CSA, 128 in HCA.
     - `index_heads`, `index_key`, `index_most`: of the indexer, and the entries it lets through.
-    - `indexes`: whether it has one.
+    - `indexes`: whether it has one; `compresses`: whether it has entries at all.
     """
 
     heads: Number
@@ -163,16 +167,25 @@ class Compressed(eqx.Module):
     index_key: Number = 0
     index_most: Number = 0
     indexes: bool = eqx.field(static=True, init=False)
+    compresses: bool = eqx.field(static=True, init=False)
 
     def __post_init__(self):
         self.indexes = self.index_heads > 0
+        self.compresses = self.overlap > 0
 
     def inputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projections before attention, on one rank."""
         queries = shard(self.heads, ranks) * self.key + self.index_heads * self.index_key
-        pooled = 2 * self.overlap * (self.key + self.index_key)
-        low = self.query_rank + self.key + pooled + self.index_heads
+        low = self.query_rank + self.key + sum(self.side_columns())
         return [(hidden, low), (self.query_rank, queries)]
+
+    def pooled(self) -> Number:
+        """Numbers of a token that are pooled into entries: of keys, and their weights."""
+        return 2 * self.overlap * (self.key + self.index_key)
+
+    def side_columns(self) -> list[Number]:
+        """Columns of the first of them that compressors and the weights of an indexer's heads take."""
+        return [self.pooled() + self.index_heads]
 
     def outputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projections after attention, on one rank.
@@ -191,7 +204,7 @@ class Compressed(eqx.Module):
 
     def state(self) -> Number:
         """Numbers kept for each sequence until they are compressed: keys and their weights."""
-        return 2 * self.overlap * self.pending * (self.key + self.index_key)
+        return self.pending * self.pooled()
 
     def cache_numbers(self, context: Number) -> Number:
         """Numbers cached for a sequence of `context` tokens."""

@@ -15,15 +15,35 @@ from perfmodel.workload.sizes import Number
 from perfmodel.xla import Label
 
 
+class HyperConnections(eqx.Module):
+    """Several residual streams, which each half of a layer reads and writes through a mixture that a small
+    product makes for each token (mHC, arXiv 2512.24880).
+
+    - `streams`: of as many numbers as the hidden size.
+    - `iterations`: of Sinkhorn and Knopp, which make the mixture's rows and columns add up to 1.
+    """
+
+    streams: Number
+    iterations: Number
+
+    @property
+    def weights(self) -> Number:
+        """Of a token's mixture: into the half, back into each stream, and between streams."""
+        return (2 + self.streams) * self.streams
+
+
 class Layer(eqx.Module):
     """Attention, feed-forward, or both.
 
-    - `extra`: parameters that are in no matrix product: norms, biases, gates, sinks.
+    - `extra`: parameters that are in no matrix product: norms, biases, gates, sinks; and those of
+      hyper-connections.
+    - `connections`: of its halves with the residual streams, where there are several.
     """
 
     attention: Grouped | Latent | Compressed | Recurrent | None
     feed_forward: Dense | Mixture | None
     extra: Number = 0
+    connections: HyperConnections | None = None
 
 
 class Stack(eqx.Module):

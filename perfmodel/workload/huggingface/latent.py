@@ -11,7 +11,7 @@ from perfmodel.workload.huggingface.parts import (
     shared_inter,
     sparse_layers,
 )
-from perfmodel.workload.model import Layer
+from perfmodel.workload.model import HyperConnections, Layer
 from perfmodel.workload.sizes import Number
 
 
@@ -69,6 +69,9 @@ def glm_dsa(fields: Fields) -> list[Layer]:
     return _with_experts(fields, [_indexed(fields, kind == "full") for kind in kinds], True)
 
 
+SINKHORN_ITERATIONS = 20
+"""`hc_sinkhorn_iters` of DeepSeek-V4 (`configuration_deepseek_v4.py` of transformers)."""
+
 CSA, HCA = 4, 128
 """Tokens for each entry of the two kinds of compressed attention."""
 
@@ -88,7 +91,14 @@ def _v4_layer(fields: Fields, ratio: int, hashed: bool) -> Layer:
     attention = _compressed(fields, ratio)
     experts = mixture(fields, shared=shared_inter(fields))
     extra = norms(fields) + _v4_attention_extra(attention) + 2 * _hyper(fields)
-    return Layer(attention, experts, extra + (0 if hashed else experts.experts))
+    extra += 0 if hashed else experts.experts
+    return Layer(attention, experts, extra, _connections(fields))
+
+
+def _connections(fields: Fields) -> HyperConnections:
+    """The configuration of V4 leaves its iterations to the default."""
+    iterations = fields.count("hc_sinkhorn_iters", default=SINKHORN_ITERATIONS)
+    return HyperConnections(fields.size("hc_mult"), iterations)
 
 
 def _compressed(fields: Fields, ratio: int) -> Compressed:
@@ -128,9 +138,8 @@ def _v4_attention_extra(attention: Compressed) -> Number:
 
 def _hyper(fields: Fields) -> int:
     """One hyper-connection (arXiv 2512.24880): mixing weights, their offsets and three scales."""
-    streams = fields.size("hc_mult")
-    mixed = (2 + streams) * streams
-    return mixed * (streams * fields.size("hidden_size") + 1) + 3
+    connections = _connections(fields)
+    return connections.weights * (connections.streams * fields.size("hidden_size") + 1) + 3
 
 
 def v4_outside(fields: Fields) -> int:

@@ -12,7 +12,7 @@ from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import RELEASES, SMOOTH, section_name
+from perfmodel.library.fitted import RELEASES, SMOOTH, VENDOR_LIBRARIES, section_name
 from perfmodel.library.fitted import key as written
 from perfmodel.units import to_si
 
@@ -41,14 +41,15 @@ def place_of(key: Key) -> Names:
 def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
     """The tables, and for each chip and format without a smooth one: the fastest of the frameworks.
 
-    What NCCL alone was measured at is no such choice, and other releases are none.
+    What a vendor's library alone was measured at is no such choice, and other releases are none.
     """
     yield from tables
     today = [table for table in tables if not table.key.release]
     groups = grouped(((t.key.op, t.key.chip, section_of(t.key)[2]), t) for t in today)
     for group in groups.values():
         names = {table.key.framework for table in group}
-        if "" not in names and names != {"nccl"}:
+        vendors = VENDOR_LIBRARIES.get(KERNELS[group[0].key.op].family, ())
+        if names - {"", *vendors} and "" not in names:
             yield fastest(group)
 
 

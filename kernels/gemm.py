@@ -128,6 +128,8 @@ def _memory(
         return traffic | {
             "main": traffic["main"] + activation_bytes * spilled(chip, activation_bytes)
         }
+    if _alone(plan):
+        return traffic | {"main": traffic["main"] + activation_bytes}
     fitted = chip.efficiency.gemm
     copies = jnp.minimum(float(MAX_COPIES), jnp.ceil(chip.shared.capacity / weights))
     rereads = replay_read_time(chip, fitted, copies * weights + activation_bytes)
@@ -191,13 +193,18 @@ PER_TENSOR_PASSES = 2
 """Passes of a format whose scale is of the whole tensor."""
 
 
+def _alone(plan: Plan) -> bool:
+    """Whether a benchmark times the product alone."""
+    return plan.replay and plan.gemm_backend.timed_alone
+
+
 def _passes(plan: Plan) -> int:
-    """Over activations that are quantised, in kernels of their own.
+    """Over activations that are quantised, in kernels of their own; none where the product is timed alone.
 
     A benchmark finds the scale of a tensor anew. In service a checkpoint brings it along, so that
     one pass is left, or none where a framework quantises as it writes.
     """
-    most = plan.format.passes
+    most = 0 if _alone(plan) else plan.format.passes
     if most < PER_TENSOR_PASSES or plan.replay:
         return most
     return 0 if plan.gemm_backend.fuses_quantisation else 1

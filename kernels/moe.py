@@ -195,7 +195,8 @@ class Moe(AbstractKernel):
         matrices = share.experts * (share.up + 1) * share.hidden * share.columns
         weights = matrices * plan.format.weight
         reads, inside = residency.traffic(weights), on_chip(chip, moved.total)
-        launched, replay = chip.execution == "launched", plan.replay
+        launched = chip.execution == "launched"
+        replay = plan.replay and not plan.moe_backend.timed_alone
         missed = replay_read_time(chip, chip.efficiency.moe, weights) if replay else 1.0
         return Resources(
             matrix=2 * share.products,

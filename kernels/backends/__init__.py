@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from perfmodel.kernels.backends import (
+    aiter,
     cublas,
     flash_attention_2,
     flash_attention_3,
@@ -40,8 +41,10 @@ ATTENTION_BACKENDS = _by_name(
     xqa.XQA,
     xqa.XQA_HOPPER,
 )
-GEMM_BACKENDS = _by_name(cublas.VENDOR, cublas.CUBLAS_ADA, cublas.CUBLAS_ADA_TRTLLM)
-MOE_BACKENDS = _by_name(SMOOTH_MOE, trtllm_gen.TRTLLM_GEN_MOE, trtllm_gen.FLASHINFER_TRTLLM_GEN_MOE)
+GEMM_BACKENDS = _by_name(cublas.VENDOR, cublas.CUBLAS_ADA, cublas.CUBLAS_ADA_TRTLLM, aiter.AITER)
+MOE_BACKENDS = _by_name(
+    SMOOTH_MOE, trtllm_gen.TRTLLM_GEN_MOE, trtllm_gen.FLASHINFER_TRTLLM_GEN_MOE, aiter.AITER_MOE
+)
 COLLECTIVE_BACKENDS = _by_name(
     nccl.NCCL,
     nccl.SGLANG,
@@ -52,6 +55,15 @@ COLLECTIVE_BACKENDS = _by_name(
     nccl.SGLANG_UNFUSED,
     nccl.SGLANG_UNFUSED_BLACKWELL,
 )
+
+
+AMD = {
+    "gemm_backend": dataclasses.replace(aiter.AITER, fuses_quantisation=True),
+    "moe_backend": aiter.AITER_MOE,
+}
+
+FASTEST: dict[str, dict[str, Any]] = {"cdna3": AMD, "cdna4": AMD}
+"""Of architectures whose fastest kernels are one library's: what the smooth form takes there."""
 
 
 def backends_of(
@@ -66,7 +78,7 @@ def backends_of(
     - `unfused`: whether no norm is fused with an all-reduce.
     """
     if not framework:
-        return {}
+        return FASTEST.get(architecture, {})
     version = find_version(framework)
     collective = version.unfused_collective if unfused else version.collective
     attention, gemm, moe, collective = (

@@ -119,10 +119,10 @@ class Origin(NamedTuple):
     architecture: str
 
 
-VENDOR_LIBRARIES = {"collective": ("nccl",)}
+VENDOR_LIBRARIES = {"collective": ("nccl",), "gemm": ("aiter",), "moe": ("aiter",)}
 """Whose kernels run where a framework's own were not measured: on PCIe its all-reduces are NCCL's
 (`CustomAllreduce` of vLLM and SGLang serves no more than two cards there, TensorRT-LLM's none without
-access of peers)."""
+access of peers); AMD's products and mixtures are the fastest that aiter's tuner finds."""
 
 OF_THE_SERVER = {
     key(f)

@@ -177,10 +177,13 @@ class GemmBackend(Backend):
     - `fuses_quantisation`: whether norms and activations write fp8 themselves, where the scale is known
       before.
     - `bf16_formats`: formats that are multiplied as bf16, though the chip has units for them.
+    - `timed_alone`: whether its benchmark times the product alone: activations are quantised before, and
+      no cache holds an operand.
     """
 
     fuses_quantisation: bool = False
     bf16_formats: tuple[str, ...] = ()
+    timed_alone: bool = False
 
     def product_format(self, weights: str) -> str:
         """Format in which the matrix units multiply."""
@@ -196,9 +199,13 @@ SMOOTH_GEMM = GemmBackend("smooth", fuses_quantisation=True)
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MoeBackend(Backend):
-    """Grouped products of experts, whose tokens are padded to tiles of `row_tiles`: all are tried."""
+    """Grouped products of experts, whose tokens are padded to tiles of `row_tiles`: all are tried.
+
+    - `timed_alone`: as of products.
+    """
 
     row_tiles: tuple[float, ...] = (16.0, 32.0, 64.0, 128.0)
+    timed_alone: bool = False
 
     def tiles_tried(self, weights: str, expected: Scalar) -> Values:
         """Rows of the tiles tried.

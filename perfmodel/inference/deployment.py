@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Collection, Hashable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perfmodel.batching import structure
 from perfmodel.errors import InputError
@@ -19,12 +19,14 @@ from perfmodel.library.files import named, word_of
 from perfmodel.library.fitted import FITTED, Origin
 from perfmodel.library.fitted_intervals import (
     ServingIntervals,
+    all_hosted_models,
     hosted_models,
     load_serving_intervals,
 )
 from perfmodel.library.framework import SharedExpert, find_version, frameworks
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile
+from perfmodel.library.serving_ranges import MODELS
 from perfmodel.workload.attention import Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.model import Transformer, traced
@@ -200,8 +202,8 @@ def serving_intervals(
     of: Origin, plan: Plan, model: Transformer, calibration: Path = FITTED
 ) -> ServingIntervals:
     """Of a model's service on a chip, where no run of its stack was measured."""
-    hosted = _hosted(model, plan, calibration)
-    return load_serving_intervals(of, plan, families_of(model), hosted, calibration)
+    grade = _grade(model, plan, calibration)
+    return load_serving_intervals(of, plan, families_of(model), grade, calibration)
 
 
 def families_of(model: Transformer) -> set[str]:
@@ -222,11 +224,31 @@ def families_of(model: Transformer) -> set[str]:
     return families
 
 
-def _hosted(model: Transformer, plan: Plan, calibration: Path) -> str:
-    """The name of a model of this shape in the runs that the host is fitted to; empty: there is none."""
-    shape = _shape(model)
-    same_shape = (n for n in hosted_models(plan, calibration) if _shape(load_model(n)) == shape)
-    return next(same_shape, "")
+def _grade(model: Transformer, plan: Plan, calibration: Path) -> str:
+    """Whether the runs that the host is fitted to had a model of this shape, or runs of any framework all of
+    its kinds of layers."""
+    hosted = map(load_model, hosted_models(plan, calibration))
+    if _shape(model) in map(_shape, hosted):
+        return MODELS[0]
+    known = map(load_model, all_hosted_models(calibration))
+    kinds = set[str]().union(*map(layer_kinds, known))
+    return MODELS[1] if layer_kinds(model) <= kinds else MODELS[2]
+
+
+def layer_kinds(model: Transformer) -> set[str]:
+    """Kinds of attention and of feed-forward layers of a model, whatever their sizes."""
+    layers = [stack.layer for stack in model.stacks]
+    return {_kind(part) for layer in layers for part in (layer.attention, layer.feed_forward)}
+
+
+def _kind(part: Any) -> str:
+    """The class of a part of a layer, with its choices."""
+    if part is None:
+        return ""
+    choices = {
+        f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.metadata.get("static")
+    }
+    return f"{type(part).__name__} {choices}"
 
 
 def _shape(model: Transformer) -> str:

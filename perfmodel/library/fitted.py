@@ -249,6 +249,13 @@ def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, An
     return [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
 
 
+def all_hosts(folder: Path) -> list[dict[str, Any]]:
+    """Sections of the host of every framework, with the runs that they are fitted to."""
+    table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})
+    sections = [section for formats in table.values() for section in formats.values()]
+    return [section for section in sections if "report" in section]
+
+
 def read_prior(execution: str, folder: Path = FITTED) -> dict[str, Any]:
     """Where a chip starts from: of the folder, or as shipped where the folder has none.
 

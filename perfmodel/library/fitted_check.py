@@ -24,6 +24,7 @@ from perfmodel.library.fitted import (
 )
 from perfmodel.library.fitted_intervals import MODELLED, SERVICE
 from perfmodel.library.framework import frameworks, releases_of
+from perfmodel.library.serving_ranges import MODELS, RANGES
 from perfmodel.workload.precision import FORMATS
 
 NOT_FITTED = ("run", "technology")
@@ -102,6 +103,20 @@ def _list(where: str, given: Any) -> list[dict[str, Any]]:
     return given
 
 
+def _check_ranges(content: dict[str, Any]) -> None:
+    own = {name: value for name, value in content.items() if name != "report"}
+    for name, grades in (("chip", MODELLED), ("model", MODELS)):
+        steps: dict[str, tuple[float, float]] = {str(grade): (0.0, 10.0) for grade in grades}
+        _check_section(name, own.pop(name, {}), steps, steps)
+    _check_section(RANGES, own, OF_RANGES, OF_RANGES)
+
+
+OF_RANGES = {"spread": (-10.0, 3.0)} | dict.fromkeys(
+    ("low", "high", "first_low", "first_high"), (-20.0, 20.0)
+)
+"""What `ranges.toml` says beside the grades."""
+
+
 def _check_chip(content: dict[str, Any]) -> None:
     for family, _, where, section in _sections(content, ""):
         _check_fit(family, where, section)
@@ -137,7 +152,7 @@ def _check_fit(family: str, where: str, section: dict[str, Any]) -> None:
         raise InputError(f"{where}.{RELEASE} is {section[RELEASE]}; write it in quotation marks.")
 
 
-CHECKS = {"prior": _check_prior, ANCHORS: _check_anchors, RELEASES: _check_releases}
+CHECKS = {"prior": _check_prior, ANCHORS: _check_anchors, RELEASES: _check_releases, RANGES: _check_ranges}
 """What checks a file that is not of a chip, by its name."""
 
 

@@ -11,6 +11,7 @@ from perfmodel.library.fitted import (
     FITTED,
     SMOOTH,
     Origin,
+    all_hosts,
     all_sections,
     host_sections,
     read_fitted,
@@ -19,14 +20,12 @@ from perfmodel.library.fitted import (
     sibling,
 )
 from perfmodel.library.framework import releases_of
+from perfmodel.library.serving_ranges import MODELLED, MODELS, Grades, load_ends
 from perfmodel.workload.plan import Plan
 
 SIBLING_WIDENING = 1.15
 """How much wider the interval of a sibling's parameters is, at both ends. With it 83 % (latent decode) to
 96 % (decode) of the rows of chips that were left out lie inside (protocol.csv, split `chip`)."""
-
-MODELLED = ("fitted", "sibling", "prior")
-"""Where parameters come from, the surest first: measurements of the chip, of its sibling, or neither."""
 
 MEASURED = "measured"
 """The basis of services whose stack has measured runs, which scale predictions (`library.anchors`)."""
@@ -115,12 +114,14 @@ class ServingIntervals(NamedTuple):
     weakest part.
 
     - `deployments`: of which runs were measured: their ranks (tp, pp, ep, dp), and their own two intervals.
+    - `grades`: what the range of a launched chip rests on.
     """
 
     tpot: Interval
     ttft: Interval
     basis: str
     deployments: tuple[tuple[tuple[float, ...], Interval, Interval], ...] = ()
+    grades: Grades = Grades(MODELLED[-1], MODELS[-1])
 
     def at(self, ranks: Sequence[Any]) -> "ServingIntervals":
         """Those of a deployment with some ranks (tp, pp, ep, dp), or of many where these are arrays."""
@@ -128,67 +129,89 @@ class ServingIntervals(NamedTuple):
         for own, tpot, ttft in self.deployments:
             alike = np.all([np.equal(rank, x) for rank, x in zip(ranks, own, strict=True)], axis=0)
             ends = [np.where(alike, x, end) for x, end in zip([*tpot, *ttft], ends, strict=True)]
-        return ServingIntervals(Interval(*ends[:2]), Interval(*ends[2:]), self.basis)
+        return self._replace(tpot=Interval(*ends[:2]), ttft=Interval(*ends[2:]))
 
 
 def load_serving_intervals(
     origin: Origin,
     plan: Plan,
     families: Collection[str],
-    model: str = "",
+    model: str = MODELS[-1],
     folder: Path = FITTED,
 ) -> ServingIntervals:
-    """Of the serving runs where these had the chip and the model; else as wide as published results lie.
+    """Of a framework on a launched chip as far as measured runs of its grades lay from predictions; of the
+    best schedule, and of other machines, as wide as published results lie.
 
     **Arguments:**
 
     - `families`: of the kernels that the model runs.
-    - `model`: the name under which the runs may have had it; empty where they had not.
+    - `model`: one of `MODELS`.
     """
-    hosts = [section for section in host_sections(origin, plan, folder) if "low" in section]
+    hosts = host_sections(origin, plan, folder)
     kernels = [basis_of_plan(origin, family, plan, folder) for family in families]
-    basis = weakest([*kernels, _host_basis(hosts, origin, model, plan)])
-    if basis == "fitted":
-        last = hosts[-1]
-        first = Interval(last["first_low"], last["first_high"])
-        return ServingIntervals(Interval(last["low"], last["high"]), first, basis)
-    given = service_section(origin.execution, basis, folder)
-    ends = Interval(given["low"], given["high"])
-    return ServingIntervals(*_at_least(ends, hosts), basis)
+    grades = Grades(weakest([*kernels, _host_basis(hosts, origin, plan)]), model)
+    basis = weakest([grades.chip, "fitted" if model == MODELS[0] else "sibling"])
+    if not (plan.framework and origin.execution == "launched"):
+        ends = _without_framework(hosts, origin.execution, basis, folder)
+        return ServingIntervals(*ends, basis, grades=grades)
+    wider = SIBLING_WIDENING if grades.chip == MODELLED[1] else 1.0
+    ends = [Interval(low / wider, high * wider) for low, high in load_ends(grades, folder)]
+    if grades.chip == MODELLED[-1]:
+        published = _published(origin.execution, grades.chip, folder)
+        ends = [_around(one, published) for one in ends]
+    return ServingIntervals(ends[0], ends[1], basis, grades=grades)
 
 
-def _host_basis(hosts: Sequence[dict[str, Any]], origin: Origin, model: str, plan: Plan) -> str:
-    """A host was fitted to runs of some chips and models, not to a release; elsewhere it is that of their
-    siblings.
-    """
+def _host_basis(hosts: Sequence[dict[str, Any]], origin: Origin, plan: Plan) -> str:
+    """A host was fitted to runs of some chips, not to a release; elsewhere it is that of their siblings."""
     runs = hosts[-1].get("report", {}) if hosts else {}
-    seen = origin.stem in runs.get("chips", ()) and model in runs.get("models", ())
-    seen &= plan.release in ("", *releases_of(plan.framework or "")[-1:])
-    return "fitted" if seen else "sibling"
+    newest = plan.release in ("", *releases_of(plan.framework or "")[-1:])
+    return "fitted" if newest and origin.stem in runs.get("chips", ()) else "sibling"
 
 
-def _at_least(ends: Interval, hosts: Sequence[dict[str, Any]]) -> tuple[Interval, Interval]:
-    """Intervals of TPOT and TTFT no narrower than those of a fit; TTFT widens as TPOT does, for nobody
+def _without_framework(
+    hosts: Sequence[dict[str, Any]], execution: str, basis: str, folder: Path
+) -> tuple[Interval, Interval]:
+    """Of TPOT and TTFT of the best schedule: where runs had the chip and the model, between those of all
+    frameworks; else as wide as published results lie, and no narrower. TTFT widens as TPOT does, for nobody
     publishes it.
     """
-    if not hosts:
+    last = next((host for host in reversed(hosts) if "low" in host), {})
+    if not last:
+        ends = _published(execution, basis, folder)
         return ends, ends
-    last = hosts[-1]
-    below, above = min(ends.low / last["low"], 1.0), max(ends.high / last["high"], 1.0)
-    tpot = Interval(last["low"] * below, last["high"] * above)
-    return tpot, Interval(last["first_low"] * below, last["first_high"] * above)
+    tpot, ttft = (last["low"], last["high"]), (last["first_low"], last["first_high"])
+    if basis == MODELLED[0]:
+        return Interval(*tpot), Interval(*ttft)
+    ends = _published(execution, basis, folder)
+    below, above = min(ends.low / tpot[0], 1.0), max(ends.high / tpot[1], 1.0)
+    return (
+        Interval(tpot[0] * below, tpot[1] * above),
+        Interval(ttft[0] * below, ttft[1] * above),
+    )
 
 
-def service_section(execution: str, basis: str, folder: Path = FITTED) -> dict[str, float]:
-    """The interval of services whose weakest part has a basis: of the folder, or as shipped."""
+def _around(one: Interval, other: Interval) -> Interval:
+    """What holds both."""
+    return Interval(min(one.low, other.low), max(one.high, other.high))
+
+
+def _published(execution: str, basis: str, folder: Path) -> Interval:
+    """As wide as published results lie where the weakest part has a basis: of the folder, or as shipped."""
     own = read_prior(execution, folder).get(SERVICE, {})
-    return own.get(basis) or read_prior(execution)[SERVICE][basis]
+    given = own.get(basis) or read_prior(execution)[SERVICE][basis]
+    return Interval(given["low"], given["high"])
 
 
 def hosted_models(plan: Plan, folder: Path = FITTED) -> list[str]:
     """Models that the runs had to which the host of a plan's framework is fitted."""
     sections = host_sections(Origin("", "launched", ""), plan, folder)
     return sections[-1].get("report", {}).get("models", []) if sections else []
+
+
+def all_hosted_models(folder: Path = FITTED) -> set[str]:
+    """Models of the runs to which the hosts of all frameworks are fitted."""
+    return {name for section in all_hosts(folder) for name in section["report"]["models"]}
 
 
 def widest(every: Sequence[ServingIntervals]) -> ServingIntervals:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar, say, show_table
 
@@ -27,6 +28,17 @@ def validate(
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of rows.")] = 0,
     calibration: options.Calibration = None,
     report: options.Report = None,
+    fit_ranges: Annotated[
+        bool,
+        typer.Option(
+            "--fit-ranges",
+            help="Fit the 90 % ranges of services to measured runs, and write them to OUT.",
+        ),
+    ] = False,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --fit-ranges: more runs, rows of predict serving as measured."),
+    ] = None,
 ) -> None:
     """Say how far predictions lie from held-out kernels, beside three baselines.
 
@@ -38,7 +50,17 @@ def validate(
     Example: perfmodel validate --ops technology
 
     Example: perfmodel validate --protocol full --out validation --resume
+
+    With --fit-ranges, fit instead how wide the 90 % ranges of TPOT and TTFT are, by what a prediction
+    rests on, and say which share of runs they hold where a model, chip or framework is left out.
+
+    Example: perfmodel validate --fit-ranges --runs runs.csv --out fitted
     """
+    if fit_ranges:
+        _fit_ranges(runs or [], out, options.fitted(calibration), json_)
+        return
+    if runs:
+        raise InputError("--runs is for --fit-ranges; give both.")
     from perfmodel.calibration.protocol import named_protocol
     from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
     from perfmodel.interface.pages.validate import charts_of, tables_of, validate_page
@@ -67,3 +89,25 @@ def validate(
         say(f"The report is {request.report}.")
     if report is not None:
         options.write_report(report, validate_page(found, said, list(charts.values())))
+
+
+def _fit_ranges(runs: list[Path], out: Path | None, prior: Path, json_: Path | None) -> None:
+    """Ranges of services from measured runs."""
+    from perfmodel.calibration.serving_ranges import calibrate_ranges
+    from perfmodel.files import write_json
+    from perfmodel.interface.tables import table_of
+
+    if out is None:
+        raise InputError("--fit-ranges writes a folder of fitted parameters; give --out DIR.")
+    options.check_places(file=json_, folder=out)
+    with bar("runs") as update:
+        found = calibrate_ranges(runs, out, prior, update)
+    if json_ is not None:
+        write_json(json_, {"ranges": found.ranges._asdict(), "coverage": found.coverage})
+    rows = [{n: _share(x) for n, x in row.items()} for row in found.coverage]
+    show_table(table_of("Runs whose TPOT lies in the 90 % range", rows))
+    say(f"The ranges are in {out / 'ranges.toml'}.")
+
+
+def _share(value: object) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float) else f"{value}"

@@ -152,7 +152,12 @@ def _check_fit(family: str, where: str, section: dict[str, Any]) -> None:
         raise InputError(f"{where}.{RELEASE} is {section[RELEASE]}; write it in quotation marks.")
 
 
-CHECKS = {"prior": _check_prior, ANCHORS: _check_anchors, RELEASES: _check_releases, RANGES: _check_ranges}
+CHECKS = {
+    "prior": _check_prior,
+    ANCHORS: _check_anchors,
+    RELEASES: _check_releases,
+    RANGES: _check_ranges,
+}
 """What checks a file that is not of a chip, by its name."""
 
 

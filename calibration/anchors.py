@@ -13,7 +13,6 @@ known of $a + b$; that of another deployment of the stack is wider by $\sigma_d$
 """
 
 import functools
-import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from perfmodel.calibration.metrics import grouped
+from perfmodel.calibration.sections import copy_fitted
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, rows_of, write_toml
 from perfmodel.hardware.chip import Chip, with_anchor
@@ -46,7 +46,6 @@ from perfmodel.library.anchors import (
 )
 from perfmodel.library.chip import chip_file, origin
 from perfmodel.library.files import named
-from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_intervals import HIGH_END, Interval, ServingIntervals
 from perfmodel.library.model import load_model
 from perfmodel.locking import lock_folder
@@ -414,14 +413,6 @@ def calibrate_anchors(
         copy_fitted(prior, out)
         write_toml(out / f"{ANCHORS}.toml", {"stack": earlier + [_table(one) for one in stacks]})
     return stacks, found.left_out
-
-
-def copy_fitted(prior: Path, out: Path) -> None:
-    """Copy the files of fitted parameters, with those that are shipped where `prior` lacks them."""
-    files = {path.name: path for folder in (FITTED, prior) for path in folder.glob("*.toml")}
-    for name, path in files.items():
-        if path.resolve() != (out / name).resolve():
-            shutil.copyfile(path, out / name)
 
 
 def _table(one: FittedStack) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Sections of parameters: which tables share one, and how it is written in the file of a chip."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import RELEASES, SMOOTH, VENDOR_LIBRARIES, section_name
+from perfmodel.library.fitted import FITTED, RELEASES, SMOOTH, VENDOR_LIBRARIES, section_name
 from perfmodel.library.fitted import key as written
 from perfmodel.units import to_si
 
@@ -112,3 +113,12 @@ def write_section(path: Path, names: Names, section: dict[str, Any]) -> None:
         table = table.setdefault(name, {})
     table[names[-1]] = section
     write_toml(path, content)
+
+
+def copy_fitted(prior: Path, out: Path) -> None:
+    """Copy the files of fitted parameters, with those that are shipped where `prior` lacks them."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = {path.name: path for folder in (FITTED, prior) for path in folder.glob("*.toml")}
+    for name, path in files.items():
+        if path.resolve() != (out / name).resolve():
+            shutil.copyfile(path, out / name)

@@ -18,11 +18,12 @@ import numpy as np
 from perfmodel.calibration.data.aiconfigurator import VERSION
 from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
 from perfmodel.calibration.fit import Problem, from_free, robust, solve, to_free
-from perfmodel.calibration.sections import in_units
-from perfmodel.files import write_toml
+from perfmodel.calibration.sections import copy_fitted, in_units
+from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv, rows_of, write_toml
 from perfmodel.hardware.chip import Chip, with_anchor
 from perfmodel.hardware.parameters import HostEfficiency, parameters
-from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row, rows_by_form
 from perfmodel.inference.service import (
     Halves,
     Service,
@@ -37,8 +38,9 @@ from perfmodel.inference.service import (
     serve,
 )
 from perfmodel.inference.step import costs, host_time
-from perfmodel.library.chip import find_chip
-from perfmodel.library.fitted import SERVING, SMOOTH
+from perfmodel.library.chip import chip_file, find_chip
+from perfmodel.library.files import named
+from perfmodel.library.fitted import ROCM, SERVING, SERVING_ROCM, SMOOTH, read_fitted
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.model import Transformer
@@ -138,9 +140,14 @@ def log_errors(
     tpot: Values, ttft: Values, room: Values, runs: Sequence[Run]
 ) -> tuple[Values, Values]:
     """Of predictions beside measured runs; of TTFT zero where requests wait for KV-cache capacity."""
-    measured = (jnp.array([getattr(run, name) for run in runs]) for name in ("tpot", "ttft"))
-    errors = [jnp.log(x / y) for x, y in zip((tpot, ttft), measured, strict=True)]
-    return errors[0], jnp.where(room, errors[1], 0.0)
+    measured = (np.array([getattr(run, name) for run in runs]) for name in ("tpot", "ttft"))
+    (later, first), times = measured, (tpot, ttft)
+    known = jnp.asarray(room) & np.isfinite(first)
+    errors = [
+        jnp.log(x / np.where(np.isfinite(y), y, 1.0))
+        for x, y in zip(times, (later, first), strict=True)
+    ]
+    return errors[0], jnp.where(known, errors[1], 0.0)
 
 
 def problem_of(groups: Sequence[RunGroup], start: HostEfficiency) -> Problem:
@@ -190,7 +197,9 @@ def with_intervals(
 
 
 def _factors(errors: np.ndarray) -> tuple[float, float]:
-    """Between which 90 % of measured over predicted lie."""
+    """Between which 90 % of measured over predicted lie; `nan` of none."""
+    if not len(errors):
+        return float("nan"), float("nan")
     low, high = np.exp(-np.quantile(errors, [0.95, 0.05]))
     return float(low), float(high)
 
@@ -276,13 +285,16 @@ def calibrate_hosts(
 
     **Arguments:**
 
-    - `source`: `aiconfigurator`, or a path to its wheel or checkout.
+    - `source`: `aiconfigurator`, a path to its wheel or checkout, or a CSV of the serving schema with
+      `measured_tpot_ms`, all of whose chips run the same software: CUDA, or ROCm.
     - `folder`: of the kernels' parameters.
 
     **Raises:**
 
     - `InputError`: when the runs are not there.
     """
+    if source.lower().endswith(".csv"):
+        return _calibrate_own(Path(source), out, folder, progress)
     runs = [
         run for run in read_runs(source) if run.part == "fit" and run.reliable and not run.fault
     ]
@@ -292,6 +304,63 @@ def calibrate_hosts(
     out.mkdir(parents=True, exist_ok=True)
     write_toml(out / f"{SERVING}.toml", {"host": sections})
     return found
+
+
+def _calibrate_own(
+    path: Path, out: Path, folder: Path, progress: Callable[[str], None]
+) -> dict[str, FittedHost]:
+    """The hosts of the frameworks of a file, each from where it stands."""
+    runs = own_runs(path)
+    chips = {run.cells["chip"] for run in runs}
+    on_rocm = {chip_file(chip)[1].architecture in ROCM for chip in chips}
+    if len(on_rocm) > 1:
+        raise InputError(f"{path} has chips of CUDA and of ROCm; give a file of each.")
+    found: dict[str, FittedHost] = {}
+    for framework in sorted({run.cells["framework"] for run in runs}):
+        progress(framework)
+        groups = groups_of([run for run in runs if run.cells["framework"] == framework], folder)
+        found[framework] = fit_host(groups, _host_before(runs, framework, folder))
+    stem = SERVING_ROCM if on_rocm == {True} else SERVING
+    earlier = read_fitted(folder, stem).get("host", {})
+    own = {name: {"bf16": _own_section(one, path)} for name, one in found.items()}
+    copy_fitted(folder, out)
+    write_toml(out / f"{stem}.toml", {"host": earlier | own})
+    return found
+
+
+def own_runs(path: Path) -> list[Run]:
+    """The runs of a CSV of the serving schema; TTFT is `nan` where it was not measured.
+
+    **Raises:**
+
+    - `InputError`: when the file has no measured TPOT.
+    """
+    cells = cells_of(read_csv(path))
+    if "measured_tpot_ms" not in cells:
+        raise InputError(f"{path} has no column measured_tpot_ms; it has {named(cells)}.")
+    return [_own_run(row) for row in rows_of(cells)]
+
+
+def _own_run(row: dict[str, str]) -> Run:
+    ttft, tpot = (float(row.get(f"measured_{n}_ms") or "nan") / 1e3 for n in ("ttft", "tpot"))
+    return Run(row, ttft, tpot, "fit", True, "", ())
+
+
+def _host_before(runs: Sequence[Run], framework: str, folder: Path) -> HostEfficiency:
+    row = next(run.cells for run in runs if run.cells["framework"] == framework)
+    return resolve_row(0, row, folder).deployment.chip.efficiency.host
+
+
+def _own_section(one: FittedHost, path: Path) -> dict[str, Any]:
+    """What runs without TTFT say: the first token's part stays as it was."""
+    numbers = {n: x for n, x in in_units(one.host).items() if n not in ("burst", "first_token_us")}
+    report = {
+        "source": path.name,
+        "runs": one.runs,
+        "chips": list(one.chips),
+        "models": list(one.models),
+    }
+    return numbers | {"report": report}
 
 
 def _section(one: FittedHost) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def serving_intervals(
     of: Origin, plan: Plan, model: Transformer, calibration: Path = FITTED
 ) -> ServingIntervals:
     """Of a model's service on a chip, where no run of its stack was measured."""
-    grade = _grade(model, plan, calibration)
+    grade = _grade(of, model, plan, calibration)
     return load_serving_intervals(of, plan, families_of(model), grade, calibration)
 
 
@@ -224,10 +224,10 @@ def families_of(model: Transformer) -> set[str]:
     return families
 
 
-def _grade(model: Transformer, plan: Plan, calibration: Path) -> str:
+def _grade(of: Origin, model: Transformer, plan: Plan, calibration: Path) -> str:
     """Whether the runs that the host is fitted to had a model of this shape, or runs of any framework all of
     its kinds of layers."""
-    hosted = map(load_model, hosted_models(plan, calibration))
+    hosted = map(load_model, hosted_models(of, plan, calibration))
     if _shape(model) in map(_shape, hosted):
         return MODELS[0]
     known = map(load_model, all_hosted_models(calibration))

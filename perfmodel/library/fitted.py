@@ -240,19 +240,37 @@ SERVING = "serving"
 """The file of what serving runs say: the host's parameters, by framework, for all launched chips."""
 
 
+ROCM = ("cdna3", "cdna4")
+"""Architectures whose frameworks run on ROCm of today."""
+
+SERVING_ROCM = "serving-rocm"
+"""The same of runs on ROCm: what a section does not say there, or of older versions, is as in `SERVING`."""
+
+
 def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """Sections of the host of launched chips: of the folder, or as shipped."""
     if origin.execution != "launched":
         return []
-    table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})
     frameworks = dict.fromkeys([SMOOTH, plan.framework or SMOOTH])
-    return [table.get(framework, {}).get("bf16", {}) for framework in frameworks]
+    found = [_host(SERVING, framework, folder) for framework in frameworks]
+    rocm = _host(SERVING_ROCM, plan.framework or SMOOTH, folder)
+    today = origin.architecture in ROCM and not plan.framework_version
+    return [*found, rocm] if rocm and today else found
+
+
+def _host(stem: str, framework: str, folder: Path) -> dict[str, Any]:
+    return _hosts(stem, folder).get(framework, {}).get("bf16", {})
+
+
+def _hosts(stem: str, folder: Path) -> dict[str, Any]:
+    """Sections of the host of a file, by framework."""
+    return (read_fitted(folder, stem) or read_fitted(FITTED, stem)).get("host", {})
 
 
 def all_hosts(folder: Path) -> list[dict[str, Any]]:
     """Sections of the host of every framework, with the runs that they are fitted to."""
-    table = (read_fitted(folder, SERVING) or read_fitted(FITTED, SERVING)).get("host", {})
-    sections = [section for formats in table.values() for section in formats.values()]
+    tables = [_hosts(stem, folder) for stem in (SERVING, SERVING_ROCM)]
+    sections = [one for table in tables for formats in table.values() for one in formats.values()]
     return [section for section in sections if "report" in section]
 
 

@@ -203,9 +203,9 @@ def _published(execution: str, basis: str, folder: Path) -> Interval:
     return Interval(given["low"], given["high"])
 
 
-def hosted_models(plan: Plan, folder: Path = FITTED) -> list[str]:
+def hosted_models(origin: Origin, plan: Plan, folder: Path = FITTED) -> list[str]:
     """Models that the runs had to which the host of a plan's framework is fitted."""
-    sections = host_sections(Origin("", "launched", ""), plan, folder)
+    sections = host_sections(origin, plan, folder)
     return sections[-1].get("report", {}).get("models", []) if sections else []
 
 

@@ -135,7 +135,7 @@ def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
         return
     texts = [{name: str(value) for name, value in row.items()} for row in rows]
     show_table(table_of("What the host adds", texts))
-    say(f"The parameters are in {out / 'serving.toml'}.")
+    say(f"The parameters are in {out}.")
 
 
 def _fit_row(found: Any) -> dict[str, str]:

@@ -59,7 +59,8 @@ def test_an_older_version_says_what_was_other_and_shares_the_rest():
 
 def test_norms_that_add_one_are_fused_by_some():
     found = {name: find_version(name).fuses_all_reduce(plain_norms=False) for name in frameworks()}
-    assert found == {"aiter": True, "nccl": True, "sglang": False, "trtllm": True, "vllm": True}
+    others = dict.fromkeys(("aiter", "atom", "nccl", "trtllm", "vllm"), True)
+    assert found == others | {"sglang": False}
 
 
 def test_a_plan_is_served_by_its_version():

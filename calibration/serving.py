@@ -40,7 +40,7 @@ from perfmodel.inference.service import (
 from perfmodel.inference.step import costs, host_time
 from perfmodel.library.chip import chip_file, find_chip
 from perfmodel.library.files import named
-from perfmodel.library.fitted import ROCM, SERVING, SERVING_ROCM, SMOOTH, read_fitted
+from perfmodel.library.fitted import FITTED, ROCM, SERVING, SERVING_ROCM, SMOOTH, read_fitted
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.model import Transformer
@@ -321,8 +321,11 @@ def _calibrate_own(
         groups = groups_of([run for run in runs if run.cells["framework"] == framework], folder)
         found[framework] = fit_host(groups, _host_before(runs, framework, folder))
     stem = SERVING_ROCM if on_rocm == {True} else SERVING
-    earlier = read_fitted(folder, stem).get("host", {})
-    own = {name: {"bf16": _own_section(one, path)} for name, one in found.items()}
+    earlier = (read_fitted(folder, stem) or read_fitted(FITTED, stem)).get("host", {})
+    own = {
+        name: {"bf16": earlier.get(name, {}).get("bf16", {}) | _own_section(one, path)}
+        for name, one in found.items()
+    }
     copy_fitted(folder, out)
     write_toml(out / f"{stem}.toml", {"host": earlier | own})
     return found

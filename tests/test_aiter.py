@@ -8,6 +8,7 @@ from perfmodel.kernels.gemm import Gemm
 from perfmodel.kernels.registry import cost
 from perfmodel.library.chip import chip_files, load_chip, origin
 from perfmodel.library.fitted_intervals import basis_of
+from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 
 
@@ -20,15 +21,20 @@ def plan_of(framework: str, chip: str, **given) -> Plan:
     )
 
 
+def product(rows: float) -> Gemm:
+    m, n, k = map(as_scalar, (rows, 7168.0, 2048.0))
+    return Gemm(m, n, k)
+
+
 def time_of(framework: str, chip: str, rows: float = 16.0, **given) -> float:
     plan = plan_of(framework, chip, **given)
-    work = Gemm(m=rows, n=7168.0, k=2048.0).count(load_chip(chip, plan), plan)
+    work = product(rows).count(load_chip(chip, plan), plan)
     return float(cost(load_chip(chip, plan), work).time)
 
 
 def test_the_tuner_times_the_product_alone():
     plan = plan_of("aiter", "mi355x", replay=True)
-    work = Gemm(m=16.0, n=7168.0, k=2048.0)
+    work = product(16.0)
     assert len(work.count(load_chip("mi355x", plan), plan)) == 1
     served = plan_of("vllm", "mi355x")
     assert len(work.count(load_chip("mi355x", served), served)) == 2
@@ -36,7 +42,7 @@ def test_the_tuner_times_the_product_alone():
 
 def test_no_cache_holds_the_tuner_s_operands():
     plan = plan_of("aiter", "mi355x", replay=True)
-    (work,) = Gemm(m=16.0, n=7168.0, k=2048.0).count(load_chip("mi355x", plan), plan)
+    (work,) = product(16.0).count(load_chip("mi355x", plan), plan)
     # Weights of one byte, activations of one, results of two.
     moved = 7168 * 2048 + 16 * 2048 + 2 * 16 * 7168
     assert jnp.allclose(jnp.asarray(work.demand.main), moved, rtol=1e-5)

@@ -293,8 +293,8 @@ def _anchored(chip: Chip, plan: Plan, forward: Pass, kernels: Breakdown) -> Brea
     return replace(lambda each: (each.time, each.seconds), kernels, scaled)
 
 
-def host_time(host: HostEfficiency, kernels: Scalar, sequences: Scalar) -> Scalar:
-    """Seconds that the host adds to a pass of some kernels and sequences."""
+def host_time(host: HostEfficiency, kernels: Values, sequences: Values) -> Values:
+    """Seconds that the host adds to a pass of some kernels and sequences, or to each of many."""
     return host.step + host.per_sequence * sequences + host.per_kernel * kernels
 
 

@@ -42,7 +42,8 @@ def calibrate(
 ) -> None:
     """Fit the model's parameters to measured kernel times.
 
-    With --ops serving, fit instead what the host adds in service, to the measured serving runs.
+    With --ops serving, fit instead what the host adds in service, to the measured serving runs, or to your
+    own: a CSV of rows of predict serving with measured_tpot_ms, of one deployment each.
 
     With --anchor in place of --data, scale decode steps and prompts as your own serving runs were measured:
     rows of predict serving with measured_tpot_ms, measured_ttft_ms or both. One run serves all deployments
@@ -51,6 +52,8 @@ def calibrate(
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
+
+    Example: perfmodel calibrate --data runs.csv --out fitted --ops serving
 
     Example: perfmodel calibrate --anchor runs.csv --out fitted, then perfmodel predict serving rows.csv
     --out predictions.csv --calibration fitted

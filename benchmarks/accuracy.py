@@ -26,7 +26,8 @@ from perfmodel.calibration.protocol import (
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import FAMILIES, FITTED, RELEASES, SERVING, SMOOTH, key
+from perfmodel.library.fitted import FAMILIES, FITTED, RELEASES, SERVING, SERVING_ROCM, SMOOTH, key
+from perfmodel.library.serving_ranges import RANGES
 from perfmodel.units import percent
 
 TEMPLATE = Path(__file__).with_suffix(".txt")
@@ -55,7 +56,7 @@ class Report(NamedTuple):
     found: dict[str, Any]
 
 
-_NOT_CHIPS = ("prior", "run", "technology", SERVING, RELEASES)
+_NOT_CHIPS = ("prior", "run", "technology", SERVING, SERVING_ROCM, RANGES, RELEASES)
 
 
 def fitted() -> dict[str, dict[str, Any]]:

@@ -233,7 +233,7 @@ def test_a_row_number_beyond_the_table_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--data", ""], "--data is empty"),
+        (["--data", ""], "--data and --anchor are both missing"),
         (["--data", "none.csv"], "there is no file"),
         (["--data", "none.whl"], "not a readable wheel"),
         (["--data", "rows.csv", "--chips", "h1000"], "the nearest are h100-sxm"),

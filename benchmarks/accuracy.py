@@ -25,9 +25,9 @@ from perfmodel.calibration.protocol import (
 )
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
+from perfmodel.library.chip import chip_files
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import FAMILIES, FITTED, RELEASES, SERVING, SERVING_ROCM, SMOOTH, key
-from perfmodel.library.serving_ranges import RANGES
+from perfmodel.library.fitted import FAMILIES, FITTED, RELEASES, SMOOTH, key
 from perfmodel.units import percent
 
 TEMPLATE = Path(__file__).with_suffix(".txt")
@@ -56,12 +56,9 @@ class Report(NamedTuple):
     found: dict[str, Any]
 
 
-_NOT_CHIPS = ("prior", "run", "technology", SERVING, SERVING_ROCM, RANGES, RELEASES)
-
-
 def fitted() -> dict[str, dict[str, Any]]:
     """The shipped files, by chip."""
-    paths = sorted(path for path in FITTED.glob("*.toml") if path.stem not in _NOT_CHIPS)
+    paths = sorted(path for path in FITTED.glob("*.toml") if path.stem in chip_files())
     return {path.stem: read_toml(path) for path in paths}
 
 

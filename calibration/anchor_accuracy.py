@@ -10,14 +10,14 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from perfmodel.calibration.anchors import AnchorRun, FittedStack, anchor_runs, fit_stack
-from perfmodel.calibration.data.inferencex import Run, read_runs
+from perfmodel.calibration.data.inferencex import Run, open_runs, rows_of_runs
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.serving_metrics import distance_from_anchor
 from perfmodel.files import write_toml
@@ -44,25 +44,6 @@ class Scored(NamedTuple):
             "factor_90": np.exp(np.nanquantile(np.abs(self.errors), 0.9, axis=0)).round(3).tolist(),
             "inside": np.nanmean(self.inside, axis=0).round(3).tolist(),
         }
-
-
-def rows_of_runs(runs: Iterable[Run]) -> list[dict[str, str]]:
-    """Runs as rows of the serving schema with measured columns."""
-    return [
-        run.cells
-        | {"measured_tpot_ms": f"{1e3 * run.tpot:.6g}", "measured_ttft_ms": f"{1e3 * run.ttft:.6g}"}
-        for run in runs
-    ]
-
-
-def open_runs() -> list[Run]:
-    """The sound open runs.
-
-    **Raises:**
-
-    - `InputError`: when the package is not there.
-    """
-    return [run for run in read_runs() if run.cells and run.reliable and not run.fault]
 
 
 class Measured(NamedTuple):

@@ -39,7 +39,6 @@ from perfmodel.library.anchors import (
     ANCHORS,
     FACTORS,
     MOST_FACTOR,
-    RANKS,
     Stack,
     named_by,
     tables_of,
@@ -51,7 +50,7 @@ from perfmodel.library.model import load_model
 from perfmodel.locking import lock_folder
 from perfmodel.units import Values
 from perfmodel.workload.model import Transformer
-from perfmodel.workload.plan import Plan
+from perfmodel.workload.plan import REPLICA_RANKS, Plan
 from perfmodel.workload.request import Request
 
 QUANTITIES = ("tpot", "ttft")
@@ -191,8 +190,8 @@ def _asked(place: int, row: dict[str, str], folder: Path) -> AskedRun:
     resolved = resolve_row(place, row, folder)
     if len(resolved.candidates) > 1:
         raise InputError(
-            f"its ranks leave {len(resolved.candidates)} deployments; give {', '.join(RANKS)} of the one "
-            "that was measured."
+            f"its ranks leave {len(resolved.candidates)} deployments; give {', '.join(REPLICA_RANKS)} of the "
+            "one that was measured."
         )
     (stem, file), plan = chip_file(row["chip"].strip()), resolved.deployment.plan
     shape = load_model(row["model"].strip())
@@ -265,7 +264,9 @@ def _run(
                 "in ms, and of this load?"
             )
     stack = stack_named(deployment)
-    return AnchorRun(resolved.place, stack, parallelism[:4], times, slopes, measured, asked.before)
+    return AnchorRun(
+        resolved.place, stack, parallelism.ranks, times, slopes, measured, asked.before
+    )
 
 
 # The fit
@@ -417,7 +418,7 @@ def calibrate_anchors(
 
 def _table(one: FittedStack) -> dict[str, Any]:
     deployments = [
-        dict(zip(RANKS, ranks, strict=True)) | _section(scale)
+        dict(zip(REPLICA_RANKS, ranks, strict=True)) | _section(scale)
         for ranks, scale in one.deployments.items()
     ]
     return one.stack._asdict() | _section(one.scale) | {"deployment": deployments}

@@ -64,7 +64,7 @@ def configurations_of(
     runs: Sequence[Run], predicted: Sequence[dict[str, str]], configurator: Sequence[float]
 ) -> Configurations:
     """What sound runs measured, with what was predicted of each run, by group."""
-    places = [i for i, run in enumerate(runs) if run.reliable and not run.fault]
+    places = [i for i, run in enumerate(runs) if run.sound]
     same = grouped((_configuration(runs[i]), i) for i in places)
     repeats = [same[key] for key in sorted(same)]
     first = [own[0] for own in repeats]

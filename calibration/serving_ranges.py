@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from perfmodel.calibration.anchor_accuracy import open_runs, rows_of_runs
 from perfmodel.calibration.anchors import anchor_runs, read_anchor_runs
+from perfmodel.calibration.data.inferencex import open_runs, rows_of_runs
 from perfmodel.calibration.metrics import LOW, weighted_quantile
 from perfmodel.calibration.sections import copy_fitted
 from perfmodel.files import write_toml

@@ -9,7 +9,7 @@ import csv
 import functools
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -106,6 +106,11 @@ class Run(NamedTuple):
     fault: str
     config: tuple[str, ...]
 
+    @property
+    def sound(self) -> bool:
+        """Whether it is reliable and measures what it says."""
+        return self.reliable and not self.fault
+
 
 def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) -> list[Run]:
     """The runs of some parts.
@@ -120,6 +125,25 @@ def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) ->
     cells = [_cells(row) for row in rows]
     runs = [_run(*each) for each in zip(rows, cells, _reliable(rows, cells), strict=True)]
     return [run for run in runs if run.part in parts]
+
+
+def open_runs() -> list[Run]:
+    """The sound runs that may be looked at and whose plan is known.
+
+    **Raises:**
+
+    - `InputError`: when the package is not there.
+    """
+    return [run for run in read_runs() if run.cells and run.sound]
+
+
+def rows_of_runs(runs: Iterable[Run]) -> list[Cells]:
+    """Runs as rows of the serving schema with measured columns."""
+    return [
+        run.cells
+        | {"measured_tpot_ms": f"{1e3 * run.tpot:.6g}", "measured_ttft_ms": f"{1e3 * run.ttft:.6g}"}
+        for run in runs
+    ]
 
 
 _CONFIG = ("chip", "model", "precision", "framework", "tp", "ep", "dp", *PLAN)

@@ -24,6 +24,11 @@ class Parallelism(NamedTuple):
     replicas: float = 1.0
 
     @property
+    def ranks(self) -> tuple[float, ...]:
+        """Of one replica: tp, pp, ep and dp."""
+        return self[:-1]
+
+    @property
     def chips(self) -> float:
         """In all."""
         return self.tp * self.pp * self.dp * self.replicas

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 from perfmodel.batching import structure
 from perfmodel.errors import InputError
@@ -32,6 +32,8 @@ from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, runnable
+
+P = ParamSpec("P")
 
 
 class Deployment(NamedTuple):
@@ -279,20 +281,17 @@ def fewest_experts(model: Transformer) -> float:
     return min(counts, default=float("nan"))
 
 
-@functools.cache
-def resolve_or_error(
-    chip: str,
-    model: str,
-    precision: str,
-    cache: str,
-    framework: str,
-    calibration: Path,
-    framework_version: str = "",
-) -> Deployment | str:
-    """The deployment of a row, or what is wrong with its names: each is looked up once."""
-    try:
-        return resolve_deployment(
-            chip, model, precision, cache, framework, calibration, framework_version
-        )
-    except InputError as wrong:
-        return str(wrong)
+def _or_error(find: Callable[P, Deployment]) -> Callable[P, Deployment | str]:
+    """A function that gives what is wrong in place of raising it."""
+
+    def found(*names: P.args, **more: P.kwargs) -> Deployment | str:
+        try:
+            return find(*names, **more)
+        except InputError as wrong:
+            return str(wrong)
+
+    return found
+
+
+resolve_or_error = functools.cache(_or_error(resolve_deployment))
+"""The deployment of a row, or what is wrong with its names: each is looked up once."""

@@ -13,7 +13,7 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.evaluate import ResolvedRow, mapped_once, resolve_row
+from perfmodel.inference.evaluate import NAMES, ResolvedRow, mapped_once, resolve_row
 from perfmodel.inference.framework_support import refusal, slow_kernels
 from perfmodel.inference.question import Question, stacks
 from perfmodel.inference.service import Service
@@ -58,6 +58,13 @@ class DeploymentTable(NamedTuple):
         numbers = {name: column[places] for name, column in self.numbers.items()}
         words = {name: column[places] for name, column in self.words.items()}
         return self._replace(numbers=numbers, words=words, joules=self.joules[places])
+
+    def alike(self, words: Sequence[str], numbers: Sequence[str]) -> np.ndarray:
+        """A number for each deployment, the same for those that are alike in some columns."""
+        columns = [self.words[name].astype(str) for name in words]
+        columns += [np.nan_to_num(self.numbers[name]) for name in numbers]
+        codes = [np.unique(column, return_inverse=True)[1] for column in columns]
+        return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].ravel()
 
     def row(self, place: int) -> dict[str, Any]:
         """One of them, by column."""
@@ -221,7 +228,7 @@ def _table(segment: Segment, served: Service) -> DeploymentTable:
     served = map_leaves(lambda x: np.asarray(x, float).reshape(*shape, *x.shape[1:]), served)
     numbers, basis = priced_numbers(resolved, ways, served)
     numbers |= ways._asdict() | points.axes | extra_numbers(served, resolved.request.osl)
-    numbers |= range_numbers(resolved.deployment.intervals.at(ways[:4]))
+    numbers |= range_numbers(resolved.deployment.intervals.at(ways.ranks))
     if resolved.open_loop:
         rate = resolved.request.requests_per_s
         numbers |= {"requests_per_s": rate, "utilisation": rate / served.max_requests_per_s}
@@ -258,10 +265,6 @@ def extra_numbers(served: Service, osl: Any) -> dict[str, Any]:
 def range_numbers(intervals: ServingIntervals) -> dict[str, Any]:
     """High ends of the 90 % ranges, as factors; arrays where deployments differ."""
     return {"ttft_high": intervals.ttft.high, "tpot_high": intervals.tpot.high}
-
-
-NAMES = ("chip", "model", "precision", "kv_precision", "framework")
-"""Columns of words that are read back as they are written."""
 
 
 def words_of(resolved: ResolvedRow, cells: dict[str, str]) -> dict[str, str]:

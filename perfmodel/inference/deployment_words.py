@@ -8,11 +8,10 @@ import numpy as np
 
 from perfmodel.inference.pools import CHIP_COLUMNS, FEED_FORWARD, POOLS
 from perfmodel.inference.serving_row import DISAGGREGATED
+from perfmodel.workload.plan import REPLICA_RANKS
 
 Row = Mapping[str, Any]
 """A deployment by column of the serving schema."""
-
-RANKS = ("tp", "pp", "ep", "dp")
 
 
 def machine_of(row: Row) -> str:
@@ -64,7 +63,9 @@ def ranks_of(row: Row) -> str:
 
 
 def _short_ranks(row: Row, side: str) -> str:
-    names = dict(zip(RANKS, RANKS, strict=True)) | ({} if side else {"replicas": "x"})
+    names = dict(zip(REPLICA_RANKS, REPLICA_RANKS, strict=True)) | (
+        {} if side else {"replicas": "x"}
+    )
     ranks = {short: row.get(f"{side}{name}", np.nan) for name, short in names.items()}
     return " ".join(f"{short}{x:.0f}" for short, x in ranks.items() if x > 1) or "tp1"
 
@@ -87,7 +88,7 @@ def _sides_in_words(row: Row) -> list[str]:
 
 
 def _ranks_in_words(row: Row) -> str:
-    names = (*RANKS, "replicas", "speculative_tokens")
+    names = (*REPLICA_RANKS, "replicas", "speculative_tokens")
     ranks = {name: row.get(name, np.nan) for name in names}
     return " ".join(f"{name} {x:.0f}" for name, x in ranks.items() if x > 1 - (name == "tp"))
 
@@ -100,4 +101,4 @@ def _workers_in_words(row: Row, pool: str) -> str:
 
 
 def _all_ranks(row: Row, side: str) -> str:
-    return " ".join(f"{name} {row[f'{side}{name}']:.0f}" for name in RANKS)
+    return " ".join(f"{name} {row[f'{side}{name}']:.0f}" for name in REPLICA_RANKS)

@@ -58,6 +58,7 @@ class ResolvedRow(NamedTuple):
 
 
 NAMES = ("chip", "model", "precision", "kv_precision", "framework")
+"""Columns of words that are read back as they are written."""
 
 VERSION = "framework_version"
 """A release of the framework; empty: the newest."""

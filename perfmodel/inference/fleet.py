@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.inference.deployment_table import NAMES, DeploymentTable, Progress, price_aggregated
+from perfmodel.inference.deployment_table import DeploymentTable, Progress, price_aggregated
+from perfmodel.inference.evaluate import NAMES
 from perfmodel.inference.limits import closest, keeps, limited_numbers, serves
 from perfmodel.inference.question import Question
 from perfmodel.inference.replica_rate import (
-    RANKS,
     WITHIN_LIMITS,
     most_requests_per_s,
     price_replicas,
 )
 from perfmodel.library.chip import chip_file, load_chip
+from perfmodel.workload.plan import REPLICA_RANKS
 
 REPLICA_CHIPS = tuple(2.0**i for i in range(7))
 """Chips of one replica that are tried; and as many as fast links join, and enough to hold the weights."""
@@ -98,16 +99,8 @@ def _kinds(singles: DeploymentTable, question: Question) -> DeploymentTable:
     usable = keeps(bounded, question.limits) & serves(singles, bounded) & (numbers["replicas"] == 1)
     places = np.flatnonzero(usable)
     order = places[np.argsort(-numbers["output_tokens_per_s_per_chip"][places], kind="stable")]
-    stack = _alike(singles, NAMES, ("speculative_tokens",))[order]
-    layout = np.stack([stack, _alike(singles, (), RANKS)[order]], axis=1)
+    stack = singles.alike(NAMES, ("speculative_tokens",))[order]
+    layout = np.stack([stack, singles.alike((), REPLICA_RANKS)[order]], axis=1)
     firsts = np.sort(np.unique(layout, axis=0, return_index=True)[1])
     before = np.tril(stack[firsts][:, None] == stack[firsts], -1).sum(axis=1)
     return singles.take(order[firsts[before < MOST_LAYOUTS]])
-
-
-def _alike(table: DeploymentTable, words: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
-    """A number for each deployment, the same for those that are alike in some columns."""
-    columns = [table.words[name].astype(str) for name in words]
-    columns += [table.numbers[name] for name in names]
-    codes = [np.unique(column, return_inverse=True)[1] for column in columns]
-    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].ravel()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from perfmodel.errors import InputError
+from perfmodel.inference.evaluate import VERSION
 from perfmodel.inference.framework_support import check_serves, serving_frameworks
 from perfmodel.inference.serving_predictions import COLUMNS
 from perfmodel.inference.serving_row import number
@@ -168,10 +169,6 @@ def ask(
         confidence=whole_number("confidence", confidence),
         cells={word_of(name, COLUMNS, "column"): _text(x) for name, x in columns.items()} | quote,
     )
-
-
-VERSION = "framework_version"
-"""A column that tables of measured runs have; here the word of a version is a framework's."""
 
 
 def _word(name: str, given: Any) -> str:

@@ -14,7 +14,6 @@ from perfmodel.inference.attention_ffn_table import price_attention_ffn
 from perfmodel.inference.chips_left_out import chips_left_out
 from perfmodel.inference.deployment import fewest_experts
 from perfmodel.inference.deployment_table import (
-    NAMES,
     DeploymentTable,
     Progress,
     joined,
@@ -22,6 +21,7 @@ from perfmodel.inference.deployment_table import (
     silent,
 )
 from perfmodel.inference.deployment_words import chip_kinds_of, in_words, machine_of
+from perfmodel.inference.evaluate import NAMES
 from perfmodel.inference.fleet import price_fleets
 from perfmodel.inference.limits import (
     broken,
@@ -243,11 +243,9 @@ def _layouts(table: DeploymentTable) -> np.ndarray:
     """A number for each deployment, the same for those that differ in their users alone; for requests that
     come at a rate the same for all numbers of one replica."""
     apart = REPLICATED if "requests_per_s" in table.numbers else ()
-    words = [table.words[name] for name in (*NAMES, "mode") if name in table.words]
-    codes = [np.unique(column.astype(str), return_inverse=True)[1] for column in words]
+    words = [name for name in (*NAMES, "mode") if name in table.words]
     spread = [name for name in table.numbers if _is_spread(name) and name not in apart]
-    ranks = [np.nan_to_num(table.numbers[name]) for name in spread]
-    return np.unique(np.stack([*codes, *ranks], axis=1), axis=0, return_inverse=True)[1].ravel()
+    return table.alike(words, spread)
 
 
 def _is_spread(name: str) -> bool:

@@ -7,18 +7,8 @@ from perfmodel.results import rows_as_html, rows_as_text
 
 SHOWN = (
     *("mode", "chip", "prefill_chip", "decode_chip", "ffn_chip", "n_chips", "framework"),
-    *(
-        "precision",
-        "kv_precision",
-        "tp",
-        "pp",
-        "ep",
-        "dp",
-        "replicas",
-        "concurrency",
-        "ttft_ms",
-        "tpot_ms",
-    ),
+    *("precision", "kv_precision", "tp", "pp", "ep", "dp", "replicas", "concurrency"),
+    *("ttft_ms", "tpot_ms"),
     *("output_tokens_per_s_per_user", "output_tokens_per_s_per_chip"),
     *("usd_per_million_output_tokens", "joules_per_output_token", "limited_by"),
 )
@@ -26,17 +16,8 @@ SHOWN = (
 
 
 ADDED = (
-    *(
-        "rank",
-        "limited_by",
-        "worse",
-        "launch",
-        "warning",
-        "end_to_end_ms",
-        "free_bytes",
-        "utilisation",
-    ),
-    *("max_requests_per_s", "max_requests_per_s_within_limits", "max_running"),
+    *("rank", "limited_by", "worse", "launch", "warning", "end_to_end_ms", "free_bytes"),
+    *("utilisation", "max_requests_per_s", "max_requests_per_s_within_limits", "max_running"),
     *("ttft_ms_at_confidence", "tpot_ms_at_confidence"),
 )
 """Columns that a deployment has besides those of the serving schema."""

@@ -12,25 +12,22 @@ import numpy as np
 
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment_table import (
-    NAMES,
     DeploymentTable,
     price_segments,
     segment_at,
     silent,
 )
-from perfmodel.inference.evaluate import resolve_row
+from perfmodel.inference.evaluate import NAMES, resolve_row
 from perfmodel.inference.limits import keeps, limited_numbers, serves
 from perfmodel.inference.question import Question, loads
 from perfmodel.inference.sweep_points import Segment
+from perfmodel.workload.plan import REPLICA_RANKS
 
 POINTS, MOST_ROUNDS = 10, 6
 """Rates of each round; rounds, at most: they end where the fewest replicas are known to one."""
 
 WITHIN_LIMITS = "max_requests_per_s_within_limits"
 """Column of what all replicas of a fleet answer within the limits."""
-
-RANKS = Parallelism._fields[:-1]
-"""Columns of the ranks of one replica."""
 
 
 def most_requests_per_s(
@@ -86,7 +83,7 @@ def price_replicas(
     resolved = {key: resolve_row(0, dict(key), calibration) for key in map(_key, cells)}
     segments: list[Segment] = []
     for place, own in enumerate(cells):
-        ranks = [float(kinds.numbers[name][place]) for name in RANKS]
+        ranks = [float(kinds.numbers[name][place]) for name in REPLICA_RANKS]
         ways = [Parallelism(*ranks, replicas=float(count)) for count in counts[place]]
         drafts = np.full(len(rates[place]), kinds.numbers["speculative_tokens"][place])
         axes = {"requests_per_s": rates[place], "speculative_tokens": drafts}

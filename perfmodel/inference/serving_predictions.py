@@ -238,7 +238,7 @@ def _outcome_of_row(
     rate = float(output_rate(resolved.request, served))
     dollars, basis = dollars_of(resolved, chips, float(served.energy), 1 / rate)
     at_ranks = resolved._replace(
-        deployment=given._replace(intervals=given.intervals.at(parallelism[:4]))
+        deployment=given._replace(intervals=given.intervals.at(parallelism.ranks))
     )
     cells = _row_values(at_ranks, chips, served, rate, dollars, basis)
     cells |= _at_wall(resolved, chips, served, rate)
@@ -312,7 +312,7 @@ def priced_numbers(
     """
     rate, chips = output_rate(resolved.request, served), parallelism.chips
     dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate, price)
-    intervals = resolved.deployment.intervals.at(parallelism[:4])
+    intervals = resolved.deployment.intervals.at(parallelism.ranks)
     return serving_numbers(resolved.request, intervals, chips, served, rate, dollars), basis
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from perfmodel.calibration.anchors import FittedStack, Scale
 from perfmodel.interface.tables import Table, table_of
-from perfmodel.library.anchors import RANKS
 from perfmodel.library.fitted_intervals import Interval
 from perfmodel.units import figures
+from perfmodel.workload.plan import REPLICA_RANKS
 
 
 def table_of_anchors(stacks: Sequence[FittedStack]) -> Table:
@@ -37,7 +37,7 @@ def _line(name: str, scale: Scale, one: FittedStack, of: str = "") -> dict[str, 
 
 
 def _ranks(ranks: Sequence[float]) -> str:
-    return " ".join(f"{name} {rank:.0f}" for name, rank in zip(RANKS, ranks, strict=True))
+    return " ".join(f"{name} {rank:.0f}" for name, rank in zip(REPLICA_RANKS, ranks, strict=True))
 
 
 def _range(ends: Interval) -> str:
@@ -51,7 +51,7 @@ def anchor_records(stacks: Sequence[FittedStack]) -> list[dict[str, Any]]:
 
 def _record(one: FittedStack) -> dict[str, Any]:
     deployments = [
-        dict(zip(RANKS, ranks, strict=True)) | _numbers(scale)
+        dict(zip(REPLICA_RANKS, ranks, strict=True)) | _numbers(scale)
         for ranks, scale in one.deployments.items()
     ]
     before = {"tpot": list(one.before.tpot), "ttft": list(one.before.ttft)}

@@ -19,7 +19,6 @@ from perfmodel.interface.launch_commands import (
 )
 from perfmodel.interface.launch_server import (
     MAX_STEP_TOKENS,
-    RANKS,
     Row,
     Server,
     framework_of_row,
@@ -31,6 +30,7 @@ from perfmodel.interface.launch_server import (
 from perfmodel.library.chip import chip_file
 from perfmodel.library.framework import find_version, framework_files
 from perfmodel.library.launch_options import FOLLOWS_CHECKPOINT, cache_word, launch_options
+from perfmodel.workload.plan import REPLICA_RANKS
 
 
 def launch_name(row: Row) -> str:
@@ -99,7 +99,7 @@ def _ranks(row: Row) -> list[str]:
     return [
         line
         for side in sides
-        for line in _said(row, [f"{side}{name}" for name in ("workers", *RANKS)])
+        for line in _said(row, [f"{side}{name}" for name in ("workers", *REPLICA_RANKS)])
     ] + _said(row, ["replicas"])
 
 

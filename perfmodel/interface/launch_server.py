@@ -15,6 +15,7 @@ from perfmodel.library.launch_options import foreign_quantisers, node_chips, onl
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile, si_or
 from perfmodel.workload.feed_forward import Mixture
+from perfmodel.workload.plan import REPLICA_RANKS
 
 Row = Mapping[str, Any]
 """A row of the serving schema by column; cells are words or numbers."""
@@ -106,7 +107,7 @@ def server_of(row: Row, role: str = "") -> Server:
     model = word(row, "model")
     shape = load_model(model)
     unquantised, weights = formats_of(word(row, "precision"), shape, published(model))
-    tp, pp, ep, dp = (count(row, f"{role}_{name}" if role else name) for name in RANKS)
+    tp, pp, ep, dp = (count(row, f"{role}_{name}" if role else name) for name in REPLICA_RANKS)
     mixes = any(isinstance(stack.layer.feed_forward, Mixture) for stack in shape.stacks)
     copies = count(row, f"{role}_workers" if role else "replicas") * (1 if mixes else dp)
     ranks = dp if mixes else 1
@@ -124,9 +125,6 @@ def server_of(row: Row, role: str = "") -> Server:
         drafts=count(row, "speculative_tokens", 0),
         memory=_usable(file),
     )
-
-
-RANKS = ("tp", "pp", "ep", "dp")
 
 
 def _at_once(row: Row, most: float) -> float:

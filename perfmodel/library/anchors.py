@@ -15,12 +15,10 @@ import numpy as np
 from perfmodel.hardware.parameters import Anchor
 from perfmodel.library.fitted import SMOOTH, read_fitted
 from perfmodel.library.fitted_intervals import MEASURED, Interval, ServingIntervals
+from perfmodel.workload.plan import REPLICA_RANKS
 
 ANCHORS = "anchors"
 """The file of what measured runs say of their stacks."""
-
-RANKS = ("tp", "pp", "ep", "dp")
-"""What tells deployments of one stack apart."""
 
 FACTORS = ("steps", "prompts")
 """Factors on decode steps and on prompts."""
@@ -73,7 +71,7 @@ def anchor_of(table: Mapping[str, Any]) -> Anchor:
     steps, prompts = (table[name] for name in FACTORS)
     ranks, own = (
         np.array([[one[name] for name in names] for one in table.get("deployment", [])], float)
-        for names in (RANKS, FACTORS)
+        for names in (REPLICA_RANKS, FACTORS)
     )
     return Anchor(steps, prompts, ranks.reshape(-1, 4), own.reshape(-1, 2) / [steps, prompts])
 
@@ -81,7 +79,8 @@ def anchor_of(table: Mapping[str, Any]) -> Anchor:
 def measured_intervals(table: Mapping[str, Any]) -> ServingIntervals:
     """Ranges of a stack, and of its deployments that were measured themselves."""
     found = [
-        (tuple(one[name] for name in RANKS), *_ends(one)) for one in table.get("deployment", [])
+        (tuple(one[name] for name in REPLICA_RANKS), *_ends(one))
+        for one in table.get("deployment", [])
     ]
     tpot, ttft = _ends(table)
     return ServingIntervals(tpot, ttft, MEASURED, tuple(found))

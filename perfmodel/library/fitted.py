@@ -259,17 +259,17 @@ def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, An
 
 
 def _host(stem: str, framework: str, folder: Path) -> dict[str, Any]:
-    return _hosts(stem, folder).get(framework, {}).get("bf16", {})
+    return hosts_of(stem, folder).get(framework, {}).get("bf16", {})
 
 
-def _hosts(stem: str, folder: Path) -> dict[str, Any]:
+def hosts_of(stem: str, folder: Path) -> dict[str, Any]:
     """Sections of the host of a file, by framework."""
     return (read_fitted(folder, stem) or read_fitted(FITTED, stem)).get("host", {})
 
 
 def all_hosts(folder: Path) -> list[dict[str, Any]]:
     """Sections of the host of every framework, with the runs that they are fitted to."""
-    tables = [_hosts(stem, folder) for stem in (SERVING, SERVING_ROCM)]
+    tables = [hosts_of(stem, folder) for stem in (SERVING, SERVING_ROCM)]
     sections = [one for table in tables for formats in table.values() for one in formats.values()]
     return [section for section in sections if "report" in section]
 

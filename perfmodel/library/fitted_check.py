@@ -10,7 +10,7 @@ import equinox as eqx
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Execution
 from perfmodel.hardware.parameters import Efficiency, parameters
-from perfmodel.library.anchors import ANCHORS, FACTORS, MOST_FACTOR, RANKS, Stack
+from perfmodel.library.anchors import ANCHORS, FACTORS, MOST_FACTOR, Stack
 from perfmodel.library.fitted import (
     FAMILIES,
     RELEASE,
@@ -25,6 +25,7 @@ from perfmodel.library.fitted import (
 from perfmodel.library.fitted_intervals import MODELLED, SERVICE
 from perfmodel.library.framework import frameworks, releases_of
 from perfmodel.library.serving_ranges import MODELS, RANGES
+from perfmodel.workload.plan import REPLICA_RANKS
 from perfmodel.workload.precision import FORMATS
 
 NOT_FITTED = ("run", "technology")
@@ -42,7 +43,7 @@ RUNS = {"tpot_runs": (0, 1e9), "ttft_runs": (0, 1e9)}
 OF_STACK = dict.fromkeys(FACTORS, (1 / MOST_FACTOR, MOST_FACTOR)) | ENDS | FIRST_ENDS | RUNS
 """What `anchors.toml` says of a stack."""
 
-OF_DEPLOYMENT = dict.fromkeys(RANKS, (1, 1e9)) | OF_STACK
+OF_DEPLOYMENT = dict.fromkeys(REPLICA_RANKS, (1, 1e9)) | OF_STACK
 """What it says of a deployment that was measured itself."""
 
 ROUNDING = 1e-3

@@ -18,6 +18,9 @@ from perfmodel.workload.backend import (
 )
 from perfmodel.workload.precision import FORMATS, Format, look_up
 
+REPLICA_RANKS = ("tp", "pp", "ep", "dp")
+"""Ranks of one replica, as columns name them."""
+
 
 class Plan(eqx.Module):
     """Parallelism, formats, and which kernels are meant.

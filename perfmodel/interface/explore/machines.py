@@ -148,7 +148,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
         raise InputError(f"{name_of(one)} has no time for this model; use more chips.")
     here, loads, moved = points[0], points[1 : len(LOADS) + 1], points[len(LOADS) + 1 :]
     bounds = np.asarray(served.seconds[0])
-    later = resolved.deployment.intervals.at(parallelism[:4]).tpot
+    later = resolved.deployment.intervals.at(parallelism.ranks).tpot
     return View(
         name_of(one),
         parallelism,

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.calibration.anchors import read_anchor_runs
 from perfmodel.calibration.data.aiconfigurator import VERSION
 from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
 from perfmodel.calibration.fit import Problem, from_free, robust, solve, to_free
+from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import copy_fitted, in_units
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, rows_of, write_toml
@@ -39,8 +41,8 @@ from perfmodel.inference.service import (
 )
 from perfmodel.inference.step import costs, host_time
 from perfmodel.library.chip import chip_file, find_chip
-from perfmodel.library.files import named
-from perfmodel.library.fitted import FITTED, ROCM, SERVING, SERVING_ROCM, SMOOTH, read_fitted
+from perfmodel.library.fitted import ROCM, SERVING, SERVING_ROCM, SMOOTH, hosts_of
+from perfmodel.library.framework import older_versions
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.model import Transformer
@@ -279,7 +281,11 @@ INITIAL_HOST = {
 
 
 def calibrate_hosts(
-    source: str, out: Path, folder: Path, progress: Callable[[str], None]
+    source: str,
+    out: Path,
+    folder: Path,
+    progress: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> dict[str, FittedHost]:
     """Fit the hosts of all frameworks to the sound runs of a package, and write them to `out`.
 
@@ -288,16 +294,15 @@ def calibrate_hosts(
     - `source`: `aiconfigurator`, a path to its wheel or checkout, or a CSV of the serving schema with
       `measured_tpot_ms`, all of whose chips run the same software: CUDA, or ROCm.
     - `folder`: of the kernels' parameters.
+    - `warn`: called with a sentence for each row of a file that is left out.
 
     **Raises:**
 
     - `InputError`: when the runs are not there.
     """
     if source.lower().endswith(".csv"):
-        return _calibrate_own(Path(source), out, folder, progress)
-    runs = [
-        run for run in read_runs(source) if run.part == "fit" and run.reliable and not run.fault
-    ]
+        return _calibrate_own(Path(source), out, folder, progress, warn)
+    runs = [run for run in read_runs(source) if run.part == "fit" and run.sound]
     start = HostEfficiency(**{name: as_scalar(value) for name, value in INITIAL_HOST.items()})
     found = fit_hosts(runs, start, folder, progress)
     sections = {framework: {"bf16": _section(one)} for framework, one in found.items()}
@@ -307,51 +312,67 @@ def calibrate_hosts(
 
 
 def _calibrate_own(
-    path: Path, out: Path, folder: Path, progress: Callable[[str], None]
+    path: Path,
+    out: Path,
+    folder: Path,
+    progress: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> dict[str, FittedHost]:
     """The hosts of the frameworks of a file, each from where it stands."""
-    runs = own_runs(path)
+    runs = own_runs(path, folder, warn)
     chips = {run.cells["chip"] for run in runs}
     on_rocm = {chip_file(chip)[1].architecture in ROCM for chip in chips}
     if len(on_rocm) > 1:
         raise InputError(f"{path} has chips of CUDA and of ROCm; give a file of each.")
-    found: dict[str, FittedHost] = {}
-    for framework in sorted({run.cells["framework"] for run in runs}):
-        progress(framework)
-        groups = groups_of([run for run in runs if run.cells["framework"] == framework], folder)
-        found[framework] = fit_host(groups, _host_before(runs, framework, folder))
     stem = SERVING_ROCM if on_rocm == {True} else SERVING
-    earlier = (read_fitted(folder, stem) or read_fitted(FITTED, stem)).get("host", {})
-    own = {
-        name: {"bf16": earlier.get(name, {}).get("bf16", {}) | _own_section(one, path)}
-        for name, one in found.items()
-    }
+    found: dict[str, FittedHost] = {}
+    hosts = hosts_of(stem, folder)
+    for framework, own in sorted(grouped((run.cells["framework"], run) for run in runs).items()):
+        progress(framework or SMOOTH)
+        one = fit_host(groups_of(own, folder), _host_before(own[0], folder))
+        found[framework or SMOOTH] = one
+        before = hosts.get(framework or SMOOTH, {}).get("bf16", {})
+        hosts = hosts | {framework or SMOOTH: {"bf16": before | _own_section(one, path)}}
     copy_fitted(folder, out)
-    write_toml(out / f"{stem}.toml", {"host": earlier | own})
+    write_toml(out / f"{stem}.toml", {"host": hosts})
     return found
 
 
-def own_runs(path: Path) -> list[Run]:
-    """The runs of a CSV of the serving schema; TTFT is `nan` where it was not measured.
+def own_runs(path: Path, folder: Path, warn: Callable[[str], None]) -> list[Run]:
+    """The runs of a CSV of the serving schema whose TPOT was measured; TTFT is `nan` where it was not.
+
+    **Arguments:**
+
+    - `warn`: called with a sentence for each row that is left out.
 
     **Raises:**
 
-    - `InputError`: when the file has no measured TPOT.
+    - `InputError`: when no run of the file can be compared.
     """
-    cells = cells_of(read_csv(path))
-    if "measured_tpot_ms" not in cells:
-        raise InputError(f"{path} has no column measured_tpot_ms; it has {named(cells)}.")
-    return [_own_run(row) for row in rows_of(cells)]
+    found = read_anchor_runs(path, folder, lambda done, of: None)
+    rows, runs, left_out = rows_of(cells_of(read_csv(path))), [], found.left_out
+    for one in found.runs:
+        tpot, ttft = one.measured
+        framework = "" if one.stack.framework == SMOOTH else one.stack.framework
+        if np.isnan(tpot):
+            left_out = [*left_out, f"row {one.place + 1} is left out: measured_tpot_ms is empty."]
+        elif framework in older_versions():
+            left_out = [
+                *left_out,
+                f"row {one.place + 1} is left out: {framework} is no host of today.",
+            ]
+        else:
+            cells = rows[one.place] | {"framework": framework}
+            runs.append(Run(cells, float(ttft), float(tpot), "fit", True, "", ()))
+    for line in left_out:
+        warn(line)
+    if not runs:
+        raise InputError(f"{path} has no run with a TPOT; give measured_tpot_ms.")
+    return runs
 
 
-def _own_run(row: dict[str, str]) -> Run:
-    ttft, tpot = (float(row.get(f"measured_{n}_ms") or "nan") / 1e3 for n in ("ttft", "tpot"))
-    return Run(row, ttft, tpot, "fit", True, "", ())
-
-
-def _host_before(runs: Sequence[Run], framework: str, folder: Path) -> HostEfficiency:
-    row = next(run.cells for run in runs if run.cells["framework"] == framework)
-    return resolve_row(0, row, folder).deployment.chip.efficiency.host
+def _host_before(run: Run, folder: Path) -> HostEfficiency:
+    return resolve_row(0, run.cells, folder).deployment.chip.efficiency.host
 
 
 def _own_section(one: FittedHost, path: Path) -> dict[str, Any]:

@@ -52,3 +52,27 @@ def test_chips_of_two_software_stacks_are_refused(tmp_path: Path):
         "calibrate", "--data", tmp_path / "runs.csv", "--ops", "serving", "--out", tmp_path / "x"
     )
     assert status == 2 and "ROCm" in err
+
+
+def test_one_bad_row_costs_only_itself(tmp_path: Path):
+    good = [row | {"measured_tpot_ms": "12"} for row in rows_of("h100-sxm")]
+    bad = [
+        good[0] | {"chip": "nochip"},
+        good[0] | {"measured_tpot_ms": "-3"},
+        good[0] | {"measured_tpot_ms": ""},
+        good[0] | {"tp": "3", "n_chips": "3"},
+    ]
+    write_rows(tmp_path / "runs.csv", [*bad, *good])
+    asked = ("calibrate", "--data", tmp_path / "runs.csv", "--ops", "serving")
+    status, _, err = run(*asked, "--out", tmp_path / "fitted")
+    assert status == 0 and err.count("is left out") == len(bad)
+    report = tomllib.loads((tmp_path / "fitted" / "serving.toml").read_text())
+    assert report["host"]["vllm"]["bf16"]["report"]["runs"] == len(good)
+
+
+@pytest.mark.parametrize("content", ["", "chip,model\nh100-sxm,llama-3.1-8b\n"])
+def test_a_file_without_runs_is_one_sentence(content: str, tmp_path: Path):
+    (tmp_path / "runs.csv").write_text(content)
+    asked = ("calibrate", "--data", tmp_path / "runs.csv", "--ops", "serving")
+    status, _, err = run(*asked, "--out", tmp_path / "fitted")
+    assert status == 2 and err.count("\n") == 1

@@ -1,5 +1,7 @@
 """`perfmodel calibrate`."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,12 +108,17 @@ def _anchors(rows: Path, out: Path, prior: Path, json_: bool) -> None:
     if json_:
         show_json({"stacks": anchor_records(stacks), "left_out": left_out})
         return
+    _warn_of(left_out, "; --json names them")
+    show_table(table_of_anchors(stacks))
+    say(f"The folder {out} is whole: predict with --calibration {out}.")
+
+
+def _warn_of(left_out: Sequence[str], where: str = "") -> None:
+    """Say which rows are left out, and where the others are named that are not said."""
     for line in left_out[:MAX_NAMED_ROWS]:
         warn(line)
     if len(left_out) > MAX_NAMED_ROWS:
-        warn(f"{len(left_out) - MAX_NAMED_ROWS} more rows are left out; --json names them.")
-    show_table(table_of_anchors(stacks))
-    say(f"The folder {out} is whole: predict with --calibration {out}.")
+        warn(f"{len(left_out) - MAX_NAMED_ROWS} more rows are left out{where}.")
 
 
 MAX_NAMED_ROWS = 5
@@ -125,10 +132,11 @@ def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
     from perfmodel.calibration.sections import in_units
     from perfmodel.calibration.serving import calibrate_hosts
 
+    left_out: list[str] = []
     with bar("hosts", 4) as update:
-        count = iter(range(4))
+        count = itertools.count()
         found = calibrate_hosts(
-            data, out, prior, lambda name: update(next(count), description=name)
+            data, out, prior, lambda name: update(next(count), description=name), left_out.append
         )
     rows = [
         {"framework": name, "runs": one.runs} | in_units(one.host) for name, one in found.items()
@@ -136,6 +144,7 @@ def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
     if json_:
         show_json(rows)
         return
+    _warn_of(left_out)
     texts = [{name: str(value) for name, value in row.items()} for row in rows]
     show_table(table_of("What the host adds", texts))
     say(f"The parameters are in {out}.")

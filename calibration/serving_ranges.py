@@ -65,9 +65,8 @@ def evidence_of(
 
     - `InputError`: when the package or a file is not there, or no row of it can be compared.
     """
-    found = anchor_runs(rows_of_runs(open_runs()), folder, progress).runs
-    for path in runs:
-        found += read_anchor_runs(path, folder, progress).runs
+    own = [run for path in runs for run in read_anchor_runs(path, folder, progress).runs]
+    found = [*anchor_runs(rows_of_runs(open_runs()), folder, progress).runs, *own]
     pairs = [(one, -one.missed(np.zeros(2))) for one in found]
     known = [(one, np.where(np.isfinite(one.measured), e, np.nan)) for one, e in pairs]
     return [_evidence(one, e) for one, e in known if abs(e[0]) < MANY]

@@ -1,5 +1,5 @@
 """The command line as `python -m perfmodel`."""
 
-from perfmodel.interface.cli import main
+from perfmodel.interface.cli import run_process
 
-main()
+run_process()

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -108,6 +109,10 @@ def _is_canonical(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray) and jax.dtypes.canonicalize_dtype(leaf.dtype) == leaf.dtype
 
 
+_tracing = threading.Lock()
+"""One thread traces, which is Python's work, while others compile."""
+
+
 def _compile(
     function: Callable[..., Any], leaves: list[Any], form: Any, rest: Any, name: str
 ) -> StoredProgram:
@@ -122,8 +127,9 @@ def _compile(
 
     of_leaves.__name__ = name
     options = supported(ONCE) if jax.default_backend() == "cpu" else None
-    call = jax.jit(of_leaves).lower(*leaves).compile(compiler_options=options)
-    return StoredProgram(call, forms[0])
+    with _tracing:
+        lowered = jax.jit(of_leaves).lower(*leaves)
+    return StoredProgram(lowered.compile(compiler_options=options), forms[0])
 
 
 MALLOC_OPTIONS = {

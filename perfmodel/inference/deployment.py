@@ -229,12 +229,26 @@ def families_of(model: Transformer) -> set[str]:
 def _grade(of: Origin, model: Transformer, plan: Plan, calibration: Path) -> str:
     """Whether the runs that the host is fitted to had a model of this shape, or runs of any framework all of
     its kinds of layers."""
-    hosted = map(load_model, hosted_models(of, plan, calibration))
-    if _shape(model) in map(_shape, hosted):
+    hosted = map(_measured, hosted_models(of, plan, calibration))
+    if _shape(model) in (measured.shape for measured in hosted):
         return MODELS[0]
-    known = map(load_model, all_hosted_models(calibration))
-    kinds = set[str]().union(*map(layer_kinds, known))
+    every = map(_measured, all_hosted_models(calibration))
+    kinds = set[str]().union(*(measured.kinds for measured in every))
     return MODELS[1] if layer_kinds(model) <= kinds else MODELS[2]
+
+
+class _Measured(NamedTuple):
+    """What sets the time of a model that runs had, and its kinds of layers."""
+
+    shape: str
+    kinds: set[str]
+
+
+@functools.cache
+def _measured(name: str) -> _Measured:
+    """Of a model by name; each is read once."""
+    model = load_model(name)
+    return _Measured(_shape(model), layer_kinds(model))
 
 
 def layer_kinds(model: Transformer) -> set[str]:

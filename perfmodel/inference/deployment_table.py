@@ -203,7 +203,8 @@ def _served(
 ) -> list[list[Service]]:
     """Services of the segments of each form; forms are compiled side by side."""
     drafts = max(question.drafted) > 0
-    with concurrent.futures.ThreadPoolExecutor(min(len(forms), os.cpu_count() or 1)) as pool:
+    threads = (os.cpu_count() or 1) + 1  # one of them traces
+    with concurrent.futures.ThreadPoolExecutor(min(len(forms), threads)) as pool:
         tasks = [
             pool.submit(
                 serve_segments,

@@ -9,17 +9,15 @@ a mixed-integer linear program (HiGHS). Each kind then has its part of the rate 
 answer, so that all are busy alike.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.optimize  # pyright: ignore[reportMissingTypeStubs]
 
 from perfmodel.inference.deployment_table import DeploymentTable
 from perfmodel.inference.question import Question
 from perfmodel.inference.replica_rate import WITHIN_LIMITS, price_replicas
-
-optimize: Any = scipy.optimize  # it has no types
 
 KINDS = 12
 """Kinds of replicas that are mixed, at most: those that make the best fleets alone."""
@@ -60,6 +58,7 @@ def _weights(question: Question, kinds: DeploymentTable) -> np.ndarray:
 
 def _solve(weights: np.ndarray, rates: np.ndarray, rate: float) -> np.ndarray:
     """Whole numbers of replicas that carry the rate for the least; zeros where none can."""
+    optimize: Any = importlib.import_module("scipy.optimize")  # a second, for the few that mix
     usable = (rates > 0) & np.isfinite(weights)
     carried = optimize.LinearConstraint(np.where(usable, rates, 0.0)[None], lb=rate)
     most = np.where(usable, np.inf, 0.0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from perfmodel.columns import as_cells
 from perfmodel.errors import InputError
-from perfmodel.files import write_csv, write_whole
+from perfmodel.files import table_of_texts, write_csv, write_whole
 from perfmodel.inference.deployment_words import machine_of, ranks_of
 from perfmodel.inference.limits import given_limits
 from perfmodel.inference.question import OBJECTIVES, Question, ask
@@ -61,8 +61,9 @@ def write(found: Recommendation, out: Path) -> None:
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as text by column; what a row does not have is empty."""
     names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: as_cells([_cell(row.get(name, "")) for row in rows]) for name in names}
-    return pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
+    return table_of_texts(
+        {name: as_cells([_cell(row.get(name, "")) for row in rows]) for name in names}
+    )
 
 
 def _cell(value: Any) -> float | str:

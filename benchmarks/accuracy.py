@@ -36,7 +36,7 @@ TEMPLATE = Path(__file__).with_suffix(".txt")
 RESULT = FITTED / "protocol.csv"
 """The protocol's result that the repository has."""
 
-SPLITS = ("shape", "size", "model", "chip", "architecture", "fewshot")
+SPLITS = ("shape", "size", "model", "chip", "architecture", "vendor", "version", "fewshot")
 
 KNOWN = (("shape",), ("chip", "architecture"), ("fewshot",))
 """Splits by how much they know of a chip: 2,000 rows of each table, none, 32."""

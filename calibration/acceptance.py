@@ -131,8 +131,8 @@ def lines(records: Iterable[Record]) -> list[tuple[str, ...]]:
 def _label(record: Record) -> str:
     own = record["cache"] in ("", record["dtype"])
     formats = record["dtype"] if own else f"{record['dtype']}/{record['cache']}"
-    words = [record[name] for name in ("split", "op", "chip", "framework")]
-    return " ".join([*words, formats, record["routing"]]).rstrip()
+    words = [record[name] for name in ("split", "op", "chip", "framework", "release")]
+    return " ".join(filter(None, [*words, formats, record["routing"]]))
 
 
 # Technology

@@ -6,6 +6,8 @@ formats; of AMD's tuned kernels operation and widths. They are scored once, when
 
 import hashlib
 
+from perfmodel.kernels.kernel_table import Key
+
 SHARE = 0.3
 """Of the groups, that are locked."""
 
@@ -19,3 +21,8 @@ def locked(*names: object) -> bool:
     """
     words = "/".join(str(name).strip().lower() for name in names)
     return int(hashlib.sha256(words.encode()).hexdigest(), 16) / 2**256 < SHARE
+
+
+def is_locked(key: Key) -> bool:
+    """Whether a table of another release of a framework is locked."""
+    return locked(key.op, key.chip, key.framework, key.release, key.dtype, key.cache)

@@ -7,6 +7,8 @@ Splits:
 - `model`: mixtures; a third of the models is left out of the fit, and reported.
 - `chip`: a chip without rows, from the reference chip of its architecture.
 - `architecture`: the same, where no chip is a reference: a measured chip is left out.
+- `vendor`: the same, from chips of other makers alone.
+- `version`: other releases of a framework, from the newest one's parameters.
 - `fewshot`: the same starts, then a fit to 32 rows of each table.
 - `framework`: what frameworks disagree by on one chip, once the median ratio is taken out.
 
@@ -20,8 +22,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from perfmodel.calibration.calibrate import MAX_REPORTED
-from perfmodel.calibration.data.aiconfigurator import SYSTEMS, TABLE_FILES, Folder, tables
+from perfmodel.calibration.data.aiconfigurator import (
+    SYSTEMS,
+    TABLE_FILES,
+    Folder,
+    older_tables,
+    tables,
+)
 from perfmodel.calibration.data.measurements import Measurements
+from perfmodel.calibration.lockbox import is_locked
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import section_of, sections
 from perfmodel.calibration.split import Rows, split_table
@@ -39,12 +48,20 @@ CLOSED = ("h200-sxm", "b300-sxm", "gb300", "rtx-pro-6000")
 """Chips whose rows take no part in any fit but that of 32 rows."""
 
 
+SPLITS = ("shape", "size", "model", "chip", "architecture", "vendor", "version", "fewshot")
+"""What a fit leaves out, in the order of reports."""
+
+ALL_SPLITS = (*SPLITS, "framework")
+"""With what frameworks disagree by."""
+
+
 class Protocol(NamedTuple):
     """How much is run.
 
     - `quick`: bf16 of one framework on five chips, by shape and for one unseen chip.
     - `rows`: that train, of each table, at most; `reported`: that are predicted, at most.
     - `folder`: of the prior, and of the parameters that unseen chips start from.
+    - `splits`: that are run; empty: all of them.
     """
 
     quick: bool = True
@@ -52,6 +69,11 @@ class Protocol(NamedTuple):
     reported: int = 2000
     seed: int = 0
     folder: Path = FITTED
+    splits: tuple[str, ...] = ()
+
+    def asks(self, split: str) -> bool:
+        """Whether a split is run."""
+        return split in (self.splits or ALL_SPLITS)
 
     @property
     def chips(self) -> tuple[str, ...]:
@@ -69,18 +91,25 @@ class Protocol(NamedTuple):
 
 
 QUICK_CHIPS = ("h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "h200-sxm")
+QUICK_SPLITS = ("shape", "chip")
 QUICK_OPS = ("gemm", "attention_decode", "attention_prefill")
 
 
-def named_protocol(name: str, folder: Path, seed: int = 0) -> Protocol:
-    """The quick protocol or the full one.
+def named_protocol(name: str, folder: Path, seed: int = 0, splits: Sequence[str] = ()) -> Protocol:
+    """The quick protocol or the full one, or some splits of it.
 
     **Raises:**
 
-    - `InputError`: for another name.
+    - `InputError`: for another name, or a split that it does not have.
     """
     quick = word_of(name, ("quick", "full"), "protocol") == "quick"
-    return Protocol(quick, reported=2000 if quick else MAX_REPORTED, seed=seed, folder=folder)
+    asked = tuple(word_of(split, ALL_SPLITS, "split") for split in splits)
+    if quick and set(asked) - set(QUICK_SPLITS):
+        raise InputError(
+            f"the quick protocol has the splits {', '.join(QUICK_SPLITS)}; give --protocol full."
+        )
+    reported = 2000 if quick else MAX_REPORTED
+    return Protocol(quick, reported=reported, seed=seed, folder=folder, splits=asked)
 
 
 class Unit(NamedTuple):
@@ -108,7 +137,11 @@ def read(root: Folder, unit: Unit, protocol: Protocol) -> list[Measurements]:
         return not protocol.quick or {key.dtype, key.cache} <= {"bf16", ""}
 
     (system,) = (name for name, chip in SYSTEMS.items() if chip == unit.chip)
-    return [table for op in unit.ops for table in tables(root, op, system, wanted=wanted)]
+    found = [table for op in unit.ops for table in tables(root, op, system, wanted=wanted)]
+    if protocol.quick or not protocol.asks("version"):
+        return found
+    older = (table for op in unit.ops for table in older_tables(root, op, system))
+    return found + [table for table in older if not is_locked(table.key)]
 
 
 class Job(NamedTuple):
@@ -121,16 +154,20 @@ class Job(NamedTuple):
     @property
     def name(self) -> str:
         """By which a run that is taken up again knows it."""
-        return "/".join((self.group[0].key.chip, *section_of(self.group[0].key), self.split))
+        key = self.group[0].key
+        release = (key.op, key.cache, key.release) if key.release else ()
+        return "/".join(filter(None, (key.chip, *section_of(key), *release, self.split)))
 
 
 def jobs(tables: Sequence[Measurements], protocol: Protocol) -> Iterator[Job]:
     """Everything that is asked of the tables of one chip and family."""
-    for group in sections(tables)[: 1 if protocol.quick else None]:
-        for split in _splits(group[0].key, protocol.quick):
-            yield Job(split, group, list(tables))
-    if len({table.key.framework for table in tables}) > 1:
-        yield Job("framework", list(tables), list(tables))
+    newest = [table for table in tables if not table.key.release]
+    for group in sections(newest)[: 1 if protocol.quick else None]:
+        for split in filter(protocol.asks, _splits(group[0].key, protocol.quick)):
+            yield Job(split, group, newest)
+    yield from (Job("version", [table], []) for table in tables if table.key.release)
+    if len({table.key.framework for table in newest}) > 1 and protocol.asks("framework"):
+        yield Job("framework", newest, newest)
 
 
 def _splits(key: Key, quick: bool) -> Iterator[str]:
@@ -146,7 +183,7 @@ def _splits(key: Key, quick: bool) -> Iterator[str]:
     if measured and key.op == "moe":
         yield "model"
     if measured:
-        yield "architecture"
+        yield from ("architecture", "vendor")
     yield "fewshot"
 
 
@@ -155,8 +192,8 @@ def _splits(key: Key, quick: bool) -> Iterator[str]:
 Record = dict[str, Any]
 """One line: of the report's `kernels`."""
 
-TABLE = ("op", "chip", "framework", "dtype", "cache", "split", "routing")
-"""Columns that tell one line from another."""
+TABLE = ("op", "chip", "framework", "release", "dtype", "cache", "split", "routing")
+"""Columns that tell one line from another; `release` is empty of the newest, and may be missing."""
 
 COUNTS = ("train", "n")
 SHARES = ("mape", "median", "p90", "bias", "coverage90")
@@ -189,6 +226,7 @@ def read_result(path: Path) -> list[Record]:
     - `InputError`: when it is no such file.
     """
     cells = cells_of(read_csv(path))
+    cells = {"release": [""] * len(next(iter(cells.values()), []))} | cells
     missing = [name for name in COLUMNS if name not in cells]
     if missing:
         raise InputError(

@@ -71,6 +71,10 @@ FEW_SHOT_ROWS = 32
 """Rows of each table from which a chip that was never measured is fitted."""
 
 
+UNTRAINED = ("chip", "architecture", "vendor", "version")
+"""Splits in which no row of a table trains."""
+
+
 class Rows(NamedTuple):
     """Places of a table's rows: those that train, that give the interval, and that are reported."""
 
@@ -88,7 +92,7 @@ def split_table(split: str, table: Measurements, rows: int, reported: int, seed:
     """
     op, shape, parts = table.key.op, table.shape, part_of(table.key.op, table.shape)
     inside, outside = _sides(split, table)
-    most = {"chip": 0, "architecture": 0, "fewshot": FEW_SHOT_ROWS}.get(split, rows)
+    most = (dict.fromkeys(UNTRAINED, 0) | {"fewshot": FEW_SHOT_ROWS}).get(split, rows)
 
     def some(part: str, side: np.ndarray, most: int) -> np.ndarray:
         return pick(op, shape, (parts == part) & side, most, seed)

@@ -22,7 +22,7 @@ from perfmodel.calibration.metrics import (
     errors,
     interval,
 )
-from perfmodel.calibration.protocol import MEASURED, Job, Protocol
+from perfmodel.calibration.protocol import CLOSED, MEASURED, Job, Protocol
 from perfmodel.calibration.split import Rows
 from perfmodel.calibration.transfer import chip_with_prior, initial_parameters
 from perfmodel.errors import InputError
@@ -30,8 +30,8 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.kernels.routing import ROUTINGS
-from perfmodel.library.chip import chip_files
-from perfmodel.library.fitted_intervals import SIBLING_WIDENING
+from perfmodel.library.chip import chip_files, load_chip, origin
+from perfmodel.library.fitted_intervals import SIBLING_WIDENING, load_interval
 from perfmodel.workload.plan import Plan
 
 
@@ -67,8 +67,10 @@ def run(job: Job, protocol: Protocol) -> JobResult:
 
 
 def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> FittedChip:
-    """The parameters that a split may use: fitted, taken from other chips, or both."""
+    """The parameters that a split may use: fitted, taken from other chips or another release, or both."""
     key = job.group[0].key
+    if job.split == "version":
+        return _of_newest(key, protocol)
     chip, family = chip_with_prior(key, protocol.folder), KERNELS[key.op].family
     train = [(t, rows.train) for t, rows in zip(job.group, taken, strict=True) if len(rows.train)]
     tables = [Table(_plan(table), table.take(rows)) for table, rows in train]
@@ -77,13 +79,31 @@ def fitted_for(job: Job, taken: Sequence[Rows], protocol: Protocol) -> FittedChi
             raise InputError(f"{job.name} leaves no rows to fit: all are held out.")
         chip = with_family(chip, family, fit(chip, tables).fitted)
         return FittedChip(chip, *_interval(chip, job.group, taken))
-    start = initial_parameters(key, MEASURED, protocol.folder)
+    start = initial_parameters(key, start_chips(job, protocol), protocol.folder)
     chip = with_family(chip, family, start.fitted)
     if job.split != "fewshot" or not tables:
         return FittedChip(chip, start.low, start.high)
     chip = with_family(chip, family, fit(chip, tables).fitted)
     low, high = _interval(chip, job.group, taken)
     return FittedChip(chip, low / SIBLING_WIDENING, high * SIBLING_WIDENING)
+
+
+def _of_newest(key: Key, protocol: Protocol) -> FittedChip:
+    """The parameters of a framework's newest release, which an unknown one takes."""
+    of, plan = origin(key.chip, chip_files()[key.chip]), _plan_of(key._replace(release=""))
+    low, high = load_interval(of, KERNELS[key.op].family, plan, protocol.folder)
+    chip = load_chip(key.chip, plan, protocol.folder)
+    return FittedChip(chip, low / SIBLING_WIDENING, high * SIBLING_WIDENING)
+
+
+def start_chips(job: Job, protocol: Protocol) -> tuple[str, ...]:
+    """Chips whose fits a chip may start from; of the split by vendor those of other makers."""
+    if job.split != "vendor":
+        return MEASURED
+    files = chip_files()
+    own = files[job.group[0].key.chip].vendor
+    fitted = (name for name in files if (protocol.folder / f"{name}.toml").exists())
+    return tuple(name for name in fitted if name not in CLOSED and files[name].vendor != own)
 
 
 def _interval(
@@ -100,7 +120,11 @@ def _interval(
 
 
 def _plan(table: Measurements) -> Plan:
-    return plan_of(table.key, chip_files()[table.key.chip].architecture)
+    return _plan_of(table.key)
+
+
+def _plan_of(key: Key) -> Plan:
+    return plan_of(key, chip_files()[key.chip].architecture)
 
 
 def _records(

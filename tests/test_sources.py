@@ -19,6 +19,7 @@ from perfmodel.calibration.data.aiconfigurator import (
 )
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, plan_of
 from perfmodel.calibration.data.sources import (
+    LOCKED,
     NOT_POSITIVE,
     TOO_FAST,
     TOO_SLOW,
@@ -168,3 +169,12 @@ def test_a_rule_says_why_its_tables_are_not_read():
     rule = rule_of(FACTS.excluded, "h100_sxm", fp8_block)
     assert rule.startswith("run without CUDA graphs")
     assert rule_of(FACTS.excluded, "h100_sxm", bf16) == ""
+
+
+@installed
+def test_other_releases_are_read_by_name_but_for_those_that_are_locked():
+    found, left_out = read_source("aiconfigurator", ["h200-sxm"], [], ["all_reduce"], releases=True)
+    read = {(table.key.framework, table.key.release) for table in found}
+    kept = {(one.key.framework, one.key.release) for one in left_out if one.rule == LOCKED}
+    assert ("vllm", "0.18.0") in read and ("sglang", "0.5.9") in kept
+    assert not read & kept and all(table.version == table.key.release for table in found)

@@ -23,11 +23,12 @@ from perfmodel.calibration.protocol import (
     Protocol,
     jobs,
     merged_results,
+    named_protocol,
     read_result,
     units,
     write_result,
 )
-from perfmodel.calibration.split import FEW_SHOT_ROWS, MAX_TRAINED_SIZE, part_of
+from perfmodel.calibration.split import FEW_SHOT_ROWS, MAX_TRAINED_SIZE, UNTRAINED, part_of
 from perfmodel.calibration.transfer import (
     chip_with_prior,
     clock_of,
@@ -36,7 +37,7 @@ from perfmodel.calibration.transfer import (
     reference_fits,
     rescale_to_clock,
 )
-from perfmodel.calibration.validate import run
+from perfmodel.calibration.validate import run, start_chips
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.fitted import FITTED, from_file, read_fitted, read_prior
@@ -66,7 +67,9 @@ def plan(of: Key) -> Plan:
 # Which rows a split may see
 
 
-@pytest.mark.parametrize("split", ["shape", "size", "chip", "architecture", "fewshot"])
+@pytest.mark.parametrize(
+    "split", ["shape", "size", "chip", "architecture", "vendor", "version", "fewshot"]
+)
 def test_no_reported_row_trains_or_gives_the_interval(split: str):
     table = made(key("h100-sxm"))
     rows, parts = PROTOCOL.rows_of(split, table), part_of("gemm", table.shape)
@@ -77,7 +80,7 @@ def test_no_reported_row_trains_or_gives_the_interval(split: str):
 
 def test_unseen_chips_train_on_no_row_or_on_32():
     table = made(key("l40s"))
-    assert [len(PROTOCOL.rows_of(s, table).train) for s in ("chip", "architecture")] == [0, 0]
+    assert not any(len(PROTOCOL.rows_of(split, table).train) for split in UNTRAINED)
     assert len(PROTOCOL.rows_of("fewshot", table).train) == FEW_SHOT_ROWS
 
 
@@ -109,7 +112,41 @@ def test_closed_chips_are_never_fitted_but_to_32_rows():
 
 def test_measured_chips_are_left_out_once_each():
     found = [job.split for job in jobs([made(key("l40s"))], PROTOCOL)]
-    assert found == ["shape", "size", "architecture", "fewshot"]
+    assert found == ["shape", "size", "architecture", "vendor", "fewshot"]
+
+
+def test_a_vendor_is_predicted_from_chips_of_others():
+    intel, nvidia = (sources(name) for name in ("arc-pro-b60", "h100-sxm"))
+    assert set(intel) == {
+        "a100-sxm-80gb",
+        "h100-sxm",
+        "l40s",
+        "b200-sxm",
+        "gb200",
+        "mi300x",
+        "mi355x",
+    }
+    assert set(nvidia) == {"arc-pro-b60", "mi300x", "mi355x"}
+
+
+def sources(chip: str) -> tuple[str, ...]:
+    return start_chips(Job("vendor", [made(key(chip))], []), PROTOCOL)
+
+
+def test_another_release_is_asked_apart_and_never_trains():
+    newest, older = made(key("l40s")), made(key("l40s")._replace(release="0.19.0"))
+    found = [(job.split, job.name) for job in jobs([newest, older], PROTOCOL)]
+    assert found[-1] == ("version", "l40s/gemm/trtllm/bf16/gemm/0.19.0/version")
+    assert len(found) == 1 + len([*jobs([newest], PROTOCOL)])
+
+
+def test_splits_are_chosen_by_name():
+    some = named_protocol("full", FITTED, splits=["vendor"])
+    assert [job.split for job in jobs([made(key("l40s"))], some)] == ["vendor"]
+    with pytest.raises(InputError, match="the quick protocol has the splits shape, chip"):
+        named_protocol("quick", FITTED, splits=["vendor"])
+    with pytest.raises(InputError, match="split"):
+        named_protocol("full", FITTED, splits=["nothing"])
 
 
 def test_the_quick_protocol_asks_one_framework():
@@ -396,7 +433,7 @@ def test_every_line_of_the_table_has_records_that_hold():
 
 
 def whole(**changes) -> dict:
-    figures = {"train": 0, "n": 5, "median": 0.1, "p90": 0.2, "bias": -0.01}
+    figures = {"release": "", "train": 0, "n": 5, "median": 0.1, "p90": 0.2, "bias": -0.01}
     return record(**figures, date="2026-01-01", version="1") | changes
 
 

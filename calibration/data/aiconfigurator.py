@@ -28,6 +28,7 @@ from perfmodel.calibration.data.aiconfigurator_columns import (
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, joined, merged
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
+from perfmodel.library.framework import releases_of
 
 PACKAGE = "aiconfigurator_core"
 VERSION = "0.12.0"
@@ -104,6 +105,21 @@ def tables(
         key = Key(op, SYSTEMS[system], framework, "")
         yield from read(root, system, key, version, drop, wanted)
         yield from _other_versions(root, system, key, wanted)
+
+
+def older_tables(root: Folder, op: str, system: str) -> Iterator[Measurements]:
+    """The sound tables of the other known releases of each framework, which their keys name.
+
+    Gathers are NCCL's, under whatever framework their file lies.
+    """
+    if op == LINEAR_ATTENTION:
+        return
+    for framework, newest in FACTS.system_versions.get(system, FACTS.versions).items():
+        gathers = TABLE_FILES[op] is NCCL and framework != "nccl"
+        for release in releases_of(framework):
+            if release != newest and not gathers:
+                key = Key(op, SYSTEMS[system], framework, "", release=release)
+                yield from _tables(root, system, key, release, _not_noted, lambda _: True)
 
 
 def _other_versions(

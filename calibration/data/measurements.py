@@ -22,6 +22,7 @@ def plan_of(key: Key, architecture: str) -> Plan:
         weights=key.dtype,
         cache=key.cache or "bf16",
         framework=key.framework or None,
+        release=key.release,
         replay=True,
         **backends_of(key.framework, architecture, key.cache),
     )

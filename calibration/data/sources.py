@@ -4,7 +4,7 @@ Times of a CSV that cannot be are found before anything is fitted, and named.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.data.aiconfigurator import OPERATIONS, SYSTEMS, locate, tables
+from perfmodel.calibration.data.aiconfigurator import (
+    OPERATIONS,
+    SYSTEMS,
+    Folder,
+    locate,
+    older_tables,
+    tables,
+)
 from perfmodel.calibration.data.measurements import (
     LeftOut,
     Measurements,
@@ -22,6 +29,7 @@ from perfmodel.calibration.data.measurements import (
     merged,
 )
 from perfmodel.calibration.fit import predict_rows
+from perfmodel.calibration.lockbox import is_locked
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import read_section, section_of, with_smooth
 from perfmodel.calibration.split import part_of
@@ -54,6 +62,7 @@ def read_source(
     ops: Sequence[str],
     chip_file: Path | None = None,
     prior: Path = FITTED,
+    releases: bool = False,
 ) -> Source:
     """Read the tables of a source that are wanted.
 
@@ -63,6 +72,7 @@ def read_source(
     - `chips`, `without`, `ops`: names; empty: all.
     - `chip_file`: of a chip that the library does not have.
     - `prior`: folder of the parameters that say which times of a CSV file cannot be.
+    - `releases`: of the package other releases of frameworks, in place of the newest.
 
     **Raises:**
 
@@ -79,7 +89,9 @@ def read_source(
     selection = Selection(wanted, unwanted, known)
     in_csv = source.lower().endswith(".csv")
     found, left_out = (
-        _csv(Path(source), chip_file, prior) if in_csv else _packaged(source, selection)
+        _csv(Path(source), chip_file, prior)
+        if in_csv
+        else _packaged(source, selection, prior if releases else None)
     )
     selected = [table for table in found if selection.includes(table.key)]
     if not selected:
@@ -126,16 +138,36 @@ def _stem(name: str, chip_file: Path | None) -> str:
     return chip_file.stem if chip_file is not None and name == chip_file.stem else find_chip(name)
 
 
-def _packaged(source: str, selection: Selection) -> Source:
+def _packaged(source: str, selection: Selection, prior: Path | None) -> Source:
+    """Of the newest releases; or of all others, where the fit to start from is given."""
     root, left_out = locate(source), []
     found = [
         table
         for op in OPERATIONS
         for system, chip in SYSTEMS.items()
         if selection.reads(op, chip)
-        for table in tables(root, op, system, left_out)
+        for table in (
+            _others(root, op, system, prior, left_out)
+            if prior
+            else tables(root, op, system, left_out)
+        )
     ]
     return Source(found, left_out)
+
+
+LOCKED = "kept for a final score: it takes part in no fit"
+
+
+def _others(
+    root: Folder, op: str, system: str, prior: Path, left_out: list[LeftOut]
+) -> Iterator[Measurements]:
+    """Tables of other releases than that of the chip's own section, but for those that are locked."""
+    for table in older_tables(root, op, system):
+        key = table.key
+        if is_locked(key):
+            left_out.append(LeftOut(key, len(table.time), LOCKED))
+        elif key.release != _own_release(key, prior):
+            yield table
 
 
 def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:

@@ -40,6 +40,12 @@ def calibrate(
     chip_file: Annotated[
         Path | None, typer.Option(help="File of a chip that the library does not have.")
     ] = None,
+    releases: Annotated[
+        bool,
+        typer.Option(
+            "--releases", help="Of the package, other releases of frameworks than the newest."
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Fit the model's parameters to measured kernel times.
@@ -52,6 +58,8 @@ def calibrate(
     of its chip, framework, model and format; each further one narrows their 90 % ranges.
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --ops all_reduce --releases
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
 
@@ -77,7 +85,7 @@ def calibrate(
         return
     options = Options(out, rows, seed, fitted(prior), resume, chip_file)
     wanted = (listed(chips), listed(exclude_chips), listed(ops))
-    tables, left_out = read_source(data, *wanted, chip_file, options.prior)
+    tables, left_out = read_source(data, *wanted, chip_file, options.prior, releases)
     for line in warnings_of(tables, left_out):
         warn(line)
     with bar("fits", len(sections(tables))) as update:

@@ -19,6 +19,13 @@ def validate(
         str,
         typer.Option(help="Only these operations, with commas; technology: chips, not kernels."),
     ] = "",
+    splits: Annotated[
+        str,
+        typer.Option(
+            help="Only these splits, with commas: shape, size, model, chip, architecture, vendor, version "
+            "(of a framework), fewshot, framework."
+        ),
+    ] = "",
     json_: options.JsonFile = None,
     out: options.ReportFolder = None,
     resume: Annotated[
@@ -49,6 +56,8 @@ def validate(
 
     Example: perfmodel validate --ops technology
 
+    Example: perfmodel validate --protocol full --splits version --json versions.json
+
     Example: perfmodel validate --protocol full --out validation --resume
 
     With --fit-ranges, fit instead how wide the 90 % ranges of TPOT and TTFT are, by what a prediction
@@ -67,7 +76,7 @@ def validate(
     from perfmodel.interface.plots.theme import altair, save
 
     options.check_places(file=json_, folder=out, report=report)
-    how = named_protocol(protocol, options.fitted(calibration), seed)
+    how = named_protocol(protocol, options.fitted(calibration), seed, options.listed(splits))
     request = ValidationRequest(
         how, data, options.listed(chips), options.listed(ops), json_, out, resume
     )

@@ -5,7 +5,8 @@ Run: python -m benchmarks.accuracy --out docs/accuracy.md
 A page model.md beside it gets each kernel's error.
 
 With `--protocol validation/protocol.csv`, which `perfmodel validate --protocol full --out validation`
-wrote, the result in the repository takes over its lines first.
+wrote, the result in the repository takes over its lines first. With `--runs validation/left_out.csv`, of
+`perfmodel validate --sets serving --out validation`, it takes over that.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from perfmodel.calibration.protocol import (
     read_result,
     write_result,
 )
+from perfmodel.calibration.serving_left_out import RESULT as RUNS_LEFT_OUT
+from perfmodel.calibration.serving_left_out import read_left_out, write_left_out
 from perfmodel.files import write_whole
 from perfmodel.hardware.parameters import parameters
 from perfmodel.library.chip import chip_files
@@ -36,7 +39,18 @@ TEMPLATE = Path(__file__).with_suffix(".txt")
 RESULT = FITTED / "protocol.csv"
 """The protocol's result that the repository has."""
 
-SPLITS = ("shape", "size", "model", "chip", "architecture", "vendor", "version", "fewshot")
+FITTED_SPLITS = ("shape", "size", "fewshot")
+"""Held-out shapes of tables of which some rows trained."""
+
+LEFT_OUT_SPLITS = ("model", "version", "chip", "architecture", "vendor")
+"""Tables, or models in them, of which none did."""
+
+RUNS = FITTED / RUNS_LEFT_OUT
+"""Serving runs of what was left out: the result that the repository has."""
+
+RUN_NAMES = {"TPOT": "tpot_median", "mean": "tpot_mape", "bias": "tpot_bias"}
+RUN_NAMES |= {"tokens/s per chip": "throughput_median", "TTFT": "ttft_median"}
+RUN_NAMES |= {"in the 90 % range": "coverage90"}
 
 KNOWN = (("shape",), ("chip", "architecture"), ("fewshot",))
 """Splits by how much they know of a chip: 2,000 rows of each table, none, 32."""
@@ -44,6 +58,7 @@ KNOWN = (("shape",), ("chip", "architecture"), ("fewshot",))
 FIGURES = ("mape", "median", "p90", "coverage90", *acceptance.BASELINES)
 RELEASE_NAMES = ["kernel", "framework", "tables", "held-out rows", "before", "median", "coverage"]
 NAMES = ["mean", "median", "p90", "coverage", *acceptance.BESIDE]
+KERNELS = ["kernel", "split", "tables", "rows", *NAMES]
 
 
 class Report(NamedTuple):
@@ -152,7 +167,9 @@ def protocol_parts() -> dict[str, str]:
         "versions": ", ".join(versions),
         "dates": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         "count": f"{len(records):,}",
-        "kernels": _table(["kernel", "split", "tables", "rows", *NAMES], _kernels(complete)),
+        "kernels": _table(KERNELS, _kernels(complete, FITTED_SPLITS)),
+        "left_out": _table(KERNELS, _kernels(complete, LEFT_OUT_SPLITS)),
+        "runs": _table(["serving runs", "rows", *RUN_NAMES], _runs()),
         "closed": ", ".join(CLOSED),
         "chips": _table(["chip", "held-out shapes", "as new", "from 32 rows"], _chips(complete)),
     }
@@ -169,9 +186,14 @@ def _met(lines: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _kernels(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
+def _runs() -> Iterator[tuple[str, ...]]:
+    for one in read_left_out(RUNS):
+        yield one["group"], f"{one['n']:,}", *(percent(one[name]) for name in RUN_NAMES.values())
+
+
+def _kernels(records: Sequence[Record], splits: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for op in dict.fromkeys(record["op"] for record in records):
-        for split in SPLITS:
+        for split in splits:
             found = [one for one in records if (one["op"], one["split"]) == (op, split)]
             if found:
                 rows = f"{sum(one['n'] for one in found):,}"
@@ -224,9 +246,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--protocol", type=Path, help="protocol.csv of a newer run, to take over")
+    parser.add_argument("--runs", type=Path, help="left_out.csv of a newer run, to take over")
     asked = parser.parse_args()
     if asked.protocol is not None:
         take_over(asked.protocol)
+    if asked.runs is not None:
+        write_left_out(RUNS, read_left_out(asked.runs))
     write_whole(asked.out, page().encode())
     model = asked.out.with_name("model.md")
     if model.exists():

@@ -197,6 +197,10 @@ POINT, MOST_RANKS, CONFIGURATOR, CHANCE = (
 """Who chooses: the prediction itself, a rule, another program, and nobody."""
 
 
+CONFIDENCES = {f"confidence {level} %": level for level in LEVELS}
+"""Predictions that choose, by the probability with which they keep a limit."""
+
+
 def outcomes_of(options: Options) -> dict[str, Outcome]:
     """By who chooses: predictions at each confidence, then baselines."""
     broken, regret = regrets(options)
@@ -212,7 +216,7 @@ def outcomes_of(options: Options) -> dict[str, Outcome]:
 def choices_of_predictions(options: Options) -> dict[str, np.ndarray]:
     """The option of each decision at each confidence; at 50 % by the prediction itself."""
     given, throughput = options.of, options.of.predicted_throughput
-    ends = {f"confidence {level} %": bound(given, level) for level in LEVELS}
+    ends = {name: bound(given, level) for name, level in CONFIDENCES.items()}
     return {name: best_options(options, end, throughput) for name, end in ends.items()}
 
 

@@ -174,6 +174,25 @@ def solve(problem: Problem, steps: int = MAX_STEPS) -> tuple[Values, Any]:
     return found.value, found.stats["num_steps"]
 
 
+def solve_each(problem: Problem, weights: np.ndarray, steps: int = MAX_STEPS) -> Values:
+    """The free numbers of least squares, for each row of weights of the residuals; all at once."""
+    import optimistix as optx
+
+    solver = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-6)
+
+    def one(row: Values) -> Values:
+        return optx.least_squares(
+            lambda free, given: given * problem.residuals(free),
+            solver,
+            problem.start,
+            args=row,
+            max_steps=steps,
+            throw=False,
+        ).value
+
+    return jax.jit(jax.vmap(one))(as_values(weights))
+
+
 def fit(chip: Chip, tables: Sequence[Table], weight: float = 1.0) -> Fit:
     """Fit the parameters of one family to the rows of all `tables`, from those that `chip` carries.
 

@@ -11,6 +11,8 @@ from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
 from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
 from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
 from perfmodel.calibration.decision_metrics import decisions_of
+from perfmodel.calibration.decisions import CONFIDENCES
+from perfmodel.calibration.decisions_anchored import anchored_predictions
 from perfmodel.calibration.serving_metrics import WORDS, Comparison, ScoredRun, metrics_of_runs
 from perfmodel.files import rows_of
 from perfmodel.inference.serving_predictions import predict_cells
@@ -62,10 +64,24 @@ def measured_results(name: str, given: PredictedRuns, calibration: Path) -> Meas
     if name == DECISIONS:
         scored = score_runs(given, {})
         metrics, table = decisions_of(*given, aiconfigurator_tpots(given.runs))
+        metrics += _anchored_decisions(given, calibration)
         return MeasuredResults(name, metrics, _rows(name, scored), {name: table})
     scored = score_runs(given, _baselines(given.runs, calibration))
     metrics = metrics_of_runs(scored, name, every=name == CLOSED)
     return MeasuredResults(SERVING, metrics, _rows(name, scored), {})
+
+
+ANCHORED = "all, one measured run per deployment"
+"""The group of decisions that rest on anchors."""
+
+
+def _anchored_decisions(given: PredictedRuns, calibration: Path) -> list[dict[str, Any]]:
+    """Metrics of all decisions by predictions that one run of each deployment scales."""
+    rows = anchored_predictions(given.runs, given.predicted, calibration)
+    unknown = [float("nan")] * len(rows)
+    metrics, _ = decisions_of(given.runs, rows, unknown)
+    own = (one for one in metrics if one["group"] == "all" and one["by"] in CONFIDENCES)
+    return [one | {"group": ANCHORED} for one in own]
 
 
 def score_runs(given: PredictedRuns, baselines: Mapping[str, Sequence[float]]) -> list[ScoredRun]:

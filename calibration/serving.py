@@ -280,6 +280,16 @@ INITIAL_HOST = {
 """Where the first fit starts: assumed."""
 
 
+def initial_host() -> HostEfficiency:
+    """Where fits start."""
+    return HostEfficiency(**{name: as_scalar(value) for name, value in INITIAL_HOST.items()})
+
+
+def host_file(chip: str) -> str:
+    """The file of hosts of a chip's software: of CUDA, or of ROCm."""
+    return SERVING_ROCM if chip_file(chip)[1].architecture in ROCM else SERVING
+
+
 def calibrate_hosts(
     source: str,
     out: Path,
@@ -303,8 +313,7 @@ def calibrate_hosts(
     if source.lower().endswith(".csv"):
         return _calibrate_own(Path(source), out, folder, progress, warn)
     runs = [run for run in read_runs(source) if run.part == "fit" and run.sound]
-    start = HostEfficiency(**{name: as_scalar(value) for name, value in INITIAL_HOST.items()})
-    found = fit_hosts(runs, start, folder, progress)
+    found = fit_hosts(runs, initial_host(), folder, progress)
     sections = {framework: {"bf16": _section(one)} for framework, one in found.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_toml(out / f"{SERVING}.toml", {"host": sections})
@@ -320,11 +329,9 @@ def _calibrate_own(
 ) -> dict[str, FittedHost]:
     """The hosts of the frameworks of a file, each from where it stands."""
     runs = own_runs(path, folder, warn)
-    chips = {run.cells["chip"] for run in runs}
-    on_rocm = {chip_file(chip)[1].architecture in ROCM for chip in chips}
-    if len(on_rocm) > 1:
+    stem, *others = {host_file(run.cells["chip"]) for run in runs}
+    if others:
         raise InputError(f"{path} has chips of CUDA and of ROCm; give a file of each.")
-    stem = SERVING_ROCM if on_rocm == {True} else SERVING
     found: dict[str, FittedHost] = {}
     hosts = hosts_of(stem, folder)
     for framework, own in sorted(grouped((run.cells["framework"], run) for run in runs).items()):

@@ -43,9 +43,9 @@ class ScoredRun(NamedTuple):
 
 
 def run_metrics(name: str, scored: Sequence[ScoredRun]) -> dict[str, Any]:
-    """Errors of a group of runs; those of TTFT where no request waited for room."""
+    """Errors of a group of runs; those of TTFT where it was measured and no request waited for room."""
     tpot = _tpot_errors(scored, [one.tpot for one in scored])
-    running = [one for one in scored if one.all_running]
+    running = [one for one in scored if one.all_running and np.isfinite(one.run.ttft)]
     ttft = relative_errors([one.ttft for one in running], [one.run.ttft for one in running])
     answers = {n: [one.baselines.get(n, np.nan) for one in scored] for n in BASELINES}
     off = {n: _tpot_errors(scored, tpots) for n, tpots in answers.items()}

@@ -1,13 +1,13 @@
 """`perfmodel validate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, say, show_table
+from perfmodel.interface.terminal import bar, say, show_table, warn
 
 
 def validate(
@@ -44,8 +44,23 @@ def validate(
     ] = False,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="With --fit-ranges: more runs, rows of predict serving as measured."),
+        typer.Option(
+            help="With --sets serving and --fit-ranges: more runs, rows of predict serving as measured."
+        ),
     ] = None,
+    sets: Annotated[
+        str,
+        typer.Option(
+            help="kernels, or serving (measured runs, each kind of them left out once), decisions (which "
+            "measured deployment is chosen under a limit on TPOT)."
+        ),
+    ] = "kernels",
+    left_out: Annotated[
+        str,
+        typer.Option(
+            help="With --sets serving: what is left out, one at a time: model, chip, framework, vendor."
+        ),
+    ] = "model,chip,framework,vendor",
 ) -> None:
     """Say how far predictions lie from held-out kernels, beside three baselines.
 
@@ -60,6 +75,12 @@ def validate(
 
     Example: perfmodel validate --protocol full --out validation --resume
 
+    With --sets serving, say instead how far measured runs of InferenceX lie from predictions when their
+    model, chip, framework or vendor is left out of the fits: a quarter of an hour. With --sets decisions, how
+    good the deployments are that predictions choose.
+
+    Example: perfmodel validate --sets serving --left-out model --json left-out.json
+
     With --fit-ranges, fit instead how wide the 90 % ranges of TPOT and TTFT are, by what a prediction
     rests on, and say which share of runs they hold where a model, chip or framework is left out.
 
@@ -68,8 +89,15 @@ def validate(
     if fit_ranges:
         _fit_ranges(runs or [], out, options.fitted(calibration), json_)
         return
-    if runs:
-        raise InputError("--runs is for --fit-ranges; give both.")
+    from perfmodel.library.files import word_of
+
+    asked = [word_of(name, SETS, "set") for name in options.listed(sets)]
+    if runs and "serving" not in asked:
+        raise InputError("--runs is for --sets serving and for --fit-ranges; give one of them.")
+    if asked != ["kernels"]:
+        given = (runs or [], data, options.fitted(calibration))
+        _of_runs(asked, options.listed(left_out), *given, json_, out)
+        return
     from perfmodel.calibration.protocol import named_protocol
     from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
     from perfmodel.interface.pages.validate import charts_of, tables_of, validate_page
@@ -87,9 +115,9 @@ def validate(
     charts = charts_of(out) if out is not None else {}
     for name, chart in charts.items():
         save(chart, Path(f"{out}/{name}.png"))
-    summary, kernels, chips_summary, left_out = tables_of(found)
+    summary, kernels, chips_summary, chips_left_out = tables_of(found)
     shown = [kernels, summary] if how.quick else [summary]
-    for table in (*shown, left_out, chips_summary):
+    for table in (*shown, chips_left_out, chips_summary):
         if table.rows:
             show_table(table)
     said = notes(found)
@@ -98,6 +126,52 @@ def validate(
         say(f"The report is {request.report}.")
     if report is not None:
         options.write_report(report, validate_page(found, said, list(charts.values())))
+
+
+SETS = ("kernels", "serving", "decisions")
+"""What is held beside predictions."""
+
+
+def _of_runs(
+    sets: list[str],
+    left_out: list[str],
+    runs: list[Path],
+    data: str,
+    folder: Path,
+    json_: Path | None,
+    out: Path | None,
+) -> None:
+    """Serving runs, without kernels."""
+    from perfmodel.calibration.published_results import reproduce
+    from perfmodel.calibration.serving_left_out import (
+        RESULT,
+        runs_of,
+        score_left_out,
+        write_left_out,
+    )
+    from perfmodel.files import write_json
+    from perfmodel.interface.pages.reproduce import decisions_table, left_out_runs_table
+
+    if "kernels" in sets:
+        raise InputError(
+            "kernels take hours and runs minutes; give --sets kernels, or others, alone."
+        )
+    options.check_places(file=json_, folder=out)
+    found: dict[str, Any] = {}
+    if "serving" in sets:
+        with bar("left out") as update:
+            taken = runs_of(data, runs, folder, warn)
+            found["serving"] = score_left_out(taken, left_out, folder, update)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_left_out(out / RESULT, found["serving"])
+        show_table(left_out_runs_table(found["serving"]))
+    if "decisions" in sets:
+        with bar("rows alike") as update:
+            found["decisions"] = reproduce(["decisions"], data, folder, update)[0]["decisions"]
+        show_table(decisions_table(found["decisions"]))
+    if json_ is not None:
+        write_json(json_, found)
 
 
 def _fit_ranges(runs: list[Path], out: Path | None, prior: Path, json_: Path | None) -> None:

@@ -123,6 +123,26 @@ def serving_table(groups: Sequence[dict[str, Any]]) -> Table:
     return table_of("Serving", rows)
 
 
+LEFT_OUT_SHARES = {
+    "TPOT median": "tpot_median",
+    "mean": "tpot_mape",
+    "bias": "tpot_bias",
+    "tokens/s per chip": "throughput_median",
+    "TTFT median": "ttft_median",
+    "in range": "coverage90",
+}
+
+
+def left_out_runs_table(groups: Sequence[dict[str, Any]]) -> Table:
+    """Measured runs of what was left out of the fits."""
+    rows = [
+        {"measured runs": one["group"], "rows": str(one["n"])}
+        | {name: percent(one[share]) for name, share in LEFT_OUT_SHARES.items()}
+        for one in groups
+    ]
+    return table_of("Serving runs of what no fit has seen", rows)
+
+
 DECISION_SHARES = {
     "limits broken": "broken",
     "regret, median": "median",

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from perfmodel.calibration.cross_validation import check_columns, parts_of, predict_left_out
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, benchmark_chip
 from perfmodel.calibration.fit import Fit, Table, fit, predict_rows, with_family
 from perfmodel.calibration.metrics import coverage, errors, grouped, interval, rounded
@@ -47,6 +48,9 @@ RELEASE_WEIGHT = 3.0
 """Weight of the newest release's parameters in the fit of another one, over that of any fit's start. Of 1, 3
 and 10 the one with the least mean error of development rows (9.4 %), of fits to training rows alone."""
 
+MIN_LEFT_OUT_ROWS = 60
+"""Rows, each left out once, from which an interval can be read: they are of few shapes or models."""
+
 MAX_REPORTED = 10_000
 """Held-out rows of a table that are predicted, at most."""
 
@@ -65,6 +69,9 @@ class Options(NamedTuple):
     - `prior`: folder of the parameters to start from.
     - `resume`: keep sections that are already there.
     - `chip_file`: of a chip that the library does not have.
+    - `leave_out`: columns by whose values rows are left out together, as `cross_validation` says; where none
+      is given the split holds rows out.
+    - `pool_formats`: fit all formats of a framework's kernels as one.
     """
 
     out: Path
@@ -73,6 +80,8 @@ class Options(NamedTuple):
     prior: Path = FITTED
     resume: bool = False
     chip_file: Path | None = None
+    leave_out: tuple[str, ...] = ()
+    pool_formats: bool = False
 
     def chip_of(self, key: Key) -> tuple[Chip, Plan]:
         """The chip of a key's rows before the fit, and the plan that they run under."""
@@ -80,7 +89,7 @@ class Options(NamedTuple):
 
     def section(self, key: Key) -> tuple[Path, Names]:
         """Where the parameters of a key are written."""
-        return self.out / f"{file_of(key)}.toml", place_of(key)
+        return self.out / f"{file_of(key)}.toml", place_of(key, self.pool_formats)
 
 
 class TableResult(NamedTuple):
@@ -109,9 +118,10 @@ def calibrate(
 
     **Raises:**
 
-    - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format, or
-      the folder holds something else, or another run writes it.
+    - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format, a table
+      lacks a column by which rows are left out, or the folder holds something else, or another run writes it.
     """
+    check_columns(tables, options.leave_out)
     for table in tables:
         options.chip_of(table.key)
         read_section(*options.section(table.key))
@@ -127,7 +137,7 @@ def _fit_sections(
     tables: Sequence[Measurements], options: Options, progress: Callable[[Measurements], None]
 ) -> list[TableResult]:
     outcomes, last = [], ""
-    for group in sections(tables):
+    for group in sections(tables, options.pool_formats):
         if group[0].key.chip != last:
             jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
         last = group[0].key.chip
@@ -138,12 +148,23 @@ def _fit_sections(
 
 
 class Trial(NamedTuple):
-    """A table, its plan, the rows taken of each part of the split, and their predictions."""
+    """A table, its plan, the rows taken of each part of the split, and their predictions.
+
+    - `groups`: of rows that trained, each held out of a fit of its own; 0 where the split holds rows out.
+    """
 
     table: Measurements
     plan: Plan
     chosen: dict[str, np.ndarray]
     predicted: dict[str, np.ndarray]
+    groups: int = 0
+
+    @property
+    def interval_part(self) -> tuple[str, int]:
+        """The part from which an interval is read, and how many rows of it are enough."""
+        return (
+            ("heldout", MIN_LEFT_OUT_ROWS) if self.groups else ("development", MIN_DEVELOPMENT_ROWS)
+        )
 
     def ratios(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and measured times of a part."""
@@ -163,9 +184,12 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableR
     chosen = [_chosen(table, options) for table in group]
     several = list(zip(group, plans, chosen, strict=True))
     trained = [Table(plan, t.take(rows["train"])) for t, plan, rows in several]
-    result = fit(chip, trained, RELEASE_WEIGHT if first.release else 1.0)
+    weight = RELEASE_WEIGHT if first.release else 1.0
+    result = fit(chip, trained, weight)
     fitted = with_family(chip, KERNELS[first.op].family, result.fitted)
     trials = [_tried(fitted, *one) for one in several]
+    if options.leave_out:
+        trials = _left_out_trials(trials, chip, options.leave_out, weight)
     for trial in trials:
         rows = pa.concat_tables(trial.residuals(part) for part in trial.chosen)
         write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
@@ -175,6 +199,21 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableR
     section = _release(group[0]) | section
     write_section(*options.section(first), section)
     return _outcomes(group, section)
+
+
+def _left_out_trials(
+    trials: Sequence[Trial], chip: Chip, columns: Sequence[str], weight: float
+) -> list[Trial]:
+    """The same trials, with held-out rows as fits predict them that have not seen their groups."""
+    tables = [one.table.take(one.chosen["heldout"]) for one in trials]
+    parts = parts_of(tables, columns)
+    rows = [Table(one.plan, table) for one, table in zip(trials, tables, strict=True)]
+    found = predict_left_out(chip, rows, parts, weight)
+    ends = np.cumsum([len(table.time) for table in tables])[:-1]
+    return [
+        one._replace(predicted=one.predicted | {"heldout": own}, groups=len(np.unique(parts)))
+        for one, own in zip(trials, np.split(found, ends), strict=True)
+    ]
 
 
 def _release(table: Measurements) -> dict[str, Any]:
@@ -205,6 +244,9 @@ def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, flo
 
 def _chosen(table: Measurements, options: Options) -> dict[str, np.ndarray]:
     op, shape = table.key.op, table.shape
+    if options.leave_out:
+        every = pick(op, shape, np.ones(len(table.time), bool), options.rows, options.seed)
+        return {"train": every, "development": every[:0], "heldout": every}
     parts = part_of(op, shape)
     if np.sum(parts == "development") < MIN_DEVELOPMENT_ROWS:
         parts = np.where(parts == "development", "train", parts)
@@ -227,8 +269,9 @@ def _section(result: Fit, trials: Sequence[Trial], before: tuple[float, float]) 
 
     - `before`: the interval before the fit.
     """
-    enough = sum(len(t.chosen["development"]) for t in trials) >= MIN_DEVELOPMENT_ROWS
-    part = "development" if enough else "train"
+    part, fewest = trials[0].interval_part
+    enough = sum(len(t.chosen[part]) for t in trials) >= fewest
+    part = part if enough or trials[0].groups else "train"
     both = [np.concatenate(x) for x in zip(*(t.ratios(part) for t in trials), strict=True)]
     low, high = interval(*both)
     if not enough:
@@ -269,6 +312,8 @@ def _report(trial: Trial, steps: int, factors: tuple[float, float]) -> dict[str,
         **errors(predicted, measured)._asdict(),
         "coverage": coverage(predicted, measured, factors),
     }
+    if trial.groups:
+        report["groups"] = trial.groups
     return rounded(report)
 
 
@@ -321,11 +366,12 @@ def warnings_of(tables: Sequence[Measurements], left_out: Sequence[LeftOut]) -> 
 def _run(options: Options, left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """How the folder was made."""
     rules = grouped((one.rule, one.rows) for one in left_out)
-    by = "hash of the operation and its sizes"
+    by = ", ".join(options.leave_out) or "hash of the operation and its sizes"
+    shares = {"train": TRAIN, "development": DEVELOPMENT}
     return {
         "rows": options.rows,
         "seed": options.seed,
-        "split": {"by": by, "train": TRAIN, "development": DEVELOPMENT},
+        "split": {"by": by} | ({} if options.leave_out else shares),
         "left_out": {rule: sum(rows) for rule, rows in rules.items()},
         "versions": {n: version(n) for n in ("perfmodel", "jax", "optimistix", "numpy")},
     }

@@ -109,6 +109,11 @@ class Table(NamedTuple):
     rows: Measurements
 
 
+def times_of(chip: Chip, tables: Sequence[Table]) -> Values:
+    """Time of each row of all `tables`, in s."""
+    return jnp.concatenate([predict(t.rows.key.op, chip, t.plan, t.rows.values) for t in tables])
+
+
 class Problem(NamedTuple):
     """What is minimised: the sum of the squares of `residuals`, from free numbers `start`."""
 
@@ -126,28 +131,28 @@ def robust(error: Values, squared: float) -> Values:
     return error / (error**2 + squared) ** 0.25
 
 
-def problem_of(chip: Chip, tables: Sequence[Table], weight: float = 1.0) -> Problem:
+def problem_of(
+    chip: Chip, tables: Sequence[Table], weight: float = 1.0, used: Values | None = None
+) -> Problem:
     """The parameters of one family against the rows of all `tables`, from those that `chip` carries.
 
     **Arguments:**
 
     - `weight`: of those, over `RIDGE`.
+    - `used`: one for each row that trains, zero for the others; all train if not given.
     """
     family = KERNELS[tables[0].rows.key.op].family
     prior = getattr(chip.efficiency, family)
     start = to_free(prior)
-    sizes = [table.rows.values for table in tables]
     measured = as_values(np.log(np.concatenate([table.rows.time for table in tables])))
-    ridge = weight * RIDGE * float(np.sqrt(max(1.0, FULL_WEIGHT_ROWS / len(measured))))
+    used = jnp.ones_like(measured) if used is None else used
+    count = jnp.sum(used)
+    ridge = weight * RIDGE * jnp.sqrt(jnp.maximum(1.0, FULL_WEIGHT_ROWS / count))
 
     def residuals(free: Values) -> Values:
         candidate = with_family(chip, family, from_free(type(prior), free))
-        times = [
-            predict(table.rows.key.op, candidate, table.plan, columns)
-            for table, columns in zip(tables, sizes, strict=True)
-        ]
-        error = robust(jnp.log(jnp.concatenate(times)) - measured, ROBUSTNESS)
-        return jnp.concatenate([error / jnp.sqrt(1.0 * len(measured)), ridge * (free - start)])
+        error = robust(jnp.log(times_of(candidate, tables)) - measured, ROBUSTNESS)
+        return jnp.concatenate([used * error / jnp.sqrt(count), ridge * (free - start)])
 
     return Problem(type(prior), start, residuals)
 

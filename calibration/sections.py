@@ -33,9 +33,12 @@ def file_of(key: Key) -> str:
     return RELEASES if key.release else key.chip
 
 
-def place_of(key: Key) -> Names:
-    """Where a key's section stands in its file."""
+def place_of(key: Key, pool_formats: bool = False) -> Names:
+    """Where a key's section stands in its file; that of all formats together is bf16's, from which every
+    format takes what it has no own fit of.
+    """
     names = section_of(key)
+    names = (*names[:2], "bf16") if pool_formats else names
     return (key.chip, *names, key.release) if key.release else names
 
 
@@ -54,9 +57,12 @@ def with_smooth(tables: Sequence[Measurements]) -> Iterator[Measurements]:
             yield fastest(group)
 
 
-def sections(tables: Sequence[Measurements]) -> list[list[Measurements]]:
+def sections(
+    tables: Sequence[Measurements], pool_formats: bool = False
+) -> list[list[Measurements]]:
     """The tables of each section of parameters."""
-    return list(grouped(((t.key.chip, place_of(t.key)), t) for t in tables).values())
+    places = [(table.key.chip, place_of(table.key, pool_formats)) for table in tables]
+    return list(grouped(zip(places, tables, strict=True)).values())
 
 
 def in_units(fitted: Any) -> dict[str, float]:

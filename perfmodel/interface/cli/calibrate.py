@@ -46,12 +46,25 @@ def calibrate(
             "--releases", help="Of the package, other releases of frameworks than the newest."
         ),
     ] = False,
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            help="Columns, with commas: all rows train, and each group of rows that agree in them is "
+            "predicted by a fit without it."
+        ),
+    ] = "",
+    pool_formats: Annotated[
+        bool, typer.Option("--pool-formats", help="Fit all formats of a kernel as one.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Fit the model's parameters to measured kernel times.
 
     With --ops serving, fit instead what the host adds in service, to the measured serving runs, or to your
     own: a CSV of rows of predict serving with measured_tpot_ms, of one deployment each.
+
+    Where few shapes or models were measured, --leave-out n,k says how well others are predicted, and
+    --pool-formats makes a fit of all formats from which those of each can start with --prior.
 
     With --anchor in place of --data, scale decode steps and prompts as your own serving runs were measured:
     rows of predict serving with measured_tpot_ms, measured_ttft_ms or both. One run serves all deployments
@@ -60,6 +73,8 @@ def calibrate(
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops all_reduce --releases
+
+    Example: perfmodel calibrate --data rows.csv --out fitted --ops gemm --leave-out n,k
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
 
@@ -83,12 +98,13 @@ def calibrate(
     if listed(ops) == [SERVING]:
         _hosts(data, out, fitted(prior), json_)
         return
-    options = Options(out, rows, seed, fitted(prior), resume, chip_file)
+    left_out_by = tuple(listed(leave_out))
+    options = Options(out, rows, seed, fitted(prior), resume, chip_file, left_out_by, pool_formats)
     wanted = (listed(chips), listed(exclude_chips), listed(ops))
     tables, left_out = read_source(data, *wanted, chip_file, options.prior, releases)
     for line in warnings_of(tables, left_out):
         warn(line)
-    with bar("fits", len(sections(tables))) as update:
+    with bar("fits", len(sections(tables, pool_formats))) as update:
         count = iter(range(len(tables)))
         found = run(
             tables, options, lambda table: update(next(count), description=table.key.op), left_out

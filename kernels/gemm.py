@@ -12,7 +12,9 @@ from perfmodel.hardware.parameters import GemmEfficiency
 from perfmodel.kernels.elementwise import KINDS, elementwise
 from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.occupancy import (
+    blocks_in_flight,
     blocks_per_start,
+    in_flight_gain,
     memory_fill_time,
     mesh_traversal_time,
     tile_height,
@@ -59,16 +61,18 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
     rows, columns, split = _alternatives()
     rows = tile_height(chip, rows, m, plan.exact)
     activation = plan.format.activation
+    fed = rows * activation + columns * plan.format.weight
+    carried = chip.shared.multicast * fed / (fed + fitted.step_overhead)
+    most = blocks_in_flight(chip, fitted.feed * carried)
     outputs = piece_count(m / rows, plan.exact) * piece_count(n / columns, plan.exact)
     unsplit = plan.gemm_backend.leaves_k_whole(plan.weights, m, n, k)
     split = jnp.where(unsplit, 0.0, split)
-    splits = 1 + split * (_splits(chip, plan, outputs, k) - 1)
+    splits = 1 + split * (_splits(chip, plan, outputs / most, k) - 1)
     rounds = outputs * splits / chip.cores
     steps = k / splits * blocks_per_start(chip, rounds)
     filled = steps / (steps + fitted.prologue)
     weights, inputs, results = n * k * plan.format.weight, m * k * activation, 2.0 * m * n
     memory = _memory(chip, plan, residency, weights, inputs + results)
-    fed = rows * activation + columns * plan.format.weight
     matrix = _matrix_share(chip, plan, m * n * k, outputs * rows * columns * k)
     return Work(
         demand=Resources(
@@ -78,7 +82,7 @@ def _tiled(chip: Chip, plan: Plan, m: Scalar, n: Scalar, k: Scalar, residency: R
             main=memory["main"],
             far=memory["far"],
         ),
-        shares=_shares(fitted, matrix, chip.shared.multicast * fed / (fed + fitted.step_overhead)),
+        shares=_shares(fitted, matrix, carried * in_flight_gain(chip, rounds, most)),
         occupancy=filled * wave_occupancy(rounds, fitted.wave_quantisation, plan.exact),
         latency=fitted.launch
         + memory_fill_time(chip, fitted.memory_ramp, memory["main"])

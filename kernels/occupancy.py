@@ -23,6 +23,34 @@ def wave_occupancy(rounds: Values, quantisation: Scalar, exact: bool) -> Values:
     )
 
 
+def blocks_in_flight(chip: Chip, share: Values) -> Values:
+    r"""Blocks that a core needs at once to read all that it can: $\max(1, c/(\phi b))$, by Little's law.
+
+    What a block draws is what it has in flight over the latency of memory. On most chips one block on each
+    core takes all that the tier has: such a chip tells no $b$.
+
+    **Arguments:**
+
+    - `share`: $\phi$ of the peak $b$ of one block that is reached; of a core $c$ is reached.
+    """
+    one = share * chip.shared.block_bandwidth
+    several = jnp.maximum(chip.shared.core_bandwidth / (one + 1.0), 1.0)
+    return jnp.where(one > 0, several, 1.0)
+
+
+def in_flight_gain(chip: Chip, rounds: Values, most: Values) -> Values:
+    r"""Rate of a core over an even share $B/n$ of the shared tier's: $\min(\max(r, 1), r_\text{most})\,bn/B$.
+
+    **Arguments:**
+
+    - `rounds`: blocks $r$ of work for each core, on average.
+    - `most`: blocks that add to the rate, as `blocks_in_flight` says.
+    """
+    tier = chip.shared
+    one = tier.block_bandwidth * chip.cores / (tier.bandwidth + 1.0)
+    return jnp.where(tier.block_bandwidth > 0, jnp.clip(rounds, 1.0, most) * one, 1.0)
+
+
 def blocks_per_start(chip: Chip, rounds: Values) -> Values:
     r"""Blocks of a core for which one start is paid: $1 + s(\max(r, 1) - 1)$.
 

@@ -178,6 +178,8 @@ def _tier(file: TierFile | None) -> Memory:
         multicast=si_or(file.multicast, "1", missing=1.0),
         parts=si_or(file.parts, "1", missing=1.0),
         staged=si_or(file.staged, "1", missing=0.0),
+        block_bandwidth=si_or(file.block_bandwidth, "byte/s", missing=0.0),
+        core_bandwidth=si_or(file.core_bandwidth, "byte/s", missing=0.0),
     )
 
 

@@ -100,6 +100,8 @@ class TierFile(Strict):
     - `multicast`: cores that one read serves; `parts`: that keep copies of their own of what
       all cores read. One where absent.
     - `staged`: 1 for a scratchpad that kernels fill themselves; a cache where absent.
+    - `block_bandwidth`: that one block of work draws, and `core_bandwidth`, that a core reads with several;
+      an even share of `bandwidth` where absent.
     """
 
     kind: str
@@ -110,6 +112,8 @@ class TierFile(Strict):
     multicast: Count | None = None
     parts: Count | None = None
     staged: Share | None = None
+    block_bandwidth: BytesPerSecond | None = None
+    core_bandwidth: BytesPerSecond | None = None
 
 
 class NetworkFile(Strict):

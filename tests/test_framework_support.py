@@ -1,10 +1,13 @@
 """Chips that frameworks run on, and ways to spread a model that they refuse."""
 
+import math
 from pathlib import Path
 
 import pytest
+from command import run
 
 from perfmodel.errors import InputError
+from perfmodel.files import cells_of, read_csv
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.framework_support import (
@@ -157,6 +160,52 @@ def test_weights_without_kernels_are_refused_or_slow():
     assert slow_kernels(blackwell) == slow_kernels(deployment("", "deepseek-r1")) == ""
     ampere = slow_kernels(deployment("vllm", chip="a100-sxm-80gb"))
     assert "fp8 weights as weight-only" in ampere and "FlashAttention 2 reads no KV cache" in ampere
+
+
+@pytest.mark.parametrize("framework", ["sglang", "vllm"])
+@pytest.mark.parametrize("chip", ["mi300x", "mi355x"])
+def test_int4_on_rocm_is_said_to_be_slow_and_widens_the_range(framework: str, chip: str):
+    slow, fast = (deployment(framework, "kimi-k2", chip, word) for word in ("int4", "fp8"))
+    assert "Triton kernels, which may take 3.9 times" in slow_kernels(slow)
+    assert (
+        slow_kernels(fast)
+        == slow_kernels(deployment(framework, "kimi-k2", "h200-sxm", "int4"))
+        == ""
+    )
+    # ln 3.9 = 1.361; the range of other weights has a high end of exp(h): exp(hypot(h, 1.361)).
+    for wide, plain in zip(slow.intervals[:2], fast.intervals[:2], strict=True):
+        assert wide.low == plain.low
+        assert wide.high == pytest.approx(
+            math.exp(math.hypot(math.log(plain.high), 1.361)), rel=1e-3
+        )
+
+
+ROWS = """chip,model,precision,framework,n_chips,tp,isl,osl,concurrency
+mi300x,kimi-k2,int4,sglang,8,8,1024,1024,16
+mi300x,deepseek-r1,fp8,sglang,8,8,1024,1024,16
+mi300x,kimi-k2,int4,sglang,8,8,1024,1024,64
+"""
+
+
+def test_the_command_says_which_rows_have_slow_kernels_and_widens_them(tmp_path: Path):
+    rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    rows.write_text(ROWS)
+    status, _, said = run("predict", "serving", rows, "--out", out)
+    assert status == 0 and said.count("Triton") == 1
+    assert "rows 1, 3: " in said
+    cells = cells_of(read_csv(out))
+    wide, plain, _ = (
+        float(high) / float(tpot)
+        for high, tpot in zip(cells["tpot_ms_high"], cells["tpot_ms"], strict=True)
+    )
+    assert wide > 1.5 * plain
+
+
+def test_a_recommendation_says_so(tmp_path: Path):
+    words = ("--model", "kimi-k2", "--chip", "mi300x", "--n-chips", "8", "--precision", "int4")
+    load = ("--isl", "1024", "--osl", "1024", "--framework", "sglang", "--tpot-ms", "500")
+    status, shown, said = run("recommend", *words, *load, "--concurrency", "16")
+    assert status == 0 and "Triton" in shown + said
 
 
 def test_rules_are_inherited_one_by_one():

@@ -22,8 +22,15 @@ from perfmodel.library.fitted_intervals import (
     all_hosted_models,
     hosted_models,
     load_serving_intervals,
+    widened,
 )
-from perfmodel.library.framework import SharedExpert, find_version, frameworks
+from perfmodel.library.framework import (
+    SharedExpert,
+    find_version,
+    frameworks,
+    slower_by,
+    version_of,
+)
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import ChipFile
 from perfmodel.library.serving_ranges import MODELS
@@ -203,9 +210,15 @@ def stack_named(deployment: Deployment) -> Stack:
 def serving_intervals(
     of: Origin, plan: Plan, model: Transformer, calibration: Path = FITTED
 ) -> ServingIntervals:
-    """Of a model's service on a chip, where no run of its stack was measured."""
+    """Of a model's service on a chip, where no run of its stack was measured; wider where the framework has
+    no fast kernels for the weights.
+    """
     grade = _grade(of, model, plan, calibration)
-    return load_serving_intervals(of, plan, families_of(model), grade, calibration)
+    found = load_serving_intervals(of, plan, families_of(model), grade, calibration)
+    slower = slower_by(version_of(plan).slow_weights, plan.weights, of.architecture)
+    if slower == 1:
+        return found
+    return found._replace(tpot=widened(found.tpot, slower), ttft=widened(found.ttft, slower))
 
 
 def families_of(model: Transformer) -> set[str]:

@@ -9,6 +9,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, table_of_texts, with_columns, write_csv
 from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
 from perfmodel.inference.recommendation import ADDED
+from perfmodel.inference.row_warnings import slow_kernel_warnings
 from perfmodel.inference.serving_predictions import (
     ATTENTION_FFN_OUTPUTS,
     COLUMNS,
@@ -34,6 +35,8 @@ def predict_serving(
     columns = predict_cells(cells, len(table), calibration, progress)
     for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS, *ADDED)):
         warn(line)
+    for line in slow_kernel_warnings(cells, len(table), calibration):
+        warn(line)
     found = with_columns(table, columns)
     write_csv(out, found)
     return cells_of(found)
@@ -54,6 +57,8 @@ def predict_columns(
         error and not fits for error, fits in zip(columns["error"], columns["fits"], strict=True)
     ):
         raise InputError(columns["error"][0])
+    for line in slow_kernel_warnings(cells, count, calibration):
+        warn(line)
     if out is not None:
         write_csv(out, table_of_texts(cells | columns))
     return cells | columns

@@ -1,5 +1,6 @@
 """Between what factors 90 % of measured times lie, of kernels and of services, by their basis."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,6 +190,13 @@ def _without_framework(
         Interval(tpot[0] * below, tpot[1] * above),
         Interval(ttft[0] * below, ttft[1] * above),
     )
+
+
+def widened(one: Interval, slower: float) -> Interval:
+    """What holds the same measurements if any may take up to `slower` times as long for a cause of its own:
+    logarithms of independent errors add as squares.
+    """
+    return Interval(one.low, math.exp(math.hypot(math.log(one.high), math.log(slower))))
 
 
 def _around(one: Interval, other: Interval) -> Interval:

@@ -5,9 +5,9 @@ does not say is as in the version that it is `like`.
 """
 
 import functools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from perfmodel.errors import InputError
 from perfmodel.library.files import read_as, stems
@@ -145,11 +145,13 @@ class Format(Strict):
     """What a framework does with a number format on some architectures.
 
     - `says`: in a sentence.
+    - `slower`: how many times as long as with fast kernels a service may take, where measured times tell.
     """
 
     architectures: list[str]
     says: str
     source: str
+    slower: Annotated[float, Field(ge=1)] = 1.0
 
 
 class Version(Strict):
@@ -343,6 +345,12 @@ def library_of(choices: Choices, architecture: str, cache: str = "") -> str:
     if found is None:
         return ""
     return (found.fp8_cache if cache == "fp8" else "") or found.library
+
+
+def slower_by(formats: dict[str, Format], word: str, architecture: str) -> float:
+    """How many times as long a service in a number format may take on an architecture."""
+    found = formats.get(word)
+    return found.slower if found is not None and architecture in found.architectures else 1.0
 
 
 def said_of(formats: dict[str, Format], word: str, architecture: str) -> str:

@@ -1,0 +1,39 @@
+"""What to know of rows of the serving schema beside their predictions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from perfmodel.inference.deployment import Deployment, resolve_or_error
+from perfmodel.inference.evaluate import NAMES, VERSION
+from perfmodel.inference.framework_support import slow_kernels
+
+MAX_NAMED_ROWS = 5
+"""Rows that a sentence names, at most."""
+
+
+def slow_kernel_warnings(
+    cells: Mapping[str, Sequence[str]], count: int, calibration: Path
+) -> list[str]:
+    """A sentence for each kind of weights or cache without fast kernels, with the rows that have it.
+
+    Rows that name no chip of their own, as those of two pools, are passed over.
+    """
+    rows_by_words: dict[str, list[int]] = {}
+    for place in range(count):
+        if words := _slow(cells, place, calibration):
+            rows_by_words.setdefault(words, []).append(place + 1)
+    return [f"{_named(rows)}: {words}" for words, rows in rows_by_words.items()]
+
+
+def _slow(cells: Mapping[str, Sequence[str]], place: int, calibration: Path) -> str:
+    names = [cells[name][place].strip() if name in cells else "" for name in (*NAMES, VERSION)]
+    if not names[0]:
+        return ""
+    found = resolve_or_error(*names[:-1], calibration, names[-1])
+    return slow_kernels(found) if isinstance(found, Deployment) else ""
+
+
+def _named(rows: Sequence[int]) -> str:
+    shown = ", ".join(map(str, rows[:MAX_NAMED_ROWS]))
+    more = f" and {len(rows) - MAX_NAMED_ROWS} more" if len(rows) > MAX_NAMED_ROWS else ""
+    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"

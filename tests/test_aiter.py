@@ -23,7 +23,8 @@ def plan_of(framework: str, chip: str, **given) -> Plan:
 
 
 def product(rows: float, columns: float = 7168.0, depth: float = 2048.0) -> Gemm:
-    return Gemm(*map(as_scalar, (rows, columns, depth)))
+    m, n, k = map(as_scalar, (rows, columns, depth))
+    return Gemm(m, n, k)
 
 
 def time_of(framework: str, chip: str, *sizes: float, **given) -> float:

@@ -35,7 +35,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def products(start: Path, key: Key = KEY) -> Measurements:
     """Products as they would take on a chip whose matrix units and memory reach less than the prior says."""
     sizes = np.array([(m, n, k) for n, k in SHAPES for m in ROWS], float).T
-    columns = dict(zip(("m", "n", "k"), sizes, strict=True))
+    columns: dict[str, np.ndarray] = {"m": sizes[0], "n": sizes[1], "k": sizes[2]}
     chip, plan = benchmark_chip(key, start)
     slower = dataclasses.replace(chip.efficiency.gemm, sustained=0.3, streaming=0.6)
     rows = Measurements(key, columns, np.ones(len(sizes[0])), "made up")

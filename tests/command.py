@@ -38,14 +38,18 @@ def run(*words: object) -> tuple[int, str, str]:
 def predict(
     kind: str, folder: Path, rows: Sequence[Mapping[str, object]], *options: object
 ) -> list[dict[str, str]]:
-    """What `perfmodel predict` makes of rows; of those that leave a column out its cell is empty."""
+    """What `perfmodel predict` makes of rows; of those that leave a column out its cell is empty.
+
+    Nothing is said beside, but of rows that have slow kernels.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with (folder / "in.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
     status, _, err = run("predict", kind, folder / "in.csv", "--out", folder / "out.csv", *options)
-    assert (status, err) == (0, "")
+    said = [line for line in err.splitlines() if not line.startswith("perfmodel: row")]
+    assert (status, said) == (0, [])
     with (folder / "out.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

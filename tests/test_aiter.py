@@ -8,7 +8,8 @@ from perfmodel.kernels.gemm import Gemm
 from perfmodel.kernels.occupancy import blocks_in_flight, in_flight_gain
 from perfmodel.kernels.registry import cost
 from perfmodel.library.chip import chip_files, load_chip, origin
-from perfmodel.library.fitted_intervals import basis_of
+from perfmodel.library.fitted import read_prior
+from perfmodel.library.fitted_intervals import basis_of, load_interval, prior_range
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -90,3 +91,33 @@ def test_on_other_chips_a_block_on_each_core_draws_all():
     chip = load_chip("mi300x", plan_of("aiter", "mi300x", replay=True))
     assert float(blocks_in_flight(chip, as_scalar(0.5))) == 1.0
     assert in_flight_gain(chip, jnp.array([0.3, 4.0]), as_scalar(1.0)).tolist() == [1.0, 1.0]
+
+
+def efficiency_of(chip: str, dtype: str):
+    plan = Plan(
+        weights=dtype, framework="vllm", **backends_of("vllm", chip_files()[chip].architecture)
+    )
+    return load_chip(chip, plan).efficiency
+
+
+@pytest.mark.parametrize("chip", ["mi300x", "mi308x", "mi455x"])
+def test_what_an_architecture_has_no_fit_of_starts_from_its_vendor_s_other_chip(chip: str):
+    # MI355X at 2.4 GHz: launches take cycles, shares of rates and what main memory takes do not.
+    cycles = chip_files()["mi355x"].clock.si("1/s") / chip_files()[chip].clock.si("1/s")
+    own, near = (efficiency_of(name, "fp8").moe for name in (chip, "mi355x"))
+    assert float(own.launch) == pytest.approx(float(near.launch) * cycles, rel=1e-5)
+    assert float(own.streaming) == pytest.approx(float(near.streaming))
+
+
+def test_what_was_measured_of_an_architecture_stays_its_own():
+    own, near = (efficiency_of(name, "fp8_block").gemm for name in ("mi308x", "mi355x"))
+    assert float(own.sustained) == pytest.approx(0.3673)  # mi300x.toml
+    assert float(near.sustained) == pytest.approx(0.4345)
+
+
+def test_a_relative_leaves_the_basis_and_the_interval_of_the_prior():
+    source = origin("mi455x", chip_files()["mi455x"])
+    plan = Plan(weights="fp8", framework="vllm")
+    assert basis_of(source, "moe") == "prior"
+    expected = prior_range(read_prior("launched"), "moe")
+    assert load_interval(source, "moe", plan) == (expected["low"], expected["high"])

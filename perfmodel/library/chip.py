@@ -130,7 +130,8 @@ def _facts(stem: str, file: ChipFile) -> dict[str, Any]:
 
 def origin(stem: str, file: ChipFile) -> Origin:
     """Whose fitted parameters a chip takes; one with a file of its own has none of its own."""
-    return Origin(Path(stem).stem, file.execution, file.architecture)
+    clock = file.clock.si("1/s") if file.clock else 0.0
+    return Origin(Path(stem).stem, file.execution, file.architecture, clock)
 
 
 def _check(stem: str, file: ChipFile) -> None:

@@ -28,8 +28,9 @@ from perfmodel.hardware.parameters import (
     MoeEfficiency,
     parameters,
 )
-from perfmodel.library.files import ROOT, read_toml
+from perfmodel.library.files import ROOT, read_as, read_toml, stems
 from perfmodel.library.framework import releases_of, version_of
+from perfmodel.library.schema import ChipFile
 from perfmodel.units import to_si
 from perfmodel.workload.plan import Plan
 
@@ -112,11 +113,15 @@ def formats_of(plan: Plan, family: str) -> list[str]:
 
 
 class Origin(NamedTuple):
-    """Whose parameters are wanted: the chip's name, its way of execution, its architecture."""
+    """Whose parameters are wanted: the chip's name, its way of execution, its architecture, its clock in 1/s.
+
+    What follows the clock stays as it is where that is 0, not known.
+    """
 
     stem: str
     execution: str
     architecture: str
+    clock: float = 0.0
 
 
 VENDOR_LIBRARIES = {"collective": ("nccl",), "gemm": ("aiter",), "moe": ("aiter",)}
@@ -138,10 +143,50 @@ def sibling(origin: Origin, folder: Path) -> str:
     return read_fitted(folder, "prior").get(SIBLINGS, {}).get(origin.architecture, "")
 
 
+RELATIVES = "relatives"
+"""The table of the prior that names, for an architecture, a measured chip of another one of its vendor."""
+
+
+@functools.cache
+def relative_table(origin: Origin, family: str, folder: Path) -> dict[str, Any]:
+    """The sections of a family of the relative of an architecture, at the chip's clock.
+
+    They start what neither the chip nor the reference of its architecture was measured in. How far they lie
+    from measured times is not known of one chip: they bring no interval along, so that the prior's holds.
+    """
+    near = read_fitted(folder, "prior").get(RELATIVES, {}).get(origin.architecture, "")
+    if not near:
+        return {}
+    ratio = origin.clock / _clock(near) if origin.clock else 1.0
+    return {
+        framework: {name: _at_clock(family, one, ratio) for name, one in formats.items()}
+        for framework, formats in read_fitted(folder, near).get(family, {}).items()
+    }
+
+
+@functools.cache
+def _clock(chip: str) -> float:
+    """Of a chip of the library, in 1/s."""
+    clock = read_as(ChipFile, stems("chips")[chip]).clock
+    assert clock is not None, chip
+    return clock.si("1/s")
+
+
+def _at_clock(family: str, section: dict[str, Any], ratio: float) -> dict[str, float]:
+    """The parameters of a section on a chip whose clock is `ratio` times as high, within their bounds."""
+    moved = {}
+    for field in parameters(FAMILIES[family]):
+        low, high = (field.metadata[end] / unit_scale(field) for end in ("low", "high"))
+        if key(field) in section:
+            value = section[key(field)] * ratio ** field.metadata["clock"]
+            moved[key(field)] = min(max(value, low), high)
+    return moved
+
+
 def sections(
     origin: Origin, family: str, framework: str, formats: list[str], folder: Path, replay: bool
 ) -> list[dict[str, Any]]:
-    """Sections of a family, the most general first: of the chip's file, or of its sibling's.
+    """Sections of a family, the most general first: the relative's, the chip's or its sibling's.
 
     Neither a sibling nor a service (what is not a benchmark's replay) stands in the measured server.
     """
@@ -149,7 +194,10 @@ def sections(
     table = own or read_fitted(folder, sibling(origin, folder)).get(family, {})
     general = (*VENDOR_LIBRARIES.get(family, ()), SMOOTH)
     frameworks = [*(name for name in general if name != framework), framework]
-    found = [table.get(f, {}).get(d, {}) for f in frameworks for d in formats]
+    near = relative_table(origin, family, folder)
+    found = [
+        one.get(f, {}).get(d, {}) for one in (near, table) for f in frameworks for d in formats
+    ]
     return found if own and replay else [without_server(section) for section in found]
 
 
@@ -240,7 +288,7 @@ SERVING = "serving"
 """The file of what serving runs say: the host's parameters, by framework, for all launched chips."""
 
 
-ROCM = ("cdna3", "cdna4")
+ROCM = ("cdna3", "cdna4", "cdna5")
 """Architectures whose frameworks run on ROCm of today."""
 
 SERVING_ROCM = "serving-rocm"

@@ -13,6 +13,7 @@ from perfmodel.hardware.parameters import Efficiency, parameters
 from perfmodel.library.anchors import ANCHORS, FACTORS, MOST_FACTOR, Stack
 from perfmodel.library.fitted import (
     FAMILIES,
+    RELATIVES,
     RELEASE,
     RELEASES,
     SIBLINGS,
@@ -72,7 +73,7 @@ def check_fitted(folder: Path) -> None:
 
 
 def _check_prior(content: dict[str, Any]) -> None:
-    ways = {name: table for name, table in content.items() if name != SIBLINGS}
+    ways = {name: table for name, table in content.items() if name not in (SIBLINGS, RELATIVES)}
     for execution, section in _tables(ways, "", get_args(Execution)):
         families = dict(section)
         _check_number(f"{execution}.hop_cycles", families.pop("hop_cycles", None), *HOP_CYCLES)

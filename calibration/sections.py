@@ -13,7 +13,16 @@ from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import read_toml
-from perfmodel.library.fitted import FITTED, RELEASES, SMOOTH, VENDOR_LIBRARIES, section_name
+from perfmodel.library.fitted import (
+    ATTENTION_FAMILIES,
+    FITTED,
+    PREFILL_FAMILIES,
+    RELEASES,
+    SMOOTH,
+    UNPACKED_CACHE,
+    VENDOR_LIBRARIES,
+    section_name,
+)
 from perfmodel.library.fitted import key as written
 from perfmodel.units import to_si
 
@@ -26,6 +35,15 @@ def section_of(key: Key) -> Names:
     """Family, framework and format by which a key's parameters are filed."""
     family = KERNELS[key.op].family
     return family, key.framework or SMOOTH, section_name(family, key.dtype, key.cache)
+
+
+def key_of(family: str, chip: str, framework: str, dtype: str) -> Key:
+    """The key of a section, as it is filed: the inverse of `section_of` where a family has one operation."""
+    if family not in ATTENTION_FAMILIES:
+        return Key(family, chip, framework, dtype)
+    cache = "fp8" if dtype == UNPACKED_CACHE else dtype
+    narrow = family in PREFILL_FAMILIES and dtype != UNPACKED_CACHE
+    return Key(family, chip, framework, dtype if narrow else "bf16", cache)
 
 
 def file_of(key: Key) -> str:

@@ -6,14 +6,13 @@ import pytest
 from perfmodel.calibration.fit import to_free
 from perfmodel.calibration.metrics import weighted_quantile
 from perfmodel.calibration.protocol import MEASURED
+from perfmodel.calibration.rescale import clock_of, rescale_to_clock
 from perfmodel.calibration.transfer import (
     ReferenceFit,
     chip_with_prior,
-    clock_of,
     initial_parameters,
     pool,
     reference_fits,
-    rescale_to_clock,
 )
 from perfmodel.hardware.parameters import parameters
 from perfmodel.kernels.kernel_table import Key

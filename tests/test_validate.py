@@ -28,14 +28,13 @@ from perfmodel.calibration.protocol import (
     units,
     write_result,
 )
+from perfmodel.calibration.rescale import clock_of, rescale_to_clock
 from perfmodel.calibration.split import FEW_SHOT_ROWS, MAX_TRAINED_SIZE, UNTRAINED, part_of
 from perfmodel.calibration.transfer import (
     chip_with_prior,
-    clock_of,
     initial_parameters,
     pool,
     reference_fits,
-    rescale_to_clock,
 )
 from perfmodel.calibration.validate import run, start_chips
 from perfmodel.errors import InputError

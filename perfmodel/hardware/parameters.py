@@ -1,6 +1,7 @@
 """Fitted parameters: how much of its peak rates a chip reaches, and what it costs to start.
 
-Each field carries its unit, the bounds that keep it physical, how it follows the clock, and whose it is.
+Each field carries its unit, the bounds that keep it physical, how it follows the clock and the rate of a
+format, and whose it is.
 They are facts that a chip carries; `perfmodel.calibration` fits them, nothing else changes them.
 """
 
@@ -20,7 +21,12 @@ server's that the chip was measured in; or a benchmark's, which replays kernels:
 
 
 def parameter(
-    low: float, high: float, unit: str = "1", clock: int | None = None, owner: Owner = "chip"
+    low: float,
+    high: float,
+    unit: str = "1",
+    clock: int | None = None,
+    owner: Owner = "chip",
+    rate: int = 0,
 ) -> Any:
     """A field fitted between `low` and `high`, written in files in `unit`.
 
@@ -29,9 +35,11 @@ def parameter(
     - `clock`: the power of the cores' clock with which it goes; if not given, times take cycles (-1), and
       nothing else follows the clock.
     - `owner`: whose it is.
+    - `rate`: the power of the format's matrix rate, over that of bf16, with which it goes.
     """
     power = (-1 if unit == "us" else 0) if clock is None else clock
     metadata = {"low": low, "high": high, "unit": unit, "clock": power, "owner": owner}
+    metadata["rate"] = rate
     return eqx.field(converter=as_scalar, metadata=metadata)
 
 
@@ -75,7 +83,7 @@ class GemmEfficiency(eqx.Module):
     streaming: Scalar = parameter(0.3, 1.0)
     memory_ramp: Scalar = parameter(1e-8, 1e-5, "us", clock=0)
     private: Scalar = parameter(0.01, 1.0)
-    prologue: Scalar = parameter(1.0, 2000.0)
+    prologue: Scalar = parameter(1.0, 2000.0, rate=1)
     step_overhead: Scalar = parameter(1.0, 3000.0)
     splitk_reduction: Scalar = parameter(1e-8, 1e-4, "us")
     quantise_bandwidth: Scalar = parameter(0.01, 4.0, owner="framework")

@@ -29,8 +29,9 @@ from perfmodel.library.serving_ranges import MODELS, RANGES
 from perfmodel.workload.plan import REPLICA_RANKS
 from perfmodel.workload.precision import FORMATS
 
-NOT_FITTED = ("run", "technology")
-"""Files of a folder that hold no chip's parameters: how it was made, and constants of area and power."""
+NOT_FITTED = ("run", "technology", "shared")
+"""Files of a folder that hold no chip's parameters: how it was made, constants of area and power, and what
+fits of all chips say of one without rows."""
 
 ENDS = {"low": (1e-3, 1e3), "high": (1e-3, 1e3)}
 """The interval of a section, and between what its factors may lie."""

@@ -56,6 +56,10 @@ def calibrate(
     pool_formats: Annotated[
         bool, typer.Option("--pool-formats", help="Fit all formats of a kernel as one.")
     ] = False,
+    joint: Annotated[
+        bool,
+        typer.Option("--joint", help="Fit what fits of all chips say of a chip without rows."),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Fit the model's parameters to measured kernel times.
@@ -70,11 +74,16 @@ def calibrate(
     rows of predict serving with measured_tpot_ms, measured_ttft_ms or both. One run serves all deployments
     of its chip, framework, model and format; each further one narrows their 90 % ranges.
 
+    With --joint, leave the parameters of every chip as they are and fit, by gradient to the tables of all
+    chips together, how much fits of others say of a chip that was never measured; the file is shared.toml.
+
     Example: perfmodel calibrate --data aiconfigurator --out fitted --chips h100-sxm --ops gemm
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops all_reduce --releases
 
     Example: perfmodel calibrate --data rows.csv --out fitted --ops gemm --leave-out n,k
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --joint
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
 
@@ -94,6 +103,16 @@ def calibrate(
     from perfmodel.calibration.fit import check_solver
     from perfmodel.calibration.sections import sections
 
+    if joint:
+        _joint(
+            data,
+            out,
+            fitted(prior),
+            (listed(chips), listed(exclude_chips), listed(ops)),
+            seed,
+            json_,
+        )
+        return
     check_solver()
     if listed(ops) == [SERVING]:
         _hosts(data, out, fitted(prior), json_)
@@ -135,6 +154,27 @@ def _anchors(rows: Path, out: Path, prior: Path, json_: bool) -> None:
     _warn_of(left_out, "; --json names them")
     show_table(table_of_anchors(stacks))
     say(f"The folder {out} is whole: predict with --calibration {out}.")
+
+
+def _joint(
+    data: str, out: Path, prior: Path, wanted: tuple[Sequence[str], ...], seed: int, json_: bool
+) -> None:
+    from perfmodel.calibration.data.sources import read_source
+    from perfmodel.calibration.joint import calibrate_joint, joint_choice
+    from perfmodel.calibration.sections import copy_fitted
+
+    tables, _ = read_source(data, *joint_choice(*wanted), None, prior)
+    copy_fitted(prior, out)
+    with bar("curvatures", len(tables) + 1) as update:
+        count = itertools.count()
+        before, after = calibrate_joint(
+            tables, prior, out, seed, lambda name: update(next(count), description=name)
+        )
+    if json_:
+        show_json({"tables": len(tables), "before": before, "after": after})
+        return
+    say(f"Error on chips that are left out: {before:.3f}, and after the fit {after:.3f}.")
+    say(f"The folder {out} is whole; its shared.toml starts chips without rows.")
 
 
 def _warn_of(left_out: Sequence[str], where: str = "") -> None:

@@ -8,7 +8,7 @@ start.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -241,7 +241,7 @@ def fit_components(parts: Sequence[LeftOut], seed: int = 0) -> Components:
     def step(found: Components, state: Any, places: Array) -> tuple[Components, Any]:
         batch = jax.tree.map(lambda leaf: leaf[places], stacked)
         updates, state = solver.update(jax.grad(loss)(found, batch), state)
-        return optax.apply_updates(found, updates), state
+        return cast(Components, optax.apply_updates(found, updates)), state
 
     found, state, draws = start, solver.init(start), np.random.default_rng(seed)
     # optax counts its steps in whole numbers, and takes powers of numbers of the loss with them.

@@ -72,6 +72,10 @@ YEARS = 3.0
 """Years that count as one: about a generation."""
 
 
+Numbers = Array | np.ndarray
+"""Of NumPy where they are made, of JAX where they are fitted."""
+
+
 class Fitted(NamedTuple):
     """What tells a section of parameters from another of its family."""
 
@@ -83,7 +87,8 @@ class Fitted(NamedTuple):
     @classmethod
     def of(cls, key: Key) -> "Fitted":
         """That of a key."""
-        return cls(key.chip, *section_of(key)[1:], multiplied(key))
+        _, framework, dtype = section_of(key)
+        return cls(key.chip, framework, dtype, multiplied(key))
 
 
 class Alike(NamedTuple):
@@ -91,8 +96,8 @@ class Alike(NamedTuple):
     much their chips differ in `FEATURES`.
     """
 
-    same: Float[Array, "parts one other"]
-    distance: Float[Array, "features one other"]
+    same: Float[Numbers, "parts one other"]
+    distance: Float[Numbers, "features one other"]
 
 
 def alike(ones: Sequence[Fitted], others: Sequence[Fitted], size: int = 0) -> Alike:
@@ -142,6 +147,7 @@ def _flops_per_cycle(chip: str) -> float:
     """Of a core's matrix units, in bf16."""
     file = chip_files()[chip]
     rate = file.matrix["bf16"] if "bf16" in file.matrix else next(iter(file.matrix.values()))
+    assert file.cores is not None and file.clock is not None, chip
     return rate.si("FLOP/s") / file.cores.value / file.clock.si("1/s")
 
 
@@ -159,10 +165,10 @@ class Components(NamedTuple):
     - `error`: factor on the errors of fits.
     """
 
-    common: Float[Array, "owners parts"]
-    chip: Float[Array, "owners chip_parts"]
-    distance: Float[Array, " features"]
-    error: Scalar
+    common: Float[Numbers, "owners parts"]
+    chip: Float[Numbers, "owners chip_parts"]
+    distance: Float[Numbers, " features"]
+    error: Scalar | np.floating
 
 
 class Known(NamedTuple):

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
+from perfmodel.calibration.rescale import clock_of
 from perfmodel.kernels.backends import backends_of
 from perfmodel.kernels.gemm import Gemm
 from perfmodel.kernels.occupancy import blocks_in_flight, in_flight_gain
@@ -103,7 +104,7 @@ def efficiency_of(chip: str, dtype: str):
 @pytest.mark.parametrize("chip", ["mi300x", "mi308x", "mi455x"])
 def test_what_an_architecture_has_no_fit_of_starts_from_its_vendor_s_other_chip(chip: str):
     # MI355X at 2.4 GHz: launches take cycles, shares of rates and what main memory takes do not.
-    cycles = chip_files()["mi355x"].clock.si("1/s") / chip_files()[chip].clock.si("1/s")
+    cycles = clock_of("mi355x") / clock_of(chip)
     own, near = (efficiency_of(name, "fp8").moe for name in (chip, "mi355x"))
     assert float(own.launch) == pytest.approx(float(near.launch) * cycles, rel=1e-5)
     assert float(own.streaming) == pytest.approx(float(near.streaming))

@@ -1,5 +1,7 @@
 """What fits of all chips say of one that was never measured, and how the variances of that are fitted."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ from perfmodel.calibration.similarity import (
     posterior_mean,
     relative_rate,
 )
-from perfmodel.hardware.parameters import parameters
+from perfmodel.hardware.parameters import GemmEfficiency, parameters
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.fitted import FAMILIES, FITTED, SMOOTH, from_file, read_fitted, read_prior
 from perfmodel.units import as_values
@@ -90,7 +92,7 @@ def test_formats_are_alike_by_the_bytes_of_their_operands():
 
 
 def test_narrower_formats_fill_a_pipeline_in_more_steps():
-    kind = FAMILIES["gemm"]
+    kind: Any = GemmEfficiency
     before = kind(**from_file(kind, read_prior("launched")["gemm"]))
     after = rescale_to_clock(before, 1.0, relative_rate(Key("gemm", "b200-sxm", "trtllm", "fp8")))
     assert float(after.prologue) == pytest.approx(2 * float(before.prologue), rel=1e-5)

@@ -39,6 +39,7 @@ def section_of(key: Key) -> Names:
 
 def key_of(family: str, chip: str, framework: str, dtype: str) -> Key:
     """The key of a section, as it is filed: the inverse of `section_of` where a family has one operation."""
+    framework = "" if framework == SMOOTH else framework
     if family not in ATTENTION_FAMILIES:
         return Key(family, chip, framework, dtype)
     cache = "fp8" if dtype == UNPACKED_CACHE else dtype

@@ -100,16 +100,21 @@ class Tiles(NamedTuple):
     - `useful`: share of what is multiplied that is not padding.
     - `fed`: bytes read into tiles.
     - `rounds`: of tiles on each core.
+    - `occupancy`: share of the cores at work, over both products.
+    - `height`: rows of a tile.
     """
 
     useful: Values
     fed: Values
     rounds: Values
+    occupancy: Values
+    height: Values
 
 
 def _tiles(chip: Chip, plan: Plan, rows: Values, row_tiles: Values, share: RankShare) -> Tiles:
     if chip.execution != "launched":
-        return Tiles(jnp.ones(()), jnp.zeros(()), jnp.zeros(()))
+        ones, zeros = jnp.ones(()), jnp.zeros(())
+        return Tiles(ones, zeros, zeros, ones, zeros)
     up = row_tiles * piece_count(share.up * share.columns / COLUMN_TILE, plan.exact)
     down = row_tiles * piece_count(share.hidden / COLUMN_TILE, plan.exact)
     steps = up * share.hidden + down * share.columns
@@ -117,7 +122,25 @@ def _tiles(chip: Chip, plan: Plan, rows: Values, row_tiles: Values, share: RankS
         useful=share.products / (rows * COLUMN_TILE * steps),
         fed=steps * (rows * plan.format.activation + COLUMN_TILE * plan.format.weight),
         rounds=(up + down) / chip.cores,
+        occupancy=_occupancy(chip, plan, share, up, down),
+        height=rows,
     )
+
+
+def _occupancy(chip: Chip, plan: Plan, share: RankShare, up: Values, down: Values) -> Values:
+    """Share of the cores at work: each product has waves of its own, of tiles with its own dot products.
+
+    **Arguments:**
+
+    - `up`, `down`: tiles of each product.
+    """
+    quantisation = chip.efficiency.moe.wave_quantisation
+    steps = [(up / chip.cores, share.hidden), (down / chip.cores, share.columns)]
+    waited = [
+        rounds * length / wave_occupancy(rounds, quantisation, plan.exact)
+        for rounds, length in steps
+    ]
+    return sum(rounds * length for rounds, length in steps) / sum(waited)
 
 
 class Moe(AbstractKernel):
@@ -150,8 +173,7 @@ class Moe(AbstractKernel):
         return {plan.format.matrix}
 
     def count(self, chip: Chip, plan: Plan) -> list[Work]:
-        fitted, launched = chip.efficiency.moe, chip.execution == "launched"
-        share = self._share()
+        fitted, share = chip.efficiency.moe, self._share()
         moved, tiles = _moved(plan, self.tokens, share), self._tiles(chip, plan, share)
         work = Work(
             demand=self._demand(chip, plan, share, moved, tiles),
@@ -161,12 +183,12 @@ class Moe(AbstractKernel):
                 shared=fitted.feed,
                 main=fitted.streaming,
             ),
-            occupancy=wave_occupancy(tiles.rounds / 2, fitted.wave_quantisation, plan.exact)
-            if launched
-            else 1.0,
+            occupancy=tiles.occupancy,
             latency=fitted.launch
             + fitted.per_pair * self.tokens * self.topk
-            + fitted.per_dot_element * (share.hidden + share.columns)
+            + fitted.per_dot_element
+            * (share.hidden + share.columns)
+            * plan.moe_backend.step_time(plan.weights, tiles.height)
             + fitted.per_expert * self.experts / self.ep
             + fitted.prologue * tiles.rounds / blocks_per_start(chip, tiles.rounds)
             + _passes(chip, fitted, moved)

@@ -27,6 +27,7 @@ from perfmodel.kernels.backends.flash_mla import FLASH_MLA, UNPACKING_FLASH_MLA
 from perfmodel.kernels.backends.flashinfer import FLASHINFER
 from perfmodel.kernels.backends.nccl import NCCL, TRTLLM
 from perfmodel.kernels.backends.triton import TRITON, TRITON_MLA
+from perfmodel.kernels.backends.triton_kernels import TRITON_KERNELS
 from perfmodel.kernels.backends.trtllm_gen import (
     FLASHINFER_TRTLLM_GEN,
     FLASHINFER_TRTLLM_GEN_MOE,
@@ -44,7 +45,13 @@ from perfmodel.library.chip import load_chip
 from perfmodel.library.framework import frameworks, older_versions
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
-from perfmodel.workload.backend import SMOOTH_ATTENTION, AttentionBackend, MoeBackend, Partition
+from perfmodel.workload.backend import (
+    SMOOTH_ATTENTION,
+    SMOOTH_MOE,
+    AttentionBackend,
+    MoeBackend,
+    Partition,
+)
 from perfmodel.workload.plan import Plan
 
 H100, B200, L40S = 132, 148, 142
@@ -168,13 +175,30 @@ def test_cublas_on_ada_leaves_k_whole_where_there_is_little_to_do(
         (FLASHINFER_TRTLLM_GEN_MOE, "fp8_block", 40, [32, 64, 128, 128]),
         (FLASHINFER_TRTLLM_GEN_MOE, "bf16", 0.1, [8, 8, 8, 8]),
         (TRTLLM_GEN_MOE, "nvfp4", 40, [16, 32, 64, 128]),
+        (TRITON_KERNELS, "w4a16_mxfp4", 40, [64]),
+        (TRITON_KERNELS, "w4a16_mxfp4", 0.1, [16]),
+        (TRITON_KERNELS, "w4a16_mxfp4", 1000, [128]),
+        (TRITON_KERNELS, "bf16", 40, [16, 32, 64, 128]),
     ],
 )
-def test_mixtures_on_blackwell_take_tiles_for_an_even_share_of_all_tokens(
+def test_some_mixtures_take_tiles_for_an_even_share_of_all_tokens(
     backend: MoeBackend, weights: str, expected: float, rows: list[float]
 ):
     # Of 8 rows, 64 and so on: 40 pairs for each expert fill the next power of two.
     assert backend.tiles_tried(weights, as_scalar(expected)).tolist() == rows
+
+
+def test_high_tiles_of_trtllm_gen_take_longer_steps_along_their_dot_products():
+    rows = jnp.array([0.0, 64.0, 256.0])
+    assert TRTLLM_GEN_MOE.step_time("w4a8_mxfp4", rows).tolist() == [0.5, 1, 2.5]
+    assert TRTLLM_GEN_MOE.step_time("nvfp4", rows).tolist() == [1, 1, 1]
+    assert TRITON_KERNELS.step_time("w4a16_mxfp4", rows).tolist() == [1, 1, 1]
+
+
+def test_mixtures_in_mxfp4_on_hopper_run_triton_kernels():
+    for framework in ("trtllm", "vllm"):
+        assert backends_of(framework, "hopper")["moe_backend"] is TRITON_KERNELS
+    assert backends_of("sglang", "hopper")["moe_backend"] is SMOOTH_MOE
 
 
 def test_tokens_of_other_ranks_make_the_tiles_of_a_mixture_taller():

@@ -1,6 +1,7 @@
 """Mixture of experts: experts touched, tiles padded, the hottest rank."""
 
 import equinox as eqx
+import jax
 import pytest
 
 from perfmodel.hardware.chip import Chip
@@ -130,6 +131,39 @@ def test_tiles_are_fed():
     assert feed is not None
     # Tiles of 16 x 128: up 8 x 8 of 1024 steps, down 8 x 8 of 512: 98,304 steps of 144 numbers.
     assert feed[0] == pytest.approx(98_304 * 144 * 2, rel=ROUNDING)
+
+
+def narrow(plan: Plan, chip: Chip, columns: float | Scalar) -> Scalar:
+    """Share of the cores at work with tiles of 16 rows: 8 experts, one tile of rows each."""
+    sizes = [as_scalar(x) for x in (64, 4096, columns, 2, 8, 1, 1, 0, 1)]
+    (work,) = Moe(*sizes).count(chip, plan)
+    return work.occupancy[0]
+
+
+def test_each_product_has_waves_of_its_own():
+    chip = load_chip("h100-sxm")
+    whole = eqx.tree_at(lambda c: c.efficiency.moe.wave_quantisation, chip, as_scalar(1.0))
+    # Up 8 x 2 tiles of 4096 steps on 132 cores: one wave. Down 8 x 32 of 128 steps: two.
+    steps, waves = 16 * 4096 + 256 * 128, 4096 + 2 * 128
+    assert narrow(Plan(integer=True), whole, 128) == pytest.approx(
+        steps / 132 / waves, rel=ROUNDING
+    )
+
+
+def test_a_narrow_slice_leaves_cores_idle():
+    chip = load_chip("h100-sxm")
+    shares = [float(narrow(Plan(), chip, columns)) for columns in (128, 512, 2048, 8192)]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.3 and shares[-1] > 0.9
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_share_of_cores_has_a_slope_over_columns(exact: bool):
+    chip, plan = load_chip("h100-sxm"), Plan(integer=exact)
+    slope = jax.grad(lambda columns: narrow(plan, chip, columns))(as_scalar(200.0))
+    step = narrow(plan, chip, 202.0) - narrow(plan, chip, 198.0)
+    assert float(slope) == pytest.approx(float(step) / 4, rel=0.02)
+    assert float(slope) != 0
 
 
 PERMUTED, BETWEEN, SUMMED = 1_310_720, 786_432, 131_072

@@ -14,6 +14,7 @@ from perfmodel.kernels.backends import (
     flash_attention_3,
     flashinfer,
     nccl,
+    triton_kernels,
     trtllm_gen,
     xpu,
     xqa,
@@ -43,7 +44,11 @@ ATTENTION_BACKENDS = _by_name(
 )
 GEMM_BACKENDS = _by_name(cublas.VENDOR, cublas.CUBLAS_ADA, cublas.CUBLAS_ADA_TRTLLM, aiter.AITER)
 MOE_BACKENDS = _by_name(
-    SMOOTH_MOE, trtllm_gen.TRTLLM_GEN_MOE, trtllm_gen.FLASHINFER_TRTLLM_GEN_MOE, aiter.AITER_MOE
+    SMOOTH_MOE,
+    triton_kernels.TRITON_KERNELS,
+    trtllm_gen.TRTLLM_GEN_MOE,
+    trtllm_gen.FLASHINFER_TRTLLM_GEN_MOE,
+    aiter.AITER_MOE,
 )
 COLLECTIVE_BACKENDS = _by_name(
     nccl.NCCL,

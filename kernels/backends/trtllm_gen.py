@@ -83,6 +83,10 @@ MIN_ROWS = 8.0
 MAX_ROWS = {"nvfp4": 256.0, "w4a8_mxfp4": 256.0, "w4a16_mxfp4": 64.0}
 """Between what mixtures take rows of a tile; up to 128 in other formats."""
 
+STEP_ROWS = 64.0
+"""Rows of a tile that take as long, at each step along its dot products, as what does not depend on rows.
+One core walks them alone, which no other tile hides."""
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class TrtllmGenMoe(MoeBackend):
@@ -100,6 +104,11 @@ class TrtllmGenMoe(MoeBackend):
             return super().tiles_tried(weights, expected)
         tiles = power_of_two(jnp.maximum(expected, 1.0)) * jnp.array(self.near)
         return jnp.clip(tiles, MIN_ROWS, MAX_ROWS.get(weights, max(self.row_tiles)))
+
+    def step_time(self, weights: str, rows: Values) -> Values:
+        if weights in self.other_formats:
+            return super().step_time(weights, rows)
+        return (1 + rows / STEP_ROWS) / 2
 
 
 TRTLLM_GEN_MOE = TrtllmGenMoe("trtllm_gen", other_formats=("bf16", "fp8", "fp8_block", "nvfp4"))

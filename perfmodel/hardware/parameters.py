@@ -216,7 +216,8 @@ class MoeEfficiency(eqx.Module):
     - `sustained`, `feed`, `streaming`, `private`, `wave_quantisation`, `selection_sharpness`,
       `l2_bandwidth`, `l2_hit_capacity`, `l2_hit_sharpness`: as for the matrix product.
     - `prologue`: added for each round of tiles, to fill and drain their pipelines.
-    - `per_dot_element`: added for each number of the two dot products, which a tile goes through in turn.
+    - `per_dot_element`: added for each number of the two dot products, which a tile goes through in turn;
+      more for high tiles of some kernels (`MoeBackend.step_time`).
     - `per_pair`: added for each (token, expert) pair; `per_expert`: for each expert of the rank.
     - `permute_passes`, `intermediate_passes`: over activations to and from the experts, and between
       their products, times what they need at full rate.

@@ -11,14 +11,9 @@ import pyarrow as pa
 import pytest
 
 from perfmodel.calibration.calibrate import Options, calibrate
-from perfmodel.calibration.data.aiconfigurator import (
-    FACTS,
-    SYSTEMS,
-    _slow,
-    locate,
-    tables,
-)
+from perfmodel.calibration.data.aiconfigurator import FACTS, SYSTEMS, locate, tables
 from perfmodel.calibration.data.measurements import Measurements, fastest, merged, plan_of
+from perfmodel.calibration.data.untuned import slower_than_turns, slower_than_whole
 from perfmodel.calibration.fit import Table, fit, from_free, predict, to_free, with_family
 from perfmodel.calibration.metrics import coverage, errors, interval
 from perfmodel.calibration.sections import has_reports, with_smooth
@@ -353,7 +348,22 @@ def test_a_rank_with_less_of_the_work_that_is_slower_was_not_tuned():
     splits = np.array([[1.0, 1], [2, 1], [4, 1], [1, 8]])
     times = np.array([[10.0, 20], [20, 40], [9, np.nan], [np.nan, 24]])
     # The last is slower on the one size that both have, but by less than a quarter.
-    assert _slow(splits, times).tolist() == [False, True, False, False]
+    assert slower_than_whole(splits, times).tolist() == [False, True, False, False]
+
+
+def test_a_rank_slower_than_a_part_of_its_work_in_turns_was_not_tuned():
+    # Half of the work takes 10: all of it at most 2 x 10 x 1.25. A quarter takes 9: at most 45.
+    splits = np.array([[1.0, 1], [1, 2], [1, 4]])
+    assert slower_than_turns(splits, np.array([[24.0], [10], [9]])).tolist() == [False] * 3
+    assert slower_than_turns(splits, np.array([[26.0], [10], [9]])).tolist() == [True, False, False]
+    # Of other numbers of ranks of one kind each, neither does a part of the other's work.
+    apart = np.array([[2.0, 1], [1, 2]])
+    assert slower_than_turns(apart, np.array([[90.0], [10]])).tolist() == [False, False]
+
+
+def test_launches_hide_turns_among_few_tokens():
+    times = np.array([[10.0, 10, 30, 90], [9, 9, 10, 30]])
+    assert slower_than_turns(np.array([[1.0, 1], [1, 2]]), times).tolist() == [True, False]
 
 
 def test_a_source_that_is_not_there_is_named():

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,6 +25,7 @@ from perfmodel.calibration.data.aiconfigurator_columns import (
     texts,
 )
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, joined, merged
+from perfmodel.calibration.data.untuned import without_slow_groups
 from perfmodel.errors import InputError
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.framework import releases_of
@@ -47,9 +47,6 @@ LINEAR_ATTENTION = "linear_attention"
 
 OPERATIONS = (*TABLE_FILES, LINEAR_ATTENTION)
 """Those that have rows."""
-
-MAX_SLOWDOWN = 1.25
-"""A rank with no more of the work than another may take this much longer, and no more."""
 
 
 def locate(source: str) -> Folder:
@@ -168,7 +165,7 @@ def _tables(
             time = numbers(rows, "latency") * 1e-3
             named = _named(system, key, version)
             found = Measurements(part, source.columns(rows), time, named, version)
-            yield _tuned(merged(found), drop)
+            yield _tuned(merged(found), system, drop)
 
 
 def _read(path: Folder) -> pa.Table:
@@ -188,39 +185,13 @@ def rule_of(rules: Sequence[Rule], system: str, key: Key, version: str = "") -> 
     return next(found, "")
 
 
-def _tuned(table: Measurements, drop: Drop) -> Measurements:
+def _tuned(table: Measurements, system: str, drop: Drop) -> Measurements:
     """Without slow groups, where a rule says that some were not tuned."""
-    rule = rule_of(FACTS.untuned, "", table.key._replace(cache=""))
-    tuned = _without_slow_groups(table) if rule else table
+    rule = rule_of(FACTS.untuned, system, table.key._replace(cache=""))
+    turns = system not in FACTS.cached_parts
+    tuned = without_slow_groups(table, turns) if rule else table
     drop(table.key, len(table.time) - len(tuned.time), rule)
     return tuned
-
-
-def _without_slow_groups(table: Measurements) -> Measurements:
-    """Without groups of one model and one split that are slower than a rank with more of the work."""
-    columns = table.columns
-    models = np.stack([columns[n] for n in ("hidden", "inter", "topk", "experts", "routing")], 1)
-    _, model = np.unique(models, axis=0, return_inverse=True)
-    tokens, place = np.unique(columns["tokens"], return_inverse=True)
-    sound = np.ones(len(table.time), bool)
-    for which in range(model.max() + 1):
-        rows = np.flatnonzero(model.ravel() == which)
-        ranks = np.stack([columns["tp"][rows], columns["ep"][rows]], 1)
-        splits, group = np.unique(ranks, axis=0, return_inverse=True)
-        times = np.full((len(splits), len(tokens)), np.nan)
-        times[group.ravel(), place.ravel()[rows]] = table.time[rows]
-        sound[rows] = ~_slow(splits, times)[group.ravel()]
-    return table.take(np.flatnonzero(sound))
-
-
-def _slow(splits: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Which splits are too slow beside one with no more ranks of either kind, on the tokens of both."""
-    more = np.all(splits[:, None] >= splits, axis=2) & ~np.eye(len(splits), dtype=bool)
-    slow = np.zeros(len(splits), bool)
-    for a, b in zip(*np.nonzero(more), strict=True):
-        both = np.isfinite(times[a]) & np.isfinite(times[b])
-        slow[a] |= both.any() and np.median(times[a][both] / times[b][both]) > MAX_SLOWDOWN
-    return slow
 
 
 NOT_RUN = "the time is not greater than zero"

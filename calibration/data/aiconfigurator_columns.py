@@ -88,6 +88,7 @@ class AIConfiguratorFacts(Strict):
     formats: dict[str, str]
     excluded: list[Rule]
     untuned: list[Rule]
+    cached_parts: list[str]
     checkpoints: list[Checkpoint]
 
 

@@ -135,12 +135,10 @@ def _occupancy(chip: Chip, plan: Plan, share: RankShare, up: Values, down: Value
     - `up`, `down`: tiles of each product.
     """
     quantisation = chip.efficiency.moe.wave_quantisation
-    steps = [(up / chip.cores, share.hidden), (down / chip.cores, share.columns)]
-    waited = [
-        rounds * length / wave_occupancy(rounds, quantisation, plan.exact)
-        for rounds, length in steps
-    ]
-    return sum(rounds * length for rounds, length in steps) / sum(waited)
+    rounds = up / chip.cores, down / chip.cores
+    waves = [one / wave_occupancy(one, quantisation, plan.exact) for one in rounds]
+    needed = rounds[0] * share.hidden + rounds[1] * share.columns
+    return needed / (waves[0] * share.hidden + waves[1] * share.columns)
 
 
 class Moe(AbstractKernel):

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from perfmodel.calibration.anchor_accuracy import Measured, deployment, measured_runs, stack
 from perfmodel.calibration.anchors import Scale, fit_stack
-from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
+from perfmodel.calibration.data.inferencex import Run
+from perfmodel.calibration.decisions import throughput_of
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.serving_metrics import distance_from_anchor
 
@@ -39,14 +38,8 @@ def _scaled(row: Row, one: Measured, scale: Scale) -> Row:
         return row
     before = one.anchor.times
     after = before + one.anchor.slopes @ (scale.factors - 1)
-    slower = _request_time(one.run, after) / _request_time(one.run, before)
+    new, old = (throughput_of(one.run._replace(tpot=x[0], ttft=x[1])) for x in (after, before))
     tpot, column = 1e3 * after[0], "output_tokens_per_s_per_chip"
     changed = {"tpot_ms": tpot, "tpot_ms_high": tpot * scale.tpot.high}
-    changed[column] = float(row[column]) / slower
+    changed[column] = float(row[column]) * new / old
     return row | {name: f"{value:.6g}" for name, value in changed.items()}
-
-
-def _request_time(run: Run, times: np.ndarray) -> float:
-    """Of a whole answer, from TPOT and TTFT, in s."""
-    tpot, ttft = times
-    return float(ttft + tpot * (float(run.cells["osl"]) * LENGTH_RATIO - 1))

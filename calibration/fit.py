@@ -168,34 +168,32 @@ def check_solver() -> None:
         raise InputError("fits need optimistix; install `perfmodel[fit]`.")
 
 
-def solve(problem: Problem, steps: int = MAX_STEPS) -> tuple[Values, Any]:
-    """The free numbers of least squares, and the iterations taken, at most `steps`."""
+def solve(
+    problem: Problem, steps: int = MAX_STEPS, weights: Values | None = None
+) -> tuple[Values, Any]:
+    """The free numbers of least squares, and the iterations taken, at most `steps`.
+
+    **Arguments:**
+
+    - `weights`: of the residuals; ones if not given.
+    """
     import optimistix as optx
+
+    def residuals(free: Values, given: Values | None) -> Values:
+        found = problem.residuals(free)
+        return found if given is None else given * found
 
     solver = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-6)
     found = optx.least_squares(
-        lambda free, _: problem.residuals(free), solver, problem.start, max_steps=steps, throw=False
+        residuals, solver, problem.start, args=weights, max_steps=steps, throw=False
     )
     return found.value, found.stats["num_steps"]
 
 
-def solve_each(problem: Problem, weights: np.ndarray, steps: int = MAX_STEPS) -> Values:
+def solve_each(problem: Problem, weights: np.ndarray) -> Values:
     """The free numbers of least squares, for each row of weights of the residuals; all at once."""
-    import optimistix as optx
-
-    solver = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-6)
-
-    def one(row: Values) -> Values:
-        return optx.least_squares(
-            lambda free, given: given * problem.residuals(free),
-            solver,
-            problem.start,
-            args=row,
-            max_steps=steps,
-            throw=False,
-        ).value
-
-    return jax.jit(jax.vmap(one))(as_values(weights))
+    each = jax.vmap(lambda row: solve(problem, weights=row)[0])
+    return jax.jit(each)(as_values(weights))
 
 
 def fit(chip: Chip, tables: Sequence[Table], weight: float = 1.0) -> Fit:

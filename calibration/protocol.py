@@ -15,6 +15,7 @@ Splits:
 Intervals come from development rows, or from where a chip starts.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,15 +23,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from perfmodel.calibration.calibrate import MAX_REPORTED
-from perfmodel.calibration.data.aiconfigurator import (
-    SYSTEMS,
-    TABLE_FILES,
-    Folder,
-    older_tables,
-    tables,
-)
+from perfmodel.calibration.data.aiconfigurator import SYSTEMS, TABLE_FILES, Folder, tables
 from perfmodel.calibration.data.measurements import Measurements
-from perfmodel.calibration.lockbox import is_locked
+from perfmodel.calibration.data.sources import other_releases
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import section_of, sections
 from perfmodel.calibration.split import Rows, split_table
@@ -140,8 +135,8 @@ def read(root: Folder, unit: Unit, protocol: Protocol) -> list[Measurements]:
     found = [table for op in unit.ops for table in tables(root, op, system, wanted=wanted)]
     if protocol.quick or not protocol.asks("version"):
         return found
-    older = (table for op in unit.ops for table in older_tables(root, op, system))
-    return found + [table for table in older if not is_locked(table.key)]
+    older = (other_releases(root, op, system, protocol.folder, []) for op in unit.ops)
+    return [*found, *itertools.chain.from_iterable(older)]
 
 
 class Job(NamedTuple):

@@ -1,13 +1,11 @@
 """Parameters on a chip with another clock, and of products in another format."""
 
-from dataclasses import Field
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.hardware.parameters import parameters
-from perfmodel.library.chip import chip_files
+from perfmodel.hardware.parameters import parameters, rescaled
+from perfmodel.library.chip import chip_files, origin
 
 PRIOR_CHIPS = ("h100-sxm", "a100-sxm-80gb")
 """Chips that the prior was made from: for them it does not count. Its clock is their geometric mean."""
@@ -36,20 +34,13 @@ def rescale_to_clock(fitted: Any, ratio: float, rate: float = 1.0) -> Any:
     """
     kind = type(fitted)
     return kind(
-        **{f.name: _rescaled(f, getattr(fitted, f.name), ratio, rate) for f in parameters(kind)}
+        **{f.name: rescaled(f, getattr(fitted, f.name), ratio, rate) for f in parameters(kind)}
     )
-
-
-def _rescaled(field: Field, value: Any, ratio: float, rate: float) -> Any:
-    follows = field.metadata
-    factor = ratio ** follows["clock"] * rate ** follows["rate"]
-    return jnp.clip(value * factor, follows["low"], follows["high"])
 
 
 def clock_of(chip: str) -> float:
     """Of its datasheet, in 1/s; 0 where it has none, as nothing then follows it."""
-    clock = chip_files()[chip].clock
-    return clock.si("1/s") if clock else 0.0
+    return origin(chip, chip_files()[chip]).clock
 
 
 def prior_clock() -> float:

@@ -22,9 +22,9 @@ from perfmodel.library.fitted import (
     UNPACKED_CACHE,
     VENDOR_LIBRARIES,
     section_name,
+    unit_scale,
 )
 from perfmodel.library.fitted import key as written
-from perfmodel.units import to_si
 
 Names = tuple[str, ...]
 """Of tables within tables of a file: family, framework and format; in the file of releases also the chip,
@@ -88,9 +88,8 @@ def in_units(fitted: Any) -> dict[str, float]:
     """Parameters in their units, to four digits."""
     values = {}
     for field in parameters(type(fitted)):
-        unit = field.metadata["unit"]
-        scale = 1.0 if unit == "1" else to_si(1.0, unit, "s")
-        values[written(field)] = float(f"{float(getattr(fitted, field.name)) / scale:.4g}")
+        value = float(getattr(fitted, field.name)) / unit_scale(field)
+        values[written(field)] = float(f"{value:.4g}")
     return values
 
 

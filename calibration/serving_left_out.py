@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration.data.inferencex import Run, read_runs
+from perfmodel.calibration.data.inferencex import Run, open_runs
 from perfmodel.calibration.decisions import throughput_of
 from perfmodel.calibration.fit import from_free, solve_each
 from perfmodel.calibration.measured_runs import PredictedRuns, score_runs
@@ -79,7 +79,7 @@ def runs_of(
     - `InputError`: when the package or a file is not there, or no run of a file can be compared.
     """
     own = [run for path in files for run in own_runs(path, folder, warn)]
-    return [run for run in read_runs(source) if run.cells and run.sound] + own
+    return open_runs(source) + own
 
 
 def score_left_out(
@@ -99,7 +99,7 @@ def score_left_out(
 
     - `InputError`: for another name, and when nothing would be left to fit.
     """
-    asked = [word_of(name, tuple(LEFT_OUT), "--left-out") for name in names]
+    asked = [word_of(name, tuple(LEFT_OUT), "--left-out") for name in names or [""]]
     left_out = fits_without(runs, asked, folder)
     if not left_out:
         raise InputError(

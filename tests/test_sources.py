@@ -172,6 +172,11 @@ def test_a_rule_says_why_its_tables_are_not_read():
 
 
 @installed
+def test_releases_are_of_the_package_alone(tmp_path: Path):
+    with pytest.raises(InputError, match="--releases is of the package"):
+        read_source(str(tmp_path / "own.csv"), [], [], [], releases=True)
+
+
 def test_other_releases_are_read_by_name_but_for_those_that_are_locked():
     found, left_out = read_source("aiconfigurator", ["h200-sxm"], [], ["all_reduce"], releases=True)
     read = {(table.key.framework, table.key.release) for table in found}

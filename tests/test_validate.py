@@ -363,6 +363,9 @@ def test_a_wrong_word_is_one_sentence(tmp_path: Path):
         (("--resume",), "give --json or --out"),
         (("--json", other, "--resume"), "no report of this protocol"),
         (("--json", deep, "--resume"), "no report of this protocol"),
+        (("--sets", ""), "set is missing; allowed are kernels, serving, decisions"),
+        (("--sets", "serving", "--splits", "chip"), "are for --sets kernels"),
+        (("--sets", "serving", "--left-out", ""), "--left-out is missing"),
     ):
         status, _, err = command("validate", *words)
         assert status == 2 and said in err and len(err.splitlines()) == 1

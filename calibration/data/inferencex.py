@@ -127,14 +127,14 @@ def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) ->
     return [run for run in runs if run.part in parts]
 
 
-def open_runs() -> list[Run]:
+def open_runs(source: str = "aiconfigurator") -> list[Run]:
     """The sound runs that may be looked at and whose plan is known.
 
     **Raises:**
 
     - `InputError`: when the package is not there.
     """
-    return [run for run in read_runs() if run.cells and run.sound]
+    return [run for run in read_runs(source) if run.cells and run.sound]
 
 
 def rows_of_runs(runs: Iterable[Run]) -> list[Cells]:

@@ -88,6 +88,10 @@ def read_source(
     wanted, unwanted = ({_stem(name, chip_file) for name in given} for given in (chips, without))
     selection = Selection(wanted, unwanted, known)
     in_csv = source.lower().endswith(".csv")
+    if in_csv and releases:
+        raise InputError(
+            "--releases is of the package; rows of a CSV file name theirs in the column framework_version."
+        )
     found, left_out = (
         _csv(Path(source), chip_file, prior)
         if in_csv
@@ -147,7 +151,7 @@ def _packaged(source: str, selection: Selection, prior: Path | None) -> Source:
         for system, chip in SYSTEMS.items()
         if selection.reads(op, chip)
         for table in (
-            _others(root, op, system, prior, left_out)
+            other_releases(root, op, system, prior, left_out)
             if prior
             else tables(root, op, system, left_out)
         )
@@ -158,7 +162,7 @@ def _packaged(source: str, selection: Selection, prior: Path | None) -> Source:
 LOCKED = "kept for a final score: it takes part in no fit"
 
 
-def _others(
+def other_releases(
     root: Folder, op: str, system: str, prior: Path, left_out: list[LeftOut]
 ) -> Iterator[Measurements]:
     """Tables of other releases than that of the chip's own section, but for those that are locked."""

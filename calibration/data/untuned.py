@@ -9,6 +9,7 @@ the sizes is enough.
 import numpy as np
 
 from perfmodel.calibration.data.measurements import Measurements
+from perfmodel.calibration.split import MODEL_COLUMNS
 
 MAX_SLOWDOWN = 1.25
 """What noise and another tile may add."""
@@ -16,7 +17,8 @@ MAX_SLOWDOWN = 1.25
 TURNS_QUANTILE = 0.75
 """Of the ratios of a rank to one with a part of its work, over the numbers of tokens, that is compared."""
 
-MODEL_COLUMNS = ("hidden", "inter", "topk", "experts", "routing")
+SAME_WORK = (*MODEL_COLUMNS, "routing")
+"""Columns in which the ranks that are compared agree."""
 
 
 def without_slow_groups(table: Measurements, turns: bool) -> Measurements:
@@ -28,7 +30,7 @@ def without_slow_groups(table: Measurements, turns: bool) -> Measurements:
       main memory is many times slower (GDDR).
     """
     columns = table.columns
-    models = np.stack([columns[name] for name in MODEL_COLUMNS], 1)
+    models = np.stack([columns[name] for name in SAME_WORK], 1)
     _, model = np.unique(models, axis=0, return_inverse=True)
     tokens, place = np.unique(columns["tokens"], return_inverse=True)
     sound = np.ones(len(table.time), bool)

@@ -48,6 +48,15 @@ def parameters(kind: type) -> Iterator[dataclasses.Field[Any]]:
     return (field for field in dataclasses.fields(kind) if "low" in field.metadata)
 
 
+def rescaled(field: Any, value: Any, clock: float, rate: float = 1.0) -> Any:
+    """A parameter, in SI, where the clock and the rate of a format are so many times as high; within its
+    bounds.
+    """
+    follows = field.metadata
+    moved = value * clock ** follows["clock"] * rate ** follows["rate"]
+    return np.clip(moved, follows["low"], follows["high"])
+
+
 class GemmEfficiency(eqx.Module):
     """Dense matrix product.
 

@@ -27,6 +27,7 @@ from perfmodel.hardware.parameters import (
     LinearAttentionEfficiency,
     MoeEfficiency,
     parameters,
+    rescaled,
 )
 from perfmodel.library.files import ROOT, read_as, read_toml, stems
 from perfmodel.library.framework import releases_of, version_of
@@ -176,10 +177,9 @@ def _at_clock(family: str, section: dict[str, Any], ratio: float) -> dict[str, f
     """The parameters of a section on a chip whose clock is `ratio` times as high, within their bounds."""
     moved = {}
     for field in parameters(FAMILIES[family]):
-        low, high = (field.metadata[end] / unit_scale(field) for end in ("low", "high"))
         if key(field) in section:
-            value = section[key(field)] * ratio ** field.metadata["clock"]
-            moved[key(field)] = min(max(value, low), high)
+            scale = unit_scale(field)
+            moved[key(field)] = float(rescaled(field, section[key(field)] * scale, ratio)) / scale
     return moved
 
 

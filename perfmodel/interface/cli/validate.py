@@ -91,10 +91,14 @@ def validate(
         return
     from perfmodel.library.files import word_of
 
-    asked = [word_of(name, SETS, "set") for name in options.listed(sets)]
+    asked = [word_of(name, SETS, "set") for name in options.listed(sets) or [""]]
     if runs and "serving" not in asked:
         raise InputError("--runs is for --sets serving and for --fit-ranges; give one of them.")
     if asked != ["kernels"]:
+        if report is not None or chips or ops or splits or resume:
+            raise InputError(
+                "--report, --chips, --ops, --splits and --resume are for --sets kernels; leave them out."
+            )
         given = (runs or [], data, options.fitted(calibration))
         _of_runs(asked, options.listed(left_out), *given, json_, out)
         return

@@ -25,17 +25,14 @@ from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, rows_of, write_toml
 from perfmodel.hardware.chip import Chip, with_anchor
 from perfmodel.hardware.parameters import HostEfficiency, parameters
+from perfmodel.inference.closed_loop import Waits, closed_loop
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row, rows_by_form
 from perfmodel.inference.service import (
     Halves,
     Service,
-    Steps,
-    Waits,
-    closed_loop,
-    estimate_interference,
     halves_of,
+    launched_steps,
     loop_passes,
-    prompts_per_step,
     running_sequences,
     serve,
 )
@@ -100,9 +97,8 @@ def waits_of(loop: ClosedLoop, host: HostEfficiency) -> Waits:
     """TTFT and TPOT with a host."""
     times = loop.times + host_time(host, loop.kernels, loop.sequences)
     step, prompt, mixed = map(Halves, times - loop.shared, loop.shared)
-    rate = prompts_per_step(loop.request, loop.batch)
-    busy = estimate_interference(loop.plan, step, mixed, prompt.total, rate)
-    steps = Steps(loop.batch, step.total, prompt.total, *busy)
+    load = loop.plan, loop.request, loop.batch
+    steps = launched_steps(*load, step.total, step, mixed, prompt.total)
     return closed_loop(steps, host, loop.request)
 
 
@@ -276,6 +272,7 @@ INITIAL_HOST = {
     "per_kernel": 5e-7,
     "first_token": 5e-2,
     "burst": 1.5,
+    "turnaround": 1e-2,
 }
 """Where the first fit starts: assumed."""
 

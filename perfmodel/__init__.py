@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from perfmodel.design.variables import turn as turn
     from perfmodel.errors import InputError as InputError
     from perfmodel.hardware.chip import Chip as Chip
+    from perfmodel.inference.closed_loop import Waits as Waits
+    from perfmodel.inference.closed_loop import closed_loop as closed_loop
     from perfmodel.inference.recommend import recommend as recommend
     from perfmodel.inference.recommendation import Recommendation as Recommendation
     from perfmodel.inference.service import Service as Service
-    from perfmodel.inference.service import Waits as Waits
-    from perfmodel.inference.service import closed_loop as closed_loop
     from perfmodel.inference.service import serve as serve
     from perfmodel.inference.step import Cost as Cost
     from perfmodel.inference.step import decode_step as decode_step
@@ -56,14 +56,14 @@ _PLACES = {
     "Request": "workload.request",
     "StepPredictor": "inference.step_predictor",
     "Transformer": "workload.model",
-    "Waits": "inference.service",
+    "Waits": "inference.closed_loop",
     "Work": "roofline",
     "add_kernel": "kernels.registry",
     "as_dict": "results",
     "as_json": "results",
     "as_rows": "results",
     "as_scalar": "units",
-    "closed_loop": "inference.service",
+    "closed_loop": "inference.closed_loop",
     "column": "kernels.kernel",
     "decode_step": "inference.step",
     "load_chip": "library.chip",

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perfmodel.inference.closed_loop import Steps
 from perfmodel.inference.open_loop import mg1_wait, mmc_wait, rate_at, serve_open_loop, shares
-from perfmodel.inference.service import Steps, of_replicas, running_sequences, serve
+from perfmodel.inference.service import of_replicas, running_sequences, serve
 from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.chip import load_chip
 from perfmodel.library.fitted import FITTED

@@ -14,6 +14,7 @@ from perfmodel.calibration.baselines.roofline import roofline_tpot
 from perfmodel.calibration.serving import ClosedLoop, RunGroup, fastest_host
 from perfmodel.errors import InputError
 from perfmodel.hardware.parameters import HostEfficiency, parameters
+from perfmodel.inference.closed_loop import Steps, closed_loop
 from perfmodel.inference.deployment import resolve_deployment
 from perfmodel.inference.evaluate import evaluate_rows, resolve_row
 from perfmodel.inference.placement import place
@@ -21,8 +22,6 @@ from perfmodel.inference.pools import resolve_disaggregated
 from perfmodel.inference.service import (
     Halves,
     Service,
-    Steps,
-    closed_loop,
     estimate_interference,
     rank_share,
     running_sequences,
@@ -44,7 +43,7 @@ from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, static_batch
 
-HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5)))
+HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5, 0.02)))
 STEPS = Steps(*map(as_scalar, (16.0, 0.01, 0.2, 0.15, 0.15)))
 USERS = Request(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
 
@@ -275,7 +274,7 @@ def test_no_framework_s_host_adds_less_to_a_step_than_the_smooth_form_s(framewor
 
 FAST, SLOW = (
     HostEfficiency(*map(as_scalar, each))
-    for each in ((2e-4, 3e-6, -2e-6, 0.05, 1.5), (3e-4, 1e-5, 1e-6, 0.04, 1.0))
+    for each in ((2e-4, 3e-6, -2e-6, 0.05, 1.5, 0.0), (3e-4, 1e-5, 1e-6, 0.04, 1.0, 0.0))
 )
 
 

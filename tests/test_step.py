@@ -65,7 +65,7 @@ def test_the_best_schedule_hides_no_more_of_a_launch_than_there_is():
 
 
 def test_gaps_of_a_framework_are_taken_as_they_were_fitted():
-    host = HostEfficiency(*map(as_scalar, (1e-4, 1e-5, -2e-6, 0.05, 1.5)))
+    host = HostEfficiency(*map(as_scalar, (1e-4, 1e-5, -2e-6, 0.05, 1.5, 0.0)))
     assert float(host_time(host, as_scalar(300.0), as_scalar(4.0))) == pytest.approx(-4.6e-4)
 
 

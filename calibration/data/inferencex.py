@@ -1,8 +1,9 @@
 """Measured serving runs of the AIConfigurator package, as rows of the serving schema.
 
-The runs are those of InferenceX (SemiAnalysis): a closed loop of some users, ten requests each, whose lengths
-are uniform between 0.8 and 1 of the nominal ones. `inferencex.toml` says which runs are sound, held out and
-closed. How the pools of disaggregated runs are read was decided before one of their times was looked at.
+Most are of InferenceX (SemiAnalysis): a closed loop of some users, ten requests each, whose lengths are
+uniform between 0.8 and 1 of the nominal ones. AIConfigurator's own have full lengths. `inferencex.toml` says
+which runs are sound, held out and closed. How the pools of disaggregated runs are read was decided before one
+of their times was looked at.
 """
 
 import csv
@@ -227,9 +228,14 @@ def _cells(row: Cells) -> Cells:
         "osl": row["osl"],
         "concurrency": _users(row),
         "framework": row["backend"],
-        "length_ratio": str(LENGTH_RATIO),
+        "length_ratio": "1" if _in_house(row) else str(LENGTH_RATIO),
         "requests_per_user": "5" if five else "10",
     } | plan
+
+
+def _in_house(row: Cells) -> bool:
+    """Whether AIConfigurator's authors ran it: with equal lengths, and caches in the format of the model."""
+    return "/Users/" in row["silicon_data_source"]
 
 
 def _model(row: Cells) -> str:
@@ -251,6 +257,8 @@ def _plan(row: Cells) -> Cells:
 
 
 def _cache(row: Cells) -> str:
+    if _in_house(row):
+        return ""
     for one in FACTS.caches:
         given = (one.precision, one.system) == (row["precision"], row["system"])
         if given and one.model in row["model_path"]:

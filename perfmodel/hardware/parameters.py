@@ -279,6 +279,7 @@ class HostEfficiency(eqx.Module):
     - `per_kernel`: added for each kernel beside what it takes when a benchmark repeats it.
     - `first_token`: added to the first token: the way to the server and back, tokens and templates.
     - `burst`: how much longer a prompt takes in a burst than it makes a decode step.
+    - `turnaround`: from the last token of an answer until its user's next prompt can be scheduled.
     """
 
     step: Scalar = parameter(0.0, 1e-2, "us", owner="framework")
@@ -286,6 +287,7 @@ class HostEfficiency(eqx.Module):
     per_kernel: Scalar = parameter(-2e-6, 5e-5, "us", owner="framework")
     first_token: Scalar = parameter(0.0, 2.0, "us", owner="framework")
     burst: Scalar = parameter(0.0, 5.0, owner="framework")
+    turnaround: Scalar = parameter(0.0, 1.0, "us", owner="framework")
 
 
 class Anchor(eqx.Module):

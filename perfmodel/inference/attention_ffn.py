@@ -20,11 +20,10 @@ import jax.numpy as jnp
 
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.closed_loop import Steps, closed_loop
 from perfmodel.inference.operations import STREAM_BYTES
 from perfmodel.inference.service import (
     Service,
-    Steps,
-    closed_loop,
     compose,
     limited_to,
     running_sequences,

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.closed_loop import Waits
 from perfmodel.inference.placement import cache_bytes
 from perfmodel.inference.service import (
     Service,
-    Waits,
     compose,
     running_sequences,
     slack_beside_one,

@@ -22,10 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.closed_loop import Steps, Waits
 from perfmodel.inference.service import (
     Service,
-    Steps,
-    Waits,
     compose,
     running_sequences,
     slack_beside_one,

@@ -1,22 +1,8 @@
 r"""What a user of a machine sees: time to first token, time per output token, energy.
 
-With $C$ users in a closed loop, $B = \min(C, M)$ sequences decode at once, where the KV cache has the
-capacity for $M$; the other users wait. Each sequence brings one prompt in the $R$ steps of its
-output, and a prompt makes a step longer by $P$, so
-
-$$\text{TPOT} = \frac{\text{step}(B)}{\text{tokens}} + P\,\frac{B-1}{R}$$
-
-A step gives one token, or with $k$ drafted ones of which a share $a$ is accepted,
+What users wait for follows from the seconds of a step and of a prompt (`closed_loop.py`). A step gives one
+token, or with $k$ drafted ones of which a share $a$ is accepted,
 $\text{tokens} = 1 + a + \dots + a^k$ (Leviathan et al., arXiv 2211.17192, equation 1).
-
-TPOT is (total - TTFT) / (R - 1). TTFT is a mean: a prompt waits for half a step, rides on one,
-waits behind the burst with which a run of few rounds begins, and for KV-cache capacity where there is none:
-
-$$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,\text{rounds}}
-  + \Bigl(\frac{C}{B}-1\Bigr) H, \quad H = \text{prompt} + \tfrac12\,\text{step} + (R-1)\,\text{TPOT}$$
-
-A sequence holds its cache for $H$, so $C$ users get $B / H$ answers a second (Little's law). A static batch
-whose caches do not fit together runs in $\lceil C/B \rceil$ waves, one after the other.
 """
 
 import dataclasses
@@ -30,6 +16,7 @@ import numpy as np
 from perfmodel.breakdown import BOUNDS
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency
+from perfmodel.inference.closed_loop import Steps, Waits, closed_loop
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity, sizes
 from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
 from perfmodel.library.framework import version_of
@@ -89,55 +76,6 @@ class Service(AbstractResult):
             "free_bytes": self.slack,
         }
         return {n: plain(x) for n, x in numbers.items()} | {"bound": named(self.seconds, BOUNDS)}
-
-
-class Steps(NamedTuple):
-    """Seconds that a closed loop is made of, the host's included.
-
-    - `step`: of a decode step with `batch` sequences.
-    - `prompt`: of the prompts that start together, with nothing beside them.
-    - `prefill_interference`: by which one prompt makes a decode step longer.
-    - `burst_interference`: the same where all data ranks have prompts at once.
-    """
-
-    batch: Scalar
-    step: Scalar
-    prompt: Scalar
-    prefill_interference: Scalar
-    burst_interference: Scalar
-
-
-class Waits(NamedTuple):
-    """TTFT, TPOT, and seconds from a request to its last token after the first burst."""
-
-    ttft: Scalar
-    tpot: Scalar
-    total: Scalar
-
-
-def closed_loop(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
-    """What users wait for, from the seconds of a step and of a prompt."""
-    others = request.continuous_batching * jnp.maximum(steps.batch - 1, 0.0)
-    tpot = steps.step / request.tokens_per_step + steps.prefill_interference * others / request.osl
-    busy = others / jnp.maximum(steps.batch, 1.0)
-    burst = host.burst * steps.burst_interference * others / 2 / request.requests_per_user
-    prompt = steps.prompt + busy * tpot / 2
-    queue, total = queueing(request, steps.batch, prompt + request.tokens_after_first * tpot)
-    return Waits(host.first_token + prompt + burst + queue, tpot, host.first_token + total)
-
-
-def queueing(request: Request, batch: Scalar, residence: Scalar) -> tuple[Scalar, Scalar]:
-    """Seconds that a request waits for KV-cache capacity, and until it is answered (all of a static batch).
-
-    **Arguments:**
-
-    - `residence`: seconds for which each of `batch` sequences keeps its cache.
-    """
-    times = request.concurrency / batch
-    waves = jnp.ceil(times)
-    mean = (waves - 1) * (1 - waves / times / 2)
-    queue = jnp.where(request.continuous_batching > 0, times - 1, mean) * residence
-    return queue, jnp.where(request.continuous_batching > 0, times, waves) * residence
 
 
 Policy = Callable[[Steps, HostEfficiency, Request], Waits]
@@ -207,15 +145,90 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch
     """What a loop is made of where `batch` sequences decode at once."""
     passes = loop_passes(chip, plan, model, request, batch)
     step, prompt, *mixed = costs(chip, plan, model, passes)
+    seconds = jnp.maximum(step.time, _streaming(chip, step))
     if mixed:
         parts = halves_of(step), halves_of(mixed[0])
-        busy = estimate_interference(plan, *parts, prompt.time, prompts_per_step(request, batch))
+        steps = launched_steps(plan, request, batch, seconds, *parts, prompt.time)
     else:
-        busy = (stage_busy_time(passes[1], prompt.time) / plan.dp,) * 2
-    first = prompt.breakdown.joules / request.prompts_per_pass(plan.dp)
+        busy = stage_busy_time(passes[1], prompt.time) / plan.dp
+        steps = Steps(batch, seconds, prompt.time, busy, busy)
+    first = prompt.breakdown.joules / prompts_of_pass(chip, plan, request, batch)
     joules = request.per_output_token(first, step.breakdown.joules, batch)
-    steps = Steps(batch, jnp.maximum(step.time, _streaming(chip, step)), prompt.time, *busy)
     return Priced(steps, joules, step.breakdown.by_bound())
+
+
+class Halves(NamedTuple):
+    """Seconds of a step: of what each data rank does by itself, and of what all do together."""
+
+    own: Scalar
+    shared: Scalar
+
+    @property
+    def total(self) -> Scalar:
+        """Of both."""
+        return self.own + self.shared
+
+
+def launched_steps(
+    plan: Plan,
+    request: Request,
+    batch: Scalar,
+    seconds: Scalar,
+    step: Halves,
+    mixed: Halves,
+    prompt: Scalar,
+) -> Steps:
+    """The steps of chips whose kernels are launched.
+
+    **Arguments:**
+
+    - `seconds`: of a decode step, of which the kernels take `step`.
+    - `mixed`: a step with prompts on each data rank; `prompt`: seconds of a step of prompts alone.
+    """
+    version, in_step = version_of(plan), users_are_in_step(request)
+    together = prompts_together(plan, request, batch)
+    rate = prompts_per_step(request, batch)
+    busy = estimate_interference(plan, step, mixed, prompt, rate, together)
+    return Steps(
+        batch,
+        seconds,
+        prompt,
+        *busy,
+        in_step * together * plan.dp,
+        float(version.separates_prefill),
+        float(version.schedules_ahead),
+    )
+
+
+def users_are_in_step(request: Request) -> Scalar:
+    """1 where users begin together, with prompts and answers of equal length, else 0."""
+    begins = jnp.isfinite(request.requests_per_user) & (request.requests_per_s <= 0)
+    equal = (request.continuous_batching > 0) & (request.length_spread <= 0)
+    return jnp.where(begins & equal, 1.0, 0.0)
+
+
+def prompts_together(plan: Plan, request: Request, batch: Scalar) -> Scalar:
+    """Prompts that each data rank takes in one step: as many as its token budget has room for where users
+    are in step, else one.
+    """
+    version, users = version_of(plan), jnp.maximum(batch / plan.dp, 1.0)
+    new = request.isl - request.prefix_tokens
+    budget = jnp.where(
+        request.max_num_batched_tokens > 0,
+        request.max_num_batched_tokens,
+        version.batched_tokens(new, users),
+    )
+    room = budget - (0.0 if version.separates_prefill else users)
+    together = jnp.clip(jnp.floor(room / new), 1.0, users)
+    return jnp.where(users_are_in_step(request) > 0, together, 1.0)
+
+
+def prompts_of_pass(chip: Chip, plan: Plan, request: Request, batch: Scalar) -> Scalar:
+    """Prompts of a pass of prompts alone: at least one on each data rank."""
+    if chip.execution != "launched" or not version_of(plan).separates_prefill:
+        return request.prompts_per_pass(plan.dp)
+    together = prompts_together(plan, request, batch) * plan.dp
+    return jnp.maximum(request.prompts_per_pass(plan.dp), together)
 
 
 def _streaming(chip: Chip, step: Cost) -> Scalar:
@@ -234,28 +247,19 @@ def loop_passes(
     new = request.isl - request.prefix_tokens
     passes = [
         decode_pass(chip, plan, model, batch, middle, request.speculative_tokens),
-        prompt_pass(chip, plan, model, request.batch_size, new, request.isl),
+        prompt_pass(
+            chip, plan, model, prompts_of_pass(chip, plan, request, batch), new, request.isl
+        ),
     ]
     if chip.execution != "launched":
         return passes
-    decoding, prompts = (batch, middle, request.speculative_tokens), (plan.dp, new, request.isl)
+    count = plan.dp * prompts_together(plan, request, batch)
+    decoding, prompts = (batch, middle, request.speculative_tokens), (count, new, request.isl)
     return [*passes, mixed_pass(chip, plan, model, decoding, prompts)]
 
 
 SHARED_LABELS = ("experts", "dispatch", "combine")
 """Kernels that all data ranks run together: experts, and the collectives that bring them tokens."""
-
-
-class Halves(NamedTuple):
-    """Seconds of a step: of what each data rank does by itself, and of what all do together."""
-
-    own: Scalar
-    shared: Scalar
-
-    @property
-    def total(self) -> Scalar:
-        """Of both."""
-        return self.own + self.shared
 
 
 def halves_of(cost: Cost) -> Halves:
@@ -278,7 +282,12 @@ def prompts_per_step(request: Request, batch: Scalar) -> Scalar:
 
 
 def estimate_interference(
-    plan: Plan, step: Halves, mixed: Halves, prompt: Scalar, rate: Scalar
+    plan: Plan,
+    step: Halves,
+    mixed: Halves,
+    prompt: Scalar,
+    rate: Scalar,
+    together: Scalar | float = 1.0,
 ) -> tuple[Scalar, Scalar]:
     """By which one prompt makes a decode step longer: at a rate of prompts a step, and in a burst.
 
@@ -287,14 +296,15 @@ def estimate_interference(
 
     **Arguments:**
 
-    - `mixed`: a step with a prompt on each data rank; `prompt`: seconds of a step of prompts alone.
+    - `mixed`: a step with prompts on each data rank, `together` of them; `prompt`: seconds of a step of as
+      many alone.
     """
     version, excess = version_of(plan), excess_of(step, mixed)
-    together = (prompt if version.separates_prefill else excess.total) / plan.dp
+    at_once = (prompt if version.separates_prefill else excess.total) / plan.dp / together
     if not version.schedules_ranks_apart:
-        return together, together
-    apart = excess.own * rank_share(rate, plan.dp) + excess.shared / plan.dp
-    return jnp.where(mixed.shared > 0, apart, together), together
+        return at_once, at_once
+    apart = (excess.own * rank_share(rate, plan.dp) + excess.shared / plan.dp) / together
+    return jnp.where(mixed.shared > 0, apart, at_once), at_once
 
 
 MIN_RATE_OF_PROMPTS = 1e-6

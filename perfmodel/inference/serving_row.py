@@ -29,7 +29,7 @@ RANKS = GivenRanks._fields
 
 LOAD = (
     *("isl", "osl", "concurrency", "length_ratio", "requests_per_user", "speculative_tokens"),
-    *("acceptance", "prefix_tokens", "requests_per_s"),
+    *("acceptance", "prefix_tokens", "requests_per_s", "length_spread", "max_num_batched_tokens"),
 )
 """Columns of what is asked."""
 
@@ -52,6 +52,10 @@ def to_request(numbers: dict[str, Any], mode: str) -> Request:
     for name in ("isl", "osl", "prefix_tokens"):
         request[name] = numbers[name] * numbers["length_ratio"]
     request["requests_per_s"] = np.nan_to_num(numbers["requests_per_s"])
+    spread = numbers["length_spread"]
+    request["length_spread"] = np.where(
+        np.isnan(spread), spread_below(numbers["length_ratio"]), spread
+    )
     continuous = float(mode != "static_batch")
     return request_of(request | {"batch_size": 1.0, "continuous_batching": continuous})
 
@@ -114,9 +118,15 @@ DEFAULTS = {
     "speculative_tokens": 0.0,
     "acceptance": 0.85,
     "prefix_tokens": 0.0,
+    "max_num_batched_tokens": 0.0,
 }
 """What an empty cell means. Of drafted second tokens 85 to 90 % are accepted (DeepSeek-V3 Technical
 Report, arXiv 2412.19437, section 5.4.3)."""
+
+
+def spread_below(ratio: Any) -> Any:
+    """Half of the range of lengths over their mean, where the longest are the nominal ones; 0: all equal."""
+    return np.maximum(1 / ratio - 1, 0.0)
 
 
 NO_CONCURRENCY = (
@@ -161,7 +171,7 @@ def number(name: str, text: str) -> float:
     value = number_of(text)
     if np.isnan(value):
         raise InputError(f"{name} is {text[:40]!r}, which is not a number.")
-    may_be_zero = ("speculative_tokens", "acceptance", "prefix_tokens")
+    may_be_zero = ("speculative_tokens", "acceptance", "prefix_tokens", "length_spread")
     lowest = 0.0 if name in may_be_zero else np.nextafter(0.0, 1.0)
     if not lowest <= value <= 1e9:
         raise InputError(

@@ -59,9 +59,11 @@ SERVING_COLUMNS: dict[str, ServingColumn] = (
         ("concurrency", "users with one request open each", "64"),
         ("requests_per_s", "requests that come at a rate, in place of users", "2.5"),
         ("length_ratio", "mean over nominal length", "0.9"),
+        ("length_spread", "half of the range of lengths over their mean; 0: all equal", "0.1"),
         ("requests_per_user", "requests one after the other of each user", "10"),
         ("burst", "whether all users begin at once", "true"),
         ("prefix_tokens", "tokens of a prompt that are in the cache", "2048"),
+        ("max_num_batched_tokens", "tokens of a step, at most", "8192"),
         ("speculative_tokens", "tokens guessed in a step", "3"),
         ("acceptance", "share of guesses that hold", "0.85"),
     )

@@ -100,11 +100,17 @@ class Scheduler(Strict):
     - `separate_prefill`: whether prompts take a step of their own, and do not ride on decode steps.
     - `ranks_apart`: whether each data rank takes prompts when it has them; else all take them together.
     - `reserved_output`: share of the output that must have capacity in the cache before a request is let in.
+    - `schedules_ahead`: whether a step is scheduled while the one before runs.
+    - `batched_tokens`: tokens of a step, at most; `batched_tokens_beyond`: those beside the prompt and the
+      sequences that decode, where the limit goes by them.
     """
 
     separate_prefill: Flag | None = None
     ranks_apart: Flag | None = None
     reserved_output: Share | None = None
+    schedules_ahead: Flag | None = None
+    batched_tokens: Quantity | None = None
+    batched_tokens_beyond: Quantity | None = None
 
 
 class Layout(Strict):
@@ -198,6 +204,20 @@ class Version(Strict):
         """Share of the output that must fit in the KV cache before a request is let in; all if not said."""
         found = self.scheduler.reserved_output
         return 1.0 if found is None else found.si("1")
+
+    @property
+    def schedules_ahead(self) -> bool:
+        """Whether a step is scheduled while the one before runs."""
+        return _is(self.scheduler.schedules_ahead)
+
+    def batched_tokens(self, isl: Any, users: Any) -> Any:
+        """Tokens of a step, at most, of prompts of `isl` tokens beside `users` that decode; where nothing is
+        said, one prompt has room.
+        """
+        if self.scheduler.batched_tokens is not None:
+            return self.scheduler.batched_tokens.si("1")
+        beyond = self.scheduler.batched_tokens_beyond
+        return isl + users + (0.0 if beyond is None else beyond.si("1"))
 
     @property
     def fuses_quantisation(self) -> bool:

@@ -30,6 +30,8 @@ class Request(eqx.Module):
     - `requests_per_user`: requests of each user; all send the first at once, so a mean over few of them
       has that burst in it. Infinite: no burst.
     - `requests_per_s`: requests a second that come whatever is open; 0 in a closed loop.
+    - `length_spread`: half of the range of lengths over their mean; 0: all are equal.
+    - `max_num_batched_tokens`: tokens of a step, at most; 0: the framework's default.
     """
 
     concurrency: Scalar = eqx.field(converter=as_scalar)
@@ -42,6 +44,8 @@ class Request(eqx.Module):
     speculative_tokens: Scalar = eqx.field(converter=as_scalar, default=0.0)
     acceptance: Scalar = eqx.field(converter=as_scalar, default=0.0)
     requests_per_s: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    length_spread: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    max_num_batched_tokens: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     def shared(self, replicas: Scalar | float) -> "Request":
         """What each of some replicas is asked."""

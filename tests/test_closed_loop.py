@@ -1,0 +1,100 @@
+"""Users of a closed loop: in step where lengths are equal, spread where they differ."""
+
+import csv
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import run as command
+
+from perfmodel.hardware.parameters import HostEfficiency
+from perfmodel.inference.closed_loop import Steps, closed_loop, waves_of
+from perfmodel.units import as_scalar
+from perfmodel.workload.request import Request
+
+HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5, 0.02)))
+USERS = Request(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
+STEPS = Steps(*map(as_scalar, (16.0, 0.01, 0.2, 0.15, 0.15, 2.0, 0.0, 1.0)))
+
+
+def test_prompts_that_ride_on_steps_come_back_in_waves_as_worked_by_hand():
+    # 16 users, two prompts a step: 8 waves of 10 + 2 x 150 ms. While an answer travels for 20 ms and the next
+    # step is scheduled, 1 + 1 + 20 / 10 = 4 of them pile up: 4 (1 - 3 / 16) = 3.25 steps.
+    waits = closed_loop(STEPS, HOST, USERS)
+    later, first = 0.31 * 3.25, 0.31 * 9 / 2 + 0.02
+    assert float(waits.ttft) == pytest.approx(later + (first - later) / 10)
+    assert float(waits.tpot) == pytest.approx(0.01 + 0.15 * (16 - 2 * 3.25) / 500)
+    assert float(waits.total) == pytest.approx(later + 499 * float(waits.tpot))
+
+
+def test_prompts_with_steps_of_their_own_wait_for_all_waves_in_every_round():
+    steps = STEPS._replace(separate_prefill=as_scalar(1.0), prompt=as_scalar(0.3))
+    waits = closed_loop(steps, HOST, USERS)
+    later, first = 0.3 * 9 / 2 + 0.02 + 0.005, 0.3 * 9 / 2 + 0.02
+    assert float(waits.ttft) == pytest.approx(later + (first - later) / 10)
+    assert float(waits.tpot) == pytest.approx(0.01 + 0.15 * (16 - 2) / 2 / 500)
+
+
+def test_one_user_waits_for_its_own_prompt():
+    one = Request(*map(as_scalar, (1.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
+    steps = STEPS._replace(batch=as_scalar(1.0))
+    found = waves_of(steps, as_scalar(0.0))
+    assert float(found.waves) == float(found.waiting) == 1
+    assert float(closed_loop(steps, HOST, one).tpot) == pytest.approx(0.01)
+
+
+def test_users_who_wait_for_capacity_are_not_in_step():
+    spread = STEPS._replace(prompts_together=as_scalar(0.0))
+    more = Request(*map(as_scalar, (32.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
+    assert closed_loop(STEPS, HOST, more) == closed_loop(spread, HOST, more)
+
+
+@pytest.mark.parametrize("separate", [0.0, 1.0])
+@pytest.mark.parametrize("users", [1.0, 2.0, 3.0, 16.0, 4096.0])
+def test_times_of_users_in_step_have_gradients(separate: float, users: float):
+    request = Request(
+        *map(as_scalar, (users, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(jnp.inf)
+    )
+
+    def ttft(seconds: jax.Array) -> jax.Array:
+        step, prompt, *busy = seconds
+        steps = Steps(as_scalar(users), step, prompt, busy[0], busy[1], 2.0, separate, 1.0)
+        return closed_loop(steps, HOST, request).ttft
+
+    slopes = np.asarray(jax.grad(ttft)(jnp.array([0.01, 0.2, 0.15, 0.15])))
+    assert np.isfinite(slopes).all() and slopes[1] + slopes[3] > 0
+
+
+ROW = (
+    "--chip",
+    "h100-sxm",
+    "--n-chips",
+    "1",
+    "--model",
+    "llama-3.1-8b",
+    "--framework",
+    "sglang",
+    "--isl",
+    "1024",
+)
+
+
+def _ttft(tmp_path: Path, *more: str) -> float:
+    out = tmp_path / "out.csv"
+    status, _, err = command(
+        "predict", "serving", *ROW, "--osl", "256", "--concurrency", "64", *more, "--out", out
+    )
+    assert status == 0, err
+    return float(next(csv.DictReader(out.read_text().splitlines()))["ttft_ms"])
+
+
+def test_the_columns_say_whether_users_are_in_step_and_how_many_prompts_share_one(tmp_path: Path):
+    equal = _ttft(tmp_path)
+    assert equal > 1.5 * _ttft(tmp_path, "--length-spread", "0.1")
+    assert equal == _ttft(tmp_path, "--length-spread", "0")
+    assert equal == _ttft(tmp_path, "--max-num-batched-tokens", "8192")
+    assert equal != _ttft(tmp_path, "--max-num-batched-tokens", "2048")
+    # The longest are the nominal ones: a mean below says that lengths differ.
+    assert _ttft(tmp_path, "--length-ratio", "0.9") < 0.7 * equal

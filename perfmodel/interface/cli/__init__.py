@@ -22,6 +22,7 @@ from perfmodel.interface.cli.chips import chips
 from perfmodel.interface.cli.doctor import doctor
 from perfmodel.interface.cli.explain import explain
 from perfmodel.interface.cli.explore import explore
+from perfmodel.interface.cli.ingest import ingest
 from perfmodel.interface.cli.measure import measure
 from perfmodel.interface.cli.models import models
 from perfmodel.interface.cli.predict import predict_kernels, predict_serving
@@ -47,7 +48,7 @@ predict.command("kernels")(predict_kernels)
 predict.command("serving")(predict_serving)
 
 COMMANDS = (
-    *(recommend, calibrate, measure, validate, reproduce, search, study, sweep, explain),
+    *(recommend, ingest, calibrate, measure, validate, reproduce, search, study, sweep, explain),
     *(chips, models, explore, doctor, quickstart),
 )
 """In the order in which help lists them."""

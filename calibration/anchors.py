@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import least_squares
 
+from perfmodel.calibration.ingest.tools import refuse_results
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import copy_fitted
 from perfmodel.errors import InputError
@@ -137,6 +138,7 @@ def read_anchor_runs(rows: Path, folder: Path, progress: Callable[[int, int], No
 
     - `InputError`: when the file has no measured column, or none of its rows can be compared.
     """
+    refuse_results(rows)
     cells = cells_of(read_csv(rows))
     if not set(COLUMNS) & set(cells):
         raise InputError(f"{rows} has neither {' nor '.join(COLUMNS)}; it has {named(cells)}.")
@@ -336,6 +338,25 @@ def fit_stack(runs: Sequence[AnchorRun]) -> FittedStack:
     )
 
 
+def stack_scales(runs: Sequence[AnchorRun], logs: np.ndarray, variance: np.ndarray) -> FittedStack:
+    """A stack whose factors are known from elsewhere, with the ranges that its runs leave.
+
+    **Arguments:**
+
+    - `logs`, `variance`: logarithms of its two factors, and their variances.
+    """
+    first, known = runs[0], np.array([np.isfinite(run.measured) for run in runs])
+    told = np.array(known.any(axis=0))
+    ranks = np.array([run.ranks for run in runs])
+    deployments = {
+        of: _scale(first.before, told, logs, variance, known[(ranks == of).all(axis=1)])
+        for of in sorted({run.ranks for run in runs})
+    }
+    others = variance + spreads_of(first.before).deployment ** 2
+    scale = _scale(first.before, told, logs, others, known)
+    return FittedStack(first.stack, scale, deployments, len(runs), first.before)
+
+
 def robust(errors: np.ndarray) -> np.ndarray:
     """Residuals whose squares are a pseudo-Huber loss of `errors`."""
     loss = 2 * OUTLIER**2 * (np.sqrt(1 + (errors / OUTLIER) ** 2) - 1)
@@ -408,12 +429,17 @@ def calibrate_anchors(
     """
     found = read_anchor_runs(rows, prior, progress)
     stacks = fit_stacks(found.runs)
-    fresh = {one.stack for one in stacks}
-    earlier = [table for table in tables_of(prior) if named_by(table) not in fresh]
     with lock_folder(out, "calibration"):
         copy_fitted(prior, out)
-        write_toml(out / f"{ANCHORS}.toml", {"stack": earlier + [_table(one) for one in stacks]})
+        write_stacks(stacks, prior, out)
     return stacks, found.left_out
+
+
+def write_stacks(stacks: Sequence[FittedStack], prior: Path, out: Path) -> None:
+    """Write stacks to a folder, beside those of `prior` that are not among them."""
+    fresh = {one.stack for one in stacks}
+    earlier = [table for table in tables_of(prior) if named_by(table) not in fresh]
+    write_toml(out / f"{ANCHORS}.toml", {"stack": earlier + [_table(one) for one in stacks]})
 
 
 def _table(one: FittedStack) -> dict[str, Any]:

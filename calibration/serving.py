@@ -15,18 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.anchors import read_anchor_runs
 from perfmodel.calibration.data.aiconfigurator import VERSION
 from perfmodel.calibration.data.inferencex import TABLE, Run, read_runs
 from perfmodel.calibration.fit import Problem, from_free, robust, solve, to_free
-from perfmodel.calibration.metrics import grouped
-from perfmodel.calibration.sections import copy_fitted, in_units
-from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, rows_of, write_toml
+from perfmodel.calibration.sections import in_units
+from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip, with_anchor
 from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.inference.closed_loop import Waits, closed_loop
-from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row, rows_by_form
+from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, rows_by_form
 from perfmodel.inference.service import (
     Halves,
     Service,
@@ -38,8 +35,7 @@ from perfmodel.inference.service import (
 )
 from perfmodel.inference.step import costs, host_time
 from perfmodel.library.chip import chip_file, find_chip
-from perfmodel.library.fitted import ROCM, SERVING, SERVING_ROCM, SMOOTH, hosts_of
-from perfmodel.library.framework import older_versions
+from perfmodel.library.fitted import ROCM, SERVING, SERVING_ROCM, SMOOTH
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 from perfmodel.workload.model import Transformer
@@ -93,10 +89,18 @@ def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Clo
     return ClosedLoop(plan, request, batch, times, shared, launches, kernels, sequences)
 
 
-def waits_of(loop: ClosedLoop, host: HostEfficiency) -> Waits:
-    """TTFT and TPOT with a host."""
-    times = loop.times + host_time(host, loop.kernels, loop.sequences)
-    step, prompt, mixed = map(Halves, times - loop.shared, loop.shared)
+def waits_of(loop: ClosedLoop, host: HostEfficiency, factors: Values | None = None) -> Waits:
+    """TTFT and TPOT with a host.
+
+    **Arguments:**
+
+    - `factors`: of the loop's stack, on decode steps and on prompts; ones if not given.
+    """
+    steps, prompts = jnp.ones(2) if factors is None else factors
+    each = jnp.stack([steps, prompts, steps])
+    times = each * (loop.times + host_time(host, loop.kernels, loop.sequences))
+    shared = each * loop.shared
+    step, prompt, mixed = map(Halves, times - shared, shared)
     load = loop.plan, loop.request, loop.batch
     steps = launched_steps(*load, step.total, step, mixed, prompt.total)
     return closed_loop(steps, host, loop.request)
@@ -292,103 +296,24 @@ def calibrate_hosts(
     out: Path,
     folder: Path,
     progress: Callable[[str], None],
-    warn: Callable[[str], None],
 ) -> dict[str, FittedHost]:
     """Fit the hosts of all frameworks to the sound runs of a package, and write them to `out`.
 
     **Arguments:**
 
-    - `source`: `aiconfigurator`, a path to its wheel or checkout, or a CSV of the serving schema with
-      `measured_tpot_ms`, all of whose chips run the same software: CUDA, or ROCm.
+    - `source`: `aiconfigurator`, or a path to its wheel or checkout.
     - `folder`: of the kernels' parameters.
-    - `warn`: called with a sentence for each row of a file that is left out.
 
     **Raises:**
 
     - `InputError`: when the runs are not there.
     """
-    if source.lower().endswith(".csv"):
-        return _calibrate_own(Path(source), out, folder, progress, warn)
     runs = [run for run in read_runs(source) if run.part == "fit" and run.sound]
     found = fit_hosts(runs, initial_host(), folder, progress)
     sections = {framework: {"bf16": _section(one)} for framework, one in found.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_toml(out / f"{SERVING}.toml", {"host": sections})
     return found
-
-
-def _calibrate_own(
-    path: Path,
-    out: Path,
-    folder: Path,
-    progress: Callable[[str], None],
-    warn: Callable[[str], None],
-) -> dict[str, FittedHost]:
-    """The hosts of the frameworks of a file, each from where it stands."""
-    runs = own_runs(path, folder, warn)
-    stem, *others = {host_file(run.cells["chip"]) for run in runs}
-    if others:
-        raise InputError(f"{path} has chips of CUDA and of ROCm; give a file of each.")
-    found: dict[str, FittedHost] = {}
-    hosts = hosts_of(stem, folder)
-    for framework, own in sorted(grouped((run.cells["framework"], run) for run in runs).items()):
-        progress(framework or SMOOTH)
-        one = fit_host(groups_of(own, folder), _host_before(own[0], folder))
-        found[framework or SMOOTH] = one
-        before = hosts.get(framework or SMOOTH, {}).get("bf16", {})
-        hosts = hosts | {framework or SMOOTH: {"bf16": before | _own_section(one, path)}}
-    copy_fitted(folder, out)
-    write_toml(out / f"{stem}.toml", {"host": hosts})
-    return found
-
-
-def own_runs(path: Path, folder: Path, warn: Callable[[str], None]) -> list[Run]:
-    """The runs of a CSV of the serving schema whose TPOT was measured; TTFT is `nan` where it was not.
-
-    **Arguments:**
-
-    - `warn`: called with a sentence for each row that is left out.
-
-    **Raises:**
-
-    - `InputError`: when no run of the file can be compared.
-    """
-    found = read_anchor_runs(path, folder, lambda done, of: None)
-    rows, runs, left_out = rows_of(cells_of(read_csv(path))), [], found.left_out
-    for one in found.runs:
-        tpot, ttft = one.measured
-        framework = "" if one.stack.framework == SMOOTH else one.stack.framework
-        if np.isnan(tpot):
-            left_out = [*left_out, f"row {one.place + 1} is left out: measured_tpot_ms is empty."]
-        elif framework in older_versions():
-            left_out = [
-                *left_out,
-                f"row {one.place + 1} is left out: {framework} is no host of today.",
-            ]
-        else:
-            cells = rows[one.place] | {"framework": framework}
-            runs.append(Run(cells, float(ttft), float(tpot), "fit", True, "", ()))
-    for line in left_out:
-        warn(line)
-    if not runs:
-        raise InputError(f"{path} has no run with a TPOT; give measured_tpot_ms.")
-    return runs
-
-
-def _host_before(run: Run, folder: Path) -> HostEfficiency:
-    return resolve_row(0, run.cells, folder).deployment.chip.efficiency.host
-
-
-def _own_section(one: FittedHost, path: Path) -> dict[str, Any]:
-    """What runs without TTFT say: the first token's part stays as it was."""
-    numbers = {n: x for n, x in in_units(one.host).items() if n not in ("burst", "first_token_us")}
-    report = {
-        "source": path.name,
-        "runs": one.runs,
-        "chips": list(one.chips),
-        "models": list(one.models),
-    }
-    return numbers | {"report": report}
 
 
 def _section(one: FittedHost) -> dict[str, Any]:

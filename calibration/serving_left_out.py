@@ -18,13 +18,13 @@ from perfmodel.calibration.decisions import throughput_of
 from perfmodel.calibration.fit import from_free, solve_each
 from perfmodel.calibration.measured_runs import PredictedRuns, score_runs
 from perfmodel.calibration.metrics import grouped
+from perfmodel.calibration.own_hosts import own_runs
 from perfmodel.calibration.sections import copy_fitted, in_units
 from perfmodel.calibration.serving import (
     RunGroup,
     groups_of,
     host_file,
     initial_host,
-    own_runs,
     problem_of,
 )
 from perfmodel.calibration.serving_metrics import ScoredRun, run_metrics

@@ -4,7 +4,7 @@ Rows that share an operation, a chip, a framework and formats form a group, whic
 priced in one `vmap`. A wrong row keeps its place and does not stop the others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,33 @@ KEY_COLUMNS = ("op", "chip", "framework", "dtype", "kv_dtype", "framework_versio
 """Columns of a key."""
 
 
+NEEDED_COLUMNS = ("op", "chip", "dtype")
+"""Columns that every row needs, whatever its operation."""
+
+MEANINGS = {
+    "op": "gemm, attention_decode, all_reduce, ...",
+    "chip": "a name that `perfmodel chips` lists",
+    "dtype": "bf16, fp8, ...",
+    "latency_us": "the measured time in microseconds",
+}
+"""What is written in a column, for a sentence."""
+
+
+def check_columns(cells: Cells, needed: Sequence[str], table: str) -> None:
+    """Find out whether a table has the columns that are needed.
+
+    **Raises:**
+
+    - `InputError`: with all that are missing, and what to write there.
+    """
+    missing = [name for name in needed if name not in cells]
+    if not missing:
+        return
+    those = f"no column {missing[0]!r}" if len(missing) == 1 else f"no columns {', '.join(missing)}"
+    meant = ", ".join(f"{name} ({MEANINGS[name]})" for name in missing)
+    raise InputError(f"{table} has {those}; it has {named(cells)}; write {meant}.")
+
+
 class Group(NamedTuple):
     """Rows that share a key: where they stand in the table, and their sizes by column."""
 
@@ -75,9 +102,7 @@ def groups_of(
 
     - `InputError`: when a column that every row needs is missing.
     """
-    for name in ("op", "chip", "dtype"):
-        if name not in cells:
-            raise InputError(f"the table has no column {name!r}; it has {named(cells)}.")
+    check_columns(cells, NEEDED_COLUMNS, "the table")
     load_plugins()
     errors = np.full(count, "", dtype=object)
     added = dict(chips or {})

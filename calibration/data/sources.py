@@ -29,6 +29,7 @@ from perfmodel.calibration.data.measurements import (
     merged,
 )
 from perfmodel.calibration.fit import predict_rows
+from perfmodel.calibration.ingest.tools import refuse_results
 from perfmodel.calibration.lockbox import is_locked
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import read_section, section_of, with_smooth
@@ -36,7 +37,13 @@ from perfmodel.calibration.split import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
 from perfmodel.hardware.chip import Chip
-from perfmodel.kernels.kernel_table import Key, groups_of, number_of
+from perfmodel.kernels.kernel_table import (
+    NEEDED_COLUMNS,
+    Key,
+    check_columns,
+    groups_of,
+    number_of,
+)
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.files import word_of
@@ -82,6 +89,7 @@ def read_source(
         raise InputError(
             "--data is empty; give aiconfigurator, the path of its wheel, or a CSV file with latency_us."
         )
+    refuse_results(Path(source))
     known = {word_of(op, list(KERNELS), "op") for op in ops}
     if chip_file is not None:
         load_chip(chip_file)
@@ -178,10 +186,7 @@ def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
     """Rows of the kernel schema with `latency_us`, but for those that are wrong."""
     table = read_csv(path)
     cells = cells_of(table)
-    if "latency_us" not in cells:
-        raise InputError(
-            f"{path} has no column 'latency_us'; write the measured time in microseconds there."
-        )
+    check_columns(cells, (*NEEDED_COLUMNS, "latency_us"), str(path))
     own = {chip_file.stem: chip_file.stem} if chip_file is not None else {}
     groups, errors = groups_of(cells, len(table), own)
     time = np.array([number_of(text.strip()) for text in cells["latency_us"]]) * 1e-6

@@ -1,1 +1,1 @@
-"""Results of others' benchmark tools, read as rows of the serving or of the kernel schema; one file a tool."""
+"""Results of others' benchmark tools, as rows of the serving or of the kernel schema; a file for each tool."""

@@ -1,7 +1,7 @@
 """`vllm bench serve` (and `benchmark_serving.py` before it) and SGLang's `bench_serving`.
 
-Keys as `vllm/benchmarks/serve.py` and `python/sglang/bench_serving.py` write them (github.com/vllm-project/vllm,
-github.com/sgl-project/sglang). Lengths are means over the requests that were answered.
+Keys as `vllm/benchmarks/serve.py` (github.com/vllm-project/vllm) and `python/sglang/bench_serving.py`
+(github.com/sgl-project/sglang) write them. Lengths are means over the requests that were answered.
 """
 
 import math
@@ -60,12 +60,17 @@ LIKE_LENGTHS = 0.02
 
 
 def _lengths(record: dict[str, Any]) -> Row:
-    """Nominal lengths with their ratio, where lengths were drawn at random and the file has them; else means."""
+    """Nominal lengths with their ratio, where the file has them and lengths were random; else means."""
     isl, osl = (number(record, key) / number(record, "completed") for key in COUNTS[1:])
     drawn = word(record, "dataset_name").startswith("random")
-    nominal = [number(record, f"random_{end}_len") if drawn else math.nan for end in ("input", "output")]
+    nominal = [
+        number(record, f"random_{end}_len") if drawn else math.nan for end in ("input", "output")
+    ]
     ratios = isl / nominal[0], osl / nominal[1]
-    if not all(math.isfinite(ratio) for ratio in ratios) or abs(ratios[0] / ratios[1] - 1) > LIKE_LENGTHS:
+    if (
+        not all(math.isfinite(ratio) for ratio in ratios)
+        or abs(ratios[0] / ratios[1] - 1) > LIKE_LENGTHS
+    ):
         return {"isl": cell(isl), "osl": cell(osl)}
     ratio = cell(math.sqrt(ratios[0] * ratios[1]))
     return {"isl": cell(nominal[0]), "osl": cell(nominal[1]), "length_ratio": ratio}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from perfmodel.errors import InputError
 
 MAX_BYTES = 500_000_000
-"""No file of results is longer; a longer one is not read. Runs with every token's time in them have some 100 MB."""
+"""No file of results is longer; a longer one is not read. Runs with every token's time have some 100 MB."""
 
 Row = dict[str, str]
 """A row of the serving or of the kernel schema; a column that is needed and not said is empty."""

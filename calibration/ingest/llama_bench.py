@@ -1,7 +1,7 @@
 """llama.cpp's `llama-bench`: JSON, JSON lines, CSV and the table that it prints.
 
-As tools/llama-bench/README.md of github.com/ggml-org/llama.cpp has them: `pp` tests time a prompt alone, `tg` tests
-tokens after a prompt of `n_depth`, for one sequence.
+As tools/llama-bench/README.md of github.com/ggml-org/llama.cpp has them: `pp` tests time a prompt alone, `tg`
+tests tokens after a prompt of `n_depth`, for one sequence.
 """
 
 import math
@@ -17,7 +17,14 @@ KEYS = ("model_filename", "n_prompt", "n_gen", "avg_ts")
 MARKDOWN = re.compile(r"^\|\s*model\s*\|.*\|\s*test\s*\|\s*t/s\s*\|", re.M)
 
 FORMATS = {
-    **{"F32": "fp32", "BF16": "bf16", "F16": "fp16", "Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4"},
+    **{
+        "F32": "fp32",
+        "BF16": "bf16",
+        "F16": "fp16",
+        "Q8_0": "int8",
+        "Q4_0": "int4",
+        "Q4_1": "int4",
+    },
     **{"Q4_K": "int4", "IQ4_NL": "int4", "IQ4_XS": "int4", "MXFP4": "mxfp4"},
 }
 """Formats of GGUF files by the nearest of this library; of other bits a user has to say one."""
@@ -62,12 +69,16 @@ def _row(record: Mapping[str, Any]) -> Row | str:
     if prompt > 0:
         row |= {"isl": cell(prompt + depth), "osl": "1", "prefix_tokens": cell(depth)}
         return row | measured(1e3 * prompt / rate, math.nan)
-    return row | {"isl": cell(max(depth, 1.0)), "osl": cell(answer)} | measured(math.nan, 1e3 / rate)
+    return (
+        row | {"isl": cell(max(depth, 1.0)), "osl": cell(answer)} | measured(math.nan, 1e3 / rate)
+    )
 
 
 def _chips(record: Mapping[str, Any]) -> Row:
     """The chip, and how many: layers are split over several GPUs, or rows of them (`split_mode`)."""
-    names = [name.strip() for name in word(record, "gpu_info", "cpu_info").split(",") if name.strip()]
+    names = [
+        name.strip() for name in word(record, "gpu_info", "cpu_info").split(",") if name.strip()
+    ]
     if not names:
         return {}
     many = len(names) if word(record, "split_mode") != "none" else 1

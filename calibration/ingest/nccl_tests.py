@@ -1,8 +1,8 @@
 """nccl-tests and rccl-tests: the table that `all_reduce_perf` and the others print.
 
 As src/common.cu of github.com/NVIDIA/nccl-tests prints it: after the sizes, time in us, and bandwidth of the
-algorithm and of the bus, out of place and in place. Times out of place are taken. Bus over algorithm bandwidth
-is 2 (n - 1) / n of an all-reduce over n ranks and (n - 1) / n of the others (doc/PERFORMANCE.md).
+algorithm and of the bus, out of place and in place. Times out of place are taken. Bus over algorithm
+bandwidth is 2 (n - 1) / n of an all-reduce over n ranks and (n - 1) / n of the others (doc/PERFORMANCE.md).
 """
 
 import math
@@ -13,6 +13,9 @@ from typing import NamedTuple
 from perfmodel.calibration.ingest.content import Content, Options, Row, cell
 
 NEEDED = ("op", "chip", "dtype", "n_gpus", "n_nodes", "bytes", "latency_us")
+
+NCCL = "nccl"
+"""The framework of the rows; RCCL's have none."""
 
 OPERATIONS = {
     **{"all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter"},
@@ -32,8 +35,9 @@ LOCAL = re.compile(r"nThread\s+(\d+)\s+nGpus\s+(\d+)")
 
 
 class Setting(NamedTuple):
-    """What the lines before the table say: the test, chips, ranks and hosts; empty where they do not."""
+    """What the lines before the table say: library, test, chips, ranks and hosts; empty where they do not."""
 
+    library: str
     op: str
     chip: str
     n_gpus: str
@@ -60,13 +64,16 @@ def _setting(text: str) -> Setting:
     found = TEST.search(text)
     ranks = RANK.findall(text)
     hosts, chips = {host for host, _ in ranks}, {chip.strip() for _, chip in ranks}
+    test, library = found[1] if found else "", "rccl" if "rccl" in text.lower() else NCCL
     if not ranks:
-        return Setting(found[1] if found else "", "", "", "")
+        return Setting(library, test, "", "", "")
     chip = chips.pop() if len(chips) == 1 else ""
-    return Setting(found[1] if found else "", chip, str(len(ranks)), str(len(hosts)))
+    return Setting(library, test, chip, str(len(ranks)), str(len(hosts)))
 
 
-def _row(names: Sequence[str], cells: Sequence[str], setting: Setting, options: Options) -> Row | str:
+def _row(
+    names: Sequence[str], cells: Sequence[str], setting: Setting, options: Options
+) -> Row | str:
     if len(cells) < names.index("busbw") + 1:
         return "is not whole"
     size, kind = cells[0], cells[names.index("type")]
@@ -78,7 +85,12 @@ def _row(names: Sequence[str], cells: Sequence[str], setting: Setting, options: 
         return f"is of {setting.op}, which is no operation of the kernel schema"
     ratio = bus / algorithm if algorithm >= MIN_BANDWIDTH else math.nan
     op = options.get("op") or OPERATIONS.get(setting.op, "") or _operation(redop, ratio)
-    row = dict.fromkeys(NEEDED, "") | {"op": op, "chip": setting.chip, "dtype": FORMATS.get(kind, "")}
+    row = dict.fromkeys(NEEDED, "") | {
+        "op": op,
+        "chip": setting.chip,
+        "dtype": FORMATS.get(kind, ""),
+    }
+    row |= {"framework": NCCL} if setting.library == NCCL else {}
     row |= {"n_gpus": setting.n_gpus or _ranks(op, ratio), "n_nodes": setting.n_nodes}
     return row | {"bytes": size, "latency_us": cell(time)}
 
@@ -116,7 +128,7 @@ def _ranks(op: str, ratio: float) -> str:
 
 
 def finish(content: Content, found: Sequence[Row]) -> list[Row]:
-    """Rows with what others of the same table tell: the operation and its ranks, and one host of one process."""
+    """Rows with what others of the same table tell: operation and ranks, and the one host of one process."""
     told = {name: _only(found, name) for name in ("op", "n_gpus")}
     local = LOCAL.search(content.text)
     own = int(local[1]) * int(local[2]) if local else 0

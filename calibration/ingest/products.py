@@ -1,8 +1,8 @@
 """CSVs of matrix products: M, N, K with a time or a rate, as scripts with cuBLAS and Triton write them.
 
 Triton's `perf_report` has a column for each provider, whose unit is in the name or nowhere
-(python/triton/testing.py of github.com/triton-lang/triton); vLLM's benchmarks of products name the format in the
-provider (`torch-bf16`; benchmarks/kernels/bench_fp8_gemm.py).
+(python/triton/testing.py of github.com/triton-lang/triton); vLLM's benchmarks of products name the format
+in the provider (`torch-bf16`; benchmarks/kernels/bench_fp8_gemm.py).
 """
 
 import math
@@ -29,12 +29,22 @@ UNITS = (*MICROSECONDS, *FLOPS)
 MEASURE = re.compile(rf"(?:(.*?)[ _(\[-]+)?({'|'.join(map(re.escape, UNITS))})[)\]]?")
 """Of a column's name: what was measured, or who provided it, and its unit."""
 
-PLAIN = ("", *("time", "latency", "duration", "elapsed", "runtime", "mean", "median", "avg", "kernel_time"))
+PLAIN = (
+    "",
+    *("time", "latency", "duration", "elapsed", "runtime", "mean", "median", "avg", "kernel_time"),
+)
 """What stands before a unit where the column is of no provider."""
 
 FORMATS = {
     **{"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16", "half": "fp16"},
-    **{"fp32": "fp32", "float32": "fp32", "fp8": "fp8", "float8": "fp8", "e4m3": "fp8", "int8": "int8"},
+    **{
+        "fp32": "fp32",
+        "float32": "fp32",
+        "fp8": "fp8",
+        "float8": "fp8",
+        "e4m3": "fp8",
+        "int8": "int8",
+    },
     **{"nvfp4": "nvfp4", "mxfp4": "mxfp4", "int4": "int4"},
 }
 """Formats by a part of how scripts spell them: torch.bfloat16, float8_e4m3fn, fp8-tensor."""
@@ -79,7 +89,9 @@ def _measures(content: Content) -> list[Measure]:
     known = {*CHIPS, *DTYPES, *(name for names in SIZES.values() for name in names)}
     matches = {name: MEASURE.fullmatch(name) for name in header if name not in known}
     found = [Measure(n, m[2], (m[1] or "").strip(" _-([")) for n, m in matches.items() if m]
-    plain = sorted((one for one in found if one.provider in PLAIN), key=lambda one: one.unit in FLOPS)
+    plain = sorted(
+        (one for one in found if one.provider in PLAIN), key=lambda one: one.unit in FLOPS
+    )
     if plain:
         return [plain[0]._replace(provider="")]
     return found or [Measure(n, "", n) for n in matches if _is_provider(n, content)]
@@ -93,7 +105,8 @@ def _is_provider(name: str, content: Content) -> bool:
 
 def _row(line: Mapping[str, str], one: Measure, options: Options) -> Row | str:
     sizes = {
-        name: cell(number(line, *columns)) or options.get(name, "") for name, columns in SIZES.items()
+        name: cell(number(line, *columns)) or options.get(name, "")
+        for name, columns in SIZES.items()
     }
     value, unit = number(line, one.column), one.unit or options.get("unit", "").lower()
     if not value > 0:

@@ -1,9 +1,11 @@
 """Stacks whose runs were measured, as they are printed: factors, and ranges before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfmodel.calibration.anchors import FittedStack, Scale
+from perfmodel.calibration.own_hosts import OwnHost
+from perfmodel.calibration.sections import in_units
 from perfmodel.interface.tables import Table, table_of
 from perfmodel.library.fitted_intervals import Interval
 from perfmodel.units import figures
@@ -63,3 +65,30 @@ def _numbers(scale: Scale) -> dict[str, Any]:
     factors = dict(zip(("steps", "prompts"), map(float, scale.factors), strict=True))
     runs = {"tpot_runs": scale.runs[0], "ttft_runs": scale.runs[1]}
     return factors | runs | {"tpot": list(scale.tpot), "ttft": list(scale.ttft)}
+
+
+def table_of_hosts(hosts: Mapping[str, OwnHost]) -> Table:
+    """A line for each framework: its runs, and each constant before and after."""
+    return table_of(
+        "What the host adds, before and after", [_host_line(*one) for one in hosts.items()]
+    )
+
+
+def _host_line(framework: str, one: OwnHost) -> dict[str, str]:
+    before, after = in_units(one.before), in_units(one.host)
+    changes = {n: f"{figures(before[n])} -> {figures(after[n])}" for n in after}
+    return {
+        "framework": framework,
+        "runs": str(one.runs),
+        "with TTFT": str(one.ttft_runs),
+    } | changes
+
+
+def host_records(hosts: Mapping[str, OwnHost]) -> list[dict[str, Any]]:
+    """A dictionary for each framework."""
+    return [
+        {"framework": name, "runs": one.runs, "ttft_runs": one.ttft_runs}
+        | in_units(one.host)
+        | {"before": in_units(one.before)}
+        for name, one in hosts.items()
+    ]

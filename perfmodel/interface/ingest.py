@@ -79,7 +79,9 @@ def _read(
         except InputError as wrong:
             left_out.append(str(wrong))
             continue
-        left_out += [f"{path}: {said.rstrip('.')}; it is left out." for said in readings[-1].left_out]
+        left_out += [
+            f"{path}: {said.rstrip('.')}; it is left out." for said in readings[-1].left_out
+        ]
     progress(len(paths), len(paths))
     if not readings:
         raise InputError(left_out[0] if len(left_out) == 1 else _several(left_out))
@@ -149,7 +151,9 @@ def _with_names(row: Row, reading: Reading, notes: dict[str, None]) -> Row:
     known = releases_of(row.get("framework", ""))
     if release and release not in known:
         newest = f"known are {', '.join(known)}; the newest is taken" if known else "it is left out"
-        notes[f"{reading.path}: framework_version {release[:40]} was not measured; {newest}."] = None
+        notes[f"{reading.path}: framework_version {release[:40]} was not measured; {newest}."] = (
+            None
+        )
         row = {column: text for column, text in row.items() if column != "framework_version"}
     return row
 
@@ -175,7 +179,7 @@ def _model(name: str) -> str:
 
 
 def _with_ranks(row: Row) -> Row:
-    """A row with its ranks: one of each kind that is not said, as servers start; n_chips follows from them."""
+    """A row with its ranks: 1 of each kind that is not said, as servers start; n_chips follows from them."""
     if row.get("mode") == "disaggregated":
         return row
     given = {name: row.get(name, "") for name in ("tp", "pp", "dp")}
@@ -254,9 +258,8 @@ def table_of_rows(found: Ingested) -> Table:
 def outcome(found: Ingested, out: Path) -> dict[str, Any]:
     """The same as JSON has it, with all rows."""
     files = [
-        {"file": str(one.path), "tool": one.tool.name, "rows": len(one.rows)} for one in found.readings
+        {"file": str(one.path), "tool": one.tool.name, "rows": len(one.rows)}
+        for one in found.readings
     ]
     numbers = {"out": str(out), "schema": found.schema, "files": files}
     return numbers | {"rows": found.rows, "left_out": found.left_out, "notes": found.notes}
-
-

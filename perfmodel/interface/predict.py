@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from perfmodel.calibration.ingest.tools import refuse_results
 from perfmodel.columns import number_cells
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, table_of_texts, with_columns, write_csv
@@ -27,6 +28,7 @@ def predict_serving(
     rows: Path, out: Path, calibration: Path, progress: Callable[[int, int], None]
 ) -> Cells:
     """Predict every row of a CSV file and write the same rows with the predictions; all of them."""
+    refuse_results(rows)
     table = read_csv(rows)
     cells = cells_of(table)
     for names in (("chip", "decode_chip"), ("model",)):
@@ -75,6 +77,7 @@ def predict_kernels(
     - `replay`: whether operands are replayed, as benchmarks do.
     - `progress`: called with groups done and groups in all.
     """
+    refuse_results(rows)
     table = read_csv(rows)
     predicted = predict_table(table, calibration, replay, progress)
     for line in unread(cells_of(table), read_columns(), WRITTEN):

@@ -65,7 +65,9 @@ def calibrate(
     """Fit the model's parameters to measured kernel times.
 
     With --ops serving, fit instead what the host adds in service, to the measured serving runs, or to your
-    own: a CSV of rows of predict serving with measured_tpot_ms, of one deployment each.
+    own: a CSV of rows of predict serving with measured_tpot_ms and measured_ttft_ms, as perfmodel ingest
+    makes them. One run moves the host of its framework and two factors of its model as far as it can tell; with
+    runs of all loads they are your server's.
 
     Where few shapes or models were measured, --leave-out n,k says how well others are predicted, and
     --pool-formats makes a fit of all formats from which those of each can start with --prior.
@@ -193,14 +195,18 @@ SERVING = "serving"
 
 
 def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
+    from perfmodel.calibration.ingest.tools import refuse_results
     from perfmodel.calibration.sections import in_units
     from perfmodel.calibration.serving import calibrate_hosts
 
-    left_out: list[str] = []
+    refuse_results(Path(data))
+    if data.lower().endswith(".csv"):
+        _own_hosts(Path(data), out, prior, json_)
+        return
     with bar("hosts", 4) as update:
         count = itertools.count()
         found = calibrate_hosts(
-            data, out, prior, lambda name: update(next(count), description=name), left_out.append
+            data, out, prior, lambda name: update(next(count), description=name)
         )
     rows = [
         {"framework": name, "runs": one.runs} | in_units(one.host) for name, one in found.items()
@@ -208,10 +214,31 @@ def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:
     if json_:
         show_json(rows)
         return
-    _warn_of(left_out)
     texts = [{name: str(value) for name, value in row.items()} for row in rows]
     show_table(table_of("What the host adds", texts))
     say(f"The parameters are in {out}.")
+
+
+def _own_hosts(rows: Path, out: Path, prior: Path, json_: bool) -> None:
+    from perfmodel.calibration.own_hosts import calibrate_own
+    from perfmodel.interface.anchors import (
+        anchor_records,
+        host_records,
+        table_of_anchors,
+        table_of_hosts,
+    )
+
+    left_out: list[str] = []
+    with bar("runs") as update:
+        found = calibrate_own(rows, out, prior, left_out.append, update)
+    if json_:
+        hosts = host_records(found.hosts)
+        show_json({"hosts": hosts, "stacks": anchor_records(found.stacks), "left_out": left_out})
+        return
+    _warn_of(left_out)
+    show_table(table_of_hosts(found.hosts))
+    show_table(table_of_anchors(found.stacks))
+    say(f"The folder {out} is whole: predict with --calibration {out}.")
 
 
 def _fit_row(found: Any) -> dict[str, str]:

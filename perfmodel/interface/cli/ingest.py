@@ -20,9 +20,7 @@ def ingest(
     ],
     out: Out,
     columns: Mapping[str, str],
-    op: Annotated[
-        str, typer.Option(help="Operation: all_reduce.", rich_help_panel=KERNELS)
-    ] = "",
+    op: Annotated[str, typer.Option(help="Operation: all_reduce.", rich_help_panel=KERNELS)] = "",
     dtype: Annotated[str, typer.Option(help="Format: bf16.", rich_help_panel=KERNELS)] = "",
     m: Annotated[str, typer.Option(help="Rows of a product: 16.", rich_help_panel=KERNELS)] = "",
     n: Annotated[
@@ -52,8 +50,8 @@ def ingest(
 ) -> None:
     """Read results of benchmark tools as rows of predict serving, or of predict kernels.
 
-    Serving: vllm bench serve, SGLang's bench_serving, AIPerf and genai-perf, InferenceX, llama-bench. Kernels:
-    nccl-tests, and CSVs of matrix products. Files are recognised by what is in them. What they do not say is
+    Serving: vllm bench serve, SGLang's bench_serving, AIPerf and genai-perf, InferenceX, llama-bench.
+    Kernels: nccl-tests, and CSVs of matrix products. Files are recognised by what is in them. What they do not say is
     given by options, which hold for all files; ranks that nothing says are 1.
 
     The rows have measured_ttft_ms and measured_tpot_ms, or latency_us: predict compares them, and calibrate
@@ -79,9 +77,8 @@ def ingest(
     for line in (*found.left_out, *found.notes):
         warn(line)
     show_table(table_of_rows(found))
-    told = {"serving": "--ops serving", "kernels": ""}[found.schema]
+    ops = " --ops serving" if found.schema == "serving" else ""
     say(
-        f"{len(found.rows):,} rows of {len(found.readings)} files in {out}; fit to them with perfmodel calibrate "
-        f"--data {out} {told}".rstrip()
-        + " --out fitted."
+        f"{len(found.rows):,} rows of {len(found.readings)} files are in {out}; "
+        f"fit to them with perfmodel calibrate --data {out}{ops} --out fitted."
     )

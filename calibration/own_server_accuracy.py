@@ -1,8 +1,8 @@
-"""How well `calibrate --ops serving` predicts from one run, and from eight of another model on the same server.
+"""How well `calibrate --ops serving` predicts from one run, and from eight of another model of a server.
 
-The runs are the open ones of InferenceX. A deployment is a chip, a framework, a model, a format and ranks: of each
-the run nearest to 1,024 tokens and 16 users is given, and its others are predicted. A server is a chip with a
-framework: eight runs of one of its models are given, spread over users, and each other model is predicted.
+The runs are the open ones of InferenceX. A deployment is a chip, a framework, a model, a format and ranks: of
+each the run nearest to 1,024 tokens and 16 users is given, and its others are predicted. A server is a chip
+with a framework: eight runs of one of its models are given, spread over users, and each other is predicted.
 
 `python -m perfmodel.calibration.own_server_accuracy` prints medians of |predicted / measured - 1|.
 """

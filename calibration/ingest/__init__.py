@@ -1,1 +1,1 @@
-"""Results of others' benchmark tools, as rows of the serving or of the kernel schema; a file for each tool."""
+"""Results of others' benchmark tools, as rows of the serving or the kernel schema; a file for each tool."""

@@ -1,7 +1,7 @@
 """AIPerf and genai-perf: `profile_export_aiperf.json`, `profile_export_genai_perf.json`, and the same as CSV.
 
 Metrics have their mean under `avg` and their unit beside (docs/reference/json-export-schema.md of
-github.com/ai-dynamo/aiperf; genai-perf of github.com/triton-inference-server/perf_analyzer has the same names).
+github.com/ai-dynamo/aiperf; genai-perf, of github.com/triton-inference-server/perf_analyzer, has the same).
 Inter-token latency is (request latency - TTFT) / (output tokens - 1): TPOT.
 """
 

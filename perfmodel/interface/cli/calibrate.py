@@ -66,8 +66,8 @@ def calibrate(
 
     With --ops serving, fit instead what the host adds in service, to the measured serving runs, or to your
     own: a CSV of rows of predict serving with measured_tpot_ms and measured_ttft_ms, as perfmodel ingest
-    makes them. One run moves the host of its framework and two factors of its model as far as it can tell; with
-    runs of all loads they are your server's.
+    makes them. One run moves the host of its framework and two factors of its model as far as it can tell;
+    with runs of all loads they are your server's.
 
     Where few shapes or models were measured, --leave-out n,k says how well others are predicted, and
     --pool-formats makes a fit of all formats from which those of each can start with --prior.

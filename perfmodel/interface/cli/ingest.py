@@ -51,8 +51,8 @@ def ingest(
     """Read results of benchmark tools as rows of predict serving, or of predict kernels.
 
     Serving: vllm bench serve, SGLang's bench_serving, AIPerf and genai-perf, InferenceX, llama-bench.
-    Kernels: nccl-tests, and CSVs of matrix products. Files are recognised by what is in them. What they do not say is
-    given by options, which hold for all files; ranks that nothing says are 1.
+    Kernels: nccl-tests, and CSVs of matrix products. Files are recognised by what is in them. What they do
+    not say is given by options, which hold for all files; ranks that nothing says are 1.
 
     The rows have measured_ttft_ms and measured_tpot_ms, or latency_us: predict compares them, and calibrate
     fits to them.

@@ -132,11 +132,10 @@ def fit_servers(given: OwnServers, chosen: np.ndarray | None = None) -> FittedSe
         dense[rows, np.arange(2)[:, None], places[:, None, :]] = scaled
         return np.concatenate([dense.reshape(-1, len(x)), np.diag(1 / prior)])
 
-    found = least_squares(
-        residuals, np.zeros(len(prior)), jac=slopes, bounds=_bounds(given, len(prior))
-    )  # pyright: ignore[reportArgumentType]
+    own: dict[str, Any] = {"jac": slopes, "bounds": _bounds(given, len(prior))}
+    found = least_squares(residuals, np.zeros(len(prior)), **own)
     variances = np.diag(np.linalg.inv(found.jac.T @ found.jac))
-    hosts = [_host(start[i], found.x[own]) for i, own in enumerate(_of_hosts(counts[0]))]
+    hosts = [_host(start[i], found.x[at]) for i, at in enumerate(_of_hosts(counts[0]))]
     split = len(NAMES) * counts[0]
     shape = (counts[1], 2)
     return FittedServers(hosts, found.x[split:].reshape(shape), variances[split:].reshape(shape))

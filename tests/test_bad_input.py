@@ -183,7 +183,7 @@ def test_a_calibration_that_is_not_there_is_refused(tmp_path: Path):
         (["="], "neither op nor model"),
         (["chip=h100"], "neither op nor model"),
         (["op=gemm", "op=gemm"], "op is given twice"),
-        (["op=gemm"], "no column 'chip'"),
+        (["op=gemm"], "no columns chip, dtype; it has op"),
         (["op=gem", "chip=h100", "dtype=bf16"], "the nearest are gemm"),
         (["op=gemm", "chip=h100", "dtype=bf16", "m=1", "n=1", "k=-1"], "k is '-1'"),
         (["op=gemm", "chip=h100", "dtype=bf16", "m=1", "n=1", "k=1", "--out", "x.pdf"], "pictures"),

@@ -15,7 +15,12 @@ from command import run
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-QUICK = ("technology.md", "tutorials/shadow-price.md", "extend/framework.md")
+QUICK = (
+    "technology.md",
+    "tutorials/own-results.md",
+    "tutorials/shadow-price.md",
+    "extend/framework.md",
+)
 SLOW = (
     "api.md",
     "recommend.md",

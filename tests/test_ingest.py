@@ -1,4 +1,4 @@
-"""`perfmodel ingest`: results of others' tools as rows, through the command; what is missing is asked for at once."""
+"""`perfmodel ingest`: others' results as rows, through the command; what is missing is asked for at once."""
 
 import csv
 import json
@@ -57,9 +57,9 @@ AIPERF = {
 }
 
 GENAI_PERF_CSV = """Metric,avg,min,max,p99,p95,p90,p75,p50,p25
-Time To First Token (ms),"1,146.31",249.48,"3,485.23","3,457.97","3,349.56","3,215.06","1,330.93",640.07,286.52
+Time To First Token (ms),"1,146.31",249.48,"3,485.23","3,457.97","3,349.56","3,215.06",1330,640.07,286
 Time To Second Token (ms),26.05,0.00,133.51,96.12,36.56,34.88,34.35,33.55,1.78
-Request Latency (ms),"6,406.20","5,371.47","9,608.72","9,436.13","9,046.58","9,028.16","6,549.60","5,690.23",5
+Request Latency (ms),"6,406.20","5,371.47","9,608.72","9,436.13","9,046.58","9,028.16","6,549.60",5690,5
 Inter Token Latency (ms),30.35,27.59,35.60,35.23,33.88,32.53,31.05,30.13,29.04
 Output Sequence Length (tokens),174.45,164.00,187.00,186.22,183.10,180.10,177.00,174.00,171.75
 Input Sequence Length (tokens),"3,000.05","2,999.00","3,001.00","3,001.00","3,001.00","3,000.00",3,3,3
@@ -94,16 +94,16 @@ LLAMA = {
     **{"avg_ts": 8000.0, "stddev_ts": 10.0},
 }
 
-LLAMA_MARKDOWN = """| model                          |       size |     params | backend    | ngl |            test |        t/s |
-| ------------------------------ | ---------: | ---------: | ---------- | --: | --------------: | ---------: |
-| qwen2 7B Q4_K - Medium         |   4.36 GiB |     7.62 B | CUDA       |  -1 |           pp512 |   7340.20 ± 23.45 |
-| qwen2 7B Q4_K - Medium         |   4.36 GiB |     7.62 B | CUDA       |  -1 |    tg128 @ d512 |    116.71 ± 0.60 |
-| qwen2 7B Q4_K - Medium         |   4.36 GiB |     7.62 B | CUDA       |  -1 |     pp512+tg128 |    400.00 ± 0.60 |
+LLAMA_MARKDOWN = """| model                  |     size | params | backend | ngl |  test |             t/s |
+| ---------------------- | -------: | -----: | ------- | --: | ----: | ---: |
+| qwen2 7B Q4_K - Medium | 4.36 GiB | 7.62 B | CUDA |  -1 | pp512 | 7340.20 ± 23.45 |
+| qwen2 7B Q4_K - Medium | 4.36 GiB | 7.62 B | CUDA |  -1 | tg128 @ d512 | 116.71 ± 0.60 |
+| qwen2 7B Q4_K - Medium | 4.36 GiB | 7.62 B | CUDA |  -1 | pp512+tg128 | 400.00 ± 0.60 |
 
 build: 8cf427ff (5163)
 """
 
-NCCL_TABLE = """# nThread 1 nGpus 1 minBytes 1048576 maxBytes 2097152 step: 2(factor) warmup iters: 5 iters: 20 agg iters: 1
+NCCL_TABLE = """# nThread 1 nGpus 1 minBytes 1048576 maxBytes 2097152 step: 2(factor) warmup iters: 5
 #
 # Using devices
 #  Rank  0 Group  0 Pid    490 on node-a device  0 [0000:0f:00] NVIDIA A100-SXM4-40GB
@@ -112,17 +112,17 @@ NCCL_TABLE = """# nThread 1 nGpus 1 minBytes 1048576 maxBytes 2097152 step: 2(fa
 #  Rank  3 Group  0 Pid    493 on node-b device  1 [0000:15:00] NVIDIA A100-SXM4-40GB
 #
 #                                                              out-of-place                       in-place
-#       size         count      type   redop    root     time   algbw   busbw  #wrong     time   algbw   busbw  #wrong
-#        (B)    (elements)                               (us)  (GB/s)  (GB/s)             (us)  (GB/s)  (GB/s)
-     1048576        262144  bfloat16    none      -1   110.0    9.53    7.15       0   109.0    9.62    7.21       0
-     2097152        524288  bfloat16    none      -1   130.0   16.13   12.10       0   129.0   16.26   12.19       0
+#  size  count  type  redop  root  time  algbw  busbw  #wrong  time  algbw  busbw  #wrong
+#   (B)  (elements)                      (us)  (GB/s)  (GB/s)          (us)  (GB/s)  (GB/s)
+     1048576  262144  bfloat16  none  -1  110.0  9.53  7.15  0  109.0  9.62  7.21  0
+     2097152  524288  bfloat16  none  -1  130.0  16.13  12.10  0  129.0  16.26  12.19  0
 # Out of bounds values : 0 OK
 # Avg bus bandwidth    : 9.6
 """
 
-TWO_LOCAL = """# nThread 1 nGpus 2 minBytes 1073741824 maxBytes 2147483648 step: 2(factor) warmup iters: 5 iters: 20
-#       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw #wrong
-  1073741824     268435456     float     sum      -1   9306.7  115.37  115.37      0   9291.5  115.56  115.56      0
+TWO_LOCAL = """# nThread 1 nGpus 2 minBytes 1073741824 maxBytes 2147483648 step: 2(factor) warmup iters: 5
+#  size  count  type  redop  root  time  algbw  busbw #wrong  time  algbw  busbw #wrong
+  1073741824  268435456  float  sum  -1  9306.7  115.37  115.37  0  9291.5  115.56  115.56  0
 """
 """Without the lines of ranks, of which bandwidths tell."""
 

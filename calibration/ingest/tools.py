@@ -1,5 +1,6 @@
 """The tools whose results are read, each recognised by what is in a file."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -160,7 +161,7 @@ def refuse_results(path: Path) -> None:
 
     - `InputError`: with the command that makes rows of it.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         return
     try:
         tool = recognise(peek(path, PEEK))

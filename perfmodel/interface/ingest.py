@@ -142,11 +142,11 @@ def _allowed(reading: Reading, row: Row, options: Mapping[str, str]) -> dict[str
 def _with_names(row: Row, reading: Reading, notes: dict[str, None]) -> Row:
     """A row whose names are those of the library; one that is not known there is to be asked for."""
     for name, know in (("chip", _chip), ("model", _model)):
-        if row.get(name) and not (found := know(row[name])):
-            notes[f"{reading.path}: {name} {row[name][:60]!r} is not in the library."] = None
-            row = row | {name: ""}
-        elif row.get(name):
-            row = row | {name: found}
+        if not (given := row.get(name, "")):
+            continue
+        row = row | {name: know(given)}
+        if not row[name]:
+            notes[f"{reading.path}: {name} {given[:60]!r} is not in the library."] = None
     release = row.get("framework_version", "")
     known = releases_of(row.get("framework", ""))
     if release and release not in known:

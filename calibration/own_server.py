@@ -101,44 +101,45 @@ def host_spreads() -> np.ndarray:
 def fit_servers(given: OwnServers, chosen: np.ndarray | None = None) -> FittedServers:
     """The most probable hosts and factors of servers and their stacks.
 
+    Unknowns are solved for in standard deviations of their priors.
+
     **Arguments:**
 
     - `chosen`: which of the runs say anything; all if not given.
     """
-    spreads = host_spreads()
     counts = len(given.hosts), int(given.stacks.max()) + 1
     start = np.array([_coordinates(host) for host in given.hosts])
     measured = given.measured
     if chosen is not None:
         measured = np.where(chosen[:, None], measured, np.nan)
-    prior = np.concatenate([np.tile(spreads, counts[0]), np.tile(FACTOR_SPREADS, counts[1])])
+    prior = np.concatenate([np.tile(host_spreads(), counts[0]), np.tile(FACTOR_SPREADS, counts[1])])
     places = _places(given, counts[0])
 
     @functools.lru_cache(maxsize=1)
     def evaluated(x: bytes) -> tuple[np.ndarray, np.ndarray]:
-        return _evaluate(given, start, np.frombuffer(x)[places])
+        return _evaluate(given, start, (np.frombuffer(x) * prior)[places])
 
     def residuals(x: np.ndarray) -> np.ndarray:
         missed = (evaluated(x.tobytes())[0] - measured) / NOISE
-        return np.concatenate([robust(np.nan_to_num(missed)).ravel(), x / prior])
+        return np.concatenate([robust(np.nan_to_num(missed)).ravel(), x])
 
     def slopes(x: np.ndarray) -> np.ndarray:
         times, own = evaluated(x.tobytes())
-        missed = np.nan_to_num((times - measured) / NOISE)
-        known = np.isfinite(measured)[..., None]
-        scaled = np.where(known, own * _robust_slope(missed)[..., None] / NOISE[:, None], 0.0)
+        missed = (times - measured) / NOISE
+        weight = np.where(np.isfinite(missed), _robust_slope(np.nan_to_num(missed)) / NOISE, 0.0)
         dense = np.zeros((*missed.shape, len(x)))
-        rows = np.arange(len(missed))[:, None, None]
-        dense[rows, np.arange(2)[:, None], places[:, None, :]] = scaled
-        return np.concatenate([dense.reshape(-1, len(x)), np.diag(1 / prior)])
+        rows, quantities = np.arange(len(missed))[:, None, None], np.arange(2)[:, None]
+        dense[rows, quantities, places[:, None]] = weight[..., None] * own * prior[places][:, None]
+        return np.concatenate([dense.reshape(-1, len(x)), np.eye(len(x))])
 
-    own: dict[str, Any] = {"jac": slopes, "bounds": _bounds(given, len(prior))}
-    found = least_squares(residuals, np.zeros(len(prior)), **own)
-    variances = np.diag(np.linalg.inv(found.jac.T @ found.jac))
-    hosts = [_host(start[i], found.x[at]) for i, at in enumerate(_of_hosts(counts[0]))]
-    split = len(NAMES) * counts[0]
-    shape = (counts[1], 2)
-    return FittedServers(hosts, found.x[split:].reshape(shape), variances[split:].reshape(shape))
+    bounds = tuple(end / prior for end in _bounds(given, len(prior)))
+    how: dict[str, Any] = {"jac": slopes, "bounds": bounds}
+    found = least_squares(residuals, np.zeros(len(prior)), **how)
+    moved = found.x * prior
+    variances = np.diag(np.linalg.inv(found.jac.T @ found.jac)) * prior**2
+    hosts = [_host(start[i], moved[at]) for i, at in enumerate(_of_hosts(counts[0]))]
+    split, shape = len(NAMES) * counts[0], (counts[1], 2)
+    return FittedServers(hosts, moved[split:].reshape(shape), variances[split:].reshape(shape))
 
 
 def _of_hosts(count: int) -> np.ndarray:

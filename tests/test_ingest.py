@@ -378,3 +378,35 @@ def test_missing_columns_of_kernels_are_named_together(tmp_path: Path):
 def test_strange_files_are_one_sentence(content: Any, tmp_path: Path):
     status, _, err = run("ingest", write(tmp_path, content), "--out", tmp_path / "rows.csv")
     assert status == 2 and err.count("\n") == 1
+
+
+def test_a_name_that_is_not_known_is_asked_for_and_said(tmp_path: Path):
+    path = write(tmp_path, NCCL_TABLE.replace("A100-SXM4-40GB", "RTX 6000D"))
+    status, _, err = run("ingest", path, "--out", tmp_path / "rows.csv", "--op", "all_gather")
+    assert status == 2 and "--chip (" in err and "'NVIDIA RTX 6000D' is not in the library" in err
+
+
+def test_a_format_of_llama_cpp_that_is_not_known_is_asked_for(tmp_path: Path):
+    path = write(tmp_path, [LLAMA | {"model_type": "qwen2 7B Q6_K"}])
+    status, _, err = run("ingest", path, "--out", tmp_path / "rows.csv")
+    assert status == 2 and "--precision (" in err
+
+
+def test_a_release_that_was_not_measured_is_said_and_left_out(tmp_path: Path):
+    path, out = (
+        write(tmp_path, VLLM | {"gpu": "H100", "tp": 1, "version": "9.9"}),
+        tmp_path / "rows.csv",
+    )
+    status, _, err = run("ingest", path, "--out", out)
+    assert status == 0 and "framework_version 9.9 was not measured; known are" in err
+    assert "framework_version" not in out.read_text().splitlines()[0]
+
+
+def test_what_is_no_single_load_or_product_is_left_out(tmp_path: Path):
+    good = VLLM | {"gpu": "H100", "tp": 1}
+    lines = "\n".join(map(json.dumps, [good, good | {"ramp_up_strategy": "linear"}]))
+    status, _, err = run("ingest", write(tmp_path, lines), "--out", tmp_path / "rows.csv")
+    assert status == 0 and "ramped up" in err
+    batched = "batch,M,N,K,dtype,ms,gpu\n1,64,64,64,f16,0.1,H100\n4,64,64,64,f16,0.1,H100\n"
+    status, _, err = run("ingest", write(tmp_path, batched), "--out", tmp_path / "rows.csv")
+    assert status == 0 and "of a batch" in err

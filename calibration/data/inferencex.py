@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from perfmodel.calibration.data.aiconfigurator import locate
+from perfmodel.calibration.ingest.inferencex import LENGTH_RATIO
 from perfmodel.calibration.metrics import grouped
 from perfmodel.files import cells_of, read_csv, rows_of
 from perfmodel.inference.pools import POOLS
@@ -29,9 +30,6 @@ Cells = dict[str, str]
 
 PLAN = tuple(f"{pool}_{name}" for pool in POOLS for name in ("workers", "tp", "ep", "dp"))
 """Columns of the pools."""
-
-LENGTH_RATIO = 0.9
-"""Mean over nominal length: uniform between 0.8 and 1 (`benchmark_serving.py` of InferenceX)."""
 
 MAX_TPOT_RATIO = 1.3
 """Largest over smallest TPOT of runs with equal settings: beyond it, something else differed."""

@@ -37,6 +37,8 @@ def rows(content: Content, options: Options) -> Iterator[Row | str]:
         lacks = [key for key in (*COUNTS, *TIMES) if math.isnan(number(record, key))]
         if lacks:
             yield f"result {place} has no {' and no '.join(lacks)}"
+        elif word(record, "ramp_up_strategy"):
+            yield f"result {place} is of a rate that ramped up, not of one load"
         elif number(record, "completed") <= 0:
             yield f"result {place}: no request was answered"
         else:

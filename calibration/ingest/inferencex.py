@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from perfmodel.calibration.data.inferencex import LENGTH_RATIO
 from perfmodel.calibration.ingest.content import Content, Options, Row, cell, number, word
 from perfmodel.calibration.ingest.serving import NEEDED, framework_word, measured
 from perfmodel.inference.pools import POOLS
+
+LENGTH_RATIO = 0.9
+"""Mean over nominal length: uniform between 0.8 and 1 (`benchmark_serving.py` of InferenceX)."""
 
 REQUESTS_PER_USER = "10"
 """As its scripts have it (`num_prompts` is ten times `max_concurrency`)."""

@@ -30,7 +30,7 @@ FORMATS = {
 
 HEADER = re.compile(r"^\s*#?\s*size\s+count\s+type\b.*\btime\s+algbw\s+busbw", re.M)
 TEST = re.compile(r"(?:Collective test starting: |\b)(\w+)_perf\b")
-RANK = re.compile(r"#\s+Rank\s+\d+.*?\bon\s+(\S+)\s+device\s+\d+\s+\[\S+\]\s+(.+)")
+RANK = re.compile(r"#\s+Rank\s+\d+.*?\bon\s+(\S+)\s+device\s+\d+\s+\[\S+\][ \t]*(.*)")
 LOCAL = re.compile(r"nThread\s+(\d+)\s+nGpus\s+(\d+)")
 
 

@@ -36,18 +36,12 @@ PLAIN = (
 """What stands before a unit where the column is of no provider."""
 
 FORMATS = {
-    **{"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16", "half": "fp16"},
-    **{
-        "fp32": "fp32",
-        "float32": "fp32",
-        "fp8": "fp8",
-        "float8": "fp8",
-        "e4m3": "fp8",
-        "int8": "int8",
-    },
-    **{"nvfp4": "nvfp4", "mxfp4": "mxfp4", "int4": "int4"},
+    **{"tf32": "", "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16"},
+    **{"half": "fp16", "f16": "fp16", "fp32": "fp32", "float32": "fp32", "f32": "fp32"},
+    **{"fp8": "fp8", "float8": "fp8", "e4m3": "fp8", "int8": "int8", "int4": "int4"},
+    **{"nvfp4": "nvfp4", "mxfp4": "mxfp4"},
 }
-"""Formats by a part of how scripts spell them: torch.bfloat16, float8_e4m3fn, fp8-tensor."""
+"""Formats by a part of their name in scripts: torch.bfloat16, float8_e4m3fn, fp8-tensor; tf32 is none here."""
 
 
 class Measure(NamedTuple):
@@ -86,7 +80,13 @@ def _column(header: Sequence[str], names: Sequence[str]) -> str:
 def _measures(content: Content) -> list[Measure]:
     """Times before rates, where both are of the whole row; else a column for each provider."""
     header = content.header
-    known = {*CHIPS, *DTYPES, *(name for names in SIZES.values() for name in names)}
+    known = {
+        "batch",
+        "batch_count",
+        *CHIPS,
+        *DTYPES,
+        *(name for names in SIZES.values() for name in names),
+    }
     matches = {name: MEASURE.fullmatch(name) for name in header if name not in known}
     found = [Measure(n, m[2], (m[1] or "").strip(" _-([")) for n, m in matches.items() if m]
     plain = sorted(
@@ -108,6 +108,8 @@ def _row(line: Mapping[str, str], one: Measure, options: Options) -> Row | str:
         name: cell(number(line, *columns)) or options.get(name, "")
         for name, columns in SIZES.items()
     }
+    if number(line, "batch", "batch_count") > 1:
+        return "is of a batch of products, which is no operation of the kernel schema"
     value, unit = number(line, one.column), one.unit or options.get("unit", "").lower()
     if not value > 0:
         return f"has no {one.column} above zero"

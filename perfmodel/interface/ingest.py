@@ -60,7 +60,7 @@ def ingest(
     schema = _schema(readings)
     notes: dict[str, None] = {}
     rows = [_completed(row, one, options, notes) for one in readings for row in one.rows]
-    _ask(readings, rows)
+    _ask(rows, notes)
     names = _columns(rows)
     write_csv(out, table_of_texts({name: [row.get(name, "") for row in rows] for name in names}))
     return Ingested(readings, rows, schema, left_out, list(notes))
@@ -112,6 +112,10 @@ def _columns(rows: Iterable[Row]) -> list[str]:
 # What a row lacks
 
 
+UNKNOWN = "is not in the library."
+"""What is said of a name that is to be asked for."""
+
+
 def _completed(
     row: Row, reading: Reading, options: Mapping[str, str], notes: dict[str, None]
 ) -> Row:
@@ -125,6 +129,8 @@ def _completed(
         other = "requests_per_s" if "concurrency" in said else "concurrency"
         row.pop(other, None)
     row = _with_names(row, reading, notes)
+    if "framework_version" not in said:
+        row = _with_release(row, reading, notes)
     row = row if reading.tool.schema == "kernels" else _with_ranks(row)
     return row | {"source": reading.path.name}
 
@@ -146,7 +152,12 @@ def _with_names(row: Row, reading: Reading, notes: dict[str, None]) -> Row:
             continue
         row = row | {name: know(given)}
         if not row[name]:
-            notes[f"{reading.path}: {name} {given[:60]!r} is not in the library."] = None
+            notes[f"{reading.path}: {name} {given[:60]!r} {UNKNOWN}"] = None
+    return row
+
+
+def _with_release(row: Row, reading: Reading, notes: dict[str, None]) -> Row:
+    """A row whose release was measured; without one, where it was not."""
     release = row.get("framework_version", "")
     known = releases_of(row.get("framework", ""))
     if release and release not in known:
@@ -193,8 +204,8 @@ def _with_ranks(row: Row) -> Row:
     return row | ranks | {"n_chips": row.get("n_chips") or str(chips)}
 
 
-def _ask(readings: Sequence[Reading], rows: Sequence[Row]) -> None:
-    """Ask for all that any row lacks, in one sentence."""
+def _ask(rows: Sequence[Row], notes: Iterable[str]) -> None:
+    """Ask for all that any row lacks, in one sentence, with what was found there and is not known."""
     lacking: dict[str, dict[str, None]] = {}
     for row in rows:
         for name in (name for name, text in row.items() if text == "" and _needed(name, row)):
@@ -203,8 +214,13 @@ def _ask(readings: Sequence[Reading], rows: Sequence[Row]) -> None:
         files = list(dict.fromkeys(file for names in lacking.values() for file in names))
         asked = ", ".join(_asked(name) for name in lacking)
         more = f" and {len(files) - 1} more files do" if len(files) > 1 else " does"
-        raise InputError(f"{files[0]}{more} not say all that rows need; give {asked}.")
+        unknown = [note.rstrip(".") for note in notes if note.endswith(UNKNOWN)]
+        because = "".join(f"; {note}" for note in unknown[:3])
+        raise InputError(f"{files[0]}{more} not say all that rows need; give {asked}{because}.")
 
+
+LLAMA = "llama.cpp"
+"""Its files are not in the format in which a model is published."""
 
 OPTIONAL = ("precision", "kv_precision", "prefix_tokens", "measured_ttft_ms", "measured_tpot_ms")
 """Columns that may be empty in a row."""
@@ -214,6 +230,8 @@ def _needed(name: str, row: Row) -> bool:
     """Whether an empty cell has to be filled."""
     if name in ("tp", "n_chips") and row.get("mode") == "disaggregated":
         return False
+    if name == "precision" and row.get("framework") == LLAMA:
+        return True
     return name not in (*OPTIONAL, "requests_per_user", "latency_us", "label", "length_ratio")
 
 

@@ -410,3 +410,25 @@ def test_what_is_no_single_load_or_product_is_left_out(tmp_path: Path):
     batched = "batch,M,N,K,dtype,ms,gpu\n1,64,64,64,f16,0.1,H100\n4,64,64,64,f16,0.1,H100\n"
     status, _, err = run("ingest", write(tmp_path, batched), "--out", tmp_path / "rows.csv")
     assert status == 0 and "of a batch" in err
+
+
+def test_options_of_the_other_schema_are_said_to_be_idle(tmp_path: Path):
+    path, out = write(tmp_path, PRODUCTS), tmp_path / "rows.csv"
+    status, _, err = run("ingest", path, "--out", out, "--isl", 5, "--framework", "trtllm")
+    assert status == 0 and "--isl is not taken" in err and "--framework" not in err
+    with out.open(newline="") as file:
+        assert {row["framework"] for row in csv.DictReader(file)} == {"trtllm"}
+    status, _, err = run(
+        "ingest", write(tmp_path, VLLM), "--out", out, "--tp", 1, "--chip", "h100", "--k", 3
+    )
+    assert status == 0 and "--k is not taken" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--unit", "parsec"], "--unit"), (["--n", "many"], "--n"), (["--tp", "-1"], "--tp")],
+)
+def test_options_are_checked(options: list[str], said: str, tmp_path: Path):
+    path = write(tmp_path, PROVIDERS)
+    status, _, err = run("ingest", path, "--out", tmp_path / "rows.csv", *options)
+    assert status == 2 and err.count("\n") == 1 and said in err

@@ -41,7 +41,7 @@ FORMATS = {
     **{"fp8": "fp8", "float8": "fp8", "e4m3": "fp8", "int8": "int8", "int4": "int4"},
     **{"nvfp4": "nvfp4", "mxfp4": "mxfp4"},
 }
-"""Formats by a part of their name in scripts: torch.bfloat16, float8_e4m3fn, fp8-tensor; tf32 is none here."""
+"""Formats by a part of their name in scripts: torch.bfloat16, float8_e4m3fn, fp8-tensor; tf32 is none."""
 
 
 class Measure(NamedTuple):
@@ -110,7 +110,7 @@ def _row(line: Mapping[str, str], one: Measure, options: Options) -> Row | str:
     }
     if number(line, "batch", "batch_count") > 1:
         return "is of a batch of products, which is no operation of the kernel schema"
-    value, unit = number(line, one.column), one.unit or options.get("unit", "").lower()
+    value, unit = number(line, one.column), one.unit or options.get("unit", "").lower().strip()
     if not value > 0:
         return f"has no {one.column} above zero"
     row = dict.fromkeys(NEEDED, "") | {"op": "gemm", "chip": _text(line, CHIPS)} | sizes

@@ -9,9 +9,11 @@ from perfmodel.calibration.ingest.products import UNITS
 from perfmodel.calibration.ingest.tools import Reading, read_results
 from perfmodel.errors import InputError
 from perfmodel.files import table_of_texts, write_csv
-from perfmodel.interface.serving_columns import SERVING_COLUMNS
+from perfmodel.inference.serving_row import number
+from perfmodel.interface.serving_columns import SERVING_COLUMNS, holds_numbers
 from perfmodel.interface.tables import Table, table_of
 from perfmodel.library.chip import chip_file
+from perfmodel.library.files import word_of
 from perfmodel.library.framework import releases_of
 from perfmodel.library.model import find_model
 
@@ -56,14 +58,33 @@ def ingest(
 
     - `InputError`: when no file can be read, they are of two schemas, or something is not said.
     """
+    options = _checked(options)
     readings, left_out = _read(paths, options, progress)
     schema = _schema(readings)
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys(_idle(options, schema))
     rows = [_completed(row, one, options, notes) for one in readings for row in one.rows]
     _ask(rows, notes)
     names = _columns(rows)
     write_csv(out, table_of_texts({name: [row.get(name, "") for row in rows] for name in names}))
     return Ingested(readings, rows, schema, left_out, list(notes))
+
+
+def _checked(options: Mapping[str, str]) -> dict[str, str]:
+    """Options that hold what they may, the unit as it is known.
+
+    **Raises:**
+
+    - `InputError`: for a word in place of a number, or an unknown unit.
+    """
+    for name, text in options.items():
+        if name in SIZES or (name in SERVING_COLUMNS and holds_numbers(name)):
+            number(_flag(name), text)
+    unit = options.get("unit", "")
+    return dict(options) | ({"unit": word_of(unit, list(UNITS), "--unit")} if unit else {})
+
+
+SIZES = ("m", "n", "k", "n_gpus", "n_nodes")
+"""Columns of kernels that hold numbers."""
 
 
 def _read(
@@ -135,14 +156,47 @@ def _completed(
     return row | {"source": reading.path.name}
 
 
+FOR_KERNELS = (
+    "op",
+    "chip",
+    "dtype",
+    "m",
+    "n",
+    "k",
+    "n_gpus",
+    "n_nodes",
+    "framework",
+    "framework_version",
+)
+"""Columns of the kernel schema that options give; a unit and a provider are read before."""
+
+
 def _allowed(reading: Reading, row: Row, options: Mapping[str, str]) -> dict[str, str]:
-    """Of what the user says, the columns of the row's schema; a unit and a provider are read before."""
+    """Of what the user says, the columns of the row's schema, and of its operation."""
     serving = reading.tool.schema == "serving"
-    return {
-        name: text
-        for name, text in options.items()
-        if (name in SERVING_COLUMNS if serving else name in row and name != "unit")
-    }
+    taken = (
+        SERVING_COLUMNS if serving else [name for name in FOR_KERNELS if name in (*row, *SOFTWARE)]
+    )
+    return {name: text for name, text in options.items() if name in taken}
+
+
+SOFTWARE = ("framework", "framework_version")
+"""Columns that rows of every operation may have."""
+
+
+def _idle(options: Mapping[str, str], schema: str) -> list[str]:
+    """A sentence for each option that rows of a schema do not have."""
+    taken = SERVING_COLUMNS if schema == "serving" else (*FOR_KERNELS, "unit", "provider")
+    rows = "serving runs" if schema == "serving" else "kernels"
+    return [
+        f"{_flag(name)} is not taken: rows of {rows} have none."
+        for name in options
+        if name not in taken
+    ]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _with_names(row: Row, reading: Reading, notes: dict[str, None]) -> Row:
@@ -241,7 +295,7 @@ def _asked(name: str) -> str:
         meaning, example = KERNEL_COLUMNS[name]
     else:
         _, meaning, example = SERVING_COLUMNS[name]
-    return f"--{name.replace('_', '-')} ({meaning}: {example})"
+    return f"{_flag(name)} ({meaning}: {example})"
 
 
 # What is shown

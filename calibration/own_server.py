@@ -40,8 +40,8 @@ SHARE_OF_SPREAD = 0.5
 """How far a server is from the host of its framework, over how far hosts of frameworks are from each other:
 assumed, as versions and machines differ less than frameworks."""
 
-OF_THE_SERVER = "first_token"
-"""The constant that is a server's rather than a framework's, whose spread is taken whole: the way to it and
+OF_THE_SERVER = ("first_token", "turnaround")
+"""Constants that are a server's rather than a framework's, whose spread is taken whole: the way to it and
 back, and its tokeniser."""
 
 SIGNED = "per_kernel"
@@ -95,7 +95,7 @@ def host_spreads() -> np.ndarray:
     hosts = [from_file(HostEfficiency, section) for section in sections]
     values = {name: np.array([host[name] for host in hosts]) for name in NAMES}
     spreads = [np.std(x if n == SIGNED else np.log(x), ddof=1) for n, x in values.items()]
-    return np.array(spreads) * [1.0 if n == OF_THE_SERVER else SHARE_OF_SPREAD for n in NAMES]
+    return np.array(spreads) * [1.0 if n in OF_THE_SERVER else SHARE_OF_SPREAD for n in NAMES]
 
 
 def fit_servers(given: OwnServers, chosen: np.ndarray | None = None) -> FittedServers:

@@ -96,8 +96,8 @@ def waits_of(loop: ClosedLoop, host: HostEfficiency, factors: Values | None = No
 
     - `factors`: of the loop's stack, on decode steps and on prompts; ones if not given.
     """
-    steps, prompts = jnp.ones(2) if factors is None else factors
-    each = jnp.stack([steps, prompts, steps])
+    of_steps, of_prompts = jnp.ones(2) if factors is None else factors
+    each = jnp.stack([of_steps, of_prompts, of_steps])
     times = each * (loop.times + host_time(host, loop.kernels, loop.sequences))
     shared = each * loop.shared
     step, prompt, mixed = map(Halves, times - shared, shared)

@@ -22,6 +22,7 @@ LOADS = [(1024, 4), (1024, 32), (4096, 8), (4096, 64)]
 def rows_of(chip: str) -> list[dict[str, str]]:
     shared = {"chip": chip, "n_chips": "1", "model": "llama-3.1-8b", "precision": "bf16"}
     shared |= {"framework": "vllm", "tp": "1", "pp": "1", "ep": "1", "dp": "1", "osl": "256"}
+    shared |= {"length_ratio": "0.9"}
     return [shared | {"isl": f"{isl}", "concurrency": f"{users}"} for isl, users in LOADS]
 
 
@@ -179,11 +180,11 @@ def test_slopes_are_those_of_differences():
     count = len(rows)
     given = OwnServers(groups, [host], np.zeros(count, int), np.zeros(count, int))
     start = np.array([_coordinates(host)])
-    size = np.array([1e-2, 1e-2, 1e-7, 1e-2, 1e-2, 1e-2, 1e-2])
-    _, slopes = _evaluate(given, start, np.zeros((count, 7)))
+    size = np.array([1e-2, 1e-2, 1e-7, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2])
+    _, slopes = _evaluate(given, start, np.zeros((count, 8)))
     for i, step in enumerate(size):
         ends = [
-            _evaluate(given, start, np.tile(sign * step * np.eye(7)[i], (count, 1)))[0]
+            _evaluate(given, start, np.tile(sign * step * np.eye(8)[i], (count, 1)))[0]
             for sign in (1, -1)
         ]
         expected = (ends[0] - ends[1]) / (2 * step)

@@ -18,7 +18,10 @@ class Grouped(eqx.Module):
     - `joint`: 1 where values come of the projection of the keys (Gemma 4), else 0.
     - `index_heads`, `index_key`, `index_most`: of the indexer of MiniMax-M3, which picks
       blocks of the cache, and the tokens it lets through; 0 where there is none.
-    - `indexes`: whether it has an indexer of its own.
+    - `reuses`: 1 where keys and values are those of an earlier layer (Gemma 3n and 4), so that it has
+      neither products for them nor a cache of its own; else 0.
+    - `query_rank`: of the queries' bottleneck (Step 3); 0 where there is none.
+    - `indexes`: whether it has an indexer of its own; `factors`: whether it has a bottleneck.
     """
 
     heads: Number
@@ -31,16 +34,23 @@ class Grouped(eqx.Module):
     index_heads: Number = 0
     index_key: Number = 0
     index_most: Number = 0
+    reuses: Number = 0
+    query_rank: Number = 0
     indexes: bool = eqx.field(static=True, init=False)
+    factors: bool = eqx.field(static=True, init=False)
 
     def __post_init__(self):
         self.indexes = self.index_heads > 0
+        self.factors = self.query_rank > 0
 
     def inputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projections before attention, on one rank."""
         queries = shard(self.heads, ranks) * (self.key + self.gate)
         cached = shard(self.kv_heads, ranks) * (self.key + self.value - self.joint * self.value)
+        cached = (1 - self.reuses) * cached
         indexed = (shard(self.index_heads, ranks) + 1) * self.index_key
+        if self.factors:
+            return [(hidden, self.query_rank + cached + indexed), (self.query_rank, queries)]
         return [(hidden, queries + cached + indexed)]
 
     def outputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
@@ -49,7 +59,7 @@ class Grouped(eqx.Module):
 
     def cached(self) -> Number:
         """Numbers cached for each token."""
-        return self.kv_heads * (self.key + self.value) + self.index_key
+        return (1 - self.reuses) * self.kv_heads * (self.key + self.value) + self.index_key
 
     def cache_numbers(self, context: Number) -> Number:
         """Numbers cached for a sequence of `context` tokens."""
@@ -265,3 +275,39 @@ class Recurrent(eqx.Module):
     def cache_numbers(self, context: Number) -> Number:
         """Numbers cached for a sequence of `context` tokens: the same for any."""
         return self.state()
+
+
+class Counted(eqx.Module):
+    """A mixer of tokens that is counted in memory, and whose time no kernel predicts.
+
+    - `heads`: of it.
+    - `weights`: in its matrix products.
+    - `token`, `sequence`: numbers kept for each token, and for each sequence.
+    - `kind`: what it is called.
+    """
+
+    kind: str = eqx.field(static=True)
+    heads: Number = 1
+    weights: Number = 0
+    token: Number = 0
+    sequence: Number = 0
+
+    def inputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
+        """Its weights, as rows of one column."""
+        return [(split_columns(self.weights, ranks), 1)]
+
+    def outputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
+        """None: they are counted with the inputs."""
+        return []
+
+    def cached(self) -> Number:
+        """Numbers cached for each token."""
+        return self.token
+
+    def state(self) -> Number:
+        """Numbers kept for each sequence."""
+        return self.sequence
+
+    def cache_numbers(self, context: Number) -> Number:
+        """Numbers cached for a sequence of `context` tokens."""
+        return self.token * context + self.sequence

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 
 from perfmodel.units import as_scalar
-from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.attention import Compressed, Counted, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.precision import Scope
 from perfmodel.workload.sizes import Number
@@ -38,12 +38,14 @@ class Layer(eqx.Module):
     - `extra`: parameters that are in no matrix product: norms, biases, gates, sinks; and those of
       hyper-connections.
     - `connections`: of its halves with the residual streams, where there are several.
+    - `lookup`: those of `extra` that are rows of a table, of which a token takes one.
     """
 
-    attention: Grouped | Latent | Compressed | Recurrent | None
+    attention: Grouped | Latent | Compressed | Recurrent | Counted | None
     feed_forward: Dense | Mixture | None
     extra: Number = 0
     connections: HyperConnections | None = None
+    lookup: Number = 0
 
 
 class Stack(eqx.Module):
@@ -62,6 +64,7 @@ class Transformer(eqx.Module):
     - `extra`: parameters outside the layers that are in no matrix product.
     - `native`: format its weights are published in.
     - `narrow`: which of its matrices a checkpoint in four bits has in them.
+    - `unpriced`: why its time is not predicted, a sentence's end; empty where it is.
     """
 
     hidden: Number
@@ -71,6 +74,7 @@ class Transformer(eqx.Module):
     tied: bool = eqx.field(static=True, default=False)
     native: str = eqx.field(static=True, default="bf16")
     narrow: Scope = eqx.field(static=True, default="all")
+    unpriced: str = eqx.field(static=True, default="")
     name: Label = eqx.field(static=True, converter=Label, default=Label(""))
 
     @property
@@ -81,7 +85,7 @@ class Transformer(eqx.Module):
 
 def layer_parameters(layer: Layer, hidden: Number, active: bool = False) -> Number:
     """Parameters of one layer: all of them, or those one token uses."""
-    count = layer.extra
+    count = layer.extra - (layer.lookup if active else 0)
     if layer.attention is not None:
         matrices = layer.attention.inputs(hidden) + layer.attention.outputs(hidden)
         count += sum(rows * columns for rows, columns in matrices)

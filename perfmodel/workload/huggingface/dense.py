@@ -1,63 +1,25 @@
-"""Families with grouped attention and a dense feed-forward layer: Llama and its like, Gemma, older ones."""
+"""Dense families whose layers differ: DeciLM, Gemma 3n and 4, Falcon, Llama with images."""
 
-from perfmodel.workload.attention import Grouped
+from perfmodel.workload.attention import Counted, Grouped
 from perfmodel.workload.feed_forward import Dense
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
+    EVERYWHERE,
     SLIDING,
-    Part,
-    attention_biases,
     gated,
     grouped,
     head_norms,
     head_size,
-    joined,
-    late_windows,
     marked_layers,
     mixture,
     norms,
-    one_window,
     query_biases,
-    windows,
 )
 from perfmodel.workload.model import Layer
+from perfmodel.workload.sizes import Number
 
 MULTIPLE = 256
 """Feed-forward sizes of DeciLM are rounded up to this (`modeling_decilm.py`, `_find_multiple`)."""
-
-
-def llama(fields: Fields) -> list[Layer]:
-    """Llama, Mistral and Phi-3: two norms, biases where the file says so."""
-    attention, feed_forward = grouped(fields, one_window(fields)), gated(fields)
-    extra = norms(fields) + attention_biases(fields, attention)
-    if fields.flag("mlp_bias"):
-        extra += 2 * feed_forward.inter + fields.size("hidden_size")
-    return [Layer(attention, feed_forward, extra)] * fields.layers()
-
-
-def qwen2(fields: Fields) -> list[Layer]:
-    """Qwen 1.5 to 2.5 and MiMo: biases on queries, keys and values."""
-    attentions = [grouped(fields, window) for window in late_windows(fields)]
-    return [Layer(a, gated(fields), norms(fields) + query_biases(a)) for a in attentions]
-
-
-def qwen3_attention(fields: Fields) -> list[Part[Grouped]]:
-    """Attention of each layer of Qwen 3, with its parameters in no product."""
-    attentions = [grouped(fields, window) for window in late_windows(fields)]
-    return [(a, head_norms(a) + attention_biases(fields, a)) for a in attentions]
-
-
-def qwen3(fields: Fields) -> list[Layer]:
-    """Qwen 3: norms of queries and keys."""
-    return joined(fields, qwen3_attention(fields), [(gated(fields), 0)] * fields.layers())
-
-
-def nemotron(fields: Fields) -> list[Layer]:
-    """Nemotron-4: norms with biases, squared ReLU without a gate."""
-    attention = grouped(fields)
-    feed_forward = Dense(fields.size("intermediate_size"), gated=False)
-    fields.require(False, "attention_bias", "mlp_bias")
-    return [Layer(attention, feed_forward, norms(fields, 2, bias=True))] * fields.layers()
 
 
 def decilm(fields: Fields) -> list[Layer]:
@@ -99,144 +61,152 @@ def _sliding(fields: Fields, every: int) -> list[bool]:
     return [(layer + 1) % every != 0 for layer in range(fields.layers())]
 
 
-def gemma(fields: Fields) -> list[Layer]:
-    """The first Gemma."""
-    return [Layer(grouped(fields), gated(fields), norms(fields))] * fields.layers()
-
-
-def gemma2(fields: Fields) -> list[Layer]:
-    """Gemma 2: four norms; every second layer slides, the first one too."""
-    slides = [layer % 2 == 0 for layer in range(fields.layers())]
-    return [
-        Layer(grouped(fields, w), gated(fields), norms(fields, 4)) for w in windows(fields, slides)
-    ]
-
-
-GEMMA3 = {
-    "vocab_size": 262_208,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "sliding_window": 4096,
-}
-"""What the files of Gemma 3 leave out (`configuration_gemma3.py` of transformers)."""
-
-
-def gemma3(fields: Fields) -> list[Layer]:
-    """Gemma 3: as Gemma 2, norms of queries and keys, five sliding layers to a full one."""
-    patterns = ("sliding_window_pattern", "_sliding_window_pattern")
-    slides = _sliding(fields, fields.size(*patterns, default=GLOBAL_LAYER_PERIOD))
-    attentions = [grouped(fields, window) for window in windows(fields, slides)]
-    return [Layer(a, gated(fields), norms(fields, 4) + head_norms(a)) for a in attentions]
-
-
 def gemma4(fields: Fields) -> list[Layer]:
     """Gemma 4: full layers with heads of their own, whose values come of the keys' projection.
 
-    With experts, a dense layer stands beside them: it is counted as shared.
+    With experts, a dense layer stands beside them: it is counted as shared. In the models for small devices the last
+    layers use keys and values of earlier ones, and each layer adds rows of a table of its own.
     """
-    for key in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
-        if fields.count(key, default=0):
-            raise fields.fault(f"{key} must be 0; Gemma 4 for small devices is not supported")
+    fields.require(False, "attention_bias")
     slides = marked_layers(fields, SLIDING, _sliding(fields, GLOBAL_LAYER_PERIOD))
-    return [_gemma4_layer(fields, slide) for slide in slides]
+    first = fields.layers() - fields.count("num_kv_shared_layers", default=0, most=fields.layers())
+    return [_gemma4_layer(fields, slide, layer >= first) for layer, slide in enumerate(slides)]
 
 
-def _gemma4_layer(fields: Fields, slides: bool) -> Layer:
-    attention = _gemma4_attention(fields, slides)
+def _gemma4_layer(fields: Fields, slides: bool, reuses: bool) -> Layer:
+    attention = _gemma4_attention(fields, slides, reuses)
     hidden = fields.size("hidden_size")
+    per_layer, lookup = per_layer_embedding(fields)
     # Four norms, one scalar for the whole layer.
-    extra = norms(fields, 4) + head_norms(attention) + 1
+    extra = norms(fields, 4) + head_norms(attention) * (1 - reuses / 2) + 1 + per_layer + lookup
+    extra = int(extra)
     if not fields.flag("enable_moe_block"):
-        return Layer(attention, gated(fields), extra)
+        wide = 1 + (reuses and fields.flag("use_double_wide_mlp"))
+        feed_forward = Dense(wide * fields.size("intermediate_size"))
+        return Layer(attention, feed_forward, extra, lookup=lookup)
     experts = mixture(fields, shared=fields.size("intermediate_size"))
     # Three more norms; the router scales its input, and the output of each expert.
-    return Layer(attention, experts, extra + norms(fields, 3) + hidden + experts.experts)
+    extra += norms(fields, 3) + hidden + experts.experts
+    return Layer(attention, experts, extra, lookup=lookup)
 
 
-def _gemma4_attention(fields: Fields, slides: bool) -> Grouped:
+def per_layer_embedding(fields: Fields) -> tuple[int, int]:
+    """Of embeddings for each layer, its gate, its two projections and its norm; and its part of the table."""
+    wide = fields.count("hidden_size_per_layer_input", default=0)
+    if not wide:
+        fields.has("vocab_size_per_layer_input")
+        return 0, 0
+    rows = fields.size("vocab_size_per_layer_input", default=fields.size("vocab_size"))
+    return 3 * wide * fields.size("hidden_size") + norms(fields, 1), rows * wide
+
+
+def per_layer_outside(fields: Fields) -> int:
+    """The last norm, and the one of embeddings for each layer."""
+    return norms(fields, 1) + fields.count("hidden_size_per_layer_input", default=0)
+
+
+GEMMA3N_ROUTER = 4
+"""Numbers of streams that AltUp keeps; its coefficients, for each token (`configuration_gemma3n.py`)."""
+
+
+def gemma3n(fields: Fields) -> list[Layer]:
+    """Gemma 3n: as Gemma 3 with embeddings for each layer, four streams (AltUp, arXiv 2301.13310), low-rank paths
+    beside attention (LAuReL, arXiv 2411.07501), and keys and values that the last layers share."""
+    slides = marked_layers(fields, SLIDING, _sliding(fields, GEMMA3N_PERIOD))
+    first = fields.layers() - fields.count("num_kv_shared_layers", default=15, most=fields.layers())
+    window = fields.size("sliding_window", default=512) if any(slides) else EVERYWHERE
+    sizes = _gemma3n_columns(fields)
+    return [
+        _gemma3n_layer(fields, window if slide else EVERYWHERE, sizes[layer], layer >= first)
+        for layer, slide in enumerate(slides)
+    ]
+
+
+GEMMA3N_PERIOD = 5
+"""Every fifth layer of Gemma 3n sees all tokens (`configuration_gemma3n.py`)."""
+
+
+def _gemma3n_columns(fields: Fields) -> list[int]:
+    if isinstance(fields.table.get("intermediate_size"), list):
+        return fields.numbers("intermediate_size", fields.layers(), least=1)
+    return [fields.size("intermediate_size")] * fields.layers()
+
+
+def _gemma3n_layer(fields: Fields, window: Number, inter: int, reuses: bool) -> Layer:
+    hidden, streams = (
+        fields.size("hidden_size"),
+        fields.size("altup_num_inputs", default=GEMMA3N_ROUTER),
+    )
+    attention = grouped(fields, window, reuses=int(reuses))
+    per_layer, lookup = per_layer_embedding(fields)
+    rank = fields.size("laurel_rank", default=64)
+    altup = hidden + streams * streams + streams**3 + hidden * streams + hidden
+    laurel = 2 * hidden * rank + hidden
+    extra = norms(fields, 4) + (1 if reuses else 2) * attention.key + per_layer + altup + laurel
+    return Layer(attention, Dense(inter), extra + lookup, lookup=lookup)
+
+
+def gemma3n_outside(fields: Fields) -> int:
+    """The last norms, and the projections of AltUp's streams in and out."""
+    streams, hidden = (
+        fields.size("altup_num_inputs", default=GEMMA3N_ROUTER),
+        fields.size("hidden_size"),
+    )
+    return per_layer_outside(fields) + 2 * (streams - 1) * hidden * hidden
+
+
+def _gemma4_attention(fields: Fields, slides: bool, reuses: bool) -> Grouped:
     if slides:
-        return grouped(fields, fields.size("sliding_window"))
+        return grouped(fields, fields.size("sliding_window"), reuses=int(reuses))
     heads = fields.size("num_global_key_value_heads", default=fields.size("num_key_value_heads"))
     head = fields.size("global_head_dim", default=head_size(fields))
-    return grouped(fields, kv_heads=heads, head=head, joint=int(fields.flag("attention_k_eq_v")))
-
-
-OFFSET = 2
-"""OPT keeps this many positions more than it uses (`modeling_opt.py`)."""
-
-
-def _inter(fields: Fields) -> Dense:
-    """The feed-forward layer, four times as wide as the stream where the file does not say."""
-    wide = fields.size("intermediate_size", default=4 * fields.size("hidden_size"))
-    return Dense(wide, gated=False)
-
-
-def biased(fields: Fields) -> list[Layer]:
-    """GPT-2, GPT-3 and BLOOM: biases on all products, norms with biases."""
-    attention, feed_forward = grouped(fields), _inter(fields)
-    biases = query_biases(attention) + feed_forward.inter + 2 * fields.size("hidden_size")
-    extra = norms(fields, bias=True) + biases
-    return [Layer(attention, feed_forward, extra)] * fields.layers()
-
-
-def gpt2_outside(fields: Fields) -> int:
-    """Learned positions and the last norm."""
-    return (fields.size("n_positions", "n_ctx") + 2) * fields.size("hidden_size")
-
-
-def opt(fields: Fields) -> list[Layer]:
-    """OPT, but for the 350M model, whose embeddings are narrower than its stream."""
-    hidden = fields.size("hidden_size")
-    if fields.size("word_embed_proj_dim", default=hidden) != hidden:
-        raise fields.fault("word_embed_proj_dim must equal hidden_size; OPT-350M is not supported")
-    fields.require(True, "enable_bias")
-    return biased(fields)
-
-
-def opt_outside(fields: Fields) -> int:
-    """Learned positions and the last norm."""
-    positions = fields.size("max_position_embeddings") + OFFSET
-    return positions * fields.size("hidden_size") + norms(fields, 1, bias=True)
-
-
-def bloom_outside(fields: Fields) -> int:
-    """The norm of the embedding and the last norm; positions are in the scores (ALiBi)."""
-    return norms(fields, 2, bias=True)
-
-
-def neox(fields: Fields) -> list[Layer]:
-    """GPT-NeoX and Pythia."""
-    fields.require(True, "attention_bias")
-    return biased(fields)
-
-
-def biased_norm(fields: Fields) -> int:
-    """The last norm."""
-    return norms(fields, 1, bias=True)
-
-
-def gptj(fields: Fields) -> list[Layer]:
-    """GPT-J: attention and feed-forward in parallel after one norm; no biases in attention."""
-    attention, feed_forward = grouped(fields), _inter(fields)
-    extra = norms(fields, 1, bias=True) + feed_forward.inter + fields.size("hidden_size")
-    return [Layer(attention, feed_forward, extra)] * fields.layers()
-
-
-def gptj_outside(fields: Fields) -> int:
-    """The last norm and the biases of the output head."""
-    return norms(fields, 1, bias=True) + fields.size("vocab_size")
+    joint = int(fields.flag("attention_k_eq_v"))
+    return grouped(fields, kv_heads=heads, head=head, joint=joint, reuses=int(reuses))
 
 
 def falcon(fields: Fields) -> list[Layer]:
-    """Falcon: attention and feed-forward in parallel, after one norm in 7B, after two later."""
-    fields.require(False, "bias")
-    fields.require(True, "parallel_attn")
-    new = fields.flag("new_decoder_architecture")
-    heads = fields.size("num_attention_heads")
+    """Falcon: attention and feed-forward in parallel, after one norm in 7B, after two later; one after the other
+    and with biases in the models that were trained on RefinedWeb alone."""
+    new = fields.flag(
+        "new_decoder_architecture",
+        default=fields.has("num_kv_heads") and not fields.has("multi_query"),
+    )
+    heads, hidden = fields.size("num_attention_heads"), fields.size("hidden_size")
     several = heads if not fields.flag("multi_query", default=True) else 1
     kv_heads = fields.size("num_kv_heads", default=heads) if new else several
+    fields.has("num_kv_heads")
     attention = grouped(fields, kv_heads=kv_heads)
-    feed_forward = Dense(fields.size("ffn_hidden_size", default=_inter(fields).inter), gated=False)
-    count = fields.size("num_ln_in_parallel_attn", default=2 if new else 1)
-    return [Layer(attention, feed_forward, norms(fields, count, bias=True))] * fields.layers()
+    feed_forward = Dense(fields.size("ffn_hidden_size", default=4 * hidden), gated=False)
+    parallel = fields.flag("parallel_attn", default=True)
+    count = fields.size("num_ln_in_parallel_attn", default=2) if new else 2 - parallel
+    biases = query_biases(attention) + feed_forward.inter + 2 * hidden
+    extra = norms(fields, count, bias=True) + fields.flag("bias") * biases
+    return [Layer(attention, feed_forward, extra)] * fields.layers()
+
+
+def mllama(fields: Fields) -> list[Layer]:
+    """Llama 3.2 with images: layers of cross attention among Llama's, with keys of the image alone.
+
+    Their cache is of an image, once, and not counted; without an image they are left out.
+    """
+    crossed = set(fields.numbers("cross_attention_layers"))
+    attention, feed_forward = grouped(fields), Dense(fields.size("intermediate_size"))
+    weights = sum(rows * columns for rows, columns in _matrices(fields, attention))
+    cross = Counted("cross attention", attention.heads, weights)
+    own = Layer(attention, feed_forward, norms(fields))
+    other = Layer(cross, feed_forward, norms(fields) + head_norms(attention) + 2)
+    return [other if layer in crossed else own for layer in range(fields.layers())]
+
+
+def _matrices(fields: Fields, attention: Grouped) -> list[tuple[Number, Number]]:
+    hidden = fields.size("hidden_size")
+    return attention.inputs(hidden) + attention.outputs(hidden)
+
+
+IMAGE_ROWS = 8
+"""Rows that the embedding has beside those of the vocabulary (`modeling_mllama.py`)."""
+
+
+def mllama_outside(fields: Fields) -> int:
+    """The last norm, and the embedding's rows for images."""
+    return norms(fields, 1) + IMAGE_ROWS * fields.size("hidden_size")

@@ -28,10 +28,13 @@ class Fields:
 
     Null counts as missing, as it does in transformers. Where a method takes several
     `keys`, they are spellings of one field, and the first that is there is read.
+
+    - `seen`: fields that were asked for; what is never asked for changes no count.
     """
 
     table: dict[str, Any]
     name: str
+    seen: set[str] = dataclasses.field(default_factory=set, compare=False)
 
     def fault(self, problem: str) -> ValueError:
         """The error that says what is wrong with this table."""
@@ -39,7 +42,19 @@ class Fields:
 
     def has(self, key: str) -> bool:
         """Whether a field is there and not null."""
+        self.seen.add(key)
         return self.table.get(key) is not None
+
+    def note(self, *keys: str) -> None:
+        """Fields that are known, and that change nothing here."""
+        self.seen.update(keys)
+
+    def switch(self, word: bool | str) -> bool:
+        """Yes or no, or what the flag of this name says: `key`, `key=true` if yes where missing, `!key` for not."""
+        if isinstance(word, bool):
+            return word
+        key, _, default = word.removeprefix("!").partition("=")
+        return self.flag(key, default == "true") is not word.startswith("!")
 
     def _find(self, keys: tuple[str, ...], default: Any) -> tuple[str, Any]:
         for key in keys:
@@ -164,9 +179,30 @@ class Fields:
             raise self.fault(f"{what} {shown(word)} is not known; it may be {allowed}")
         return table[word]
 
+    def _inside(self, path: str) -> Any:
+        """A field of a table in this one, named by both; none where either is missing."""
+        outer, _, key = path.partition(".")
+        part = self.part(outer)
+        return part.table[key] if part.has(key) else None
+
+    def fix(self, path: str, value: bool | int | str) -> None:
+        """A field that is read with one value only; a missing one has it."""
+        outer, _, key = path.rpartition(".")
+        part = self.part(outer) if outer else self
+        if part.has(key) and part.table[key] != value:
+            allowed = str(value).lower() if isinstance(value, bool) else repr(value)
+            raise part.fault(f"{key} must be {allowed}; this family is read in no other way")
+
     def renamed(self, names: dict[str, str]) -> "Fields":
         """The table with the family's own names of fields as the usual ones."""
-        usual = {
-            names.get(key, key): value for key, value in self.table.items() if value is not None
-        }
-        return Fields(usual, self.name)
+        usual: dict[str, Any] = {}
+        inner = {name: self._inside(name) for name in names if "." in name}
+        given = self.table | {name: value for name, value in inner.items() if value is not None}
+        for key, value in given.items():
+            name = names.get(key, key)
+            if usual.get(name, value) != value and value is not None:
+                raise self.fault(
+                    f"{key} and {name} are two names of one field, but differ; keep the one that is right"
+                )
+            usual[name] = usual.get(name) if value is None else value
+        return Fields(usual, self.name, self.seen)

@@ -1,7 +1,9 @@
 """Families with linear attention: Qwen 3-Next and 3.5, Kimi Linear and K3, Nemotron-H."""
 
-from perfmodel.workload.attention import Grouped, Latent, Recurrent
+from perfmodel.workload.attention import Counted, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
+from perfmodel.workload.huggingface.architecture import Architecture
+from perfmodel.workload.huggingface.decoder import decoder
 from perfmodel.workload.huggingface.fields import MAX_LAYERS, Fields
 from perfmodel.workload.huggingface.latent import latent
 from perfmodel.workload.huggingface.mixtures import qwen_feeds
@@ -20,6 +22,7 @@ from perfmodel.workload.huggingface.parts import (
     sparse_layers,
     stepped_layers,
 )
+from perfmodel.workload.huggingface.states import mamba2
 from perfmodel.workload.model import Layer
 
 
@@ -116,15 +119,7 @@ def _nemotron_kinds(fields: Fields) -> list[str]:
 
 
 def _mamba(fields: Fields) -> Layer:
-    heads, head = fields.size("mamba_num_heads"), fields.size("mamba_head_dim")
-    state, groups = fields.size("ssm_state_size"), fields.size("n_groups")
-    taps, wide = fields.size("conv_kernel"), heads * head
-    channels = wide + 2 * groups * state
-    attention = Recurrent(
-        heads, state, head, wide + channels + heads, channels, taps, kind="mamba2"
-    )
-    # Filters with biases, three parameters for each head, the norm before the way out.
-    extra = channels * (taps + fields.flag("use_conv_bias", default=True)) + 3 * heads + wide
+    attention, extra = mamba2(fields)
     return Layer(attention, None, norms(fields, 1) + extra)
 
 
@@ -143,3 +138,58 @@ def _moe(fields: Fields) -> Layer:
     width = fields.count("moe_latent_size", default=0)
     experts = mixture(fields, shared=shared, width=width, gated=False)
     return Layer(None, experts, norms(fields, 1) + experts.experts)
+
+
+def zamba2(fields: Fields) -> list[Layer]:
+    """Zamba2 (arXiv 2411.15242): layers of Mamba-2; before some, one of few blocks of attention and feed-forward that
+    share their weights but for adapters, and read the stream beside the embedding."""
+    mixer, more = mamba2(fields)
+    plain = Layer(mixer, None, norms(fields, 1) + more)
+    hidden = fields.size("hidden_size")
+    shared = Layer(_shared_block(fields), None, hidden * hidden)
+    kinds = fields.words(
+        "layers_block_type", ("mamba", "linear_attention", "hybrid"), fields.layers()
+    )
+    found: list[Layer] = []
+    for kind in kinds:
+        found += [shared, plain] if kind == "hybrid" else [plain]
+    return found
+
+
+def _shared_block(fields: Fields) -> Counted:
+    """What one use of a shared block has of its own: adapters and a cache."""
+    hidden, rank = fields.size("hidden_size"), fields.size("adapter_rank")
+    adapters = rank * (hidden + 2 * fields.size("intermediate_size"))
+    if fields.flag("use_shared_attention_adapter"):
+        adapters += 3 * 2 * rank * 2 * hidden
+    heads = fields.size("num_attention_heads")
+    head = fields.size("attention_head_dim", default=2 * hidden // heads)
+    kv_heads = fields.size("num_key_value_heads", default=heads)
+    return Counted("shared attention", heads, adapters, 2 * kv_heads * head, 0)
+
+
+def zamba2_outside(fields: Fields) -> int:
+    """The last norm and the shared blocks."""
+    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+    head = fields.size("attention_head_dim", default=2 * hidden // heads)
+    kv_heads = fields.size("num_key_value_heads", default=heads)
+    attention = 2 * hidden * (heads + 2 * kv_heads) * head + heads * head * hidden
+    block = attention + 3 * hidden * fields.size("intermediate_size") + 3 * hidden
+    fields.require(False, "add_bias_linear")
+    return norms(fields, 1) + fields.size("num_mem_blocks", default=1) * block
+
+
+def lfm2(fields: Fields, how: Architecture) -> list[Layer]:
+    """LFM2: a feed-forward layer whose columns are two thirds of those written, rounded up to a multiple."""
+    wide = fields.size("intermediate_size")
+    if fields.flag("block_auto_adjust_ff_dim", default=True):
+        factor = (
+            fields.real("block_ffn_dim_multiplier")
+            if fields.has("block_ffn_dim_multiplier")
+            else 1.0
+        )
+        multiple = fields.size("block_multiple_of", default=256)
+        wide = -(-int(factor * (2 * wide // 3)) // multiple) * multiple
+    return decoder(
+        Fields(fields.table | {"intermediate_size": wide}, fields.name, fields.seen), how
+    )

@@ -17,6 +17,8 @@ from perfmodel.workload.sizes import Number
 
 def latent(fields: Fields, **changes: Number) -> Part[Latent]:
     """Latent attention, with the weights of the norms of its bottlenecks."""
+    # Heads of keys and values, and the sizes that follow from others, are of no use here.
+    fields.note("num_key_value_heads", "head_dim", "qk_head_dim")
     attention = Latent(
         heads=fields.size("num_attention_heads"),
         query_rank=fields.count("q_lora_rank", default=0),

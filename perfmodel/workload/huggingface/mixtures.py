@@ -1,8 +1,7 @@
-"""Families with grouped attention and mixtures of experts."""
+"""Families with experts whose layers differ: MiniMax-M3, MiMo-V2, Step, Llama 4."""
 
 from perfmodel.workload.attention import Grouped
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.huggingface.dense import qwen3_attention
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
     EVERYWHERE,
@@ -14,26 +13,14 @@ from perfmodel.workload.huggingface.parts import (
     grouped,
     head_norms,
     joined,
-    late_windows,
     marked_layers,
     mixture,
-    norms,
-    one_window,
     query_biases,
     shared_inter,
     sparse_layers,
-    stepped_layers,
-    windows,
 )
 from perfmodel.workload.model import Layer
 from perfmodel.workload.sizes import Number
-
-
-def mixtral(fields: Fields) -> list[Layer]:
-    """Mixtral: Llama with experts."""
-    attention = grouped(fields, one_window(fields))
-    feed_forward = mixture(fields, "intermediate_size")
-    return [Layer(attention, feed_forward, norms(fields))] * fields.layers()
 
 
 def qwen_feeds(fields: Fields, sparse: list[bool]) -> list[Part[Dense | Mixture]]:
@@ -43,32 +30,6 @@ def qwen_feeds(fields: Fields, sparse: list[bool]) -> list[Part[Dense | Mixture]
     shared = fields.count("shared_expert_intermediate_size", default=0)
     gate = fields.size("hidden_size") if shared else 0
     return after_dense(fields, sparse, mixture(fields, shared=shared), gate)
-
-
-def qwen2_moe(fields: Fields) -> list[Layer]:
-    """Qwen 1.5 and 2 with experts: biases on queries, keys and values."""
-    attentions = [grouped(fields, window) for window in late_windows(fields)]
-    parts = [(attention, query_biases(attention)) for attention in attentions]
-    return joined(fields, parts, qwen_feeds(fields, stepped_layers(fields)))
-
-
-def qwen3_moe(fields: Fields) -> list[Layer]:
-    """Qwen 3 with experts."""
-    # Qwen's own code for this family has no shared expert, whatever the file says.
-    feeds = after_dense(fields, stepped_layers(fields), mixture(fields))
-    return joined(fields, qwen3_attention(fields), feeds)
-
-
-def minimax_m2(fields: Fields) -> list[Layer]:
-    """MiniMax-M2: norms over all heads of queries and of keys together; a bias in routing."""
-    attention = grouped(fields)
-    feed_forward = mixture(fields, "intermediate_size")
-    extra = norms(fields)
-    if fields.flag("use_qk_norm"):
-        extra += (attention.heads + attention.kv_heads) * attention.key
-    if fields.flag("use_routing_bias"):
-        extra += feed_forward.experts
-    return [Layer(attention, feed_forward, extra)] * fields.layers()
 
 
 def minimax_m3(fields: Fields) -> list[Layer]:
@@ -103,27 +64,6 @@ def _m3_feed(fields: Fields, sparse: bool) -> Part[Dense | Mixture]:
     return experts, experts.experts if fields.flag("use_routing_bias") else 0
 
 
-def gpt_oss(fields: Fields) -> list[Layer]:
-    """gpt-oss: biases on all products, a sink for each head, every second layer slides."""
-    hidden = fields.size("hidden_size")
-    slides = [layer % 2 == 0 for layer in range(fields.layers())]
-    attentions = [grouped(fields, window) for window in windows(fields, slides)]
-    inter = fields.size("intermediate_size")
-    feed_forward = mixture(fields, "intermediate_size", bias=2 * inter + hidden)
-    biases = query_biases(attentions[0]) + hidden + feed_forward.experts
-    extra = norms(fields) + biases + attentions[0].heads
-    return [Layer(attention, feed_forward, extra) for attention in attentions]
-
-
-def glm4_moe(fields: Fields) -> list[Layer]:
-    """GLM-4.5 to 4.7: biases on queries, keys and values; dense layers first."""
-    attention, experts = grouped(fields), mixture(fields, shared=shared_inter(fields))
-    extra = query_biases(attention) if fields.flag("attention_bias") else 0
-    extra += head_norms(attention) if fields.flag("use_qk_norm") else 0
-    feeds = after_dense(fields, sparse_layers(fields), experts, experts.experts)
-    return joined(fields, [(attention, extra)] * len(feeds), feeds)
-
-
 def mimo_v2(fields: Fields) -> list[Layer]:
     """MiMo-V2: sliding layers with heads of their own and sinks; dense layers first."""
     slides = fields.numbers("hybrid_layer_pattern", fields.layers())
@@ -147,7 +87,7 @@ def _mimo_attention(fields: Fields, prefix: str) -> Part[Grouped]:
     return attention, sinks * attention.heads + biases
 
 
-def step3(fields: Fields) -> list[Layer]:
+def step3p5(fields: Fields) -> list[Layer]:
     """Step-3.5 and 3.7 Flash: sliding layers with heads of their own; a gate for each head."""
     fields.items("layer_types")
     slides = marked_layers(fields, SLIDING, [])
@@ -176,6 +116,16 @@ def _step_sparse(fields: Fields) -> list[bool]:
         return sparse_layers(fields)
     listed = {number.strip() for number in fields.text("moe_layers_enum").split(",")}
     return [str(layer) in listed for layer in range(fields.layers())]
+
+
+def step3(fields: Fields) -> list[Layer]:
+    """Step 3: queries through a bottleneck with a norm, one head of keys and values (arXiv 2507.19427)."""
+    head, rank = fields.size("head_dim"), fields.size("share_q_dim")
+    groups = fields.size("num_attention_groups")
+    attention = grouped(fields, kv_heads=groups, head=head, query_rank=rank)
+    experts = mixture(fields, shared=fields.size("share_expert_dim"))
+    feeds = after_dense(fields, _step_sparse(fields), experts)
+    return joined(fields, [(attention, rank)] * len(feeds), feeds)
 
 
 NO_ROPE = 4

@@ -108,6 +108,7 @@ def shared_inter(fields: Fields) -> int:
 def sparse_layers(fields: Fields) -> list[bool]:
     """Which layers are mixtures, as the families after DeepSeek-V2 write it."""
     layers = fields.layers()
+    fields.note("first_k_dense_replace", "moe_layer_freq")
     if fields.has("mlp_layer_types"):
         kinds = fields.words("mlp_layer_types", ("dense", "sparse"), layers)
         return [kind == "sparse" for kind in kinds]
@@ -145,11 +146,13 @@ def windows(fields: Fields, default: list[bool]) -> list[Number]:
 def late_windows(fields: Fields) -> list[Number]:
     """The window of each layer, as Qwen writes it: from some layer on, if at all."""
     slides = fields.flag("use_sliding_window")
+    fields.note("sliding_window")
     first = fields.count("max_window_layers") if slides else 0
     return windows(fields, [slides and layer >= first for layer in range(fields.layers())])
 
 
 def one_window(fields: Fields) -> Number:
     """The window of all layers, where all have the same."""
-    slides = fields.has("sliding_window") and fields.flag("use_sliding_window", default=True)
+    slides = fields.flag("use_sliding_window", default=True) and fields.has("sliding_window")
+    fields.note("sliding_window")
     return fields.size("sliding_window") if slides else EVERYWHERE

@@ -1,141 +1,173 @@
-"""From a config.json to a transformer: the architectures that can be read, and how."""
+"""From a config.json to a transformer: which architecture it is, and how that is read."""
 
-import difflib
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perfmodel.workload.huggingface import dense, hybrid, latent, mixtures
-from perfmodel.workload.huggingface.fields import Fields
+from perfmodel.workload.huggingface.architecture import (
+    Architecture,
+    Experts,
+    architectures,
+    by_model_type,
+    class_defaults,
+)
+from perfmodel.workload.huggingface.fields import Fields, shown
 from perfmodel.workload.huggingface.formats import narrow, native
-from perfmodel.workload.huggingface.parts import norms, stacks
-from perfmodel.workload.model import Layer, Transformer
+from perfmodel.workload.huggingface.forms import FORMS, NESTED
+from perfmodel.workload.huggingface.parts import stacks
+from perfmodel.workload.huggingface.unknown import GENERIC, generic, suggested
+from perfmodel.workload.huggingface.unread import field_lists, refuse_unread, unread
+from perfmodel.workload.model import Transformer
 from perfmodel.xla import Label
 
 
-def last_norm(fields: Fields) -> int:
-    """Parameters outside the layers, where there is but the last norm."""
-    return norms(fields, 1)
+class Found(NamedTuple):
+    """The text part of a file and how it is read.
 
-
-class Family(NamedTuple):
-    """How to read the architectures of a family.
-
-    - `layers`: its layers, one after the other.
-    - `outside`: parameters outside the layers that are in no product.
-    - `tied`: whether the output head is the embedding, where the file does not say.
-    - `names`: its own names of fields, with the usual ones.
-    - `defaults`: fields that its files may leave out.
+    - `fields`: with the usual names, and with what the architecture leaves to its defaults.
+    - `given`: the text part as written.
+    - `assumed`: what was assumed of an architecture that is not known, as sentences.
     """
 
-    layers: Callable[[Fields], list[Layer]]
-    outside: Callable[[Fields], int] = last_norm
-    tied: bool = False
-    names: dict[str, str] = {}
-    defaults: dict[str, int] = {}
+    fields: Fields
+    given: Fields
+    how: Architecture
+    name: str
+    assumed: list[str]
 
 
-GPT2_NAMES = {
-    "n_embd": "hidden_size",
-    "n_layer": "num_hidden_layers",
-    "n_head": "num_attention_heads",
-    "n_inner": "intermediate_size",
-}
-
-BLOOM_NAMES = GPT2_NAMES | {"n_embed": "hidden_size"}
-
-OPT_NAMES = {"ffn_dim": "intermediate_size"}
-
-READERS = [
-    (Family(dense.biased, dense.bloom_outside, True, BLOOM_NAMES), ["BloomForCausalLM"]),
-    (Family(dense.decilm), ["DeciLMForCausalLM"]),
-    (
-        Family(latent.deepseek),
-        ["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiK25ForConditionalGeneration"],
-    ),
-    (Family(latent.deepseek_v32), ["DeepseekV32ForCausalLM"]),
-    (Family(latent.deepseek_v4, latent.v4_outside), ["DeepseekV4ForCausalLM"]),
-    (Family(dense.falcon, dense.biased_norm, True), ["FalconForCausalLM"]),
-    (Family(dense.biased, dense.gpt2_outside, True, GPT2_NAMES), ["GPT2LMHeadModel"]),
-    (Family(dense.gptj, dense.gptj_outside, False, GPT2_NAMES), ["GPTJForCausalLM"]),
-    (Family(dense.neox, dense.biased_norm), ["GPTNeoXForCausalLM"]),
-    (Family(dense.gemma2, tied=True), ["Gemma2ForCausalLM"]),
-    (
-        Family(dense.gemma3, tied=True, defaults=dense.GEMMA3),
-        ["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
-    ),
-    (Family(dense.gemma4, tied=True), ["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"]),
-    (Family(dense.gemma, tied=True), ["GemmaForCausalLM"]),
-    (Family(mixtures.glm4_moe), ["Glm4MoeForCausalLM"]),
-    (Family(latent.glm_dsa), ["GlmMoeDsaForCausalLM"]),
-    (Family(mixtures.gpt_oss), ["GptOssForCausalLM"]),
-    (
-        Family(hybrid.kimi_linear, hybrid.kimi_outside),
-        ["KimiK3ForConditionalGeneration", "KimiLinearForCausalLM"],
-    ),
-    (Family(mixtures.llama4), ["Llama4ForCausalLM", "Llama4ForConditionalGeneration"]),
-    (Family(dense.llama), ["LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM"]),
-    (Family(dense.qwen2), ["MiMoForCausalLM", "Qwen2ForCausalLM"]),
-    (Family(mixtures.mimo_v2), ["MiMoV2FlashForCausalLM"]),
-    (Family(mixtures.minimax_m2), ["MiniMaxM2ForCausalLM"]),
-    (
-        Family(mixtures.minimax_m3),
-        ["MiniMaxM3ForCausalLM", "MiniMaxM3SparseForConditionalGeneration"],
-    ),
-    (Family(mixtures.mixtral), ["MixtralForCausalLM"]),
-    (Family(dense.nemotron, dense.biased_norm), ["NemotronForCausalLM"]),
-    (Family(hybrid.nemotron_h), ["NemotronHForCausalLM"]),
-    (Family(dense.opt, dense.opt_outside, True, OPT_NAMES), ["OPTForCausalLM"]),
-    (Family(mixtures.qwen2_moe), ["Qwen2MoeForCausalLM"]),
-    (Family(dense.qwen3), ["Qwen3ForCausalLM", "Qwen3VLForConditionalGeneration"]),
-    (Family(mixtures.qwen3_moe), ["Qwen3MoeForCausalLM", "Qwen3VLMoeForConditionalGeneration"]),
-    (
-        Family(hybrid.qwen_next),
-        [
-            "Qwen3NextForCausalLM",
-            "Qwen3_5ForCausalLM",
-            "Qwen3_5ForConditionalGeneration",
-            "Qwen3_5MoeForCausalLM",
-            "Qwen3_5MoeForConditionalGeneration",
-        ],
-    ),
-    (Family(mixtures.step3), ["Step3p5ForCausalLM", "Step3p7FlashForCausalLM"]),
-]
-"""Families, each with the first words of `architectures` that it reads."""
-
-FAMILIES = {name: how for how, names in READERS for name in names}
-"""Families by the first word of `architectures`."""
+MAKERS_OWN = ({"dim", "n_layers"}, {"dim", "n_heads"})
+"""Fields of `params.json`, the form of Meta's and Mistral's own releases (`consolidated`)."""
 
 
-def family(config: Fields) -> Family:
-    """How to read this config.
+def text_part(config: Fields) -> Fields:
+    """The innermost table that describes the language model: the file itself, or a part of it."""
+    for key in field_lists()["nested"]:
+        if config.has(key):
+            return text_part(config.part(key))
+    return config
+
+
+def find(config: Fields, form: str = "") -> Found:
+    """The text part of a file, and how it is read.
+
+    **Arguments:**
+
+    - `form`: how to read an architecture that is not known: a form of `GENERIC`, or a known architecture.
 
     **Raises:**
 
-    - `ValueError`: for an architecture that is not in the table, with the nearest that are.
+    - `ValueError`: for an architecture that is not known, with the form that its fields look like.
     """
+    text = text_part(config)
+    name = _architecture(config, text)
+    assumed: list[str] = []
+    if name not in architectures():
+        name, how, assumed = _unknown(config, text, name, form)
+    else:
+        how = architectures()[name]
+    return Found(_filled(text, how, text is not config), text, how, name, assumed)
+
+
+def _architecture(config: Fields, text: Fields) -> str:
+    """The word that says how the text part is read: its own, or that of the whole file."""
+    inner = _known_word(text) if text is not config else ""
+    word = _listed(config)
+    outer = architectures().get(word)
+    if inner and architectures()[inner].form != NESTED:
+        return inner
+    if outer is not None and outer.form != NESTED:
+        return word
+    kind = by_model_type().get(_word(config, "model_type"), "")
+    if kind and not word:
+        return kind
+    if outer is not None and text is not config:
+        raise text.fault(
+            f"model_type is {shown(text.table.get('model_type'))}, which is not known, so that the language model "
+            f"of {word} cannot be read; write a known one, or its architectures"
+        )
+    return word or _word(config, "model_type")
+
+
+def _known_word(text: Fields) -> str:
+    """The architecture that a text part names, by either of its fields; empty where it names none that is known."""
+    listed = _listed(text) if text.has("architectures") else ""
+    return (
+        listed if listed in architectures() else by_model_type().get(_word(text, "model_type"), "")
+    )
+
+
+def _word(fields: Fields, key: str) -> str:
+    return fields.text(key) if fields.has(key) else ""
+
+
+def _listed(config: Fields) -> str:
+    """The first word of `architectures`; empty where there is none but a `model_type`."""
+    if not config.has("architectures") and config.has("model_type"):
+        return ""
+    _refuse_makers_own(config)
     listed = config.items("architectures")
     word = listed[0] if listed else None
     if not isinstance(word, str):
         raise config.fault(
             "architectures must list one word in quotes, such as LlamaForCausalLM; correct it"
         )
-    if word not in FAMILIES:
-        near = difflib.get_close_matches(word[:100], FAMILIES, n=3, cutoff=0.0)
+    return word[:100]
+
+
+def _refuse_makers_own(config: Fields) -> None:
+    if not config.has("architectures") and any(own <= set(config.table) for own in MAKERS_OWN):
         raise config.fault(
-            f"architecture {word[:100]!r} is not supported; the nearest that are, of "
-            f"{len(FAMILIES)}, are {', '.join(near)}; write a config of one of these"
+            "this is a params.json of the maker's own form (dim, n_layers ...); "
+            "give the config.json of the model's Hugging Face form instead"
         )
-    return FAMILIES[word]
+
+
+def _unknown(
+    config: Fields, text: Fields, name: str, form: str
+) -> tuple[str, Architecture, list[str]]:
+    """How an architecture is read that is not known, where a form is given; else say which it looks like."""
+    if form:
+        how, assumed = generic(config, text, name, form)
+        return name, how, assumed
+    look = suggested(text)
+    hint = (
+        f"its fields look like the form {look}: `perfmodel models PATH --as {look}` reads it so and says what it "
+        f"assumes"
+        if look
+        else f"and its fields look like none of the forms ({', '.join(GENERIC)})"
+    )
+    raise config.fault(f"architecture {name!r} is not known; {hint}")
+
+
+SPELLINGS = (Experts().experts, Experts().active, Experts().shared_count, ["n_positions", "n_ctx"])
+"""Several names of one field; where a file has one, the default of another is of no use."""
+
+
+def _filled(text: Fields, how: Architecture, inner: bool) -> Fields:
+    """The text part with the usual names of fields, and with defaults where a field is missing.
+
+    Transformers writes of an inner table what differs from the defaults of its class; of a whole file, sizes are
+    there, and a missing one is an error.
+    """
+    model = text.renamed(how.names)
+    core = set(field_lists()["core"])
+    kind = str(text.table.get("model_type", ""))
+    known = class_defaults().get(kind) or class_defaults().get(next(iter(how.model_types), ""), {})
+    usual = {how.names.get(key, key): value for key, value in known.items()}
+    usual = {key: value for key, value in usual.items() if inner or key not in core}
+    spelled = [set(keys) for keys in SPELLINGS if not set(keys).isdisjoint(model.table)]
+    usual = {key: value for key, value in usual.items() if not any(key in keys for keys in spelled)}
+    table = usual | how.defaults | model.table
+    return Fields(table, model.name, model.seen)
 
 
 MAX_BYTES = 10_000_000
 """No config is longer; a longer one is not read."""
 
 
-def from_config(config: dict[str, Any], name: str = "config") -> Transformer:
+def from_config(config: dict[str, Any], name: str = "config", form: str = "") -> Transformer:
     """A transformer from the fields of its config.json.
 
     Of a model of images or sound, only the language model is counted. Layers that predict
@@ -146,6 +178,7 @@ def from_config(config: dict[str, Any], name: str = "config") -> Transformer:
     - `config`: the file as a dictionary; with the `quantization` table of its
       hf_quant_config.json beside the other fields, where there is one.
     - `name`: of the model; messages begin with it.
+    - `form`: how to read an architecture that is not known.
 
     **Raises:**
 
@@ -153,28 +186,89 @@ def from_config(config: dict[str, Any], name: str = "config") -> Transformer:
     """
     if not isinstance(config, dict):
         raise ValueError(f"{name}: a config is a table of fields, not {type(config).__name__}.")
-    fields = Fields(config, name)
-    how = family(fields)
-    language = fields.part("text_config") if fields.has("text_config") else fields
-    model = Fields(how.defaults | language.renamed(how.names).table, language.name)
-    return Transformer(
+    return transformer(Fields(config, name), name, form)
+
+
+def transformer(fields: Fields, name: str, form: str = "") -> Transformer:
+    """As `from_config`, from fields."""
+    found = find(fields, form)
+    model, how = found.fields, found.how
+    _check(model, how)
+    reader = FORMS[how.form]
+    layers = reader.layers(model, how)
+    built = Transformer(
         hidden=model.size("hidden_size"),
         vocabulary=model.size("vocab_size"),
-        stacks=stacks(how.layers(model)),
-        extra=how.outside(model),
-        tied=fields.flag("tie_word_embeddings", model.flag("tie_word_embeddings", how.tied)),
+        stacks=stacks(layers),
+        extra=reader.outside(model, how),
+        tied=_tied(fields, found),
         native=native(fields, model),
         narrow=narrow(fields, model),
+        unpriced=how.unpriced,
         name=Label(name),
     )
+    if not found.assumed:
+        given = Fields(found.given.table, found.given.name, model.seen)
+        refuse_unread(given, how, found.name)
+        _check_outer(fields, found)
+    return built
 
 
-def read_config(path: Path | str, name: str = "") -> Transformer:
+def not_read(fields: Fields, form: str) -> list[str]:
+    """What an architecture that is not known was read with: assumptions, and fields that were not read."""
+    found = find(fields, form)
+    FORMS[found.how.form].layers(found.fields, found.how)
+    FORMS[found.how.form].outside(found.fields, found.how)
+    _tied(fields, found)
+    given = Fields(found.given.table, found.given.name, found.fields.seen)
+    return [*found.assumed, *(f"{key} is not read" for key in unread(given, found.how))]
+
+
+def _check(model: Fields, how: Architecture) -> None:
+    """Fields that may have one value only."""
+    for path, value in how.fixed.items():
+        model.fix(path, value)
+    for key, other in how.equal.items():
+        if model.has(key) and model.table[key] != model.table.get(other):
+            raise model.fault(f"{key} must equal {other}; this family is read in no other way")
+
+
+def _tied(config: Fields, found: Found) -> bool:
+    """Whether the output head is the embedding: as the file says, else as the text part does, else the family."""
+    key = "tie_word_embeddings"
+    inner = found.given.renamed(found.how.names)
+    inner.seen.add(key)
+    return config.flag(key, inner.flag(key, found.how.tied))
+
+
+def _check_outer(config: Fields, found: Found) -> None:
+    """Sizes that the outer table repeats may not contradict the text part."""
+    if found.given is config or found.given.name == config.name:
+        return
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        if config.has(key) and found.given.has(key) and config.table[key] != found.given.table[key]:
+            raise config.fault(
+                f"{key} is {shown(config.table[key])}, but {shown(found.given.table[key])} in its text part; "
+                "take out the one that is wrong"
+            )
+
+
+def read_config(path: Path | str, name: str = "", form: str = "") -> Transformer:
     """A transformer from a config.json, and the hf_quant_config.json beside it if there is one.
 
     **Raises:**
 
     - `ValueError`: naming the file, the field and what is wrong with it.
+    """
+    return from_config(read_table(path), name or str(path), form)
+
+
+def read_table(path: Path | str) -> dict[str, Any]:
+    """The fields of a config.json, with those of the hf_quant_config.json beside it if there is one.
+
+    **Raises:**
+
+    - `ValueError`: naming the file and what is wrong with it.
     """
     path = Path(path)
     config = read_json(path)
@@ -182,7 +276,7 @@ def read_config(path: Path | str, name: str = "") -> Transformer:
     if beside != path and beside.is_file() and "quantization_config" not in config:
         quantised = Fields(read_json(beside), str(beside)).part("quantization")
         config = config | {"quantization": quantised.table}
-    return from_config(config, name or str(path))
+    return config
 
 
 def read_json(path: Path) -> dict[str, Any]:

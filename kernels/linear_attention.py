@@ -20,6 +20,7 @@ from perfmodel.resources import Resources
 from perfmodel.roofline import Work
 from perfmodel.smooth import at_least_one, soft_min
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.attention import STATE_BYTES as STATE_BYTES
 from perfmodel.workload.plan import Plan
 
 KINDS = ("gdn", "kda", "mamba2")
@@ -30,9 +31,6 @@ CHUNK = 64.0
 
 TILE = 32.0
 """Columns of a state's values that one thread block takes (flash-linear-attention)."""
-
-STATE_BYTES = 4.0
-"""A state is kept in fp32, and so are the gates."""
 
 NUMBER_BYTES = 2.0
 """Queries, keys, values and outputs are in bf16."""

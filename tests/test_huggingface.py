@@ -9,7 +9,8 @@ import pytest
 
 from perfmodel.workload.attention import Compressed, Grouped, Recurrent
 from perfmodel.workload.huggingface import from_config, read_config
-from perfmodel.workload.huggingface.read import FAMILIES
+from perfmodel.workload.huggingface.architecture import architectures
+from perfmodel.workload.huggingface.forms import NESTED
 from perfmodel.workload.model import cache_numbers, parameters, traced
 
 LLAMA = {
@@ -280,6 +281,9 @@ def test_wrong_sizes_name_the_field(key, value):
     with pytest.raises(ValueError) as error:
         from_config(LLAMA | {key: value}, "mine")
     one_sentence(error, "mine", key)
+
+
+FAMILIES = [name for name, how in architectures().items() if how.form != NESTED]
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)

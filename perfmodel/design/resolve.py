@@ -20,7 +20,7 @@ from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.files import nearest
-from perfmodel.library.model import load_model
+from perfmodel.library.model import load_priced
 from perfmodel.library.technology import device, load_constants, silicon, wires
 from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.model import traced
@@ -104,7 +104,7 @@ def _memory(name: str, year: str) -> Device:
 
 def _load(study: Study, table: WorkloadTable, space: Space) -> Workload:
     stem = find_chip(study.space.base)
-    file, shape = chip_files()[stem], load_model(table.model)
+    file, shape = chip_files()[stem], load_priced(table.model)
     weights = runnable(table.precision, file.matrix, stem)
     fuses = fuses_shared_expert("", file, shape)
     plan = Plan(

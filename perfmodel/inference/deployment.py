@@ -31,14 +31,14 @@ from perfmodel.library.framework import (
     slower_by,
     version_of,
 )
-from perfmodel.library.model import load_model, published
+from perfmodel.library.model import load_model, load_priced, published
 from perfmodel.library.schema import ChipFile
 from perfmodel.library.serving_ranges import MODELS
 from perfmodel.workload.attention import Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import FORMATS, runnable
+from perfmodel.workload.precision import FORMATS, CheckpointFormats, look_up, runnable
 
 P = ParamSpec("P")
 
@@ -86,7 +86,7 @@ def resolve_deployment(
     """
     (stem, file) = chip_file(chip)
     software, version, release = served_by(framework, framework_version)
-    shape = load_model(model)
+    shape = load_priced(model)
     if UNQUANTISED_FORMAT not in file.matrix:
         raise InputError(
             f"{stem} multiplies in {named(file.matrix)} alone, but attention and what a checkpoint "
@@ -94,7 +94,8 @@ def resolve_deployment(
         )
     formats = formats_of(precision, shape, published(model))
     unquantised, weights = (runnable(word, file.matrix, stem) for word in formats)
-    stored = cache_format(cache)
+    stored = cache_format(cache, shape.cache)
+    shape = _runnable_parts(shape, file, stem)
     unfused = not find_version(version or software).fuses_all_reduce(not _recurs(shape))
     plan = Plan(
         weights=weights,
@@ -107,7 +108,7 @@ def resolve_deployment(
         unfused_all_reduce=unfused,
         **backends_of(version or software, file.architecture, stored, unfused),
     )
-    kinds = rates_of(plan) | wishes_of(shape) & set(file.matrix)
+    kinds = rates_of(plan) | _kinds_of_parts(shape) | wishes_of(shape) & set(file.matrix)
     loaded = restrict(build(Path(stem).stem, file, plan, calibration), kinds)
     intervals = serving_intervals(origin(stem, file), plan, shape, calibration)
     stack = stack_of(stem, software, version, str.__str__(shape.name), weights)
@@ -130,6 +131,20 @@ def resolve_deployment(
         loaded.execution == "dataflow" and not float(loaded.main.capacity),
         file.architecture,
     )
+
+
+def _runnable_parts(shape: Transformer, file: ChipFile, stem: str) -> Transformer:
+    """A model whose parts are in the formats that the chip runs instead of those of its checkpoint."""
+    if not isinstance(shape.narrow, CheckpointFormats):
+        return shape
+    return dataclasses.replace(shape, narrow=shape.narrow.runnable(file.matrix, stem))
+
+
+def _kinds_of_parts(shape: Transformer) -> set[str]:
+    """Kinds of matrix unit that the parts of a checkpoint are multiplied in."""
+    if not isinstance(shape.narrow, CheckpointFormats):
+        return set()
+    return {look_up(word).matrix for word in shape.narrow.words()}
 
 
 UNQUANTISED_FORMAT = "bf16"
@@ -164,9 +179,12 @@ def _format_of(word: str, model: Transformer, formats: Collection[str]) -> str:
     )
 
 
-def cache_format(word: str) -> str:
-    """The format of the KV cache; as what is not quantised where none is given."""
-    return word_of(word, list(FORMATS), "kv_precision") if word.strip() else UNQUANTISED_FORMAT
+def cache_format(word: str, stated: str = "") -> str:
+    """The format of the KV cache; where none is given, the one that the checkpoint states, else as what is not
+    quantised."""
+    if not word.strip():
+        return stated or UNQUANTISED_FORMAT
+    return word_of(word, list(FORMATS), "kv_precision")
 
 
 def fuses_shared_expert(software: str, file: ChipFile, model: Transformer) -> bool:

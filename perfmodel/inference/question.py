@@ -17,7 +17,7 @@ from perfmodel.library.chip import chip_file
 from perfmodel.library.files import word_of
 from perfmodel.library.fitted_intervals import Interval
 from perfmodel.library.framework import older_versions
-from perfmodel.library.model import draft_layers, load_model, published
+from perfmodel.library.model import draft_layers, load_model, load_priced, published
 from perfmodel.workload.precision import runnable
 
 INFINITE = float("inf")
@@ -264,7 +264,7 @@ def check(question: Question) -> None:
 
     - `InputError`: saying what was given, and what is allowed.
     """
-    load_model(question.model)
+    load_priced(question.model)
     for framework in question.frameworks:
         check_serves(framework)
     named = (*question.prefill_chips, *question.decode_chips, *question.ffn_chips)

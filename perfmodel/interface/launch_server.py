@@ -118,7 +118,7 @@ def server_of(row: Row, role: str = "") -> Server:
         file.architecture,
         node_chips(si_or(file.scale_up.size if file.scale_up else None, "1", 1.0)),
         *(tp, pp, ep, ranks, copies),
-        *(model, weights, unquantised, cache_format(word(row, "kv_precision"))),
+        *(model, weights, unquantised, cache_format(word(row, "kv_precision"), shape.cache)),
         sequences=math.ceil(running / copies / ranks),
         prompt=count(row, "isl") - count(row, "prefix_tokens", 0),
         length=count(row, "isl") + count(row, "osl") + count(row, "speculative_tokens", 0),

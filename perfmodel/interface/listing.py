@@ -41,18 +41,37 @@ def models_table() -> Table:
     return table_of("Models", [model_row(model_facts(stem)) for stem in sorted(model_files())])
 
 
-def model_row(facts: ModelFacts, whole: bool = False) -> dict[str, str]:
-    """One model; `whole`: in whole numbers."""
-    counts = [
-        f"{count:,}" if whole else f"{count / 1e9:,.2f} B"
-        for count in (facts.parameters, facts.active)
-    ]
-    cache = f"{facts.cache_bytes:,.0f} B in bf16" if whole else show(facts.cache_bytes, "B")
+def model_row(facts: ModelFacts) -> dict[str, str]:
+    """One model."""
     return {
         "model": facts.name,
-        "parameters": counts[0],
-        "active": counts[1],
-        "cache a token": cache,
+        "parameters": f"{facts.parameters / 1e9:,.2f} B",
+        "active": f"{facts.active / 1e9:,.2f} B",
+        "cache a token": show(facts.cache_bytes, "B"),
         "layers": str(facts.layers),
         "format": facts.native,
     }
+
+
+def model_details(facts: ModelFacts) -> list[dict[str, str]]:
+    """One model, a quantity a row, in whole numbers; caches in bf16, states in fp32."""
+    rows = {
+        "parameters, language model": f"{facts.parameters:,}",
+        "parameters that a token uses": f"{facts.active:,}",
+        "parameters, vision": _counted(facts.vision),
+        "parameters, audio": _counted(facts.audio),
+        "parameters in all": _counted(facts.total),
+        "format": facts.native,
+        "weights, language model": f"{facts.weight_bytes:,.0f} B",
+        "cache a token": f"{facts.cache_bytes:,.0f} B",
+        "cache a token, windows full": f"{facts.long_cache_bytes:,.0f} B",
+        "cache a sequence: full windows, states": f"{facts.once_bytes:,.0f} B",
+        "layers": str(facts.layers),
+    }
+    rows |= {"format of the cache": facts.cache} if facts.cache else {}
+    rows |= {"time": f"not predicted: {facts.unpriced}"} if facts.unpriced else {}
+    return [{"quantity": name, "value": value} for name, value in rows.items()]
+
+
+def _counted(count: int | None) -> str:
+    return "not counted: its fields are not all there, or not known" if count is None else f"{count:,}"

@@ -11,8 +11,18 @@ from pydantic import Field
 from perfmodel.errors import InputError
 from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.schema import Sourced, Strict
-from perfmodel.workload.huggingface import from_config, read_config
-from perfmodel.workload.model import Transformer, cache_numbers, parameters
+from perfmodel.workload.huggingface import from_config, read_config, read_table
+from perfmodel.workload.huggingface.index import check_index
+from perfmodel.workload.huggingface.read import assumptions
+from perfmodel.workload.huggingface.towers import tower_parameters
+from perfmodel.workload.model import (
+    Transformer,
+    cache_numbers,
+    fixed_cache_bytes,
+    long_text_numbers,
+    parameters,
+    weight_bytes,
+)
 from perfmodel.workload.precision import FORMATS, Scope, look_up
 
 
@@ -153,34 +163,119 @@ def build(stem: str, file: ModelFile) -> Transformer:
 
 
 class ModelFacts(NamedTuple):
-    """What a model's shape says: parameters in all and active, cache bytes of a token, layers, format."""
+    """What a model's shape says.
+
+    - `parameters`, `active`: of the language model: all, and those that a token uses.
+    - `vision`, `audio`: of the towers of images and of sound with what joins them; none where that cannot be
+      counted.
+    - `weight_bytes`: of the language model in the format of its checkpoint, scales included.
+    - `cache_bytes`: in bf16, for each token; `long_cache_bytes`: for each once every window is full.
+    - `once_bytes`: what a sequence keeps besides: full windows, and states.
+    - `cache`: the format of the cache that the checkpoint states; `unpriced`: why no time is predicted.
+    - `notes`: what was assumed of an architecture that is not known.
+    """
 
     name: str
     parameters: int
     active: int
+    vision: int | None
+    audio: int | None
+    weight_bytes: float
     cache_bytes: float
+    long_cache_bytes: float
+    once_bytes: float
     layers: int
     native: str
+    cache: str = ""
+    unpriced: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int | None:
+        """Parameters with those of all towers; none where one cannot be counted."""
+        if self.vision is None or self.audio is None:
+            return None
+        return self.parameters + self.vision + self.audio
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """What `--json` shows, with units in the keys."""
+        return {
+            "parameters": self.parameters,
+            "parameters_active": self.active,
+            "parameters_vision": self.vision,
+            "parameters_audio": self.audio,
+            "parameters_total": self.total,
+            "weight_bytes": self.weight_bytes,
+            "cache_bytes_per_token": self.cache_bytes,
+            "cache_bytes_per_token_long": self.long_cache_bytes,
+            "cache_bytes_once": self.once_bytes,
+            "layers": self.layers,
+        }
 
 
-def model_facts(name: str) -> ModelFacts:
+def model_facts(name: str, form: str = "") -> ModelFacts:
     """Counts of a model of the library, or of a config.json.
+
+    **Arguments:**
+
+    - `form`: how to read an architecture that is not known.
 
     **Raises:**
 
     - `InputError`: for an unknown model, or a file that is wrong.
     """
-    model = load_model(name)
-    cache = float(cache_numbers(model)) * look_up("bf16").weight
-    label = str.__str__(model.name) or name
+    if form and not name.endswith(".json"):
+        raise InputError(
+            f"--as is {form[:40]!r}, but {name[:60]!r} is a model of the library; give the path of a config.json."
+        )
+    if not name.endswith(".json"):
+        return _facts(load_model(name), model_files()[find_model(name)].config, name, ())
+    try:
+        config = read_table(name)
+        model = from_config(config, name, form)
+        facts = _facts(model, config, name, tuple(assumptions(config, name, form)) if form else ())
+        check_index(Path(name), facts.weight_bytes, facts.vision, facts.audio, model.native, bool(facts.notes))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return facts
+
+
+def _facts(
+    model: Transformer, config: dict[str, Any], name: str, notes: tuple[str, ...]
+) -> ModelFacts:
+    size = look_up("bf16").weight
+    towers = tower_parameters(config, name)
     return ModelFacts(
-        label,
+        str.__str__(model.name) or name,
         int(parameters(model)),
         int(parameters(model, active=True)),
-        cache,
+        towers.vision,
+        towers.audio,
+        weight_bytes(model),
+        float(cache_numbers(model)) * size,
+        float(long_text_numbers(model)) * size,
+        fixed_cache_bytes(model, size),
         int(model.layers),
         model.native,
+        model.cache,
+        model.unpriced,
+        notes,
     )
+
+
+def load_priced(name: str | Path) -> Transformer:
+    """A model whose time can be predicted; else as `load_model`.
+
+    **Raises:**
+
+    - `InputError`: also for a model with layers that no kernel prices.
+    """
+    model = load_model(name)
+    if model.unpriced:
+        raise InputError(
+            f"{str.__str__(model.name)} has {model.unpriced}: no time is predicted; `perfmodel models` counts it."
+        )
+    return model
 
 
 def model_sources(name: str) -> dict[str, str]:

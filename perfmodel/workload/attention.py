@@ -6,6 +6,9 @@ import equinox as eqx
 
 from perfmodel.workload.sizes import Number, shard, size_or, smaller, split_columns
 
+STATE_BYTES = 4.0
+"""Bytes of a number of a state, which is kept in fp32, as its gates are."""
+
 
 class Grouped(eqx.Module):
     """MHA, GQA or MQA, with a sliding window or without, with an indexer or without.

@@ -8,9 +8,16 @@ import equinox as eqx
 import jax
 
 from perfmodel.units import as_scalar
-from perfmodel.workload.attention import Compressed, Counted, Grouped, Latent, Recurrent
+from perfmodel.workload.attention import (
+    STATE_BYTES,
+    Compressed,
+    Counted,
+    Grouped,
+    Latent,
+    Recurrent,
+)
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.precision import Scope
+from perfmodel.workload.precision import CheckpointFormats, Scope, format_of, look_up
 from perfmodel.workload.sizes import Number
 from perfmodel.xla import Label
 
@@ -63,7 +70,9 @@ class Transformer(eqx.Module):
     - `tied`: whether the output head is the embedding.
     - `extra`: parameters outside the layers that are in no matrix product.
     - `native`: format its weights are published in.
-    - `narrow`: which of its matrices a checkpoint in four bits has in them.
+    - `narrow`: which of its matrices a checkpoint in four bits has in them, or the formats of its own
+      checkpoint part by part.
+    - `cache`: format of the KV cache that its checkpoint states; empty where it states none.
     - `unpriced`: why its time is not predicted, a sentence's end; empty where it is.
     """
 
@@ -73,7 +82,8 @@ class Transformer(eqx.Module):
     extra: Number = 0
     tied: bool = eqx.field(static=True, default=False)
     native: str = eqx.field(static=True, default="bf16")
-    narrow: Scope = eqx.field(static=True, default="all")
+    narrow: Scope | CheckpointFormats = eqx.field(static=True, default="all")
+    cache: str = eqx.field(static=True, default="")
     unpriced: str = eqx.field(static=True, default="")
     name: Label = eqx.field(static=True, converter=Label, default=Label(""))
 
@@ -107,6 +117,39 @@ def parameters(model: Transformer, active: bool = False) -> Number:
     return embeddings + layers + model.extra
 
 
+UNQUANTISED = "bf16"
+"""The format of what a checkpoint leaves as it was."""
+
+
+def weight_bytes(model: Transformer) -> float:
+    """Bytes of a checkpoint in its own format, scales included, without the towers of images and sound."""
+    layers = sum(stack.count * _layer_bytes(stack.layer, model) for stack in model.stacks)
+    plain = look_up(UNQUANTISED if look_up(model.native).weight < 2 else model.native).weight
+    head = embedding = plain
+    if isinstance(model.narrow, CheckpointFormats):
+        head, embedding = model.narrow.head.size, model.narrow.embedding.size
+    rows = embedding if model.tied else head + embedding
+    return float(layers + model.hidden * model.vocabulary * rows + model.extra * plain)
+
+
+def _layer_bytes(layer: Layer, model: Transformer) -> Number:
+    plain = look_up(UNQUANTISED if look_up(model.native).weight < 2 else model.native).weight
+
+    def size(part: str) -> float:
+        return look_up(format_of(part, model.narrow, model.native, UNQUANTISED)).weight
+
+    count = layer.extra * plain
+    if layer.attention is not None:
+        matrices = layer.attention.inputs(model.hidden) + layer.attention.outputs(model.hidden)
+        count += size("attention") * sum(rows * columns for rows, columns in matrices)
+    if isinstance(layer.feed_forward, Mixture):
+        router, shared, experts = layer.feed_forward.parts(model.hidden)
+        return count + router * plain + size("feed_forward") * shared + size("experts") * experts
+    if layer.feed_forward is not None:
+        count += size("feed_forward") * layer.feed_forward.parameters(model.hidden)
+    return count
+
+
 def indexes(model: Transformer) -> bool:
     """Whether any layer has an indexer."""
     return any(getattr(stack.layer.attention, "indexes", False) for stack in model.stacks)
@@ -123,6 +166,35 @@ def cache_numbers(model: Transformer, context: Number = None) -> Number:
         if attention is not None:
             numbers = attention.cached() if context is None else attention.cache_numbers(context)
             total += stack.count * numbers
+    return total
+
+
+def long_text_numbers(model: Transformer) -> Number:
+    """Numbers cached for one more token of a text that has filled every window."""
+    context = LONG_TEXT
+    return cache_numbers(model, context + 1) - cache_numbers(model, context)
+
+
+LONG_TEXT = 10**8
+"""Tokens of a text that is longer than any window."""
+
+
+def fixed_cache_bytes(model: Transformer, number_bytes: float) -> float:
+    """Bytes cached once for a sequence whose windows are full: windows, and states in fp32.
+
+    **Arguments:**
+
+    - `number_bytes`: of a number of a key or a value.
+    """
+    total = 0.0
+    for stack in model.stacks:
+        attention = stack.layer.attention
+        if isinstance(attention, Recurrent | Counted):
+            total += stack.count * STATE_BYTES * attention.state()
+        elif attention is not None:
+            grows = attention.cache_numbers(LONG_TEXT + 1) - attention.cache_numbers(LONG_TEXT)
+            once = attention.cache_numbers(LONG_TEXT) - grows * LONG_TEXT
+            total += stack.count * number_bytes * once
     return total
 
 

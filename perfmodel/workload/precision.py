@@ -75,6 +75,58 @@ MatrixKind = Literal["fp32", "bf16", "fp8", "int8", "fp4"]
 """Kinds of matrix unit that a chip's file may list; fp16 runs at the rate of bf16."""
 
 
+class Share(NamedTuple):
+    """A share of a part's weights: the word of its format, bytes of a weight with scales, and the share."""
+
+    word: str
+    size: float
+    share: float
+
+
+class CheckpointFormats(NamedTuple):
+    """Formats of a checkpoint part by part, as its file lists them layer by layer.
+
+    - `native`: the format that most of what is quantised is in.
+    - `attention`, `feed_forward`, `experts`: shares of each format; none where there is no such part.
+    - `head`, `embedding`: of the output head and of the embedding.
+    - `scope`: which matrices other checkpoints in four bits are taken to have in them.
+    """
+
+    native: str
+    attention: tuple[Share, ...]
+    feed_forward: tuple[Share, ...]
+    experts: tuple[Share, ...]
+    head: Share
+    embedding: Share
+    scope: Scope = "all"
+
+    def words(self) -> set[str]:
+        """Formats of any part."""
+        return {share.word for part in self[1:4] for share in part}
+
+    def runnable(self, kinds: Collection[str], chip: str) -> "CheckpointFormats":
+        """With the formats that a chip with matrix units of some `kinds` runs instead."""
+        parts = [
+            tuple(share._replace(word=runnable(share.word, kinds, chip)) for share in part)
+            for part in self[1:4]
+        ]
+        native = runnable(self.native, kinds, chip)
+        return CheckpointFormats(native, *parts, self.head, self.embedding, self.scope)
+
+
+class MixedFormat(str):
+    """The format that most of a part is in; `size` is bytes of a weight in the mean over the part."""
+
+    size: float
+
+    def __new__(cls, shares: tuple[Share, ...]) -> "MixedFormat":
+        words = {share.word for share in shares}
+        most = max(words, key=lambda word: sum(s.share for s in shares if s.word == word))
+        mixed = super().__new__(cls, most)
+        mixed.size = sum(share.size * share.share for share in shares)
+        return mixed
+
+
 def look_up(dtype: str) -> Format:
     """The format called `dtype`.
 
@@ -84,11 +136,17 @@ def look_up(dtype: str) -> Format:
     """
     if dtype not in FORMATS:
         raise InputError(f"unknown dtype {dtype!r}; allowed are {', '.join(FORMATS)}.")
-    return FORMATS[dtype]
+    found = FORMATS[dtype]
+    return found._replace(weight=dtype.size) if isinstance(dtype, MixedFormat) else found
 
 
-def format_of(part: str, scope: Scope, weights: str, unquantised: str) -> str:
+def format_of(part: str, scope: Scope | CheckpointFormats, weights: str, unquantised: str) -> str:
     """The format of a part of a model, a word of `COVERED`, whose checkpoint is in `weights`."""
+    if isinstance(scope, CheckpointFormats):
+        shares: tuple[Share, ...] = getattr(scope, part)
+        if weights == scope.native and shares:
+            return MixedFormat(shares)
+        scope = scope.scope
     narrow = look_up(weights).weight < MAX_NARROW_BYTES
     return unquantised if narrow and part not in COVERED[scope] else weights
 

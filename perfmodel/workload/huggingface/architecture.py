@@ -106,6 +106,7 @@ class Architecture(Table):
     - `gated`: whether the feed-forward layer is; `inter`: fields of its columns; `inter_factor`: of the stream
       where they are missing.
     - `positions`, `position_offset`: learned positions; `last_norms`: norms outside the layers.
+    - `expert_names`: what its checkpoints call the experts of a layer, where it is not as usual.
     - `ignored`: fields that change no count in this architecture.
     - `unpriced`: why no time is predicted; empty where it is.
     """
@@ -148,6 +149,7 @@ class Architecture(Table):
     two_attentions: bool = False
     experts: Experts | None = None
     state: State | None = None
+    expert_names: list[str] = []
     ignored: list[str] = []
     unpriced: str = ""
     note: str = ""

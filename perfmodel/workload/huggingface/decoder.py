@@ -128,7 +128,7 @@ def _even(fields: Fields, how: Architecture) -> list[bool]:
 
 def _period(fields: Fields, how: Architecture) -> list[bool]:
     """All but every n-th; where the window is missing, all layers see all."""
-    every = fields.size(*how.period, default=how.every)
+    every = fields.size(*how.period, default=how.every) if how.period else how.every
     slides = fields.has("sliding_window")
     return [slides and (layer + 1) % every != 0 for layer in range(fields.layers())]
 

@@ -57,9 +57,9 @@ class Fields:
         return self.flag(key, default == "true") is not word.startswith("!")
 
     def _find(self, keys: tuple[str, ...], default: Any) -> tuple[str, Any]:
-        for key in keys:
-            if self.has(key):
-                return key, self.table[key]
+        found = [key for key in keys if self.has(key)]
+        if found:
+            return found[0], self.table[found[0]]
         if default is None:
             names = " or ".join(keys)
             raise self.fault(
@@ -124,12 +124,12 @@ class Fields:
             raise self._wrong(key, value, "a table in braces")
         return Fields(value, f"{self.name}: {key}")
 
-    def items(self, key: str, length: int | None = None) -> list:
-        """A list, of `length` items at least where it is given."""
+    def items(self, key: str, length: int | None = None, most: int = MAX_LAYERS) -> list:
+        """A list, of `length` items at least where it is given, and of `most`."""
         _, value = self._find((key,), None)
         if not isinstance(value, list):
             raise self._wrong(key, value, "a list")
-        if len(value) > MAX_LAYERS or len(value) < (length or 0):
+        if len(value) > most or len(value) < (length or 0):
             raise self.fault(
                 f"{key} has {len(value)} items, but the model has {length or 'fewer'} layers; "
                 "correct the one or the other"

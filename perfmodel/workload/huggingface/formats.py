@@ -1,4 +1,7 @@
-"""The format that a model's weights are published in."""
+"""The format that a model's weights are published in: the words of each way to quantise, and what they mean."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.precision import FORMATS, Scope
@@ -8,127 +11,277 @@ DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float8_e4m3
 
 ALGORITHMS = {
     "FP8": "fp8",
+    "FP8_PER_CHANNEL_PER_TOKEN": "fp8",
     "FP8_PB_WO": "fp8_block",
     "MXFP8": "fp8",
     "NVFP4": "nvfp4",
     "NVFP4_AWQ": "nvfp4",
-    "W4A16_NVFP4": "nvfp4",
+    "W4A16_NVFP4": "w4a16_nvfp4",
     "MXFP4": "mxfp4",
     "W4A8_MXFP4_FP8": "w4a8_mxfp4",
     "W4A16_AWQ": "int4",
+    "W4A16": "int4",
     "W4A8_AWQ": "w4afp8",
-    "W8A16": "int8",
+    "W8A16": "w8a16",
     "W8A8_SQ_PER_CHANNEL": "int8",
 }
 """Words of `quant_algo` (NVIDIA Model Optimizer)."""
 
-INTEGERS = {4: "int4", 8: "int8"}
+WEIGHTS_ALONE = {4: "int4", 8: "w8a16"}
+"""Formats whose weights alone are whole numbers of so many bits, by their bits."""
 
 MICROSCALED = 32
 """Weights that share a scale in mxfp4; nvfp4 has 16 (OCP Microscaling Formats 1.0)."""
 
+PARTS = ("quantization_config", "quantization")
+"""Where a file says how it is quantised."""
 
-def native(config: Fields, model: Fields) -> str:
-    """Format of most of the weights; bf16 where the file does not say.
+
+class Weights(NamedTuple):
+    """A format and bytes of a weight in it, scales included."""
+
+    word: str
+    size: float
+
+
+def weights(word: str, group: int = 0, scale: float = 0.0) -> Weights:
+    """Weights in a format; with a scale of `scale` bytes for each `group` of them where they are not as usual."""
+    if not group:
+        return Weights(word, FORMATS[word].weight)
+    bare = 0.5 if FORMATS[word].weight < 1 else 1.0
+    return Weights(word, bare + scale / group)
+
+
+def quantised(config: Fields, model: Fields) -> Fields | None:
+    """The table that says how a checkpoint is quantised; none where it is not."""
+    found = [place.part(key) for place in (config, model) for key in PARTS]
+    return next((part for part in found if part.table), None)
+
+
+def unquantised(config: Fields, model: Fields) -> str:
+    """The format of what is not quantised: bf16 where the file does not say.
 
     **Arguments:**
 
     - `config`: the whole file.
     - `model`: the language model's part of it, which may be the same.
     """
-    for place in (config, model):
-        for key in _PARTS:
-            quantised = place.part(key)
-            if quantised.table:
-                return _quantised(quantised, model)
     outer = config.text("dtype", "torch_dtype", default="bfloat16")
     dtype = model.text("dtype", "torch_dtype", default=outer)
     return config.known("dtype", dtype.removeprefix("torch."), DTYPES)
 
 
-def narrow(config: Fields, model: Fields) -> Scope:
-    """Which matrices a checkpoint in four bits has in them, from the list of what it leaves out.
-
-    The mxfp4 of gpt-oss holds experts only, whatever its list says (model card, section 2.1).
-    """
-    found = [p.part(key) for p in (config, model) for key in _PARTS if p.part(key).table]
-    left_out = [
-        str(name) for part in found for key in _LISTS if part.has(key) for name in part.items(key)
-    ]
-    if any(part.text("quant_method", default="") == "mxfp4" for part in found):
-        return "experts"
-    if any("shared_expert" in name for name in left_out):
-        return "experts"
-    return "feed_forward" if any("attn" in name for name in left_out) else "all"
-
-
-_PARTS = ("quantization_config", "quantization")
-_LISTS = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules")
-
-
-def _quantised(fields: Fields, model: Fields) -> str:
+def main_format(fields: Fields, model: Fields) -> Weights:
+    """The format that a quantised checkpoint names for all that it does not list otherwise."""
     algorithm = fields.text("moe_quant_algo", "quant_algo", default="")
-    if algorithm == "MIXED_PRECISION":
-        return _narrowest(fields.part("quantized_layers"))
-    if algorithm:
-        return fields.known("quant_algo", algorithm, ALGORITHMS)
+    if algorithm and algorithm != MIXED:
+        return weights(fields.known("quant_algo", algorithm, ALGORITHMS))
     if model.text("expert_dtype", default="") == "fp4":
-        return "mxfp4"
-    return fields.known("quant_method", fields.text("quant_method"), METHODS)(fields)
+        return weights("mxfp4")
+    if not fields.has("quant_method") and fields.has("bits") and fields.has("group_size"):
+        return _mlx(fields)
+    word = fields.text("quant_method")
+    return fields.known("quant_method", word, METHODS)(fields)
 
 
-def _narrowest(layers: Fields) -> str:
-    """Of a mix, the narrowest: experts and feed-forward layers have it, most of the weights."""
-    words = {layers.part(name).text("quant_algo") for name in layers.table}
-    formats = [layers.known("quant_algo", word, ALGORITHMS) for word in sorted(words)]
-    if not formats:
-        raise layers.fault(
-            "no layer is listed, so the format is unknown; list one with its quant_algo"
+MIXED = "MIXED_PRECISION"
+"""The word of `quant_algo` of a checkpoint whose layers are listed with a format each."""
+
+
+def _fp8(fields: Fields) -> Weights:
+    return weights("fp8_block" if fields.has("weight_block_size") else "fp8")
+
+
+def _mxfp4(fields: Fields) -> Weights:
+    return weights("mxfp4")
+
+
+GPTQ_SCALE = 2.0
+"""Bytes of a scale of GPTQ and AWQ; their zeros are of as many bits as a weight."""
+
+
+def _integers(fields: Fields) -> Weights:
+    """GPTQ and AWQ: a scale in 16 bits for each group; groups of 128 are the format's own."""
+    bits = fields.size("bits", "w_bit")
+    word = fields.known("bits", bits, WEIGHTS_ALONE)
+    group = fields.table.get("group_size", fields.table.get("q_group_size", 128))
+    fields.note("group_size", "q_group_size")
+    if not isinstance(group, int) or isinstance(group, bool) or group < -1 or group == 0:
+        raise fields.fault(
+            "group_size must be a whole number, or -1 for one scale a column; correct it"
         )
-    return min(formats, key=lambda name: FORMATS[name].weight)
+    return weights(word) if group in (-1, 128) else weights(word, group, GPTQ_SCALE)
 
 
-def _fp8(fields: Fields) -> str:
-    return "fp8_block" if fields.has("weight_block_size") else "fp8"
+def _mlx(fields: Fields) -> Weights:
+    """MLX: a scale and an offset in 16 bits for each group."""
+    bits = fields.known("bits", fields.size("bits"), WEIGHTS_ALONE)
+    mode = fields.text("mode", default="affine")
+    if mode != "affine":
+        return weights(
+            {"mxfp4": "w4a16_mxfp4", "nvfp4": "w4a16_nvfp4", "mxfp8": "w8a16"}[
+                fields.known("mode", mode, {"mxfp4": "mxfp4", "nvfp4": "nvfp4", "mxfp8": "mxfp8"})
+            ]
+        )
+    return weights(bits, fields.size("group_size"), 4.0)
 
 
-def _mxfp4(fields: Fields) -> str:
-    return "mxfp4"
+def _bitsandbytes(fields: Fields) -> Weights:
+    """Four bits with a scale in 32 bits for 64 weights, or with scales in 8 bits again; eight bits by rows."""
+    if not (fields.flag("load_in_4bit") or fields.flag("_load_in_4bit")):
+        return weights("int8")
+    twice = fields.flag("bnb_4bit_use_double_quant")
+    return weights("int4", 64, 1.0 if twice else 4.0)
 
 
-def _integers(fields: Fields) -> str:
-    return fields.known("bits", fields.size("bits"), INTEGERS)
+def _hqq(fields: Fields) -> Weights:
+    """HQQ: a scale and a zero in 16 bits for each group."""
+    inner = fields.part("quant_config").part("weight_quant_params")
+    inner = inner if inner.table else fields
+    word = inner.known("nbits", inner.size("nbits"), WEIGHTS_ALONE)
+    return weights(word, inner.size("group_size", default=64), 4.0)
 
 
-def _bitsandbytes(fields: Fields) -> str:
-    return "int4" if fields.flag("load_in_4bit") else "int8"
+TORCHAO = {
+    "int4_weight_only": "int4",
+    "Int4WeightOnlyConfig": "int4",
+    "int8_weight_only": "w8a16",
+    "Int8WeightOnlyConfig": "w8a16",
+    "int8_dynamic_activation_int8_weight": "int8",
+    "Int8DynamicActivationInt8WeightConfig": "int8",
+    "float8_weight_only": "w8a16",
+    "Float8WeightOnlyConfig": "w8a16",
+    "float8_dynamic_activation_float8_weight": "fp8",
+    "Float8DynamicActivationFloat8WeightConfig": "fp8",
+}
+"""Words of `quant_type` of torchao."""
 
 
-def _compressed_tensors(fields: Fields) -> str:
+def _torchao(fields: Fields) -> Weights:
+    kind = fields.table.get("quant_type")
+    fields.note("quant_type")
+    if isinstance(kind, dict):
+        kind = kind.get("_type") or (kind.get("default") or {}).get("_type")
+    return weights(
+        fields.known("quant_type", kind if isinstance(kind, str) else str(kind), TORCHAO)
+    )
+
+
+def _compressed_tensors(fields: Fields) -> Weights:
     groups = fields.part("config_groups")
     if not groups.table:
         raise fields.fault("config_groups is missing, so the format is unknown; add it to the file")
-    formats = [_weights(groups.part(name).part("weights")) for name in groups.table]
-    return min(formats, key=lambda name: FORMATS[name].weight)
+    formats = [group_format(groups.part(name)) for name in groups.table]
+    return min(formats, key=lambda one: one.size)
 
 
-def _weights(weights: Fields) -> str:
-    bits = weights.size("num_bits")
-    integer = weights.known("num_bits", bits, INTEGERS)
-    if weights.text("type") == "int":
-        return integer
+def group_format(group: Fields) -> Weights:
+    """A group of compressed-tensors: what its weights are, and whether activations are quantised too.
+
+    Activations that are null are not; where the file says nothing of them, they are as the weights.
+    """
+    inner = group.part("weights")
+    bits, kind = inner.size("num_bits"), inner.text("type")
+    inner.known("num_bits", bits, WEIGHTS_ALONE)
+    alone = "input_activations" in group.table and group.table["input_activations"] is None
+    if kind == "int":
+        return _whole_numbers(group, inner, bits, alone)
     if bits == 8:
-        return "fp8_block" if weights.text("strategy", default="") == "block" else "fp8"
-    return "mxfp4" if weights.size("group_size") == MICROSCALED else "nvfp4"
+        block = inner.text("strategy", default="") == "block"
+        return weights("w8a16" if alone else "fp8_block" if block else "fp8")
+    word = "mxfp4" if inner.size("group_size") == MICROSCALED else "nvfp4"
+    if alone:
+        return weights(f"w4a16_{word}")
+    wide = _activation_bits(group) == 8
+    return weights("w4a8_mxfp4" if wide and word == "mxfp4" else word)
 
 
-METHODS = {
+def _whole_numbers(group: Fields, inner: Fields, bits: int, alone: bool) -> Weights:
+    if bits == 8:
+        return weights("w8a16" if alone else "int8")
+    if _activation_bits(group) == 8:
+        if group.part("input_activations").text("type", default="float") != "float":
+            raise group.fault(
+                "weights of 4 bits with activations in int8 are no format that is known; "
+                "known are activations in 16 bits and in fp8"
+            )
+        return weights("w4afp8")
+    size = inner.count("group_size", default=128) if inner.table.get("group_size") != -1 else 128
+    inner.note("group_size")
+    return weights("int4") if size in (0, 128) else weights("int4", size, GPTQ_SCALE)
+
+
+def _activation_bits(group: Fields) -> int:
+    activations = group.part("input_activations")
+    return activations.count("num_bits", default=0)
+
+
+METHODS: dict[str, Callable[[Fields], Weights]] = {
     "awq": _integers,
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed_tensors,
     "fbgemm_fp8": _fp8,
     "fp8": _fp8,
     "gptq": _integers,
+    "hqq": _hqq,
+    "modelopt": _compressed_tensors,
     "mxfp4": _mxfp4,
+    "torchao": _torchao,
 }
 """How to read a format, by `quant_method`; Model Optimizer writes `quant_algo` beside it."""
+
+CACHES = {"FP8": "fp8", "NVFP4": "nvfp4", "INT8": "int8"}
+"""Words of `kv_cache_quant_algo`."""
+
+
+def cache_format(config: Fields, model: Fields) -> str:
+    """The format of the KV cache that a checkpoint states; empty where it states none."""
+    fields = quantised(config, model)
+    if fields is None:
+        return ""
+    if fields.has("kv_cache_quant_algo"):
+        return fields.known("kv_cache_quant_algo", fields.text("kv_cache_quant_algo"), CACHES)
+    scheme = fields.table.get("kv_cache_scheme")
+    if isinstance(scheme, str):
+        return fields.known("kv_cache_scheme", scheme, CACHES)
+    if not isinstance(scheme, dict):
+        return ""
+    part = fields.part("kv_cache_scheme")
+    kinds = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4"}
+    return part.known("kv_cache_scheme", (part.size("num_bits"), part.text("type")), kinds)
+
+
+LISTS = (
+    "modules_to_not_convert",
+    "ignore",
+    "ignored_layers",
+    "exclude_modules",
+    "llm_int8_skip_modules",
+)
+"""Fields that list what a checkpoint leaves as it was."""
+
+
+def left_out(fields: Fields) -> list[str]:
+    """Names of modules that a checkpoint leaves as they were."""
+    return [
+        str(name) for key in LISTS if fields.has(key) for name in fields.items(key, most=MAX_NAMES)
+    ]
+
+
+MAX_NAMES = 1_000_000
+"""No list of modules is longer."""
+
+
+def narrow(fields: Fields | None) -> Scope:
+    """Which matrices a checkpoint in four bits has in them, from the list of what it leaves out.
+
+    The mxfp4 of gpt-oss holds experts only, whatever its list says (model card, section 2.1).
+    """
+    if fields is None:
+        return "all"
+    names = left_out(fields)
+    if fields.text("quant_method", default="") == "mxfp4" or any(
+        "shared_expert" in n for n in names
+    ):
+        return "experts"
+    return "feed_forward" if any("attn" in name for name in names) else "all"

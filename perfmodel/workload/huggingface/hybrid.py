@@ -99,6 +99,9 @@ def _kimi_feed(fields: Fields, sparse: bool) -> Part[Dense | Mixture]:
 LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 """What the letters of `hybrid_override_pattern` mean (`configuration_nemotron_h.py`)."""
 
+LATER = {"linear_attention": "mamba", "full_attention": "attention"}
+"""What transformers 5 calls them."""
+
 
 def nemotron_h(fields: Fields) -> list[Layer]:
     """Nemotron-H and 3: each layer is attention, Mamba-2, feed-forward or experts alone."""
@@ -109,7 +112,8 @@ def nemotron_h(fields: Fields) -> list[Layer]:
 
 def _nemotron_kinds(fields: Fields) -> list[str]:
     if fields.has("layers_block_type"):
-        return fields.words("layers_block_type", tuple(LETTERS.values()))
+        words = fields.words("layers_block_type", (*LETTERS.values(), *LATER))
+        return [LATER.get(word, word) for word in words]
     letters = fields.text("hybrid_override_pattern")
     if not 0 < len(letters) <= MAX_LAYERS or set(letters) - set(LETTERS):
         raise fields.fault(

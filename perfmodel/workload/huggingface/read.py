@@ -12,8 +12,9 @@ from perfmodel.workload.huggingface.architecture import (
     by_model_type,
     class_defaults,
 )
+from perfmodel.workload.huggingface.checkpoint import read_formats
 from perfmodel.workload.huggingface.fields import Fields, shown
-from perfmodel.workload.huggingface.formats import narrow, native
+from perfmodel.workload.huggingface.formats import cache_format
 from perfmodel.workload.huggingface.forms import FORMS, NESTED
 from perfmodel.workload.huggingface.parts import stacks
 from perfmodel.workload.huggingface.unknown import GENERIC, generic, suggested
@@ -196,14 +197,16 @@ def transformer(fields: Fields, name: str, form: str = "") -> Transformer:
     _check(model, how)
     reader = FORMS[how.form]
     layers = reader.layers(model, how)
+    native, narrow = read_formats(fields, model, layers, how.expert_names)
     built = Transformer(
         hidden=model.size("hidden_size"),
         vocabulary=model.size("vocab_size"),
         stacks=stacks(layers),
         extra=reader.outside(model, how),
         tied=_tied(fields, found),
-        native=native(fields, model),
-        narrow=narrow(fields, model),
+        native=native,
+        narrow=narrow,
+        cache=cache_format(fields, model),
         unpriced=how.unpriced,
         name=Label(name),
     )
@@ -214,8 +217,9 @@ def transformer(fields: Fields, name: str, form: str = "") -> Transformer:
     return built
 
 
-def not_read(fields: Fields, form: str) -> list[str]:
-    """What an architecture that is not known was read with: assumptions, and fields that were not read."""
+def assumptions(config: dict[str, Any], name: str, form: str) -> list[str]:
+    """What was assumed of an architecture that is not known, and its fields that were not read."""
+    fields = Fields(config, name)
     found = find(fields, form)
     FORMS[found.how.form].layers(found.fields, found.how)
     FORMS[found.how.form].outside(found.fields, found.how)
@@ -228,6 +232,12 @@ def _check(model: Fields, how: Architecture) -> None:
     """Fields that may have one value only."""
     for path, value in how.fixed.items():
         model.fix(path, value)
+    for keys in SPELLINGS:
+        values = [model.table[key] for key in keys if model.table.get(key) is not None]
+        if values and any(value != values[0] for value in values):
+            raise model.fault(
+                f"{' and '.join(keys)} are names of one field, but differ; keep the right one"
+            )
     for key, other in how.equal.items():
         if model.has(key) and model.table[key] != model.table.get(other):
             raise model.fault(f"{key} must equal {other}; this family is read in no other way")

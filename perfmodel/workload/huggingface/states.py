@@ -6,7 +6,7 @@ from perfmodel.workload.attention import Counted, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.architecture import Architecture, State
 from perfmodel.workload.huggingface.fields import Fields
-from perfmodel.workload.huggingface.parts import Part
+from perfmodel.workload.huggingface.parts import Part, head_size
 from perfmodel.workload.model import Layer
 from perfmodel.workload.sizes import Number
 
@@ -144,7 +144,7 @@ def lightning(fields: Fields) -> Part[Recurrent]:
 
     Its recurrence is that of Mamba-2 with a decay that is fixed, and is priced as such.
     """
-    heads, head = fields.size("num_attention_heads"), fields.size("head_dim")
+    heads, head = fields.size("num_attention_heads"), head_size(fields)
     wide = heads * head
     return Recurrent(heads, head, head, 4 * wide, 3 * wide, 1, kind="mamba2"), wide
 

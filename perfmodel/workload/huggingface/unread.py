@@ -31,14 +31,15 @@ def _harmless() -> frozenset[str]:
 def unread(fields: Fields, how: Architecture) -> list[str]:
     """Fields that were not read, say more than no, and may change a count."""
     usual = {how.names.get(key, key) for key in fields.seen} | set(how.ignored) | _harmless()
+    core = field_lists()["core"]
     return sorted(
         key
         for key, value in fields.table.items()
         if key not in usual
         and how.names.get(key, key) not in usual
         and not _says_nothing(value)
-        and not _pattern("harmless_patterns").search(key)
-        and _pattern("counts").search(key)
+        and (key in core or not _pattern("harmless_patterns").search(key))
+        and _pattern("flags" if value is True else "counts").search(key)
     )
 
 

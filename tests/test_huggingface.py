@@ -188,7 +188,7 @@ FORMATS = {
     "nvfp4": {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}},
     "mxfp4": {"quantization_config": {"quant_method": "mxfp4"}},
     "int4": {"quantization_config": {"quant_method": "awq", "bits": 4}},
-    "int8": {"quantization_config": {"quant_method": "gptq", "bits": 8}},
+    "w8a16": {"quantization_config": {"quant_method": "gptq", "bits": 8}},
 }
 
 
@@ -215,8 +215,9 @@ def test_compressed_tensors_say_bits_and_kind(weights, expected):
     assert from_config(LLAMA | {"quantization_config": quantised}).native == expected
 
 
-def test_a_mix_of_formats_counts_as_its_narrowest():
-    layers = {"attention": {"quant_algo": "FP8"}, "experts": {"quant_algo": "NVFP4"}}
+def test_a_mix_of_formats_is_in_that_of_its_feed_forward_layers():
+    layers = {"model.layers.0.self_attn.q_proj": {"quant_algo": "FP8"}}
+    layers |= {f"model.layers.{i}.mlp.up_proj": {"quant_algo": "NVFP4"} for i in range(32)}
     quantised = {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
     assert from_config(LLAMA | {"quantization_config": quantised}).native == "nvfp4"
 
@@ -259,17 +260,28 @@ def test_kinds_of_attention_are_recognised():
     assert kinds("nvidia--Nemotron-H-56B-Base-8K") == {Grouped, Recurrent, type(None)}
 
 
-def test_an_unknown_architecture_gives_the_nearest():
+@pytest.mark.parametrize(
+    ("config", "form"),
+    [(LLAMA, "dense"), (MIXTRAL, "mixture"), (DEEPSEEK, "latent")],
+)
+def test_an_unknown_architecture_gives_the_form_that_it_looks_like(config, form):
     with pytest.raises(ValueError) as error:
-        from_config(LLAMA | {"architectures": ["LlamaForCausalLm"]}, "mine")
-    one_sentence(error, "mine", "LlamaForCausalLm", "LlamaForCausalLM", "supported")
+        from_config(config | {"architectures": ["NobodyForCausalLM"]}, "mine")
+    one_sentence(error, "mine", "NobodyForCausalLM", "is not known", f"--as {form}")
+
+
+@pytest.mark.parametrize("key", ["mamba_d_state", "conv_L_cache", "rwkv_layers", "lru_width"])
+def test_no_form_is_offered_where_none_fits(key):
+    with pytest.raises(ValueError) as error:
+        from_config(LLAMA | {"architectures": ["NobodyForCausalLM"], key: 64}, "mine")
+    one_sentence(error, "none of the forms")
+    assert "--as" not in str(error.value)
 
 
 def test_what_is_not_supported_says_so():
-    gemma = {"architectures": ["Gemma4ForCausalLM"], "num_kv_shared_layers": 10}
     with pytest.raises(ValueError) as error:
-        from_config(LLAMA | gemma)
-    one_sentence(error, "num_kv_shared_layers must be 0", "not supported")
+        from_config(DEEPSEEK | {"attention_bias": True})
+    one_sentence(error, "attention_bias must be false", "no other way")
 
 
 WRONG = [None, -1, 0, 1.5, True, "4096", [], {}, float("nan"), float("inf"), 1e30, 10**30]
@@ -374,7 +386,9 @@ def test_numbers_that_are_not_read_may_be_anything(tmp_path):
     ],
 )
 def test_what_a_checkpoint_leaves_out_is_read_from_its_list(quantised, scope):
-    assert from_config(LLAMA | {"quantization_config": quantised}, "m").narrow == scope
+    base = DEEPSEEK if scope == "experts" else LLAMA
+    narrow = from_config(base | {"quantization_config": quantised}, "m").narrow
+    assert getattr(narrow, "scope", narrow) == scope
 
 
 def test_a_list_of_what_is_left_out_must_be_a_list():

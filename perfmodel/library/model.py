@@ -255,7 +255,7 @@ def _facts(
         float(cache_numbers(model)) * size,
         float(long_text_numbers(model)) * size,
         fixed_cache_bytes(model, size),
-        int(model.layers),
+        int(model.layers) // model.pieces,
         model.native,
         model.cache,
         model.unpriced,

@@ -73,6 +73,7 @@ class Transformer(eqx.Module):
     - `narrow`: which of its matrices a checkpoint in four bits has in them, or the formats of its own
       checkpoint part by part.
     - `cache`: format of the KV cache that its checkpoint states; empty where it states none.
+    - `pieces`: layers here for each layer of its file: more than one where two halves of a layer run side by side.
     - `unpriced`: why its time is not predicted, a sentence's end; empty where it is.
     """
 
@@ -84,6 +85,7 @@ class Transformer(eqx.Module):
     native: str = eqx.field(static=True, default="bf16")
     narrow: Scope | CheckpointFormats = eqx.field(static=True, default="all")
     cache: str = eqx.field(static=True, default="")
+    pieces: int = eqx.field(static=True, default=1)
     unpriced: str = eqx.field(static=True, default="")
     name: Label = eqx.field(static=True, converter=Label, default=Label(""))
 
@@ -135,7 +137,7 @@ def weight_bytes(model: Transformer) -> float:
 def _layer_bytes(layer: Layer, model: Transformer) -> Number:
     plain = look_up(UNQUANTISED if look_up(model.native).weight < 2 else model.native).weight
 
-    def size(part: str) -> float:
+    def size(part: str) -> Number:
         return look_up(format_of(part, model.narrow, model.native, UNQUANTISED)).weight
 
     count = layer.extra * plain
@@ -179,7 +181,7 @@ LONG_TEXT = 10**8
 """Tokens of a text that is longer than any window."""
 
 
-def fixed_cache_bytes(model: Transformer, number_bytes: float) -> float:
+def fixed_cache_bytes(model: Transformer, number_bytes: Number) -> float:
     """Bytes cached once for a sequence whose windows are full: windows, and states in fp32.
 
     **Arguments:**
@@ -195,7 +197,7 @@ def fixed_cache_bytes(model: Transformer, number_bytes: float) -> float:
             grows = attention.cache_numbers(LONG_TEXT + 1) - attention.cache_numbers(LONG_TEXT)
             once = attention.cache_numbers(LONG_TEXT) - grows * LONG_TEXT
             total += stack.count * number_bytes * once
-    return total
+    return float(total)
 
 
 def traced(model: Transformer) -> Transformer:

@@ -81,7 +81,7 @@ def _gemma4_layer(fields: Fields, slides: bool, reuses: bool) -> Layer:
     extra = norms(fields, 4) + head_norms(attention) * (1 - reuses / 2) + 1 + per_layer + lookup
     extra = int(extra)
     if not fields.flag("enable_moe_block"):
-        wide = 1 + (reuses and fields.flag("use_double_wide_mlp"))
+        wide = 1 + (fields.flag("use_double_wide_mlp") and reuses)
         feed_forward = Dense(wide * fields.size("intermediate_size"))
         return Layer(attention, feed_forward, extra, lookup=lookup)
     experts = mixture(fields, shared=fields.size("intermediate_size"))

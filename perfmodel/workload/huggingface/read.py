@@ -83,7 +83,12 @@ def _architecture(config: Fields, text: Fields) -> str:
     kind = by_model_type().get(_word(config, "model_type"), "")
     if kind and not word:
         return kind
-    if outer is not None and text is not config:
+    if outer is not None and text is config:
+        raise config.fault(
+            f"{word} has its language model in a part of its own, but none of "
+            f"{', '.join(field_lists()['nested'])} is there; add it to the file"
+        )
+    if outer is not None:
         raise text.fault(
             f"model_type is {shown(text.table.get('model_type'))}, which is not known, so that the language model "
             f"of {word} cannot be read; write a known one, or its architectures"
@@ -207,6 +212,7 @@ def transformer(fields: Fields, name: str, form: str = "") -> Transformer:
         native=native,
         narrow=narrow,
         cache=cache_format(fields, model),
+        pieces=3 if how.two_attentions else 2 if how.state and how.state.beside else 1,
         unpriced=how.unpriced,
         name=Label(name),
     )

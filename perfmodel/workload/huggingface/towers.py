@@ -93,15 +93,16 @@ def tower_parameters(config: dict[str, Any], name: str = "config") -> Towers:
     fields = Fields(config, name)
     for key in ("thinker_config",):
         fields = fields.part(key) if isinstance(fields.table.get(key), dict) else fields
-    word = (config.get("architectures") or [""])[0]
-    several = isinstance(word, str) and word.endswith(SEVERAL)
+    listed = config.get("architectures")
+    word = str(listed[0]) if isinstance(listed, list) and listed else ""
+    several = word.endswith(SEVERAL)
     vision = _count(fields, "vision_config", word, several)
     audio = _count(fields, "audio_config", word, False)
     both = several and not vision and not audio and audio is not None and vision is not None
     return Towers(None, None) if both else Towers(vision, audio)
 
 
-def _count(fields: Fields, key: str, word: Any, several: bool) -> int | None:
+def _count(fields: Fields, key: str, word: str, several: bool) -> int | None:
     """Of one tower with its joint; none where a field is missing, or where the tower is not known."""
     if not isinstance(fields.table.get(key), dict):
         other = isinstance(fields.table.get("audio_config"), dict)
@@ -109,7 +110,7 @@ def _count(fields: Fields, key: str, word: Any, several: bool) -> int | None:
     known, joints = towers()
     part = fields.part(key)
     tower = known.get(str(part.table.get("model_type")))
-    joint = joints.get(str(word))
+    joint = joints.get(word)
     if tower is None or not (joint or tower.merger):
         return None
     try:

@@ -58,6 +58,10 @@ def generic(config: Fields, text: Fields, name: str, form: str) -> tuple[Archite
 
     - `ValueError`: for a form that there is not.
     """
+    if form == "mixture" and not any(text.has(key) for key in EXPERTS):
+        raise config.fault(
+            f"--as is mixture, but there is none of {', '.join(EXPERTS)}; give another form"
+        )
     if form in GENERIC:
         said = [f"read as {form}: {', '.join(ASSUMED[form])}"]
         return GENERIC[form], said

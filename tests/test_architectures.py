@@ -1,4 +1,5 @@
-"""Architectures as data: every count against its model's own code or its maker's word, and no config read wrong."""
+"""Architectures as data: every count against its model's own code or its maker's word, and no config
+read wrong."""
 
 import copy
 import json
@@ -290,7 +291,9 @@ def test_an_outer_size_may_not_contradict_the_text_part(tmp_path):
 
 def test_two_names_of_one_field_must_agree(tmp_path):
     config = {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8, "num_local_experts": 16}
-    said = refused(tmp_path, LLAMA | config | {"num_experts_per_tok": 2, "moe_intermediate_size": 64})
+    said = refused(
+        tmp_path, LLAMA | config | {"num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    )
     assert "names of one field" in said
     gpt = {"architectures": ["GPT2LMHeadModel"], "n_embd": 768, "hidden_size": 512}
     assert "two names of one field" in refused(tmp_path, gpt)
@@ -358,7 +361,13 @@ def test_a_broken_config_is_read_or_refused_in_one_sentence(data):
     assert all(count is None or count >= 0 for count in towers)
 
 
-SILENT = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "num_attention_heads")
+SILENT = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "vocab_size",
+    "num_attention_heads",
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

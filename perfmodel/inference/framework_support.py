@@ -23,7 +23,7 @@ from perfmodel.library.framework import (
     version_of,
 )
 from perfmodel.library.model import published
-from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
+from perfmodel.workload.attention import Compressed, Counted, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
 
 SCALE_BLOCK = 128
@@ -142,8 +142,10 @@ def _plain(numbers: Iterable[Any]) -> tuple[float, ...]:
     return tuple(sorted({float(number) for number in numbers} - {0.0}))
 
 
-def _attended(attention: Grouped | Latent | Compressed | Recurrent) -> float:
+def _attended(attention: Grouped | Latent | Compressed | Recurrent | Counted) -> float:
     """Rows of the projection after attention, which tensor ranks split."""
+    if isinstance(attention, Counted):
+        return float(attention.heads)
     if isinstance(attention, Compressed):
         return float(attention.groups) * float(attention.group_rank)
     return float(attention.heads) * float(attention.value)

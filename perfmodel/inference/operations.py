@@ -26,7 +26,7 @@ from perfmodel.workload.attention import Compressed, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.model import HyperConnections, Layer, Transformer, indexes
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import Scope, format_of
+from perfmodel.workload.precision import CheckpointFormats, Scope, format_of
 from perfmodel.workload.sizes import Number, shard
 
 STREAM_BYTES = 2.0
@@ -88,7 +88,7 @@ class Context(NamedTuple):
     plan: Plan
     placement: Placement
     runs: Scalar
-    narrow: Scope
+    narrow: Scope | CheckpointFormats
 
     def format(self, part: str) -> str:
         """The format of a part of a layer."""

@@ -74,4 +74,6 @@ def model_details(facts: ModelFacts) -> list[dict[str, str]]:
 
 
 def _counted(count: int | None) -> str:
-    return "not counted: its fields are not all there, or not known" if count is None else f"{count:,}"
+    return (
+        "not counted: its fields are not all there, or not known" if count is None else f"{count:,}"
+    )

@@ -226,7 +226,8 @@ def model_facts(name: str, form: str = "") -> ModelFacts:
     """
     if form and not name.endswith(".json"):
         raise InputError(
-            f"--as is {form[:40]!r}, but {name[:60]!r} is a model of the library; give the path of a config.json."
+            f"--as is {form[:40]!r}, but {name[:60]!r} is a model of the library; give the path of a "
+            f"config.json."
         )
     if not name.endswith(".json"):
         return _facts(load_model(name), model_files()[find_model(name)].config, name, ())
@@ -234,7 +235,14 @@ def model_facts(name: str, form: str = "") -> ModelFacts:
         config = read_table(name)
         model = from_config(config, name, form)
         facts = _facts(model, config, name, tuple(assumptions(config, name, form)) if form else ())
-        check_index(Path(name), facts.weight_bytes, facts.vision, facts.audio, model.native, bool(facts.notes))
+        check_index(
+            Path(name),
+            facts.weight_bytes,
+            facts.vision,
+            facts.audio,
+            model.native,
+            bool(facts.notes),
+        )
     except ValueError as error:
         raise InputError(str(error)) from None
     return facts
@@ -273,7 +281,8 @@ def load_priced(name: str | Path) -> Transformer:
     model = load_model(name)
     if model.unpriced:
         raise InputError(
-            f"{str.__str__(model.name)} has {model.unpriced}: no time is predicted; `perfmodel models` counts it."
+            f"{str.__str__(model.name)} has {model.unpriced}: no time is predicted; `perfmodel models` "
+            f"counts it."
         )
     return model
 

@@ -314,3 +314,12 @@ class Counted(eqx.Module):
     def cache_numbers(self, context: Number) -> Number:
         """Numbers cached for a sequence of `context` tokens."""
         return self.token * context + self.sequence
+
+    def indexed(self, context: Number) -> Number:
+        """Those among them that are keys of an indexer: none."""
+        return 0
+
+    @property
+    def sparse(self) -> str:
+        """The kind of sparse attention whose indexer its keys would be of, had it any."""
+        return "dsa"

@@ -73,7 +73,8 @@ class Transformer(eqx.Module):
     - `narrow`: which of its matrices a checkpoint in four bits has in them, or the formats of its own
       checkpoint part by part.
     - `cache`: format of the KV cache that its checkpoint states; empty where it states none.
-    - `pieces`: layers here for each layer of its file: more than one where two halves of a layer run side by side.
+    - `pieces`: layers here for each layer of its file: more than one where two halves of a layer run
+      side by side.
     - `unpriced`: why its time is not predicted, a sentence's end; empty where it is.
     """
 

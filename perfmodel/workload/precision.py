@@ -111,7 +111,10 @@ class CheckpointFormats(NamedTuple):
             for part in self[1:4]
         ]
         native = runnable(self.native, kinds, chip)
-        return CheckpointFormats(native, *parts, self.head, self.embedding, self.scope)
+        attention, feed_forward, experts = parts
+        return self._replace(
+            native=native, attention=attention, feed_forward=feed_forward, experts=experts
+        )
 
 
 class MixedFormat(str):

@@ -23,7 +23,7 @@ def models(
         typer.Option(
             "--as",
             metavar="FORM",
-            help="Read an architecture that is not known as a form (dense, mixture, latent), or as one that is.",
+            help="Read an unknown architecture as a form (dense, mixture, latent), or as a known one.",
         ),
     ] = "",
     json_: Json = False,

@@ -1,4 +1,5 @@
-"""Architectures as data: the form each is read as, and what it has of its own (`library/architectures.toml`)."""
+"""Architectures as data: the form each is read as, and what it has of its own
+(`library/architectures.toml`)."""
 
 import functools
 import tomllib
@@ -14,7 +15,8 @@ ARCHITECTURES = Path(__file__).parents[2] / "library" / "architectures.toml"
 DEFAULTS = ARCHITECTURES.with_name("architecture_defaults.toml")
 
 Switch = bool | str
-"""Yes or no, or a flag of the file that says it: `key` (no where missing), `key=true`, `!key` (the opposite)."""
+"""Yes or no, or a flag of the file that says it: `key` (no where missing), `key=true`, `!key` (the
+opposite)."""
 
 Windows = Literal["marked", "all", "late", "even", "period", "letters", "types"]
 """Which layers slide where the file does not list `layer_types`: none, all, those from some layer on, every
@@ -31,12 +33,14 @@ class Experts(Table):
     """Experts of an architecture.
 
     - `experts`, `active`, `inter`: fields of their number, of those of a token, of their columns.
-    - `layers`: which layers have them: all; all after `first` dense ones, or every `moe_layer_freq`-th; as Qwen
+    - `layers`: which layers have them: all; all after `first` dense ones, or every `moe_layer_freq`-th;
+      as Qwen
       writes it; or every `period`-th from `offset` on.
     - `shared`: experts that every token goes through: a number of them (`count`) or their columns (`size`).
     - `beside`: whether a dense layer of `intermediate_size` columns stands beside them.
     - `shared_gate`: whether a gate, in no product, weighs the shared expert.
-    - `bias`: whether each expert's products have biases; `router_bias`: whether each expert has one in routing.
+    - `bias`: whether each expert's products have biases; `router_bias`: whether each expert has one in
+      routing.
     - `idle`: field of the number of experts that do nothing, for which the router has columns too.
     - `dense`: field of the columns of a dense layer.
     """
@@ -70,7 +74,8 @@ class State(Table):
 
     - `kind`: of the state (`states.py`).
     - `words`: of `layer_types` for such layers; `attention`: those for attention.
-    - `kinds`: a field with a word or number for each layer; `indices`: one with the layers that have attention.
+    - `kinds`: a field with a word or number for each layer; `indices`: one with the layers that have
+      attention.
     - `period`: fields of how often attention comes and from which layer on.
     - `beside`: whether each layer has both, attention and state.
     - `alone`: whether such a layer has no feed-forward half.
@@ -96,14 +101,17 @@ class Architecture(Table):
     - `names`: its own names of fields, with the usual ones; `fixed`: fields that may have one value only.
     - `equal`: fields that must have the value of another.
     - `defaults`: fields that its files may leave out; `tied`: whether the output head is the embedding.
-    - `norms`, `norm_bias`, `norm_weights`: norms of the stream in a layer, and whether they have biases, and weights.
+    - `norms`, `norm_bias`, `norm_weights`: norms of the stream in a layer, and whether they have biases,
+      and weights.
     - `one_norm`: where it is so, a layer has one norm less (attention and feed-forward in parallel).
     - `qkv_bias`, `o_bias`, `mlp_bias`, `head_bias`: biases of products.
-    - `head_norms`, `wide_norms`, `query_norms`: norms of queries and keys, one for all heads or one over all heads.
+    - `head_norms`, `wide_norms`, `query_norms`: norms of queries and keys, one for all heads or one over
+      all heads.
     - `one_kv_head`: whether all heads share one key and one value.
     - `latent`: latent attention; `sinks`, `gate`, `sub_norms`, `layer_extra`: further parameters.
     - `windows`, `period`: which layers slide.
-    - `gated`: whether the feed-forward layer is; `inter`: fields of its columns; `inter_factor`: of the stream
+    - `gated`: whether the feed-forward layer is; `inter`: fields of its columns; `inter_factor`: of the
+      stream
       where they are missing.
     - `positions`, `position_offset`: learned positions; `last_norms`: norms outside the layers.
     - `expert_names`: what its checkpoints call the experts of a layer, where it is not as usual.
@@ -163,7 +171,8 @@ def architectures() -> dict[str, Architecture]:
 
 
 def _whole(name: str, tables: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """A table with all that it has of the one it is like; inner tables are joined, names of models are not."""
+    """A table with all that it has of the one it is like; inner tables are joined, names of models are
+    not."""
     own = tables[name]
     if "like" not in own or depth > len(tables):
         return own

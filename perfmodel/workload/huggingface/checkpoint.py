@@ -49,7 +49,8 @@ def read_formats(
         _outside(fields, assigned, name, plain) for name in ("lm_head", "embed_tokens")
     )
     native = _native(found, plain)
-    formats = CheckpointFormats(native, *found, head, embedding, scope)
+    attended, dense, routed = found
+    formats = CheckpointFormats(native, attended, dense, routed, head, embedding, scope)
     return native, _simple(formats, plain)
 
 
@@ -81,7 +82,8 @@ def _assigned(fields: Fields, model: Fields, plain: str) -> Assigned:
 
 
 def _listed(fields: Fields, model: Fields, ignored: Names, rest: Weights) -> Assigned:
-    """A mix: each layer with its own word; with `moe_quant_algo`, what is not listed is as `quant_method` says."""
+    """A mix: each layer with its own word; with `moe_quant_algo`, what is not listed is as
+    `quant_method` says."""
     layers = fields.part("quantized_layers")
     by_word: dict[str, list[str]] = defaultdict(list)
     for name in layers.table:

@@ -1,4 +1,5 @@
-"""The form that most architectures are read as: what each has of its own is in `library/architectures.toml`."""
+"""The form that most architectures are read as: what each has of its own is in
+`library/architectures.toml`."""
 
 from collections.abc import Callable
 

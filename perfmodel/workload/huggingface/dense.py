@@ -64,7 +64,8 @@ def _sliding(fields: Fields, every: int) -> list[bool]:
 def gemma4(fields: Fields) -> list[Layer]:
     """Gemma 4: full layers with heads of their own, whose values come of the keys' projection.
 
-    With experts, a dense layer stands beside them: it is counted as shared. In the models for small devices the last
+    With experts, a dense layer stands beside them: it is counted as shared. In the models for small
+    devices the last
     layers use keys and values of earlier ones, and each layer adds rows of a table of its own.
     """
     fields.require(False, "attention_bias")
@@ -110,7 +111,8 @@ GEMMA3N_ROUTER = 4
 
 
 def gemma3n(fields: Fields) -> list[Layer]:
-    """Gemma 3n: as Gemma 3 with embeddings for each layer, four streams (AltUp, arXiv 2301.13310), low-rank paths
+    """Gemma 3n: as Gemma 3 with embeddings for each layer, four streams (AltUp, arXiv 2301.13310),
+    low-rank paths
     beside attention (LAuReL, arXiv 2411.07501), and keys and values that the last layers share."""
     slides = marked_layers(fields, SLIDING, _sliding(fields, GEMMA3N_PERIOD))
     first = fields.layers() - fields.count("num_kv_shared_layers", default=15, most=fields.layers())
@@ -165,7 +167,8 @@ def _gemma4_attention(fields: Fields, slides: bool, reuses: bool) -> Grouped:
 
 
 def falcon(fields: Fields) -> list[Layer]:
-    """Falcon: attention and feed-forward in parallel, after one norm in 7B, after two later; one after the other
+    """Falcon: attention and feed-forward in parallel, after one norm in 7B, after two later; one after
+    the other
     and with biases in the models that were trained on RefinedWeb alone."""
     new = fields.flag(
         "new_decoder_architecture",

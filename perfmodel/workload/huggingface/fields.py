@@ -50,7 +50,8 @@ class Fields:
         self.seen.update(keys)
 
     def switch(self, word: bool | str) -> bool:
-        """Yes or no, or what the flag of this name says: `key`, `key=true` if yes where missing, `!key` for not."""
+        """Yes or no, or what the flag of this name says: `key`, `key=true` if yes where missing, `!key`
+        for not."""
         if isinstance(word, bool):
             return word
         key, _, default = word.removeprefix("!").partition("=")

@@ -1,4 +1,5 @@
-"""The format that a model's weights are published in: the words of each way to quantise, and what they mean."""
+"""The format that a model's weights are published in: the words of each way to quantise, and what they
+mean."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,7 +46,8 @@ class Weights(NamedTuple):
 
 
 def weights(word: str, group: int = 0, scale: float = 0.0) -> Weights:
-    """Weights in a format; with a scale of `scale` bytes for each `group` of them where they are not as usual."""
+    """Weights in a format; with a scale of `scale` bytes for each `group` of them where they are not as
+    usual."""
     if not group:
         return Weights(word, FORMATS[word].weight)
     bare = 0.5 if FORMATS[word].weight < 1 else 1.0
@@ -127,7 +129,8 @@ def _mlx(fields: Fields) -> Weights:
 
 
 def _bitsandbytes(fields: Fields) -> Weights:
-    """Four bits with a scale in 32 bits for 64 weights, or with scales in 8 bits again; eight bits by rows."""
+    """Four bits with a scale in 32 bits for 64 weights, or with scales in 8 bits again; eight bits by
+    rows."""
     if not (fields.flag("load_in_4bit") or fields.flag("_load_in_4bit")):
         return weights("int8")
     twice = fields.flag("bnb_4bit_use_double_quant")

@@ -145,7 +145,8 @@ def _moe(fields: Fields) -> Layer:
 
 
 def zamba2(fields: Fields) -> list[Layer]:
-    """Zamba2 (arXiv 2411.15242): layers of Mamba-2; before some, one of few blocks of attention and feed-forward that
+    """Zamba2 (arXiv 2411.15242): layers of Mamba-2; before some, one of few blocks of attention and
+    feed-forward that
     share their weights but for adapters, and read the stream beside the embedding."""
     mixer, more = mamba2(fields)
     plain = Layer(mixer, None, norms(fields, 1) + more)

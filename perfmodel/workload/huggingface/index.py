@@ -1,4 +1,5 @@
-"""The `model.safetensors.index.json` beside a config.json: bytes of the checkpoint, to check a count against."""
+"""The `model.safetensors.index.json` beside a config.json: bytes of the checkpoint, to check a count
+against."""
 
 import json
 from pathlib import Path
@@ -6,14 +7,20 @@ from pathlib import Path
 INDEX = "model.safetensors.index.json"
 
 TOLERANCE = 0.02
-"""By how much, relative to it, the bytes of a checkpoint and a count may differ: buffers, layers that draft."""
+"""By how much, relative to it, the bytes of a checkpoint and a count may differ: buffers, layers that
+draft."""
 
 MAX_BYTES = 200_000_000
 """No index is longer; a longer one is not read."""
 
 
 def check_index(
-    config: Path, weight_bytes: float, vision: int | None, audio: int | None, native: str, assumed: bool
+    config: Path,
+    weight_bytes: float,
+    vision: int | None,
+    audio: int | None,
+    native: str,
+    assumed: bool,
 ) -> None:
     """Check bytes of an architecture that is not known against the index beside its file, where there is one.
 

@@ -43,9 +43,7 @@ class Matrix(NamedTuple):
     count: Number
 
 
-def matrices(
-    layer: Layer, index: int, hidden: Any, experts: Sequence[str] = ()
-) -> list[Matrix]:
+def matrices(layer: Layer, index: int, hidden: Any, experts: Sequence[str] = ()) -> list[Matrix]:
     """The matrices of a layer but for its router, with their names.
 
     - `experts`: what the family calls its experts, where it is not as usual.
@@ -76,6 +74,7 @@ def _attention(attention: Any, hidden: Any) -> list[Matrix]:
     inputs, outputs = attention.inputs(hidden), attention.outputs(hidden)
     total = sum(rows * columns for rows, columns in inputs)
     out = sum(rows * columns for rows, columns in outputs)
+    pieces: list[Piece]
     if isinstance(attention, Grouped) and not attention.factors:
         pieces = _grouped(attention, hidden)
     elif isinstance(attention, Latent):
@@ -176,7 +175,8 @@ class Names:
             self.patterns.append(_compiled(fnmatch.translate(name)))
 
     def mean(self, name: str) -> bool:
-        """Whether the list means a matrix: its whole name, a run of the words of it, its beginning, or a pattern."""
+        """Whether the list means a matrix: its whole name, a run of the words of it, its beginning, or a
+        pattern."""
         words = name.split(".")
         runs = (
             ".".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)

@@ -90,14 +90,16 @@ def _architecture(config: Fields, text: Fields) -> str:
         )
     if outer is not None:
         raise text.fault(
-            f"model_type is {shown(text.table.get('model_type'))}, which is not known, so that the language model "
+            f"model_type is {shown(text.table.get('model_type'))}, which is not known, so that the "
+            f"language model "
             f"of {word} cannot be read; write a known one, or its architectures"
         )
     return word or _word(config, "model_type")
 
 
 def _known_word(text: Fields) -> str:
-    """The architecture that a text part names, by either of its fields; empty where it names none that is known."""
+    """The architecture that a text part names, by either of its fields; empty where it names none that
+    is known."""
     listed = _listed(text) if text.has("architectures") else ""
     return (
         listed if listed in architectures() else by_model_type().get(_word(text, "model_type"), "")
@@ -139,7 +141,8 @@ def _unknown(
         return name, how, assumed
     look = suggested(text)
     hint = (
-        f"its fields look like the form {look}: `perfmodel models PATH --as {look}` reads it so and says what it "
+        f"its fields look like the form {look}: `perfmodel models PATH --as {look}` reads it so and says "
+        f"what it "
         f"assumes"
         if look
         else f"and its fields look like none of the forms ({', '.join(GENERIC)})"
@@ -154,7 +157,8 @@ SPELLINGS = (Experts().experts, Experts().active, Experts().shared_count, ["n_po
 def _filled(text: Fields, how: Architecture, inner: bool) -> Fields:
     """The text part with the usual names of fields, and with defaults where a field is missing.
 
-    Transformers writes of an inner table what differs from the defaults of its class; of a whole file, sizes are
+    Transformers writes of an inner table what differs from the defaults of its class; of a whole file,
+    sizes are
     there, and a missing one is an error.
     """
     model = text.renamed(how.names)
@@ -250,7 +254,8 @@ def _check(model: Fields, how: Architecture) -> None:
 
 
 def _tied(config: Fields, found: Found) -> bool:
-    """Whether the output head is the embedding: as the file says, else as the text part does, else the family."""
+    """Whether the output head is the embedding: as the file says, else as the text part does, else the
+    family."""
     key = "tie_word_embeddings"
     inner = found.given.renamed(found.how.names)
     inner.seen.add(key)

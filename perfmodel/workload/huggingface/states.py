@@ -1,4 +1,5 @@
-"""Layers with a state of fixed size: selective state spaces, lightning attention, short convolutions, RWKV."""
+"""Layers with a state of fixed size: selective state spaces, lightning attention, short convolutions,
+RWKV."""
 
 from collections.abc import Callable
 
@@ -78,7 +79,8 @@ def _listed(fields: Fields, state: State, layers: int) -> list[bool]:
 
 
 def mamba2(fields: Fields) -> Part[Recurrent]:
-    """Mamba-2 (arXiv 2405.21060): filters with biases, three parameters for each head, the norm before the way out."""
+    """Mamba-2 (arXiv 2405.21060): filters with biases, three parameters for each head, the norm before
+    the way out."""
     heads, head = _heads(fields)
     state, groups = fields.size("ssm_state_size"), fields.size("n_groups")
     taps, wide = fields.size("conv_kernel"), heads * head
@@ -116,7 +118,8 @@ def _width(fields: Fields) -> int:
 
 
 def mamba(fields: Fields) -> Part[Counted]:
-    """Mamba (arXiv 2312.00752): two projections in, filters, step sizes by a bottleneck, a state for each channel."""
+    """Mamba (arXiv 2312.00752): two projections in, filters, step sizes by a bottleneck, a state for
+    each channel."""
     hidden, state, taps = (
         fields.size("hidden_size"),
         fields.size("ssm_state_size"),
@@ -140,7 +143,8 @@ def _rank(fields: Fields, hidden: int) -> int:
 
 
 def lightning(fields: Fields) -> Part[Recurrent]:
-    """Lightning attention (arXiv 2501.08313): a state of a head's size squared, a norm and a gate over all heads.
+    """Lightning attention (arXiv 2501.08313): a state of a head's size squared, a norm and a gate over
+    all heads.
 
     Its recurrence is that of Mamba-2 with a decay that is fixed, and is priced as such.
     """
@@ -159,7 +163,8 @@ def convolution(fields: Fields) -> Part[Counted]:
 
 
 def rglru(fields: Fields) -> Part[Counted]:
-    """The recurrent block of Griffin (arXiv 2402.19427): two products in, a filter, gates of blocks, one out."""
+    """The recurrent block of Griffin (arXiv 2402.19427): two products in, a filter, gates of blocks, one
+    out."""
     hidden, heads, taps = (
         fields.size("hidden_size"),
         fields.size("num_attention_heads"),

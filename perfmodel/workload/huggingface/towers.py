@@ -18,11 +18,15 @@ CONVOLUTION = 3
 class Tower(Table):
     """A tower.
 
-    - `like`: another one, of which this has all that it does not say itself; `names`, `defaults`: of its fields.
-    - `biases`: of all products; else `qkv_bias`, `o_bias`, `mlp_bias`, `key_bias`; `patch_bias`: of the first one.
+    - `like`: another one, of which this has all that it does not say itself; `names`, `defaults`: of its
+      fields.
+    - `biases`: of all products; else `qkv_bias`, `o_bias`, `mlp_bias`, `key_bias`; `patch_bias`: of the
+      first one.
     - `norms`: outside the layers; `norm_bias`: whether norms have biases; `layer_scales`: vectors in a layer.
-    - `class_token`: one token more; `positions`: field of their number, `image` for one a patch, empty for none.
-    - `temporal`: patches span several pictures; `merger`: several places are merged (Qwen), `deepstack`: field of
+    - `class_token`: one token more; `positions`: field of their number, `image` for one a patch, empty
+      for none.
+    - `temporal`: patches span several pictures; `merger`: several places are merged (Qwen), `deepstack`:
+      field of
       the layers that are merged too; `head`: attention that pools; `adapter`: of Llama 4.
     """
 
@@ -74,7 +78,9 @@ class Towers(NamedTuple):
 def towers() -> tuple[dict[str, Tower], dict[str, Joint]]:
     """Every tower that is known, and every joint."""
     tables = tomllib.loads(TOWERS.read_text(encoding="utf-8"))
-    known = {name: Tower.model_validate(_whole(name, tables["towers"])) for name in tables["towers"]}
+    known = {
+        name: Tower.model_validate(_whole(name, tables["towers"])) for name in tables["towers"]
+    }
     joints = {name: Joint.model_validate(table) for name, table in tables["joints"].items()}
     return known, joints
 
@@ -85,7 +91,8 @@ def _whole(name: str, tables: dict[str, Any]) -> dict[str, Any]:
 
 
 SEVERAL = ("ForConditionalGeneration", "ChatModel", "UltravoxModel")
-"""Ends of architectures of more than text; a file of one without a tower's table says too little to count it."""
+"""Ends of architectures of more than text; a file of one without a tower's table says too little to
+count it."""
 
 
 def tower_parameters(config: dict[str, Any], name: str = "config") -> Towers:
@@ -114,7 +121,7 @@ def _count(fields: Fields, key: str, word: str, several: bool) -> int | None:
     if tower is None or not (joint or tower.merger):
         return None
     try:
-        # Some parts of a file are the whole of what its maker changed; elsewhere a missing size is not guessed.
+        # A part of a file is what differs from the defaults of its class.
         model = Fields(tower.defaults | part.table, part.name).renamed(tower.names)
         size = _tower(model, tower)
         return size + (_joint(fields, model, joint) if joint else 0)
@@ -126,7 +133,12 @@ def _tower(model: Fields, tower: Tower) -> int:
     hidden = model.size("hidden_size")
     layers = model.size("num_hidden_layers") * _layer(model, tower, hidden)
     norm = hidden * (2 if tower.norm_bias else 1)
-    count = layers + tower.norms * norm + _first(model, tower, hidden) + _positions(model, tower, hidden)
+    count = (
+        layers
+        + tower.norms * norm
+        + _first(model, tower, hidden)
+        + _positions(model, tower, hidden)
+    )
     if model.switch(tower.head):
         count += _layer(model, tower, hidden) - norm + hidden
     return count + _merger(model, tower, hidden) + _adapter(model, tower)
@@ -167,7 +179,9 @@ def _positions(model: Fields, tower: Tower, hidden: int) -> int:
         return 0
     if tower.positions != "image":
         return model.size(tower.positions) * hidden
-    return (_square(model, "image_size") // _square(model, "patch_size") + tower.class_token) * hidden
+    return (
+        _square(model, "image_size") // _square(model, "patch_size") + tower.class_token
+    ) * hidden
 
 
 def _merger(model: Fields, tower: Tower, hidden: int) -> int:
@@ -178,7 +192,9 @@ def _merger(model: Fields, tower: Tower, hidden: int) -> int:
     out = model.size("out_hidden_size")
     products = wide * wide + wide * out + wide + out
     norm = 2 if tower.norm_bias else 1
-    merged = len(model.numbers(tower.deepstack)) if tower.deepstack and model.has(tower.deepstack) else 0
+    merged = (
+        len(model.numbers(tower.deepstack)) if tower.deepstack and model.has(tower.deepstack) else 0
+    )
     return products + norm * hidden + merged * (products + 2 * wide)
 
 

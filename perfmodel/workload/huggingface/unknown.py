@@ -1,4 +1,5 @@
-"""An architecture that is not known, read as a form: what is assumed of it, and which form its fields look like."""
+"""An architecture that is not known, read as a form: what is assumed of it, and which form its fields
+look like."""
 
 from collections.abc import Collection
 
@@ -15,7 +16,8 @@ GENERIC: dict[str, Architecture] = {
     ),
     "latent": Architecture(form="latent"),
 }
-"""Forms that an architecture may be read as by name: Llama's; with experts; with DeepSeek's latent attention."""
+"""Forms that an architecture may be read as by name: Llama's; with experts; with DeepSeek's latent
+attention."""
 
 COMMON = [
     "a norm before attention and one before the feed-forward layer, without biases",
@@ -68,5 +70,6 @@ def generic(config: Fields, text: Fields, name: str, form: str) -> tuple[Archite
     if form in architectures():
         return architectures()[form], [f"read as {form}"]
     raise config.fault(
-        f"--as is {form[:40]!r}; allowed are {', '.join(GENERIC)}, or a known architecture such as LlamaForCausalLM"
+        f"--as is {form[:40]!r}; allowed are {', '.join(GENERIC)}, or a known architecture such as "
+        f"LlamaForCausalLM"
     )

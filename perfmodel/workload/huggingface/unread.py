@@ -59,6 +59,7 @@ def refuse_unread(fields: Fields, how: Architecture, architecture: str) -> None:
     if names:
         key = names[0]
         raise fields.fault(
-            f"{key} is {shown(fields.table[key])}, but {architecture} is read without it, so that parameters or "
+            f"{key} is {shown(fields.table[key])}, but {architecture} is read without it, so that "
+            f"parameters or "
             "cache could be wrong; take it out if it changes neither"
         )

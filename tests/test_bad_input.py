@@ -405,7 +405,7 @@ def test_a_wrong_chip_file_is_refused(tmp_path: Path, content: str, said: str):
         ('{"a":' * 50_000, "cannot be read as JSON"),
         ("", "cannot be read as JSON"),
         ("[]", "must hold a table"),
-        (json.dumps(CONFIG | {"architectures": ["XForCausalLM"]}), "'XForCausalLM' is not support"),
+        (json.dumps(CONFIG | {"architectures": ["XForCausalLM"]}), "'XForCausalLM' is not known"),
         (json.dumps(CONFIG | {"hidden_size": -1}), "hidden_size is -1"),
         (json.dumps(CONFIG | {"hidden_size": 10**300}), "hidden_size is a number of"),
         (json.dumps(CONFIG).replace("64", "NaN"), "hidden_size is nan"),

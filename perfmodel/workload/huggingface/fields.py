@@ -201,7 +201,8 @@ class Fields:
         given = self.table | {name: value for name, value in inner.items() if value is not None}
         for key, value in given.items():
             name = names.get(key, key)
-            if usual.get(name, value) != value and value is not None:
+            before = usual.get(name)
+            if before is not None and value is not None and before != value:
                 raise self.fault(
                     f"{key} and {name} are two names of one field, but differ; keep the one that is right"
                 )

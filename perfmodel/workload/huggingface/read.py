@@ -244,7 +244,7 @@ def _check(model: Fields, how: Architecture) -> None:
         model.fix(path, value)
     for keys in SPELLINGS:
         values = [model.table[key] for key in keys if model.table.get(key) is not None]
-        if values and any(value != values[0] for value in values):
+        if any(value != values[0] for value in values[1:]):
             raise model.fault(
                 f"{' and '.join(keys)} are names of one field, but differ; keep the right one"
             )

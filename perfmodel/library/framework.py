@@ -94,12 +94,30 @@ class Fusions(Strict):
     delta_net_inputs: Flag | None = None
 
 
+class Budget(Strict):
+    """What a scheduler takes in a step where it is not told, on chips of some memory.
+
+    - `min_memory`: of a chip from which on it is so, in GB; `except_architectures`: where it is not.
+    - `max_num_seqs`: requests; `max_num_batched_tokens`: tokens.
+    """
+
+    min_memory: float = Field(ge=0)
+    max_num_seqs: int = Field(ge=1)
+    max_num_batched_tokens: int = Field(ge=1)
+    except_architectures: list[str] = []
+    source: str
+    note: str = ""
+
+
 class Scheduler(Strict):
     """Defaults of the scheduler.
 
     - `separate_prefill`: whether prompts take a step of their own, and do not ride on decode steps.
     - `ranks_apart`: whether each data rank takes prompts when it has them; else all take them together.
-    - `reserved_output`: share of the output that must have capacity in the cache before a request is let in.
+    - `reserved_output`: share of the output that must have capacity in the cache before a request is let in,
+      in a steady state; `admitted_output`: share of the output still to come of all that are in, step by step.
+    - `chunked_prefill`: whether prompts are cut to fill a step.
+    - `budgets`: the first that holds of a chip is taken.
     - `schedules_ahead`: whether a step is scheduled while the one before runs.
     - `batched_tokens`: tokens of a step, at most; `batched_tokens_beyond`: those beside the prompt and the
       sequences that decode, where the limit goes by them.
@@ -111,6 +129,27 @@ class Scheduler(Strict):
     schedules_ahead: Flag | None = None
     batched_tokens: Quantity | None = None
     batched_tokens_beyond: Quantity | None = None
+    admitted_output: Share | None = None
+    chunked_prefill: Flag | None = None
+    budgets: list[Budget] = []
+
+    def budget(self, memory: float, architecture: str) -> Budget:
+        """Of a chip with some GB of main memory."""
+        known = [
+            one
+            for one in self.budgets
+            if memory >= one.min_memory and architecture not in one.except_architectures
+        ]
+        return (known or [NO_BUDGET])[0]
+
+
+NO_BUDGET = Budget(
+    min_memory=0,
+    max_num_seqs=1024,
+    max_num_batched_tokens=8192,
+    source="as vLLM has it on chips of 70 GiB and more",
+)
+"""Of what names no framework."""
 
 
 class Layout(Strict):
@@ -193,6 +232,17 @@ class Version(Strict):
     def separates_prefill(self) -> bool:
         """Whether prompts take a step of their own."""
         return _is(self.scheduler.separate_prefill)
+
+    @property
+    def chunks_prefill(self) -> bool:
+        """Whether prompts are cut to fill a step."""
+        return _is(self.scheduler.chunked_prefill, otherwise=True)
+
+    @property
+    def admitted_output(self) -> float:
+        """Share of the output still to come that must have capacity when a request is let in."""
+        found = self.scheduler.admitted_output
+        return 0.0 if found is None else found.si("1")
 
     @property
     def schedules_ranks_apart(self) -> bool:

@@ -197,6 +197,8 @@ def sourced(table: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         return
     if isinstance(table, BaseModel):
         table = {name: getattr(table, name) for name in type(table).model_fields}
+    if isinstance(table, list):
+        table = dict(enumerate(table))
     for name, part in table.items() if isinstance(table, dict) else ():
         yield from sourced(part, f"{place}.{name}".lstrip("."))
 

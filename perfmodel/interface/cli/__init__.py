@@ -30,6 +30,7 @@ from perfmodel.interface.cli.quickstart import quickstart
 from perfmodel.interface.cli.recommend import recommend
 from perfmodel.interface.cli.reproduce import reproduce
 from perfmodel.interface.cli.search import search
+from perfmodel.interface.cli.simulate import simulate
 from perfmodel.interface.cli.study import study
 from perfmodel.interface.cli.sweep import sweep
 from perfmodel.interface.cli.validate import validate
@@ -48,8 +49,8 @@ predict.command("kernels")(predict_kernels)
 predict.command("serving")(predict_serving)
 
 COMMANDS = (
-    *(recommend, ingest, calibrate, measure, validate, reproduce, search, study, sweep, explain),
-    *(chips, models, explore, doctor, quickstart),
+    *(recommend, simulate, ingest, calibrate, measure, validate, reproduce, search, study, sweep),
+    *(explain, chips, models, explore, doctor, quickstart),
 )
 """In the order in which help lists them."""
 

@@ -22,20 +22,27 @@ def flag(column: str) -> str:
     return f"--{column.replace('_', '-')}"
 
 
-def takes_columns(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command with an option for each column; those that are given reach it as `columns`."""
+def takes(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a command with an option for each of some columns; those given reach it as `columns`."""
 
-    @functools.wraps(command)
-    def wrapped(**given: Any) -> Any:
-        columns = {name: given.pop(name) for name in SERVING_COLUMNS}
-        asked = {name: text for name, text in columns.items() if text is not None}
-        return command(**given, columns=asked)
+    def taking(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(**given: Any) -> Any:
+            columns = {name: given.pop(name) for name in names}
+            asked = {name: text for name, text in columns.items() if text is not None}
+            return command(**given, columns=asked)
 
-    own = inspect.signature(command).parameters.values()
-    parameters = [one for one in own if one.name != "columns"] + list(map(_option, SERVING_COLUMNS))
-    wrapped.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
-    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
-    return wrapped
+        own = inspect.signature(command).parameters.values()
+        parameters = [one for one in own if one.name != "columns"] + list(map(_option, names))
+        wrapped.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+        return wrapped
+
+    return taking
+
+
+takes_columns = takes(*SERVING_COLUMNS)
+"""A command with an option for each column of the serving schema."""
 
 
 def _option(name: str) -> inspect.Parameter:

@@ -1,0 +1,531 @@
+"""A serving engine's scheduler, step by step: continuous batching, first come first served.
+
+Each step every sequence that decodes gives a token, and prompts fill what is left of a budget of tokens; where
+a framework keeps prompts apart they take steps of their own, first. A request is let in when its prompt has
+capacity in the KV cache, beside a share of the output still to come. Where a step finds no capacity, the
+request that was let in last loses its cache and is computed anew, from the front of the queue.
+
+Steps in which nothing begins, ends or comes are taken together: each has the time of the middle one.
+"""
+
+import heapq
+import math
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from perfmodel.inference.step_times import StepTimes
+
+BLOCK = 512
+"""Tokens of a block of a prompt that requests may share, by its hash: as in Mooncake's traces."""
+
+
+class Policy(NamedTuple):
+    """What a scheduler may do, all data ranks of one replica together.
+
+    - `max_num_seqs`: requests that are computed at once; `max_num_batched_tokens`: tokens of a step.
+    - `chunked_prefill`: whether prompts are cut to fill the budget; `separate_prefill`: whether they take
+      steps of their own.
+    - `admitted_output`: share of the output still to come, of all that are in, which must have capacity
+      when one more is let in.
+    - `kv_capacity`: tokens of KV cache; `kv_per_sequence`: that each takes beside its own, such as states.
+    - `delay`: seconds from a request to the scheduler's queue.
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    chunked_prefill: bool
+    separate_prefill: bool
+    admitted_output: float
+    kv_capacity: float
+    kv_per_sequence: float
+    delay: float
+
+    def refused(self, isl: int, osl: int) -> str:
+        """Why a request can never be answered; empty where it can."""
+        if isl + osl + self.kv_per_sequence > self.kv_capacity:
+            return f"longer than the KV cache of {self.kv_capacity:,.0f} tokens"
+        if not self.chunked_prefill and isl > self.max_num_batched_tokens:
+            return (
+                f"prompts longer than max_num_batched_tokens of {self.max_num_batched_tokens:,} tokens, "
+                "which are not cut"
+            )
+        return ""
+
+
+class TraceRequest(NamedTuple):
+    """When a request is sent, in s, its tokens in and out, and the hashes of its prompt's blocks.
+
+    - `session`: whose turns follow one another; empty: none's.
+    """
+
+    arrival: float
+    isl: int
+    osl: int
+    hash_ids: tuple[int, ...] = ()
+    session: str = ""
+
+
+class Traffic(Protocol):
+    """Requests in the order in which they are sent."""
+
+    def next_time(self) -> float:
+        """When the next request is sent, in s; infinite where none is on its way."""
+        ...
+
+    def take(self) -> TraceRequest:
+        """That request."""
+        ...
+
+    def answered(self, request: TraceRequest, now: float) -> None:
+        """Its last token has come, or it was refused."""
+        ...
+
+
+class Sequence:
+    """A request in the engine.
+
+    - `target`: tokens to compute before the next one comes; `computed`: of these.
+    - `start`, `end`: decode steps of the engine between which it decodes.
+    - `private`: tokens of cache that are its own, as of `start`; `shared`: its blocks that others may read.
+    - `cached`: tokens that were in the cache when it was first let in; below zero before.
+    - `restarts`: how often it was put out; `kept`: tokens of the cache it had then that are still there.
+    """
+
+    __slots__ = (
+        *("request", "number", "ready", "target", "computed", "generated", "cached", "admitted"),
+        *("first", "start", "end", "private", "shared", "running", "restarts", "kept"),
+    )
+
+    def __init__(self, request: TraceRequest, number: int, ready: float) -> None:
+        self.request, self.number, self.ready = request, number, ready
+        self.target, self.computed, self.generated, self.cached = request.isl, 0, 0, -1
+        self.admitted = self.first = math.nan
+        self.start = self.end = self.private = self.restarts = 0
+        self.kept = 0.0
+        self.shared: list[int] = []
+        self.running = False
+
+
+class PrefixCache:
+    """Blocks of prompts that are in the KV cache: in use, or idle until their place is needed (LRU)."""
+
+    def __init__(self) -> None:
+        self.users: dict[int, int] = {}
+        self.idle: OrderedDict[int, None] = OrderedDict()
+
+    def hits(self, hash_ids: tuple[int, ...], most: int) -> list[int]:
+        """The first blocks of a prompt that are there, `most` at most."""
+        found: list[int] = []
+        for block in hash_ids[:most]:
+            if block not in self.users and block not in self.idle:
+                break
+            found.append(block)
+        return found
+
+    def idle_of(self, blocks: list[int]) -> int:
+        """How many of some blocks are idle."""
+        return sum(block in self.idle for block in blocks)
+
+    def use(self, blocks: list[int]) -> None:
+        """One more request reads them."""
+        for block in blocks:
+            self.idle.pop(block, None)
+            self.users[block] = self.users.get(block, 0) + 1
+
+    def release(self, blocks: list[int]) -> int:
+        """One request less does: how many are idle now."""
+        freed = 0
+        for block in reversed(blocks):  # the end of a prompt goes first
+            self.users[block] -= 1
+            if not self.users[block]:
+                del self.users[block]
+                self.idle[block] = None
+                freed += 1
+        return freed
+
+    def evict(self, room: float) -> None:
+        """Forget idle blocks until the others take no more than `room` tokens."""
+        while self.idle and len(self.idle) * BLOCK > room:
+            self.idle.popitem(last=False)
+
+
+class Timeline:
+    """Running and waiting requests and the KV cache's use over time, as means of equal spans of time.
+
+    Where there are too many spans, two become one.
+    """
+
+    MAX_SPANS = 512
+
+    def __init__(self) -> None:
+        self.span = 1e-3
+        self.sums: list[list[float]] = []
+
+    def add(self, start: float, end: float, values: tuple[float, float, float]) -> None:
+        """Some values hold from `start` to `end`, in s."""
+        while end >= self.span * self.MAX_SPANS:
+            self._coarsen()
+        i = int(start / self.span)
+        while start < end:
+            while len(self.sums) <= i:
+                self.sums.append([0.0, 0.0, 0.0])
+            stop = min(end, (i + 1) * self.span)
+            for k, value in enumerate(values):
+                self.sums[i][k] += value * (stop - start)
+            start, i = stop, i + 1
+
+    def means(self, seconds: float) -> tuple[float, float, float]:
+        """Of each over some seconds."""
+        sums = [sum(column) for column in zip(*self.sums, strict=True)] or [0.0, 0.0, 0.0]
+        running, waiting, used = (one / max(seconds, 1e-12) for one in sums)
+        return running, waiting, used
+
+    @classmethod
+    def of_all(cls, timelines: "list[Timeline]") -> "Timeline":
+        """The sum of several."""
+        whole = cls()
+        while whole.span < max(one.span for one in timelines):
+            whole.span *= 2
+        for one in timelines:
+            while one.span < whole.span:
+                one._coarsen()
+            while len(whole.sums) < len(one.sums):
+                whole.sums.append([0.0, 0.0, 0.0])
+            for mine, others in zip(whole.sums, one.sums, strict=False):
+                mine[:] = [a + b for a, b in zip(mine, others, strict=True)]
+        return whole
+
+    def _coarsen(self) -> None:
+        self.sums.append([0.0, 0.0, 0.0])
+        pairs = zip(self.sums[::2], self.sums[1::2], strict=False)
+        self.sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in pairs]
+        self.span *= 2
+
+
+class Outcome:
+    """What came of each request, in the order in which they were sent, and of the engine.
+
+    - `arrival`, `queueing`, `ttft`, `tpot`, `end_to_end`: in s; `nan`: refused, or no TPOT of one token.
+    - `cached`: tokens of each prompt that were in the cache.
+    - `isl`, `osl`: of each.
+    - `refusals`: how many requests can never be answered, by reason.
+    - `steps`, `preemptions`: in all; `end`: when the last token came, in s.
+    """
+
+    COLUMNS = ("arrival", "queueing", "ttft", "tpot", "end_to_end", "cached", "isl", "osl")
+
+    def __init__(self) -> None:
+        self.arrival, self.queueing, self.ttft, self.tpot = (array("d") for _ in range(4))
+        self.end_to_end, self.cached, self.isl, self.osl = (array("d") for _ in range(4))
+        self.timeline = Timeline()
+        self.refusals: dict[str, int] = {}
+        self.steps = self.preemptions = self.answered = 0
+        self.end = 0.0
+
+    def add(self, request: TraceRequest) -> int:
+        """A request that was sent: its number."""
+        values = (
+            request.arrival,
+            math.nan,
+            math.nan,
+            math.nan,
+            math.nan,
+            0,
+            request.isl,
+            request.osl,
+        )
+        for name, value in zip(self.COLUMNS, values, strict=True):
+            getattr(self, name).append(value)
+        return len(self.arrival) - 1
+
+    def finish(self, sequence: Sequence, now: float) -> None:
+        """Its last token has come."""
+        i, request = sequence.number, sequence.request
+        self.queueing[i] = sequence.admitted - sequence.ready
+        self.ttft[i] = sequence.first - request.arrival
+        self.end_to_end[i] = now - request.arrival
+        self.cached[i] = sequence.cached
+        if request.osl > 1:
+            self.tpot[i] = (now - sequence.first) / (request.osl - 1)
+        self.answered += 1
+        self.end = now
+
+
+class Chunk(NamedTuple):
+    """New tokens of a prompt in a step."""
+
+    sequence: Sequence
+    tokens: int
+
+
+class Engine:
+    """An engine that serves some traffic; `run` does it."""
+
+    def __init__(self, times: StepTimes, policy: Policy, traffic: Traffic) -> None:
+        self.times, self.policy, self.traffic = times, policy, traffic
+        self.outcome, self.cache = Outcome(), PrefixCache()
+        self.now, self.step = 0.0, 0
+        self.waiting: deque[Sequence] = deque()
+        self.prefilling: list[Sequence] = []
+        self.decoding: list[
+            tuple[int, int, int, Sequence]
+        ] = []  # a heap by the step of the last token
+        self.admitted: list[Sequence] = []  # in order; some have left since
+        self.put_out: list[
+            Sequence
+        ] = []  # that wait to be computed anew, the first of them at the end
+        self.running = self.decodes = 0
+        self.used = 0.0  # tokens of the KV cache
+        self.context_sum = 0  # of those that decode, less the engine's steps for each
+        self.output_to_come = 0  # of all that are in, and the engine's steps for each that decodes
+
+    def run(self, progress: Callable[[int], None] = lambda answered: None) -> Outcome:
+        """Serve all requests; `progress` is told how many are answered."""
+        while self._receive():
+            chunks, alike = self._schedule()
+            if not self.running:
+                continue
+            start, load = self.now, (self.running, len(self.waiting), self.used)
+            if chunks:
+                self._step_with(chunks)
+            else:
+                self._decode(self._steps_alike() if alike else 1)
+            self._finish()
+            self.outcome.timeline.add(start, self.now, load)
+            progress(self.outcome.answered)
+        return self.outcome
+
+    def _receive(self) -> bool:
+        """Queue what has come; where nothing is to do, wait for the next. False: there is none."""
+        coming = self.traffic.next_time() + self.policy.delay
+        if not self.running and not self.waiting:
+            self.now = max(self.now, coming)
+        if self.now == math.inf:
+            return False
+        while coming <= self.now:
+            self._queue(self.traffic.take())
+            coming = self.traffic.next_time() + self.policy.delay
+        return True
+
+    def _queue(self, request: TraceRequest) -> None:
+        """Put a request into the queue, or refuse it."""
+        number = self.outcome.add(request)
+        why = self.policy.refused(request.isl, request.osl)
+        if why:
+            self.outcome.refusals[why] = self.outcome.refusals.get(why, 0) + 1
+            self.traffic.answered(request, request.arrival)
+        else:
+            self.waiting.append(Sequence(request, number, request.arrival + self.policy.delay))
+
+    def _schedule(self) -> tuple[list[Chunk], bool]:
+        """Prompts of the next step; and whether those after it are alike, as none was put out."""
+        budget = self.policy.max_num_batched_tokens
+        if self.policy.separate_prefill:
+            chunks = self._prompts(budget)
+            return chunks, not chunks and not self._make_capacity()
+        put_out = self._make_capacity()
+        return self._prompts(budget - self.decodes, admit=not put_out), not put_out
+
+    def _prompts(self, budget: int, admit: bool = True) -> list[Chunk]:
+        """Prompts that were begun, then those that are let in, as far as the budget goes."""
+        chunks: list[Chunk] = []
+        for sequence in self.prefilling:
+            budget = self._cut(sequence, budget, chunks)
+        while admit and self.waiting and budget > 0 and self._admit(budget):
+            budget = self._cut(self.prefilling[-1], budget, chunks)
+        return chunks
+
+    def _cut(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
+        """Put what the budget has of a prompt into the step: the rest of the budget."""
+        left = sequence.target - sequence.computed
+        tokens = min(left, budget) if self.policy.chunked_prefill else left
+        if tokens > 0:
+            chunks.append(Chunk(sequence, tokens))
+        return budget - max(tokens, 0)
+
+    def _admit(self, budget: int) -> bool:
+        """Let in the first that waits, if the KV cache and the budget allow it."""
+        sequence, policy = self.waiting[0], self.policy
+        if self.running >= policy.max_num_seqs:
+            return False
+        hits = self._hits(sequence.request)
+        cached = min(max(len(hits) * BLOCK, int(sequence.kept)), sequence.target - 1)
+        tokens, private = sequence.target - cached, sequence.target - len(hits) * BLOCK
+        if not policy.chunked_prefill and tokens > budget and self.running:
+            return False
+        needs = private + policy.kv_per_sequence + BLOCK * self.cache.idle_of(hits)
+        to_come = self._output_left() + sequence.request.osl - sequence.generated
+        reserved = max(policy.admitted_output * to_come, self.decodes)
+        if self.running and self.used + needs + reserved > policy.kv_capacity:
+            return False
+        self._let_in(sequence, hits, cached, needs)
+        return True
+
+    def _hits(self, request: TraceRequest) -> list[int]:
+        """The first blocks of a prompt that are in the cache."""
+        if not request.hash_ids:
+            return []
+        self.cache.evict(self.policy.kv_capacity - self.used)
+        return self.cache.hits(request.hash_ids, request.isl // BLOCK)
+
+    def _let_in(self, sequence: Sequence, hits: list[int], cached: int, needs: float) -> None:
+        self.waiting.popleft()
+        if sequence.restarts:
+            self.put_out.pop()
+        self.cache.use(hits)
+        self.used += needs
+        sequence.shared, sequence.private = hits, sequence.target - len(hits) * BLOCK
+        sequence.computed, sequence.running = cached, True
+        if sequence.cached < 0:
+            sequence.cached, sequence.admitted = cached, self.now
+        self.running += 1
+        self.output_to_come += sequence.request.osl - sequence.generated
+        self.prefilling.append(sequence)
+        self.admitted.append(sequence)
+
+    def _output_left(self) -> int:
+        """Tokens still to come of all that are in."""
+        return self.output_to_come - self.decodes * self.step
+
+    def _make_capacity(self) -> bool:
+        """Put out those that were let in last until each that decodes has capacity for its next token."""
+        put_out = False
+        while self.used + self.decodes > self.policy.kv_capacity and self.running > 1:
+            self._put_out()
+            put_out = True
+        return put_out
+
+    def _put_out(self) -> None:
+        """Take the cache of the one that was let in last, which is then the first to wait."""
+        sequence = self.admitted.pop()
+        while not sequence.running:
+            sequence = self.admitted.pop()
+        self.outcome.preemptions += 1
+        kept = float(sequence.computed)
+        if sequence in self.prefilling:
+            self.prefilling.remove(sequence)
+            self.output_to_come -= sequence.request.osl - sequence.generated
+        else:
+            self._stop_decoding(sequence)
+            kept += self.step - sequence.start
+        self._free(sequence)
+        sequence.target = sequence.request.isl + sequence.generated
+        sequence.computed = 0
+        sequence.restarts += 1
+        sequence.kept = kept
+        self.waiting.appendleft(sequence)
+        self.put_out.append(sequence)
+
+    def _steps_alike(self) -> int:
+        """Decode steps until a sequence ends, the KV cache is full, or a request comes that may be let in."""
+        steps = self._next_to_end().end - self.step
+        steps = min(steps, int((self.policy.kv_capacity - self.used) / self.decodes))
+        if not self.waiting:
+            coming = self.traffic.next_time() + self.policy.delay - self.now
+            seconds = self.times.decode_seconds(self.decodes, self._mean_context() + 1)
+            steps = min(steps, math.ceil(min(coming / seconds, steps)))
+        return max(steps, 1)
+
+    def _next_to_end(self) -> Sequence:
+        """The sequence whose last token comes first."""
+        while True:
+            _, _, restarts, sequence = self.decoding[0]
+            if sequence.running and sequence.restarts == restarts:
+                return sequence
+            heapq.heappop(self.decoding)
+
+    def _mean_context(self) -> float:
+        """Tokens in the caches of those that decode."""
+        return self.context_sum / self.decodes + self.step
+
+    def _decode(self, steps: int) -> None:
+        """Decode steps with nothing beside."""
+        context = self._mean_context() + (steps + 1) / 2
+        self._advance(steps, steps * self.times.decode_seconds(self.decodes, context), steps)
+
+    def _advance(self, steps: int, seconds: float, decoded: int) -> None:
+        """Let time pass in which each that decodes gives some tokens."""
+        self.now += seconds
+        self.outcome.steps += steps
+        self.step += decoded
+        self.used += decoded * self.decodes
+        if self.put_out:
+            self._overwrite()
+
+    def _overwrite(self) -> None:
+        """Those that were put out keep what no other has taken; the last tokens of the first go first."""
+        free = self.policy.kv_capacity - self.used
+        for sequence in reversed(self.put_out):
+            sequence.kept = max(min(sequence.kept, free), 0.0)
+            free -= sequence.kept
+
+    def _step_with(self, chunks: list[Chunk]) -> None:
+        """A step with prompts, and beside them those that decode, unless prompts are apart."""
+        new = sum(chunk.tokens for chunk in chunks)
+        attended = sum(n * (sequence.computed + n / 2) for sequence, n in chunks) / new
+        if self.policy.separate_prefill or not self.decodes:
+            self._advance(1, self.times.prompt_seconds(new, attended), 0)
+        else:
+            load = self.decodes, self._mean_context() + 1
+            self._advance(1, self.times.mixed_seconds(*load, new, attended), 1)
+        for sequence, tokens in chunks:
+            sequence.computed += tokens
+            if sequence.computed == sequence.target:
+                self._begin_decoding(sequence)
+        self.prefilling = [one for one in self.prefilling if one.computed < one.target]
+
+    def _begin_decoding(self, sequence: Sequence) -> None:
+        """A prompt is computed and gives a token: its blocks may be read by others."""
+        if math.isnan(sequence.first):
+            sequence.first = self.now
+        if sequence.request.hash_ids:
+            self._publish(sequence)
+        self.output_to_come -= sequence.request.osl - sequence.generated
+        sequence.generated += 1
+        sequence.start = self.step
+        sequence.end = self.step + sequence.request.osl - sequence.generated
+        self.decodes += 1
+        self.context_sum += sequence.target - sequence.start
+        self.output_to_come += sequence.end
+        heapq.heappush(self.decoding, (sequence.end, sequence.number, sequence.restarts, sequence))
+
+    def _publish(self, sequence: Sequence) -> None:
+        """Let others read the whole blocks of a prompt, of those that are not there already."""
+        request = sequence.request
+        own = request.hash_ids[len(sequence.shared) : request.isl // BLOCK]
+        for block in own:
+            if not self.cache.hits((block,), 1):
+                self.cache.use([block])
+                sequence.shared.append(block)
+                sequence.private -= BLOCK
+
+    def _stop_decoding(self, sequence: Sequence) -> None:
+        decoded = self.step - sequence.start
+        sequence.generated += decoded
+        sequence.private += decoded
+        self.decodes -= 1
+        self.context_sum -= sequence.target - sequence.start
+        self.output_to_come -= sequence.end
+
+    def _free(self, sequence: Sequence) -> None:
+        """Give its part of the KV cache back; blocks that others may read stay until their place is needed."""
+        self.used -= sequence.private + self.policy.kv_per_sequence
+        self.used -= BLOCK * self.cache.release(sequence.shared)
+        sequence.shared, sequence.running = [], False
+        self.running -= 1
+
+    def _finish(self) -> None:
+        """Let go of those that are answered."""
+        while self.decodes and (sequence := self._next_to_end()).end <= self.step:
+            self._stop_decoding(sequence)
+            self._free(sequence)
+            self.outcome.finish(sequence, self.now)
+            self.traffic.answered(sequence.request, self.now)
+        if len(self.admitted) > 2 * self.running + MAX_LEFT:
+            self.admitted = [one for one in self.admitted if one.running]
+
+
+MAX_LEFT = 1024
+"""Sequences that have left before they are taken off the list of those that were let in."""

@@ -1,0 +1,300 @@
+"""Requests through a scheduler on a deployment: its policy, what comes of each request, and the summary."""
+
+import math
+import zlib
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.candidates import Parallelism
+from perfmodel.inference.deployment import model_name
+from perfmodel.inference.evaluate import ResolvedRow, resolve_row, with_ranks
+from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
+from perfmodel.inference.scheduler import Engine, Outcome, Policy, Timeline, TraceRequest, Traffic
+from perfmodel.inference.serving_row import DISAGGREGATED, mode_of
+from perfmodel.inference.step_times import StepTimes, price_steps
+from perfmodel.library.framework import version_of
+from perfmodel.trees import replace
+from perfmodel.units import as_scalar
+from perfmodel.workload.model import Transformer
+from perfmodel.workload.plan import Plan
+
+PAGE = 16
+"""Tokens of a page of KV cache (vLLM's block_size): half of the last one of a sequence is empty."""
+
+USUAL_LENGTH = 4096.0
+"""Tokens of a sequence at which the cache of models with windows or states is taken to grow as it does."""
+
+MAX_SEQUENCES = 8192
+"""That steps are priced for; more decode as on the line through the last points."""
+
+
+class SchedulerOptions(NamedTuple):
+    """What a server is started with; `None`: the framework's default.
+
+    - `max_num_seqs`, `max_num_batched_tokens`: of each data rank; `chunked_prefill`: whether prompts are cut.
+    - `memory_fraction`: share of main memory for weights and KV cache; `None`: as the chip's file has it.
+    - `kv_capacity_tokens`: tokens of KV cache of one replica, as a server prints it when it starts.
+    """
+
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    chunked_prefill: bool | None = None
+    memory_fraction: float | None = None
+    kv_capacity_tokens: float | None = None
+
+
+class Server(NamedTuple):
+    """A deployment, the seconds of its steps, and its scheduler's policy, of one replica."""
+
+    resolved: ResolvedRow
+    parallelism: Parallelism
+    times: StepTimes
+    policy: Policy
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model, each with a scheduler of its own."""
+        return round(self.parallelism.replicas)
+
+
+def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Path) -> Server:
+    """The server of a serving row: on the first way to spread the model on which it fits.
+
+    **Raises:**
+
+    - `InputError`: for a row that names no such server.
+    """
+    if mode_of(cells.get("mode", "")) == DISAGGREGATED or cells.get("ffn_chip", "").strip():
+        raise InputError(
+            "requests are simulated on one pool of chips; leave mode and ffn_chip out."
+        )
+    resolved = resolve_row(0, cells, calibration)
+    given = resolved.deployment
+    chip = with_fraction(given.chip, options.memory_fraction)
+    for parallelism in resolved.candidates:
+        plan = with_ranks(given.plan, parallelism)
+        policy = policy_of(chip, plan, given.model, given.architecture, options)
+        if policy.kv_capacity > 0:
+            break
+    else:
+        first = resolved.candidates[0]
+        raise InputError(
+            f"the weights of {model_name(given)} leave no KV cache on {first.chips:.0f} x {given.stem}; give "
+            "more chips, a smaller format, or a larger --memory-fraction."
+        )
+    most = min(policy.max_num_seqs, MAX_SEQUENCES, policy.kv_capacity)
+    times = price_steps(chip, plan, given.model, most, policy.max_num_batched_tokens)
+    return Server(resolved, parallelism, times, policy)
+
+
+def with_fraction(chip: Chip, fraction: float | None) -> Chip:
+    """A chip of whose main memory some share may hold weights and KV cache."""
+    if fraction is None:
+        return chip
+    return replace(lambda c: c.main.usable, chip, as_scalar(fraction))
+
+
+def policy_of(
+    chip: Chip, plan: Plan, model: Transformer, architecture: str, options: SchedulerOptions
+) -> Policy:
+    """The policy of one replica's scheduler, with all its data ranks; a KV cache below zero does not fit."""
+    version, ranks = version_of(plan), round(float(plan.dp))
+    budget = version.scheduler.budget(float(chip.main.capacity) / 1e9, architecture)
+    sequences = options.max_num_seqs or budget.max_num_seqs
+    tokens = options.max_num_batched_tokens or budget.max_num_batched_tokens
+    chunked = options.chunked_prefill
+    capacity, per_sequence = kv_tokens(chip, plan, model)
+    return Policy(
+        sequences * ranks,
+        tokens * ranks,
+        version.chunks_prefill if chunked is None else chunked,
+        version.separates_prefill,
+        version.admitted_output,
+        options.kv_capacity_tokens or capacity,
+        per_sequence,
+        float(chip.efficiency.host.first_token),
+    )
+
+
+def kv_tokens(chip: Chip, plan: Plan, model: Transformer) -> tuple[float, float]:
+    """Tokens of KV cache of one replica, and tokens that each sequence takes beside its own: states, a page."""
+    length = USUAL_LENGTH
+    half, whole = (
+        float(cache_bytes(model, plan, plan.dp, as_scalar(n))) for n in (length / 2, length)
+    )
+    # Where a sequence's cache hardly grows, it is as if each token had its share of it.
+    each = max((whole - half) / (length / 2), MIN_GROWTH * whole / length)
+    capacity = float(kv_cache_capacity(chip, plan, model)) / each * float(plan.dp)
+    return capacity, max(whole - each * length, 0.0) / each + PAGE / 2
+
+
+MIN_GROWTH = 1e-3
+"""Of a sequence's cache with each token, over the mean of all its tokens."""
+
+
+def simulate(
+    server: Server,
+    traffic_of: Callable[[int, int], Traffic],
+    progress: Callable[[int], None] = lambda answered: None,
+) -> Outcome:
+    """Serve requests.
+
+    **Arguments:**
+
+    - `traffic_of`: the traffic of a replica, from its number and how many there are.
+    - `progress`: told how many requests are answered.
+    """
+    outcomes: list[Outcome] = []
+    for i in range(server.replicas):
+        before = sum(one.answered for one in outcomes)
+        engine = Engine(server.times, server.policy, traffic_of(i, server.replicas))
+        outcomes.append(engine.run(_now_and_then(progress, before)))
+    return outcomes[0] if len(outcomes) == 1 else joined(outcomes)
+
+
+PROGRESS_EVERY = 256
+"""Requests between two reports of progress."""
+
+
+def _now_and_then(progress: Callable[[int], None], before: int) -> Callable[[int], None]:
+    """Progress told only once for some requests."""
+    told = [-PROGRESS_EVERY]
+
+    def tell(answered: int) -> None:
+        if answered >= told[0] + PROGRESS_EVERY:
+            told[0] = answered
+            progress(before + answered)
+
+    return tell
+
+
+def routed(requests: Iterator[TraceRequest], replica: int, replicas: int) -> Iterator[TraceRequest]:
+    """Those that a router sends to one replica: one after the other, a session always to the same."""
+    for count, request in enumerate(requests):
+        key = zlib.crc32(request.session.encode()) if request.session else count
+        if key % replicas == replica:
+            yield request
+
+
+def joined(outcomes: list[Outcome]) -> Outcome:
+    """What came of the requests of all replicas together, by the time at which they were sent."""
+    whole = Outcome()
+    order = np.argsort(np.concatenate([one.arrival for one in outcomes]), kind="stable")
+    for name in Outcome.COLUMNS:
+        values = np.concatenate([getattr(one, name) for one in outcomes])[order]
+        setattr(whole, name, array("d", values.tobytes()))
+    for one in outcomes:
+        for why, count in one.refusals.items():
+            whole.refusals[why] = whole.refusals.get(why, 0) + count
+        whole.steps += one.steps
+        whole.preemptions += one.preemptions
+        whole.answered += one.answered
+        whole.end = max(whole.end, one.end)
+    whole.timeline = Timeline.of_all([one.timeline for one in outcomes])
+    return whole
+
+
+class Limits(NamedTuple):
+    """On TTFT and TPOT of a request that counts as goodput, in s; infinite: none."""
+
+    ttft: float = math.inf
+    tpot: float = math.inf
+
+
+STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+PERCENTILES = (50, 90, 95, 99)
+TIMES = ("queueing", "ttft", "tpot", "end_to_end")
+
+
+def statistics(values: Any) -> dict[str, float | None]:
+    """Mean and percentiles of those that are there, in ms where they are in s."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)] * 1e3
+    if not len(known):
+        return dict.fromkeys(STATISTICS)
+    found = [known.mean(), *np.percentile(known, PERCENTILES)]
+    return dict(zip(STATISTICS, map(float, found), strict=True))
+
+
+def summarise(server: Server, outcome: Outcome, limits: Limits = Limits()) -> dict[str, Any]:
+    """What came of all requests: numbers with their unit in the key."""
+    done = np.isfinite(np.asarray(outcome.end_to_end))
+    prompts, outputs = (float(np.sum(np.asarray(x)[done])) for x in (outcome.isl, outcome.osl))
+    seconds = max(outcome.end - (outcome.arrival[0] if outcome.arrival else 0.0), 1e-12)
+    running, waiting, used = outcome.timeline.means(outcome.end)
+    capacity = server.policy.kv_capacity * server.replicas
+    summary: dict[str, Any] = {
+        "requests": len(outcome.arrival),
+        "answered": outcome.answered,
+        "refused": outcome.refusals,
+        "seconds": seconds,
+        **{f"{name}_ms": statistics(getattr(outcome, name)) for name in TIMES},
+        "requests_per_s": outcome.answered / seconds,
+        "output_tokens_per_s": outputs / seconds,
+        "output_tokens_per_s_per_chip": outputs / seconds / server.parallelism.chips,
+        "total_tokens_per_s": (prompts + outputs) / seconds,
+        "running": running,
+        "waiting": waiting,
+        "kv_use": used / capacity,
+        "preemptions": outcome.preemptions,
+        "cache_hit_rate": float(np.sum(outcome.cached)) / max(prompts, 1.0),
+        "steps": outcome.steps,
+    }
+    return summary | _goodput(outcome, limits, seconds) | _of_server(server)
+
+
+def _goodput(outcome: Outcome, limits: Limits, seconds: float) -> dict[str, Any]:
+    """Requests that keep the limits; nothing where none are given."""
+    if limits == Limits():
+        return {}
+    ttft, tpot = np.asarray(outcome.ttft), np.nan_to_num(np.asarray(outcome.tpot))
+    good = int(np.sum((ttft <= limits.ttft) & (tpot <= limits.tpot)))
+    return {
+        "goodput_requests_per_s": good / seconds,
+        "goodput_share": good / max(len(outcome.arrival), 1),
+    }
+
+
+def _of_server(server: Server) -> dict[str, Any]:
+    """The deployment and the scheduler, as they were taken."""
+    deployment, policy = server.resolved.deployment, server.policy
+    names = ("framework", "weights", "cache")
+    plan = {name: getattr(deployment.plan, name) or "" for name in names}
+    ranks = {name: float(value) for name, value in server.parallelism._asdict().items()}
+    return {
+        "basis": deployment.intervals.basis,
+        "deployment": {
+            "chip": deployment.stem,
+            "n_chips": server.parallelism.chips,
+            "model": model_name(deployment),
+            "precision": plan["weights"],
+            "kv_precision": plan["cache"],
+            "framework": plan["framework"],
+            **ranks,
+        },
+        "scheduler": {
+            "max_num_seqs": policy.max_num_seqs,
+            "max_num_batched_tokens": policy.max_num_batched_tokens,
+            "chunked_prefill": policy.chunked_prefill,
+            "separate_prefill": policy.separate_prefill,
+            "admitted_output": policy.admitted_output,
+            "kv_capacity_tokens": policy.kv_capacity,
+            "delay_ms": policy.delay * 1e3,
+        },
+        "assumptions": list(ASSUMPTIONS),
+    }
+
+
+ASSUMPTIONS = (
+    "Step times are the model's, between points of a grid; the host's part of the first token stands before the queue.",
+    "All data ranks of a replica share one queue, one budget and one KV cache.",
+    "Each answer has exactly its output_length, which the scheduler knows where it reserves output.",
+    "Blocks of 512 tokens are shared by hash and forgotten by last use; outputs are not shared.",
+    "A request that was put out finds what of its cache no other has overwritten.",
+)

@@ -1,0 +1,348 @@
+"""Requests that are sent to a server: of users in a closed loop, at a rate, or of a trace, read as a stream."""
+
+import csv
+import heapq
+import json
+import math
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from perfmodel.errors import InputError
+from perfmodel.inference.scheduler import TraceRequest
+from perfmodel.library.files import named
+
+
+class Lengths(NamedTuple):
+    """Tokens in and out of requests; drawn where the mean over nominal is less than one.
+
+    Then they lie evenly between 2 x ratio - 1 and 1 times the nominal ones: from 0.8 at a ratio of 0.9, as in
+    InferenceX.
+    """
+
+    isl: int
+    osl: int
+    length_ratio: float
+
+    def draw(self, random: np.random.Generator) -> tuple[int, int]:
+        """Of one request."""
+        if self.length_ratio == 1:
+            return self.isl, self.osl
+        shares = random.uniform(2 * self.length_ratio - 1, 1.0, 2)
+        return max(round(self.isl * shares[0]), 1), max(round(self.osl * shares[1]), 1)
+
+
+class ClosedLoop:
+    """Users with one request open each, who send the next when one is answered; all begin at once."""
+
+    def __init__(self, users: int, requests: int, lengths: Lengths, seed: int) -> None:
+        self._random, self._lengths = np.random.default_rng(seed), lengths
+        self._left = requests
+        self._ready = [0.0] * min(users, requests)
+
+    def next_time(self) -> float:
+        """When the next request is sent, in s; infinite where none is on its way."""
+        return self._ready[0] if self._ready and self._left else math.inf
+
+    def take(self) -> TraceRequest:
+        """That request."""
+        self._left -= 1
+        return TraceRequest(heapq.heappop(self._ready), *self._lengths.draw(self._random))
+
+    def answered(self, request: TraceRequest, now: float) -> None:
+        """Its user sends the next."""
+        heapq.heappush(self._ready, now)
+
+
+class OpenLoop:
+    """Requests that come whatever is open, in the order of their time; turns of a session wait for an answer."""
+
+    def __init__(self, requests: Iterator[TraceRequest]) -> None:
+        self._requests = requests
+        self._next = next(requests, None)
+        self._sessions: dict[str, deque[TraceRequest]] = {}
+        self._ready: list[TraceRequest] = []
+
+    def next_time(self) -> float:
+        """When the next request is sent, in s; infinite where none is on its way."""
+        self._pass_open_sessions()
+        times = [one.arrival for one in (self._next, *self._ready[:1]) if one is not None]
+        return min(times, default=math.inf)
+
+    def _pass_open_sessions(self) -> None:
+        """Put off turns whose session still waits for an answer."""
+        while (one := self._next) is not None and one.session in self._sessions:
+            self._sessions[one.session].append(one)
+            self._next = next(self._requests, None)
+
+    def take(self) -> TraceRequest:
+        """That request."""
+        self._pass_open_sessions()
+        one = self._next
+        if self._ready and (one is None or self._ready[0].arrival <= one.arrival):
+            return heapq.heappop(self._ready)
+        assert one is not None
+        self._next = next(self._requests, None)
+        if one.session:
+            self._sessions[one.session] = deque()
+        return one
+
+    def answered(self, request: TraceRequest, now: float) -> None:
+        """The next turn of its session may be sent."""
+        if not request.session:
+            return
+        turns = self._sessions[request.session]
+        if turns:
+            turn = turns.popleft()
+            heapq.heappush(self._ready, turn._replace(arrival=max(turn.arrival, now)))
+        else:
+            del self._sessions[request.session]
+
+
+def at_a_rate(
+    requests_per_s: float, requests: int, lengths: Lengths, seed: int, burstiness: float = 1.0
+) -> Iterator[TraceRequest]:
+    """Requests that come at a rate.
+
+    **Arguments:**
+
+    - `burstiness`: shape of the gamma distribution of the times between requests, as `vllm bench serve` has
+      it: 1 is Poisson, less has bursts.
+    """
+    random, now = np.random.default_rng(seed), 0.0
+    for _ in range(requests):
+        yield TraceRequest(now, *lengths.draw(random))
+        now += random.gamma(burstiness, 1 / (requests_per_s * burstiness))
+
+
+FIELDS = ("timestamp", "input_length", "output_length")
+"""What each line of a trace has; `hash_ids` and `session` may stand beside."""
+
+UNITS = {"s": 1.0, "ms": 1e-3}
+"""Of timestamps, in s."""
+
+MAX_LINE = 1 << 20
+"""Bytes of a line."""
+
+MAX_TOKENS = 10_000_000
+"""Of a prompt or an answer: ten times the longest context of a model."""
+
+MAX_SECONDS = 1e9
+"""Between the first request and the last: 31 years."""
+
+WINDOW = 10_000
+"""Lines that are put in order of their time, where they are not."""
+
+SAMPLE = 1000
+"""Lines from which the number of all is estimated."""
+
+LINES_NAMED = 5
+"""Lines that are left out and named, at most."""
+
+
+Line = dict[str, Any]
+"""A line of a trace by key or column."""
+
+OTHERS = {
+    "results of vllm bench serve or SGLang's bench_serving": ("request_throughput", "mean_ttft_ms"),
+    "results of genai-perf or AIPerf": ("input_config",),
+    "the Azure LLM inference trace": ("timestamp", "contexttokens", "generatedtokens"),
+    "BurstGPT's trace": ("timestamp", "request tokens", "response tokens"),
+    "a data set of conversations (ShareGPT)": ("conversations",),
+    "requests of OpenAI's batch interface": ("custom_id", "body"),
+    "requests that perfmodel simulate wrote": ("arrival_s", "queueing_ms"),
+    "rows of perfmodel predict serving": ("chip", "model", "isl"),
+}
+"""Files of other tools, by keys or columns that they have."""
+
+
+class Trace:
+    """Requests of a file of JSON lines or CSV.
+
+    - `left_out`, `complaints`: lines that are left out, and what is said of the first of them.
+    - `reordered`: requests that stood after a later one; they are put in order.
+    - `read`, `size`: bytes of the file.
+    - `first_timestamp`: that time 0 stands for, in s.
+
+    **Raises:**
+
+    - `InputError`: for a file that cannot be read, or that is no trace.
+    """
+
+    def __init__(self, path: Path, unit: str = "s") -> None:
+        self.path, self.unit = path, unit
+        self.left_out = self.reordered = self.read = self.size = 0
+        self.complaints: list[str] = []
+        self.first_timestamp = math.nan
+        try:
+            self.size = path.stat().st_size
+            head = next(((n, line) for n, line in self._lines() if line.strip()), None)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read: {error.strerror}; give a trace in JSON lines or CSV."
+            ) from None
+        if head is None:
+            raise InputError(f"{path} is empty; {_HAS}.")
+        self._header_line, first = head
+        self.columns = None if first.lstrip().startswith(("{", "[")) else _cells(first.lower())
+        self._check(first)
+
+    def expected_requests(self) -> int:
+        """About how many lines there are, from the length of the first."""
+        lengths = [
+            len(line) + 1 for (_, line), _ in zip(self._lines(), range(SAMPLE), strict=False)
+        ]
+        return max(round(self.size * len(lengths) / sum(lengths)), 1)
+
+    def _check(self, first: str) -> None:
+        """Refuse what is no trace by its first line."""
+        keys = self.columns
+        if keys is None:
+            try:
+                found = json.loads(first)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise InputError(
+                    f"{self.path} is no trace: its first line is no JSON object; {_HAS}, as an object on "
+                    "each line or as columns of a CSV file."
+                )
+            keys = [str(key) for key in cast(dict[Any, Any], found)]
+        folded = [key.lower().strip() for key in keys]
+        missing = [name for name in FIELDS if name not in folded]
+        if not missing:
+            return
+        what = [word for word, marks in OTHERS.items() if set(marks) <= set(folded)]
+        seems = f"{self.path} looks like {what[0]}" if what else f"{self.path} is no trace"
+        raise InputError(
+            f"{seems}: it has {named(keys, 8)}; {_HAS}, and lacks {', '.join(missing)}."
+        )
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Lines with their numbers; one that is too long comes as empty."""
+        with self.path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE):
+                number += 1
+                while line[-1:] != b"\n" and (more := file.readline(MAX_LINE)):
+                    line = b"\n" if more[-1:] == b"\n" else more[-1:]
+                    self._complain(number, f"is longer than {MAX_LINE:,} bytes")
+                self.read = file.tell()
+                yield number, line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+
+    def _complain(self, number: int, said: str) -> None:
+        self.left_out += 1
+        if len(self.complaints) < LINES_NAMED:
+            self.complaints.append(f"line {number:,} {said}")
+
+    def requests(self) -> Iterator[TraceRequest]:
+        """Requests in the order of their time, which is 0 at the first."""
+        self.left_out = self.reordered = 0
+        self.complaints, window, count = [], list[tuple[float, int, TraceRequest]](), 0
+        latest = -math.inf
+        for number, request in self._good_lines():
+            self.reordered += request.arrival < latest
+            latest = max(latest, request.arrival)
+            heapq.heappush(window, (request.arrival, number, request))
+            if len(window) > WINDOW:
+                yield from self._timed(heapq.heappop(window))
+            count += 1
+        while window:
+            yield from self._timed(heapq.heappop(window))
+        if not count:
+            said = f"; the first: {self.complaints[0]}" if self.complaints else ""
+            raise InputError(f"{self.path} has no line that is a request{said}; {_HAS}.")
+
+    def _timed(self, entry: tuple[float, int, TraceRequest]) -> Iterator[TraceRequest]:
+        """A request with its time after the first, where it can be."""
+        arrival, number, request = entry
+        if math.isnan(self.first_timestamp):
+            self.first_timestamp = self._last = arrival
+        if arrival < self._last:
+            self._complain(number, f"comes before requests {WINDOW:,} lines above it")
+        elif arrival - self.first_timestamp > MAX_SECONDS:
+            self._complain(
+                number, f"is {arrival - self.first_timestamp:.3g} s after the first request"
+            )
+        else:
+            self._last = arrival
+            yield request._replace(arrival=arrival - self.first_timestamp)
+
+    def _good_lines(self) -> Iterator[tuple[int, TraceRequest]]:
+        self.first_timestamp = self._last = math.nan
+        for number, text in self._lines():
+            if not text.strip() or (self.columns is not None and number == self._header_line):
+                continue
+            try:
+                yield number, _request(self._parse(text), UNITS[self.unit])
+            except InputError as wrong:
+                self._complain(number, str(wrong))
+
+    def _parse(self, text: str) -> Line:
+        """A line by key."""
+        if self.columns is not None:
+            return dict(zip(self.columns, _cells(text), strict=False))
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InputError("is no JSON") from None
+        if not isinstance(found, dict):
+            raise InputError("is no JSON object")
+        return cast(Line, found)
+
+
+_HAS = f"a trace has {', '.join(FIELDS)}"
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line]), [])]
+    except csv.Error:
+        raise InputError("is no line of a CSV file") from None
+
+
+def _request(line: Line, unit: float) -> TraceRequest:
+    """The request of a line."""
+    timestamp, isl, osl = (_number(line, name) for name in FIELDS)
+    if not 0 <= timestamp * unit < MAX_TIMESTAMP:
+        raise InputError(f"has timestamp {timestamp:g}; allowed is 0 to {MAX_TIMESTAMP / unit:g}")
+    for name, tokens in (("input_length", isl), ("output_length", osl)):
+        if not 1 <= tokens <= MAX_TOKENS or tokens != round(tokens):
+            raise InputError(
+                f"has {name} {tokens:g}; allowed are whole numbers from 1 to {MAX_TOKENS:,}"
+            )
+    session = line.get("session")
+    words = "" if session is None else str(session)
+    return TraceRequest(timestamp * unit, int(isl), int(osl), _hashes(line.get("hash_ids")), words)
+
+
+MAX_TIMESTAMP = 1e11
+"""In s: the year 5138, where time begins in 1970."""
+
+
+def _number(line: Line, name: str) -> float:
+    value = line.get(name)
+    if value is None or value == "":
+        raise InputError(f"has no {name}")
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"has {name} {str(value)[:40]!r}, which is no number")
+    return number
+
+
+def _hashes(value: Any) -> tuple[int, ...]:
+    """Hashes of a prompt's blocks: a list, or numbers in a cell."""
+    if value is None or value == "":
+        return ()
+    words = re.findall(r"-?\d+", value) if isinstance(value, str) else value
+    try:
+        return tuple(int(word) for word in words)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"has hash_ids {str(value)[:40]!r}, which is no list of numbers") from None

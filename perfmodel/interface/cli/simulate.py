@@ -1,0 +1,176 @@
+"""`perfmodel simulate`."""
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perfmodel.errors import InputError
+from perfmodel.interface.cli import options
+from perfmodel.interface.cli.column_options import takes
+from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
+
+DEPLOYMENT = (
+    *("chip", "n_chips", "model", "precision", "kv_precision", "framework", "framework_version"),
+    *("tp", "pp", "ep", "dp", "replicas"),
+)
+"""Columns of what serves."""
+
+TRAFFIC = ("isl", "osl", "concurrency", "requests_per_s", "length_ratio")
+"""Columns of what is asked, where no trace is given."""
+
+
+class Unit(StrEnum):
+    """Of timestamps."""
+
+    s = "s"
+    ms = "ms"
+
+
+class Arrivals(StrEnum):
+    """When requests come."""
+
+    poisson = "poisson"
+    burst = "burst"
+    closed = "closed"
+
+
+class Answer(StrEnum):
+    """Whether something is so."""
+
+    true = "true"
+    false = "false"
+
+
+def _count(meaning: str, panel: str, least: float = 1, most: float | None = None) -> Any:
+    return typer.Option(
+        help=meaning, rich_help_panel=panel, min=least, max=most, show_default=False
+    )
+
+
+SCHEDULER, ARRIVING = "Scheduler", "Traffic"
+
+
+@takes(*DEPLOYMENT, *TRAFFIC)
+def simulate(
+    trace: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="TRACE",
+            help="JSON lines or CSV: timestamp, input_length, output_length; hash_ids, session.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for requests.csv, summary.json and timeline.html."),
+    ] = None,
+    timestamp_unit: Annotated[
+        Unit, typer.Option(help="Of timestamps.", rich_help_panel=ARRIVING)
+    ] = Unit.s,
+    requests: Annotated[
+        int | None,
+        _count("Requests: 1,000 at a rate, 10 of each user in a closed loop.", ARRIVING, 1, 10**7),
+    ] = None,
+    arrivals: Annotated[
+        Arrivals | None,
+        typer.Option(
+            help="When requests come: closed with --concurrency, else poisson.",
+            rich_help_panel=ARRIVING,
+            show_default=False,
+        ),
+    ] = None,
+    burstiness: Annotated[
+        float | None,
+        _count("Shape of times between bursts: 1 is Poisson; 0.25.", ARRIVING, 0.01, 100),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of what is drawn.", rich_help_panel=ARRIVING, min=0)
+    ] = 0,
+    max_num_seqs: Annotated[
+        int | None, _count("Requests computed at once, of each data rank: 256", SCHEDULER)
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, _count("Tokens of a step, of each data rank: 8192", SCHEDULER)
+    ] = None,
+    chunked_prefill: Annotated[
+        Answer | None,
+        typer.Option(
+            help="Whether prompts are cut to fill a step.",
+            rich_help_panel=SCHEDULER,
+            show_default=False,
+        ),
+    ] = None,
+    memory_fraction: Annotated[
+        float | None,
+        _count("Share of memory for weights and KV cache: 0.9", SCHEDULER, 0.01, 1),
+    ] = None,
+    kv_capacity_tokens: Annotated[
+        int | None, _count("Tokens of KV cache, as a server prints it: 41408", SCHEDULER)
+    ] = None,
+    ttft_ms: Annotated[float | None, _count("Limit of goodput on TTFT.", "Limits", 0)] = None,
+    tpot_ms: Annotated[float | None, _count("Limit of goodput on TPOT.", "Limits", 0)] = None,
+    calibration: options.Calibration = None,
+    json_: options.Json = False,
+    *,
+    columns: Mapping[str, str],
+) -> None:
+    """Simulate requests that come to one deployment: TTFT and TPOT of each, queues, KV cache, goodput.
+
+    A trace has timestamp, input_length and output_length on each line; hash_ids are of blocks of 512 tokens
+    that prompts share, turns of one session wait for one another. Without one, --isl and --osl come at
+    --requests-per-s (poisson, burst) or from --concurrency users (closed). The scheduler is the framework's,
+    with its defaults where nothing is given; step times are those of `predict serving`.
+
+    Example: perfmodel simulate trace.jsonl --chip h100-sxm --n-chips 8 --model llama-3.3-70b --framework vllm
+    --ttft-ms 2000 --tpot-ms 50 --out simulated
+
+    Example: perfmodel simulate --requests-per-s 4 --isl 2000 --osl 300 --chip h100-sxm --model qwen3-32b
+    --precision fp8 --framework sglang
+    """
+    from perfmodel.inference.simulation import Limits, SchedulerOptions, server_of, summarise
+    from perfmodel.inference.simulation import simulate as run
+    from perfmodel.interface import simulate as shown
+
+    options.check_places(folder=out)
+    asked = shown.Asked(
+        trace,
+        timestamp_unit.value,
+        {name: columns[name] for name in TRAFFIC if name in columns},
+        requests,
+        arrivals and arrivals.value,
+        burstiness,
+        seed,
+    )
+    traffic = shown.traffic_of(asked)
+    cells = {name: columns[name] for name in DEPLOYMENT if name in columns}
+    scheduler = SchedulerOptions(
+        max_num_seqs,
+        max_num_batched_tokens,
+        None if chunked_prefill is None else chunked_prefill is Answer.true,
+        memory_fraction,
+        kv_capacity_tokens,
+    )
+    if said := shown.expected_time(traffic.requests):
+        warn(said)
+    with bar("step times"):
+        server = server_of(cells | shown.ANY_TRAFFIC, scheduler, options.fitted(calibration))
+    with bar("requests", traffic.requests) as update:
+        outcome = run(server, traffic.of_replica, update)
+    for line in shown.complaints(traffic):
+        warn(line)
+    if not outcome.answered:
+        raise InputError(shown.nothing_answered(outcome))
+    limits = Limits(*(math.inf if x is None else x / 1e3 for x in (ttft_ms, tpot_ms)))
+    summary = summarise(server, outcome, limits) | shown.of_trace(traffic)
+    if out is not None:
+        for line in shown.write(out, outcome, summary):
+            warn(line)
+    if json_:
+        show_json(summary | ({"out": str(out)} if out is not None else {}))
+    else:
+        show_table(shown.table_of(summary), shown.WIDTH)
+        say(*shown.sentences(summary, out))

@@ -1,8 +1,8 @@
 """A serving engine's scheduler, step by step: continuous batching, first come first served.
 
-Each step every sequence that decodes gives a token, and prompts fill what is left of a budget of tokens; where
-a framework keeps prompts apart they take steps of their own, first. A request is let in when its prompt has
-capacity in the KV cache, beside a share of the output still to come. Where a step finds no capacity, the
+Each step every sequence that decodes gives a token, and prompts fill what is left of a budget of tokens;
+where a framework keeps prompts apart they take steps of their own, first. A request is let in when its prompt
+has capacity in the KV cache, beside a share of the output still to come. Where a step finds no capacity, the
 request that was let in last loses its cache and is computed anew, from the front of the queue.
 
 Steps in which nothing begins, ends or comes are taken together: each has the time of the middle one.
@@ -510,7 +510,7 @@ class Engine:
         self.output_to_come -= sequence.end
 
     def _free(self, sequence: Sequence) -> None:
-        """Give its part of the KV cache back; blocks that others may read stay until their place is needed."""
+        """Give its part of the KV cache back; blocks that others may read stay as long as they can."""
         self.used -= sequence.private + self.policy.kv_per_sequence
         self.used -= BLOCK * self.cache.release(sequence.shared)
         sequence.shared, sequence.running = [], False

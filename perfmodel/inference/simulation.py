@@ -123,7 +123,7 @@ def policy_of(
 
 
 def kv_tokens(chip: Chip, plan: Plan, model: Transformer) -> tuple[float, float]:
-    """Tokens of KV cache of one replica, and tokens that each sequence takes beside its own: states, a page."""
+    """Tokens of KV cache of one replica, and those that a sequence takes beside its own: states, a page."""
     length = USUAL_LENGTH
     half, whole = (
         float(cache_bytes(model, plan, plan.dp, as_scalar(n))) for n in (length / 2, length)
@@ -222,7 +222,7 @@ def statistics(values: Any) -> dict[str, float | None]:
     return dict(zip(STATISTICS, map(float, found), strict=True))
 
 
-def summarise(server: Server, outcome: Outcome, limits: Limits = Limits()) -> dict[str, Any]:
+def summarise(server: Server, outcome: Outcome, limits: Limits) -> dict[str, Any]:
     """What came of all requests: numbers with their unit in the key."""
     done = np.isfinite(np.asarray(outcome.end_to_end))
     prompts, outputs = (float(np.sum(np.asarray(x)[done])) for x in (outcome.isl, outcome.osl))
@@ -292,7 +292,8 @@ def _of_server(server: Server) -> dict[str, Any]:
 
 
 ASSUMPTIONS = (
-    "Step times are the model's, between points of a grid; the host's part of the first token stands before the queue.",
+    "Step times are the model's, between points of a grid.",
+    "The host's part of the first token, t0, stands before the queue.",
     "All data ranks of a replica share one queue, one budget and one KV cache.",
     "Each answer has exactly its output_length, which the scheduler knows where it reserves output.",
     "Blocks of 512 tokens are shared by hash and forgotten by last use; outputs are not shared.",

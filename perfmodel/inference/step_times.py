@@ -81,7 +81,7 @@ class StepTimes(NamedTuple):
 
 
 def _place(axis: list[float], value: float) -> tuple[int, float]:
-    """The point at or below a value, and how far it is on the way to the next; more than 1 beyond the last."""
+    """The point at or below a value, and its share of the way to the next; above 1 beyond the last."""
     i = min(max(bisect_right(axis, value) - 1, 0), len(axis) - 2)
     return i, (value - axis[i]) / (axis[i + 1] - axis[i])
 

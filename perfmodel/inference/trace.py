@@ -1,4 +1,4 @@
-"""Requests that are sent to a server: of users in a closed loop, at a rate, or of a trace, read as a stream."""
+"""Requests that are sent to a server: of users in a closed loop, at a rate, or of a trace, as a stream."""
 
 import csv
 import heapq
@@ -59,7 +59,7 @@ class ClosedLoop:
 
 
 class OpenLoop:
-    """Requests that come whatever is open, in the order of their time; turns of a session wait for an answer."""
+    """Requests that come whatever is open, in the order of their time; turns of a session wait."""
 
     def __init__(self, requests: Iterator[TraceRequest]) -> None:
         self._requests = requests

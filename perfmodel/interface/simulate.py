@@ -64,8 +64,8 @@ def traffic_of(asked: Asked) -> AskedTraffic:
     ]
     if extra:
         raise InputError(
-            f"{asked.trace} and --{extra[0].replace('_', '-')} are both given; a trace says when requests come "
-            "and how long they are: leave one of them out."
+            f"{asked.trace} and --{extra[0].replace('_', '-')} are both given; a trace says when "
+            "requests come and how long they are: leave one of them out."
         )
     trace = Trace(asked.trace, asked.unit)
 
@@ -81,8 +81,8 @@ def _made(asked: Asked) -> AskedTraffic:
     missing = [name for name in LENGTHS[:2] if np.isnan(values[name])]
     if missing:
         raise InputError(
-            f"there is no trace and no --{missing[0]}; give a trace, or --isl, --osl and --requests-per-s (or "
-            "--concurrency)."
+            f"there is no trace and no --{missing[0]}; give a trace, or --isl, --osl and "
+            "--requests-per-s (or --concurrency)."
         )
     ratio = values["length_ratio"]
     ratio = DEFAULTS["length_ratio"] if np.isnan(ratio) else ratio
@@ -138,7 +138,7 @@ def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
 
 
 SECONDS_PER_REQUEST, SECONDS_OF_STEPS = 1.5e-4, 5.0
-"""Of simulating a request, and of pricing steps where their program is not compiled yet, on one core of 2025."""
+"""Of simulating a request, and of pricing steps where their program is not compiled yet, on one core."""
 
 MIN_SECONDS_SAID = 2.0
 
@@ -188,8 +188,10 @@ def nothing_answered(outcome: Outcome) -> str:
 
 
 def write(out: Path, outcome: Outcome, summary: dict[str, Any]) -> Iterator[str]:
-    """Write `requests.csv`, `timeline.html` and last `summary.json`, each whole or not at all; what is missing
-    is said."""
+    """Write `requests.csv`, `timeline.html` and last `summary.json`, each whole or not at all.
+
+    What cannot be drawn is said.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "requests.csv", requests_table(outcome))
     try:
@@ -240,17 +242,19 @@ def sentences(summary: dict[str, Any], out: Path | None) -> list[str]:
     """The rest of a summary, in lines of `WIDTH` at most."""
     policy = summary["scheduler"]
     said = [
-        f"{summary['answered']:,} of {summary['requests']:,} requests answered in {cell(summary['seconds'])} s: "
-        f"{cell(summary['output_tokens_per_s'])} output tokens/s, {cell(summary['requests_per_s'])} requests/s.",
+        f"{summary['answered']:,} of {summary['requests']:,} requests answered in "
+        f"{cell(summary['seconds'])} s: {cell(summary['output_tokens_per_s'])} output tokens/s, "
+        f"{cell(summary['requests_per_s'])} requests/s.",
         f"On average {cell(summary['running'])} run and {cell(summary['waiting'])} wait; KV use "
         f"{summary['kv_use']:.0%} of {policy['kv_capacity_tokens']:,.0f} tokens, {summary['preemptions']:,} "
         f"preemptions, {summary['cache_hit_rate']:.0%} of prompt tokens cached.",
-        f"Scheduler: {policy['max_num_seqs']:,} requests and {policy['max_num_batched_tokens']:,} tokens a step, "
-        f"prompts {_prompts(policy)}. Basis: {summary['basis']}.",
+        f"Scheduler: {policy['max_num_seqs']:,} requests and {policy['max_num_batched_tokens']:,} tokens "
+        f"a step, prompts {_prompts(policy)}. Basis: {summary['basis']}.",
     ]
     if "goodput_share" in summary:
         said.append(
-            f"Goodput: {cell(summary['goodput_requests_per_s'])} requests/s, {summary['goodput_share']:.1%} of all."
+            f"Goodput: {cell(summary['goodput_requests_per_s'])} requests/s, "
+            f"{summary['goodput_share']:.1%} of all."
         )
     said += [f"{count:,} requests are refused: {why}." for why, count in summary["refused"].items()]
     if out is not None:

@@ -115,7 +115,7 @@ class Scheduler(Strict):
     - `separate_prefill`: whether prompts take a step of their own, and do not ride on decode steps.
     - `ranks_apart`: whether each data rank takes prompts when it has them; else all take them together.
     - `reserved_output`: share of the output that must have capacity in the cache before a request is let in,
-      in a steady state; `admitted_output`: share of the output still to come of all that are in, step by step.
+      in a steady state; `admitted_output`: the same, of the output still to come of all that are in.
     - `chunked_prefill`: whether prompts are cut to fill a step.
     - `budgets`: the first that holds of a chip is taken.
     - `schedules_ahead`: whether a step is scheduled while the one before runs.

@@ -50,6 +50,7 @@ COMMANDS = [
     "reproduce",
     "search",
     "study",
+    "simulate",
     "sweep",
     "explain",
     "chips",

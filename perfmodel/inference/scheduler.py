@@ -367,7 +367,6 @@ class Engine:
         """The first blocks of a prompt that are in the cache."""
         if not request.hash_ids:
             return []
-        self.cache.evict(self.policy.kv_capacity - self.used)
         return self.cache.hits(request.hash_ids, request.isl // BLOCK)
 
     def _let_in(self, sequence: Sequence, hits: list[int], cached: int, needs: float) -> None:
@@ -376,6 +375,7 @@ class Engine:
             self.put_out.pop()
         self.cache.use(hits)
         self.used += needs
+        self.cache.evict(self.policy.kv_capacity - self.used)
         sequence.shared, sequence.private = hits, sequence.target - len(hits) * BLOCK
         sequence.computed, sequence.running = cached, True
         if sequence.cached < 0:
@@ -451,6 +451,7 @@ class Engine:
         self.outcome.steps += steps
         self.step += decoded
         self.used += decoded * self.decodes
+        self.cache.evict(self.policy.kv_capacity - self.used)
         if self.put_out:
             self._overwrite()
 

@@ -228,9 +228,11 @@ class Trace:
             number = 0
             while line := file.readline(MAX_LINE):
                 number += 1
-                while line[-1:] != b"\n" and (more := file.readline(MAX_LINE)):
-                    line = b"\n" if more[-1:] == b"\n" else more[-1:]
+                if len(line) == MAX_LINE and line[-1:] != b"\n":
+                    while (line := file.readline(MAX_LINE)) and line[-1:] != b"\n":
+                        pass
                     self._complain(number, f"is longer than {MAX_LINE:,} bytes")
+                    line = b""
                 self.read = file.tell()
                 yield number, line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
 
@@ -300,7 +302,7 @@ _HAS = f"a trace has {', '.join(FIELDS)}"
 
 def _cells(line: str) -> list[str]:
     try:
-        return [cell.strip() for cell in next(csv.reader([line]), [])]
+        return [cell.strip() for cell in next(csv.reader([line]), list[str]())]
     except csv.Error:
         raise InputError("is no line of a CSV file") from None
 

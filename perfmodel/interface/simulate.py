@@ -88,7 +88,8 @@ def _made(asked: Asked) -> AskedTraffic:
     ratio = DEFAULTS["length_ratio"] if np.isnan(ratio) else ratio
     if not 0.5 < ratio <= 1:
         raise InputError(f"length_ratio is {ratio:g}; allowed is more than 0.5, up to 1.")
-    lengths = Lengths(*(max(round(values[name]), 1) for name in LENGTHS[:2]), ratio)
+    isl, osl = (max(round(values[name]), 1) for name in LENGTHS[:2])
+    lengths = Lengths(isl, osl, ratio)
     return (_closed if _arrivals(asked) == "closed" else _open)(asked, lengths)
 
 
@@ -117,8 +118,8 @@ def _closed(asked: Asked, lengths: Lengths) -> AskedTraffic:
     count = asked.requests or REQUESTS_PER_USER * users
 
     def of_replica(i: int, replicas: int) -> Traffic:
-        own = (n // replicas + (i < n % replicas) for n in (users, count))
-        return ClosedLoop(*own, lengths, asked.seed + i)
+        own_users, own_requests = (n // replicas + (i < n % replicas) for n in (users, count))
+        return ClosedLoop(own_users, own_requests, lengths, asked.seed + i)
 
     return AskedTraffic(count, of_replica)
 

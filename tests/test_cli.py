@@ -308,8 +308,8 @@ def test_the_best_schedule_serves_no_slower_than_the_fastest_framework(
 
 def test_lengths_are_nominal_times_the_ratio(tmp_path: Path):
     """1,000 and 100 tokens at a ratio of 0.5 are 500 and 50."""
-    full = SERVED | {"isl": "500", "osl": "50", "length_ratio": ""}
-    half = SERVED | {"isl": "1000", "osl": "100", "length_ratio": "0.5"}
+    full = SERVED | {"isl": "500", "osl": "50", "length_ratio": "", "length_spread": "0.1"}
+    half = full | {"isl": "1000", "osl": "100", "length_ratio": "0.5"}
     found = predict("serving", tmp_path, [full, half])
     assert found[0]["ttft_ms"] == found[1]["ttft_ms"]
     assert found[0]["tpot_ms"] == found[1]["tpot_ms"]

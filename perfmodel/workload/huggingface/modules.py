@@ -163,6 +163,7 @@ class Names:
         self.patterns: list[re.Pattern[str]] = []
         for name in names:
             self._add(name)
+        self.first_words = {name.partition(".")[0] for name in self.whole}
 
     def _add(self, name: str) -> None:
         if name.startswith("re:"):
@@ -179,11 +180,14 @@ class Names:
         pattern."""
         words = name.split(".")
         runs = (
-            ".".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)
+            ".".join(words[i:j])
+            for i, word in enumerate(words)
+            if word in self.first_words
+            for j in range(i + 1, len(words) + 1)
         )
         if not self.whole.isdisjoint(runs):
             return True
-        if self.begins and not self.begins.isdisjoint(name[:end] for end in range(len(name) + 1)):
+        if name.startswith(tuple(self.begins)):
             return True
         spelled = (name, *(prefix + name for prefix in PREFIXES)) if self.patterns else ()
         return any(pattern.match(spelling) for pattern in self.patterns for spelling in spelled)

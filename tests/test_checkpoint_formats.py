@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from command import run
+from configs import LLAMA
 
 from perfmodel.inference.deployment import cache_format, resolve_deployment
 from perfmodel.inference.placement import weight_bytes as placed_bytes
@@ -15,16 +16,6 @@ from perfmodel.workload.model import parameters, traced, weight_bytes
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import CheckpointFormats, MixedFormat, format_of, look_up
 
-LLAMA: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "torch_dtype": "bfloat16",
-}
 LLAMA_405B = LLAMA | {
     "hidden_size": 16384,
     "intermediate_size": 53248,

@@ -1,13 +1,12 @@
 """Users of a closed loop: in step where lengths are equal, spread where they differ."""
 
-import csv
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command import run as command
+from command import predict
 
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.closed_loop import Steps, closed_loop, waves_of
@@ -67,34 +66,24 @@ def test_times_of_users_in_step_have_gradients(separate: float, users: float):
     assert np.isfinite(slopes).all() and slopes[1] + slopes[3] > 0
 
 
-ROW = (
-    "--chip",
-    "h100-sxm",
-    "--n-chips",
-    "1",
-    "--model",
-    "llama-3.1-8b",
-    "--framework",
-    "sglang",
-    "--isl",
-    "1024",
-)
-
-
-def _ttft(tmp_path: Path, *more: str) -> float:
-    out = tmp_path / "out.csv"
-    status, _, err = command(
-        "predict", "serving", *ROW, "--osl", "256", "--concurrency", "64", *more, "--out", out
-    )
-    assert status == 0, err
-    return float(next(csv.DictReader(out.read_text().splitlines()))["ttft_ms"])
+ROW = {"chip": "h100-sxm", "n_chips": "1", "model": "llama-3.1-8b", "framework": "sglang"}
+LOAD = {"isl": "1024", "osl": "256", "concurrency": "64"}
 
 
 def test_the_columns_say_whether_users_are_in_step_and_how_many_prompts_share_one(tmp_path: Path):
-    equal = _ttft(tmp_path)
-    assert equal > 1.5 * _ttft(tmp_path, "--length-spread", "0.1")
-    assert equal == _ttft(tmp_path, "--length-spread", "0")
-    assert equal == _ttft(tmp_path, "--max-num-batched-tokens", "8192")
-    assert equal != _ttft(tmp_path, "--max-num-batched-tokens", "2048")
+    changes: tuple[dict[str, str], ...] = (
+        {},
+        {"length_spread": "0.1"},
+        {"length_spread": "0"},
+        {"max_num_batched_tokens": "8192"},
+        {"max_num_batched_tokens": "2048"},
+        {"length_ratio": "0.9"},
+    )
+    rows = predict("serving", tmp_path, [ROW | LOAD | change for change in changes])
+    equal, spread, none, default, fewer, shorter = (float(row["ttft_ms"]) for row in rows)
+    assert equal > 1.5 * spread
+    assert equal == none
+    assert equal == default
+    assert equal != fewer
     # The longest are the nominal ones: a mean below says that lengths differ.
-    assert _ttft(tmp_path, "--length-ratio", "0.9") < 0.7 * equal
+    assert shorter < 0.7 * equal

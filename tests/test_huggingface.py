@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from configs import LLAMA
 
 from perfmodel.workload.attention import Compressed, Grouped, Recurrent
 from perfmodel.workload.huggingface import from_config, read_config
@@ -13,16 +14,6 @@ from perfmodel.workload.huggingface.architecture import architectures
 from perfmodel.workload.huggingface.forms import NESTED
 from perfmodel.workload.model import cache_numbers, parameters, traced
 
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "torch_dtype": "bfloat16",
-}
 LLAMA_70B = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80} | {
     "num_attention_heads": 64
 }

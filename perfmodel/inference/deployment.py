@@ -180,9 +180,8 @@ def _format_of(word: str, model: Transformer, formats: Collection[str]) -> str:
 
 
 def cache_format(word: str, stated: str = "") -> str:
-    """The format of the KV cache; where none is given, the one that the checkpoint states, else as what
-    is not
-    quantised."""
+    """The format of the KV cache; where none is given, the one that the checkpoint states, else as what is
+    not quantised."""
     if not word.strip():
         return stated or UNQUANTISED_FORMAT
     return word_of(word, list(FORMATS), "kv_precision")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,9 @@ from perfmodel.interface.cli.column_options import takes_columns
 from perfmodel.interface.cli.options import Json, Out, check_places
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
-KERNELS = "Kernels"
+
+def _of_kernels(meaning: str) -> Any:
+    return typer.Option(help=meaning, rich_help_panel="Kernels")
 
 
 @takes_columns
@@ -20,31 +22,16 @@ def ingest(
     ],
     out: Out,
     columns: Mapping[str, str],
-    op: Annotated[str, typer.Option(help="Operation: all_reduce.", rich_help_panel=KERNELS)] = "",
-    dtype: Annotated[str, typer.Option(help="Format: bf16.", rich_help_panel=KERNELS)] = "",
-    m: Annotated[str, typer.Option(help="Rows of a product: 16.", rich_help_panel=KERNELS)] = "",
-    n: Annotated[
-        str, typer.Option(help="Columns of the weights: 4096.", rich_help_panel=KERNELS)
-    ] = "",
-    k: Annotated[
-        str, typer.Option(help="Rows of the weights: 4096.", rich_help_panel=KERNELS)
-    ] = "",
-    n_gpus: Annotated[
-        str, typer.Option(help="Ranks of a collective: 8.", rich_help_panel=KERNELS)
-    ] = "",
-    n_nodes: Annotated[
-        str, typer.Option(help="Hosts of a collective: 1.", rich_help_panel=KERNELS)
-    ] = "",
-    unit: Annotated[
-        str,
-        typer.Option(help="Of columns that do not say it: tflops, ms.", rich_help_panel=KERNELS),
-    ] = "",
+    op: Annotated[str, _of_kernels("Operation: all_reduce.")] = "",
+    dtype: Annotated[str, _of_kernels("Format: bf16.")] = "",
+    m: Annotated[str, _of_kernels("Rows of a product: 16.")] = "",
+    n: Annotated[str, _of_kernels("Columns of the weights: 4096.")] = "",
+    k: Annotated[str, _of_kernels("Rows of the weights: 4096.")] = "",
+    n_gpus: Annotated[str, _of_kernels("Ranks of a collective: 8.")] = "",
+    n_nodes: Annotated[str, _of_kernels("Hosts of a collective: 1.")] = "",
+    unit: Annotated[str, _of_kernels("Of columns that do not say it: tflops, ms.")] = "",
     provider: Annotated[
-        str,
-        typer.Option(
-            help="The only column of a CSV of products that is read: cublas.",
-            rich_help_panel=KERNELS,
-        ),
+        str, _of_kernels("The only column of a CSV of products that is read: cublas.")
     ] = "",
     json_: Json = False,
 ) -> None:

@@ -111,8 +111,7 @@ class Architecture(Table):
     - `latent`: latent attention; `sinks`, `gate`, `sub_norms`, `layer_extra`: further parameters.
     - `windows`, `period`: which layers slide.
     - `gated`: whether the feed-forward layer is; `inter`: fields of its columns; `inter_factor`: of the
-      stream
-      where they are missing.
+      stream where they are missing.
     - `positions`, `position_offset`: learned positions; `last_norms`: norms outside the layers.
     - `expert_names`: what its checkpoints call the experts of a layer, where it is not as usual.
     - `ignored`: fields that change no count in this architecture.

@@ -26,8 +26,7 @@ class Tower(Table):
     - `class_token`: one token more; `positions`: field of their number, `image` for one a patch, empty
       for none.
     - `temporal`: patches span several pictures; `merger`: several places are merged (Qwen), `deepstack`:
-      field of
-      the layers that are merged too; `head`: attention that pools; `adapter`: of Llama 4.
+      field of the layers that are merged too; `head`: attention that pools; `adapter`: of Llama 4.
     """
 
     like: str = ""

@@ -1,10 +1,13 @@
 """The fact files of chips and technologies: that they are there, agree, and name their sources."""
 
 import re
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from command import run
 
+from perfmodel.files import cells_of, read_csv
 from perfmodel.library import schema
 from perfmodel.library.chip import chip_files, find_chip, load_chip
 from perfmodel.library.files import ROOT, InputError, fold, read_as, read_toml, stems
@@ -19,6 +22,7 @@ CONTRACT = [
     "trainium2", "trainium3", "wse-2", "wse-3", "lpu-v1", "lp30", "sn40l", "corsair",
     "wormhole-n300", "blackhole-p150", "ipu-mk2", "ipu-bow", "m3-ultra", "grace",
     "gb10", "cloud-ai-100-ultra", "epyc-9754", "epyc-9965", "xeon-6980p",
+    "rtx-3090", "a10", "a40", "rtx-a6000", "t4", "v100-sxm", "rtx-5090", "rtx-pro-4500", "l20", "h20", "h800",
 ]  # fmt: skip
 """The chips that other programs may name."""
 
@@ -40,6 +44,9 @@ AICONFIGURATOR = {
 }
 
 PEOPLE = {
+    "Tesla T4": "t4",
+    "NVIDIA H20": "h20",
+    "RTX 5090": "rtx-5090",
     "NVIDIA H100 80GB HBM3": "h100-sxm",
     "NVIDIA A100-SXM4-40GB": "a100-sxm-40gb",
     "AMD Instinct MI300X": "mi300x",
@@ -83,6 +90,17 @@ FLOPS_PER_CLOCK = {
     "m3-ultra": 256,
     "epyc-9965": 128,
     "xeon-6980p": 1024,
+    "rtx-3090": 512,
+    "a10": 1024,
+    "a40": 1024,
+    "rtx-a6000": 1024,
+    "t4": 1024,
+    "v100-sxm": 1024,
+    "rtx-5090": 512,
+    "rtx-pro-4500": 1024,
+    "l20": 512,
+    "h20": 1024,
+    "h800": 4096,
 }
 """What one core does in bf16 in a clock, as its matrix unit is built."""
 
@@ -129,6 +147,11 @@ def test_every_alias_leads_to_its_chip(stem):
     file = chip_files()[stem]
     for spelling in (stem, file.name, *file.aliases, stem.upper().replace("-", " ")):
         assert find_chip(spelling) == stem
+
+
+def test_the_readme_counts_the_chips_and_the_models():
+    counted = f"{len(chip_files())} chips and {len(stems('models'))} models"
+    assert counted in (ROOT.parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_alias_means_two_chips():
@@ -193,6 +216,44 @@ def test_the_peak_is_cores_times_clock_times_what_a_core_does(stem, flops):
     assert file.matrix["bf16"].si("FLOP/s") == pytest.approx(expected, rel=0.01)
 
 
+IN_16_BITS = [stem for stem in CONTRACT if "bf16" in chip_files()[stem].matrix]
+
+
+@pytest.mark.parametrize("stem", IN_16_BITS)
+def test_the_ridge_point_lies_where_machines_have_it(stem):
+    # FLOP for each byte of main memory: M3 Ultra 35, H20 37, H100 295; of SRAM, WSE-2 0.4, LPU 2.4.
+    file = chip_files()[stem]
+    memory = file.main or known(file.private or file.shared)
+    ridge = file.matrix["bf16"].si("FLOP/s") / memory.bandwidth.si("byte/s")
+    assert (20 if file.main else 0.2) < ridge < (700 if file.main else 10)
+
+
+def test_the_command_prices_a_product_a_prompt_and_a_token_on_every_chip(tmp_path: Path):
+    rows = [
+        f"{op},{stem},{_sixteen_bits(stem)},{cells}"
+        for stem in IN_16_BITS
+        for op, cells in SIZES.items()
+    ]
+    table, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    table.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    assert run("predict", "kernels", table, "--out", out)[0] == 0
+    cells = cells_of(read_csv(out))
+    assert not any(cells["error"])
+    assert all(0.1 < float(us) < 1e5 for us in cells["predicted_us"])
+
+
+HEADER = "op,chip,dtype,m,n,k,batch,q_len,ctx_len,heads,kv_heads,head_dim"
+SIZES = {
+    "gemm": "16,4096,4096,,,,,,",
+    "attention_prefill": ",,,1,1024,1024,32,8,128",
+    "attention_decode": ",,,4,,2048,32,8,128",
+}
+
+
+def _sixteen_bits(stem: str) -> str:
+    return "fp16" if chip_files()[stem].without else "bf16"
+
+
 @pytest.mark.parametrize("stem", CONTRACT)
 def test_fewer_bits_are_never_slower_but_for_int8(stem):
     matrix = chip_files()[stem].matrix
@@ -247,7 +308,17 @@ def test_machines_without_launches_are_these(style, chips):
 
 def test_switches_add_up_from_hopper_on():
     reducing = {stem for stem, file in chip_files().items() if known(file.scale_up).reduces}
-    hopper_on = {"h100-sxm", "h200-sxm", "gh200", "b200-sxm", "b300-sxm", "gb200", "gb300"}
+    hopper_on = {
+        "h100-sxm",
+        "h20",
+        "h800",
+        "h200-sxm",
+        "gh200",
+        "b200-sxm",
+        "b300-sxm",
+        "gb200",
+        "gb300",
+    }
     assert reducing == hopper_on | {"rubin", "rubin-es"}
 
 

@@ -38,7 +38,7 @@ from perfmodel.workload.attention import Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import FORMATS, CheckpointFormats, look_up, runnable
+from perfmodel.workload.precision import FORMATS, CheckpointFormats, look_up, runnable, taken
 
 P = ParamSpec("P")
 
@@ -93,8 +93,8 @@ def resolve_deployment(
             f"leaves as it was are in {UNQUANTISED_FORMAT}: only its kernels can be predicted, not models."
         )
     formats = formats_of(precision, shape, published(model))
-    unquantised, weights = (runnable(word, file.matrix, stem) for word in formats)
-    stored = cache_format(cache, shape.cache)
+    unquantised, weights = (runnable(word, file.matrix, stem, file.without) for word in formats)
+    stored = taken(cache_format(cache, shape.cache), file.without)
     shape = _runnable_parts(shape, file, stem)
     unfused = not find_version(version or software).fuses_all_reduce(not _recurs(shape))
     plan = Plan(
@@ -137,7 +137,7 @@ def _runnable_parts(shape: Transformer, file: ChipFile, stem: str) -> Transforme
     """A model whose parts are in the formats that the chip runs instead of those of its checkpoint."""
     if not isinstance(shape.narrow, CheckpointFormats):
         return shape
-    return dataclasses.replace(shape, narrow=shape.narrow.runnable(file.matrix, stem))
+    return dataclasses.replace(shape, narrow=shape.narrow.runnable(file.matrix, stem, file.without))
 
 
 def _kinds_of_parts(shape: Transformer) -> set[str]:

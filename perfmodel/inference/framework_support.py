@@ -7,12 +7,14 @@ what cannot be is refused.
 
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, model_name
 from perfmodel.kernels.kernel_table import software_of
+from perfmodel.library.chip import chip_file
 from perfmodel.library.framework import (
     Version,
     find_version,
@@ -25,6 +27,7 @@ from perfmodel.library.framework import (
 from perfmodel.library.model import published
 from perfmodel.workload.attention import Compressed, Counted, Grouped, Latent, Recurrent
 from perfmodel.workload.feed_forward import Mixture
+from perfmodel.workload.precision import taken
 
 SCALE_BLOCK = 128
 """Rows and columns that share a scale in fp8 (DeepSeek-V3 Technical Report, arXiv 2412.19437, 3.3.2)."""
@@ -53,13 +56,27 @@ def check_serves(word: str) -> None:
 
 
 def slow_kernels(deployment: Deployment) -> str:
-    """What to know of weights or a cache without fast kernels of the framework on the chip; else empty."""
+    """What to know of weights or a cache without fast kernels of the framework on the chip, or in a format
+    that the chip does not take; else empty.
+    """
     version, architecture = version_of(deployment.plan), deployment.architecture
     found = (
+        _replaced_formats(deployment.stem),
         said_of(version.slow_weights, deployment.plan.weights, architecture),
         said_of(version.slow_cache, deployment.plan.cache, architecture),
     )
     return " ".join(filter(None, found))
+
+
+@functools.cache
+def _replaced_formats(chip: str) -> str:
+    """What is said of formats that a chip does not take and runs as others of their width."""
+    stem, file = chip_file(chip)
+    return " ".join(
+        f"{Path(stem).stem} has no {word} units: what a checkpoint has in {word} runs as "
+        f"{taken(word, file.without)} here."
+        for word in file.without
+    )
 
 
 def refusal(deployment: Deployment, parallelism: Parallelism, speculates: bool = False) -> str:

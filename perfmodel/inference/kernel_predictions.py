@@ -22,7 +22,7 @@ from perfmodel.library.chip import build, chip_file, origin
 from perfmodel.library.fitted_intervals import basis_of_plan, load_interval
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import runnable
+from perfmodel.workload.precision import runnable, taken
 
 
 class KernelGroup(NamedTuple):
@@ -127,9 +127,13 @@ def resolve_group(group: Group, calibration: Path, replay: bool) -> KernelGroup:
     - `InputError`: when the chip lacks a fact, or cannot run the format.
     """
     key, (stem, file) = group.key, chip_file(group.key.chip)
+    if key.dtype in file.without:
+        raise InputError(
+            f"{key.chip} has no {key.dtype} units; give dtype {taken(key.dtype, file.without)} instead."
+        )
     plan = Plan(
         weights=runnable(key.dtype, file.matrix, key.chip),
-        cache=key.cache or "bf16",
+        cache=taken(key.cache or "bf16", file.without),
         framework=key.framework or None,
         release=key.release,
         replay=replay,

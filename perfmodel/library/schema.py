@@ -163,6 +163,7 @@ class ChipFile(Sourced):
     """A chip. See `docs/add-a-chip.md` for an example of each table.
 
     - `matrix_rows`: that its units multiply at once, where they are fewer than a matrix unit's 16.
+    - `without`: formats that its units do not take, though `matrix` has the rate of their width.
     """
 
     name: str
@@ -176,6 +177,7 @@ class ChipFile(Sourced):
     clock: Hertz | None = None
     matrix: dict[MatrixKind, FlopsPerSecond]
     matrix_rows: Count | None = None
+    without: list[Literal["bf16"]] = []
     vector: FlopsPerSecond | None = None
     exponential: ExponentialsPerSecond | None = None
     private: TierFile | None = None

@@ -58,6 +58,9 @@ UNPACKED_FORMATS = {
 """What a format becomes where a chip has no matrix unit for it: weights as they are, unpacked to
 bf16 as they are multiplied (as Marlin does in vLLM and SGLang)."""
 
+REPLACED_FORMATS = {"bf16": "fp16"}
+"""What a format becomes on a chip that has units of its width but does not take it."""
+
 MAX_NARROW_BYTES = 1.0
 """Bytes of a weight below which checkpoints leave some matrices as they were."""
 
@@ -104,13 +107,15 @@ class CheckpointFormats(NamedTuple):
         """Formats of any part."""
         return {share.word for part in self[1:4] for share in part}
 
-    def runnable(self, kinds: Collection[str], chip: str) -> "CheckpointFormats":
-        """With the formats that a chip with matrix units of some `kinds` runs instead."""
+    def runnable(
+        self, kinds: Collection[str], chip: str, without: Collection[str] = ()
+    ) -> "CheckpointFormats":
+        """With the formats that a chip with matrix units of some `kinds` runs instead, as `runnable`."""
         parts = [
-            tuple(share._replace(word=runnable(share.word, kinds, chip)) for share in part)
+            tuple(share._replace(word=runnable(share.word, kinds, chip, without)) for share in part)
             for part in self[1:4]
         ]
-        native = runnable(self.native, kinds, chip)
+        native = runnable(self.native, kinds, chip, without)
         attention, feed_forward, experts = parts
         return self._replace(
             native=native, attention=attention, feed_forward=feed_forward, experts=experts
@@ -154,13 +159,23 @@ def format_of(part: str, scope: Scope | CheckpointFormats, weights: str, unquant
     return unquantised if narrow and part not in COVERED[scope] else weights
 
 
-def runnable(dtype: str, kinds: Collection[str], chip: str) -> str:
+def taken(dtype: str, without: Collection[str]) -> str:
+    """The format that a chip takes for `dtype`: another of its width where it is `without` it."""
+    return REPLACED_FORMATS.get(dtype, dtype) if dtype in without else dtype
+
+
+def runnable(dtype: str, kinds: Collection[str], chip: str, without: Collection[str] = ()) -> str:
     """How `dtype` runs on a chip with matrix units of some `kinds`: as it is, or unpacked.
+
+    **Arguments:**
+
+    - `without`: formats that the chip does not take, though it has units of their width.
 
     **Raises:**
 
     - `InputError`: when it cannot run there, with the formats that can.
     """
+    dtype = taken(dtype, without)
     if look_up(dtype).matrix in kinds:
         return dtype
     unpacked = UNPACKED_FORMATS.get(dtype, "")

@@ -25,6 +25,7 @@ CONTRACT = [
     "rtx-3090", "a10", "a40", "rtx-a6000", "t4", "v100-sxm", "rtx-5090", "rtx-pro-4500", "l20", "h20", "h800",
     "mi350x", "mi350p", "arc-pro-b70", "gaudi3-pcie", "jetson-thor", "wormhole-n150", "blackhole-p100",
     "trainium1", "strix-halo", "m1-ultra", "m2-ultra", "m4-max",
+    "tpu-8i", "tpu-8t", "maia-200", "ascend-910c",
 ]  # fmt: skip
 """The chips that other programs may name."""
 
@@ -106,6 +107,7 @@ FLOPS_PER_CLOCK = {
     "h20": 1024,
     "h800": 4096,
     "mi350p": 4096,
+    "ascend-910c": 8192,
     "arc-pro-b70": 2048,
     "jetson-thor": 8192,
     "wormhole-n150": 1024,
@@ -311,7 +313,7 @@ def test_every_technology_that_a_chip_names_is_there(stem):
 
 @pytest.mark.parametrize(("style", "chips"), [
     ("scheduled", {"lpu-v1", "lp30", "corsair", "cloud-ai-100-ultra", "wormhole-n150", "wormhole-n300",
-                   "blackhole-p100", "blackhole-p150"}),
+                   "blackhole-p100", "blackhole-p150", "maia-200"}),
     ("dataflow", {"wse-2", "wse-3", "ipu-mk2", "ipu-bow", "sn40l"}),
 ])  # fmt: skip
 def test_machines_without_launches_are_these(style, chips):

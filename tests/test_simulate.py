@@ -16,8 +16,8 @@ from perfmodel.inference.scheduler import Engine, Outcome, Policy, TraceRequest
 from perfmodel.inference.simulation import SchedulerOptions, Server, server_of, simulate
 from perfmodel.inference.step_predictor import StepPredictor
 from perfmodel.inference.step_times import StepTimes, price_steps
-from perfmodel.inference.trace import ClosedLoop, Lengths, OpenLoop, Trace, at_a_rate
-from perfmodel.interface.simulate import ANY_TRAFFIC
+from perfmodel.inference.trace import Trace
+from perfmodel.inference.traffic import ClosedLoop, Lengths, OpenLoop, at_a_rate
 from perfmodel.library.files import ROOT
 from perfmodel.library.fitted import FITTED
 from tests.command import predict_changes, run
@@ -126,7 +126,7 @@ def test_every_token_is_computed_whatever_the_traffic(separate: bool):
 def server(framework: str = "vllm", chip: str = "h100-sxm", tokens: int | None = None) -> Server:
     cells = {"chip": chip, "model": "llama-3.1-8b", "framework": framework, "n_chips": "1"}
     kv = 41408 if chip == "rtx-4090" else None
-    return server_of(cells | ANY_TRAFFIC, SchedulerOptions(None, tokens, None, None, kv), FITTED)
+    return server_of(cells, SchedulerOptions(None, tokens, None, None, kv), FITTED)
 
 
 def test_the_grid_gives_the_steps_that_the_model_prices():
@@ -145,7 +145,7 @@ def test_the_grid_gives_the_steps_that_the_model_prices():
 
 def test_ten_thousand_requests_take_seconds():
     began = time.process_time()
-    rate = at_a_rate(10, 10_000, Lengths(1000, 1000, 1.0), 0)
+    rate = at_a_rate(10, 10_000, Lengths(1000, 1000), 0)
     found = simulate(server(), lambda i, n: OpenLoop(rate))
     assert found.answered == 10_000
     assert time.process_time() - began < 10
@@ -165,7 +165,7 @@ def test_a_closed_loop_of_spread_lengths_is_the_closed_form(framework: str):
     cells |= {"tp": "1", "isl": "1024", "osl": "1024", "length_ratio": str(ratio)}
     rows = predict_changes(cells, *({"concurrency": str(c)} for c in users))
     for c, row in zip(users, rows, strict=True):
-        loop = ClosedLoop(c, 10 * c, Lengths(1024, 1024, ratio), 0)
+        loop = ClosedLoop(c, 10 * c, Lengths.below(1024, 1024, ratio), 0)
         found = simulate(server(framework), lambda i, n, loop=loop: loop)
         assert float(row["tpot_ms"]) == pytest.approx(1e3 * np.nanmean(found.tpot), rel=0.07)
         over = float(row["ttft_ms"]) / (1e3 * np.nanmean(found.ttft)) - 1
@@ -176,7 +176,7 @@ def test_equal_lengths_keep_users_in_step():
     mean = {
         ratio: np.nanmean(
             simulate(
-                server(), lambda i, n, r=ratio: ClosedLoop(32, 320, Lengths(1024, 1024, r), 0)
+                server(), lambda i, n, r=ratio: ClosedLoop(32, 320, Lengths.below(1024, 1024, r), 0)
             ).ttft
         )
         for ratio in (1.0, 0.9)
@@ -351,7 +351,7 @@ def test_replicas_share_the_requests(tmp_path: Path):
 
 
 def test_the_same_seed_gives_the_same_requests():
-    lengths = Lengths(100, 100, 0.9)
+    lengths = Lengths.below(100, 100, 0.9)
     first, again = (list(at_a_rate(5, 50, lengths, seed)) for seed in (3, 3))
     assert first == again
     bursts = [one.arrival for one in at_a_rate(5, 20_000, lengths, 0, 0.25)]

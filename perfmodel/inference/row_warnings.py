@@ -18,10 +18,15 @@ def slow_kernel_warnings(
 
     Rows that name no chip of their own, as those of two pools, are passed over.
     """
+    return by_words([_slow(cells, place, calibration) for place in range(count)])
+
+
+def by_words(said: Sequence[str]) -> list[str]:
+    """A sentence for each that is said of some rows, with these before it; empty: nothing is said."""
     rows_by_words: dict[str, list[int]] = {}
-    for place in range(count):
-        if words := _slow(cells, place, calibration):
-            rows_by_words.setdefault(words, []).append(place + 1)
+    for row, words in enumerate(said, 1):
+        if words:
+            rows_by_words.setdefault(words, []).append(row)
     return [f"{_named(rows)}: {words}" for words, rows in rows_by_words.items()]
 
 

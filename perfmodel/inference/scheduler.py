@@ -58,6 +58,7 @@ class TraceRequest(NamedTuple):
     """When a request is sent, in s, its tokens in and out, and the hashes of its prompt's blocks.
 
     - `session`: whose turns follow one another; empty: none's.
+    - `prefix_tokens`: of the prompt, that are in the cache whatever was sent before.
     """
 
     arrival: float
@@ -65,6 +66,7 @@ class TraceRequest(NamedTuple):
     osl: int
     hash_ids: tuple[int, ...] = ()
     session: str = ""
+    prefix_tokens: int = 0
 
 
 class Traffic(Protocol):
@@ -351,7 +353,8 @@ class Engine:
         if self.running >= policy.max_num_seqs:
             return False
         hits = self._hits(sequence.request)
-        cached = min(max(len(hits) * BLOCK, int(sequence.kept)), sequence.target - 1)
+        there = max(len(hits) * BLOCK, int(sequence.kept), sequence.request.prefix_tokens)
+        cached = min(there, sequence.target - 1)
         tokens, private = sequence.target - cached, sequence.target - len(hits) * BLOCK
         if not policy.chunked_prefill and tokens > budget and self.running:
             return False

@@ -1,9 +1,8 @@
 """Requests through a scheduler on a deployment: its policy, what comes of each request, and the summary."""
 
 import math
-import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +12,23 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import model_name
-from perfmodel.inference.evaluate import ResolvedRow, resolve_row, with_ranks
+from perfmodel.inference.evaluate import NAMES, VERSION, ResolvedRow, resolve_row, with_ranks
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
-from perfmodel.inference.scheduler import Engine, Outcome, Policy, Timeline, TraceRequest, Traffic
-from perfmodel.inference.serving_row import DISAGGREGATED, mode_of
+from perfmodel.inference.scheduler import Engine, Outcome, Policy, Timeline
+from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.step_times import StepTimes, price_steps
+from perfmodel.inference.traffic import TrafficOf
 from perfmodel.library.framework import version_of
 from perfmodel.trees import replace
 from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
+
+DEPLOYMENT = (*NAMES, VERSION, *RANKS)
+"""Columns of what serves."""
+
+ANY_TRAFFIC = {"isl": "1024", "osl": "1024", "concurrency": "1"}
+"""Cells that a serving row must have, which a server's steps do not depend on."""
 
 PAGE = 16
 """Tokens of a page of KV cache (vLLM's block_size): half of the last one of a sequence is empty."""
@@ -64,7 +70,7 @@ class Server(NamedTuple):
 
 
 def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Path) -> Server:
-    """The server of a serving row: on the first way to spread the model on which it fits.
+    """The server of cells of `DEPLOYMENT`: on the first way to spread the model on which it fits.
 
     **Raises:**
 
@@ -74,7 +80,7 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
         raise InputError(
             "requests are simulated on one pool of chips; leave mode and ffn_chip out."
         )
-    resolved = resolve_row(0, cells, calibration)
+    resolved = resolve_row(0, cells | ANY_TRAFFIC, calibration)
     given = resolved.deployment
     chip = with_fraction(given.chip, options.memory_fraction)
     for parallelism in resolved.candidates:
@@ -140,7 +146,7 @@ MIN_GROWTH = 1e-3
 
 def simulate(
     server: Server,
-    traffic_of: Callable[[int, int], Traffic],
+    traffic_of: TrafficOf,
     progress: Callable[[int], None] = lambda answered: None,
 ) -> Outcome:
     """Serve requests.
@@ -174,14 +180,6 @@ def _now_and_then(progress: Callable[[int], None], before: int) -> Callable[[int
     return tell
 
 
-def routed(requests: Iterator[TraceRequest], replica: int, replicas: int) -> Iterator[TraceRequest]:
-    """Those that a router sends to one replica: one after the other, a session always to the same."""
-    for count, request in enumerate(requests):
-        key = zlib.crc32(request.session.encode()) if request.session else count
-        if key % replicas == replica:
-            yield request
-
-
 def joined(outcomes: list[Outcome]) -> Outcome:
     """What came of the requests of all replicas together, by the time at which they were sent."""
     whole = Outcome()
@@ -206,6 +204,8 @@ class Limits(NamedTuple):
     ttft: float = math.inf
     tpot: float = math.inf
 
+
+NO_LIMITS = Limits()
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 PERCENTILES = (50, 90, 95, 99)
@@ -251,14 +251,17 @@ def summarise(server: Server, outcome: Outcome, limits: Limits) -> dict[str, Any
 
 def _goodput(outcome: Outcome, limits: Limits, seconds: float) -> dict[str, Any]:
     """Requests that keep the limits; nothing where none are given."""
-    if limits == Limits():
+    if limits == NO_LIMITS:
         return {}
-    ttft, tpot = np.asarray(outcome.ttft), np.nan_to_num(np.asarray(outcome.tpot))
-    good = int(np.sum((ttft <= limits.ttft) & (tpot <= limits.tpot)))
-    return {
-        "goodput_requests_per_s": good / seconds,
-        "goodput_share": good / max(len(outcome.arrival), 1),
-    }
+    share = goodput_share(outcome.ttft, outcome.tpot, limits)
+    good = share * len(outcome.arrival) / seconds
+    return {"goodput_requests_per_s": good, "goodput_share": share}
+
+
+def goodput_share(ttft: Any, tpot: Any, limits: Limits) -> float:
+    """Share of requests that keep the limits, from TTFT and TPOT of each, in s; `nan`: refused, no TPOT."""
+    good = (np.asarray(ttft) <= limits.ttft) & (np.nan_to_num(np.asarray(tpot)) <= limits.tpot)
+    return float(np.mean(good)) if len(good) else 0.0
 
 
 def _of_server(server: Server) -> dict[str, Any]:

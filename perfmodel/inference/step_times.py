@@ -7,6 +7,7 @@ the grid the time is linear in each of the four, as attention and products are b
 beyond the last point it goes on as there.
 """
 
+import functools
 from bisect import bisect_right
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.batching import map_rows
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.step_predictor import StepNumbers, step_seconds
 from perfmodel.units import Values
@@ -110,7 +112,9 @@ def price_steps(
     )
     shape = tuple(map(len, axes))
     points = np.stack([x.ravel() for x in np.meshgrid(*axes, indexing="ij")], axis=-1)
-    seconds = _price(chip, plan, model, points.astype(jnp.result_type(float)))
+    price = functools.partial(_price, chip, plan, model)
+    # In blocks of one size grids of all sizes share a compiled program.
+    seconds = map_rows(price, points.astype(jnp.result_type(float)))
     decode, prompt, mixed = (np.asarray(column).reshape(shape) for column in seconds)
     tables = decode[:, :, 0, 0], prompt[0, 0], mixed
     return StepTimes(*(axis.tolist() for axis in axes), *(table.tolist() for table in tables))

@@ -1,123 +1,17 @@
-"""Requests that are sent to a server: of users in a closed loop, at a rate, or of a trace, as a stream."""
+"""Requests of a trace, read from JSON lines or CSV as a stream."""
 
 import csv
 import heapq
 import json
 import math
 import re
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
-
-import numpy as np
+from typing import Any, cast
 
 from perfmodel.errors import InputError
 from perfmodel.inference.scheduler import TraceRequest
 from perfmodel.library.files import named
-
-
-class Lengths(NamedTuple):
-    """Tokens in and out of requests; drawn where the mean over nominal is less than one.
-
-    Then they lie evenly between 2 x ratio - 1 and 1 times the nominal ones: from 0.8 at a ratio of 0.9, as in
-    InferenceX.
-    """
-
-    isl: int
-    osl: int
-    length_ratio: float
-
-    def draw(self, random: np.random.Generator) -> tuple[int, int]:
-        """Of one request."""
-        if self.length_ratio == 1:
-            return self.isl, self.osl
-        shares = random.uniform(2 * self.length_ratio - 1, 1.0, 2)
-        return max(round(self.isl * shares[0]), 1), max(round(self.osl * shares[1]), 1)
-
-
-class ClosedLoop:
-    """Users with one request open each, who send the next when one is answered; all begin at once."""
-
-    def __init__(self, users: int, requests: int, lengths: Lengths, seed: int) -> None:
-        self._random, self._lengths = np.random.default_rng(seed), lengths
-        self._left = requests
-        self._ready = [0.0] * min(users, requests)
-
-    def next_time(self) -> float:
-        """When the next request is sent, in s; infinite where none is on its way."""
-        return self._ready[0] if self._ready and self._left else math.inf
-
-    def take(self) -> TraceRequest:
-        """That request."""
-        self._left -= 1
-        return TraceRequest(heapq.heappop(self._ready), *self._lengths.draw(self._random))
-
-    def answered(self, request: TraceRequest, now: float) -> None:
-        """Its user sends the next."""
-        heapq.heappush(self._ready, now)
-
-
-class OpenLoop:
-    """Requests that come whatever is open, in the order of their time; turns of a session wait."""
-
-    def __init__(self, requests: Iterator[TraceRequest]) -> None:
-        self._requests = requests
-        self._next = next(requests, None)
-        self._sessions: dict[str, deque[TraceRequest]] = {}
-        self._ready: list[TraceRequest] = []
-
-    def next_time(self) -> float:
-        """When the next request is sent, in s; infinite where none is on its way."""
-        self._pass_open_sessions()
-        times = [one.arrival for one in (self._next, *self._ready[:1]) if one is not None]
-        return min(times, default=math.inf)
-
-    def _pass_open_sessions(self) -> None:
-        """Put off turns whose session still waits for an answer."""
-        while (one := self._next) is not None and one.session in self._sessions:
-            self._sessions[one.session].append(one)
-            self._next = next(self._requests, None)
-
-    def take(self) -> TraceRequest:
-        """That request."""
-        self._pass_open_sessions()
-        one = self._next
-        if self._ready and (one is None or self._ready[0].arrival <= one.arrival):
-            return heapq.heappop(self._ready)
-        assert one is not None
-        self._next = next(self._requests, None)
-        if one.session:
-            self._sessions[one.session] = deque()
-        return one
-
-    def answered(self, request: TraceRequest, now: float) -> None:
-        """The next turn of its session may be sent."""
-        if not request.session:
-            return
-        turns = self._sessions[request.session]
-        if turns:
-            turn = turns.popleft()
-            heapq.heappush(self._ready, turn._replace(arrival=max(turn.arrival, now)))
-        else:
-            del self._sessions[request.session]
-
-
-def at_a_rate(
-    requests_per_s: float, requests: int, lengths: Lengths, seed: int, burstiness: float = 1.0
-) -> Iterator[TraceRequest]:
-    """Requests that come at a rate.
-
-    **Arguments:**
-
-    - `burstiness`: shape of the gamma distribution of the times between requests, as `vllm bench serve` has
-      it: 1 is Poisson, less has bursts.
-    """
-    random, now = np.random.default_rng(seed), 0.0
-    for _ in range(requests):
-        yield TraceRequest(now, *lengths.draw(random))
-        now += random.gamma(burstiness, 1 / (requests_per_s * burstiness))
-
 
 FIELDS = ("timestamp", "input_length", "output_length")
 """What each line of a trace has; `hash_ids` and `session` may stand beside."""

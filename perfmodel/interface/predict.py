@@ -3,20 +3,23 @@
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from perfmodel.calibration.ingest.tools import refuse_results
-from perfmodel.columns import number_cells
+from perfmodel.columns import as_cells, number_cells
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, table_of_texts, with_columns, write_csv
 from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
+from perfmodel.inference.percentiles import SIMULATED, add_percentiles
 from perfmodel.inference.recommendation import ADDED
-from perfmodel.inference.row_warnings import slow_kernel_warnings
+from perfmodel.inference.row_warnings import by_words, slow_kernel_warnings
 from perfmodel.inference.serving_predictions import (
     ATTENTION_FFN_OUTPUTS,
     COLUMNS,
     OUTPUTS,
     predict_cells,
 )
+from perfmodel.inference.simulation import Limits
 from perfmodel.interface.terminal import warn
 from perfmodel.library.files import fold, named
 
@@ -24,10 +27,26 @@ Cells = dict[str, list[str]]
 """Rows by column, as text."""
 
 
+class Percentiles(NamedTuple):
+    """What is asked of percentiles, and what is told how many rows are simulated, of how many."""
+
+    limits: Limits
+    progress: Callable[[int, int], None]
+
+
 def predict_serving(
-    rows: Path, out: Path, calibration: Path, progress: Callable[[int, int], None]
+    rows: Path,
+    out: Path,
+    calibration: Path,
+    progress: Callable[[int, int], None],
+    percentiles: Percentiles | None = None,
 ) -> Cells:
-    """Predict every row of a CSV file and write the same rows with the predictions; all of them."""
+    """Predict every row of a CSV file and write the same rows with the predictions; all of them.
+
+    **Arguments:**
+
+    - `percentiles`: of rows that are simulated, if they are.
+    """
     refuse_results(rows)
     table = read_csv(rows)
     cells = cells_of(table)
@@ -35,7 +54,8 @@ def predict_serving(
         if not set(names) & set(cells):
             raise InputError(f"{rows} has no column {names[0]!r}; it has {named(cells)}.")
     columns = predict_cells(cells, len(table), calibration, progress)
-    for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS, *ADDED)):
+    columns |= _percentiles(cells | columns, calibration, percentiles)
+    for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS, *ADDED, *SIMULATED)):
         warn(line)
     for line in slow_kernel_warnings(cells, len(table), calibration):
         warn(line)
@@ -44,8 +64,25 @@ def predict_serving(
     return cells_of(found)
 
 
+def _percentiles(cells: Cells, calibration: Path, asked: Percentiles | None) -> Cells:
+    """Percentiles of predicted rows, and what is said of those that have none; those of an earlier prediction
+    are emptied where none are asked for.
+    """
+    empty = {name: [""] * len(cells["error"]) for name in SIMULATED if name in cells}
+    if asked is None:
+        return empty
+    columns, reasons = add_percentiles(cells, calibration, *asked)
+    for line in by_words([why and f"no percentiles: {why}" for why in reasons]):
+        warn(line)
+    return empty | {name: as_cells(column) for name, column in columns.items()}
+
+
 def predict_columns(
-    cells: Cells, out: Path | None, calibration: Path, progress: Callable[[int, int], None]
+    cells: Cells,
+    out: Path | None,
+    calibration: Path,
+    progress: Callable[[int, int], None],
+    percentiles: Percentiles | None = None,
 ) -> Cells:
     """Predict rows that are given by column, and write them where a file is named; all of them.
 
@@ -59,6 +96,7 @@ def predict_columns(
         error and not fits for error, fits in zip(columns["error"], columns["fits"], strict=True)
     ):
         raise InputError(columns["error"][0])
+    columns |= _percentiles(cells | columns, calibration, percentiles)
     for line in slow_kernel_warnings(cells, count, calibration):
         warn(line)
     if out is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel.inference.percentiles import SIMULATED
 from perfmodel.inference.serving_predictions import ATTENTION_FFN_OUTPUTS, OUTPUTS
 from perfmodel.inference.serving_row import RANKS
 from perfmodel.interface.serving_columns import SERVING_COLUMNS, holds_numbers
@@ -75,6 +76,24 @@ def _lines(title: str, cells: Cells, inputs: Sequence[str]) -> Table:
     return Table(title, names, list(zip(*columns, strict=True)))
 
 
+def table_of_percentiles(cells: Cells, most: int) -> Table | None:
+    """Percentiles of the first rows, a line for each that has them; `None` where none has."""
+    names = [name for name in SIMULATED if name in cells]
+    places = [i for i in range(min(len(cells["error"]), most)) if any(cells[x][i] for x in names)]
+    if not places:
+        return None
+    lines = [(str(i + 1), *(cell(cells[name][i]) for name in names)) for i in places]
+    return Table("Percentiles (ms) and goodput", ["row", *map(_heading, names)], lines)
+
+
+def _heading(name: str) -> str:
+    """A percentile's name in two lines: the time, then its share."""
+    what, _, share = name.replace("end_to_end", "end to end").rpartition("_ms_")
+    return (
+        f"{what.upper() if len(what) == 4 else what}\n{share}" if what else name.replace("_", "\n")
+    )
+
+
 def shared_cells(cells: Cells) -> str:
     """What all rows have in common of what is asked, in one sentence."""
     shared = {
@@ -133,7 +152,7 @@ def records(cells: Cells) -> list[dict[str, float | str | None]]:
 def _is_number(name: str) -> bool:
     if name in SERVING_COLUMNS:
         return holds_numbers(name)
-    return name in (*NUMBERS, *ATTENTION_FFN_OUTPUTS) or name.startswith("measured_")
+    return name in (*NUMBERS, *ATTENTION_FFN_OUTPUTS, *SIMULATED) or name.startswith("measured_")
 
 
 def _value(text: str) -> float | str | None:

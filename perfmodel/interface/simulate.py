@@ -1,7 +1,9 @@
 """What `perfmodel simulate` asks, writes and prints."""
 
+import functools
+import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,17 +12,21 @@ import pyarrow as pa
 
 from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_json
-from perfmodel.inference.scheduler import Outcome, Traffic
+from perfmodel.inference.scheduler import Outcome
 from perfmodel.inference.serving_row import DEFAULTS, number
-from perfmodel.inference.simulation import STATISTICS, routed
-from perfmodel.inference.trace import ClosedLoop, Lengths, OpenLoop, Trace, at_a_rate
+from perfmodel.inference.simulation import STATISTICS, Limits
+from perfmodel.inference.trace import Trace
+from perfmodel.inference.traffic import (
+    Lengths,
+    TrafficOf,
+    at_a_rate,
+    closed_traffic,
+    open_traffic,
+)
 from perfmodel.interface.tables import Table, cell
 
 WIDTH = 100
 """Columns of the terminal that what is printed takes, at most."""
-
-ANY_TRAFFIC = {"isl": "1024", "osl": "1024", "concurrency": "1"}
-"""Cells that a serving row must have, which a server's steps do not depend on."""
 
 REQUESTS, REQUESTS_PER_USER = 1000, 10
 """Where their number is not given: at a rate, and of each user in a closed loop."""
@@ -45,7 +51,7 @@ class AskedTraffic(NamedTuple):
     """Requests, about how many, the traffic of one of some replicas, and the trace that they come from."""
 
     requests: int
-    of_replica: Callable[[int, int], Traffic]
+    of_replica: TrafficOf
     trace: Trace | None = None
 
 
@@ -68,11 +74,7 @@ def traffic_of(asked: Asked) -> AskedTraffic:
             "requests come and how long they are: leave one of them out."
         )
     trace = Trace(asked.trace, asked.unit)
-
-    def of_replica(i: int, replicas: int) -> Traffic:
-        return OpenLoop(routed(trace.requests(), i, replicas))
-
-    return AskedTraffic(trace.expected_requests(), of_replica, trace)
+    return AskedTraffic(trace.expected_requests(), open_traffic(trace.requests), trace)
 
 
 def _made(asked: Asked) -> AskedTraffic:
@@ -89,7 +91,7 @@ def _made(asked: Asked) -> AskedTraffic:
     if not 0.5 < ratio <= 1:
         raise InputError(f"length_ratio is {ratio:g}; allowed is more than 0.5, up to 1.")
     isl, osl = (max(round(values[name]), 1) for name in LENGTHS[:2])
-    lengths = Lengths(isl, osl, ratio)
+    lengths = Lengths.below(isl, osl, ratio)
     return (_closed if _arrivals(asked) == "closed" else _open)(asked, lengths)
 
 
@@ -116,12 +118,7 @@ def _arrivals(asked: Asked) -> str:
 def _closed(asked: Asked, lengths: Lengths) -> AskedTraffic:
     users = round(number("concurrency", asked.cells["concurrency"]))
     count = asked.requests or REQUESTS_PER_USER * users
-
-    def of_replica(i: int, replicas: int) -> Traffic:
-        own_users, own_requests = (n // replicas + (i < n % replicas) for n in (users, count))
-        return ClosedLoop(own_users, own_requests, lengths, asked.seed + i)
-
-    return AskedTraffic(count, of_replica)
+    return AskedTraffic(count, closed_traffic(users, count, lengths, asked.seed))
 
 
 def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
@@ -130,12 +127,13 @@ def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
         asked.requests or REQUESTS,
     )
     burstiness = (asked.burstiness or BURSTINESS) if asked.arrivals == "burst" else 1.0
+    requests = functools.partial(at_a_rate, rate, count, lengths, asked.seed, burstiness)
+    return AskedTraffic(count, open_traffic(requests))
 
-    def of_replica(i: int, replicas: int) -> Traffic:
-        requests = at_a_rate(rate, count, lengths, asked.seed, burstiness)
-        return OpenLoop(routed(requests, i, replicas))
 
-    return AskedTraffic(count, of_replica)
+def limits_of(ttft_ms: float | None, tpot_ms: float | None) -> Limits:
+    """Limits of goodput, which are given in ms."""
+    return Limits(*(math.inf if x is None else x / 1e3 for x in (ttft_ms, tpot_ms)))
 
 
 SECONDS_PER_REQUEST, SECONDS_OF_STEPS = 1.5e-4, 5.0

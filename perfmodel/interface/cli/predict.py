@@ -1,5 +1,6 @@
 """`perfmodel predict kernels` and `predict serving`."""
 
+import functools
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,19 @@ def predict_serving(
     calibration: options.Calibration = None,
     report: options.Report = None,
     json_: options.Json = False,
+    percentiles: Annotated[
+        bool,
+        typer.Option(
+            "--percentiles",
+            help="Simulate rows for p50, p90, p99: 5 s of each model and framework, 0.1 to 3 s of each row.",
+        ),
+    ] = False,
+    ttft_ms: Annotated[
+        float | None, typer.Option(min=0, help="Limit on TTFT of goodput, with --percentiles.")
+    ] = None,
+    tpot_ms: Annotated[
+        float | None, typer.Option(min=0, help="Limit on TPOT of goodput, with --percentiles.")
+    ] = None,
     *,
     columns: Mapping[str, str],
 ) -> None:
@@ -77,6 +91,10 @@ def predict_serving(
     prefill_pp, prefill_ep, prefill_dp, and the same with decode_. What is empty is chosen. With ffn_chip
     (ffn_tp, ffn_pp, ffn_ep, ffn_dp, link_gb_per_s, link_us) feed-forward layers are on chips of their own.
 
+    --percentiles adds ttft_ms_p50, _p90, _p99 and those of tpot_ms and end_to_end_ms from a simulation of the
+    framework's scheduler (perfmodel simulate), under --ttft-ms and --tpot-ms also goodput_requests_per_s and
+    goodput_share. Means stay those of the closed form.
+
     Without ROWS.csv each column is an option; of several values, with commas between, every combination
     is a row.
 
@@ -87,7 +105,10 @@ def predict_serving(
     """
     _check_asked(rows, out, columns)
     options.check_places(file=out, report=report)
-    cells = _predicted(rows, out, columns, options.fitted(calibration))
+    if not percentiles and (ttft_ms, tpot_ms) != (None, None):
+        raise InputError("--ttft-ms and --tpot-ms are limits of goodput; give --percentiles too.")
+    limits = (ttft_ms, tpot_ms) if percentiles else None
+    cells = _predicted(rows, out, columns, options.fitted(calibration), limits)
     if json_:
         _print_json(rows, out, cells)
     else:
@@ -117,16 +138,24 @@ def _check_asked(rows: Path | None, out: Path | None, columns: Mapping[str, str]
 
 
 def _predicted(
-    rows: Path | None, out: Path | None, columns: Mapping[str, str], calibration: Path
+    rows: Path | None,
+    out: Path | None,
+    columns: Mapping[str, str],
+    calibration: Path,
+    limits: tuple[float | None, float | None] | None,
 ) -> dict[str, list[str]]:
-    """Rows of a file or of options, with their predictions."""
-    from perfmodel.interface.predict import predict_columns
+    """Rows of a file or of options, with their predictions, and percentiles where there are limits."""
+    from perfmodel.interface.predict import Percentiles, predict_columns
     from perfmodel.interface.predict import predict_serving as run
+    from perfmodel.interface.simulate import limits_of
 
     with bar("rows alike") as update:
+        asked = limits and Percentiles(
+            limits_of(*limits), functools.partial(update, description="simulated rows")
+        )
         if rows is not None and out is not None:
-            return run(rows, out, calibration, update)
-        return predict_columns(product(columns), out, calibration, update)
+            return run(rows, out, calibration, update, asked)
+        return predict_columns(product(columns), out, calibration, update, asked)
 
 
 ROWS_SHOWN, OPTION_ROWS_SHOWN = 10, 100
@@ -139,12 +168,16 @@ def _print_tables(rows: Path | None, out: Path | None, cells: dict[str, list[str
         WIDTH,
         measured_errors,
         shared_cells,
+        table_of_percentiles,
         table_of_rows,
     )
     from perfmodel.units import percent
 
-    table = table_of_rows(cells, OPTION_ROWS_SHOWN if rows is None else ROWS_SHOWN)
+    most = OPTION_ROWS_SHOWN if rows is None else ROWS_SHOWN
+    table = table_of_rows(cells, most)
     show_table(table, WIDTH)
+    if table.names[0] == "row" and (beside := table_of_percentiles(cells, most)):
+        show_table(beside, WIDTH)
     if table.names[0] == "row" and (shared := shared_cells(cells)):
         say(*textwrap.wrap(shared, WIDTH))
     if out is not None:

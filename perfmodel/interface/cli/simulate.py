@@ -1,6 +1,5 @@
 """`perfmodel simulate`."""
 
-import math
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -11,11 +10,11 @@ import typer
 from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
 from perfmodel.interface.cli.column_options import takes
+from perfmodel.interface.serving_columns import SERVING_COLUMNS
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
-DEPLOYMENT = (
-    *("chip", "n_chips", "model", "precision", "kv_precision", "framework", "framework_version"),
-    *("tp", "pp", "ep", "dp", "replicas"),
+DEPLOYMENT = tuple(
+    name for name, column in SERVING_COLUMNS.items() if column.panel == "Chips and model"
 )
 """Columns of what serves."""
 
@@ -131,7 +130,7 @@ def simulate(
     Example: perfmodel simulate --requests-per-s 4 --isl 2000 --osl 300 --chip h100-sxm --model qwen3-32b
     --precision fp8 --framework sglang
     """
-    from perfmodel.inference.simulation import Limits, SchedulerOptions, server_of, summarise
+    from perfmodel.inference.simulation import SchedulerOptions, server_of, summarise
     from perfmodel.inference.simulation import simulate as run
     from perfmodel.interface import simulate as shown
 
@@ -157,14 +156,14 @@ def simulate(
     if said := shown.expected_time(traffic.requests):
         warn(said)
     with bar("step times"):
-        server = server_of(cells | shown.ANY_TRAFFIC, scheduler, options.fitted(calibration))
+        server = server_of(cells, scheduler, options.fitted(calibration))
     with bar("requests", traffic.requests) as update:
         outcome = run(server, traffic.of_replica, update)
     for line in shown.complaints(traffic):
         warn(line)
     if not outcome.answered:
         raise InputError(shown.nothing_answered(outcome))
-    limits = Limits(*(math.inf if x is None else x / 1e3 for x in (ttft_ms, tpot_ms)))
+    limits = shown.limits_of(ttft_ms, tpot_ms)
     summary = summarise(server, outcome, limits) | shown.of_trace(traffic)
     if out is not None:
         for line in shown.write(out, outcome, summary):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from perfmodel.files import cells_of, read_csv
+from perfmodel.inference.percentiles import SIMULATED
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,
@@ -69,6 +70,7 @@ COLUMNS_SHOWN = (
     "concurrency",
     "ttft_ms",
     "tpot_ms",
+    *SIMULATED,
     "output_tokens_per_s_per_user",
     "output_tokens_per_s_per_chip",
     "usd_per_million_output_tokens",

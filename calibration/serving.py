@@ -32,6 +32,7 @@ from perfmodel.inference.service import (
     loop_passes,
     running_sequences,
     serve,
+    with_batched_tokens,
 )
 from perfmodel.inference.step import costs, host_time
 from perfmodel.library.chip import chip_file, find_chip
@@ -79,6 +80,7 @@ def loop_of(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Clo
     idle = jax.tree.map(jnp.zeros_like, chip.efficiency.host)
     chip = with_anchor(eqx.tree_at(lambda c: c.efficiency.host, chip, idle), None)
     batch = running_sequences(chip, plan, model, request)
+    request = with_batched_tokens(chip, plan, request, batch)
     passes = loop_passes(chip, plan, model, request, batch)
     found = costs(chip, plan, model, passes)
     times = jnp.stack([cost.time for cost in found])

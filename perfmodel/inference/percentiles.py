@@ -29,10 +29,10 @@ from perfmodel.inference.simulation import (
 )
 from perfmodel.inference.traffic import (
     Lengths,
-    TrafficOf,
+    Workload,
     at_a_rate,
-    closed_traffic,
-    open_traffic,
+    closed_workload,
+    open_workload,
 )
 from perfmodel.workload.request import Request
 
@@ -60,7 +60,7 @@ MIN_REQUESTS, MAX_REQUESTS = 1000, 20_000
 class RowTraffic(NamedTuple):
     """What is sent to a row's server, and the requests that are counted, in the order of their time."""
 
-    of_replica: TrafficOf
+    workload: Workload
     counted: slice
 
 
@@ -121,7 +121,7 @@ def _simulated(
     traffic = _traffic(request, float(row["concurrency"]))
     names = (*DEPLOYMENT, "max_num_batched_tokens")
     server = servers(tuple((name, row.get(name, "")) for name in names))
-    outcome = simulate(server, traffic.of_replica)
+    outcome = simulate(server.serving(traffic.workload), traffic.workload.of_replica)
     if not outcome.answered:
         raise InputError(f"its requests are {next(iter(outcome.refusals))}.")
     return _values(outcome, traffic.counted, limits)
@@ -173,7 +173,7 @@ def _closed(users: int, rounds: float, lengths: Lengths) -> RowTraffic:
     rounds = ROUNDS if steady else rounds
     count = max(min(round(users * rounds), max(MAX_REQUESTS, 2 * users)), users)
     before = users if steady else 0
-    traffic = closed_traffic(users, count + before, lengths, 0, steady)
+    traffic = closed_workload(users, count + before, lengths, 0, steady)
     return RowTraffic(traffic, slice(before, None))
 
 
@@ -182,7 +182,7 @@ def _open(rate: float, open_now: int, lengths: Lengths) -> RowTraffic:
     around = min(open_now, MAX_REQUESTS // 4)
     counted = min(max(MIN_REQUESTS, ROUNDS * open_now), MAX_REQUESTS - 3 * around)
     requests = functools.partial(at_a_rate, rate, 3 * around + counted, lengths, 0)
-    return RowTraffic(open_traffic(requests), slice(2 * around, 2 * around + counted))
+    return RowTraffic(open_workload(requests), slice(2 * around, 2 * around + counted))
 
 
 def _values(outcome: Outcome, counted: slice, limits: Limits) -> dict[str, float]:

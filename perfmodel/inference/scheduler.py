@@ -31,6 +31,8 @@ class Policy(NamedTuple):
       when one more is let in.
     - `kv_capacity`: tokens of KV cache; `kv_per_sequence`: that each takes beside its own, such as states.
     - `delay`: seconds from a request to the scheduler's queue.
+    - `schedules_ahead`: whether a step is scheduled when the one before it begins: what comes or ends in that
+      one is seen a step later.
     """
 
     max_num_seqs: int
@@ -41,6 +43,7 @@ class Policy(NamedTuple):
     kv_capacity: float
     kv_per_sequence: float
     delay: float
+    schedules_ahead: bool = False
 
     def refused(self, isl: int, osl: int) -> str:
         """Why a request can never be answered; empty where it can."""
@@ -269,6 +272,8 @@ class Engine:
         self.times, self.policy, self.traffic = times, policy, traffic
         self.outcome, self.cache = Outcome(), PrefixCache()
         self.now, self.step = 0.0, 0
+        self.scheduled = 0.0  # when the next step is scheduled: what came until then may be in it
+        self.leaving, self.leaving_tokens = 0, 0.0  # ended, but scheduled with those still in
         self.waiting: deque[Sequence] = deque()
         self.prefilling: list[Sequence] = []
         self.decoding: list[
@@ -294,6 +299,7 @@ class Engine:
                 self._step_with(chunks)
             else:
                 self._decode(self._steps_alike() if alike else 1)
+            self.leaving, self.leaving_tokens = 0, 0.0
             self._finish()
             self.outcome.timeline.add(start, self.now, load)
             progress(self.outcome.answered)
@@ -306,7 +312,9 @@ class Engine:
             self.now = max(self.now, coming)
         if self.now == math.inf:
             return False
-        while coming <= self.now:
+        if not self.running:
+            self.scheduled, self.leaving, self.leaving_tokens = self.now, 0, 0.0
+        while coming <= self.scheduled:
             self._queue(self.traffic.take())
             coming = self.traffic.next_time() + self.policy.delay
         return True
@@ -350,7 +358,7 @@ class Engine:
     def _admit(self, budget: int) -> bool:
         """Let in the first that waits, if the KV cache and the budget allow it."""
         sequence, policy = self.waiting[0], self.policy
-        if self.running >= policy.max_num_seqs:
+        if self.running + self.leaving >= policy.max_num_seqs:
             return False
         hits = self._hits(sequence.request)
         there = max(len(hits) * BLOCK, int(sequence.kept), sequence.request.prefix_tokens)
@@ -361,7 +369,8 @@ class Engine:
         needs = private + policy.kv_per_sequence + BLOCK * self.cache.idle_of(hits)
         to_come = self._output_left() + sequence.request.osl - sequence.generated
         reserved = max(policy.admitted_output * to_come, self.decodes)
-        if self.running and self.used + needs + reserved > policy.kv_capacity:
+        held = self.used + self.leaving_tokens
+        if self.running and held + needs + reserved > policy.kv_capacity:
             return False
         self._let_in(sequence, hits, cached, needs)
         return True
@@ -428,7 +437,10 @@ class Engine:
         if not self.waiting:
             coming = self.traffic.next_time() + self.policy.delay - self.now
             seconds = self.times.decode_seconds(self.decodes, self._mean_context() + 1)
-            steps = min(steps, math.ceil(min(coming / seconds, steps)))
+            until = math.ceil(max(min(coming / seconds, steps), 0.0))
+            steps = min(steps, until + self.policy.schedules_ahead)
+        elif self.leaving:
+            return 1
         return max(steps, 1)
 
     def _next_to_end(self) -> Sequence:
@@ -451,6 +463,7 @@ class Engine:
     def _advance(self, steps: int, seconds: float, decoded: int) -> None:
         """Let time pass in which each that decodes gives some tokens."""
         self.now += seconds
+        self.scheduled = self.now - (seconds / steps if self.policy.schedules_ahead else 0.0)
         self.outcome.steps += steps
         self.step += decoded
         self.used += decoded * self.decodes
@@ -524,7 +537,11 @@ class Engine:
         """Let go of those that are answered."""
         while self.decodes and (sequence := self._next_to_end()).end <= self.step:
             self._stop_decoding(sequence)
+            before = self.used
             self._free(sequence)
+            if self.policy.schedules_ahead:
+                self.leaving += 1
+                self.leaving_tokens += before - self.used
             self.outcome.finish(sequence, self.now)
             self.traffic.answered(sequence.request, self.now)
         if len(self.admitted) > 2 * self.running + MAX_LEFT:

@@ -143,6 +143,7 @@ class Priced(NamedTuple):
 
 def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch: Scalar) -> Priced:
     """What a loop is made of where `batch` sequences decode at once."""
+    request = with_batched_tokens(chip, plan, request, batch)
     passes = loop_passes(chip, plan, model, request, batch)
     step, prompt, *mixed = costs(chip, plan, model, passes)
     seconds = jnp.maximum(step.time, _streaming(chip, step))
@@ -207,18 +208,23 @@ def users_are_in_step(request: Request) -> Scalar:
     return jnp.where(begins & equal, 1.0, 0.0)
 
 
+def with_batched_tokens(chip: Chip, plan: Plan, request: Request, batch: Scalar) -> Request:
+    """The same request, with the tokens of a step that the framework takes where none are given."""
+    new, users = request.isl - request.prefix_tokens, jnp.maximum(batch / plan.dp, 1.0)
+    by_itself = version_of(plan).batched_tokens(new, users, chip.main.capacity)
+    given = request.max_num_batched_tokens
+    return dataclasses.replace(
+        request, max_num_batched_tokens=jnp.where(given > 0, given, by_itself)
+    )
+
+
 def prompts_together(plan: Plan, request: Request, batch: Scalar) -> Scalar:
     """Prompts that each data rank takes in one step: as many as its token budget has room for where users
-    are in step, else one.
+    are in step, else one; `request` says the tokens of a step.
     """
     version, users = version_of(plan), jnp.maximum(batch / plan.dp, 1.0)
     new = request.isl - request.prefix_tokens
-    budget = jnp.where(
-        request.max_num_batched_tokens > 0,
-        request.max_num_batched_tokens,
-        version.batched_tokens(new, users),
-    )
-    room = budget - (0.0 if version.separates_prefill else users)
+    room = request.max_num_batched_tokens - (0.0 if version.separates_prefill else users)
     together = jnp.clip(jnp.floor(room / new), 1.0, users)
     return jnp.where(users_are_in_step(request) > 0, together, 1.0)
 

@@ -17,7 +17,7 @@ from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
 from perfmodel.inference.scheduler import Engine, Outcome, Policy, Timeline
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.step_times import StepTimes, price_steps
-from perfmodel.inference.traffic import TrafficOf
+from perfmodel.inference.traffic import TrafficOf, Workload
 from perfmodel.library.framework import version_of
 from perfmodel.trees import replace
 from perfmodel.units import as_scalar
@@ -56,17 +56,39 @@ class SchedulerOptions(NamedTuple):
 
 
 class Server(NamedTuple):
-    """A deployment, the seconds of its steps, and its scheduler's policy, of one replica."""
+    """A deployment, the seconds of its steps, its scheduler's policy, of one replica, and what it is told."""
 
     resolved: ResolvedRow
     parallelism: Parallelism
     times: StepTimes
     policy: Policy
+    options: SchedulerOptions
 
     @property
     def replicas(self) -> int:
         """Copies of the model, each with a scheduler of its own."""
         return round(self.parallelism.replicas)
+
+    def serving(self, workload: Workload) -> "Server":
+        """The same server as it meets some requests.
+
+        Where users stay in step the host's part of a prompt is the time from an answer to it, and tokens of a
+        step are as servers are launched for equal lengths: both as in the closed form.
+        """
+        if workload.in_step is None:
+            return self
+        users, new_tokens = workload.in_step
+        chip, plan = self.resolved.deployment.chip, self.resolved.deployment.plan
+        decoding = max(users / self.parallelism.dp / self.parallelism.replicas, 1.0)
+        tokens = self.options.max_num_batched_tokens or float(
+            version_of(plan).batched_tokens(new_tokens, decoding, chip.main.capacity)
+        )
+        return self._replace(
+            policy=self.policy._replace(
+                max_num_batched_tokens=round(tokens * self.parallelism.dp),
+                delay=float(chip.efficiency.host.turnaround),
+            )
+        )
 
 
 def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Path) -> Server:
@@ -96,7 +118,7 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
         )
     most = min(policy.max_num_seqs, MAX_SEQUENCES, policy.kv_capacity)
     times = price_steps(chip, plan, given.model, most, policy.max_num_batched_tokens)
-    return Server(resolved, parallelism, times, policy)
+    return Server(resolved, parallelism, times, policy, options)
 
 
 def with_fraction(chip: Chip, fraction: float | None) -> Chip:
@@ -125,6 +147,7 @@ def policy_of(
         options.kv_capacity_tokens or capacity,
         per_sequence,
         float(chip.efficiency.host.first_token),
+        version.schedules_ahead,
     )
 
 
@@ -287,6 +310,7 @@ def _of_server(server: Server) -> dict[str, Any]:
             "chunked_prefill": policy.chunked_prefill,
             "separate_prefill": policy.separate_prefill,
             "admitted_output": policy.admitted_output,
+            "schedules_ahead": policy.schedules_ahead,
             "kv_capacity_tokens": policy.kv_capacity,
             "delay_ms": policy.delay * 1e3,
         },
@@ -296,7 +320,7 @@ def _of_server(server: Server) -> dict[str, Any]:
 
 ASSUMPTIONS = (
     "Step times are the model's, between points of a grid.",
-    "The host's part of the first token, t0, stands before the queue.",
+    "The host's part of the first token, t0, stands before the queue; of users in step their turnaround.",
     "All data ranks of a replica share one queue, one budget and one KV cache.",
     "Each answer has exactly its output_length, which the scheduler knows where it reserves output.",
     "Blocks of 512 tokens are shared by hash and forgotten by last use; outputs are not shared.",

@@ -141,18 +141,41 @@ def routed(requests: Iterator[TraceRequest], replica: int, replicas: int) -> Ite
             yield request
 
 
-def closed_traffic(
+class InStep(NamedTuple):
+    """Users who begin together and whose prompts and answers are of equal length: how many, and new tokens of
+    each prompt.
+    """
+
+    users: float
+    new_tokens: float
+
+
+class Workload(NamedTuple):
+    """Requests that are sent to all replicas of a server; `in_step`: of users who stay in step, if any."""
+
+    of_replica: TrafficOf
+    in_step: InStep | None = None
+
+
+def closed_workload(
     users: int, requests: int, lengths: Lengths, seed: int, spread_start: bool = False
-) -> TrafficOf:
+) -> Workload:
     """Users in a closed loop, shared out among replicas."""
 
     def of_replica(i: int, replicas: int) -> Traffic:
         own_users, own_requests = (n // replicas + (i < n % replicas) for n in (users, requests))
         return ClosedLoop(own_users, own_requests, lengths, seed + i, spread_start)
 
-    return of_replica
+    in_step = None
+    if lengths.spread <= 0 and not spread_start:
+        in_step = InStep(users, lengths.isl - lengths.prefix_tokens)
+    return Workload(of_replica, in_step)
 
 
-def open_traffic(requests: Callable[[], Iterator[TraceRequest]]) -> TrafficOf:
+def open_workload(requests: Callable[[], Iterator[TraceRequest]]) -> Workload:
     """Requests that come as they come, which replicas take in turn; each reads them anew."""
-    return lambda i, replicas: OpenLoop(routed(requests(), i, replicas))
+
+    def of_replica(i: int, replicas: int) -> Traffic:
+        return OpenLoop(routed(requests(), i, replicas))
+
+    return Workload(of_replica)

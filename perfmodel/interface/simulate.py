@@ -18,10 +18,10 @@ from perfmodel.inference.simulation import STATISTICS, Limits
 from perfmodel.inference.trace import Trace
 from perfmodel.inference.traffic import (
     Lengths,
-    TrafficOf,
+    Workload,
     at_a_rate,
-    closed_traffic,
-    open_traffic,
+    closed_workload,
+    open_workload,
 )
 from perfmodel.interface.tables import Table, cell
 
@@ -48,10 +48,10 @@ class Asked(NamedTuple):
 
 
 class AskedTraffic(NamedTuple):
-    """Requests, about how many, the traffic of one of some replicas, and the trace that they come from."""
+    """About how many requests are sent, these, and the trace that they come from."""
 
     requests: int
-    of_replica: TrafficOf
+    workload: Workload
     trace: Trace | None = None
 
 
@@ -74,7 +74,7 @@ def traffic_of(asked: Asked) -> AskedTraffic:
             "requests come and how long they are: leave one of them out."
         )
     trace = Trace(asked.trace, asked.unit)
-    return AskedTraffic(trace.expected_requests(), open_traffic(trace.requests), trace)
+    return AskedTraffic(trace.expected_requests(), open_workload(trace.requests), trace)
 
 
 def _made(asked: Asked) -> AskedTraffic:
@@ -118,7 +118,7 @@ def _arrivals(asked: Asked) -> str:
 def _closed(asked: Asked, lengths: Lengths) -> AskedTraffic:
     users = round(number("concurrency", asked.cells["concurrency"]))
     count = asked.requests or REQUESTS_PER_USER * users
-    return AskedTraffic(count, closed_traffic(users, count, lengths, asked.seed))
+    return AskedTraffic(count, closed_workload(users, count, lengths, asked.seed))
 
 
 def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
@@ -128,7 +128,7 @@ def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
     )
     burstiness = (asked.burstiness or BURSTINESS) if asked.arrivals == "burst" else 1.0
     requests = functools.partial(at_a_rate, rate, count, lengths, asked.seed, burstiness)
-    return AskedTraffic(count, open_traffic(requests))
+    return AskedTraffic(count, open_workload(requests))
 
 
 def limits_of(ttft_ms: float | None, tpot_ms: float | None) -> Limits:

@@ -7,11 +7,13 @@ does not say is as in the version that it is `like`.
 import functools
 from typing import Annotated, Any, Literal
 
+import jax.numpy as jnp
 from pydantic import Field, model_validator
 
 from perfmodel.errors import InputError
 from perfmodel.library.files import read_as, stems
 from perfmodel.library.schema import Quantity, Share, Sourced, Strict
+from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
 
 UNMODELLED = (
@@ -117,17 +119,16 @@ class Scheduler(Strict):
     - `reserved_output`: share of the output that must have capacity in the cache before a request is let in,
       in a steady state; `admitted_output`: the same, of the output still to come of all that are in.
     - `chunked_prefill`: whether prompts are cut to fill a step.
-    - `budgets`: the first that holds of a chip is taken.
+    - `budgets`: the first that holds of a chip is taken: what a server has by itself.
+    - `batched_tokens_beyond`: tokens of a step beside the prompt and the sequences that decode, as servers
+      are launched for requests of equal length; where nothing is said, as by itself.
     - `schedules_ahead`: whether a step is scheduled while the one before runs.
-    - `batched_tokens`: tokens of a step, at most; `batched_tokens_beyond`: those beside the prompt and the
-      sequences that decode, where the limit goes by them.
     """
 
     separate_prefill: Flag | None = None
     ranks_apart: Flag | None = None
     reserved_output: Share | None = None
     schedules_ahead: Flag | None = None
-    batched_tokens: Quantity | None = None
     batched_tokens_beyond: Quantity | None = None
     admitted_output: Share | None = None
     chunked_prefill: Flag | None = None
@@ -260,14 +261,22 @@ class Version(Strict):
         """Whether a step is scheduled while the one before runs."""
         return _is(self.scheduler.schedules_ahead)
 
-    def batched_tokens(self, isl: Any, users: Any) -> Any:
-        """Tokens of a step, at most, of prompts of `isl` tokens beside `users` that decode; where nothing is
-        said, one prompt has room.
+    def batched_tokens(self, isl: Any, users: Any, memory: Any) -> Any:
+        """Tokens of a step of a data rank, at most, as its server is launched for users in step.
+
+        Without a framework one prompt has capacity.
+
+        **Arguments:**
+
+        - `isl`: tokens of each prompt; `users`: who decode beside; `memory`: of a chip, in bytes.
         """
-        if self.scheduler.batched_tokens is not None:
-            return self.scheduler.batched_tokens.si("1")
-        beyond = self.scheduler.batched_tokens_beyond
-        return isl + users + (0.0 if beyond is None else beyond.si("1"))
+        beyond, budgets = self.scheduler.batched_tokens_beyond, self.scheduler.budgets
+        if beyond is not None or not budgets:
+            return isl + users + (0.0 if beyond is None else beyond.si("1"))
+        tokens = as_scalar(budgets[-1].max_num_batched_tokens)
+        for one in reversed(budgets[:-1]):
+            tokens = jnp.where(memory >= 1e9 * one.min_memory, one.max_num_batched_tokens, tokens)
+        return tokens
 
     @property
     def fuses_quantisation(self) -> bool:

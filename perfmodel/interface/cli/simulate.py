@@ -156,9 +156,9 @@ def simulate(
     if said := shown.expected_time(traffic.requests):
         warn(said)
     with bar("step times"):
-        server = server_of(cells, scheduler, options.fitted(calibration))
+        server = server_of(cells, scheduler, options.fitted(calibration)).serving(traffic.workload)
     with bar("requests", traffic.requests) as update:
-        outcome = run(server, traffic.of_replica, update)
+        outcome = run(server, traffic.workload.of_replica, update)
     for line in shown.complaints(traffic):
         warn(line)
     if not outcome.answered:

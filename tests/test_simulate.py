@@ -229,6 +229,28 @@ def test_tokens_of_a_step_have_one_default_for_both_forms():
         assert float(version.batched_tokens(1024, 16, memory)) == budget
 
 
+@pytest.mark.parametrize(
+    ("framework", "memory", "architecture", "sequences", "tokens"),
+    [
+        ("vllm", 80, "hopper", 1024, 8192),
+        ("vllm", 80, "ampere", 256, 2048),
+        ("vllm", 48, "ada", 256, 2048),
+        ("vllm", 768, "cpu", 128, 2048),
+        ("vllm", 95, "tpu", 256, 256),
+        ("vllm", 16, "tpu", 256, 512),
+        ("sglang", 24, "ada", 2048, 2048),
+        ("sglang", 192, "blackwell", 2048, 16384),
+        ("trtllm", 80, "hopper", 2048, 8192),
+        ("", 80, "hopper", 1024, 8192),
+    ],
+)
+def test_a_server_that_is_told_nothing_takes_its_default(
+    framework: str, memory: float, architecture: str, sequences: int, tokens: int
+):
+    found = find_version(framework).scheduler.budget(memory, architecture)
+    assert (found.max_num_seqs, found.max_num_batched_tokens) == (sequences, tokens)
+
+
 # Measured requests
 
 

@@ -99,16 +99,23 @@ class Fusions(Strict):
 class Budget(Strict):
     """What a scheduler takes in a step where it is not told, on chips of some memory.
 
-    - `min_memory`: of a chip from which on it is so, in GB; `except_architectures`: where it is not.
+    - `min_memory`: of a chip from which on it is so, in GB; `architectures`: where alone it is, if any are
+      named; `except_architectures`: where it is not.
     - `max_num_seqs`: requests; `max_num_batched_tokens`: tokens.
     """
 
     min_memory: float = Field(ge=0)
     max_num_seqs: int = Field(ge=1)
     max_num_batched_tokens: int = Field(ge=1)
+    architectures: list[str] = []
     except_architectures: list[str] = []
     source: str
     note: str = ""
+
+    def holds(self, memory: float, architecture: str) -> bool:
+        """Whether it is so on a chip with some GB of main memory."""
+        named = not self.architectures or architecture in self.architectures
+        return memory >= self.min_memory and named and architecture not in self.except_architectures
 
 
 class Scheduler(Strict):
@@ -136,12 +143,7 @@ class Scheduler(Strict):
 
     def budget(self, memory: float, architecture: str) -> Budget:
         """Of a chip with some GB of main memory."""
-        known = [
-            one
-            for one in self.budgets
-            if memory >= one.min_memory and architecture not in one.except_architectures
-        ]
-        return (known or [NO_BUDGET])[0]
+        return next((one for one in self.budgets if one.holds(memory, architecture)), NO_BUDGET)
 
 
 NO_BUDGET = Budget(
@@ -270,7 +272,8 @@ class Version(Strict):
 
         - `isl`: tokens of each prompt; `users`: who decode beside; `memory`: of a chip, in bytes.
         """
-        beyond, budgets = self.scheduler.batched_tokens_beyond, self.scheduler.budgets
+        beyond = self.scheduler.batched_tokens_beyond
+        budgets = [one for one in self.scheduler.budgets if not one.architectures]
         if beyond is not None or not budgets:
             return isl + users + (0.0 if beyond is None else beyond.si("1"))
         tokens = as_scalar(budgets[-1].max_num_batched_tokens)

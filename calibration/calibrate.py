@@ -32,11 +32,9 @@ from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
-from perfmodel.library.chip import chip_files, origin
-from perfmodel.library.files import read_as
+from perfmodel.library.chip import chip_files, origin, own_file
 from perfmodel.library.fitted import FITTED, RELEASE, SMOOTH
 from perfmodel.library.fitted_intervals import SIBLING_WIDENING, load_interval
-from perfmodel.library.schema import ChipFile
 from perfmodel.locking import lock_folder
 from perfmodel.package_versions import version
 from perfmodel.workload.plan import Plan
@@ -238,7 +236,7 @@ def _add_errors_before(
 
 def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, float]:
     known, given = chip_files(), options.chip_file
-    file = read_as(ChipFile, given) if given and key.chip not in known else known[key.chip]
+    file = own_file(given) if given and key.chip not in known else known[key.chip]
     return load_interval(origin(key.chip, file), KERNELS[key.op].family, plan, options.prior)
 
 

@@ -77,6 +77,7 @@ PLAIN_UNITS = {
     "Mb/mm2": (1e12 / 8, "byte/m2"),
     "W/mm2": (1e6, "W/m2"),
     "pJ/bit": (8e-12, "J/byte"),
+    "Gb/s": (1e9 / 8, "byte/s"),
     "TB/s/GB": (1e3, "1/s"),
     "USD/h": (1 / 3600, "USD/s"),
     "USD/GB": (1e-9, "USD/byte"),

@@ -382,7 +382,10 @@ def test_a_study_that_is_not_there_is_refused(tmp_path: Path, name: str):
         (L4.replace('node = "n5"', 'node = "n55"'), "my.toml: node: unknown technology 'n55'"),
         (L4.replace("year = 2023", "year = true"), "year: it is true, not a whole number"),
         (L4.replace("year = 2023", 'year = "2023"'), "year: it is '2023', not a whole number"),
-        ("clock = 2.0\n" + L4[: L4.index("[clock]")], "clock: it is 2.0, not a table of keys"),
+        (
+            "clock = 2.0\n" + L4[: L4.index("[clock]")],
+            "clock: it is 2.0, not a number with its unit",
+        ),
         (L4.replace("= 2.04\n", "= [2.04]\n"), "clock.value: it is a list, not a number"),
         (L4.replace("= 2.04\n", "= {a = 1}\n"), "clock.value: it is a table of keys, not a number"),
         (L4.replace("= 2.04\n", "= true\n"), "clock.value: it is true, not a number"),

@@ -17,7 +17,7 @@ from perfmodel.hardware.technology import Device, stacked
 from perfmodel.inference.deployment import fuses_shared_expert
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.registry import rates_of
-from perfmodel.library.chip import chip_files, find_chip, load_chip
+from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.files import nearest
 from perfmodel.library.model import load_priced
@@ -45,15 +45,15 @@ def resolve_study(study: Study) -> Problem:
     """
     space, table = read_space(study), study.space
     loads = [_load(study, workload, space) for workload in study.workload]
-    stem = find_chip(table.base)
+    stem, file = chip_file(table.base)
     kinds = {kind for load in loads for kind in rates_of(load.plan)}
     wishes = {kind for load in loads for kind in wishes_of(load.model)}
-    kinds |= wishes & set(chip_files()[stem].matrix)
+    kinds |= wishes & set(file.matrix)
     limits = study.constraints
     on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
     return Problem(
         base=restrict(load_chip(stem, loads[0].plan), kinds),
-        base_node=silicon(chip_files()[stem].node),
+        base_node=silicon(file.node),
         nodes=stacked([silicon(name) for name in table.node]),
         memories=stacked([_memory(name, table.year) for name in table.memory]),
         link=wires(table.link),
@@ -103,8 +103,8 @@ def _memory(name: str, year: str) -> Device:
 
 
 def _load(study: Study, table: WorkloadTable, space: Space) -> Workload:
-    stem = find_chip(study.space.base)
-    file, shape = chip_files()[stem], load_priced(table.model)
+    stem, file = chip_file(study.space.base)
+    shape = load_priced(table.model)
     weights = runnable(table.precision, file.matrix, stem)
     fuses = fuses_shared_expert("", file, shape)
     plan = Plan(

@@ -235,6 +235,7 @@ def turn_file(file: ChipFile, factors: Mapping[str, float]) -> ChipFile:
     )
     content["name"] = f"{file.name}, {words}" if words else file.name
     content["aliases"] = []
+    content["hypothetical"] = bool(words)
     return ChipFile.model_validate(content)
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.library.chip import find_chip, load_chip
+from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import word_of
 from perfmodel.trees import replace
 from perfmodel.units import Scalar
@@ -66,7 +66,7 @@ def _pool(cells: dict[str, str]) -> CachePool:
     words = [cells.get(name, "").strip() for name in READ[1:]]
     if not all(words):
         raise InputError("kv_overflow is pool: give kv_pool_chip and kv_pool_chips, its chips.")
-    stem = find_chip(words[0])
+    stem = chip_file(words[0])[0]
     if not words[1].isdigit() or not 0 < int(words[1]) <= 10**9:
         raise InputError(f"kv_pool_chips is {words[1][:40]!r}; allowed are whole numbers.")
     chip, count = load_chip(stem), float(words[1])

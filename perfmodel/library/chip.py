@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from pydantic import ValidationError
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import MATRIX_ROWS, Chip, as_scalars
 from perfmodel.hardware.memory import NO_TIER, Memory
 from perfmodel.hardware.network import Network
-from perfmodel.library.files import fold, pick, read_as, stems
+from perfmodel.library.files import first_fault, fold, in_words, pick, read_as, read_toml, stems
 from perfmodel.library.fitted import FITTED, Origin, load_efficiency
+from perfmodel.library.own_chip import expanded
+from perfmodel.library.plausibility import check_plausible
 from perfmodel.library.schema import (
     ChipFile,
     NetworkFile,
@@ -23,8 +26,9 @@ from perfmodel.library.schema import (
     in_si,
     si_or,
     sourced,
+    stacks_of,
 )
-from perfmodel.library.technology import load_link, load_memory, load_node
+from perfmodel.library.technology import load_link, load_memory, load_node, memory_technology
 from perfmodel.workload.plan import Plan
 
 REQUIRED_FACTS = ("cores", "clock", "vector", "exponential", "scale_up", "scale_out")
@@ -86,10 +90,8 @@ def load_chip(name: str | Path, plan: Plan | None = None, calibration: Path = FI
 
     - `InputError`: for an unknown chip, a wrong file, or a fact that is missing.
     """
-    if isinstance(name, Path):
-        return build(name.stem, own_file(name), plan or Plan(), calibration)
-    stem = find_chip(name)
-    return build(stem, chip_files()[stem], plan or Plan(), calibration)
+    stem, file = (name, own_file(name)) if isinstance(name, Path) else chip_file(name)
+    return build(Path(stem).stem, file, plan or Plan(), calibration)
 
 
 def build(stem: str, file: ChipFile, plan: Plan, calibration: Path) -> Chip:
@@ -131,7 +133,9 @@ def _facts(stem: str, file: ChipFile) -> dict[str, Any]:
 def origin(stem: str, file: ChipFile) -> Origin:
     """Whose fitted parameters a chip takes; one with a file of its own has none of its own."""
     clock = file.clock.si("1/s") if file.clock else 0.0
-    return Origin(Path(stem).stem, file.execution, file.architecture, clock)
+    base = chip_files().get(file.like)
+    like = file.like if base and base.architecture == file.architecture else ""
+    return Origin(Path(stem).stem, file.execution, file.architecture, clock, like)
 
 
 def _check(stem: str, file: ChipFile) -> None:
@@ -145,19 +149,52 @@ def _check(stem: str, file: ChipFile) -> None:
 
 
 def own_file(path: Path) -> ChipFile:
-    """A chip file of one's own, whose technologies may not be there.
+    """A chip file of one's own, short or whole, of technologies that there are, and of numbers that can be.
 
     **Raises:**
 
     - `InputError`: naming the file, the field and what is wrong with it.
     """
-    file = read_as(ChipFile, path)
-    for place, load in _technologies(file).items():
-        try:
-            load()
-        except InputError as wrong:
-            raise InputError(f"{path}: {place}: {wrong}") from None
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return _own_file(path, ())
+    return _own_file(path, (status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(64)
+def _own_file(path: Path, version: tuple[int, ...]) -> ChipFile:
+    """The same of one version of the file, read once."""
+    content = read_toml(path)
+    try:
+        whole = expanded(content, path.stem, _base(content))
+        file = ChipFile.model_validate(whole)
+        for place, load in _technologies(file).items():
+            _load_at(place, load)
+        check_plausible(file)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_fault(error)}.") from None
+    except InputError as wrong:
+        raise InputError(f"{path}: {wrong}") from None
     return file
+
+
+def _base(content: dict[str, Any]) -> ChipFile | None:
+    """The chip of the library that a file is like, under the library's name for it; `None` without one."""
+    like = content.get("like", "")
+    if not isinstance(like, str):
+        raise InputError(f"like: it is {in_words(like)}, not a chip's name in quotation marks.")
+    if not like:
+        return None
+    content["like"] = find_chip(like)
+    return chip_files()[content["like"]]
+
+
+def _load_at(place: str, load: Callable[[], object]) -> None:
+    try:
+        load()
+    except InputError as wrong:
+        raise InputError(f"{place}: {wrong}") from None
 
 
 def _technologies(file: ChipFile) -> dict[str, Callable[[], object]]:
@@ -193,6 +230,23 @@ def _network(file: NetworkFile | None) -> Network:
         topology=file.topology,
         reduces=file.reduces,
     )
+
+
+def device_facts(file: ChipFile) -> list["Fact"]:
+    """What the devices of a main memory bring beside its size and rate, where the file counts them."""
+    main, count = file.main, stacks_of(file.main)
+    if main is None or not count:
+        return []
+    tech, found = memory_technology(main.technology), []
+    for name, each in (("energy", False), ("edge", True), ("idle", True)):
+        number = getattr(tech, name)
+        if number is not None:
+            source = f"technology {main.technology}: {tech.sources[number.source]}"
+            value = number.value * (count if each else 1.0)
+            note = f"{count:g} x {number.value:g} {number.unit}" if each else "of a byte"
+            changed = number.model_copy(update={"value": value, "note": note})
+            found.append(_fact(f"main.{name}", changed, source))
+    return found
 
 
 class Fact(NamedTuple):

@@ -116,13 +116,15 @@ def formats_of(plan: Plan, family: str) -> list[str]:
 class Origin(NamedTuple):
     """Whose parameters are wanted: the chip's name, its way of execution, its architecture, its clock in 1/s.
 
-    What follows the clock stays as it is where that is 0, not known.
+    What follows the clock stays as it is where that is 0, not known. `like` is the chip of the library
+    that a file of one's own starts from, where both are of one architecture.
     """
 
     stem: str
     execution: str
     architecture: str
     clock: float = 0.0
+    like: str = ""
 
 
 VENDOR_LIBRARIES = {"collective": ("nccl",), "gemm": ("aiter",), "moe": ("aiter",)}
@@ -140,7 +142,11 @@ OF_THE_SERVER = {
 
 
 def sibling(origin: Origin, folder: Path) -> str:
-    """The reference chip: the measured one of the same architecture; empty where there is none."""
+    """The reference chip: the one that the chip starts from, if it was measured, else the measured one of the
+    same architecture; empty where there is none.
+    """
+    if origin.like and read_fitted(folder, origin.like):
+        return origin.like
     return read_fitted(folder, "prior").get(SIBLINGS, {}).get(origin.architecture, "")
 
 

@@ -14,7 +14,7 @@ from perfmodel.hardware.power import Activity
 from perfmodel.hardware.technology import Device, Technology
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import ROOT
-from perfmodel.library.schema import ChipFile, TierFile, si_or
+from perfmodel.library.schema import ChipFile, TierFile, si_or, stacks_of
 from perfmodel.library.technology import device, silicon, wires
 from perfmodel.units import Scalar, as_scalar
 
@@ -109,7 +109,7 @@ def described(file: ChipFile) -> tuple[Technology, Parts, Activity]:
     bandwidth = _of(file.main, "bandwidth")
     parts = Parts(
         sram=_of(file.private, "capacity") + _of(file.shared, "capacity"),
-        stacks=bandwidth / float(made.memory.bandwidth),
+        stacks=stacks_of(file.main) or bandwidth / float(made.memory.bandwidth),
         clock=si_or(file.clock, "1/s"),
     )
     activity = Activity(

@@ -102,6 +102,7 @@ class TierFile(Strict):
     - `staged`: 1 for a scratchpad that kernels fill themselves; a cache where absent.
     - `block_bandwidth`: that one block of work draws, and `core_bandwidth`, that a core reads with several;
       an even share of `bandwidth` where absent.
+    - `stacks`: devices of its technology (stacks of HBM, chips of GDDR, channels of DDR), where counted.
     """
 
     kind: str
@@ -114,6 +115,7 @@ class TierFile(Strict):
     staged: Share | None = None
     block_bandwidth: BytesPerSecond | None = None
     core_bandwidth: BytesPerSecond | None = None
+    stacks: Count | None = None
 
 
 class NetworkFile(Strict):
@@ -164,6 +166,8 @@ class ChipFile(Sourced):
 
     - `matrix_rows`: that its units multiply at once, where they are fewer than a matrix unit's 16.
     - `without`: formats that its units do not take, though `matrix` has the rate of their width.
+    - `like`: the chip of the library that a file of one's own takes from what it does not say.
+    - `hypothetical`: what no chip could be is then a warning, not an error (`library.plausibility`).
     """
 
     name: str
@@ -190,6 +194,8 @@ class ChipFile(Sourced):
     area: Area | None = None
     money: MoneyFile = MoneyFile()
     note: str = ""
+    like: str = ""
+    hypothetical: bool = False
 
 
 def sourced(table: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -217,6 +223,7 @@ class MemoryTechnology(Sourced):
 
     - `energy`, `write_energy`: of reading and writing a byte; as reading where writing is absent.
     - `latency`: of a read, as the host sees it; `idle`: power of a device that is not used.
+    - `pins`: data pins of one device.
     - `interface_area`, `controller_transistors`, `edge`: on the host, for one device.
     - `footprint`: of a device on the interposer.
     - `density`: of memories that lie on the die itself.
@@ -230,6 +237,7 @@ class MemoryTechnology(Sourced):
     write_energy: JoulesPerByte | None = None
     capacity: Bytes | None = None
     bandwidth: BytesPerSecond | None = None
+    pins: Count | None = None
     interface_area: Area | None = None
     controller_transistors: Count | None = None
     edge: Length | None = None
@@ -285,3 +293,8 @@ class NodeTechnology(Sourced):
 def si_or(quantity: Quantity | None, dimension: str, missing: float = math.nan) -> float:
     """The number in SI, or `missing` where it is absent."""
     return missing if quantity is None else quantity.si(dimension)
+
+
+def stacks_of(main: TierFile | None) -> float:
+    """Devices of a main memory, where its file counts them; 0 where it does not."""
+    return 0.0 if main is None else si_or(main.stacks, "1", missing=0.0)

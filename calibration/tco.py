@@ -13,17 +13,16 @@ import numpy as np
 
 from perfmodel.calibration.map_estimate import Estimation, Facts, leave_one_group_out
 from perfmodel.calibration.metrics import Scored
-from perfmodel.hardware.cost import Ownership, running
 from perfmodel.hardware.power import Activity, all_in, drawn
 from perfmodel.inference.energy import power_at, token_joules
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import (
     KnownEnergy,
     described,
     known_energies,
     known_owners,
 )
+from perfmodel.library.ledger import hour
 from perfmodel.library.model import load_model
 from perfmodel.library.schema import si_or
 from perfmodel.library.technology import Known
@@ -36,12 +35,8 @@ NODE_POWER = (0.6, 0.3)
 """Prior of watts around a chip for each watt of its limit, and its spread: a DGX H100 is rated at 10.2 kW for
 5.6 kW of chips (0.82), and draws less than its rating."""
 
-SYSTEM_COST = (0.45, 0.5)
-"""Prior of what stands around a chip as a share of its price, and its spread: a DGX B200 at retail costs 0.6
-more than its chips."""
-
 NOISE = 0.15
-"""Spread of the logarithm of a measured energy or a published cost (assumed)."""
+"""Spread of the logarithm of a measured energy (assumed)."""
 
 
 class Share(eqx.Module):
@@ -80,35 +75,11 @@ def chip_power(run: KnownEnergy, constants: Known) -> Scalar:
 
 
 def tco_scores() -> Iterator[Scored]:
-    """USD of an hour and of a million tokens, by a share of capital that has not seen the chip."""
-    rows, owner = known_owners(), load_ownership()
-    hours = [row for row in rows if row.quantity == "owner_usd_per_hour"]
-    money = [chip_files()[row.chip].money for row in hours]
-    paid = as_values([si_or(one.price, "USD") for one in money])
-    # A share of a rack's price has paid for what stands around the chip.
-    alone = as_values([float(one.of != "system") for one in money])
-    limit = as_values([_limit(row.chip) for row in hours])
-
-    def predict(share: Share) -> Facts:
-        one = jax.vmap(hourly, (0, 0, 0, None))
-        return one(paid, limit, share.value * alone, owner)
-
-    known, names = [row.cost for row in hours], [row.chip for row in hours]
-    found = dict(zip(names, _left_out(SYSTEM_COST, predict, known, names), strict=True))
-    for row in rows:
-        hour = found[row.chip]
-        single = hour if row in hours else hour / 3600 / row.rate * 1e6
+    """USD of an hour and of a million tokens as the ledger has them, in which nothing is fitted to these."""
+    for row in known_owners():
+        owned = 3600 * hour(row.chip).value
+        single = owned if np.isnan(row.rate) else owned / 3600 / row.rate * 1e6
         yield Scored(row.chip, row.quantity, row.chip, single, row.cost)
-
-
-UTILISATION = 0.8
-"""Power that a chip draws on average, as a share of its limit (assumed: serving at full load)."""
-
-
-def hourly(paid: Scalar, limit: Scalar, system: Scalar, owner: Ownership) -> Scalar:
-    """USD of one hour of a chip with a `system` around it."""
-    changed = eqx.tree_at(lambda o: o.system, owner, system)
-    return 3600 * running(paid, UTILISATION * limit, limit, changed)
 
 
 def _limit(chip: str) -> float:

@@ -70,6 +70,7 @@ PLAIN_UNITS = {
     "1/cm2": (1e4, "1/m2"),
     "W/GB": (1e-9, "W/byte"),
     "USD/mm2": (1e6, "USD/m2"),
+    "W/USD": (1.0, "W/USD"),
     "USD/kW/month": (1e-3 / (365.25 * 86400 / 12), "USD/s/W"),
     "mm2/(GB/s)": (1e-15, "m2/(byte/s)"),
     "mm2/(TFLOP/s)": (1e-18, "m2/(FLOP/s)"),

@@ -10,7 +10,7 @@ from command import run
 from perfmodel.errors import InputError
 from perfmodel.interface.pages.study import as_dict, lines
 from perfmodel.interface.plots.studies import draw
-from perfmodel.library.economics import Spread, hour, market
+from perfmodel.library.economics import Spread
 from perfmodel.library.technology import load_constants
 from perfmodel.studies.claim import Answer, Axis, Claim, Figure, Table, find, names, studies
 from perfmodel.studies.draws import Draws, middle, show, within
@@ -91,12 +91,6 @@ def test_what_cannot_be_had_is_drawn_up_to_what_can():
 
 def test_what_is_certain_is_drawn_as_it_is():
     assert set(Draws().of(Spread.certain(3.0))) == {3.0}
-
-
-def test_every_chip_of_the_market_has_a_price_with_a_range():
-    for name, one in market().hour.items():
-        assert hour(name).low < hour(name).value <= hour(name).high, name
-        assert one.source in market().sources
 
 
 def test_capacity_counts_chips_by_hand():

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +16,10 @@ from perfmodel.calibration import run_protocol, technology
 from perfmodel.calibration.acceptance import technology_summary
 from perfmodel.calibration.map_estimate import Estimation, leave_one_group_out, map_estimate
 from perfmodel.calibration.metrics import Scored
-from perfmodel.calibration.tco import hourly
 from perfmodel.calibration.technology import made_scores, scores, sustained_scores, verdict
 from perfmodel.errors import InputError
 from perfmodel.hardware.constants import draw
-from perfmodel.hardware.cost import YEAR
+from perfmodel.hardware.cost import YEAR, running
 from perfmodel.inference.energy import power_at
 from perfmodel.library import known
 from perfmodel.library.chip import chip_files
@@ -144,10 +144,13 @@ def test_power_is_static_and_what_tokens_draw_below_the_limit():
 
 def test_an_hour_costs_more_with_more_around_the_chip():
     owner = load_ownership()
-    one, two = (float(hourly(number(3e4), number(700.0), number(s), owner)) for s in (0.2, 0.8))
-    # Four years of 30,000 USD: 0.856 USD/h for each unit of share, and interest.
+    little, much = (eqx.tree_at(lambda o: o.system, owner, number(s)) for s in (0.2, 0.8))
+    paid, drawn, limit = number(3e4), number(560.0), number(700.0)
+    one, two = (3600 * float(running(paid, drawn, limit, who)) for who in (little, much))
+    # Four years of 30,000 USD: 0.856 USD/h for each unit of share; interest, and upkeep.
     years = float(owner.life) / YEAR
-    more = 0.6 * 3e4 * (1 / years + float(owner.interest) / 2) / 8766
+    share = 1 / years + float(owner.interest) / 2 + float(owner.upkeep)
+    more = 0.6 * 3e4 * share / 8766
     assert two - one == pytest.approx(more, rel=1e-3)
 
 

@@ -1,8 +1,9 @@
-"""Existing chips in a study: as many as serve it best, by the same laws of price and power.
+"""Existing chips in a study: as many as serve it best, by the laws of power of searched ones.
 
-Die and memory of a chip that is sold are priced as a searched chip's are, not at what its maker asks. A
-search goes on from those that beat its best design; a study cannot say all that a sold chip is (several
-dies, kernels of its own), so one may stay ahead, and that is told first.
+A chip that is sold costs what the ledger says, as in every other command: its price, with what stands around
+it; one without a price what its die and memory cost to make, and a searched chip's margin. A search goes on
+from those that beat its best design; a study cannot say all that a sold chip is (several dies, kernels of its
+own), so one may stay ahead, and that is told first.
 """
 
 from collections.abc import Hashable, Iterator
@@ -42,7 +43,9 @@ from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
 from perfmodel.hardware.technology import stacked
 from perfmodel.hardware.yields import wafer_scale
 from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import described
+from perfmodel.library.ledger import price_alone
 from perfmodel.library.schema import ChipFile, si_or
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
@@ -103,7 +106,7 @@ class ExistingChip(NamedTuple):
     - `unit`: coordinates of the variables; only ranks and the scenario count.
     - `value`: minus the objective; `broken`: names of the limits that it does not keep.
     - `distance`: from a design: root mean square of the logarithms of `COMPARED_BY` apart.
-    - `size`: those, in SI; `cost`: to make it, in USD.
+    - `size`: those, in SI; `cost`: at which, with a searched chip's margin, it is sold as it is, in USD.
     """
 
     name: str
@@ -218,13 +221,15 @@ def _dies(file: ChipFile) -> float:
 
 
 def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign:
-    """An existing chip, with the cost and the idle power of a searched one of its die and memory."""
+    """An existing chip at its price, with the idle power of a searched one of its die and memory."""
     technology, parts, _ = described(file)
     area = as_scalar(si_or(file.area, "m2"))
     idle = idle_power(parts, area, technology, constants.power)
     capacity = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
     memory = eqx.tree_at(lambda m: m.capacity, technology.memory, capacity)
-    if file.execution == "dataflow":
+    if file.money.price is not None:
+        cost = as_scalar(price_alone(file) * (1 - float(load_ownership().margin)))
+    elif file.execution == "dataflow":
         good = wafer_scale(area, technology.node.defects, chip.cores, as_scalar(SPARE_CORES))
         cost = wafer_scale_cost(technology.node, good)
     else:

@@ -82,7 +82,7 @@ SHARES = (
     "power.sleep_fraction",
     "power.diversity_factor",
 )
-"""Facts that are below one, whatever happens."""
+"""Facts that are at most one, whatever happens."""
 
 MAX_SHARE = 0.99
 
@@ -91,7 +91,7 @@ def within(problem: Problem, facts: list[str], logs: np.ndarray) -> np.ndarray:
     """Logarithms of factors on facts with which shares stay below one."""
     values = np.asarray(ravel_pytree(facts_of(problem))[0], float)
     most = [
-        np.log(MAX_SHARE / value) if name in SHARES else np.inf
+        max(np.log(MAX_SHARE / value), 0.0) if name in SHARES else np.inf
         for name, value in zip(facts, values, strict=True)
     ]
     return np.minimum(logs, most)

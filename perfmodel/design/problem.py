@@ -28,6 +28,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Ownership, price
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
+from perfmodel.library.ledger import DEFAULT_BASIS
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -74,6 +75,7 @@ class Problem(AbstractProblem):
     - `names`: of the variables; `pools`: one or two
     - `on_figures`, `on_system`: names of the limits on what users see, and on the system.
     - `integer`: whether cores, tiles, waves and splits are integers.
+    - `cost_basis`: what USD for running a system are of.
     """
 
     base: Chip
@@ -98,6 +100,7 @@ class Problem(AbstractProblem):
     on_figures: tuple[str, ...] = eqx.field(static=True)
     on_system: tuple[str, ...] = eqx.field(static=True)
     integer: bool = eqx.field(static=True, default=False)
+    cost_basis: str = eqx.field(static=True, default=DEFAULT_BASIS)
 
     def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
         """Minus the logarithm of what is maximised, then slacks of what users see."""
@@ -265,7 +268,7 @@ def _score(name: str, value: Scalar) -> Scalar:
 
 def system_cost(problem: Problem, pools: list[Pool], one: Served) -> SystemCost:
     """What a system costs while it serves."""
-    return cost_of(pools, problem.owner, one.rate * one.energy)
+    return cost_of(pools, problem.owner, one.rate * one.energy, problem.cost_basis)
 
 
 def main_memory_bytes(pools: list[Pool]) -> Scalar:

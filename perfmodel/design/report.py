@@ -17,7 +17,6 @@ from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
 from perfmodel.design.system import Pool
 from perfmodel.design.variables import Space
-from perfmodel.library.economics import Basis
 from perfmodel.units import as_scalar, as_values
 
 PART_NAMES = {
@@ -135,7 +134,7 @@ def as_dict(found: SearchReport) -> dict[str, Any]:
         "best": found.variables(best.unit, best.choice),
         "chips": [_chip(pool, found.problem) for pool in seen.pools[0]],
         "figures": _figures(found.problem, seen),
-        "cost_basis": BASIS,
+        "cost_basis": study.objective.cost_basis,
         "utilisation": float(found.problem.owner.busy),
         "objective": found.objective(best.value),
         "objective_exact": found.objective(exact),
@@ -151,10 +150,6 @@ def as_dict(found: SearchReport) -> dict[str, Any]:
         "seconds": result.seconds,
         "seed": study.optimiser.seed,
     }
-
-
-BASIS: Basis = "owner"
-"""What the USD of searched machines are of."""
 
 
 def _figures(problem: Problem, seen: Assessment) -> list[dict[str, float]]:

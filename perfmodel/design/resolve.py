@@ -78,6 +78,7 @@ def resolve_study(study: Study) -> Problem:
         pools=1 if table.prefill is None else 2,
         on_figures=tuple(_figures(study)),
         on_system=on_system,
+        cost_basis=study.objective.cost_basis,
     )
 
 

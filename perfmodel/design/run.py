@@ -20,8 +20,10 @@ from perfmodel.design.sqp import CONSTRAINT_TOLERANCE
 from perfmodel.design.starting_points import grid_best
 from perfmodel.design.state import SearchState, integer_designs, save_state
 from perfmodel.design.study import Study
+from perfmodel.design.system import BASES
 from perfmodel.design.variables import read_space
 from perfmodel.errors import InputError
+from perfmodel.library.files import word_of
 from perfmodel.units import figures
 
 CHECKPOINT_INTERVAL = 2.0
@@ -104,15 +106,24 @@ class Checkpoints:
             self.saved = time.monotonic()
 
 
-def with_options(study: Study, starts: int | None = None, seed: int | None = None) -> Study:
-    """A study as it is searched: with other starts, another seed, as many at once as devices share."""
+def with_options(
+    study: Study, starts: int | None = None, seed: int | None = None, cost_basis: str = ""
+) -> Study:
+    """A study as it is searched: with other starts, another seed, as many at once as devices share.
+
+    **Raises:**
+
+    - `InputError`: for a basis of USD that a search does not have.
+    """
     given = {
         "starts": starts,
         "seed": seed,
         "batch_size": rounded_to_devices(study.optimiser.batch_size),
     }
     new = study.optimiser.model_copy(update={k: v for k, v in given.items() if v is not None})
-    return study.model_copy(update={"optimiser": new})
+    basis = word_of(cost_basis or study.objective.cost_basis, list(BASES), "cost_basis")
+    objective = study.objective.model_copy(update={"cost_basis": basis})
+    return study.model_copy(update={"optimiser": new, "objective": objective})
 
 
 def best_of_grid(found: SearchReport) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class ObjectiveTable(Table):
     """What is to be as large or as small as possible, or a mix of several with weights.
 
     - `front`: a figure against which a Pareto front is traced.
+    - `cost_basis`: what USD are of.
     """
 
     maximise: Larger | None = None
@@ -66,6 +67,7 @@ class ObjectiveTable(Table):
     mix: dict[Figure, Positive] = {}
     front: Figure | None = None
     price: PriceTable = PriceTable()
+    cost_basis: Literal["owner", "rental", "marginal"] = "owner"
 
     @model_validator(mode="after")
     def _one(self) -> "ObjectiveTable":

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.design.chip import ChipDesign
-from perfmodel.hardware.cost import Ownership, price, running
+from perfmodel.hardware.cost import Ownership, kept_running, price, running
 from perfmodel.inference.disaggregated import Pool as ServingPool
 from perfmodel.inference.disaggregated import serve_disaggregated
 from perfmodel.inference.placement import place
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.step import decode_step
+from perfmodel.library.ledger import DEFAULT_BASIS, fact
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
@@ -126,12 +127,23 @@ class SystemCost(NamedTuple):
     power: Scalar
 
 
-def cost_of(pools: list[Pool], owner: Ownership, drawn: Scalar) -> SystemCost:
-    """Own a system whose chips draw `drawn` W together, each provisioned for its limit."""
+def cost_of(
+    pools: list[Pool], owner: Ownership, drawn: Scalar, basis: str = DEFAULT_BASIS
+) -> SystemCost:
+    """A system whose chips draw `drawn` W together, each provisioned for its limit; by one of `BASES`."""
     area = sum((one.chips * one.design.area for one in pools), as_scalar(0.0))
     paid = sum((one.chips * price(one.design.cost, owner) for one in pools), as_scalar(0.0))
     limit = sum((one.chips * one.design.chip.peak_power for one in pools), as_scalar(0.0))
-    return SystemCost(area, paid, running(paid, drawn, limit, owner), drawn)
+    return SystemCost(area, paid, BASES[basis](paid, drawn, limit, owner), drawn)
+
+
+def _rented(paid: Scalar, drawn: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
+    """Nobody rents what nobody makes: what owning costs, by what rentals are of it."""
+    return fact("rental_over_owner") * running(paid, drawn, limit, owner)
+
+
+BASES = {"owner": running, "rental": _rented, "marginal": kept_running}
+"""USD/s of chips by what was paid for them, in USD, and the power that they draw and their limit, in W."""
 
 
 def in_scenario(load: Workload, scenario: dict[str, Scalar]) -> Workload:

@@ -111,6 +111,7 @@ class Ownership(eqx.Module):
     - `tariff`: of electricity, in USD/J; `overhead`: W drawn by the site for each W of the system
       (PUE); `around`: W that fans, host and conversion draw for each W of a chip's limit.
     - `site`: USD/s for each W provisioned: building, cooling plant, staff.
+    - `upkeep`: repair and spare parts of a year, as a share of what was paid.
     - `busy`: share of the time in which tokens are served.
     """
 
@@ -123,6 +124,7 @@ class Ownership(eqx.Module):
     overhead: Scalar = eqx.field(converter=as_scalar)
     around: Scalar = eqx.field(converter=as_scalar)
     site: Scalar = eqx.field(converter=as_scalar)
+    upkeep: Scalar = eqx.field(converter=as_scalar)
     busy: Scalar = eqx.field(converter=as_scalar)
 
 
@@ -135,13 +137,48 @@ def price(cost: Scalar, owner: Ownership) -> Scalar:
     return cost / (1 - owner.margin)
 
 
-def capital(paid: Scalar, owner: Ownership) -> Scalar:
-    r"""USD/s of what was `paid` for a chip, its system and network around it.
+class Purchase(eqx.Module):
+    """What is bought for one chip to serve, in USD.
 
-    Written off in equal parts over its life, and interest on what is left: on average half of it.
+    - `chip`: as it is sold; `memory`: modules beside it that are bought apart.
+    - `host`, `network`: its share of the server around it, and of what joins servers.
     """
-    installed = paid * (1 + owner.system + owner.network)
-    return installed * (1 / owner.life + owner.interest / (2 * YEAR))
+
+    chip: Scalar
+    memory: Scalar
+    host: Scalar
+    network: Scalar
+
+    @property
+    def total(self) -> Scalar:
+        """In USD."""
+        return self.chip + self.memory + self.host + self.network
+
+
+def purchase(paid: Scalar, owner: Ownership, memory: Scalar, alone: Scalar) -> Purchase:
+    """What is bought for a chip.
+
+    **Arguments:**
+
+    - `paid`: for the chip, or for a system by its chips, in USD; `memory`: for modules beside it.
+    - `alone`: 1 for a chip or a card; 0 for a system, whose price has paid for its host.
+    """
+    return Purchase(paid, memory, alone * owner.system * paid, owner.network * paid)
+
+
+def upkeep(bought: Scalar, owner: Ownership) -> Scalar:
+    """USD/s to keep up what was `bought`."""
+    return bought * owner.upkeep / YEAR
+
+
+def standing(bought: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
+    r"""USD/s of a chip with all that was `bought` for it, in USD, whether it runs or stands still.
+
+    Written off in equal parts over its life; interest on what is left: on average half of it; upkeep; and
+    the site that is provisioned for its `limit`, in W, and what stands around it.
+    """
+    capital = bought * (1 / owner.life + owner.interest / (2 * YEAR))
+    return capital + upkeep(bought, owner) + limit * (1 + owner.around) * owner.site
 
 
 def wall_power(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
@@ -161,7 +198,17 @@ def running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Sca
     - `power`: that it draws on average, in W; `limit`: that the site provisions for it, in W.
     """
     electricity = wall_power(power, limit, owner) * owner.tariff
-    return capital(paid, owner) + electricity + limit * (1 + owner.around) * owner.site
+    return standing(_with_host(paid, owner), limit, owner) + electricity
+
+
+def kept_running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
+    """USD/s to run a chip that stands already: its electricity and upkeep. Arguments as of `running`."""
+    electricity = wall_power(power, limit, owner) * owner.tariff
+    return upkeep(_with_host(paid, owner), owner) + electricity
+
+
+def _with_host(paid: Scalar, owner: Ownership) -> Scalar:
+    return purchase(paid, owner, as_scalar(0.0), as_scalar(1.0)).total
 
 
 class TokenPrice(eqx.Module):

@@ -15,8 +15,8 @@ import numpy as np
 from perfmodel.columns import Columns, Value, is_empty
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
-from perfmodel.library.economics import joint_basis
 from perfmodel.library.fitted_intervals import weakest
+from perfmodel.library.ledger import ENDS, joint_basis
 
 Cells = dict[str, list[str]]
 Predict = Callable[[Cells, int, Path], Columns]
@@ -180,17 +180,24 @@ def _joined(
 
 
 def _costs(sides: Sequence[dict[str, Value]], rate: float, chips: float) -> dict[str, Value]:
-    """USD of an hour of all chips, over the chips and over `rate` tokens a second."""
-    hours = (
-        np.nan if is_empty(side["usd_per_chip_hour"]) else float(side["usd_per_chip_hour"])
-        for side in sides
-    )
-    hour = sum(float(side["n_chips"]) * each for side, each in zip(sides, hours, strict=True))
+    """USD of an hour of all chips, over the chips and over `rate` tokens a second, with their range."""
+    hours = {end: sum(_hour(side, end) for side in sides) for end in ENDS}
     return {
-        "usd_per_million_output_tokens": hour / 3600 / rate * 1e6,
-        "usd_per_chip_hour": hour / chips,
+        f"usd_per_million_output_tokens{end}": hour / 3600 / rate * 1e6
+        for end, hour in hours.items()
+    } | {
+        "usd_per_chip_hour": hours[""] / chips,
         "cost_basis": joint_basis(str(side["cost_basis"]) for side in sides),
     }
+
+
+def _hour(side: dict[str, Value], end: str) -> float:
+    """USD of an hour of all chips of one side, at an end of their range; `nan` where it is not known."""
+    million = side[f"usd_per_million_output_tokens{end}"]
+    if is_empty(million):
+        return float("nan")
+    rate = float(side["output_tokens_per_s_per_chip"]) * float(side["n_chips"])
+    return 3600e-6 * float(million) * rate
 
 
 def _seconds(side: dict[str, Value], tokens: float, end: str) -> float:

@@ -17,7 +17,7 @@ from perfmodel.inference.evaluate import NAMES, ResolvedRow, mapped_once, resolv
 from perfmodel.inference.framework_support import refusal, slow_kernels
 from perfmodel.inference.question import Question, stacks
 from perfmodel.inference.service import Service
-from perfmodel.inference.serving_predictions import loop_of, priced_numbers
+from perfmodel.inference.serving_predictions import AT_WALL, loop_of, priced_numbers
 from perfmodel.inference.sweep_points import Segment, SweepPoints, request_at, serve_segments
 from perfmodel.library.fitted_intervals import ServingIntervals
 from perfmodel.trees import map_leaves
@@ -228,6 +228,7 @@ def _table(segment: Segment, served: Service) -> DeploymentTable:
     shape = (len(resolved.candidates), points.size)
     served = map_leaves(lambda x: np.asarray(x, float).reshape(*shape, *x.shape[1:]), served)
     numbers, basis = priced_numbers(resolved, ways, served)
+    del numbers[AT_WALL]
     numbers |= ways._asdict() | points.axes | extra_numbers(served, resolved.request.osl)
     numbers |= range_numbers(resolved.deployment.intervals.at(ways.ranks))
     if resolved.open_loop:

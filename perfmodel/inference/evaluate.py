@@ -21,7 +21,7 @@ from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.overflow import CachePool, PoolMemory, overflow_of, with_overflow
 from perfmodel.inference.service import Service, max_sequences, of_replicas
 from perfmodel.inference.serving_row import LOAD, RANKS, GivenRanks, mode_of, read_row
-from perfmodel.library.economics import NOTHING_ASKED, AskedCost
+from perfmodel.library.ledger import NOTHING_ASKED, AskedCost
 from perfmodel.trees import map_leaves
 from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer

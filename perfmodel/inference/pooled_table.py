@@ -46,7 +46,7 @@ from perfmodel.inference.service import Service
 from perfmodel.inference.serving_predictions import output_rate, serving_numbers
 from perfmodel.inference.serving_row import DISAGGREGATED, GivenRanks, number
 from perfmodel.inference.sweep_points import Segment, SweepPoints, request_at, serve_segments
-from perfmodel.library.economics import chip_cost, joint_basis
+from perfmodel.inference.token_cost import cost_of_pools
 from perfmodel.library.fitted_intervals import widest
 from perfmodel.trees import map_leaves
 from perfmodel.units import as_scalar
@@ -313,12 +313,9 @@ def priced_together(
     - `chips`: of each service, on both sides.
     """
     rate = output_rate(request, served)
-    costs = [chip_cost(side.deployment.stem, side.asked_cost) for side in sides]
-    dollars = sum(
-        cost.dollars(chips[:, i], 1 / rate, served.by_pool[:, i]) for i, cost in enumerate(costs)
-    )
+    dollars, basis = cost_of_pools(sides, chips, served, rate)
     intervals = widest([side.deployment.intervals for side in sides])
     numbers = serving_numbers(request, intervals, chips.sum(axis=1), served, rate, dollars)
     numbers |= extra_numbers(served, request.osl) | range_numbers(intervals)
-    bases = {"basis": intervals.basis, "cost_basis": joint_basis(cost.basis for cost in costs)}
+    bases = {"basis": intervals.basis, "cost_basis": basis}
     return numbers, bases

@@ -6,8 +6,8 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
-from perfmodel.library.economics import ASKED_BASES, COST_BASES, NOTHING_ASKED, AskedCost, chip_cost
 from perfmodel.library.files import word_of
+from perfmodel.library.ledger import ASKED_BASES, COST_BASES, NOTHING_ASKED, AskedCost, chip_cost
 
 READ = ("cost_basis", "usd_per_chip_hour")
 """Columns."""

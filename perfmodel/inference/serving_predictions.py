@@ -1,6 +1,6 @@
 """Rows of the serving schema predicted: from cells to columns of numbers and words."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from perfmodel.inference.pools import (
 )
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
-from perfmodel.inference.wall_power import joules_at_wall
-from perfmodel.library.economics import COST_BASES, AskedCost, chip_cost, joint_basis
+from perfmodel.inference.token_cost import cost_of_pools, cost_of_service, wall_energy
 from perfmodel.library.fitted_intervals import ServingIntervals, widest
+from perfmodel.library.ledger import ASKED_BASES, COST_BASES, Dollars
 from perfmodel.workload.request import Request
 
 COLUMNS = (*READ, *pools.READ, *cascade.READ)
@@ -146,6 +146,8 @@ OUTPUTS = (
     "joules_per_output_token",
     "joules_per_output_token_at_wall",
     "usd_per_million_output_tokens",
+    "usd_per_million_output_tokens_low",
+    "usd_per_million_output_tokens_high",
     "usd_per_chip_hour",
     "cost_basis",
     "basis",
@@ -185,14 +187,9 @@ def _outcome_of_pools(
     """The values of a row with two kinds of chips, and how each is spread."""
     lead = _with_widest_intervals(pooled)
     rate = float(output_rate(lead.request, served))
-    stems, asked = [side.deployment.stem for side in pooled.sides], lead.asked_cost
-    dollars = sum(
-        chip_cost(stem, asked).dollars(workers * parallelism.chips, 1 / rate, float(joules))
-        for stem, parallelism, workers, joules in zip(
-            stems, *candidate, served.by_pool, strict=True
-        )
-    )
-    cells = _row_values(lead, candidate.chips, served, rate, dollars, cost_basis(stems, asked))
+    sizes = [workers * ranks.chips for ranks, workers in zip(*candidate, strict=True)]
+    cost = cost_of_pools(pooled.sides, np.array(sizes, float), served, rate)
+    cells = _row_values(lead, candidate.chips, served, rate, *cost)
     if cells.get("fits") == "false":
         cells |= no_numbers(
             "false", memory_error(lead.deployment, candidate.chips, float(served.slack))
@@ -236,12 +233,14 @@ def _outcome_of_row(
     """The values of one row."""
     given, chips = resolved.deployment, parallelism.chips
     rate = float(output_rate(resolved.request, served))
-    dollars, basis = dollars_of(resolved, chips, float(served.energy), 1 / rate)
+    wall = wall_energy(given.stem, served.joules, rate / chips)
+    cost = cost_of_service(resolved, chips, float(wall.billed), rate)
     at_ranks = resolved._replace(
         deployment=given._replace(intervals=given.intervals.at(parallelism.ranks))
     )
-    cells = _row_values(at_ranks, chips, served, rate, dollars, basis)
-    cells |= _at_wall(resolved, chips, served, rate)
+    cells = _row_values(at_ranks, chips, served, rate, *cost)
+    if not resolved.pool.chips:  # of one kind of chip
+        cells |= {AT_WALL: float(wall.known)}
     if cells.get("fits") == "false":
         cells |= no_numbers("false", memory_error(given, chips, float(served.slack)))
     elif resolved.open_loop and resolved.request.requests_per_s >= served.max_requests_per_s:
@@ -262,15 +261,6 @@ def no_numbers(fits: str, error: str) -> dict[str, Value]:
     return {**dict.fromkeys(OUTPUTS, ""), "fits": fits, "error": error}
 
 
-def _at_wall(resolved: ResolvedRow, chips: float, served: Service, rate: float) -> dict[str, Value]:
-    """Energy at the wall where one kind of chip, whose power is known, serves."""
-    if resolved.pool.chips:
-        return {}
-    joules = np.asarray(served.joules)[None]
-    at_wall = joules_at_wall(resolved.deployment.stem, joules, np.array([rate / chips]))
-    return {"joules_per_output_token_at_wall": float(at_wall[0])}
-
-
 def queue_error(resolved: ResolvedRow, rate: float, chips: float, most: float) -> str:
     """What is said of requests that come faster than they can be answered."""
     return (
@@ -281,7 +271,7 @@ def queue_error(resolved: ResolvedRow, rate: float, chips: float, most: float) -
 
 
 def _row_values(
-    resolved: ResolvedRow, chips: float, served: Service, rate: float, dollars: float, basis: str
+    resolved: ResolvedRow, chips: float, served: Service, rate: float, dollars: Dollars, basis: str
 ) -> dict[str, Value]:
     """What a service on `chips` gives, at `rate` output tokens a second and `dollars` for each."""
     bound = int(np.argmax(served.seconds))
@@ -311,9 +301,14 @@ def priced_numbers(
     - `price`: a factor on what it costs to have a chip.
     """
     rate, chips = output_rate(resolved.request, served), parallelism.chips
-    dollars, basis = dollars_of(resolved, chips, served.energy, 1 / rate, price)
+    wall = wall_energy(resolved.deployment.stem, served.joules, rate / chips)
+    dollars, basis = cost_of_service(resolved, chips, wall.billed, rate, price)
     intervals = resolved.deployment.intervals.at(parallelism.ranks)
-    return serving_numbers(resolved.request, intervals, chips, served, rate, dollars), basis
+    numbers = serving_numbers(resolved.request, intervals, chips, served, rate, dollars)
+    return numbers | {AT_WALL: wall.known}, basis
+
+
+AT_WALL = "joules_per_output_token_at_wall"
 
 
 def serving_numbers(
@@ -322,7 +317,7 @@ def serving_numbers(
     chips: Any,
     served: Service,
     rate: Any,
-    dollars: Any,
+    dollars: Dollars,
 ) -> dict[str, Any]:
     """The numbers of a row, or of many that share their intervals, by column.
 
@@ -345,36 +340,12 @@ def serving_numbers(
         "output_tokens_per_s_per_chip": rate / chips,
         "total_tokens_per_s": rate * (1 + request.isl / request.osl),
         "joules_per_output_token": served.energy,
-        "usd_per_million_output_tokens": 1e6 * dollars,
-        "usd_per_chip_hour": 3600 * dollars * rate / chips,
+        "usd_per_million_output_tokens": 1e6 * dollars.value,
+        "usd_per_million_output_tokens_low": 1e6 * dollars.low,
+        "usd_per_million_output_tokens_high": 1e6 * dollars.high,
+        "usd_per_chip_hour": 3600 * dollars.value * rate / chips,
         "running": served.running,
     }
-
-
-def dollars_of(
-    resolved: ResolvedRow, chips: Any, joules: Any, seconds: Any, price: Any = 1.0
-) -> tuple[Any, str]:
-    """USD of `seconds` on `chips` that draw `joules`, with those that hold its cache; and their basis.
-
-    A quote is of each of `chips` with all that stands around it: also of those that hold its cache.
-
-    **Arguments:**
-
-    - `price`: a factor on what it costs to have a chip.
-    """
-    asked = resolved.asked_cost
-    cost = chip_cost(resolved.deployment.stem, asked)
-    dollars = cost._replace(usd_per_s=cost.usd_per_s * price).dollars(chips, seconds, joules)
-    if not resolved.pool.chips or cost.basis == "quote":
-        return dollars, cost.basis
-    pool = chip_cost(resolved.pool.stem, asked)
-    pool_dollars = pool.dollars(resolved.pool.chips, seconds, 0.0)
-    return dollars + pool_dollars, joint_basis([cost.basis, pool.basis])
-
-
-def cost_basis(stems: Iterable[str], asked: AskedCost) -> str:
-    """What the USD of chips together are of."""
-    return joint_basis(chip_cost(stem, asked).basis for stem in stems)
 
 
 def memory_error(deployment: Deployment, chips: float, slack: float) -> str:
@@ -395,8 +366,6 @@ DEFINITIONS = {
     "total tokens/s": "input and output tokens",
     "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
     "USD": "of what cost_basis names: "
-    + "; ".join(
-        f"{word}, {COST_BASES[word]}" for word in ("marginal", "rental", "quote", "unknown")
-    ),
+    + "; ".join(f"{word}, {COST_BASES[word]}" for word in (*ASKED_BASES, "unknown")),
 }
 """What the words of every output mean."""

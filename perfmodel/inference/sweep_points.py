@@ -21,6 +21,7 @@ from perfmodel.inference.grid import Grid
 from perfmodel.inference.kernel_predictions import OVERFLOW
 from perfmodel.inference.service import Service
 from perfmodel.inference.serving_predictions import (
+    AT_WALL,
     MAX_COMPILED_FORMS,
     OUTPUTS,
     PLAN,
@@ -39,7 +40,6 @@ from perfmodel.inference.serving_row import (
     read_numbers,
     to_request,
 )
-from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.trees import leaf_names, map_leaves
 from perfmodel.units import as_scalar
 from perfmodel.workload.request import Request
@@ -256,9 +256,8 @@ def _columns(
     rate = output_rate(request, served)
     numbers, basis = priced_numbers(resolved, ways, served)
     columns = ways._asdict() | numbers
-    if not (factors or resolved.pool.chips):  # of hardware as it is sold the wall is known
-        at_wall = joules_at_wall(deployment.stem, served.joules, np.asarray(rate / chips))
-        columns["joules_per_output_token_at_wall"] = at_wall
+    if factors or resolved.pool.chips:  # the wall is known of hardware as it is sold, of one kind
+        del columns[AT_WALL]
     fits = served.slack >= 0
     bounds = np.array(BOUNDS, object)[np.argmax(served.seconds, axis=-1)]
     errors = _faults(resolved, np.isfinite(served.ttft + served.tpot + rate))

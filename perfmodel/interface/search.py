@@ -35,6 +35,7 @@ def run_search(
     seed: int | None,
     progress: Callable[..., None],
     known: Path | None = None,
+    cost_basis: str = "",
 ) -> dict[str, Any]:
     """Search a study, and write `result.json`, `designs.csv`, `front.csv`, `report.html` and a checkpoint.
 
@@ -43,6 +44,7 @@ def run_search(
     **Arguments:**
 
     - `known`: folder with the checkpoint to go on from, where it is not `out`.
+    - `cost_basis`: instead of the study's; empty: as it says.
 
     **Raises:**
 
@@ -50,7 +52,7 @@ def run_search(
       is writing, or when no design keeps every limit.
     """
     title, study = find_study(name)
-    study = with_options(study, starts, seed)
+    study = with_options(study, starts, seed, cost_basis)
     space, problem = read_space(study), resolve_study(study)
     first, checkpoint = start_vector(space, study.space.start), out / "checkpoint.npz"
     with lock_folder(out, "search"):

@@ -70,7 +70,7 @@ SERVING_COLUMNS: dict[str, ServingColumn] = (
     | _columns(
         "Cost",
         ("usd_per_chip_hour", "a quote, in place of all other costs", "2.5"),
-        ("cost_basis", "rental, marginal or quote", "rental"),
+        ("cost_basis", "owner, rental, marginal or quote; owner if not given", "rental"),
     )
     | _of_pool("prefill", "prompts")
     | _of_pool("decode", "decode steps")

@@ -138,11 +138,15 @@ class PowerFile(Strict):
 
 
 class MoneyFile(Strict):
-    """What one chip costs: `price` to buy, `rental` by the hour; `of` says what the price is for."""
+    """What one chip costs: `price` to buy, `rental` by the hour.
+
+    - `of`: what the price is for: a chip or a card without the host around it, a system with it, or a
+      processor's socket, beside which memory is bought apart.
+    """
 
     price: Dollars | None = None
     rental: DollarsPerSecond | None = None
-    of: str = "chip"
+    of: Literal["chip", "card", "socket", "system"] = "chip"
 
 
 class Sourced(Strict):

@@ -12,7 +12,8 @@ import numpy as np
 
 from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import load_chip
-from perfmodel.library.economics import hour, physics
+from perfmodel.library.economics import physics
+from perfmodel.library.ledger import hour
 from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import COUNT, Draws
 from perfmodel.studies.machines import (

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.economics import Basis
 from perfmodel.library.files import fold, read_toml, word_of
+from perfmodel.library.ledger import Basis
 from perfmodel.studies.draws import middle, share, show
 
 Progress = Callable[[int, int], None]

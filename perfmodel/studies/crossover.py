@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.hardware.area import interface_area
-from perfmodel.library.economics import Spread, load_economics
+from perfmodel.library.economics import Spread, load_ownership
 from perfmodel.library.technology import (
     load_constants,
     load_node,
@@ -78,8 +78,8 @@ def sram(draws: Draws, whole: bool) -> Side:
 
 def by_cost(sram_: Side, hbm_: Side, years: float = 0.0) -> np.ndarray:
     """Reads a second at which both cost as much; with the electricity of static power for some years."""
-    economics = load_economics()
-    tariff = economics.tariff * economics.overhead * years * 365.25 * 86400
+    owner = load_ownership()
+    tariff = float(owner.tariff * owner.overhead) * years * 365.25 * 86400
     paid, other = (side.dollars + tariff * side.watts for side in (sram_, hbm_))
     return hbm_.reads * paid / other
 

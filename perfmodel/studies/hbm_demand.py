@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.library.chip import load_chip
-from perfmodel.library.economics import load_economics, market
+from perfmodel.library.economics import load_ownership, market
 from perfmodel.studies.claim import SPEED_AXIS, Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, or_nan, share, show
 from perfmodel.studies.machine_families import HBM, WAFER, Cloud, ahead, best, cloud, least
@@ -156,7 +156,7 @@ def _contract(found: Cloud) -> float:
     usual = market().demand["usual"].si("1/s")
     wafer, gpu = best(found, [WAFER], usual), best(found, [HBM], usual)
     assert wafer is not None and gpu is not None
-    power = float(load_chip("wse-3").peak_power) * load_economics().overhead
+    power = float(load_chip("wse-3").peak_power) * float(load_ownership().overhead)
     rate = market().contract["power"].si("W") / power / wafer.asked.machine.chips / wafer.held
     return rate * gpu.held * _memory(gpu)
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.economics import Spread, hour
+from perfmodel.library.economics import Spread
+from perfmodel.library.ledger import hour
 from perfmodel.studies.claim import Progress
 from perfmodel.studies.draws import Draws, within
 from perfmodel.studies.machines import (

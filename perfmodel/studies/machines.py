@@ -22,9 +22,9 @@ from perfmodel.inference.overflow import CachePool
 from perfmodel.inference.placement import cache_bytes, place, weight_bytes
 from perfmodel.inference.serving_row import LOAD, GivenRanks, to_request
 from perfmodel.inference.step import Cost, decode_step
-from perfmodel.library.economics import hour
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.fitted_intervals import Interval
+from perfmodel.library.ledger import hour
 from perfmodel.library.model import load_model
 from perfmodel.studies.claim import Progress
 from perfmodel.units import Scalar, as_scalar

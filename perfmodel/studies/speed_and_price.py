@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.library.chip import load_chip
-from perfmodel.library.economics import hour
+from perfmodel.library.ledger import hour
 from perfmodel.studies.claim import PRICE_AXIS, SPEED_AXIS, Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, Middle, middle, share, show
 from perfmodel.studies.machine_families import (

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.library.economics import Sold, Spread, assumption, hour, market, spread
+from perfmodel.library.economics import Sold, Spread, market, spread
+from perfmodel.library.ledger import hour
 from perfmodel.studies.claim import Answer, Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, middle, share, show
 from perfmodel.studies.machines import Load, Machine, Observation, Question, observe
@@ -41,7 +42,7 @@ def offer(name: str, seen: list[Observation], draws: Draws) -> Offer:
     rate = draws.of(hour(CHIP)) * best.asked.machine.chips
     price = sold.output.si("USD/token")
     revenue = price + sold.input.si("USD/token") * PROMPT / OUTPUT
-    busy = np.minimum(draws.fact(assumption("busy"), "1"), 1.0)
+    busy = np.minimum(draws.fact(market().demand["busy"], "1"), 1.0)
     return Offer(name, best, best.held * slow * rate / busy, revenue, price)
 
 

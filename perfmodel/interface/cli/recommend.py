@@ -84,6 +84,10 @@ def recommend(
     usd_per_chip_hour: Annotated[
         float | None, typer.Option(help="A quote: replaces all other costs of a chip.")
     ] = None,
+    cost_basis: Annotated[
+        str,
+        typer.Option(help="What USD are of: owner, rental, marginal or quote; owner if not given."),
+    ] = "",
     column: Annotated[
         list[str] | None,
         typer.Option("--set", help="A further column of the serving schema, as length_ratio=0.9."),
@@ -145,6 +149,7 @@ def recommend(
         objective=objective,
         confidence=confidence,
         usd_per_chip_hour=usd_per_chip_hour,
+        **({"cost_basis": cost_basis} if cost_basis else {}),
         **cells_of(column or []),
     )
     with bar("programs") as update:

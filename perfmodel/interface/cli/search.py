@@ -23,6 +23,10 @@ def search(
         int | None, typer.Option(min=1, max=100_000, help="Starts, instead of the study's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the study's.")] = None,
+    cost_basis: Annotated[
+        str,
+        typer.Option(help="What USD are of: owner, rental or marginal, instead of the study's."),
+    ] = "",
     report: Report = None,
     coordinator: Annotated[
         str | None,
@@ -62,7 +66,7 @@ def search(
         )
     check_places(folder=out, report=report)
     with bar("starts") as update, place_of(out) as place:
-        found = run_search(study, place, resume, starts, seed, update, known=out)
+        found = run_search(study, place, resume, starts, seed, update, out, cost_basis)
         if report is not None:
             write_whole(report, (place / "report.html").read_bytes())
     if json_:

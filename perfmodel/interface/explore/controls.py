@@ -23,6 +23,7 @@ from perfmodel.interface.explore.scenario import (
 )
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.framework import find_version, frameworks, older_versions
+from perfmodel.library.ledger import DEFAULT_BASIS
 from perfmodel.library.model import load_model, model_files
 from perfmodel.workload import precision
 
@@ -60,15 +61,28 @@ def controls(start: Scenario) -> Scenario:
     place = known.index(start.model) if start.model in known else 0
     model = own_model or top.selectbox("model", known, place, key="model")
     places = iter((*top.columns(2), *top.columns(2)))
-    numbers: dict[str, int] = {
+    numbers: dict[str, Any] = {
         name: next(places).number_input(
             label, 1, MAX_TRAFFIC[name], getattr(start, name), key=f"{name}-of-traffic"
         )
         for name, label in TRAFFIC.items()
     }
     count = next(places).number_input("machines", 1, MAX_MACHINES, len(start.machines))
+    basis = _basis(middle, start)
     machines = [_machine(middle, i, start, chips) for i in range(count)]
-    return Scenario(tuple(machines), model, **numbers)
+    return Scenario(tuple(machines), model, cost_basis=basis, **numbers)
+
+
+BASES = ("", "rental", "marginal")
+"""What USD may be of; empty: owner."""
+
+
+def _basis(place: Any, start: Scenario) -> str:
+    """The basis of USD."""
+    begun = BASES.index(start.cost_basis) if start.cost_basis in BASES else 0
+    return place.selectbox(
+        "USD of", BASES, begun, key="cost_basis", format_func=lambda word: word or DEFAULT_BASIS
+    )
 
 
 def _own_model(side: Any) -> str:

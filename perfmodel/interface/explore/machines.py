@@ -30,8 +30,8 @@ from perfmodel.inference.service import Service, serve
 from perfmodel.inference.serving_predictions import output_rate, priced_numbers
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.library.chip import chip_file
-from perfmodel.library.economics import chip_cost
 from perfmodel.library.fitted import FITTED
+from perfmodel.library.ledger import chip_cost
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 
@@ -111,6 +111,7 @@ def cells_of(one: Machine, scenario: Scenario) -> dict[str, str]:
         "isl": str(scenario.isl),
         "osl": str(scenario.osl),
         "concurrency": str(scenario.concurrency),
+        "cost_basis": scenario.cost_basis,
     } | ranks
 
 
@@ -153,7 +154,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
         name_of(one),
         parallelism,
         precision_of(one),
-        chip_cost(one.chip).basis,
+        chip_cost(one.chip, resolved.asked_cost).basis,
         here,
         loads,
         later.low,

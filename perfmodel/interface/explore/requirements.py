@@ -71,6 +71,7 @@ def options_of(requirements: Requirements, scenario: Scenario) -> dict[str, Any]
     limits = {name: getattr(requirements, name) for name in LIMITS if getattr(requirements, name)}
     words = ("framework", "precision", "kv_precision")
     given = {name: _each(scenario, name) for name in words if all(_each(scenario, name))}
+    basis = {"cost_basis": scenario.cost_basis} if scenario.cost_basis else {}
     users = {"concurrency": [scenario.concurrency]} if requirements.users == "given" else {}
     return {
         "model": scenario.model,
@@ -78,7 +79,7 @@ def options_of(requirements: Requirements, scenario: Scenario) -> dict[str, Any]
         "n_chips": _each(scenario, "size"),
         "isl": scenario.isl,
         "osl": scenario.osl,
-        **(given | users | limits),
+        **(given | users | basis | limits),
         "objective": requirements.objective,
         "confidence": requirements.confidence,
     }

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.errors import InputError
+from perfmodel.inference.quote import asked_basis
 from perfmodel.inference.serving_row import RANKS, number
 
 MAX_MACHINES = 4
@@ -51,6 +52,7 @@ class Scenario(NamedTuple):
     """What the explorer shows.
 
     - `isl`, `osl`: tokens of a request, in and out; `concurrency`: requests open at once on each machine.
+    - `cost_basis`: what USD are of; empty: owner.
     """
 
     machines: tuple[Machine, ...]
@@ -58,6 +60,7 @@ class Scenario(NamedTuple):
     isl: int = 4096
     osl: int = 256
     concurrency: int = 8
+    cost_basis: str = ""
 
 
 START = Scenario((Machine("h100-sxm", 8), Machine("b200-sxm", 8), Machine("wse-3", 4)))
@@ -84,7 +87,8 @@ def to_query(scenario: Scenario) -> dict[str, list[str]]:
     """The scenario as the parameters of a link."""
     machines = [_word(one) for one in scenario.machines]
     numbers = {name: [str(getattr(scenario, name))] for name in MAX_TRAFFIC}
-    return {"machine": machines, "model": [scenario.model], **numbers}
+    basis = {"cost_basis": [scenario.cost_basis]} if scenario.cost_basis else {}
+    return {"machine": machines, "model": [scenario.model], **numbers, **basis}
 
 
 def _word(one: Machine) -> str:
@@ -113,7 +117,9 @@ def from_query(query: Mapping[str, list[str]]) -> Scenario:
         if query.get(name)
     }
     model = (query.get("model") or [START.model])[0]
-    return START._replace(machines=machines or START.machines, model=model, **numbers)
+    basis = asked_basis((query.get("cost_basis") or [""])[0])
+    asked = START._replace(model=model, cost_basis=basis, **numbers)
+    return asked._replace(machines=machines or START.machines)
 
 
 def _machine(word: str) -> Machine:

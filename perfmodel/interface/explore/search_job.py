@@ -20,6 +20,7 @@ from perfmodel.interface.explore.machines import cells_of
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.files import stems
+from perfmodel.library.ledger import DEFAULT_BASIS
 
 GOALS = {
     "usd_per_million_tokens": "cheapest tokens",
@@ -62,7 +63,7 @@ def study_text(one: Machine, scenario: Scenario, goal: str, area: float, power: 
     }
     better = "maximise" if goal.startswith("tokens_per_s") else "minimise"
     study = {
-        "objective": {better: goal},
+        "objective": {better: goal, "cost_basis": scenario.cost_basis or DEFAULT_BASIS},
         "constraints": {"area_mm2": area, "power_w": power},
         "workload": [workload],
         "space": space,

@@ -16,7 +16,7 @@ from perfmodel.files import check_place, write_whole
 from perfmodel.interface.plots.theme import altair, as_svg
 from perfmodel.interface.tables import Table
 from perfmodel.library.chip import chip_file
-from perfmodel.library.economics import COST_BASES, Basis, load_economics
+from perfmodel.library.ledger import ASKED_BASES, COST_BASES, Basis, fact
 from perfmodel.library.model import find_model, model_files
 from perfmodel.package_versions import versions
 
@@ -150,17 +150,18 @@ SERVING_TERMS = (
 """Definitions that every page of served models repeats."""
 
 
-SERVED: tuple[Basis, ...] = ("marginal", "rental", "unknown")
+SERVED: tuple[Basis, ...] = (*ASKED_BASES, "unknown")
 """What the USD of served models are of."""
 
 
 def usd_note(bases: Sequence[Basis] = SERVED) -> str:
     """What USD are of, and how they are made."""
-    owned, words = load_economics(), "; ".join(f"{word}: {COST_BASES[word]}" for word in bases)
+    words = "; ".join(f"{word}: {COST_BASES[word]}" for word in bases)
+    years, interest, tariff, overhead = map(fact, ("life", "interest", "tariff", "overhead"))
     return (
         f"USD are of what cost_basis names. {words[0].upper()}{words[1:]}. Chips are written off over "
-        f"{owned.life / (365.25 * 86400):g} years, busy all the time; electricity costs "
-        f"{owned.tariff * 3.6e6:g} USD/kWh, and the site draws {owned.overhead:g} W for each watt of a chip."
+        f"{years:g} years at {100 * interest:g} % interest, busy all the time; electricity costs "
+        f"{tariff:g} USD/kWh, and the site draws {overhead:g} W for each watt at the wall."
     )
 
 

@@ -45,7 +45,11 @@ def search_page(
     loads = [load.model for load in found.study.workload]
     sources = sources_of([found.study.space.base], loads)
     return Page(
-        f"Search: {title}", _summary(report), parts, (*ASSUMPTIONS, usd_note(("owner",))), sources
+        f"Search: {title}",
+        _summary(report),
+        parts,
+        (*ASSUMPTIONS, usd_note((found.study.objective.cost_basis,))),
+        sources,
     )
 
 

@@ -11,7 +11,7 @@ from perfmodel.interface.pages.page import FITTED_BASIS, Page, Picture
 from perfmodel.interface.plots import theme
 from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.tables import Table
-from perfmodel.library.economics import COST_BASES
+from perfmodel.library.ledger import COST_BASES
 from perfmodel.studies.claim import Answer, Claim
 from perfmodel.studies.draws import show
 

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perfmodel.inference.scheduler import Engine, Outcome, Policy, TraceRequest
+from perfmodel.inference.scheduler import (
+    NO_SPECULATION,
+    Engine,
+    Outcome,
+    Policy,
+    Speculation,
+    TraceRequest,
+)
 from perfmodel.inference.simulation import SchedulerOptions, Server, server_of, simulate
 from perfmodel.inference.step_predictor import StepPredictor
 from perfmodel.inference.step_times import StepTimes, price_steps
@@ -103,6 +110,30 @@ def test_one_step_ahead_a_request_is_seen_a_step_later():
     assert served(apart, ahead).ttft.tolist() == pytest.approx([0.01, 0.01])
 
 
+def test_steps_with_drafts_give_as_many_tokens_as_hold():
+    half = Speculation(2.0, 0.5)
+    # One token with probability 1/2, two with 1/4, three with 1/4.
+    assert half.tokens_per_step == pytest.approx(1.75)
+    assert half.variance == pytest.approx((1 + 4 / 2 + 9 / 2) / 2 - 1.75**2)
+    random = np.random.default_rng(0)
+    steps = [half.steps_for(700, random) for _ in range(2000)]
+    assert np.mean(steps) == pytest.approx(400, rel=0.01)
+    assert np.var(steps) == pytest.approx(700 * half.variance / 1.75**3, rel=0.1)
+    assert (Speculation(3.0, 1.0).steps_for(100, random), NO_SPECULATION.steps_for(7, random)) == (
+        25,
+        7,
+    )
+
+
+def test_a_request_with_drafts_that_hold_takes_a_step_for_each_few_tokens():
+    sure = POLICY._replace(speculation=Speculation(1.0, 1.0))
+    found = served([TraceRequest(0.0, 50, 9)], sure)
+    assert found.end_to_end[0] == pytest.approx(0.05 + 4 * 0.01)
+    # What is checked takes of the budget: beside one that decodes 98 tokens are left.
+    both = served([TraceRequest(0.0, 50, 99), TraceRequest(0.01, 98, 1)], sure)
+    assert both.ttft[1] == pytest.approx(0.05 - 0.01 + 0.01 + 0.098)
+
+
 def test_shared_blocks_are_computed_once_and_forgotten_by_last_use():
     ids = (1, 2)
     later = [TraceRequest(0.0, 1024, 2, ids), TraceRequest(9.0, 1100, 2, (*ids, 3))]
@@ -118,8 +149,10 @@ def test_a_turn_waits_for_the_answer_before_it():
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_every_token_is_computed_whatever_the_traffic(separate: bool):
+@pytest.mark.parametrize("ahead", [False, True])
+def test_every_token_is_computed_whatever_the_traffic(separate: bool, ahead: bool):
     tight = POLICY._replace(kv_capacity=2500, separate_prefill=separate, kv_per_sequence=8)
+    tight = tight._replace(schedules_ahead=ahead)
     random = np.random.default_rng(0)
     requests = [
         TraceRequest(float(t), int(random.integers(1, 400)), int(random.integers(1, 400)))
@@ -132,6 +165,21 @@ def test_every_token_is_computed_whatever_the_traffic(separate: bool):
     assert (engine.context_sum, engine.output_to_come) == (0, 0)
     assert all(t >= 1e-3 * r.isl * 0.999 for t, r in zip(found.ttft, requests, strict=True))
     assert min(x for x in found.tpot if x == x) >= 0.01 * 0.999
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_no_cache_is_lost_or_won_where_tokens_are_drafted(separate: bool):
+    policy = POLICY._replace(kv_capacity=2500, separate_prefill=separate, schedules_ahead=True)
+    policy = policy._replace(speculation=Speculation(3.0, 0.7))
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 400, (300, 2))
+    requests = [TraceRequest(0.2 * i, int(a), int(b)) for i, (a, b) in enumerate(lengths)]
+    engine = Engine(TIMES, policy, OpenLoop(iter(requests)))
+    found = engine.run()
+    assert (found.answered, engine.running, engine.decodes) == (300, 0, 0)
+    assert found.preemptions > 0
+    left = (engine.used, engine.context_sum, engine.output_to_come)
+    assert left == pytest.approx((0, 0, 0), abs=1e-6)
 
 
 # Step times
@@ -207,6 +255,18 @@ def test_users_who_stay_in_step_wait_as_in_the_closed_form(framework: str):
         assert float(row["tpot_ms"]) == pytest.approx(1e3 * np.nanmean(found.tpot), rel=0.05)
 
 
+@pytest.mark.parametrize("framework", ["vllm", "sglang"])
+def test_drafted_tokens_make_steps_as_in_the_closed_form(framework: str):
+    cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": framework, "n_chips": "1"}
+    cells |= {"speculative_tokens": "3", "acceptance": "0.7"}
+    load = {"tp": "1", "isl": "1024", "osl": "512", "length_ratio": "0.9", "concurrency": "16"}
+    (row,) = predict_changes(cells | load, {})
+    workload = closed_workload(16, 160, Lengths.below(1024, 512, 0.9), 0)
+    drafting = server_of(cells, SchedulerOptions(), FITTED)
+    found = simulate(drafting, workload.of_replica)
+    assert float(row["tpot_ms"]) == pytest.approx(1e3 * np.nanmean(found.tpot), rel=0.05)
+
+
 def test_equal_lengths_keep_users_in_step():
     mean = {}
     for ratio in (1.0, 0.9):
@@ -232,16 +292,16 @@ def test_tokens_of_a_step_have_one_default_for_both_forms():
 @pytest.mark.parametrize(
     ("framework", "memory", "architecture", "sequences", "tokens"),
     [
-        ("vllm", 80, "hopper", 1024, 8192),
-        ("vllm", 80, "ampere", 256, 2048),
-        ("vllm", 48, "ada", 256, 2048),
-        ("vllm", 768, "cpu", 128, 2048),
-        ("vllm", 95, "tpu", 256, 256),
-        ("vllm", 16, "tpu", 256, 512),
-        ("sglang", 24, "ada", 2048, 2048),
-        ("sglang", 192, "blackwell", 2048, 16384),
-        ("trtllm", 80, "hopper", 2048, 8192),
-        ("", 80, "hopper", 1024, 8192),
+        ("vllm", 80.0, "hopper", 1024, 8192),
+        ("vllm", 80.0, "ampere", 256, 2048),
+        ("vllm", 48.0, "ada", 256, 2048),
+        ("vllm", 768.0, "cpu", 128, 2048),
+        ("vllm", 95.0, "tpu", 256, 256),
+        ("vllm", 16.0, "tpu", 256, 512),
+        ("sglang", 24.0, "ada", 2048, 2048),
+        ("sglang", 192.0, "blackwell", 2048, 16384),
+        ("trtllm", 80.0, "hopper", 2048, 8192),
+        ("", 80.0, "hopper", 1024, 8192),
     ],
 )
 def test_a_server_that_is_told_nothing_takes_its_default(
@@ -265,7 +325,8 @@ def test_measured_requests_of_a_server_that_is_full():
         errors = 1e3 * np.percentile(values, (50, 90, 99)) / measured - 1
         # The card's steps are a sixth too slow: its constants are those of a card with ECC and less power.
         assert np.all(np.abs(errors) < 0.225), errors
-        assert np.ptp(errors) < 0.08  # what the scheduler makes of them is right
+        # What the scheduler makes of them is right; which requests are put out moves p90 by 1 %.
+        assert np.ptp(errors) < 0.09
 
 
 # Traces and the command

@@ -135,7 +135,6 @@ def _asked(row: dict[str, str]) -> dict[str, str]:
 def _check(row: dict[str, str]) -> None:
     """Refuse what has no scheduler here."""
     given = {name: bool(row.get(name)) for name in ("ffn_chip", "large_model", "kv_overflow")}
-    drafts = row.get("speculative_tokens", "")
     mode = mode_of(row.get("mode", ""))
     why = {
         "pools of prompts and decode steps are not simulated": mode == DISAGGREGATED,
@@ -143,7 +142,6 @@ def _check(row: dict[str, str]) -> None:
         "feed-forward layers on chips of their own are not simulated": given["ffn_chip"],
         "answers that a large model goes on with are not simulated": given["large_model"],
         "a KV cache that overflows is not simulated": given["kv_overflow"],
-        "speculative tokens are not simulated": bool(drafts) and float(drafts) > 0,
     }
     said = [words for words, holds in why.items() if holds]
     if said:

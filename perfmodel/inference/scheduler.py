@@ -15,10 +15,50 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from perfmodel.inference.step_times import StepTimes
 
 BLOCK = 512
 """Tokens of a block of a prompt that requests may share, by its hash: as in Mooncake's traces."""
+
+
+class Speculation(NamedTuple):
+    """Tokens that are drafted in each decode step, and the share of them that hold, each after those before.
+
+    A step gives one token and as many more as drafts hold: j of them or more with probability acceptance^j.
+    """
+
+    drafts: float = 0.0
+    acceptance: float = 0.0
+
+    def _shares(self) -> list[float]:
+        """Of steps that give at least one token, two, and so on."""
+        count = math.ceil(self.drafts)
+        whole = [min(self.drafts - j, 1.0) * self.acceptance ** (j + 1) for j in range(count)]
+        return [1.0, *whole]
+
+    @property
+    def tokens_per_step(self) -> float:
+        """On average."""
+        return sum(self._shares())
+
+    @property
+    def variance(self) -> float:
+        """Of the tokens of a step."""
+        square = sum((2 * j + 1) * share for j, share in enumerate(self._shares()))
+        return square - self.tokens_per_step**2
+
+    def steps_for(self, tokens: int, random: np.random.Generator) -> int:
+        """Steps that give some tokens: drawn, where drafts may fail."""
+        mean = self.tokens_per_step
+        if self.variance <= 0 or tokens <= 0:
+            return math.ceil(tokens / mean)
+        drawn = random.normal(tokens / mean, math.sqrt(tokens * self.variance / mean**3))
+        return round(min(max(drawn, math.ceil(tokens / (1 + math.ceil(self.drafts)))), tokens))
+
+
+NO_SPECULATION = Speculation()
 
 
 class Policy(NamedTuple):
@@ -33,6 +73,7 @@ class Policy(NamedTuple):
     - `delay`: seconds from a request to the scheduler's queue.
     - `schedules_ahead`: whether a step is scheduled when the one before it begins: what comes or ends in that
       one is seen a step later.
+    - `speculation`: of decode steps.
     """
 
     max_num_seqs: int
@@ -44,6 +85,7 @@ class Policy(NamedTuple):
     kv_per_sequence: float
     delay: float
     schedules_ahead: bool = False
+    speculation: Speculation = NO_SPECULATION
 
     def refused(self, isl: int, osl: int) -> str:
         """Why a request can never be answered; empty where it can."""
@@ -107,8 +149,8 @@ class Sequence:
         self.request, self.number, self.ready = request, number, ready
         self.target, self.computed, self.generated, self.cached = request.isl, 0, 0, -1
         self.admitted = self.first = math.nan
-        self.start = self.end = self.private = self.restarts = 0
-        self.kept = 0.0
+        self.start = self.end = self.restarts = 0
+        self.private = self.kept = 0.0
         self.shared: list[int] = []
         self.running = False
 
@@ -285,8 +327,11 @@ class Engine:
         ] = []  # that wait to be computed anew, the first of them at the end
         self.running = self.decodes = 0
         self.used = 0.0  # tokens of the KV cache
-        self.context_sum = 0  # of those that decode, less the engine's steps for each
-        self.output_to_come = 0  # of all that are in, and the engine's steps for each that decodes
+        # Of those that decode, less the engine's tokens for each; of all that are in, with these.
+        self.context_sum = self.output_to_come = 0.0
+        self.tokens = policy.speculation.tokens_per_step  # that a sequence gets in a step
+        self.checked = 1 + math.ceil(policy.speculation.drafts)  # that it takes of the budget
+        self.random = np.random.default_rng(0)
 
     def run(self, progress: Callable[[int], None] = lambda answered: None) -> Outcome:
         """Serve all requests; `progress` is told how many are answered."""
@@ -336,7 +381,8 @@ class Engine:
             chunks = self._prompts(budget)
             return chunks, not chunks and not self._make_capacity()
         put_out = self._make_capacity()
-        return self._prompts(budget - self.decodes, admit=not put_out), not put_out
+        beside = budget - self.checked * self.decodes
+        return self._prompts(beside, admit=not put_out), not put_out
 
     def _prompts(self, budget: int, admit: bool = True) -> list[Chunk]:
         """Prompts that were begun, then those that are let in, as far as the budget goes."""
@@ -368,7 +414,7 @@ class Engine:
             return False
         needs = private + policy.kv_per_sequence + BLOCK * self.cache.idle_of(hits)
         to_come = self._output_left() + sequence.request.osl - sequence.generated
-        reserved = max(policy.admitted_output * to_come, self.decodes)
+        reserved = max(policy.admitted_output * to_come, self.checked * self.decodes)
         held = self.used + self.leaving_tokens
         if self.running and held + needs + reserved > policy.kv_capacity:
             return False
@@ -397,14 +443,16 @@ class Engine:
         self.prefilling.append(sequence)
         self.admitted.append(sequence)
 
-    def _output_left(self) -> int:
+    def _output_left(self) -> float:
         """Tokens still to come of all that are in."""
-        return self.output_to_come - self.decodes * self.step
+        return self.output_to_come - self.decodes * self.step * self.tokens
 
     def _make_capacity(self) -> bool:
         """Put out those that were let in last until each that decodes has capacity for its next token."""
         put_out = False
-        while self.used + self.decodes > self.policy.kv_capacity and self.running > 1:
+        while (
+            self.used + self.checked * self.decodes > self.policy.kv_capacity and self.running > 1
+        ):
             self._put_out()
             put_out = True
         return put_out
@@ -421,7 +469,7 @@ class Engine:
             self.output_to_come -= sequence.request.osl - sequence.generated
         else:
             self._stop_decoding(sequence)
-            kept += self.step - sequence.start
+            kept += (self.step - sequence.start) * self.tokens
         self._free(sequence)
         sequence.target = sequence.request.isl + sequence.generated
         sequence.computed = 0
@@ -433,7 +481,8 @@ class Engine:
     def _steps_alike(self) -> int:
         """Decode steps until a sequence ends, the KV cache is full, or a request comes that may be let in."""
         steps = self._next_to_end().end - self.step
-        steps = min(steps, int((self.policy.kv_capacity - self.used) / self.decodes))
+        free = self.policy.kv_capacity - self.used
+        steps = min(steps, int(free / (self.decodes * self.checked)))
         if not self.waiting:
             coming = self.traffic.next_time() + self.policy.delay - self.now
             seconds = self.times.decode_seconds(self.decodes, self._mean_context() + 1)
@@ -453,11 +502,11 @@ class Engine:
 
     def _mean_context(self) -> float:
         """Tokens in the caches of those that decode."""
-        return self.context_sum / self.decodes + self.step
+        return self.context_sum / self.decodes + self.step * self.tokens
 
     def _decode(self, steps: int) -> None:
         """Decode steps with nothing beside."""
-        context = self._mean_context() + (steps + 1) / 2
+        context = self._mean_context() + self.tokens * (steps + 1) / 2
         self._advance(steps, steps * self.times.decode_seconds(self.decodes, context), steps)
 
     def _advance(self, steps: int, seconds: float, decoded: int) -> None:
@@ -466,7 +515,7 @@ class Engine:
         self.scheduled = self.now - (seconds / steps if self.policy.schedules_ahead else 0.0)
         self.outcome.steps += steps
         self.step += decoded
-        self.used += decoded * self.decodes
+        self.used += decoded * self.decodes * self.tokens
         self.cache.evict(self.policy.kv_capacity - self.used)
         if self.put_out:
             self._overwrite()
@@ -502,10 +551,11 @@ class Engine:
         self.output_to_come -= sequence.request.osl - sequence.generated
         sequence.generated += 1
         sequence.start = self.step
-        sequence.end = self.step + sequence.request.osl - sequence.generated
+        left = sequence.request.osl - sequence.generated
+        sequence.end = self.step + self.policy.speculation.steps_for(left, self.random)
         self.decodes += 1
-        self.context_sum += sequence.target - sequence.start
-        self.output_to_come += sequence.end
+        self.context_sum += sequence.target - sequence.start * self.tokens
+        self.output_to_come += sequence.end * self.tokens
         heapq.heappush(self.decoding, (sequence.end, sequence.number, sequence.restarts, sequence))
 
     def _publish(self, sequence: Sequence) -> None:
@@ -519,12 +569,12 @@ class Engine:
                 sequence.private -= BLOCK
 
     def _stop_decoding(self, sequence: Sequence) -> None:
-        decoded = self.step - sequence.start
-        sequence.generated += decoded
+        decoded = (self.step - sequence.start) * self.tokens
+        sequence.generated = min(sequence.generated + round(decoded), sequence.request.osl - 1)
         sequence.private += decoded
         self.decodes -= 1
-        self.context_sum -= sequence.target - sequence.start
-        self.output_to_come -= sequence.end
+        self.context_sum -= sequence.target - sequence.start * self.tokens
+        self.output_to_come -= sequence.end * self.tokens
 
     def _free(self, sequence: Sequence) -> None:
         """Give its part of the KV cache back; blocks that others may read stay as long as they can."""

@@ -12,9 +12,16 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import model_name
-from perfmodel.inference.evaluate import NAMES, VERSION, ResolvedRow, resolve_row, with_ranks
+from perfmodel.inference.evaluate import (
+    NAMES,
+    VERSION,
+    ResolvedRow,
+    plan_of,
+    resolve_row,
+    with_ranks,
+)
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
-from perfmodel.inference.scheduler import Engine, Outcome, Policy, Timeline
+from perfmodel.inference.scheduler import Engine, Outcome, Policy, Speculation, Timeline
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.step_times import StepTimes, price_steps
 from perfmodel.inference.traffic import TrafficOf, Workload
@@ -24,7 +31,7 @@ from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 
-DEPLOYMENT = (*NAMES, VERSION, *RANKS)
+DEPLOYMENT = (*NAMES, VERSION, *RANKS, "speculative_tokens", "acceptance")
 """Columns of what serves."""
 
 ANY_TRAFFIC = {"isl": "1024", "osl": "1024", "concurrency": "1"}
@@ -103,10 +110,10 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
             "requests are simulated on one pool of chips; leave mode and ffn_chip out."
         )
     resolved = resolve_row(0, cells | ANY_TRAFFIC, calibration)
-    given = resolved.deployment
+    given, without_ranks = resolved.deployment, plan_of([resolved])
     chip = with_fraction(given.chip, options.memory_fraction)
     for parallelism in resolved.candidates:
-        plan = with_ranks(given.plan, parallelism)
+        plan = with_ranks(without_ranks, parallelism)
         policy = policy_of(chip, plan, given.model, given.architecture, options)
         if policy.kv_capacity > 0:
             break
@@ -117,7 +124,11 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
             "more chips, a smaller format, or a larger --memory-fraction."
         )
     most = min(policy.max_num_seqs, MAX_SEQUENCES, policy.kv_capacity)
-    times = price_steps(chip, plan, given.model, most, policy.max_num_batched_tokens)
+    drafts, acceptance = (
+        float(getattr(resolved.request, name)) for name in ("speculative_tokens", "acceptance")
+    )
+    policy = policy._replace(speculation=Speculation(drafts, acceptance))
+    times = price_steps(chip, plan, given.model, most, policy.max_num_batched_tokens, drafts)
     return Server(resolved, parallelism, times, policy, options)
 
 
@@ -312,6 +323,8 @@ def _of_server(server: Server) -> dict[str, Any]:
             "admitted_output": policy.admitted_output,
             "schedules_ahead": policy.schedules_ahead,
             "kv_capacity_tokens": policy.kv_capacity,
+            "speculative_tokens": policy.speculation.drafts,
+            "tokens_per_step": policy.speculation.tokens_per_step,
             "delay_ms": policy.delay * 1e3,
         },
         "assumptions": list(ASSUMPTIONS),
@@ -323,6 +336,7 @@ ASSUMPTIONS = (
     "The host's part of the first token, t0, stands before the queue; of users in step their turnaround.",
     "All data ranks of a replica share one queue, one budget and one KV cache.",
     "Each answer has exactly its output_length, which the scheduler knows where it reserves output.",
+    "Drafted tokens hold with one probability, whatever came before; a request's number of steps is drawn.",
     "Blocks of 512 tokens are shared by hash and forgotten by last use; outputs are not shared.",
     "A request that was put out finds what of its cache no other has overwritten.",
 )

@@ -43,7 +43,8 @@ Batch = tuple[ArrayLike, ArrayLike]
 class StepNumbers(NamedTuple):
     """What a step is priced from; `None` where it has no such requests.
 
-    - `decoding`: requests that decode, and tokens in the cache of each with the new one; of shape (2,).
+    - `decoding`: requests that decode, and tokens in the cache of each with the new one; of shape (2,), or
+      (3,) with the tokens that are drafted.
     - `prompts`: prompts, new tokens of each, and tokens in the cache of each with these; of shape (3,).
     """
 
@@ -69,14 +70,14 @@ def _mixed_seconds(
     chip: Chip, plan: Plan, model: Transformer, decoding: Values, prompts: Values
 ) -> Values:
     """Of a decode step with prompts on the same launch; elsewhere they go through the pipeline beside it."""
-    (batch, context), (count, q_len, ctx_len) = decoding, prompts
+    (batch, context, *drafts), (count, q_len, ctx_len) = decoding, prompts
     if chip.execution != "launched":
         beside = prompt_pass(chip, plan, model, count, q_len, ctx_len)
-        passes = [decode_pass(chip, plan, model, batch, context), beside]
+        passes = [decode_pass(chip, plan, model, batch, context, *drafts), beside]
         step, prompt = costs(chip, plan, model, passes)
         return step.time + stage_busy_time(beside, prompt.time)
     # The busiest data rank sets the time: where there are fewer requests than ranks, it has one.
-    texts = jnp.maximum(batch, plan.dp), context, as_scalar(0.0)
+    texts = jnp.maximum(batch, plan.dp), context, drafts[0] if drafts else as_scalar(0.0)
     chunks = jnp.maximum(count, plan.dp), q_len, ctx_len
     return costs(chip, plan, model, [mixed_pass(chip, plan, model, texts, chunks)])[0].time
 

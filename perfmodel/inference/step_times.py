@@ -18,7 +18,7 @@ import numpy as np
 from perfmodel.batching import map_rows
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.step_predictor import StepNumbers, step_seconds
-from perfmodel.units import Values
+from perfmodel.units import Scalar, Values
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.xla import to_run_once
@@ -96,13 +96,19 @@ def _between(low: list[float], high: list[float], u: float, j: int, v: float) ->
 
 
 def price_steps(
-    chip: Chip, plan: Plan, model: Transformer, max_sequences: float, max_new_tokens: float
+    chip: Chip,
+    plan: Plan,
+    model: Transformer,
+    max_sequences: float,
+    max_new_tokens: float,
+    speculative_tokens: float = 0.0,
 ) -> StepTimes:
     """The grid of a chip, plan and model, priced in one call.
 
     **Arguments:**
 
     - `max_sequences`: that decode at once; `max_new_tokens`: of prompts in a step.
+    - `speculative_tokens`: that are drafted and checked in each decode step, where the plan speculates.
     """
     axes = (
         _rising(1.0, max_sequences),
@@ -112,7 +118,8 @@ def price_steps(
     )
     shape = tuple(map(len, axes))
     points = np.stack([x.ravel() for x in np.meshgrid(*axes, indexing="ij")], axis=-1)
-    price = functools.partial(_price, chip, plan, model)
+    drafts = np.asarray(speculative_tokens, jnp.result_type(float))
+    price = functools.partial(_price, chip, plan, model, drafts)
     # In blocks of one size grids of all sizes share a compiled program.
     seconds = map_rows(price, points.astype(jnp.result_type(float)))
     decode, prompt, mixed = (np.asarray(column).reshape(shape) for column in seconds)
@@ -128,7 +135,7 @@ def _rising(first: float, last: float) -> np.ndarray:
 
 
 def _seconds_at(
-    chip: Chip, plan: Plan, model: Transformer, points: Values
+    chip: Chip, plan: Plan, model: Transformer, drafts: Scalar, points: Values
 ) -> tuple[Values, Values, Values]:
     """Seconds of the decode step, the prompts, and both together, at each point."""
 
@@ -136,7 +143,7 @@ def _seconds_at(
         sequences, context, new, attended = point
         count = jnp.maximum(new / (2 * attended), 1.0)
         q_len = new / count
-        decoding = jnp.stack([sequences, context])
+        decoding = jnp.stack([sequences, context, drafts])
         prompts = jnp.stack([count, q_len, attended + q_len / 2])
         kinds = ((decoding, None), (None, prompts), (decoding, prompts))
         decode, prompt, mixed = (

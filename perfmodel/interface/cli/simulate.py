@@ -13,8 +13,9 @@ from perfmodel.interface.cli.column_options import takes
 from perfmodel.interface.serving_columns import SERVING_COLUMNS
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
-DEPLOYMENT = tuple(
-    name for name, column in SERVING_COLUMNS.items() if column.panel == "Chips and model"
+DEPLOYMENT = (
+    *(name for name, column in SERVING_COLUMNS.items() if column.panel == "Chips and model"),
+    *("speculative_tokens", "acceptance"),
 )
 """Columns of what serves."""
 

@@ -13,20 +13,35 @@ from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
 from perfmodel.calibration.decision_metrics import decisions_of
 from perfmodel.calibration.decisions import CONFIDENCES
 from perfmodel.calibration.decisions_anchored import anchored_predictions
-from perfmodel.calibration.serving_metrics import WORDS, Comparison, ScoredRun, metrics_of_runs
+from perfmodel.calibration.serving_metrics import (
+    WORDS,
+    Comparison,
+    ScoredRun,
+    metrics_of_equal_lengths,
+    metrics_of_runs,
+)
+from perfmodel.errors import InputError
 from perfmodel.files import rows_of
 from perfmodel.inference.serving_predictions import predict_cells
 
-SERVING, DECISIONS, CLOSED = "serving", "decisions", "closed"
+SERVING, DECISIONS, CLOSED, EQUAL_LENGTHS = "serving", "decisions", "closed", "equal-lengths"
 
-PARTS: dict[str, tuple[Part, ...]] = {
-    SERVING: OPEN,
-    DECISIONS: OPEN,
-    CLOSED: ("closed",),
-    "disaggregated": ("disaggregated",),
+
+class RunSet(NamedTuple):
+    """A set of runs: those of some parts; with `equal_lengths`, of them those that `equal_lengths` takes."""
+
+    parts: tuple[Part, ...]
+    equal_lengths: bool = False
+
+
+RUN_SETS = {
+    SERVING: RunSet(OPEN),
+    DECISIONS: RunSet(OPEN),
+    EQUAL_LENGTHS: RunSet((*OPEN, "closed"), equal_lengths=True),
+    CLOSED: RunSet(("closed",)),
+    "disaggregated": RunSet(("disaggregated",)),
 }
-"""Sets of runs, and their parts. No choice was made with the last two, which are asked for by name: each look
-spends them."""
+"""By name. Forms of users in step were chosen with the runs of equal lengths."""
 
 
 class PredictedRuns(NamedTuple):
@@ -36,16 +51,26 @@ class PredictedRuns(NamedTuple):
     predicted: list[dict[str, str]]
 
 
+def equal_lengths(runs: Sequence[Run]) -> list[Run]:
+    """Runs whose prompts and answers are all of equal length, and which measure what they say."""
+    return [run for run in runs if float(run.cells["length_ratio"]) == 1 and not run.fault]
+
+
 def predict_runs(
-    parts: Sequence[Part], source: str, calibration: Path, progress: Callable[..., None]
+    asked: RunSet, source: str, calibration: Path, progress: Callable[..., None]
 ) -> PredictedRuns:
-    """The runs of some parts whose plan is known.
+    """The runs of a set whose plan is known.
 
     **Raises:**
 
-    - `InputError`: when the runs are not there.
+    - `InputError`: when the runs are not there, or none is of the set.
     """
-    runs = [run for run in read_runs(source, parts) if run.cells]
+    runs = [run for run in read_runs(source, asked.parts) if run.cells]
+    runs = equal_lengths(runs) if asked.equal_lengths else runs
+    if not runs:
+        raise InputError(
+            f"{source} has no such runs; name another set, or another source by --data."
+        )
     cells = {name: [run.cells[name] for run in runs] for name in runs[0].cells}
     return PredictedRuns(runs, rows_of(predict_cells(cells, len(runs), calibration, progress)))
 
@@ -66,6 +91,11 @@ def measured_results(name: str, given: PredictedRuns, calibration: Path) -> Meas
         metrics, table = decisions_of(*given, aiconfigurator_tpots(given.runs))
         metrics += _anchored_decisions(given, calibration)
         return MeasuredResults(name, metrics, _rows(name, scored), {name: table})
+    if name == EQUAL_LENGTHS:
+        scored = [one for one in score_runs(given, {}) if one.all_running]
+        return MeasuredResults(
+            "equal_lengths", metrics_of_equal_lengths(scored), _rows(name, scored), {}
+        )
     scored = score_runs(given, _baselines(given.runs, calibration))
     metrics = metrics_of_runs(scored, name, every=name == CLOSED)
     return MeasuredResults(SERVING, metrics, _rows(name, scored), {})

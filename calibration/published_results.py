@@ -15,8 +15,13 @@ import equinox as eqx
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.data.inferencex import Part
-from perfmodel.calibration.measured_runs import PARTS, PredictedRuns, measured_results, predict_runs
+from perfmodel.calibration.measured_runs import (
+    RUN_SETS,
+    PredictedRuns,
+    RunSet,
+    measured_results,
+    predict_runs,
+)
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.serving_metrics import WORDS, Comparison, metrics_of_published
 from perfmodel.files import cells_of, read_csv, rows_of, with_columns
@@ -203,7 +208,7 @@ def sets_of(words: Sequence[str]) -> list[str]:
 
     - `InputError`: for another word, naming those that there are.
     """
-    return [word_of(word, (*PUBLISHED, *PARTS), "set") for word in words or [""]]
+    return [word_of(word, (*PUBLISHED, *RUN_SETS), "set") for word in words or [""]]
 
 
 def reproduce(
@@ -213,7 +218,7 @@ def reproduce(
 
     **Arguments:**
 
-    - `sets`: of `PUBLISHED` and `PARTS`.
+    - `sets`: of `PUBLISHED` and `RUN_SETS`.
     - `source`: of the serving runs: `aiconfigurator`, or a path to its wheel or checkout.
 
     **Returns:**
@@ -225,13 +230,13 @@ def reproduce(
     - `InputError`: when the runs are not there.
     """
     report: dict[str, Any] = {"kernels": [], "serving": [], "published": [], "technology": []}
-    report |= {"definitions": DEFINITIONS, "left_out": [], "decisions": []}
+    report |= {"definitions": DEFINITIONS, "left_out": [], "decisions": [], "equal_lengths": []}
     found: list[Comparison] = []
     tables: dict[str, pa.Table] = {}
 
     @functools.cache
-    def runs_of(parts: tuple[Part, ...]) -> PredictedRuns:
-        return predict_runs(parts, source, calibration, progress)
+    def runs_of(asked: RunSet) -> PredictedRuns:
+        return predict_runs(asked, source, calibration, progress)
 
     for name in sets:
         if name in PUBLISHED:
@@ -239,7 +244,8 @@ def reproduce(
             report["published"] += metrics_of_published(rows)
             report["left_out"] += held_out_speeds(name, tables[name], calibration)
         else:
-            part, metrics, rows, table = measured_results(name, runs_of(PARTS[name]), calibration)
+            given = runs_of(RUN_SETS[name])
+            part, metrics, rows, table = measured_results(name, given, calibration)
             report[part] += metrics
             tables |= table
         found += rows

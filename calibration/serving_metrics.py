@@ -62,6 +62,7 @@ def run_metrics(name: str, scored: Sequence[ScoredRun]) -> dict[str, Any]:
         "ttft_n": len(running),
         "ttft_mape": _mean(ttft),
         "ttft_median": _median(ttft),
+        "ttft_bias": _median(np.log([one.ttft / one.run.ttft for one in running])),
         "kendall_tau": tau_within(scored, of_chip),
         "kendall_tau_fixed": tau_within(scored, of_traffic),
     }
@@ -146,6 +147,37 @@ def metrics_of_runs(scored: Sequence[ScoredRun], name: str, every: bool) -> list
 def _names(run: Run) -> list[str]:
     words = (run.cells[name] for name in ("model", "chip", "framework"))
     return [" / ".join(words), *(f"by {name} / {run.cells[name]}" for name in WORDS)]
+
+
+# Runs with equal lengths
+
+MOST_USERS = (8, 16, 32, 64)
+"""Users up to which runs have a line together."""
+
+
+def metrics_of_equal_lengths(scored: Sequence[ScoredRun]) -> list[dict[str, Any]]:
+    """Of all runs; by framework, model and chip; and by framework and users."""
+    found = [run_metrics("all", scored)]
+    for key in (("framework",), ("model",), ("chip",), ("framework", "model", "chip")):
+        groups = grouped((" / ".join(one.run.cells[word] for word in key), one) for one in scored)
+        found += [run_metrics(group, own) for group, own in sorted(groups.items())]
+    loads = grouped((_load(one.run), one) for one in scored)
+    return found + [run_metrics(_load_name(*load), own) for load, own in sorted(loads.items())]
+
+
+def _load(run: Run) -> tuple[str, int]:
+    """The framework of a run, and the least users of its line."""
+    users = float(run.cells["concurrency"])
+    return run.cells["framework"], max([1, *(most + 1 for most in MOST_USERS if users > most)])
+
+
+def _load_name(framework: str, least: int) -> str:
+    most = [most for most in MOST_USERS if most >= least]
+    return (
+        f"{framework}, {least} to {most[0]} users"
+        if most
+        else f"{framework}, {least} users and more"
+    )
 
 
 # Published results

@@ -235,7 +235,7 @@ def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
 
 
 def test_an_unknown_set_is_refused():
-    known = "throughput, single-stream, serving, decisions, closed, disaggregated"
+    known = "throughput, single-stream, serving, decisions, equal-lengths, closed, disaggregated"
     with pytest.raises(InputError, match=f"allowed are {known}"):
         sets_of(["speeds"])
 
@@ -280,6 +280,33 @@ def test_decisions_come_out_with_every_choice(package: Callable[..., str], tmp_p
     limits = sorted({float(row["limit_ms"]) for row in rows})
     assert limits == pytest.approx([10, 20])
     assert "x the limit breaks it" in page.read_text() and "llama-3.1-70b" in page.read_text()
+
+
+OWN = "/Users/someone/runs.csv; silicon_concurrency={users}; x"
+"""Where AIConfigurator's authors ran it: all lengths are equal."""
+
+
+def test_runs_with_equal_lengths_come_out_by_framework_model_chip_and_users(
+    package: Callable[..., str], tmp_path: Path
+):
+    runs = [{"silicon_data_source": OWN.format(users=users)} for users in (4, 16, 16)]
+    wrong = {"system": "h100_sxm", "model_path": "openai/gpt-oss-120b"}
+    faulty = wrong | {"silicon_data_source": OWN.format(users=512)}
+    out = tmp_path / "out"
+    words = ("--sets", "equal-lengths", "--data", package(*runs, {}, faulty), "--out", out)
+    status, text, err = run("reproduce", *words)
+    assert (status, err) == (0, "") and "Users in step" in text
+    groups = json.loads((out / "reproduce.json").read_text())["equal_lengths"]
+    counts = {one["group"]: one["n"] for one in groups}
+    assert counts["all"] == counts["vllm"] == counts["h200_sxm"] == 3
+    assert counts["vllm, 1 to 8 users"] == 1 and counts["vllm, 9 to 16 users"] == 2
+    assert all(one["ttft_n"] == one["n"] for one in groups)
+    assert all(abs(np.expm1(abs(one["ttft_bias"]))) < 2 for one in groups)
+
+
+def test_a_package_without_runs_of_equal_lengths_is_refused(package: Callable[..., str]):
+    status, _, err = run("reproduce", "--sets", "equal-lengths", "--data", package({}))
+    assert status == 2 and "has no such runs" in err
 
 
 def test_blocks_that_share_a_scale_are_not_cut(package: Callable[..., str]):

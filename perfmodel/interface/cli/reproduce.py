@@ -13,8 +13,8 @@ def reproduce(
         str,
         typer.Option(
             help="throughput, single-stream, serving (this and the next need the data extra), decisions "
-            "(which measured deployment is chosen under a limit on TPOT, and what that loses), closed, or "
-            "disaggregated."
+            "(which measured deployment is chosen under a limit on TPOT, and what that loses), equal-lengths "
+            "(TTFT and TPOT of users in step), closed, or disaggregated."
         ),
     ] = "throughput,single-stream,serving",
     json_: options.JsonFile = None,
@@ -33,6 +33,8 @@ def reproduce(
 
     Example: perfmodel reproduce --sets decisions --json decisions.json
 
+    Example: perfmodel reproduce --sets equal-lengths
+
     Example: perfmodel reproduce --out reproduced
     """
     from perfmodel.calibration import measured_runs, published_results
@@ -42,7 +44,7 @@ def reproduce(
 
     options.check_places(file=json_, folder=out, report=report)
     asked = published_results.sets_of(options.listed(sets))
-    if set(measured_runs.PARTS) & set(asked):
+    if set(measured_runs.RUN_SETS) & set(asked):
         locate(data)
     with bar("rows alike") as update:
         found, rows, tables = published_results.reproduce(

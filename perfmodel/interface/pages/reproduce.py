@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.calibration.measured_runs import PARTS
+from perfmodel.calibration.measured_runs import RUN_SETS
 from perfmodel.calibration.serving_metrics import WORDS, Comparison
 from perfmodel.files import write_csv, write_json
 from perfmodel.interface.pages.page import (
@@ -50,13 +50,13 @@ def _parity(name: str, rows: Sequence[Comparison], at_most: int | None = None) -
     points = [
         parity.ParityPoint(r.group, r.words[0], r.published, r.predicted) for r in own[::step]
     ]
-    return parity.parity(points, name, "chip", "s per token" if name in PARTS else "tokens/s")
+    return parity.parity(points, name, "chip", "s per token" if name in RUN_SETS else "tokens/s")
 
 
 def tables_of(report: dict[str, Any]) -> list[Table]:
     """The tables that have any rows."""
     tables = {"published": published_table, "left_out": left_out_table, "serving": serving_table}
-    tables |= {"decisions": decisions_table}
+    tables |= {"decisions": decisions_table, "equal_lengths": equal_lengths_table}
     return [table(report[name]) for name, table in tables.items() if report.get(name)]
 
 
@@ -121,6 +121,24 @@ def serving_table(groups: Sequence[dict[str, Any]]) -> Table:
         for one in groups
     ]
     return table_of("Serving", rows)
+
+
+EQUAL_LENGTHS_SHARES = {
+    "TPOT median": "tpot_median",
+    "TPOT bias": "tpot_bias",
+    "TTFT median": "ttft_median",
+    "TTFT bias": "ttft_bias",
+}
+
+
+def equal_lengths_table(groups: Sequence[dict[str, Any]]) -> Table:
+    """Groups of measured runs whose prompts and answers are of equal length."""
+    rows = [
+        {"runs with equal lengths": one["group"], "rows": str(one["n"])}
+        | {name: percent(one[share]) for name, share in EQUAL_LENGTHS_SHARES.items()}
+        for one in groups
+    ]
+    return table_of("Users in step", rows)
 
 
 LEFT_OUT_SHARES = {

@@ -15,6 +15,7 @@ import equinox as eqx
 import numpy as np
 import pyarrow as pa
 
+from perfmodel.calibration.board_results import ENERGY, predict_energy
 from perfmodel.calibration.measured_runs import (
     RUN_SETS,
     PredictedRuns,
@@ -208,7 +209,7 @@ def sets_of(words: Sequence[str]) -> list[str]:
 
     - `InputError`: for another word, naming those that there are.
     """
-    return [word_of(word, (*PUBLISHED, *RUN_SETS), "set") for word in words or [""]]
+    return [word_of(word, (*PUBLISHED, ENERGY, *RUN_SETS), "set") for word in words or [""]]
 
 
 def reproduce(
@@ -218,7 +219,7 @@ def reproduce(
 
     **Arguments:**
 
-    - `sets`: of `PUBLISHED` and `RUN_SETS`.
+    - `sets`: of `PUBLISHED`, `ENERGY` and `RUN_SETS`.
     - `source`: of the serving runs: `aiconfigurator`, or a path to its wheel or checkout.
 
     **Returns:**
@@ -239,7 +240,10 @@ def reproduce(
         return predict_runs(asked, source, calibration, progress)
 
     for name in sets:
-        if name in PUBLISHED:
+        if name == ENERGY:
+            rows, tables[name] = predict_energy(calibration, progress)
+            report["published"] += metrics_of_published(rows)
+        elif name in PUBLISHED:
             rows, tables[name] = predict_published(name, calibration, progress)
             report["published"] += metrics_of_published(rows)
             report["left_out"] += held_out_speeds(name, tables[name], calibration)

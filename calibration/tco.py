@@ -3,6 +3,7 @@
 Tokens/s are taken as published: what is predicted is what they draw and cost, not how fast they come.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,27 +14,27 @@ import numpy as np
 
 from perfmodel.calibration.map_estimate import Estimation, Facts, leave_one_group_out
 from perfmodel.calibration.metrics import Scored
-from perfmodel.hardware.power import Activity, all_in, drawn
-from perfmodel.inference.energy import power_at, token_joules
+from perfmodel.hardware.board import board_joules, board_of
+from perfmodel.hardware.chip import Chip
+from perfmodel.inference.service import limited_to, running_sequences, steps_of
 from perfmodel.library.chip import chip_files, load_chip
+from perfmodel.library.economics import assumption
 from perfmodel.library.known import (
     KnownEnergy,
-    described,
     known_energies,
     known_owners,
 )
 from perfmodel.library.ledger import hour
 from perfmodel.library.model import load_model
 from perfmodel.library.schema import si_or
-from perfmodel.library.technology import Known
 from perfmodel.units import Scalar, as_scalar, as_values
-from perfmodel.workload.model import traced
+from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 
-NODE_POWER = (0.6, 0.3)
-"""Prior of watts around a chip for each watt of its limit, and its spread: a DGX H100 is rated at 10.2 kW for
-5.6 kW of chips (0.82), and draws less than its rating."""
+NODE_POWER = (0.4, 0.4)
+"""Prior of watts of host, network cards and fans for each watt of a board's limit, and its spread: a DGX H100
+is rated at 10.2 kW for 5.6 kW of boards (0.76 beside conversion), and draws less than its rating."""
 
 NOISE = 0.15
 """Spread of the logarithm of a measured energy (assumed)."""
@@ -45,10 +46,11 @@ class Share(eqx.Module):
     value: Scalar = eqx.field(converter=as_scalar)
 
 
-def energy_scores(constants: Known) -> Iterator[Scored]:
+def energy_scores() -> Iterator[Scored]:
     """Joules of a token at the wall, by a share around the chips that has not seen the system."""
     runs = known_energies()
-    inside = as_values(np.array([float(chip_power(run, constants)) for run in runs]))
+    conversion = assumption("conversion").si("1")
+    inside = conversion * as_values(np.array([float(board_power(run)) for run in runs]))
     limit = as_values([_limit(run.chip) for run in runs])
     rate = as_values([run.rate / run.chips for run in runs])
 
@@ -61,17 +63,22 @@ def energy_scores(constants: Known) -> Iterator[Scored]:
         yield Scored(f"{run.chip} {run.model}", "wall_j_per_token", run.chip, one, run.joules)
 
 
-def chip_power(run: KnownEnergy, constants: Known) -> Scalar:
-    """Power of one chip of a measured run at its published rate, in W."""
+def board_power(run: KnownEnergy) -> Scalar:
+    """Power of one board of a measured run at its published rate, in W."""
     plan = Plan(weights=run.precision, cache="fp8")
-    chip, file = load_chip(run.chip, plan), chip_files()[run.chip]
-    made, parts, _ = described(file)
+    chip, model = load_chip(run.chip, plan), traced(load_model(run.model))
+    if np.isfinite(run.limit):
+        chip = dataclasses.replace(chip, peak_power=as_scalar(run.limit))
     request = Request(run.users, run.prompt, run.output, 1.0)
-    joules = jax.jit(token_joules)(chip, plan, traced(load_model(run.model)), request)
-    static = drawn(parts, chip.area, Activity(), made, constants.values.power)
-    factors = all_in(made, parts.clock, constants.values.power)
-    rate = as_scalar(run.rate / run.chips)
-    return power_at(joules, rate, factors, static, as_scalar(_limit(run.chip)))
+    return jax.jit(_board_power)(chip, plan, model, request, as_scalar(run.rate / run.chips))
+
+
+def _board_power(
+    chip: Chip, plan: Plan, model: Transformer, request: Request, rate: Scalar
+) -> Scalar:
+    batch = running_sequences(chip, plan, model, request)
+    priced = steps_of(chip, plan, model, limited_to(request, batch), batch)
+    return rate * jnp.sum(board_joules(board_of(chip, plan.chips), priced.work, 1 / rate))
 
 
 def tco_scores() -> Iterator[Scored]:

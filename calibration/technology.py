@@ -32,8 +32,8 @@ from perfmodel.library.known import (
     known_powers,
     measured_powers,
 )
-from perfmodel.library.schema import si_or
-from perfmodel.library.technology import ConstantFile, Known, load_constants
+from perfmodel.library.schema import ConstantFile, si_or
+from perfmodel.library.technology import Known, load_constants
 from perfmodel.units import as_scalar, as_values, parse
 
 AREA_NOISE = 0.15
@@ -165,7 +165,7 @@ def estimations(known: Known) -> dict[str, Estimation]:
 def scores() -> list[Scored]:
     """Everything known of chips, each figure predicted by a fit that has not seen it."""
     known = load_constants()
-    served = (*sustained_scores(known), *energy_scores(known), *tco_scores())
+    served = (*sustained_scores(known), *energy_scores(), *tco_scores())
     return [*made_scores(known), *served]
 
 

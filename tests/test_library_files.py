@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.parameters import Efficiency, parameters
+from perfmodel.hardware.parameters import BoardPower, Efficiency, parameters
 from perfmodel.library.chip import build, chip_files, find_chip, load_chip, origin
 from perfmodel.library.files import fold, named, nearest, pick, read_as, read_toml, stems
 from perfmodel.library.fitted import (
@@ -267,6 +267,8 @@ def test_the_glossary_says_what_each_fitted_parameter_is():
     rows = {
         line.split("`")[1]: line for line in text if line.startswith("| `") and "fitted" not in line
     }
-    for field in (f for kind in (*FAMILIES.values(), Efficiency) for f in parameters(kind)):
+    for field in (
+        f for kind in (*FAMILIES.values(), BoardPower, Efficiency) for f in parameters(kind)
+    ):
         assert field.metadata["unit"] in rows[field.name].split(" | ")[1], field.name
         assert field.metadata["owner"] in rows[field.name].split(" | ")[3], field.name

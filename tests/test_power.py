@@ -2,11 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from silicon import gpu, made_of, nothing, number, slope
 
-from perfmodel.breakdown import JOULES
 from perfmodel.hardware import power
 from perfmodel.hardware.power import Activity
 from perfmodel.library.technology import load_constants
@@ -43,15 +41,6 @@ def test_a_resting_chip_draws_less_than_one_whose_clocks_run():
     rest = float(power.resting(gpu(), DIE, MADE, CONSTANTS))
     # An H100 with weights loaded and no request: 140 W.
     assert rest < awake and rest == pytest.approx(140, rel=0.5)
-
-
-def test_a_joule_of_arithmetic_becomes_more_in_a_module():
-    factors = power.all_in(MADE, number(1.5e9), CONSTANTS)
-    assert float(factors["matrix"]) == pytest.approx(
-        float(CONSTANTS.overhead * CONSTANTS.matrix), rel=1e-3
-    )
-    host = (float(MADE.memory.energy) + float(CONSTANTS.host)) / float(MADE.memory.energy)
-    assert float(factors["main"]) == pytest.approx(float(CONSTANTS.overhead) * host, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["matrix", "vector", "sram", "memory", "link", "bridge"])
@@ -103,20 +92,3 @@ def test_no_part_and_no_work_have_finite_gradients(precision: str):
         return power.drawn(nothing(), number(1e-6), activity, made, constants)
 
     assert all(jnp.isfinite(x) for x in jax.tree.leaves(jax.grad(at)(Activity())))
-
-
-def test_joules_at_the_wall_are_those_of_the_limit_or_of_an_idle_server():
-    from perfmodel.inference.wall_power import joules_at_wall, server_power
-
-    def at_wall(chip: str, joules: float, *rates: float) -> np.ndarray:
-        return joules_at_wall(chip, np.full((len(rates), len(JOULES)), joules), np.array(rates))
-
-    h100 = server_power("h100-sxm")
-    assert h100 is not None
-    # Around 700 W stand 0.48 times as many: at its limit a server of one chip draws 1,036 W.
-    assert at_wall("h100-sxm", 1e4, 100.0)[0] == pytest.approx(1.48 * 700 / 100, rel=0.01)
-    idle = at_wall("h100-sxm", 1e-8, 1e-3)[0] * 1e-3
-    assert idle == pytest.approx(float(h100.static) + 0.48 * 700, rel=0.02)
-    slow, fast, never = at_wall("h100-sxm", 0.01, 50.0, 100.0, np.inf)
-    assert slow > fast and np.isnan(never)
-    assert np.isnan(at_wall("tpu-v5e", 0.01, 100.0))  # its die is not known

@@ -10,8 +10,8 @@ import pytest
 import perfmodel as pm
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.closed_loop import Steps
-from perfmodel.inference.service import stage_busy_time, steps_of
-from perfmodel.inference.step import costs, prompt_pass
+from perfmodel.inference.service import steps_of
+from perfmodel.inference.step import costs, prompt_pass, stage_busy_time
 from perfmodel.inference.step_predictor import StepNumbers, StepPredictor
 from perfmodel.units import as_scalar
 

@@ -11,7 +11,6 @@ import pytest
 from command import run as command
 from silicon import number
 
-from perfmodel.breakdown import JOULES
 from perfmodel.calibration import run_protocol, technology
 from perfmodel.calibration.acceptance import technology_summary
 from perfmodel.calibration.map_estimate import Estimation, leave_one_group_out, map_estimate
@@ -20,7 +19,6 @@ from perfmodel.calibration.technology import made_scores, scores, sustained_scor
 from perfmodel.errors import InputError
 from perfmodel.hardware.constants import draw
 from perfmodel.hardware.cost import YEAR, running
-from perfmodel.inference.energy import power_at
 from perfmodel.library import known
 from perfmodel.library.chip import chip_files
 from perfmodel.library.economics import load_ownership
@@ -129,17 +127,6 @@ def test_a_constant_that_is_missing_is_named(tmp_path: Path):
 
 
 # Energy and owning
-
-
-JOULES_OF_ONE = jnp.zeros(len(JOULES)).at[JOULES.index("main")].set(2.0)
-
-
-def test_power_is_static_and_what_tokens_draw_below_the_limit():
-    # Two joules a token, made three, at 50 tokens/s: 150 W, beside 100.
-    free = power_at(JOULES_OF_ONE, number(50.0), {"main": number(1.5)}, number(100.0), number(1e5))
-    assert float(free) == pytest.approx(250, rel=1e-3)
-    held = power_at(JOULES_OF_ONE, number(5e4), {"main": number(1.5)}, number(100.0), number(700.0))
-    assert float(held) == pytest.approx(700, rel=1e-3)
 
 
 def test_an_hour_costs_more_with_more_around_the_chip():

@@ -10,6 +10,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
 from perfmodel.hardware.memory import Memory
+from perfmodel.hardware.parameters import BoardPower
 from perfmodel.hardware.parts import Parts
 from perfmodel.hardware.power import PowerConstants, static_power, voltage
 from perfmodel.hardware.power import total as total_power
@@ -171,7 +172,7 @@ def _chip(
     one: ChipParameters, platform: Platform, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
 ) -> Chip:
     """`base` with the numbers of the design; energies follow the node and the square of the voltage."""
-    base, old, technology, _ = platform
+    base, old, technology, constants = platform
     node, speed = technology.node, jnp.square(volts)
     scale = one.compute / base.matrix["bf16"]
     arithmetic = speed * node.matrix_energy / old.matrix_energy
@@ -191,7 +192,22 @@ def _chip(
         idle_power=idle,
         peak_power=power,
         price=jnp.nan,
+        efficiency=dataclasses.replace(base.efficiency, board=awake_board(base, constants.power)),
         **_memories(one, platform, speed),
+    )
+
+
+def awake_board(base: Chip, constants: PowerConstants) -> BoardPower:
+    """What boards of chips like `base` draw where the chip's own numbers hold more than those of the library:
+    its idle power is of clocks that run, its energy of memory has the host's side.
+    """
+    fitted, device = base.efficiency.board, base.main.energy
+    share = jnp.where(base.main.capacity > 0, device / (device + constants.host), 1.0)
+    return dataclasses.replace(
+        fitted,
+        active_idle=jnp.zeros_like(fitted.active_idle),
+        memory=share * fitted.memory,
+        weights=share * fitted.weights,
     )
 
 

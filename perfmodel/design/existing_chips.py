@@ -16,7 +16,7 @@ import numpy as np
 
 from perfmodel.batching import structure
 from perfmodel.design.abstract_problem import AbstractProblem, Choice, evaluate_all, merit
-from perfmodel.design.chip import SPARE_CORES, ChipDesign, idle_power
+from perfmodel.design.chip import SPARE_CORES, ChipDesign, awake_board, idle_power
 from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult
 from perfmodel.design.problem import (
     LIMIT_TOLERANCE,
@@ -236,7 +236,8 @@ def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign
         die = Die(area / _dies(file), technology.node, _dies(file))
         cost = bill([die], memory, parts.stacks, constants.cost).total
     energy = chip.main.energy + jnp.where(chip.main.capacity > 0, constants.power.host, 0.0)
-    chip = eqx.tree_at(lambda c: (c.main.energy, c.idle_power), chip, (energy, idle))
+    changed = (energy, idle, awake_board(chip, constants.power))
+    chip = eqx.tree_at(lambda c: (c.main.energy, c.idle_power, c.efficiency.board), chip, changed)
     return ChipDesign(chip, {}, area, idle, cost, rate=as_scalar(0.0), edge=as_scalar(0.0))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.design.chip import ChipDesign
+from perfmodel.hardware.board import board_of, held_share
 from perfmodel.hardware.cost import Ownership, kept_running, price, running
 from perfmodel.inference.disaggregated import Pool as ServingPool
 from perfmodel.inference.disaggregated import serve_disaggregated
@@ -80,7 +81,18 @@ def served(pools: list[Pool], load: Workload, integer: bool) -> Served:
     found = _service(pools, load)
     assert load.output is not None
     energy = jnp.asarray(found.energy)
-    return Served(found.ttft, found.tpot, load.batch * load.output / found.total, energy)
+    seen = Served(found.ttft, found.tpot, load.batch * load.output / found.total, energy)
+    return at_limit(seen, found.held)
+
+
+def at_limit(seen: Served, held: Scalar) -> Served:
+    """The same where boards at their limit slow down until they have done all their work.
+
+    **Arguments:**
+
+    - `held`: share of the power of work that the limit leaves.
+    """
+    return delayed(seen._replace(energy=seen.energy / held), 1 / held)
 
 
 def delayed(seen: Served, factor: Scalar) -> Served:
@@ -91,8 +103,13 @@ def delayed(seen: Served, factor: Scalar) -> Served:
 def _decoding(pool: Pool, load: Workload) -> Served:
     assert load.context is not None
     each = load.batch / pool.workers
-    cost = decode_step(pool.design.chip, pool.plan, load.model, each, load.context)
-    return Served(as_scalar(0.0), cost.time, load.batch / cost.time, cost.energy / each)
+    chip = pool.design.chip
+    cost = decode_step(chip, pool.plan, load.model, each, load.context)
+    room = board_of(chip, pool.plan.chips).room
+    seen = Served(
+        as_scalar(0.0), cost.time, load.batch / cost.time, jnp.asarray(cost.energy) / each
+    )
+    return at_limit(seen, held_share(jnp.sum(cost.work) / cost.time, room))
 
 
 def _service(pools: list[Pool], load: Workload) -> Service:

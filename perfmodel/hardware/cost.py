@@ -109,7 +109,8 @@ class Ownership(eqx.Module):
       the chip's price; `network`: likewise of the network.
     - `life`: over which capital is written off, in s; `interest`: a year's cost of capital, share.
     - `tariff`: of electricity, in USD/J; `overhead`: W drawn by the site for each W of the system
-      (PUE); `around`: W that fans, host and conversion draw for each W of a chip's limit.
+      (PUE); `conversion`: W that a supply takes for each W of a board; `around`: W that host, network cards
+      and fans draw for each W of a board's limit.
     - `site`: USD/s for each W provisioned: building, cooling plant, staff.
     - `upkeep`: repair and spare parts of a year, as a share of what was paid.
     - `busy`: share of the time in which tokens are served.
@@ -123,6 +124,7 @@ class Ownership(eqx.Module):
     tariff: Scalar = eqx.field(converter=as_scalar)
     overhead: Scalar = eqx.field(converter=as_scalar)
     around: Scalar = eqx.field(converter=as_scalar)
+    conversion: Scalar = eqx.field(converter=as_scalar)
     site: Scalar = eqx.field(converter=as_scalar)
     upkeep: Scalar = eqx.field(converter=as_scalar)
     busy: Scalar = eqx.field(converter=as_scalar)
@@ -186,7 +188,7 @@ def wall_power(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
 
     What stands around a chip is sized for its limit, and draws about the same at any load.
     """
-    return (power + owner.around * limit) * owner.overhead
+    return (owner.conversion * power + owner.around * limit) * owner.overhead
 
 
 def running(paid: Scalar, power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:

@@ -290,6 +290,30 @@ class HostEfficiency(eqx.Module):
     turnaround: Scalar = parameter(0.0, 1.0, "us", owner="framework")
 
 
+class BoardPower(eqx.Module):
+    """What a board draws while it serves (`hardware.board`).
+
+    - `active_idle`: share of the power between idle and the limit that it draws while an engine runs,
+      whatever its kernels do: clocks that do not fall, leakage of warm silicon.
+    - `matrix`, `vector`, `sram`, `link`: energy all-in over that of the arithmetic, the arrays and the wires
+      alone.
+    - `memory`: of a byte that attention reads over that of the memory device alone: its host's side, the way
+      over the die.
+    - `weights`: of a byte of all other kernels, mostly weights, likewise: they also pass the shared tier and
+      the cores' SRAM, and whole tiles are multiplied.
+    - `cores`: power of cores that prompts fill, over that of the matrix units at their peak.
+    """
+
+    active_idle: Scalar = parameter(0.0, 0.9)
+    matrix: Scalar = parameter(0.2, 30.0)
+    vector: Scalar = parameter(0.2, 30.0)
+    sram: Scalar = parameter(0.2, 30.0)
+    memory: Scalar = parameter(0.2, 30.0)
+    weights: Scalar = parameter(0.2, 30.0)
+    link: Scalar = parameter(0.2, 30.0)
+    cores: Scalar = parameter(0.0, 20.0)
+
+
 class Anchor(eqx.Module):
     """Factors on times from measured serving runs of a stack: chip, software, model, format.
 
@@ -316,7 +340,7 @@ class Anchor(eqx.Module):
 
 
 class Efficiency(eqx.Module):
-    """The fitted parameters of each kernel family, and what a core crossed costs.
+    """The fitted parameters of each kernel family, what a core crossed costs, and what a board draws.
 
     - `unquantised`: of the products in the format that a plan keeps beside that of its weights.
     - `hop_cycles`: cycles for data to cross one core of a dataflow machine, software included.
@@ -334,5 +358,6 @@ class Efficiency(eqx.Module):
     moe: MoeEfficiency
     collective: CollectiveEfficiency
     host: HostEfficiency
+    board: BoardPower
     hop_cycles: Scalar = parameter(0.0, 100.0)
     anchor: Anchor | None = None

@@ -56,9 +56,9 @@ class PowerConstants(eqx.Module):
 
 
 SHARPNESS = 12
-"""Exponent of the smooth minimum of a clock's share and 1: it is 6 % low where both are equal."""
+"""Exponent of the smooth minimum of a share and 1: it is 6 % low where both are equal."""
 
-MAX_CLOCK_SHARE = 500.0
+MAX_SHARE = 500.0
 """A share is cut here, far above 1, before its power is taken: single precision holds no more."""
 
 
@@ -175,32 +175,6 @@ def resting(
     return constants.sleep_fraction * drawn(parts, area, Activity(), technology, constants)
 
 
-def all_in(technology: Technology, clock: Scalar, constants: PowerConstants) -> dict[str, Scalar]:
-    """What a joule of plain arithmetic, arrays, devices and wires becomes, by resource.
-
-    The joules of a `Breakdown` count these alone; times these factors they are what a module draws.
-
-    **Arguments:**
-
-    - `clock`: of the chip, in 1/s; it sets the voltage.
-    """
-    squared = jnp.square(voltage(clock / CLOCK, technology.node, constants))
-    vector, sram = squared * constants.vector, squared * constants.sram
-    far = (technology.memory.energy + constants.host) / technology.memory.energy
-    factors = {
-        "matrix": squared * constants.matrix,
-        "vector": vector,
-        "exponential": vector,
-        "private": sram,
-        "shared": LARGE_ARRAY_ENERGY * sram,
-        "main": far,
-        "far": far,
-        "network": constants.link,
-        "fabric": constants.link,
-    }
-    return {name: constants.overhead * factor for name, factor in factors.items()}
-
-
 def peak_activity(parts: Parts, technology: Technology, sram: Scalar) -> Activity:
     """Everything at its peak at once.
 
@@ -232,5 +206,5 @@ def clock_share(limit: Scalar, idle: Scalar, dynamic: Scalar, constants: PowerCo
     """
     # The bend of the softplus is one watt wide.
     ratio = (jax.nn.softplus(limit - idle) + 1e-3) / (dynamic + 1e-3)
-    share = jnp.minimum(ratio ** (1 / (1 + 2 * constants.dlogv_dlogf)), MAX_CLOCK_SHARE)
+    share = jnp.minimum(ratio ** (1 / (1 + 2 * constants.dlogv_dlogf)), MAX_SHARE)
     return share / (1 + share**SHARPNESS) ** (1 / SHARPNESS)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from perfmodel.breakdown import BOUNDS
+from perfmodel.hardware.board import board_joules, board_of
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.closed_loop import Steps, closed_loop
 from perfmodel.inference.operations import STREAM_BYTES
@@ -95,12 +96,12 @@ class MicroBatches(NamedTuple):
     """A pass in micro-batches, for each number of them.
 
     - `through`: seconds of one micro-batch through all layers of a side; `busy`: of all of them in the
-      stage that is busy longest; `joules`: by term; `seconds`: by bound.
+      stage that is busy longest; `work`: joules by term, without idle power and limits; `seconds`: by bound.
     """
 
     through: Scalar
     busy: Scalar
-    joules: Values
+    work: Values
     seconds: Values
 
 
@@ -125,22 +126,27 @@ def serve_attention_ffn(
     waits = closed_loop(steps, first.chip.efficiency.host, request)
     length = request.isl + request.osl
     slack = [slack_beside_one(side.chip, side.plan, side.model, length) for side in sides]
-    prompt_joules = prompt.joules / request.prompts_per_pass(first.plan.dp)
-    joules = request.per_output_token(prompt_joules, step.joules, batch)
+    prompt_work = prompt.work / request.prompts_per_pass(first.plan.dp)
+    work = request.per_output_token(prompt_work, step.work, batch)
+    seconds = waits.total / (request.concurrency * request.osl)
+    joules = [
+        board_joules(board_of(side.chip, side.plan.chips), each, seconds)
+        for side, each in zip(sides, work, strict=True)
+    ]
     busy = jnp.stack([*step.busy, micros[best]])
     load = (request.concurrency, batch)
-    return compose(waits, *load, joules, jnp.minimum(*slack), step.seconds, busy=busy)
+    return compose(waits, *load, jnp.stack(joules), jnp.minimum(*slack), step.seconds, busy=busy)
 
 
 class StepOfBoth(NamedTuple):
     """Both sides: seconds of a step, of one micro-batch through both, shares of a step that each is busy,
-    J by side and term, s by bound.
+    J of work by side and term, s by bound.
     """
 
     step: Scalar
     latency: Scalar
     busy: tuple[Scalar, Scalar]
-    joules: Values
+    work: Values
     seconds: Values
 
 
@@ -176,9 +182,8 @@ def _micro_batches(side: Side, forward: Pass, micro: Scalar) -> MicroBatches:
         forward = forward._replace(ends=[])
     cost: Cost = costs(side.chip, side.plan, side.model, [forward])[0]
     passes = micro / side.stages
-    breakdown = cost.breakdown
     return MicroBatches(
-        cost.time, cost.time * passes, breakdown.joules * passes, breakdown.by_bound()
+        cost.time, cost.time * passes, cost.work * passes, cost.breakdown.by_bound()
     )
 
 
@@ -196,4 +201,4 @@ def _step_of_both(turns: list[MicroBatches], crossing: Scalar, micro: Scalar) ->
     network = jnp.zeros(len(BOUNDS)).at[BOUNDS.index("network")].set(crossing)
     seconds = first.seconds + second.seconds + network
     busy = (first.busy / step, second.busy / step)
-    return StepOfBoth(step, alone, busy, jnp.stack([first.joules, second.joules]), seconds)
+    return StepOfBoth(step, alone, busy, jnp.stack([first.work, second.work]), seconds)

@@ -16,17 +16,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from perfmodel.hardware.board import Board, board_joules, board_of, held_share
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.closed_loop import Waits
 from perfmodel.inference.placement import cache_bytes
-from perfmodel.inference.service import (
-    Service,
-    compose,
-    running_sequences,
-    slack_beside_one,
-    stage_busy_time,
-)
-from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass
+from perfmodel.inference.service import Service, compose, running_sequences, slack_beside_one
+from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass, stage_busy_time
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
@@ -54,14 +49,15 @@ class PrefillWorker(NamedTuple):
     """What one prefill worker does with prompts.
 
     - `prompt`: seconds of one prompt; `spacing`: from one prompt to the next.
-    - `joules`: of one prompt, by term.
+    - `work`: joules that one prompt takes by term, without idle power and limits; `board`: its boards' power.
     - `cache`: bytes of keys and values of a prompt that a chip sends; `port`: its bytes/s; `latency`: in s.
     - `slack`: bytes free on a chip beside the weights and one prompt.
     """
 
     prompt: Scalar
     spacing: Scalar
-    joules: Values
+    work: Values
+    board: Board
     cache: Scalar
     port: Scalar
     latency: Scalar
@@ -73,7 +69,9 @@ class DecodeWorker(NamedTuple):
 
     - `most`: sequences that decode at once, at most; `full`, `single`: seconds of a step of so many, and of
       one on each data rank.
-    - `joules`: of a full step, by term; `seconds`: of it, by bound.
+    - `work`: joules that a full step takes by term, without idle power and limits; `seconds`: of it, by
+      bound.
+    - `board`: power of its boards.
     - `first_token`, `burst`: of its host; `port`: bytes/s of its chips.
     - `slack`: bytes free on a chip beside the weights and one sequence.
     """
@@ -81,7 +79,8 @@ class DecodeWorker(NamedTuple):
     most: Scalar
     full: Scalar
     single: Scalar
-    joules: Values
+    work: Values
+    board: Board
     seconds: Values
     first_token: Scalar
     burst: Scalar
@@ -104,7 +103,8 @@ def prefill_worker(chip: Chip, plan: Plan, model: Transformer, request: Request)
     return PrefillWorker(
         cost.time,
         spacing,
-        cost.breakdown.joules / plan.dp,
+        cost.work / plan.dp,
+        board_of(chip, plan.chips),
         cache_bytes(model, plan, plan.dp, request.isl),
         chip.scale_out.bandwidth,
         chip.scale_out.latency,
@@ -121,7 +121,8 @@ def decode_worker(chip: Chip, plan: Plan, model: Transformer, request: Request) 
         most,
         full.time,
         single.time,
-        full.breakdown.joules,
+        full.work,
+        board_of(chip, plan.chips),
         full.breakdown.by_bound(),
         chip.efficiency.host.first_token,
         chip.efficiency.host.burst,
@@ -146,19 +147,50 @@ def match_rates(
         second.full, second.single, second.most, users, alone, request, spacing
     )
     burst = second.burst * spacing * request.concurrency / 2 / request.requests_per_user
-    none = jnp.zeros_like(first.joules)
-    joules = [
-        request.per_output_token(first.joules, none, second.most),
-        request.per_output_token(none, second.joules, second.most),
-    ]
+    seconds = total / (request.concurrency * request.osl)
+    spent, held = _joules_of_pools(
+        (first, second), (prefill_workers, decode_workers), request, batch, seconds
+    )
     return compose(
         Waits(total - request.tokens_after_first * tpot + burst, tpot, total),
         request.concurrency,
         batch * decode_workers,
-        jnp.stack(joules),
+        spent,
         jnp.minimum(second.slack, first.slack),
         second.seconds,
+        held=held,
     )
+
+
+def _joules_of_pools(
+    workers: tuple[PrefillWorker, DecodeWorker],
+    counts: tuple[Scalar, Scalar],
+    request: Request,
+    batch: Scalar,
+    seconds: Scalar,
+) -> tuple[Values, Scalar]:
+    """What the boards of each pool draw for one output token, of which one comes every `seconds`, by
+    term; and the least share of their work's power that a limit leaves.
+
+    **Arguments:**
+
+    - `batch`: sequences that decode on each decode worker.
+    """
+    (first, second), none = workers, jnp.zeros_like(workers[0].work)
+    prompts = first.prompt / (seconds * request.osl * counts[0])  # on each worker, by Little's law
+    work = [
+        request.per_output_token(first.work, none, second.most),
+        request.per_output_token(none, second.work, second.most),
+    ]
+    spent = [
+        count * board_joules(one.board, each / count, seconds, -jnp.expm1(-at_once))
+        for one, each, count, at_once in zip(workers, work, counts, (prompts, batch), strict=True)
+    ]
+    held = [
+        held_share(jnp.sum(each) / count / seconds, one.board.room)
+        for one, each, count in zip(workers, work, counts, strict=True)
+    ]
+    return jnp.stack(spent), jnp.minimum(*held)
 
 
 def prompt_cost(pool: Pool, model: Transformer, request: Request) -> tuple[Cost, Scalar]:

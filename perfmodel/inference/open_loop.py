@@ -21,6 +21,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from perfmodel.hardware.board import board_joules, board_of
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.closed_loop import Steps, Waits
 from perfmodel.inference.service import (
@@ -57,11 +58,14 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
     wait += mmc_wait(decoding, places, request.requests_per_s)
     ttft = chip.efficiency.host.first_token + priced.steps.prompt + busy * tpot / 2 + wait
     total = ttft + request.tokens_after_first * tpot
+    users = request.requests_per_s * total
+    seconds = 1 / (request.requests_per_s * request.osl)
+    awake = -jnp.expm1(-users)
     return compose(
         Waits(ttft, tpot, total),
-        request.requests_per_s * total,
+        users,
         jnp.minimum(decoding, places),
-        priced.joules,
+        board_joules(board_of(chip, plan.chips), priced.work, seconds, awake),
         slack_beside_one(chip, plan, model, request.isl + request.osl),
         priced.seconds,
         max_requests_per_s=rates[-1],

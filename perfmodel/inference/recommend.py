@@ -297,7 +297,7 @@ def _row(
     row = {name: value for name, value in row.items() if name not in FACTORS}
     if row["chip"] and not row.get("ffn_chip"):
         rate = np.array([row["output_tokens_per_s_per_chip"]])
-        at_wall = joules_at_wall(str(row["chip"]), table.joules[place][None], rate)
+        at_wall = joules_at_wall(str(row["chip"]), table.joules[place].sum()[None], rate)
         row["joules_per_output_token_at_wall"] = float(at_wall[0])
     row |= {"fits": "true", "error": ""}
     ends = {f"{name}_at_confidence": float(bounded[name][place]) for name in ("ttft_ms", "tpot_ms")}

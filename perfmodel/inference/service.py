@@ -14,11 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.breakdown import BOUNDS
+from perfmodel.hardware.board import board_joules, board_of, held_share
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.closed_loop import Steps, Waits, closed_loop
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity, sizes
-from perfmodel.inference.step import Cost, Pass, costs, decode_pass, mixed_pass, prompt_pass
+from perfmodel.inference.step import (
+    Cost,
+    Pass,
+    costs,
+    decode_pass,
+    mixed_pass,
+    prompt_pass,
+    stage_busy_time,
+)
 from perfmodel.library.framework import version_of
 from perfmodel.results import AbstractResult, Plain, named, plain
 from perfmodel.roofline import MIN_RATE
@@ -34,13 +43,15 @@ class Service(AbstractResult):
     - `ttft`, `tpot`: time to first token, and per output token, means over requests, in s.
     - `total`: seconds from a request to its last token, without the burst at the beginning.
     - `concurrency`: requests open; `running`: sequences that decode at once, the others wait.
-    - `joules`: of all chips for one output token by term of `JOULES`, the prompt's share included.
+    - `joules`: that the boards of all chips draw for one output token by term of `JOULES`: the prompt's share
+      and what they draw between is in it; host, fans and conversion are not.
     - `slack`: bytes free on a chip beside the weights and one sequence of full length on each data rank;
       negative: short.
     - `seconds`: of a decode step, for each of `BOUNDS`.
     - `max_requests_per_s`: from which on a queue grows without end; infinite in a closed loop.
     - `max_running`: sequences that may decode at once, of requests that come at a rate; infinite in a closed
       loop.
+    - `held`: share of the power of work that the boards' limit leaves, in (0, 1].
     - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
       micro-batches; else empty.
     - `by_pool`: of two kinds of chips the joules of one output token that each draws; else empty.
@@ -56,12 +67,13 @@ class Service(AbstractResult):
     seconds: Values
     max_requests_per_s: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     max_running: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
+    held: Scalar = eqx.field(converter=as_scalar, default=1.0)
     busy: Values = eqx.field(converter=as_values, default=())
     by_pool: Values = eqx.field(converter=as_values, default=())
 
     @property
     def energy(self) -> Values | np.ndarray | np.floating:
-        """Of all chips for one output token, in J; of many services together an array."""
+        """Of the boards of all chips for one output token, in J; of many services together an array."""
         return self.joules.sum(axis=-1)
 
     def as_dict(self) -> Plain:
@@ -96,7 +108,11 @@ def serve(
     priced = steps_of(chip, plan, model, request, batch)
     waits = policy(priced.steps, chip.efficiency.host, request)
     slack = slack_beside_one(chip, plan, model, request.isl + request.osl)
-    return compose(waits, request.concurrency, batch, priced.joules, slack, priced.seconds)
+    seconds = waits.total / (request.concurrency * request.osl)
+    boards, load = board_of(chip, plan.chips), (request.concurrency, batch)
+    joules = board_joules(boards, priced.work, seconds)
+    held = held_share(jnp.sum(priced.work) / seconds, boards.room)
+    return compose(waits, *load, joules, slack, priced.seconds, held=held)
 
 
 def compose(
@@ -134,10 +150,12 @@ def of_replicas(served: Service, replicas: Scalar | float) -> Service:
 
 
 class Priced(NamedTuple):
-    """Steps, joules of one output token by term, and seconds of a decode step for each of `BOUNDS`."""
+    """Steps, joules that work for one output token takes by term, without idle power and limits, and seconds
+    of a decode step for each of `BOUNDS`.
+    """
 
     steps: Steps
-    joules: Values
+    work: Values
     seconds: Values
 
 
@@ -153,9 +171,9 @@ def steps_of(chip: Chip, plan: Plan, model: Transformer, request: Request, batch
     else:
         busy = stage_busy_time(passes[1], prompt.time) / plan.dp
         steps = Steps(batch, seconds, prompt.time, busy, busy)
-    first = prompt.breakdown.joules / prompts_of_pass(chip, plan, request, batch)
-    joules = request.per_output_token(first, step.breakdown.joules, batch)
-    return Priced(steps, joules, step.breakdown.by_bound())
+    first = prompt.work / prompts_of_pass(chip, plan, request, batch)
+    work = request.per_output_token(first, step.work, batch)
+    return Priced(steps, work, step.breakdown.by_bound())
 
 
 class Halves(NamedTuple):
@@ -329,14 +347,6 @@ def rank_share(rate: Scalar, ranks: Scalar) -> Scalar:
     """
     rate = jnp.maximum(rate, MIN_RATE_OF_PROMPTS)
     return 1 / ranks + (1 - 1 / ranks) * -jnp.expm1(-rate) / rate
-
-
-def stage_busy_time(prompts: Pass, time: Scalar) -> Scalar:
-    """How long prompts that take `time` keep each stage of a pipeline busy: others pass between them.
-
-    One part goes through all stages in time / (1 + waits), and is in each for that over the stages.
-    """
-    return time / (1 + prompts.waits) * prompts.parts / prompts.stages
 
 
 def running_sequences(chip: Chip, plan: Plan, model: Transformer, request: Request) -> Scalar:

@@ -364,7 +364,8 @@ DEFINITIONS = {
     "tokens/s per user": "1 / TPOT",
     "tokens/s per chip": "output tokens alone",
     "total tokens/s": "input and output tokens",
-    "joules at the wall": "what chips, host, fans and conversion draw; cooling of the site is not in it",
+    "joules": "what the boards of all chips draw, prompts and what they draw between included",
+    "joules at the wall": "what boards, host, fans and conversion draw; cooling of the site is not in it",
     "USD": "of what cost_basis names: "
     + "; ".join(f"{word}, {COST_BASES[word]}" for word in (*ASKED_BASES, "unknown")),
 }

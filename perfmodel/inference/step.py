@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.breakdown import JOULES, SECONDS, Breakdown
+from perfmodel.breakdown import SECONDS, Breakdown
+from perfmodel.hardware.board import PlainJoules, board_joules, board_of, work_joules
 from perfmodel.hardware.chip import Chip, region
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.operations import (
@@ -65,14 +66,16 @@ class Pass(NamedTuple):
 class Cost(AbstractResult):
     """What one pass through a model costs.
 
-    - `breakdown`: time by term, from the first layer to the last; energy of all chips;
+    - `breakdown`: time by term, from the first layer to the last; what the boards of all chips draw in it;
       FLOPs and bytes of one chain of chips.
     - `placement`: where one chip keeps its part; its slack is negative where it does not fit.
+    - `work`: joules of all chips, all-in, by term of `JOULES`, without idle power and limits.
     - `kernels`, `labels`: each kernel's part of it, on a leading axis, and what it is.
     """
 
     breakdown: Breakdown
     placement: Placement
+    work: Values
     kernels: Breakdown
     labels: tuple[str, ...] = eqx.field(static=True)
 
@@ -266,17 +269,33 @@ def _at(priced: Breakdown, places: np.ndarray) -> Breakdown:
 
 
 def _cost(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Cost:
-    """All kernels of a pass; energy of all chips: each part on each rank, and idle power all the time."""
+    """All kernels of a pass; energy of all boards: each part on each rank, and idle power all the time."""
     labels = [call.label for call in forward.layers + forward.ends] + ["host"]
     host = map_leaves(lambda x: x[None], _host(chip, plan, forward, priced))
     kernels = _anchored(chip, plan, forward, _join(priced, host))
     waited = map_leaves(lambda x: jnp.sum(x, axis=0), kernels) * (1 + forward.waits)
     copies = plan.tp * plan.dp * forward.parts
-    idle = chip.idle_power * plan.chips * waited.time
-    joules = (waited.joules / (1 + forward.waits) * copies).at[JOULES.index("idle")].set(idle)
-    return Cost(
-        dataclasses.replace(waited, joules=joules), forward.placement, kernels, tuple(labels)
+    prompts = 0.0 if forward.decodes else stage_busy_time(forward, waited.time)
+    work = work_joules(chip, _plain(kernels, labels, copies), as_scalar(plan.chips * prompts))
+    joules = board_joules(board_of(chip, plan.chips), work, waited.time)
+    breakdown = dataclasses.replace(waited, joules=joules)
+    return Cost(breakdown, forward.placement, work, kernels, tuple(labels))
+
+
+def _plain(kernels: Breakdown, labels: Sequence[str], copies: Scalar) -> PlainJoules:
+    """Joules of the kernels of a pass on all chips: of attention, and of the others."""
+    attends = np.array([label == "attention" for label in labels])
+    return PlainJoules(
+        *(copies * jnp.sum(kernels.joules[which], axis=0) for which in (attends, ~attends))
     )
+
+
+def stage_busy_time(prompts: Pass, time: Scalar) -> Scalar:
+    """How long prompts that take `time` keep each stage of a pipeline busy: others pass between them.
+
+    One part goes through all stages in time / (1 + waits), and is in each for that over the stages.
+    """
+    return time / (1 + prompts.waits) * prompts.parts / prompts.stages
 
 
 def _anchored(chip: Chip, plan: Plan, forward: Pass, kernels: Breakdown) -> Breakdown:

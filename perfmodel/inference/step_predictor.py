@@ -27,9 +27,8 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.evaluate import with_ranks
-from perfmodel.inference.service import stage_busy_time
 from perfmodel.inference.serving_row import RANKS, GivenRanks, number
-from perfmodel.inference.step import costs, decode_pass, mixed_pass, prompt_pass
+from perfmodel.inference.step import costs, decode_pass, mixed_pass, prompt_pass, stage_busy_time
 from perfmodel.library.fitted import FITTED
 from perfmodel.units import Values, as_scalar
 from perfmodel.workload.model import Transformer

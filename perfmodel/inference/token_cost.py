@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.breakdown import JOULES
 from perfmodel.inference.evaluate import ResolvedRow
 from perfmodel.inference.service import Service
 from perfmodel.inference.wall_power import joules_at_wall
@@ -17,8 +16,7 @@ class WallEnergy(NamedTuple):
     """Joules of one output token at the wall of its servers.
 
     - `known`: as its chips are known; `nan` where they are not.
-    - `billed`: what electricity is paid for: `known`, else what chips draw by the model, and around them a
-      share of their limit.
+    - `billed`: what electricity is paid for: `known`, else that of a limit estimated from the chip's price.
     """
 
     known: np.ndarray
@@ -33,12 +31,11 @@ def wall_energy(stem: str, joules: Any, rate: Any) -> WallEnergy:
     - `joules`: of one output token on all chips, by term of `JOULES` on the last axis.
     - `rate`: output tokens/s of one chip.
     """
-    terms, speed = np.asarray(joules, float), np.asarray(rate, float)
-    known = joules_at_wall(stem, terms.reshape(-1, len(JOULES)), speed.ravel())
-    known = known.reshape(speed.shape)
-    around = float(load_ownership().around) * power_limit(chip_file(stem)[1])
-    modelled = terms.sum(axis=-1) + np.nan_to_num(around) / speed
-    return WallEnergy(known, np.where(np.isfinite(known), known, modelled))
+    boards, speed = np.asarray(joules, float).sum(axis=-1), np.asarray(rate, float)
+    known, owner = joules_at_wall(stem, boards, speed), load_ownership()
+    around = np.nan_to_num(float(owner.around) * power_limit(chip_file(stem)[1]))
+    estimated = float(owner.conversion) * boards + around / speed
+    return WallEnergy(known, np.where(np.isfinite(known), known, estimated))
 
 
 def cost_of_service(

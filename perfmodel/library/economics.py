@@ -30,6 +30,7 @@ class EconomicsFile(Sourced):
     network: Share
     interest: Share
     around: Count
+    conversion: Count
     site: Site
     upkeep: Share
     busy: Count

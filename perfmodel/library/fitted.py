@@ -29,6 +29,7 @@ from perfmodel.hardware.parameters import (
     parameters,
     rescaled,
 )
+from perfmodel.library.board import load_board
 from perfmodel.library.files import ROOT, read_as, read_toml, stems
 from perfmodel.library.framework import releases_of, version_of
 from perfmodel.library.schema import ChipFile
@@ -287,7 +288,8 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     families = {family: found(family, plan) for family in FAMILIES}
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))
     families["host"] = told("host", host_sections(origin, plan, folder))
-    return Efficiency(**families, hop_cycles=prior["hop_cycles"])
+    board = load_board(origin.stem, origin.execution, folder)
+    return Efficiency(**families, board=board, hop_cycles=prior["hop_cycles"])
 
 
 SERVING = "serving"

@@ -11,6 +11,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Execution
 from perfmodel.hardware.parameters import Efficiency, parameters
 from perfmodel.library.anchors import ANCHORS, FACTORS, MOST_FACTOR, Stack
+from perfmodel.library.board import POWER, check_power
 from perfmodel.library.fitted import (
     FAMILIES,
     RELATIVES,
@@ -160,6 +161,7 @@ CHECKS = {
     ANCHORS: _check_anchors,
     RELEASES: _check_releases,
     RANGES: _check_ranges,
+    POWER: check_power,
 }
 """What checks a file that is not of a chip, by its name."""
 

@@ -193,7 +193,10 @@ def _dies(text: str) -> Die:
 
 
 class KnownEnergy(NamedTuple):
-    """A row of `energies.csv`: a measured run, its output tokens/s and joules of one at the wall."""
+    """A row of `energies.csv`: a measured run, its output tokens/s and joules of one at the wall.
+
+    - `limit`: of its boards in W where the run lowered it, else `nan`.
+    """
 
     chip: str
     chips: float
@@ -204,6 +207,7 @@ class KnownEnergy(NamedTuple):
     users: float
     rate: float
     joules: float
+    limit: float
 
 
 def known_energies() -> list[KnownEnergy]:
@@ -215,7 +219,8 @@ def _energy(row: dict[str, str]) -> KnownEnergy:
     numbers = ("n_chips", "isl", "osl", "users_per_chip", "tokens_per_s", "joules_per_token")
     chips, prompt, output, users, rate, joules = (float(row[name]) for name in numbers)
     names = (row["model"], row["precision"])
-    return KnownEnergy(row["chip"], chips, *names, prompt, output, users, rate, joules)
+    limit = float(row["limit_w"] or "nan")
+    return KnownEnergy(row["chip"], chips, *names, prompt, output, users, rate, joules, limit)
 
 
 class KnownOwner(NamedTuple):

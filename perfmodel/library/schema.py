@@ -302,3 +302,23 @@ def si_or(quantity: Quantity | None, dimension: str, missing: float = math.nan) 
 def stacks_of(main: TierFile | None) -> float:
     """Devices of a main memory, where its file counts them; 0 where it does not."""
     return 0.0 if main is None else si_or(main.stacks, "1", missing=0.0)
+
+
+Verdict = Literal["identified", "weak", "prior"]
+"""How much the data say: the spread is less than half of the prior's, less than 0.85 of it, or as wide."""
+
+
+class ConstantFile(Strict):
+    """One constant.
+
+    - `value`, `unit`: after the fit; `spread`: standard deviation of its logarithm.
+    - `prior`, `prior_spread`: before it, with their `source`.
+    """
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    unit: str
+    spread: float = Field(ge=0, allow_inf_nan=False)
+    prior: float = Field(gt=0, allow_inf_nan=False)
+    prior_spread: float = Field(ge=0, allow_inf_nan=False)
+    verdict: Verdict
+    source: str

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import equinox as eqx
-from pydantic import Field
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.area import AreaConstants
@@ -17,6 +16,7 @@ from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.library.files import read_as, stems
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.schema import (
+    ConstantFile,
     LinkTechnology,
     MemoryTechnology,
     NodeTechnology,
@@ -175,25 +175,6 @@ def price_of(file: MemoryTechnology, name: str, year: str) -> Quantity:
 C = TypeVar("C", AreaConstants, PowerConstants, CostConstants)
 
 _read = functools.cache(read_as)
-
-Verdict = Literal["identified", "weak", "prior"]
-"""How much the data say: the spread is less than half of the prior's, less than 0.85 of it, or as wide."""
-
-
-class ConstantFile(Strict):
-    """One constant.
-
-    - `value`, `unit`: after the fit; `spread`: standard deviation of its logarithm.
-    - `prior`, `prior_spread`: before it, with their `source`.
-    """
-
-    value: float = Field(gt=0, allow_inf_nan=False)
-    unit: str
-    spread: float = Field(ge=0, allow_inf_nan=False)
-    prior: float = Field(gt=0, allow_inf_nan=False)
-    prior_spread: float = Field(ge=0, allow_inf_nan=False)
-    verdict: Verdict
-    source: str
 
 
 class ConstantsFile(Strict):

@@ -69,6 +69,10 @@ def calibrate(
     makes them. One run moves the host of its framework and two factors of its model as far as it can tell;
     with runs of all loads they are your server's.
 
+    With --ops power, fit what boards draw while they serve: a CSV of rows of predict serving with
+    measured_power_w (all boards together) or measured_joules_per_output_token, and with
+    measured_output_tokens_per_s where it is known, so that errors of speed do not enter.
+
     Where few shapes or models were measured, --leave-out n,k says how well others are predicted, and
     --pool-formats makes a fit of all formats from which those of each can start with --prior.
 
@@ -90,6 +94,8 @@ def calibrate(
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops serving
 
     Example: perfmodel calibrate --data runs.csv --out fitted --ops serving
+
+    Example: perfmodel calibrate --data boards.csv --out fitted --ops power
 
     Example: perfmodel calibrate --anchor runs.csv --out fitted, then perfmodel predict serving rows.csv
     --out predictions.csv --calibration fitted
@@ -116,8 +122,9 @@ def calibrate(
         )
         return
     check_solver()
-    if listed(ops) == [SERVING]:
-        _hosts(data, out, fitted(prior), json_)
+    if listed(ops) in ([SERVING], [POWER]):
+        fit = _hosts if listed(ops) == [SERVING] else _boards
+        fit(data, out, fitted(prior), json_)
         return
     left_out_by = tuple(listed(leave_out))
     options = Options(out, rows, seed, fitted(prior), resume, chip_file, left_out_by, pool_formats)
@@ -192,6 +199,37 @@ MAX_NAMED_ROWS = 5
 
 SERVING = "serving"
 """The operation that stands for the host."""
+
+POWER = "power"
+"""The operation that stands for what boards draw."""
+
+
+def _boards(data: str, out: Path, prior: Path, json_: bool) -> None:
+    from perfmodel.calibration.power import calibrate_power
+
+    with bar("rows alike") as update:
+        found = calibrate_power(Path(data), out, prior, update)
+    if json_:
+        show_json(
+            {"errors": found.errors, "chips": found.content["chips"], "left_out": found.left_out}
+        )
+        return
+    _warn_of(found.left_out, "; --json names them")
+    show_table(
+        table_of("Median error of a board's power", [_board_row(one) for one in found.errors])
+    )
+    say(f"The parameters are in {out}.")
+
+
+def _board_row(one: dict[str, Any]) -> dict[str, str]:
+    """A chip, and the errors of fits that have seen its runs, or have not."""
+    names = {
+        "inside": "fitted",
+        "without_model": "its model unseen",
+        "without_chip": "the chip unseen",
+    }
+    shares = {word: f"{100 * one[name]:.1f} %" for name, word in names.items()}
+    return {"chip": one["chip"], "runs": str(one["runs"])} | shares
 
 
 def _hosts(data: str, out: Path, prior: Path, json_: bool) -> None:

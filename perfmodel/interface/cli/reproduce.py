@@ -12,9 +12,9 @@ def reproduce(
     sets: Annotated[
         str,
         typer.Option(
-            help="throughput, single-stream, serving (this and the next need the data extra), decisions "
-            "(which measured deployment is chosen under a limit on TPOT, and what that loses), equal-lengths "
-            "(TTFT and TPOT of users in step), closed, or disaggregated."
+            help="throughput, single-stream, energy (joules of boards), serving (this and the next need the "
+            "data extra), decisions (which measured deployment is chosen under a limit on TPOT, and what it "
+            "loses), equal-lengths (TTFT and TPOT of users in step), closed, or disaggregated."
         ),
     ] = "throughput,single-stream,serving",
     json_: options.JsonFile = None,

@@ -186,9 +186,8 @@ def test_the_range_of_a_token_is_that_of_the_chips_price(rows: dict):
 
 
 def test_processors_are_bought_with_their_memory(rows: dict):
-    # 12,460 USD; 1,536 GB of DDR5 at 11.7 USD/GB beside it; 500 W.
-    bought = 12460 * 1.53 + 1536 * 11.7
-    assert 17000 < 1536 * 11.7 < 29000
+    # 12,460 USD; 1,536 GB of DDR5 at 5.5 USD/GB, its contract price, beside it; 500 W.
+    bought = 12460 * 1.53 + 1536 * 5.5
     owned = _standing(bought, 0.5)
     assert owned < _number(rows["a processor"], "usd_per_chip_hour") < 1.1 * owned
 

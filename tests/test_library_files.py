@@ -51,6 +51,13 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         find_model("lama-3.1-70x")
 
 
+def test_what_people_call_a_chip_counts_as_its_name_where_one_is_misspelled():
+    with pytest.raises(InputError, match=r"'h1000'; the nearest are h100-sxm"):
+        find_chip("h1000")  # one letter from the alias H100, three from the file h100-sxm
+    with pytest.raises(InputError, match=r"'5099'; the nearest are rtx-5090"):
+        find_chip("5099")
+
+
 def test_a_name_like_nothing_and_no_name_are_said_so():
     with pytest.raises(InputError, match="nothing is named like it"):
         find_chip("§§")

@@ -58,9 +58,16 @@ def pick(name: str, names: dict[str, str], what: str, where: str) -> str:
         return names[fold(name)]
     if not fold(name):
         raise InputError(f"{what} is missing; `{where}` lists all that there are.")
-    close = nearest(name, names.values())
+    close = _nearest_meant(name, names)
     those = f"the nearest are {', '.join(close)}" if close else "nothing is named like it"
     raise InputError(f"unknown {what} {name[:MAX_NAME_LENGTH]!r}; {those}; `{where}` lists all.")
+
+
+def _nearest_meant(name: str, names: dict[str, str], most: int = 3) -> list[str]:
+    """What the spellings that look most like `name` mean, each once."""
+    given = fold(name)[:MAX_NAME_LENGTH]
+    spellings = difflib.get_close_matches(given, names, n=4 * most, cutoff=0.5)
+    return list(dict.fromkeys(names[one] for one in spellings))[:most]
 
 
 ADVICE = {

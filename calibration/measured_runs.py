@@ -9,7 +9,7 @@ import pyarrow as pa
 from perfmodel.calibration.baselines.aiconfigurator import aiconfigurator_tpots
 from perfmodel.calibration.baselines.llm_viewer import llm_viewer_tpot
 from perfmodel.calibration.baselines.roofline import baseline_tpots, roofline_tpot
-from perfmodel.calibration.data.inferencex import OPEN, Part, Run, read_runs
+from perfmodel.calibration.data.inferencex import OPEN, Part, Run, has_equal_lengths, read_runs
 from perfmodel.calibration.decision_metrics import decisions_of
 from perfmodel.calibration.decisions import CONFIDENCES
 from perfmodel.calibration.decisions_anchored import anchored_predictions
@@ -28,7 +28,7 @@ SERVING, DECISIONS, CLOSED, EQUAL_LENGTHS = "serving", "decisions", "closed", "e
 
 
 class RunSet(NamedTuple):
-    """A set of runs: those of some parts; with `equal_lengths`, of them those that `equal_lengths` takes."""
+    """A set of runs: those of some parts; with `equal_lengths`, of them the sound ones with such."""
 
     parts: tuple[Part, ...]
     equal_lengths: bool = False
@@ -51,11 +51,6 @@ class PredictedRuns(NamedTuple):
     predicted: list[dict[str, str]]
 
 
-def equal_lengths(runs: Sequence[Run]) -> list[Run]:
-    """Runs whose prompts and answers are all of equal length, and which measure what they say."""
-    return [run for run in runs if float(run.cells["length_ratio"]) == 1 and not run.fault]
-
-
 def predict_runs(
     asked: RunSet, source: str, calibration: Path, progress: Callable[..., None]
 ) -> PredictedRuns:
@@ -66,7 +61,8 @@ def predict_runs(
     - `InputError`: when the runs are not there, or none is of the set.
     """
     runs = [run for run in read_runs(source, asked.parts) if run.cells]
-    runs = equal_lengths(runs) if asked.equal_lengths else runs
+    if asked.equal_lengths:
+        runs = [run for run in runs if has_equal_lengths(run) and not run.fault]
     if not runs:
         raise InputError(
             f"{source} has no such runs; name another set, or another source by --data."

@@ -181,7 +181,7 @@ def own_runs(path: Path, folder: Path, warn: Callable[[str], None]) -> list[Run]
 # What is written
 
 
-OF_TTFT = ("burst", "first_token_us", "turnaround_us")
+OF_TTFT = ("burst", "first_token_us", "per_prompt_token_us", "turnaround_us")
 """What runs without TTFT do not say: it stays as it was."""
 
 

@@ -1,13 +1,13 @@
 r"""The host of one's own server and the factors of its stacks, fitted together to few measured runs.
 
-With $t$ what is predicted of a run (TPOT and TTFT), $y$ what was measured, $h$ the five constants of a
+With $t$ what is predicted of a run (TPOT and TTFT), $y$ what was measured, $h$ the eight constants of a
 server's host and $f$ the two factors of a stack, on decode steps and on prompts,
 
 $$\min_{h, f} \sum_i \rho\Big(\frac{\ln t_i(h, f) - \ln y_i}{\sigma}\Big)
       + \sum \Big(\frac{x(h)}{\sigma_h}\Big)^2 + \sum \Big(\frac{\ln f}{\sigma_f}\Big)^2$$
 
 a maximum a posteriori estimate, where $x$ is the logarithm of a constant over what it was before, or the
-difference of the gap of a kernel, which may be below zero. One run cannot say seven numbers: each moves
+difference of the gap of a kernel, which may be below zero. One run cannot say ten numbers: each moves
 as far as its prior is wide. What the kernels of a model are off goes to the factors of its stack, so that
 the host is of use to other models on the server.
 """
@@ -25,6 +25,7 @@ from perfmodel.calibration.anchors import robust
 from perfmodel.calibration.serving import ClosedLoop, RunGroup, waits_of
 from perfmodel.hardware.parameters import HostEfficiency, parameters
 from perfmodel.library.fitted import FITTED, SERVING, from_file, hosts_of
+from perfmodel.library.framework import frameworks
 from perfmodel.units import Values, as_values
 
 NOISE = np.array([0.05, 0.15])
@@ -40,7 +41,7 @@ SHARE_OF_SPREAD = 0.5
 """How far a server is from the host of its framework, over how far hosts of frameworks are from each other:
 assumed, as versions and machines differ less than frameworks."""
 
-OF_THE_SERVER = ("first_token", "turnaround")
+OF_THE_SERVER = ("first_token", "per_prompt_token", "turnaround")
 """Constants that are a server's rather than a framework's, whose spread is taken whole: the way to it and
 back, and its tokeniser."""
 
@@ -91,9 +92,10 @@ class FittedServers(NamedTuple):
 def host_spreads() -> np.ndarray:
     """Standard deviations of the constants of a server's host around its framework's: of those of
     `FITTED`, over the frameworks, those of `SHARE_OF_SPREAD`; in logarithms, or in s of `SIGNED`."""
-    sections = [one["bf16"] for name, one in hosts_of(SERVING, FITTED).items() if name != "smooth"]
-    hosts = [from_file(HostEfficiency, section) for section in sections]
-    values = {name: np.array([host[name] for host in hosts]) for name in NAMES}
+    hosts = hosts_of(SERVING, FITTED)
+    sections = [hosts[name]["bf16"] for name in hosts if name in frameworks()]
+    found = [from_file(HostEfficiency, section) for section in sections]
+    values = {name: np.array([host[name] for host in found]) for name in NAMES}
     spreads = [np.std(x if n == SIGNED else np.log(x), ddof=1) for n, x in values.items()]
     return np.array(spreads) * [1.0 if n in OF_THE_SERVER else SHARE_OF_SPREAD for n in NAMES]
 
@@ -148,7 +150,7 @@ def _of_hosts(count: int) -> np.ndarray:
 
 
 def _places(given: OwnServers, count: int) -> np.ndarray:
-    """Places of the seven unknowns of each run: its host's and its stack's."""
+    """Places of the ten unknowns of each run: its host's and its stack's."""
     factors = len(NAMES) * count + 2 * given.stacks[:, None] + np.arange(2)
     return np.concatenate([_of_hosts(count)[given.servers], factors], axis=1)
 
@@ -202,7 +204,7 @@ def _bounds(given: OwnServers, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _log_times(loop: ClosedLoop, start: Values, x: Values) -> Values:
-    """Logarithms of TPOT and TTFT of a run, by the seven unknowns."""
+    """Logarithms of TPOT and TTFT of a run, by the ten unknowns."""
     host = _moved(start, x[: len(NAMES)])
     made = HostEfficiency(**{name: host[i] for i, name in enumerate(NAMES)})
     waits = waits_of(loop, made, jnp.exp(x[len(NAMES) :]))
@@ -222,7 +224,7 @@ def _with_slopes(loops: ClosedLoop, start: Values, x: Values) -> tuple[Values, V
 def _evaluate(
     given: OwnServers, start: np.ndarray, unknowns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log times of all runs, of shape (n, 2), and their slopes, of shape (n, 2, 7)."""
+    """Log times of all runs, of shape (n, 2), and their slopes, of shape (n, 2, 10)."""
     times, slopes, first = [], [], 0
     for group in given.groups:
         own = slice(first, first := first + len(group.runs))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel.calibration.data.inferencex import Run, open_runs
+from perfmodel.calibration.data.inferencex import Run
 from perfmodel.calibration.decisions import throughput_of
 from perfmodel.calibration.fit import from_free, solve_each
 from perfmodel.calibration.measured_runs import PredictedRuns, score_runs
@@ -22,10 +22,13 @@ from perfmodel.calibration.own_hosts import own_runs
 from perfmodel.calibration.sections import copy_fitted, in_units
 from perfmodel.calibration.serving import (
     RunGroup,
+    fitted_runs,
     groups_of,
     host_file,
+    host_of,
     initial_host,
     problem_of,
+    software_of_run,
 )
 from perfmodel.calibration.serving_metrics import ScoredRun, run_metrics
 from perfmodel.errors import InputError
@@ -40,7 +43,7 @@ from perfmodel.library.model import find_model
 LEFT_OUT: dict[str, Callable[[Run], str]] = {
     "model": lambda run: find_model(run.cells["model"]),
     "chip": lambda run: find_chip(run.cells["chip"]),
-    "framework": lambda run: run.cells["framework"],
+    "framework": lambda run: software_of_run(run)[0],
     "vendor": lambda run: chip_files()[find_chip(run.cells["chip"])].vendor,
 }
 """What may be left out, and what a run has of it."""
@@ -66,20 +69,20 @@ class LeftOut(NamedTuple):
 
 def software_of(run: Run) -> Software:
     """Whose host a run has."""
-    return host_file(run.cells["chip"]), run.cells["framework"]
+    return host_file(run.cells["chip"]), host_of(run)
 
 
 def runs_of(
     source: str, files: Sequence[Path], folder: Path, warn: Callable[[str], None]
 ) -> list[Run]:
-    """The sound open runs of the package, and those of files of the serving schema.
+    """The runs of the package that hosts may be fitted to, and those of files of the serving schema.
 
     **Raises:**
 
     - `InputError`: when the package or a file is not there, or no run of a file can be compared.
     """
     own = [run for path in files for run in own_runs(path, folder, warn)]
-    return open_runs(source) + own
+    return fitted_runs(source) + own
 
 
 def score_left_out(

@@ -1,5 +1,6 @@
 """Users of a closed loop: in step where lengths are equal, spread where they differ."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ from perfmodel.inference.closed_loop import Steps, closed_loop, waves_of
 from perfmodel.units import as_scalar
 from perfmodel.workload.request import Request
 
-HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5, 0.02)))
+HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.0, 0.05, 0.0, 1.5, 0.02)))
 USERS = Request(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
 STEPS = Steps(*map(as_scalar, (16.0, 0.01, 0.2, 0.15, 0.15, 2.0, 0.0, 1.0)))
 
@@ -87,3 +88,35 @@ def test_the_columns_say_whether_users_are_in_step_and_how_many_prompts_share_on
     assert equal != fewer
     # The longest are the nominal ones: a mean below says that lengths differ.
     assert shorter < 0.7 * equal
+
+
+def test_a_scheduler_that_reads_requests_at_each_tenth_step_lets_them_wait_for_half_of_ten():
+    steps = STEPS._replace(prompts_together=as_scalar(0.0))
+
+    def ttft(interval: float) -> float:
+        request = dataclasses.replace(USERS, read_interval=as_scalar(interval))
+        return float(closed_loop(steps, HOST, request).ttft)
+
+    busy, tpot = 15 / 16, float(closed_loop(steps, HOST, USERS).tpot)
+    assert ttft(0.0) == ttft(1.0)
+    assert ttft(10.0) - ttft(1.0) == pytest.approx(busy * 9 * tpot / 2)
+
+
+def test_a_prompt_s_tokens_delay_its_first_one_or_the_next_prompt():
+    # 1,000 tokens of 5 us each.
+    host = dataclasses.replace(HOST, per_prompt_token=as_scalar(5e-6))
+    late = dataclasses.replace(HOST, turnaround=as_scalar(0.025))
+    spread = STEPS._replace(prompts_together=as_scalar(0.0))
+    apart, before = (float(closed_loop(spread, each, USERS).ttft) for each in (host, HOST))
+    assert apart - before == pytest.approx(0.005)
+    together, later = (float(closed_loop(STEPS, each, USERS).ttft) for each in (host, late))
+    assert together == pytest.approx(later)
+
+
+def test_the_column_of_the_read_interval_lengthens_ttft_alone(tmp_path: Path):
+    apart = {"length_spread": "0.1"}
+    changes: tuple[dict[str, str], ...] = (apart, {"read_interval": "30"} | apart)
+    each, thirtieth = predict("serving", tmp_path, [ROW | LOAD | change for change in changes])
+    assert each["tpot_ms"] == thirtieth["tpot_ms"]
+    more = float(thirtieth["ttft_ms"]) - float(each["ttft_ms"])
+    assert 10 < more / float(each["tpot_ms"]) < 14.5

@@ -12,6 +12,7 @@ from perfmodel.kernels.backends import (
     MOE_BACKENDS,
     backends_of,
 )
+from perfmodel.library.chip import load_chip
 from perfmodel.library.files import read_as, stems
 from perfmodel.library.framework import (
     FrameworkFile,
@@ -19,6 +20,7 @@ from perfmodel.library.framework import (
     find_version,
     framework_files,
     frameworks,
+    host_name,
     library_of,
     older_versions,
     version_of,
@@ -55,6 +57,18 @@ def test_an_older_version_says_what_was_other_and_shares_the_rest():
     assert old.section("host")["step_us"] == 790 and new.section("host") == {}
     engine = find_version("trtllm-engine")
     assert engine.fuses_quantisation and not engine.fuses_all_reduce(plain_norms=True)
+
+
+def test_a_version_has_a_host_of_its_own_where_it_says_so():
+    assert host_name("trtllm", "trtllm-1.0") == "trtllm-1.0"
+    assert host_name("vllm", "vllm-0.12") == host_name("vllm", "") == "vllm"
+    assert not find_version("vllm-0.12").schedules_ahead and find_version("vllm").schedules_ahead
+    own, today = (
+        load_chip("h100-sxm", Plan(framework="trtllm", framework_version=word)).efficiency
+        for word in ("trtllm-1.0", "")
+    )
+    assert float(own.host.per_kernel) > float(today.host.per_kernel)
+    assert float(own.gemm.launch) == float(today.gemm.launch)
 
 
 def test_norms_that_add_one_are_fused_by_some():

@@ -45,7 +45,7 @@ def _intervals(chip: str, model: str, framework: str = "") -> ServingIntervals:
         ("h100-sxm", "llama-3.1-70b", "", "fitted"),
         ("h100-sxm", "llama-3.3-70b", "", "fitted"),  # of the same shape
         ("b200-sxm", "deepseek-r1", "sglang", "fitted"),
-        ("h100-sxm", "deepseek-r1", "sglang", "sibling"),  # no run of this chip with that host
+        ("h100-sxm", "deepseek-r1", "trtllm", "sibling"),  # no run of this chip with that host
         ("h100-sxm", "qwen3-32b", "", "sibling"),  # a model that no run had
         ("gb300", "llama-3.1-70b", "", "sibling"),  # kernels are fitted, the host is others'
         ("gh200", "llama-3.1-70b", "", "sibling"),

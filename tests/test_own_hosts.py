@@ -11,7 +11,7 @@ import pytest
 from command import predict, run
 
 from perfmodel.calibration.data.inferencex import Run
-from perfmodel.calibration.own_server import OwnServers, _coordinates, _evaluate
+from perfmodel.calibration.own_server import NAMES, OwnServers, _coordinates, _evaluate
 from perfmodel.calibration.serving import groups_of
 from perfmodel.inference.evaluate import resolve_row
 from perfmodel.library.fitted import FITTED
@@ -180,11 +180,12 @@ def test_slopes_are_those_of_differences():
     count = len(rows)
     given = OwnServers(groups, [host], np.zeros(count, int), np.zeros(count, int))
     start = np.array([_coordinates(host)])
-    size = np.array([1e-2, 1e-2, 1e-7, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2])
-    _, slopes = _evaluate(given, start, np.zeros((count, 8)))
+    unknowns = len(NAMES) + 2
+    size = np.where(np.arange(unknowns) == NAMES.index("per_kernel"), 1e-7, 1e-2)
+    _, slopes = _evaluate(given, start, np.zeros((count, unknowns)))
     for i, step in enumerate(size):
         ends = [
-            _evaluate(given, start, np.tile(sign * step * np.eye(8)[i], (count, 1)))[0]
+            _evaluate(given, start, np.tile(sign * step * np.eye(unknowns)[i], (count, 1)))[0]
             for sign in (1, -1)
         ]
         expected = (ends[0] - ends[1]) / (2 * step)

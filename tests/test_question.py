@@ -63,7 +63,10 @@ def test_other_names_are_columns_of_the_serving_schema():
         ({"objective": None}, "objective is None; give a name as text"),
         ({"confidence": None}, "confidence is missing"),
         ({"confidence": 79.5}, "confidence is 79.5; allowed are whole numbers"),
-        ({"framework_version": "vllm-0.5"}, "give one of trtllm-engine, vllm-0.5, .* as framework"),
+        (
+            {"framework_version": "vllm-0.5"},
+            "give one of trtllm-1.0, trtllm-engine, vllm-0.12, .* as framework",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_said_to_be_so(asked: dict[str, Any], said: str):
@@ -89,7 +92,7 @@ def test_a_number_of_rows_that_there_cannot_be_is_refused(top: Any):
 @pytest.mark.parametrize("framework", ["tgi", "nccl", "TensorRT-LLM"])
 def test_a_framework_whose_serving_is_not_known_is_not_recommended(framework: str):
     question = ask(**SMALL, chip="h100-sxm", n_chips=1, framework=framework)
-    with pytest.raises(InputError, match="give sglang, trtllm, vllm, trtllm-engine, "):
+    with pytest.raises(InputError, match=r"give sglang, trtllm, vllm, trtllm-1\.0, "):
         check(question)
 
 

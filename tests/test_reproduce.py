@@ -235,7 +235,7 @@ def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
 
 
 def test_an_unknown_set_is_refused():
-    known = "throughput, single-stream, serving, decisions, equal-lengths, closed, disaggregated"
+    known = "throughput, single-stream, energy, serving, decisions, equal-lengths, closed"
     with pytest.raises(InputError, match=f"allowed are {known}"):
         sets_of(["speeds"])
 
@@ -282,8 +282,28 @@ def test_decisions_come_out_with_every_choice(package: Callable[..., str], tmp_p
     assert "x the limit breaks it" in page.read_text() and "llama-3.1-70b" in page.read_text()
 
 
+B200 = {"system": "b200_sxm"}
 OWN = "/Users/someone/runs.csv; silicon_concurrency={users}; x"
 """Where AIConfigurator's authors ran it: all lengths are equal."""
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"backend": "trtllm", "backend_version": "1.0.0rc3"}, ("trtllm-1.0", "")),
+        ({"backend": "trtllm", "backend_version": "1.1.0rc2"}, ("trtllm", "")),
+        ({"backend_version": "0.12.0"}, ("vllm-0.12", "")),
+        ({"backend": "sglang", "model_path": "Qwen/Qwen3.5-397B-A17B"}, ("sglang", "")),
+        ({"backend": "sglang", "model_path": "deepseek-ai/DeepSeek-R1"} | B200, ("sglang", "10")),
+        ({"backend": "sglang", "model_path": "Qwen/Qwen3.5-397B-A17B"} | B200, ("sglang", "30")),
+        ({"model_path": "Qwen/Qwen3.5-397B-A17B"} | B200, ("vllm", "")),
+    ],
+)
+def test_a_run_says_its_version_and_how_often_requests_are_read(
+    package: Callable[..., str], change: dict[str, str], wanted: tuple[str, str]
+):
+    (found,) = read_runs(package(change))
+    assert (found.cells["framework"], found.cells["read_interval"]) == wanted
 
 
 def test_runs_with_equal_lengths_come_out_by_framework_model_chip_and_users(

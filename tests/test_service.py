@@ -43,7 +43,7 @@ from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import MAX_SPECULATIVE_TOKENS, Request, static_batch
 
-HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.05, 1.5, 0.02)))
+HOST = HostEfficiency(*map(as_scalar, (0.0, 0.0, 0.0, 0.0, 0.05, 0.0, 1.5, 0.02)))
 STEPS = Steps(*map(as_scalar, (16.0, 0.01, 0.2, 0.15, 0.15)))
 USERS = Request(*map(as_scalar, (16.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))
 
@@ -274,13 +274,17 @@ def test_no_framework_s_host_adds_less_to_a_step_than_the_smooth_form_s(framewor
 
 FAST, SLOW = (
     HostEfficiency(*map(as_scalar, each))
-    for each in ((2e-4, 3e-6, -2e-6, 0.05, 1.5, 0.0), (3e-4, 1e-5, 1e-6, 0.04, 1.0, 0.0))
+    for each in (
+        (2e-4, 3e-6, -2e-6, 0.0, 0.05, 0.0, 1.5, 0.0),
+        (3e-4, 1e-5, 1e-6, 0.0, 0.04, 0.0, 1.0, 0.0),
+    )
 )
 
 
 def _group(launches: float) -> RunGroup:
     """One run with 100 kernels and 4 sequences in a decode step."""
     steps = [jnp.full((1, 3), number) for number in (0.01, 0.0, launches, 100.0, 4.0)]
+    steps.append(jnp.array([[0.0, 1.0, 1.0]]))
     return RunGroup(ClosedLoop(PLAN, USERS, as_scalar(4.0), *steps), [])
 
 
@@ -300,6 +304,15 @@ def test_the_smooth_form_hides_the_share_of_its_launches_that_the_fastest_framew
     assert float(found.step) == float(FAST.step) and float(found.burst) == float(FAST.burst)
     slower = hosts.with_shorter_launches(SLOW, [_group(1e-3)], FITTED)
     assert float(slower.per_kernel) == float(SLOW.per_kernel)
+
+
+def test_the_best_schedule_waits_no_longer_outside_of_steps_than_any_framework():
+    slow = dataclasses.replace(SLOW, per_prompt_token=as_scalar(5e-6))
+    found = hosts.with_least_waits(slow, [FAST, slow])
+    assert [float(getattr(found, name)) for name in hosts.OF_WAITS] == pytest.approx(
+        [0.04, 0.0, 1.0, 0.0]
+    )
+    assert found.per_kernel == slow.per_kernel
 
 
 def test_an_indexer_brings_eleven_small_kernels_that_the_best_schedule_fuses():

@@ -8,7 +8,13 @@ import pytest
 
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.parameters import HostEfficiency
-from perfmodel.inference.step import decode_step, host_time
+from perfmodel.inference.step import (
+    decode_pass,
+    decode_step,
+    host_time,
+    mixed_pass,
+    prompt_pass,
+)
 from perfmodel.kernels.backends import backends_of
 from perfmodel.library.chip import load_chip
 from perfmodel.library.model import load_model, model_files
@@ -55,7 +61,7 @@ CUT_INTO_LITTLE = Plan(weights="fp8_block")
 def _latency_and_host(model: Transformer) -> tuple[Scalar, Scalar]:
     chip = load_chip("h100-sxm", CUT_INTO_LITTLE)
     step = decode_step(chip, CUT_INTO_LITTLE, model, as_scalar(1.0), as_scalar(128.0))
-    fixed = host_time(chip.efficiency.host, as_scalar(0.0), as_scalar(1.0))
+    fixed = host_time(chip.efficiency.host, as_scalar(0.0), as_scalar(1.0), 0.0)
     return step.breakdown.by_term()["latency"], fixed
 
 
@@ -65,8 +71,23 @@ def test_the_best_schedule_hides_no_more_of_a_launch_than_there_is():
 
 
 def test_gaps_of_a_framework_are_taken_as_they_were_fitted():
-    host = HostEfficiency(*map(as_scalar, (1e-4, 1e-5, -2e-6, 0.05, 1.5, 0.0)))
-    assert float(host_time(host, as_scalar(300.0), as_scalar(4.0))) == pytest.approx(-4.6e-4)
+    host = HostEfficiency(*map(as_scalar, (1e-4, 1e-5, -2e-6, 5e-6, 0.05, 0.0, 1.5, 0.0)))
+    assert float(host_time(host, as_scalar(300.0), as_scalar(4.0), 0.0)) == pytest.approx(-4.6e-4)
+
+
+def test_kernels_of_a_step_with_prompts_are_launched_without_a_graph():
+    # 300 kernels, each 5 us later.
+    host = HostEfficiency(*map(as_scalar, (1e-4, 1e-5, -2e-6, 5e-6, 0.05, 0.0, 1.5, 0.0)))
+    assert float(host_time(host, as_scalar(300.0), as_scalar(4.0), 1.0)) == pytest.approx(1.04e-3)
+    chip, plan = load_chip("h100-sxm", CUT_INTO_LITTLE), CUT_INTO_LITTLE
+    model, one, tokens = traced(load_model("llama-3.2-1b")), as_scalar(1.0), as_scalar(128.0)
+    decoding = one, tokens, as_scalar(0.0)
+    passes = (
+        decode_pass(chip, plan, model, one, tokens),
+        prompt_pass(chip, plan, model, one, tokens, tokens),
+        mixed_pass(chip, plan, model, decoding, (one, tokens, tokens)),
+    )
+    assert [each.prompts for each in passes] == [0.0, 1.0, 1.0]
 
 
 def priced(name: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from perfmodel.calibration.baselines.roofline import decoding
 from perfmodel.calibration.data.aiconfigurator_columns import FACTS
 from perfmodel.calibration.data.inferencex import LENGTH_RATIO, Run
+from perfmodel.kernels.kernel_table import software_of
 
 CONTEXT_TOKENS = 8192
 """Tokens of prompts in a step: vLLM's `max-num-batched-tokens` in the launch scripts."""
@@ -31,7 +32,8 @@ def aiconfigurator_tpots(runs: Sequence[Run]) -> list[float]:
 
 def _question(cells: dict[str, str]) -> dict[str, str]:
     names = ("model", "precision", "chip", "framework", "tp", "ep", "dp", "n_chips")
-    return {name: cells[name] for name in (*names, "isl", "osl", "concurrency", "kv_precision")}
+    found = {name: cells[name] for name in (*names, "isl", "osl", "concurrency", "kv_precision")}
+    return found | {"framework": software_of(cells["framework"])[0]}
 
 
 @functools.cache

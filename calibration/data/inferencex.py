@@ -52,6 +52,31 @@ class CacheFormat(Strict):
     cache: str
 
 
+class NamedVersion(Strict):
+    """The word of a version in the column `framework`, and how its releases begin."""
+
+    backend: str
+    begins: str
+    framework: str
+
+
+class ReadInterval(Strict):
+    """Steps from one time that SGLang reads requests to the next, with fewer than 16 users, and with more."""
+
+    models: list[str]
+    system: str
+    precision: str = ""
+    tp: str = ""
+    few: int
+    many: int
+
+    def holds(self, row: Cells) -> bool:
+        """Whether a run was launched so."""
+        given = {"system": row["system"], "precision": row["precision"], "tp": row["tp_size"]}
+        alike = all(getattr(self, name) in ("", text) for name, text in given.items())
+        return alike and _has(row["model_path"], self.models)
+
+
 class Fault(Strict):
     """Runs that are known to measure something else, and why; what is empty holds of any run."""
 
@@ -80,6 +105,8 @@ class InferenceXFacts(Strict):
     eight_chip_systems: list[str]
     sglang_bf16_cache_systems: list[str]
     caches: list[CacheFormat]
+    versions: list[NamedVersion]
+    read_intervals: list[ReadInterval]
     faults: list[Fault]
 
 
@@ -124,6 +151,11 @@ def read_runs(source: str = "aiconfigurator", parts: Collection[Part] = OPEN) ->
     cells = [_cells(row) for row in rows]
     runs = [_run(*each) for each in zip(rows, cells, _reliable(rows, cells), strict=True)]
     return [run for run in runs if run.part in parts]
+
+
+def has_equal_lengths(run: Run) -> bool:
+    """Whether all its prompts and answers are of equal length: AIConfigurator's own are."""
+    return run.cells["length_ratio"] == "1"
 
 
 def open_runs(source: str = "aiconfigurator") -> list[Run]:
@@ -225,10 +257,33 @@ def _cells(row: Cells) -> Cells:
         "isl": row["isl"],
         "osl": row["osl"],
         "concurrency": _users(row),
-        "framework": row["backend"],
+        "framework": _framework(row),
         "length_ratio": "1" if _in_house(row) else str(LENGTH_RATIO),
         "requests_per_user": "5" if five else "10",
+        "read_interval": _read_interval(row),
     } | plan
+
+
+def _framework(row: Cells) -> str:
+    """The framework; or the word of a version that has one."""
+    for one in FACTS.versions:
+        if row["backend"] == one.backend and row["backend_version"].startswith(one.begins):
+            return one.framework
+    return row["backend"]
+
+
+MANY_USERS = 16
+"""From which on launch scripts of InferenceX take the longer interval."""
+
+
+def _read_interval(row: Cells) -> str:
+    """Empty where requests are read in each step."""
+    if row["backend"] != "sglang" or row["mode"] != "agg" or _in_house(row):
+        return ""
+    found = next((one for one in FACTS.read_intervals if one.holds(row)), None)
+    if found is None:
+        return ""
+    return str(found.many if int(_users(row) or 0) >= MANY_USERS else found.few)
 
 
 def _in_house(row: Cells) -> bool:

@@ -277,7 +277,10 @@ class HostEfficiency(eqx.Module):
 
     - `step`: added once; `per_sequence`: added for each sequence of the batch.
     - `per_kernel`: added for each kernel beside what it takes when a benchmark repeats it.
-    - `first_token`: added to the first token: the way to the server and back, tokens and templates.
+    - `per_prompt_kernel`: added for each kernel of a step with prompts, beside that: graphs hold decode steps
+      alone, so that a prompt's kernels are launched one by one.
+    - `first_token`: added to the first token: the way to the server and back, and templates.
+    - `per_prompt_token`: added to the first token for each token of the prompt: text is sent and made tokens.
     - `burst`: how much longer a prompt takes in a burst than it makes a decode step.
     - `turnaround`: from the last token of an answer until its user's next prompt can be scheduled.
     """
@@ -285,9 +288,15 @@ class HostEfficiency(eqx.Module):
     step: Scalar = parameter(0.0, 1e-2, "us", owner="framework")
     per_sequence: Scalar = parameter(0.0, 1e-3, "us", owner="framework")
     per_kernel: Scalar = parameter(-2e-6, 5e-5, "us", owner="framework")
+    per_prompt_kernel: Scalar = parameter(0.0, 5e-5, "us", owner="framework")
     first_token: Scalar = parameter(0.0, 2.0, "us", owner="framework")
+    per_prompt_token: Scalar = parameter(0.0, 1e-4, "us", owner="framework")
     burst: Scalar = parameter(0.0, 5.0, owner="framework")
     turnaround: Scalar = parameter(0.0, 1.0, "us", owner="framework")
+
+    def before_prompt(self, tokens: Scalar) -> Scalar:
+        """Seconds added to the first token after a prompt of some tokens."""
+        return self.first_token + self.per_prompt_token * tokens
 
 
 class BoardPower(eqx.Module):

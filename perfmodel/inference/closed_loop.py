@@ -8,18 +8,20 @@ output, and a prompt makes a step longer by $P$.
 
 $$\text{TPOT} = \frac{\text{step}(B)}{\text{tokens}} + P\,\frac{B-1}{R}$$
 
-TTFT is a mean: a prompt waits for half a step, rides on one, waits behind the burst with which a run of
-few rounds begins, and for KV-cache capacity where there is none:
+TTFT is a mean: a prompt waits for half a step (half of $r$ steps where requests are read after each $r$),
+rides on one, waits behind the burst with which a run of few rounds begins, and for KV-cache capacity where
+there is none:
 
-$$\text{TTFT} = t_0 + \text{prompt} + \tfrac12\,\text{step} + \frac{b\,P\,B}{2\,\text{rounds}}
-  + \Bigl(\frac{C}{B}-1\Bigr) H, \quad H = \text{prompt} + \tfrac12\,\text{step} + (R-1)\,\text{TPOT}$$
+$$\text{TTFT} = t_0 + \text{prompt} + \tfrac r2\,\text{step} + \frac{b\,P\,B}{2\,\text{rounds}}
+  + \Bigl(\frac{C}{B}-1\Bigr) H, \quad H = \text{prompt} + \tfrac r2\,\text{step} + (R-1)\,\text{TPOT}$$
 
 A sequence holds its cache for $H$, so $C$ users get $B / H$ answers a second (Little's law). A static batch
 whose caches do not fit together runs in $\lceil C/B \rceil$ waves, one after the other.
 
 **Equal lengths** keep users who begin together in step for ever (`users_in_step`): with $k$ prompts a step
 all prompts take $n = C/k$ steps of $p = \text{step} + kP$ seconds. Answers end in the order in which they
-began, so that prompts come back one step's worth at a time, $d$ seconds after the last token. Of these waves
+began, so that prompts come back one step's worth at a time, $d$ seconds after the last token: the server's
+turnaround, and what it takes to send a prompt and make it tokens. Of these waves
 $m$ pile up while an answer travels: all where prompts take steps of their own, else at most
 $1 + a + d/\text{step}$, with $a = 1$ where the next step is scheduled while one runs. With
 $w = m\,(1 - (m-1)/2n)$
@@ -84,9 +86,20 @@ def spread_users(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
     tpot = steps.step / request.tokens_per_step + steps.prefill_interference * others / request.osl
     busy = others / jnp.maximum(steps.batch, 1.0)
     burst = host.burst * steps.burst_interference * others / 2 / request.requests_per_user
-    prompt = steps.prompt + busy * tpot / 2
+    prompt = steps.prompt + wait_for_step(request, busy, tpot)
     queue, total = queueing(request, steps.batch, prompt + request.tokens_after_first * tpot)
-    return Waits(host.first_token + prompt + burst + queue, tpot, host.first_token + total)
+    before = host.before_prompt(request.isl)
+    return Waits(before + prompt + burst + queue, tpot, before + total)
+
+
+def wait_for_step(request: Request, busy: Scalar, tpot: Scalar) -> Scalar:
+    """Seconds until the scheduler has read a request: half of the time from one reading to the next.
+
+    **Arguments:**
+
+    - `busy`: share of the time in which others decode.
+    """
+    return busy * jnp.maximum(request.read_interval, 1.0) * tpot / 2
 
 
 class Waves(NamedTuple):
@@ -120,7 +133,7 @@ def waves_of(steps: Steps, delay: Scalar) -> Waves:
 
 def users_in_step(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
     """Users who begin together and whose prompts and answers are of equal length."""
-    delay = host.turnaround
+    delay = host.turnaround + host.per_prompt_token * request.isl
     found = waves_of(steps, delay)
     others = jnp.maximum(steps.batch - found.together * found.waiting, 0.0)
     own = jnp.maximum(steps.batch - found.together, 0.0) / 2

@@ -124,7 +124,7 @@ def decode_worker(chip: Chip, plan: Plan, model: Transformer, request: Request) 
         full.work,
         board_of(chip, plan.chips),
         full.breakdown.by_bound(),
-        chip.efficiency.host.first_token,
+        chip.efficiency.host.before_prompt(request.isl),
         chip.efficiency.host.burst,
         chip.scale_out.bandwidth,
         slack_beside_one(chip, plan, model, request.isl + request.osl),

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from perfmodel.hardware.board import board_joules, board_of
 from perfmodel.hardware.chip import Chip
-from perfmodel.inference.closed_loop import Steps, Waits
+from perfmodel.inference.closed_loop import Steps, Waits, wait_for_step
 from perfmodel.inference.service import (
     Service,
     compose,
@@ -56,7 +56,8 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
     decoding = request.requests_per_s * request.osl * tpot
     wait = mg1_wait(request.requests_per_s, priced.steps.prefill_interference)
     wait += mmc_wait(decoding, places, request.requests_per_s)
-    ttft = chip.efficiency.host.first_token + priced.steps.prompt + busy * tpot / 2 + wait
+    ttft = chip.efficiency.host.before_prompt(request.isl) + priced.steps.prompt
+    ttft += wait_for_step(request, busy, tpot) + wait
     total = ttft + request.tokens_after_first * tpot
     users = request.requests_per_s * total
     seconds = 1 / (request.requests_per_s * request.osl)

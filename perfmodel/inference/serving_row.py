@@ -30,6 +30,7 @@ RANKS = GivenRanks._fields
 LOAD = (
     *("isl", "osl", "concurrency", "length_ratio", "requests_per_user", "speculative_tokens"),
     *("acceptance", "prefix_tokens", "requests_per_s", "length_spread", "max_num_batched_tokens"),
+    "read_interval",
 )
 """Columns of what is asked."""
 
@@ -119,6 +120,7 @@ DEFAULTS = {
     "acceptance": 0.85,
     "prefix_tokens": 0.0,
     "max_num_batched_tokens": 0.0,
+    "read_interval": 1.0,
 }
 """What an empty cell means. Of drafted second tokens 85 to 90 % are accepted (DeepSeek-V3 Technical
 Report, arXiv 2412.19437, section 5.4.3)."""

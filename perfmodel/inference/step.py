@@ -46,6 +46,7 @@ class Pass(NamedTuple):
     - `waits`: passes that the last part waits for, of those before it.
     - `placement`: where one chip keeps its part of the model and of the cache.
     - `decodes`: whether it is a decode step, which may carry prompts along.
+    - `prompts`: 1 where it has prompts, else 0.
     """
 
     layers: list[KernelCall]
@@ -56,6 +57,7 @@ class Pass(NamedTuple):
     waits: Scalar
     placement: Placement
     decodes: bool
+    prompts: float
 
     @property
     def runs(self) -> Scalar:
@@ -220,7 +222,8 @@ def _pass(
     sequences = sum((batch.sequences for batch in batches), as_scalar(0.0))
     ends = _ends(end, model, tokens_of(batches), sequences)
     decodes = batches[0].decoding
-    return Pass(layers, ends, sequences, parts, stages, waits, placement, decodes)
+    prompts = float(not batches[-1].decoding)
+    return Pass(layers, ends, sequences, parts, stages, waits, placement, decodes, prompts)
 
 
 def _ends(
@@ -312,15 +315,23 @@ def _anchored(chip: Chip, plan: Plan, forward: Pass, kernels: Breakdown) -> Brea
     return replace(lambda each: (each.time, each.seconds), kernels, scaled)
 
 
-def host_time(host: HostEfficiency, kernels: Values, sequences: Values) -> Values:
-    """Seconds that the host adds to a pass of some kernels and sequences, or to each of many."""
-    return host.step + host.per_sequence * sequences + host.per_kernel * kernels
+def host_time(
+    host: HostEfficiency, kernels: Values, sequences: Values, prompts: Values | float
+) -> Values:
+    """Seconds that the host adds to a pass of some kernels and sequences, or to each of many.
+
+    **Arguments:**
+
+    - `prompts`: 1 where the pass has prompts, else 0.
+    """
+    gap = host.per_kernel + host.per_prompt_kernel * prompts
+    return host.step + host.per_sequence * sequences + gap * kernels
 
 
 def _host(chip: Chip, plan: Plan, forward: Pass, priced: Breakdown) -> Breakdown:
     """What the host adds to a pass."""
     host = chip.efficiency.host
-    time = host_time(host, forward.runs, forward.sequences)
+    time = host_time(host, forward.runs, forward.sequences, forward.prompts)
     return waiting(chip, time if plan.framework else time + _not_hidden(host, forward, priced))
 
 

@@ -64,6 +64,7 @@ SERVING_COLUMNS: dict[str, ServingColumn] = (
         ("burst", "whether all users begin at once", "true"),
         ("prefix_tokens", "tokens of a prompt that are in the cache", "2048"),
         ("max_num_batched_tokens", "tokens of a step, at most", "8192"),
+        ("read_interval", "decode steps from one reading of requests to the next", "30"),
         ("speculative_tokens", "tokens guessed in a step", "3"),
         ("acceptance", "share of guesses that hold", "0.85"),
     )

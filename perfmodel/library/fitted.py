@@ -31,7 +31,7 @@ from perfmodel.hardware.parameters import (
 )
 from perfmodel.library.board import load_board
 from perfmodel.library.files import ROOT, read_as, read_toml, stems
-from perfmodel.library.framework import releases_of, version_of
+from perfmodel.library.framework import host_name, releases_of, version_of
 from perfmodel.library.schema import ChipFile
 from perfmodel.units import to_si
 from perfmodel.workload.plan import Plan
@@ -307,7 +307,8 @@ def host_sections(origin: Origin, plan: Plan, folder: Path) -> list[dict[str, An
     """Sections of the host of launched chips: of the folder, or as shipped."""
     if origin.execution != "launched":
         return []
-    frameworks = dict.fromkeys([SMOOTH, plan.framework or SMOOTH])
+    own = host_name(plan.framework or SMOOTH, plan.framework_version)
+    frameworks = dict.fromkeys([SMOOTH, plan.framework or SMOOTH, own])
     found = [_host(SERVING, framework, folder) for framework in frameworks]
     rocm = _host(SERVING_ROCM, plan.framework or SMOOTH, folder)
     today = origin.architecture in ROCM and not plan.framework_version

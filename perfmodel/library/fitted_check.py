@@ -25,7 +25,7 @@ from perfmodel.library.fitted import (
     unit_scale,
 )
 from perfmodel.library.fitted_intervals import MODELLED, SERVICE
-from perfmodel.library.framework import frameworks, releases_of
+from perfmodel.library.framework import frameworks, host_names, releases_of
 from perfmodel.library.serving_ranges import MODELS, RANGES
 from perfmodel.workload.plan import REPLICA_RANKS
 from perfmodel.workload.precision import FORMATS
@@ -140,7 +140,8 @@ def _sections(
 ) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Family, framework, place and content of each section."""
     for family, served in _tables(content, where, FAMILIES):
-        for framework, formats in _tables(served, f"{where}{family}.", (SMOOTH, *frameworks())):
+        known = (SMOOTH, *(host_names() if family == "host" else frameworks()))
+        for framework, formats in _tables(served, f"{where}{family}.", known):
             place = f"{where}{family}.{framework}"
             for dtype, section in _tables(formats, f"{place}.", (*FORMATS, UNPACKED_CACHE)):
                 yield family, framework, f"{place}.{dtype}", section

@@ -5,6 +5,7 @@ does not say is as in the version that it is `like`.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
@@ -206,6 +207,7 @@ class Version(Strict):
     """One version; `like`: the one whose facts it shares where it says nothing.
 
     - `unfused_collective`: of all-reduces that are fused with no norm.
+    - `own_host`: whether its host is fitted to its own runs; else it is that of its framework.
     - `decode_per_query_head`: whether decode steps read the cache for each query head, not for a group.
     - `parameters`: that differ from the fitted ones, by family and name.
     - `platforms`: architectures that it runs on.
@@ -229,6 +231,7 @@ class Version(Strict):
     fusions: Fusions = Fusions()
     scheduler: Scheduler = Scheduler()
     decode_per_query_head: Flag | None = None
+    own_host: Flag | None = None
     parameters: dict[str, dict[str, Quantity]] = {}
 
     @property
@@ -401,7 +404,7 @@ def find_version(word: str) -> Version:
 
 
 INHERITED_FIELDS = tuple(
-    name for name in Version.model_fields if name not in ("name", "like", "parameters")
+    name for name in Version.model_fields if name not in ("name", "like", "parameters", "own_host")
 )
 """What a version shares with the one that it is like."""
 
@@ -414,6 +417,21 @@ def _joined(base: Any, own: Any) -> Any:
         return own or base
     stated = {name: one for name in type(own).model_fields if (one := getattr(own, name))}
     return base.model_copy(update=stated)
+
+
+def host_name(framework: str, version: str) -> str:
+    """Whose host a framework, or its older `version`, has, as files of fitted parameters call it."""
+    return version if version and _is(find_version(version).own_host) else framework
+
+
+def host_names() -> tuple[str, ...]:
+    """Frameworks, and versions with hosts of their own."""
+    return tuple(dict.fromkeys(host_name(*pair) for pair in _named()))
+
+
+def _named() -> Iterator[tuple[str, str]]:
+    yield from ((name, "") for name in frameworks())
+    yield from ((framework, word) for word, framework in older_versions().items())
 
 
 def version_of(plan: Plan) -> Version:

@@ -32,6 +32,7 @@ class Request(eqx.Module):
     - `requests_per_s`: requests a second that come whatever is open; 0 in a closed loop.
     - `length_spread`: half of the range of lengths over their mean; 0: all are equal.
     - `max_num_batched_tokens`: tokens of a step, at most; 0: the framework's default.
+    - `read_interval`: decode steps from one time that the scheduler reads requests to the next.
     """
 
     concurrency: Scalar = eqx.field(converter=as_scalar)
@@ -46,6 +47,7 @@ class Request(eqx.Module):
     requests_per_s: Scalar = eqx.field(converter=as_scalar, default=0.0)
     length_spread: Scalar = eqx.field(converter=as_scalar, default=0.0)
     max_num_batched_tokens: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    read_interval: Scalar = eqx.field(converter=as_scalar, default=1.0)
 
     def shared(self, replicas: Scalar | float) -> "Request":
         """What each of some replicas is asked."""

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.calibration.board_results import ENERGY, predict_energy
+from perfmodel.calibration.kv_capacity import MEMORY, capacity_metrics, capacity_rows
 from perfmodel.calibration.measured_runs import (
     RUN_SETS,
     PredictedRuns,
@@ -209,7 +210,7 @@ def sets_of(words: Sequence[str]) -> list[str]:
 
     - `InputError`: for another word, naming those that there are.
     """
-    return [word_of(word, (*PUBLISHED, ENERGY, *RUN_SETS), "set") for word in words or [""]]
+    return [word_of(word, (*PUBLISHED, ENERGY, MEMORY, *RUN_SETS), "set") for word in words or [""]]
 
 
 def reproduce(
@@ -219,7 +220,7 @@ def reproduce(
 
     **Arguments:**
 
-    - `sets`: of `PUBLISHED`, `ENERGY` and `RUN_SETS`.
+    - `sets`: of `PUBLISHED`, `ENERGY`, `MEMORY` and `RUN_SETS`.
     - `source`: of the serving runs: `aiconfigurator`, or a path to its wheel or checkout.
 
     **Returns:**
@@ -247,6 +248,12 @@ def reproduce(
             rows, tables[name] = predict_published(name, calibration, progress)
             report["published"] += metrics_of_published(rows)
             report["left_out"] += held_out_speeds(name, tables[name], calibration)
+        elif name == MEMORY:
+            capacities = capacity_rows(calibration)
+            report |= {"capacity": capacity_metrics(capacities)}
+            report |= {"capacity_rows": [row.as_dict() for row in capacities]}
+            tables[name] = pa.Table.from_pylist(report["capacity_rows"])
+            rows = []
         else:
             given = runs_of(RUN_SETS[name])
             part, metrics, rows, table = measured_results(name, given, calibration)

@@ -199,7 +199,7 @@ def test_a_question_becomes_a_row_that_can_be_served():
     row = _row(
         Question(machine, "llama-3.1-8b", Load(4, 100, 50)), deployment_of(machine, "llama-3.1-8b")
     )
-    request, parallelism, _ = block_of([row])[2]
+    request, parallelism, *_ = block_of([row])[2]
     assert (request.concurrency[0], request.isl[0], request.osl[0]) == (4, 100, 50)
     assert (
         np.asarray(parallelism.tp)[0] == 8

@@ -17,6 +17,7 @@ class Memory(eqx.Module):
     - `parts`: of a cache that keep copies of their own of what all cores read.
     - `staged`: 1 for a scratchpad, which each kernel fills anew and ahead of use (by DMA, the next block
       during this one); 0 for a cache that the hardware manages.
+    - `reported`: bytes that the driver reports to software, over the capacity as it is sold.
     - `block_bandwidth`: that one block of work draws of it, in bytes/s, and `core_bandwidth`, that a core
       reads with several blocks in flight; 0 where one block on each core draws an even share of all.
     """
@@ -30,6 +31,12 @@ class Memory(eqx.Module):
     staged: Scalar = eqx.field(converter=as_scalar, default=0.0)
     block_bandwidth: Scalar = eqx.field(converter=as_scalar, default=0.0)
     core_bandwidth: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    reported: Scalar = eqx.field(converter=as_scalar, default=1.0)
+
+    @property
+    def reported_capacity(self) -> Scalar:
+        """Bytes that the driver reports to software."""
+        return self.capacity * self.reported
 
     @property
     def usable_capacity(self) -> Scalar:

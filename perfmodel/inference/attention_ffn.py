@@ -78,7 +78,9 @@ def attention_and_ffn(model: Transformer) -> tuple[Transformer, Transformer]:
     nothing = model.vocabulary * 0
     return (
         dataclasses.replace(model, stacks=tuple(first)),
-        dataclasses.replace(model, stacks=tuple(second), vocabulary=nothing, extra=nothing),
+        dataclasses.replace(
+            model, stacks=tuple(second), vocabulary=nothing, extra=nothing, towers=nothing
+        ),
     )
 
 

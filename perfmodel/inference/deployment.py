@@ -39,6 +39,7 @@ from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.model import Transformer, traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import FORMATS, CheckpointFormats, look_up, runnable, taken
+from perfmodel.workload.server import ServerOptions
 
 P = ParamSpec("P")
 
@@ -106,6 +107,7 @@ def resolve_deployment(
         release=release,
         fuses_shared_expert=fuses_shared_expert(software, file, shape),
         unfused_all_reduce=unfused,
+        server=default_options(version or software, release, file),
         **backends_of(version or software, file.architecture, stored, unfused),
     )
     kinds = rates_of(plan) | _kinds_of_parts(shape) | wishes_of(shape) & set(file.matrix)
@@ -130,6 +132,26 @@ def resolve_deployment(
         float(shape.layers),
         loaded.execution == "dataflow" and not float(loaded.main.capacity),
         file.architecture,
+    )
+
+
+def default_options(framework: str, release: str, file: ChipFile) -> ServerOptions:
+    """Options that a framework takes by itself on a chip; without one, none are told."""
+    version = find_version(framework)
+    if version.memory is None:
+        return ServerOptions()
+    memory = 0.0 if file.main is None else file.main.capacity.si("byte") / 1e9
+    budget, default = (
+        version.scheduler.budget(memory, file.architecture),
+        version.memory.default_of(release),
+    )
+    return ServerOptions(
+        default_fraction=0.0 if default is None else default.value,
+        max_num_seqs=budget.max_num_seqs,
+        max_num_batched_tokens=budget.max_num_batched_tokens,
+        graph_sequences=budget.graph_sequences,
+        graph_sequences_wide=budget.graph_sequences_wide,
+        graphs=0.0 if default is None or default.graphs is None else default.graphs.si("byte"),
     )
 
 
@@ -299,8 +321,8 @@ def _kind(part: Any) -> str:
 
 
 def _shape(model: Transformer) -> str:
-    """All that sets a model's time, without its name."""
-    return repr(dataclasses.replace(model, name=""))
+    """All that sets a model's time, without its name and its towers."""
+    return repr(dataclasses.replace(model, name="", towers=0))
 
 
 def model_name(deployment: Deployment) -> str:

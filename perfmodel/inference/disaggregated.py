@@ -12,6 +12,7 @@ the asymptotic bounds of a closed network (Denning and Buzen, Computing Surveys 
 meet smoothly: requests wait a little before the prefill pool is full.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -20,7 +21,14 @@ from perfmodel.hardware.board import Board, board_joules, board_of, held_share
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.closed_loop import Waits
 from perfmodel.inference.placement import cache_bytes
-from perfmodel.inference.service import Service, compose, running_sequences, slack_beside_one
+from perfmodel.inference.service import (
+    Memory,
+    Service,
+    compose,
+    memory_of,
+    running_sequences,
+    slack_beside_one,
+)
 from perfmodel.inference.step import Cost, costs, decode_pass, prompt_pass, stage_busy_time
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.model import Transformer
@@ -74,6 +82,7 @@ class DecodeWorker(NamedTuple):
     - `board`: power of its boards.
     - `first_token`, `burst`: of its host; `port`: bytes/s of its chips.
     - `slack`: bytes free on a chip beside the weights and one sequence.
+    - `memory`: its weights, and tokens that its KV cache holds.
     """
 
     most: Scalar
@@ -86,6 +95,7 @@ class DecodeWorker(NamedTuple):
     burst: Scalar
     port: Scalar
     slack: Scalar
+    memory: Memory
 
 
 def serve_disaggregated(
@@ -115,6 +125,8 @@ def prefill_worker(chip: Chip, plan: Plan, model: Transformer, request: Request)
 def decode_worker(chip: Chip, plan: Plan, model: Transformer, request: Request) -> DecodeWorker:
     """A worker of the decode pool, with its share of the users."""
     own = Request(request.concurrency, request.isl, request.osl, request.batch_size)
+    own = dataclasses.replace(own, max_num_seqs=request.max_num_seqs)
+    length = request.isl + request.osl
     most = running_sequences(chip, plan, model, own)
     full, single = _steps(Pool(chip, plan, as_scalar(1.0)), model, request, most)
     return DecodeWorker(
@@ -127,7 +139,8 @@ def decode_worker(chip: Chip, plan: Plan, model: Transformer, request: Request) 
         chip.efficiency.host.before_prompt(request.isl),
         chip.efficiency.host.burst,
         chip.scale_out.bandwidth,
-        slack_beside_one(chip, plan, model, request.isl + request.osl),
+        slack_beside_one(chip, plan, model, length),
+        memory_of(chip, plan, model, length),
     )
 
 
@@ -159,6 +172,7 @@ def match_rates(
         jnp.minimum(second.slack, first.slack),
         second.seconds,
         held=held,
+        **second.memory._asdict(),
     )
 
 

@@ -19,7 +19,12 @@ from perfmodel.inference import overflow, quote
 from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.overflow import CachePool, PoolMemory, overflow_of, with_overflow
-from perfmodel.inference.service import Service, max_sequences, of_replicas
+from perfmodel.inference.service import (
+    Service,
+    allowed_sequences,
+    max_sequences,
+    of_replicas,
+)
 from perfmodel.inference.serving_row import LOAD, RANKS, GivenRanks, mode_of, read_row
 from perfmodel.library.ledger import NOTHING_ASKED, AskedCost
 from perfmodel.trees import map_leaves
@@ -27,6 +32,7 @@ from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
+from perfmodel.workload.server import ServerOptions
 from perfmodel.xla import jit, to_run_once
 
 
@@ -117,11 +123,13 @@ T = TypeVar("T")
 
 
 class RowNumbers(NamedTuple):
-    """What is asked of rows of one form, spread in one way each, with what memory their caches share."""
+    """What is asked of rows of one form, spread in one way each, with what memory their caches share, and
+    how their servers are started."""
 
     request: Request
     parallelism: Parallelism
     memory: PoolMemory
+    server: ServerOptions
 
 
 Block = tuple[Chip, Transformer, RowNumbers]
@@ -201,16 +209,47 @@ _mapped_many, _mapped_few = eqx.filter_jit(_mapped), to_run_once(_mapped)
 def arguments_of(plan: Plan, chip: Chip, model: Transformer, numbers: RowNumbers) -> Arguments:
     """The plan and the request of one replica; where users are free, as many as fill the KV cache."""
     replicas = numbers.parallelism.replicas
-    request, ranked = numbers.request.shared(replicas), with_ranks(plan, numbers.parallelism)
+    request, ranked = numbers.request.shared(replicas), started_plan(plan, numbers)
     if plan.overflows:
         chip = with_overflow(chip, ranked, numbers.memory.shared(replicas))
-    free = jnp.minimum(
-        max_sequences(chip, ranked, model, request.isl + request.osl), MAX_SEQUENCES * ranked.dp
-    )
+    most = jnp.minimum(allowed_sequences(ranked, request), MAX_SEQUENCES * ranked.dp)
+    free = jnp.minimum(max_sequences(chip, ranked, model, request.isl + request.osl), most)
     concurrency = jnp.where(request.concurrency > 0, request.concurrency, free)
     batch_size = jnp.where(request.continuous_batching > 0, 1.0, concurrency)
     request = dataclasses.replace(request, concurrency=concurrency, batch_size=batch_size)
     return chip, ranked, model, request
+
+
+def started_plan(plan: Plan, numbers: RowNumbers) -> Plan:
+    """The plan with the ranks of a row, of one replica, and with the options of its server."""
+    return dataclasses.replace(with_ranks(plan, numbers.parallelism), server=numbers.server)
+
+
+def server_options_of(resolved: ResolvedRow) -> ServerOptions:
+    """How the server of a row, or of many, is started: as it asks, else as its framework does by itself.
+
+    A row that gives its tensor ranks is of a deployment that is known, whose share of memory is raised where
+    it must be; where they are open, others are chosen. Numbers are plain ones, or arrays.
+    """
+    default, request = resolved.deployment.plan.server, resolved.request
+    known = {name: float(getattr(default, name)) for name in OPTIONS}
+    known["raises"] = 0.0 if np.isnan(resolved.ranks.tp) else 1.0
+    asked = {name: np.asarray(getattr(request, name)) for name in ASKED_OPTIONS}
+    chosen = {name: np.where(x > 0, x, known[name]) for name, x in asked.items()}
+    shape = chosen["memory_fraction"].shape
+    leaves = [chosen.get(name, np.full(shape, known[name])) for name in OPTIONS]
+    return jax.tree.unflatten(jax.tree.structure(default), leaves)
+
+
+OPTIONS = tuple(field.name for field in dataclasses.fields(ServerOptions))
+
+ASKED_OPTIONS = (
+    "memory_fraction",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "speculative_tokens",
+)
+"""Options of a server that are columns of the serving schema."""
 
 
 def with_ranks(plan: Plan, parallelism: Parallelism) -> Plan:
@@ -223,7 +262,12 @@ def with_ranks(plan: Plan, parallelism: Parallelism) -> Plan:
 def numbers_of(rows: Sequence[tuple[ResolvedRow, Parallelism]]) -> RowNumbers:
     """What the rows of a block are, on a leading axis."""
     numbers = [
-        RowNumbers(resolved.request, parallelism, resolved.pool.memory)
+        RowNumbers(
+            resolved.request,
+            parallelism,
+            resolved.pool.memory,
+            server_options_of(resolved),
+        )
         for resolved, parallelism in rows
     ]
     number = as_scalar(0.0).dtype

@@ -1,5 +1,6 @@
 """Where the time of a kernel or of a decode step goes: kernel by kernel and term by term."""
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference import cascade, pools
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.evaluate import ResolvedRow, resolve_row, with_ranks
+from perfmodel.inference.evaluate import ResolvedRow, resolve_row, server_options_of, with_ranks
 from perfmodel.inference.kernel_predictions import OVERFLOW, own_files, resolve_group
 from perfmodel.inference.serving_predictions import PLAN, predict_cells
 from perfmodel.inference.serving_row import DISAGGREGATED, mode_of
@@ -51,7 +52,8 @@ class Explanation(NamedTuple):
     - `time`: in s.
     - `lines`: kernels, the slowest first.
     - `terms`: seconds of each of `SECONDS`.
-    - `step`: where a decode step was asked for.
+    - `step`: where a decode step was asked for; `memory`: of its servers then, by column: GB of weights on a
+      chip, tokens that a KV cache holds, and sequences that decode at once; else empty.
     """
 
     title: str
@@ -59,6 +61,11 @@ class Explanation(NamedTuple):
     lines: list[Line]
     terms: dict[str, float]
     step: Step | None = None
+    memory: dict[str, float] = {}
+
+
+MEMORY_COLUMNS = ("weights_gb_per_chip", "kv_capacity_tokens", "running")
+"""Columns of a prediction that say what a server holds."""
 
 
 def explain(cells: dict[str, str], calibration: Path) -> Explanation:
@@ -112,7 +119,9 @@ def _explain_step(cells: dict[str, str], calibration: Path) -> Explanation:
     filled |= {"concurrency": chosen["running"][0], "requests_per_s": ""}
     step = step_cost(filled, calibration)
     batch = f"batch {float(filled['concurrency']):.0f}"
-    return explain_step(f"decode step of {cells['model']} on {step.name}, {batch}", step)
+    memory = {name: float(chosen[name][0]) for name in MEMORY_COLUMNS if chosen[name][0]}
+    title = f"decode step of {cells['model']} on {step.name}, {batch}"
+    return explain_step(title, step)._replace(memory=memory)
 
 
 def _check_one_step(cells: dict[str, str]) -> None:
@@ -136,7 +145,9 @@ def step_cost(cells: dict[str, str], calibration: Path) -> Step:
 def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
     """The decode step of a row, spread in one way."""
     deployment, request = resolved.deployment, resolved.request
-    plan = with_ranks(deployment.plan, parallelism)
+    options = map_leaves(as_scalar, server_options_of(resolved))
+    ranked = with_ranks(deployment.plan, parallelism)
+    plan = dataclasses.replace(ranked, server=options)
     numbers = (as_scalar(request.concurrency), as_scalar(request.isl + request.osl / 2))
     cost = step_of(deployment.chip, plan, deployment.model, *numbers)
     return Step(f"{parallelism.chips:.0f} x {deployment.stem}", deployment.chip, plan, cost)

@@ -27,6 +27,7 @@ from perfmodel.inference.closed_loop import Steps, Waits, wait_for_step
 from perfmodel.inference.service import (
     Service,
     compose,
+    memory_of,
     running_sequences,
     slack_beside_one,
     steps_of,
@@ -62,15 +63,17 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
     users = request.requests_per_s * total
     seconds = 1 / (request.requests_per_s * request.osl)
     awake = -jnp.expm1(-users)
+    length = request.isl + request.osl
     return compose(
         Waits(ttft, tpot, total),
         users,
         jnp.minimum(decoding, places),
         board_joules(board_of(chip, plan.chips), priced.work, seconds, awake),
-        slack_beside_one(chip, plan, model, request.isl + request.osl),
+        slack_beside_one(chip, plan, model, length),
         priced.seconds,
         max_requests_per_s=rates[-1],
         max_running=places,
+        **memory_of(chip, plan, model, length)._asdict(),
     )
 
 

@@ -6,16 +6,26 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.memory_reserve import prompt_window, usable_main_memory
 from perfmodel.kernels.linear_attention import STATE_BYTES
 from perfmodel.kernels.residency import Residency
 from perfmodel.kernels.sparse_attention import FORMS
+from perfmodel.trees import replace
 from perfmodel.units import Scalar, as_scalar
-from perfmodel.workload.attention import Grouped, Recurrent
-from perfmodel.workload.feed_forward import Mixture
-from perfmodel.workload.model import Layer, Transformer, layer_parameters
+from perfmodel.workload.attention import Compressed, Counted, Grouped, Latent, Recurrent
+from perfmodel.workload.model import (
+    Layer,
+    LayerBytes,
+    Transformer,
+    end_bytes,
+    layer_bytes,
+    part_bytes,
+)
 from perfmodel.workload.plan import Plan
-from perfmodel.workload.precision import COVERED, format_of, look_up
-from perfmodel.workload.sizes import shard
+from perfmodel.workload.precision import look_up
+from perfmodel.workload.sizes import Number, shard
+
+Attention = Grouped | Latent | Compressed | Recurrent | Counted
 
 MIN_BYTES = 1.0
 """Bytes added to what is placed, so that shares of nothing are no division by zero."""
@@ -73,16 +83,22 @@ def sizes(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Sc
     Where a cache may overflow into far memory, weights may not: the slack is theirs where it is less.
     """
     weights, cache = weight_bytes(model, plan), cache_bytes(model, plan, batch, context)
-    near = sum(_near(plan, [tier.usable_capacity for tier in chip.tiers]), as_scalar(0.0))
-    slack = jnp.minimum(kv_cache_capacity(chip, plan, model) - cache, near - weights)
-    return Sizes(weights, cache, slack)
+    capacities = usable_capacities(chip, plan, model, weights)
+    near = sum(_near(plan, capacities), as_scalar(0.0))
+    free = sum(capacities, as_scalar(0.0)) - weights - cache
+    return Sizes(weights, cache, jnp.minimum(free, near - weights))
+
+
+def usable_capacities(chip: Chip, plan: Plan, model: Transformer, weights: Scalar) -> list[Scalar]:
+    """Bytes of each tier that are open to weights and KV cache, of which `weights` are there."""
+    private, shared, _, far = [tier.usable_capacity for tier in chip.tiers]
+    return [private, shared, usable_main_memory(chip, plan, model, weights), far]
 
 
 def kv_cache_capacity(chip: Chip, plan: Plan, model: Transformer) -> Scalar:
     """Bytes beside the weights on one chip of a plan; negative: bytes short."""
-    return sum((tier.usable_capacity for tier in chip.tiers), as_scalar(0.0)) - weight_bytes(
-        model, plan
-    )
+    weights = weight_bytes(model, plan)
+    return sum(usable_capacities(chip, plan, model, weights), as_scalar(0.0)) - weights
 
 
 def _near(plan: Plan, capacities: list[Scalar]) -> list[Scalar]:
@@ -93,49 +109,67 @@ def _near(plan: Plan, capacities: list[Scalar]) -> list[Scalar]:
 def place(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Placement:
     """Place weights, then the cache of `batch` sequences of `context` tokens, on one chip of a plan."""
     size = sizes(chip, plan, model, batch, context)
-    capacities = [tier.usable_capacity for tier in chip.tiers]
+    capacities = usable_capacities(chip, plan, model, size.weights)
     weights = fill(_near(plan, capacities), size.weights)
     left = [*weights.left[:3], capacities[3]] if plan.overflows else weights.left
     return Placement(weights.residency, fill(left, size.cache).residency, *size)
 
 
 def weight_bytes(model: Transformer, plan: Plan) -> Scalar:
-    """Bytes of weights on one chip: an even share of the layers of its stage."""
-    layers = sum(stack.count * _layer_bytes(stack.layer, model, plan) for stack in model.stacks)
-    embeddings = model.hidden * model.vocabulary * look_up(plan.unquantised).weight
-    embeddings *= 1 if model.tied else 2
-    return (layers + embeddings / plan.tp) / plan.pp
+    """Bytes of weights on one chip: an even share of the layers of its stage, and of one that drafts."""
+    size = part_bytes(model, plan.weights, plan.unquantised)
+    layers = sum(
+        count * _rank_bytes(layer_bytes(layer, model.hidden, size), plan)
+        for layer, count in stored_layers(model, plan)
+    )
+    ends = end_bytes(model, size) + size.plain * model.towers
+    return (layers + ends / plan.tp) / plan.pp
 
 
-def _layer_bytes(layer: Layer, model: Transformer, plan: Plan) -> Scalar:
+def _rank_bytes(layer: LayerBytes, plan: Plan) -> Scalar:
     """Attention and shared experts are cut over tensor ranks and copied for data ranks; experts are
     spread over all; each chip has the router."""
-    hidden, feed_forward = model.hidden, layer.feed_forward
-    size = {
-        part: look_up(format_of(part, model.narrow, plan.weights, plan.unquantised)).weight
-        for part in COVERED["all"]
-    }
-    rest = layer_parameters(Layer(layer.attention, None, layer.extra), hidden)
-    if not isinstance(feed_forward, Mixture):
-        dense = layer_parameters(Layer(None, feed_forward), hidden)
-        return (size["attention"] * rest + size["feed_forward"] * dense) / plan.tp
-    router, shared, experts = feed_forward.parts(hidden)
-    split = size["attention"] * rest + size["feed_forward"] * shared
-    experts_bytes = size["experts"] * experts / plan.dp
-    return (split + experts_bytes) / plan.tp + look_up(plan.unquantised).weight * router
+    return (layer.cut + layer.experts / plan.dp) / plan.tp + layer.router
 
 
-def cache_bytes(model: Transformer, plan: Plan, batch: Scalar, context: Scalar) -> Scalar:
-    """Bytes of cache and states on one chip: sequences of its data rank, layers of its stage."""
+def stored_layers(model: Transformer, plan: Plan) -> list[tuple[Layer, Number]]:
+    """Each layer of a model and how many there are: with one more like the last where a step drafts."""
+    drafting = jnp.where(plan.server.speculative_tokens > 0, 1.0, 0.0)
+    layers = [(stack.layer, stack.count) for stack in model.stacks]
+    return [*layers, (model.stacks[-1].layer, drafting)]
+
+
+def cache_bytes(
+    model: Transformer, plan: Plan, batch: Scalar, context: Scalar, prompt: Scalar | float = 0.0
+) -> Scalar:
+    """Bytes of cache and states on one chip: sequences of its data rank, layers of its stage.
+
+    **Arguments:**
+
+    - `prompt`: tokens that a windowed layer keeps besides its window.
+    """
     sequences = batch / plan.dp / plan.pp
     return sequences * sum(
-        stack.count * _layer_cache_bytes(stack.layer, plan, context) for stack in model.stacks
+        count * _layer_cache_bytes(_with_window(layer.attention, prompt), plan, context)
+        for layer, count in stored_layers(model, plan)
     )
 
 
-def _layer_cache_bytes(layer: Layer, plan: Plan, context: Scalar) -> Scalar:
+def prompt_cache_bytes(model: Transformer, plan: Plan, context: Scalar) -> Scalar:
+    """Bytes of cache on one chip of a sequence of `context` tokens on each data rank, whose prompt is
+    computed: its windowed layers keep a part of it besides their windows, where the framework does so."""
+    return cache_bytes(model, plan, plan.dp, context, prompt_window(plan))
+
+
+def _with_window(attention: Attention | None, prompt: Scalar | float) -> Attention | None:
+    """Attention whose window is longer by `prompt` tokens."""
+    if not isinstance(attention, Grouped | Compressed):
+        return attention
+    return replace(lambda a: a.window, attention, attention.window + prompt)
+
+
+def _layer_cache_bytes(attention: Attention | None, plan: Plan, context: Scalar) -> Scalar:
     """Heads of keys and values are cut over tensor ranks; latents and keys of indexers are copied."""
-    attention = layer.attention
     if attention is None:
         return as_scalar(0.0)
     if isinstance(attention, Recurrent):

@@ -24,7 +24,7 @@ from perfmodel.inference.evaluate import (
     block_of,
     plan_of,
     resolve_row,
-    with_ranks,
+    started_plan,
 )
 from perfmodel.inference.service import Service
 from perfmodel.inference.serving_row import number, read_row
@@ -305,7 +305,7 @@ def _serve_attention_ffn(
 ) -> Service:
     def of_row(first: PoolBlock, second: PoolBlock, link: Array) -> Service:
         chip, plan, model, request = arguments_of(plans[0], *first[:3])
-        other = with_ranks(plans[1], second[2].parallelism)
+        other = started_plan(plans[1], second[2])
         return serve_attention_ffn(
             (chip, second[0]), (plan, other), Link(link[0], link[1]), model, request
         )
@@ -324,7 +324,7 @@ def _block(rows: Sequence[tuple[PooledRow, PooledCandidate]], i: int) -> PoolBlo
 def _serve_disaggregated(plans: tuple[Plan, Plan], blocks: tuple[PoolBlock, PoolBlock]) -> Service:
     def of_row(prefill: PoolBlock, decode: PoolBlock) -> Service:
         first, second = (
-            Pool(chip, with_ranks(plan, numbers.parallelism), workers)
+            Pool(chip, started_plan(plan, numbers), workers)
             for plan, (chip, _, numbers, workers) in zip(plans, (prefill, decode), strict=True)
         )
         return serve_disaggregated(first, second, decode[1], decode[2].request)

@@ -18,7 +18,14 @@ from perfmodel.hardware.board import board_joules, board_of, held_share
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.closed_loop import Steps, Waits, closed_loop
-from perfmodel.inference.placement import cache_bytes, kv_cache_capacity, sizes
+from perfmodel.inference.memory_reserve import block_tokens
+from perfmodel.inference.placement import (
+    cache_bytes,
+    kv_cache_capacity,
+    prompt_cache_bytes,
+    sizes,
+    weight_bytes,
+)
 from perfmodel.inference.step import (
     Cost,
     Pass,
@@ -52,6 +59,8 @@ class Service(AbstractResult):
     - `max_running`: sequences that may decode at once, of requests that come at a rate; infinite in a closed
       loop.
     - `held`: share of the power of work that the boards' limit leaves, in (0, 1].
+    - `weights`: bytes of them on a chip; `kv_capacity`: tokens that the KV cache of a data rank holds; `nan`
+      of attention and feed-forward layers on chips of their own.
     - `busy`: of attention and feed-forward layers on chips of their own: shares of a step, and its
       micro-batches; else empty.
     - `by_pool`: of two kinds of chips the joules of one output token that each draws; else empty.
@@ -68,6 +77,8 @@ class Service(AbstractResult):
     max_requests_per_s: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     max_running: Scalar = eqx.field(converter=as_scalar, default=float("inf"))
     held: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    weights: Scalar = eqx.field(converter=as_scalar, default=float("nan"))
+    kv_capacity: Scalar = eqx.field(converter=as_scalar, default=float("nan"))
     busy: Values = eqx.field(converter=as_values, default=())
     by_pool: Values = eqx.field(converter=as_values, default=())
 
@@ -107,12 +118,14 @@ def serve(
     request = limited_to(request, batch)
     priced = steps_of(chip, plan, model, request, batch)
     waits = policy(priced.steps, chip.efficiency.host, request)
-    slack = slack_beside_one(chip, plan, model, request.isl + request.osl)
+    length = request.isl + request.osl
+    slack = slack_beside_one(chip, plan, model, length)
+    memory = memory_of(chip, plan, model, length)._asdict()
     seconds = waits.total / (request.concurrency * request.osl)
     boards, load = board_of(chip, plan.chips), (request.concurrency, batch)
     joules = board_joules(boards, priced.work, seconds)
     held = held_share(jnp.sum(priced.work) / seconds, boards.room)
-    return compose(waits, *load, joules, slack, priced.seconds, held=held)
+    return compose(waits, *load, joules, slack, priced.seconds, held=held, **memory)
 
 
 def compose(
@@ -353,9 +366,14 @@ def running_sequences(chip: Chip, plan: Plan, model: Transformer, request: Reque
     """Sequences that decode at once: all users, or as many as the KV cache has the capacity for."""
     let_in = version_of(plan).reserved_output
     reserved = jnp.where(request.continuous_batching > 0, let_in, 1.0) * request.osl
-    return jnp.minimum(
-        request.concurrency, max_sequences(chip, plan, model, request.isl + reserved)
-    )
+    fit = max_sequences(chip, plan, model, request.isl + reserved)
+    return jnp.minimum(request.concurrency, jnp.minimum(fit, allowed_sequences(plan, request)))
+
+
+def allowed_sequences(plan: Plan, request: Request) -> Scalar:
+    """Sequences that the scheduler may let decode at once; infinite where it is not told."""
+    most = request.max_num_seqs
+    return jnp.where(most > 0, most * plan.dp, jnp.inf)
 
 
 def limited_to(request: Request, batch: Scalar) -> Request:
@@ -372,10 +390,30 @@ def max_sequences(chip: Chip, plan: Plan, model: Transformer, length: Scalar) ->
     their number need be no multiple of the stages.
     """
     one = cache_bytes(model, plan, plan.dp, length)
-    each = jnp.floor(kv_cache_capacity(chip, plan, model) / one)
+    prompt = prompt_cache_bytes(model, plan, length) - one
+    each = jnp.floor((kv_cache_capacity(chip, plan, model) - prompt) / one)
     return jnp.maximum(each * plan.dp, 1.0)
+
+
+class Memory(NamedTuple):
+    """Of one chip bytes of weights, and tokens that the KV cache of a data rank holds.
+
+    - `kv_capacity`: where each sequence is as long as those that are asked for, as servers count it.
+    """
+
+    weights: Scalar
+    kv_capacity: Scalar
+
+
+def memory_of(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Memory:
+    """Weights, and the capacity of the KV cache, where sequences of `length` tokens are served."""
+    capacity = jnp.maximum(kv_cache_capacity(chip, plan, model), 0.0)
+    tokens = capacity / prompt_cache_bytes(model, plan, length) * length
+    block = block_tokens(plan)
+    return Memory(weight_bytes(model, plan), jnp.floor(tokens / block) * block)
 
 
 def slack_beside_one(chip: Chip, plan: Plan, model: Transformer, length: Scalar) -> Scalar:
     """Bytes free on a chip beside the weights and one sequence of `length` tokens on each data rank."""
-    return sizes(chip, plan, model, plan.dp, length).slack
+    more = prompt_cache_bytes(model, plan, length) - cache_bytes(model, plan, plan.dp, length)
+    return sizes(chip, plan, model, plan.dp, length).slack - more

@@ -152,6 +152,8 @@ OUTPUTS = (
     "cost_basis",
     "basis",
     "running",
+    "weights_gb_per_chip",
+    "kv_capacity_tokens",
     "fits",
     "bound",
 )
@@ -345,6 +347,8 @@ def serving_numbers(
         "usd_per_million_output_tokens_high": 1e6 * dollars.high,
         "usd_per_chip_hour": 3600 * dollars.value * rate / chips,
         "running": served.running,
+        "weights_gb_per_chip": served.weights / 1e9,
+        "kv_capacity_tokens": served.kv_capacity,
     }
 
 

@@ -29,8 +29,8 @@ RANKS = GivenRanks._fields
 
 LOAD = (
     *("isl", "osl", "concurrency", "length_ratio", "requests_per_user", "speculative_tokens"),
-    *("acceptance", "prefix_tokens", "requests_per_s", "length_spread", "max_num_batched_tokens"),
-    "read_interval",
+    *("acceptance", "prefix_tokens", "requests_per_s", "length_spread", "read_interval"),
+    *("max_num_batched_tokens", "max_num_seqs", "memory_fraction"),
 )
 """Columns of what is asked."""
 
@@ -121,9 +121,14 @@ DEFAULTS = {
     "prefix_tokens": 0.0,
     "max_num_batched_tokens": 0.0,
     "read_interval": 1.0,
+    "max_num_seqs": 0.0,
+    "memory_fraction": 0.0,
 }
 """What an empty cell means. Of drafted second tokens 85 to 90 % are accepted (DeepSeek-V3 Technical
 Report, arXiv 2412.19437, section 5.4.3)."""
+
+
+SHARE_OF_MEMORY = "allowed is a share of memory above 0 and up to 1, such as 0.9"
 
 
 def spread_below(ratio: Any) -> Any:
@@ -173,6 +178,10 @@ def number(name: str, text: str) -> float:
     value = number_of(text)
     if np.isnan(value):
         raise InputError(f"{name} is {text[:40]!r}, which is not a number.")
+    if name == "memory_fraction" and not 0 < value <= 1:
+        raise InputError(f"memory_fraction is {text[:40]!r}; {SHARE_OF_MEMORY}.")
+    if name == "max_num_seqs" and (value < 1 or value != round(value)):
+        raise InputError(f"max_num_seqs is {text[:40]!r}; allowed are whole numbers from 1 on.")
     may_be_zero = ("speculative_tokens", "acceptance", "prefix_tokens", "length_spread")
     lowest = 0.0 if name in may_be_zero else np.nextafter(0.0, 1.0)
     if not lowest <= value <= 1e9:

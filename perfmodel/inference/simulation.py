@@ -1,5 +1,6 @@
 """Requests through a scheduler on a deployment: its policy, what comes of each request, and the summary."""
 
+import dataclasses
 import math
 from array import array
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from perfmodel.inference.evaluate import (
     ResolvedRow,
     plan_of,
     resolve_row,
+    server_options_of,
     with_ranks,
 )
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
@@ -26,7 +28,7 @@ from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.step_times import StepTimes, price_steps
 from perfmodel.inference.traffic import TrafficOf, Workload
 from perfmodel.library.framework import version_of
-from perfmodel.trees import replace
+from perfmodel.trees import map_leaves
 from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
@@ -51,7 +53,7 @@ class SchedulerOptions(NamedTuple):
     """What a server is started with; `None`: the framework's default.
 
     - `max_num_seqs`, `max_num_batched_tokens`: of each data rank; `chunked_prefill`: whether prompts are cut.
-    - `memory_fraction`: share of main memory for weights and KV cache; `None`: as the chip's file has it.
+    - `memory_fraction`: share of memory that the server may use; without a framework of weights and cache.
     - `kv_capacity_tokens`: tokens of KV cache of one replica, as a server prints it when it starts.
     """
 
@@ -111,9 +113,9 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
         )
     resolved = resolve_row(0, cells | ANY_TRAFFIC, calibration)
     given, without_ranks = resolved.deployment, plan_of([resolved])
-    chip = with_fraction(given.chip, options.memory_fraction)
+    chip = given.chip
     for parallelism in resolved.candidates:
-        plan = with_ranks(without_ranks, parallelism)
+        plan = with_options(with_ranks(without_ranks, parallelism), options, resolved)
         policy = policy_of(chip, plan, given.model, given.architecture, options)
         if policy.kv_capacity > 0:
             break
@@ -132,11 +134,12 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
     return Server(resolved, parallelism, times, policy, options)
 
 
-def with_fraction(chip: Chip, fraction: float | None) -> Chip:
-    """A chip of whose main memory some share may hold weights and KV cache."""
-    if fraction is None:
-        return chip
-    return replace(lambda c: c.main.usable, chip, as_scalar(fraction))
+def with_options(plan: Plan, options: SchedulerOptions, resolved: ResolvedRow) -> Plan:
+    """A plan whose server is started with those options that are given."""
+    names = ("memory_fraction", "max_num_seqs", "max_num_batched_tokens")
+    given = {name: as_scalar(x) for name in names if (x := getattr(options, name)) is not None}
+    server = map_leaves(as_scalar, server_options_of(resolved))
+    return dataclasses.replace(plan, server=dataclasses.replace(server, **given))
 
 
 def policy_of(

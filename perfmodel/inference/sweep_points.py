@@ -16,7 +16,14 @@ from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.best_deployment import best_candidates
 from perfmodel.inference.candidates import Parallelism
-from perfmodel.inference.evaluate import Block, ResolvedRow, RowNumbers, mapped, resolve_row
+from perfmodel.inference.evaluate import (
+    Block,
+    ResolvedRow,
+    RowNumbers,
+    mapped,
+    resolve_row,
+    server_options_of,
+)
 from perfmodel.inference.grid import Grid
 from perfmodel.inference.kernel_predictions import OVERFLOW
 from perfmodel.inference.service import Service
@@ -205,12 +212,13 @@ def _per_candidate(values: np.ndarray, resolved: ResolvedRow) -> np.ndarray:
 def _numbers(segment: Segment) -> RowNumbers:
     """What is asked at every point in every way."""
     resolved, kind = segment.resolved, as_scalar(0.0).dtype
-    request, memory = map_leaves(
+    server = server_options_of(resolved)
+    request, memory, server = map_leaves(
         lambda x: _per_candidate(np.broadcast_to(x, segment.points.size), resolved),
-        (resolved.request, resolved.pool.memory),
+        (resolved.request, resolved.pool.memory, server),
     )
     ranks = np.repeat(np.array(resolved.candidates), segment.points.size, axis=0)
-    numbers = RowNumbers(request, Parallelism(*ranks.T), memory)
+    numbers = RowNumbers(request, Parallelism(*ranks.T), memory, server)
     return map_leaves(lambda x: np.asarray(x, kind), numbers)
 
 

@@ -42,6 +42,11 @@ def given(option: str, value: str) -> str:
     return f"{option} {value}" if value else ""
 
 
+def _share(server: Server) -> str:
+    """The share of memory that a server is given; empty where it finds it by itself."""
+    return f"{server.memory:g}" if server.memory else ""
+
+
 def vllm(server: Server, port: str) -> list[str]:
     """`vllm serve`. A data rank has its own limits of sequences and tokens."""
     drafts = f'\'{{"method": "mtp", "num_speculative_tokens": {server.drafts}}}\''
@@ -57,7 +62,7 @@ def vllm(server: Server, port: str) -> list[str]:
         f"--max-num-seqs {server.sequences}",
         f"--max-num-batched-tokens {server.step_tokens}",
         f"--max-model-len {server.length}",
-        f"--gpu-memory-utilization {server.memory:g}",
+        given("--gpu-memory-utilization", _share(server)),
         *_formats(server, "vllm"),
         given("--speculative-config", drafts if server.drafts else ""),
         given("--kv-transfer-config", transfer if server.role else ""),
@@ -115,7 +120,7 @@ def sglang(server: Server, port: str) -> list[str]:
         f"--max-running-requests {server.sequences * server.dp}",
         f"--chunked-prefill-size {server.step_tokens * server.dp}",
         f"--context-length {server.length}",
-        f"--mem-fraction-static {server.memory:g}",
+        given("--mem-fraction-static", _share(server)),
         *_formats(server, "sglang"),
         *(drafts if server.drafts else ()),
         given("--disaggregation-mode", server.role),
@@ -172,7 +177,7 @@ def _trtllm_config(server: Server) -> list[str]:
         "enable_chunked_prefill: true",
         "kv_cache_config:",
         *([f"  dtype: {cache}"] if cache else []),
-        f"  free_gpu_memory_fraction: {server.memory:g}",
+        f"  free_gpu_memory_fraction: {_share(server)}",
         *(drafts if server.drafts else []),
         *(transfer if server.role else []),
     ]

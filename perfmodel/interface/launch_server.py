@@ -13,7 +13,7 @@ from perfmodel.library.files import fold
 from perfmodel.library.framework import find_version, framework_files, older_versions
 from perfmodel.library.launch_options import foreign_quantisers, node_chips, online_word
 from perfmodel.library.model import load_model, published
-from perfmodel.library.schema import ChipFile, si_or
+from perfmodel.library.schema import si_or
 from perfmodel.workload.feed_forward import Mixture
 from perfmodel.workload.plan import REPLICA_RANKS
 
@@ -36,7 +36,7 @@ class Server(NamedTuple):
     - `tp`, `pp`, `ep`, `dp`: ranks; `copies`: independent servers like this one.
     - `model`: as the row names it; `weights`, `unquantised`, `cache`: formats.
     - `sequences`: that run at once on one data rank; `prompt`: new tokens of one; `length`: in and out.
-    - `drafts`: tokens that are guessed in each step; `memory`: share of it that may be used.
+    - `drafts`: tokens that are guessed in each step; `memory`: share of it; 0: the framework's choice.
     """
 
     role: str
@@ -123,7 +123,7 @@ def server_of(row: Row, role: str = "") -> Server:
         prompt=count(row, "isl") - count(row, "prefix_tokens", 0),
         length=count(row, "isl") + count(row, "osl") + count(row, "speculative_tokens", 0),
         drafts=count(row, "speculative_tokens", 0),
-        memory=_usable(file),
+        memory=_memory_share(row),
     )
 
 
@@ -135,9 +135,13 @@ def _at_once(row: Row, most: float) -> float:
     return _number(row, "max_running" if open_loop else "concurrency", most)
 
 
-def _usable(file: ChipFile) -> float:
-    """Share of main memory that a service may use."""
-    return si_or(file.main.usable if file.main else None, "1", 1.0)
+def _memory_share(row: Row) -> float:
+    """Share of memory that a server is given: as the row says, else the framework's default; 0 where that
+    is computed from other options."""
+    name = framework_of_row(row)
+    memory = find_version(name).memory if name else None
+    default = None if memory is None else memory.default_of("")
+    return _number(row, "memory_fraction", 0.0 if default is None else default.value)
 
 
 def word(row: Row, name: str) -> str:

@@ -65,6 +65,12 @@ SERVING_COLUMNS: dict[str, ServingColumn] = (
         ("prefix_tokens", "tokens of a prompt that are in the cache", "2048"),
         ("max_num_batched_tokens", "tokens of a step, at most", "8192"),
         ("read_interval", "decode steps from one reading of requests to the next", "30"),
+        ("max_num_seqs", "sequences at once on each data rank, at most; others wait", "256"),
+        (
+            "memory_fraction",
+            "share of memory that the server may use; its default if not given",
+            "0.9",
+        ),
         ("speculative_tokens", "tokens guessed in a step", "3"),
         ("acceptance", "share of guesses that hold", "0.85"),
     )

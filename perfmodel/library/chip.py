@@ -218,7 +218,13 @@ def _tier(file: TierFile | None) -> Memory:
         staged=si_or(file.staged, "1", missing=0.0),
         block_bandwidth=si_or(file.block_bandwidth, "byte/s", missing=0.0),
         core_bandwidth=si_or(file.core_bandwidth, "byte/s", missing=0.0),
+        reported=_reported(file),
     )
+
+
+def _reported(file: TierFile) -> float:
+    """Bytes that the driver reports over those that are sold."""
+    return file.reported.si("byte") / file.capacity.si("byte") if file.reported else 1.0
 
 
 def _network(file: NetworkFile | None) -> Network:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from perfmodel.errors import InputError
 from perfmodel.library.files import read_as, stems
+from perfmodel.library.framework_memory import MemoryReserve
 from perfmodel.library.schema import Quantity, Share, Sourced, Strict
 from perfmodel.units import as_scalar
 from perfmodel.workload.plan import Plan
@@ -103,12 +104,15 @@ class Budget(Strict):
     - `min_memory`: of a chip from which on it is so, in GB; `architectures`: where alone it is, if any are
       named; `except_architectures`: where it is not.
     - `max_num_seqs`: requests; `max_num_batched_tokens`: tokens.
+    - `graph_sequences`: of the largest CUDA graph on fewer than four chips; `graph_sequences_wide`: on more.
     """
 
     min_memory: float = Field(ge=0)
     max_num_seqs: int = Field(ge=1)
     max_num_batched_tokens: int = Field(ge=1)
     architectures: list[str] = []
+    graph_sequences: int = Field(default=0, ge=0)
+    graph_sequences_wide: int = Field(default=0, ge=0)
     except_architectures: list[str] = []
     source: str
     note: str = ""
@@ -212,6 +216,7 @@ class Version(Strict):
     - `parameters`: that differ from the fitted ones, by family and name.
     - `platforms`: architectures that it runs on.
     - `layout`: ways to spread a model that it refuses.
+    - `memory`: what it keeps of a chip's memory besides weights and KV cache.
     - `slow_weights`, `slow_cache`: formats for which it has no fast kernel somewhere; `refused_weights`: none
       at all. Formats are those that a chip runs (`perfmodel.workload.precision.runnable`).
     """
@@ -220,6 +225,7 @@ class Version(Strict):
     like: str = ""
     platforms: dict[str, Platform] = {}
     layout: Layout = Layout()
+    memory: MemoryReserve | None = None
     slow_weights: dict[str, Format] = {}
     slow_cache: dict[str, Format] = {}
     refused_weights: dict[str, Format] = {}

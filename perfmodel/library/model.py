@@ -122,14 +122,20 @@ def load_model(name: str | Path) -> Transformer:
     """
     if isinstance(name, Path) or name.endswith(".json"):
         try:
-            return read_config(name)
+            return _with_towers(read_config(name), read_table(name), str(name))
         except ValueError as error:
             raise InputError(str(error)) from None
     stem = find_model(name)
     file = model_files()[stem]
-    model = build(stem, file)
+    model = _with_towers(build(stem, file), file.config, stem)
     formats = {end: word for variant, word in file.variants.items() for end in ends(variant)}
     return dataclasses.replace(model, native=formats.get(fold(name), model.native))
+
+
+def _with_towers(model: Transformer, config: dict[str, Any], name: str) -> Transformer:
+    """A model with the parameters of its towers of images and sound, as far as they can be counted."""
+    towers = tower_parameters(config, name)
+    return dataclasses.replace(model, towers=(towers.vision or 0) + (towers.audio or 0))
 
 
 def published(name: str) -> set[str]:

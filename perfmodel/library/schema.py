@@ -103,6 +103,8 @@ class TierFile(Strict):
     - `block_bandwidth`: that one block of work draws, and `core_bandwidth`, that a core reads with several;
       an even share of `bandwidth` where absent.
     - `stacks`: devices of its technology (stacks of HBM, chips of GDDR, channels of DDR), where counted.
+    - `reported`: capacity as the driver reports it to software (`total_memory` of PyTorch); as sold where
+      absent.
     """
 
     kind: str
@@ -116,6 +118,7 @@ class TierFile(Strict):
     block_bandwidth: BytesPerSecond | None = None
     core_bandwidth: BytesPerSecond | None = None
     stacks: Count | None = None
+    reported: Bytes | None = None
 
 
 class NetworkFile(Strict):

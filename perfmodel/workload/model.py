@@ -4,6 +4,8 @@ Sizes are plain whole numbers, so that parameter counts are exact; `traced` turn
 them into arrays, after which models of one structure share one compiled function.
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 
@@ -17,7 +19,7 @@ from perfmodel.workload.attention import (
     Recurrent,
 )
 from perfmodel.workload.feed_forward import Dense, Mixture
-from perfmodel.workload.precision import CheckpointFormats, Scope, format_of, look_up
+from perfmodel.workload.precision import COVERED, CheckpointFormats, Scope, format_of, look_up
 from perfmodel.workload.sizes import Number
 from perfmodel.xla import Label
 
@@ -67,6 +69,7 @@ class Transformer(eqx.Module):
 
     - `hidden`, `vocabulary`: columns of the residual stream; tokens.
     - `stacks`: groups of equal layers.
+    - `towers`: parameters of the towers of images and sound, which no time is predicted of.
     - `tied`: whether the output head is the embedding.
     - `extra`: parameters outside the layers that are in no matrix product.
     - `native`: format its weights are published in.
@@ -82,6 +85,7 @@ class Transformer(eqx.Module):
     vocabulary: Number
     stacks: tuple[Stack, ...]
     extra: Number = 0
+    towers: Number = 0
     tied: bool = eqx.field(static=True, default=False)
     native: str = eqx.field(static=True, default="bf16")
     narrow: Scope | CheckpointFormats = eqx.field(static=True, default="all")
@@ -124,33 +128,61 @@ UNQUANTISED = "bf16"
 """The format of what a checkpoint leaves as it was."""
 
 
+class PartBytes(NamedTuple):
+    """Bytes of one weight of each part of a model; `plain`: of what is not quantised."""
+
+    attention: float
+    feed_forward: float
+    experts: float
+    head: float
+    embedding: float
+    plain: float
+
+
+def part_bytes(model: Transformer, weights: str, unquantised: str) -> PartBytes:
+    """Bytes of one weight of each part, where a checkpoint is in `weights` and the rest in `unquantised`."""
+    scope, plain = model.narrow, look_up(unquantised).weight
+    head = embedding = plain
+    if isinstance(scope, CheckpointFormats) and weights == scope.native:
+        head, embedding = scope.head.size, scope.embedding.size
+    parts = {p: look_up(format_of(p, scope, weights, unquantised)).weight for p in COVERED["all"]}
+    return PartBytes(**parts, head=head, embedding=embedding, plain=plain)
+
+
+class LayerBytes(NamedTuple):
+    """Bytes of a layer: what tensor ranks cut, experts, which all ranks share, and the router."""
+
+    cut: Number
+    experts: Number
+    router: Number
+
+
+def layer_bytes(layer: Layer, hidden: Number, size: PartBytes) -> LayerBytes:
+    """Bytes of the weights of a layer, from those of one weight of each part."""
+    inner = layer.feed_forward
+    rest = layer_parameters(Layer(layer.attention, None), hidden)
+    cut = size.attention * rest + size.plain * layer.extra
+    if isinstance(inner, Mixture):
+        router, shared, experts = inner.parts(hidden)
+        cut = cut + size.feed_forward * shared
+        return LayerBytes(cut, size.experts * experts, size.plain * router)
+    if inner is not None:
+        cut = cut + size.feed_forward * inner.parameters(hidden)
+    return LayerBytes(cut, 0, 0)
+
+
+def end_bytes(model: Transformer, size: PartBytes) -> Number:
+    """Bytes of embedding, output head and what else is outside the layers, without the towers."""
+    rows = size.embedding if model.tied else size.head + size.embedding
+    return model.hidden * model.vocabulary * rows + model.extra * size.plain
+
+
 def weight_bytes(model: Transformer) -> float:
     """Bytes of a checkpoint in its own format, scales included, without the towers of images and sound."""
-    layers = sum(stack.count * _layer_bytes(stack.layer, model) for stack in model.stacks)
-    plain = look_up(UNQUANTISED if look_up(model.native).weight < 2 else model.native).weight
-    head = embedding = plain
-    if isinstance(model.narrow, CheckpointFormats):
-        head, embedding = model.narrow.head.size, model.narrow.embedding.size
-    rows = embedding if model.tied else head + embedding
-    return float(layers + model.hidden * model.vocabulary * rows + model.extra * plain)
-
-
-def _layer_bytes(layer: Layer, model: Transformer) -> Number:
-    plain = look_up(UNQUANTISED if look_up(model.native).weight < 2 else model.native).weight
-
-    def size(part: str) -> Number:
-        return look_up(format_of(part, model.narrow, model.native, UNQUANTISED)).weight
-
-    count = layer.extra * plain
-    if layer.attention is not None:
-        matrices = layer.attention.inputs(model.hidden) + layer.attention.outputs(model.hidden)
-        count += size("attention") * sum(rows * columns for rows, columns in matrices)
-    if isinstance(layer.feed_forward, Mixture):
-        router, shared, experts = layer.feed_forward.parts(model.hidden)
-        return count + router * plain + size("feed_forward") * shared + size("experts") * experts
-    if layer.feed_forward is not None:
-        count += size("feed_forward") * layer.feed_forward.parameters(model.hidden)
-    return count
+    unquantised = UNQUANTISED if look_up(model.native).weight < 2 else model.native
+    size = part_bytes(model, model.native, unquantised)
+    layers = sum(s.count * sum(layer_bytes(s.layer, model.hidden, size)) for s in model.stacks)
+    return float(layers + end_bytes(model, size))
 
 
 def indexes(model: Transformer) -> bool:

@@ -17,6 +17,7 @@ from perfmodel.workload.backend import (
     MoeBackend,
 )
 from perfmodel.workload.precision import FORMATS, Format, look_up
+from perfmodel.workload.server import ServerOptions
 
 REPLICA_RANKS = ("tp", "pp", "ep", "dp")
 """Ranks of one replica, as columns name them."""
@@ -27,6 +28,7 @@ class Plan(eqx.Module):
 
     - `tp`, `pp`, `ep`, `dp`: tensor, pipeline, expert and data ranks; `dp` replicates attention,
       `ep` spreads the experts over the same chips. Chips: tp x pp x dp.
+    - `server`: options of its server, which set how much memory is open to weights and KV cache.
     - `weights`, `cache`: formats of the weights (and with them of the product) and of the KV cache.
     - `unquantised`: format of the products that a checkpoint in four bits leaves as they were.
     - `framework`: which serves, so that tiles are whole numbers; `None`: the smooth form,
@@ -48,6 +50,7 @@ class Plan(eqx.Module):
     pp: Scalar = eqx.field(converter=as_scalar, default=1.0)
     ep: Scalar = eqx.field(converter=as_scalar, default=1.0)
     dp: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    server: ServerOptions = eqx.field(default_factory=ServerOptions)
     weights: str = eqx.field(static=True, default="bf16")
     cache: str = eqx.field(static=True, default="bf16")
     unquantised: str = eqx.field(static=True, default="bf16")

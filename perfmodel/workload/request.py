@@ -33,6 +33,8 @@ class Request(eqx.Module):
     - `length_spread`: half of the range of lengths over their mean; 0: all are equal.
     - `max_num_batched_tokens`: tokens of a step, at most; 0: the framework's default.
     - `read_interval`: decode steps from one time that the scheduler reads requests to the next.
+    - `max_num_seqs`: sequences that decode at once on each data rank, at most; 0: as many as fit.
+    - `memory_fraction`: share of memory that the server may use; 0: the framework's default.
     """
 
     concurrency: Scalar = eqx.field(converter=as_scalar)
@@ -48,6 +50,8 @@ class Request(eqx.Module):
     length_spread: Scalar = eqx.field(converter=as_scalar, default=0.0)
     max_num_batched_tokens: Scalar = eqx.field(converter=as_scalar, default=0.0)
     read_interval: Scalar = eqx.field(converter=as_scalar, default=1.0)
+    max_num_seqs: Scalar = eqx.field(converter=as_scalar, default=0.0)
+    memory_fraction: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
     def shared(self, replicas: Scalar | float) -> "Request":
         """What each of some replicas is asked."""

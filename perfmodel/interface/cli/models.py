@@ -26,6 +26,15 @@ def models(
             help="Read an unknown architecture as a form (dense, mixture, latent), or as a known one.",
         ),
     ] = "",
+    chip: Annotated[
+        str, typer.Option("--chip", help="Show also what fits on chips of this kind.")
+    ] = "",
+    n_chips: Annotated[str, typer.Option("--n-chips", help="How many, all tensor ranks.")] = "1",
+    framework: Annotated[str, typer.Option("--framework", help="Software that serves.")] = "",
+    length: Annotated[str, typer.Option("--length", help="Tokens of a sequence.")] = "8192",
+    memory_fraction: Annotated[
+        str, typer.Option("--memory-fraction", help="Share of memory; the default if not given.")
+    ] = "",
     json_: Json = False,
 ) -> None:
     """List models, or show one: a library name, or a Hugging Face config.json.
@@ -33,23 +42,34 @@ def models(
     Example: perfmodel models llama-3.1-70b
 
     Example: perfmodel models path/to/config.json --as dense
+
+    Example: perfmodel models llama-3.1-70b --chip h100-sxm --n-chips 4 --framework vllm
     """
     from perfmodel.interface.listing import model_details, models_table
+    from perfmodel.interface.model_memory import memory_details, memory_numbers
     from perfmodel.library.model import model_facts, model_sources
 
     if not name:
         if form:
             raise InputError("--as needs the path of a config.json; give it before --as.")
+        if chip:
+            raise InputError("--chip needs a model; give its name before --chip.")
         show_list(models_table(), json_)
         return
     found = model_facts(name, form)
+    cells = {"model": name, "chip": chip, "n_chips": n_chips, "tp": n_chips, "framework": framework}
+    cells |= {"memory_fraction": memory_fraction}
+    memory = memory_numbers(cells, length) if chip else {}
     if json_:
         show_json(
             {"name": found.name, "format": found.native}
             | found.numbers()
+            | memory
             | {"notes": found.notes, "sources": model_sources(name)}
         )
         return
     show_table(table_of(found.name, model_details(found)))
+    if memory:
+        show_table(table_of(f"On {n_chips} x {chip}", memory_details(memory)))
     say(*(f"Note: {note}." for note in found.notes))
     say(*(f"Source: {source}" for source in model_sources(name).values()))

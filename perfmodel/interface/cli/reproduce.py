@@ -14,7 +14,8 @@ def reproduce(
         typer.Option(
             help="throughput, single-stream, energy (joules of boards), serving (this and the next need the "
             "data extra), decisions (which measured deployment is chosen under a limit on TPOT, and what it "
-            "loses), equal-lengths (TTFT and TPOT of users in step), closed, or disaggregated."
+            "loses), equal-lengths (TTFT and TPOT of users in step), closed, "
+            "disaggregated, or memory (KV-cache capacity as servers print it when they start)."
         ),
     ] = "throughput,single-stream,serving",
     json_: options.JsonFile = None,
@@ -34,6 +35,7 @@ def reproduce(
     Example: perfmodel reproduce --sets decisions --json decisions.json
 
     Example: perfmodel reproduce --sets equal-lengths
+    Example: perfmodel reproduce --sets memory
 
     Example: perfmodel reproduce --out reproduced
     """

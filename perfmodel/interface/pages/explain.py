@@ -62,10 +62,20 @@ def tables_of(found: Explanation) -> list[Table]:
     """Kernels by time, with what binds them, and terms of time, the largest first."""
     terms = sorted(((n, s) for n, s in found.terms.items() if s > 0), key=lambda one: -one[1])
     kernels = [(x.label, *_time(x.time, found), x.bound) for x in found.lines]
+    memory = [(MEMORY_WORDS[name], figures(value)) for name, value in found.memory.items()]
     return [
         Table("Kernels", ["kernel", "us", "share", "bound by"], kernels),
         Table("Terms", ["term", "us", "share"], [(name, *_time(s, found)) for name, s in terms]),
+        *([Table("Memory", ["quantity", "value"], memory)] if memory else []),
     ]
+
+
+MEMORY_WORDS = {
+    "weights_gb_per_chip": "weights on a chip (GB)",
+    "kv_capacity_tokens": "KV cache of a data rank (tokens)",
+    "running": "sequences that decode at once",
+}
+"""What columns of memory are called."""
 
 
 def _time(seconds: float, found: Explanation) -> tuple[str, str]:
@@ -85,4 +95,4 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
         "time_us": explanation.time * 1e6,
         "kernels": lines,
         "terms_us": terms,
-    }
+    } | explanation.memory

@@ -57,7 +57,39 @@ def tables_of(report: dict[str, Any]) -> list[Table]:
     """The tables that have any rows."""
     tables = {"published": published_table, "left_out": left_out_table, "serving": serving_table}
     tables |= {"decisions": decisions_table, "equal_lengths": equal_lengths_table}
+    tables |= {"capacity": capacity_table, "capacity_rows": capacity_rows_table}
     return [table(report[name]) for name, table in tables.items() if report.get(name)]
+
+
+def capacity_rows_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """KV caches as servers printed them when they started, of a data rank in tokens or of a chip in GiB."""
+    shown = [
+        {
+            "chips": f"{one['tp']} x {one['chip']}",
+            "model": one["model"],
+            "software": one["software"],
+            "part": one["part"],
+            "printed": f"{one['measured']:,.6g} {one['unit']}",
+            "predicted": one["error"] or f"{one['predicted']:,.6g}",
+            "off": "-" if one["off"] is None else f"{100 * one['off']:+.1f} %",
+        }
+        for one in rows
+    ]
+    return table_of("KV-cache capacity", shown)
+
+
+def capacity_table(groups: Sequence[dict[str, Any]]) -> Table:
+    """Errors of KV-cache capacity by group."""
+    rows = [
+        {"KV-cache capacity": one["group"], "rows": str(one["n"])}
+        | {"not predicted": str(one["unpredicted"])}
+        | {name: percent(one[share]) for name, share in CAPACITY_SHARES.items()}
+        for one in groups
+    ]
+    return table_of("KV-cache capacity, errors", rows)
+
+
+CAPACITY_SHARES = {"median": "median", "mean": "mape", "worst": "worst", "bias": "bias"}
 
 
 def published_table(groups: Sequence[dict[str, Any]]) -> Table:

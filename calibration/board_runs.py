@@ -19,7 +19,7 @@ from perfmodel.inference.closed_loop import closed_loop
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row
 from perfmodel.inference.service import limited_to, running_sequences, steps_of
 from perfmodel.inference.serving_row import DISAGGREGATED, mode_of, number
-from perfmodel.library.files import named
+from perfmodel.library.files import named, word_of
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar
 from perfmodel.workload.model import Transformer
@@ -29,6 +29,10 @@ from perfmodel.workload.request import Request
 POWER = "measured_power_w"
 JOULES = "measured_joules_per_output_token"
 RATE = "measured_output_tokens_per_s"
+WINDOW = "measured_window"
+WINDOWS = ("steady", "run")
+"""Over what power is a mean: the steady part of a run, or all of it, its beginning and its end included."""
+
 MEASURED = (POWER, JOULES)
 """Columns of what the boards of a run drew together: mean power in W, or joules of one output token."""
 
@@ -43,7 +47,7 @@ class BoardRun(NamedTuple):
     - `idle`, `limit`: in W; the limit is infinite where it is not known.
     - `work`: J of one output token at a factor of one, for each of `FACTORS`.
     - `rate`, `predicted_rate`: output tokens/s of the deployment, the first as measured where it was.
-    - `power`: as measured, in W, at `rate`.
+    - `power`: as measured, in W, at `rate`; `whole`: whether it is the mean of a whole run.
     """
 
     place: int
@@ -56,6 +60,7 @@ class BoardRun(NamedTuple):
     rate: float
     predicted_rate: float
     power: float
+    whole: bool = False
 
 
 class BoardRuns(NamedTuple):
@@ -110,13 +115,14 @@ def board_runs(
 
 
 class AskedRun(NamedTuple):
-    """A row that was resolved, with its cells of `MEASURED` and `RATE`; `nan` where empty."""
+    """A row that was resolved, with what was measured; `nan` where a cell is empty."""
 
     resolved: ResolvedRow
     model: str
     power: float
     joules: float
     rate: float
+    whole: bool
 
 
 def _asked(place: int, row: dict[str, str], folder: Path) -> AskedRun:
@@ -146,7 +152,9 @@ def _asked(place: int, row: dict[str, str], folder: Path) -> AskedRun:
         raise InputError(
             f"the idle power of {resolved.deployment.stem} is not known; add it to its file."
         )
-    return AskedRun(resolved, find_model(row["model"].strip()), power, joules, rate)
+    window = word_of(row.get(WINDOW, "").strip() or WINDOWS[0], WINDOWS, WINDOW)
+    numbers = (power, joules, rate, window == WINDOWS[1])
+    return AskedRun(resolved, find_model(row["model"].strip()), *numbers)
 
 
 class TokenWork(NamedTuple):
@@ -201,4 +209,5 @@ def _run(one: AskedRun, way: Parallelism, work: np.ndarray, seconds: float) -> B
         rate / way.replicas,
         predicted / way.replicas,
         power / way.chips,
+        one.whole,
     )

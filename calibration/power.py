@@ -3,7 +3,8 @@ r"""What boards draw while they serve, fitted to measured runs: `perfmodel calib
 The most probable parameters (`map_estimate.py`) of all boards of a way of execution together, with one factor
 on `active_idle` for each chip whose boards were measured. Power is compared at the measured rate of tokens
 where it is given, so that errors of times do not enter. Each chip and model counts as some runs at most, and
-runs that measure something else count less.
+runs that measure something else count less. Means of whole runs are compared with what boards draw in the
+steady part less a share, which is fitted too and no part of a prediction.
 """
 
 import sys
@@ -33,7 +34,7 @@ from perfmodel.library.board import POWER, PowerFile, read_power
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.schema import ConstantFile
 from perfmodel.locking import lock_folder
-from perfmodel.units import Values, as_values
+from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 NOISE = 0.1
 """Spread of the logarithm of a board's power around what the model says of one run (8 % in the median)."""
@@ -51,11 +52,17 @@ CHIP_SPREAD = 0.25
 """Spread of the logarithm of a chip's factor on `active_idle`, before its boards are measured (assumed)."""
 
 
+RAMP = (0.1, 0.7)
+"""Prior of the share by which power above idle is lower in the mean of a whole run, at whose beginning and
+end few requests are open, and the spread of its logarithm (assumed)."""
+
+
 class Boards(eqx.Module):
-    """Parameters of all boards, and the factor of each chip on `active_idle`."""
+    """Parameters of all boards, the factor of each chip on `active_idle`, and what whole runs lack."""
 
     shared: BoardPower
     factors: Values
+    ramp: Scalar = eqx.field(converter=as_scalar)
 
 
 def work_of(runs: Sequence[BoardRun], predicted: bool = False) -> np.ndarray:
@@ -91,6 +98,7 @@ def estimation(
     - `group`: what is left out as one.
     """
     chips, work = chips_of(runs), work_of(runs)
+    idle, whole = (as_values([getattr(run, name) for run in runs]) for name in ("idle", "whole"))
     which = np.array([chips.index(run.chip) for run in runs])
     groups = [group(run) for run in runs]
     names = sorted(set(groups))
@@ -98,7 +106,8 @@ def estimation(
     def predict(boards: eqx.Module) -> Facts:
         assert isinstance(boards, Boards)
         active_idle = boards.shared.active_idle * boards.factors[which]
-        return power_of(boards.shared, active_idle, runs, work)
+        power = power_of(boards.shared, active_idle, runs, work)
+        return idle + (1 - boards.ramp * whole) * (power - idle)
 
     counted = grouped(((run.chip, run.model), run) for run in runs)
     many = np.array([len(counted[run.chip, run.model]) for run in runs])
@@ -177,7 +186,10 @@ def _before(
     chips = chips_of(runs)
     factors = [seen[chip].factor if chip in seen else 1.0 for chip in chips]
     spreads = [seen[chip].spread if chip in seen else CHIP_SPREAD for chip in chips]
-    return Boards(shared[0], as_values(factors)), Boards(shared[1], as_values(spreads))
+    start, spread = RAMP
+    return Boards(shared[0], as_values(factors), start), Boards(
+        shared[1], as_values(spreads), spread
+    )
 
 
 def content_of(fits: Sequence[FittedBoards], file: PowerFile, afresh: bool) -> dict[str, Any]:

@@ -178,7 +178,8 @@ def _runs(
     return [run._replace(power=float(p)) for run, p in zip(made, power, strict=True)]
 
 
-TRUE = Boards(BoardPower(0.2, 3.0, 1.4, 1.3, 2.0, 3.0, 1.4, 1.5), as_values([1.2, 0.8]))
+SHARED = BoardPower(*map(number, (0.2, 3.0, 1.4, 1.3, 2.0, 3.0, 1.4, 1.5)))
+TRUE = Boards(SHARED, as_values([1.2, 0.8]), number(0.1))
 
 
 def test_a_fit_finds_what_boards_were_made_with():

@@ -78,9 +78,9 @@ def test_owning_costs_capital_electricity_and_site():
     paid = 20e3 * (1 + OWNER.system + OWNER.network)
     years = OWNER.life / cost.YEAR
     capital = paid * (1 / years + OWNER.interest / 2) / cost.YEAR
-    drawn = (700 + 1000 * OWNER.around) * OWNER.overhead
+    drawn = (OWNER.conversion * 700 + 1000 * OWNER.around) * OWNER.overhead
     kept = paid * OWNER.upkeep / cost.YEAR
-    power = drawn * OWNER.tariff + 1000 * (1 + OWNER.around) * OWNER.site
+    power = drawn * OWNER.tariff + 1000 * (OWNER.conversion + OWNER.around) * OWNER.site
     assert float(rate) == pytest.approx(float(capital + kept + power), rel=1e-4)
     assert 0.5 < float(rate) * 3600 < 3
 

@@ -152,7 +152,7 @@ TARIFF = 0.08 * 1.25
 
 def _standing(bought: float, kilowatts: float) -> float:
     """USD/h of a chip by hand: over four years, at 5 % interest on half, 1.25 % upkeep; and the site."""
-    return bought * (1 / 4 + 0.05 / 2 + 0.0125) / YEAR + kilowatts * 1.48 * SITE
+    return bought * (1 / 4 + 0.05 / 2 + 0.0125) / YEAR + kilowatts * 1.33 * SITE
 
 
 def test_an_hour_of_an_owned_chip_by_hand(rows: dict):
@@ -432,8 +432,10 @@ def test_the_worked_example_is_what_the_ledger_says():
         "written off": whole.total / owner.life,
         "interest": whole.total * owner.interest / 2 / YEAR_S,
         "upkeep": whole.total * owner.upkeep / YEAR_S,
-        "site": 700 * (1 + owner.around) * owner.site,
-        "electricity": (560 + 700 * owner.around) * owner.overhead * owner.tariff,
+        "site": 700 * (owner.conversion + owner.around) * owner.site,
+        "electricity": (owner.conversion * 560 + 700 * owner.around)
+        * owner.overhead
+        * owner.tariff,
     }
     for name, rate in parts.items():
         line = next(one for one in text.split("\n") if one.startswith(f"| {name} "))

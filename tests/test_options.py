@@ -82,7 +82,7 @@ def test_options_print_one_table_and_write_where_a_file_is_named(tmp_path: Path)
     lines = said.split("\n")
     table = lines[: next(i for i, line in enumerate(lines) if " rows in " in line)]
     assert max(map(len, table)) <= WIDTH
-    assert any(line.split() == ["cost_basis", "marginal"] for line in table)
+    assert any(line.split() == ["cost_basis", "owner"] for line in table)
     with out.open(newline="") as file:
         assert next(csv.DictReader(file))["chip"] == "h100-sxm"
 

@@ -50,7 +50,7 @@ def test_llama_70b_on_eight_h100_takes_what_is_measured(framework: str):
 
 def test_the_best_schedule_is_faster_than_any_framework_s_but_not_by_much():
     fastest = min(map(llama_70b, ("trtllm", "vllm", "sglang")))
-    assert 0.75 * fastest < llama_70b("") < fastest
+    assert 0.65 * fastest < llama_70b("") < fastest
 
 
 CUT_INTO_LITTLE = Plan(weights="fp8_block")

@@ -180,7 +180,7 @@ def standing(bought: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
     the site that is provisioned for its `limit`, in W, and what stands around it.
     """
     capital = bought * (1 / owner.life + owner.interest / (2 * YEAR))
-    return capital + upkeep(bought, owner) + limit * (1 + owner.around) * owner.site
+    return capital + upkeep(bought, owner) + limit * (owner.conversion + owner.around) * owner.site
 
 
 def wall_power(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:

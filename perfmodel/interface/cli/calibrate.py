@@ -71,7 +71,8 @@ def calibrate(
 
     With --ops power, fit what boards draw while they serve: a CSV of rows of predict serving with
     measured_power_w (all boards together) or measured_joules_per_output_token, and with
-    measured_output_tokens_per_s where it is known, so that errors of speed do not enter.
+    measured_output_tokens_per_s where it is known, so that errors of speed do not enter; measured_window says
+    run where the mean is of a whole run, beginning and end included.
 
     Where few shapes or models were measured, --leave-out n,k says how well others are predicted, and
     --pool-formats makes a fit of all formats from which those of each can start with --prior.

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -221,3 +222,27 @@ def beside(path: Path) -> Iterator[Path]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path, last: str) -> Iterator[Path]:
+    """A folder to write files into, which come to the folder `path` when all are whole; else nothing is left.
+
+    A folder that is not there appears with all its files at once. In one that is there the file named `last`
+    goes first and comes last: while it is missing, the others are not of one piece.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:50]}."))
+    try:
+        yield made
+        os.chmod(made, 0o755)
+        if not path.exists():
+            os.rename(made, path)
+            return
+        (path / last).unlink(missing_ok=True)
+        for name in sorted(os.listdir(made), key=lambda name: name == last):
+            os.replace(made / name, path / name)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; {_ELSEWHERE}") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from perfmodel.errors import InputError
-from perfmodel.files import write_csv, write_json
+from perfmodel.files import folder_beside, write_csv, write_json
 from perfmodel.inference.scheduler import Outcome
 from perfmodel.inference.serving_row import DEFAULTS, number
 from perfmodel.inference.simulation import STATISTICS, Limits
@@ -187,20 +187,20 @@ def nothing_answered(outcome: Outcome) -> str:
 
 
 def write(out: Path, outcome: Outcome, summary: dict[str, Any]) -> Iterator[str]:
-    """Write `requests.csv`, `timeline.html` and last `summary.json`, each whole or not at all.
+    """Write `requests.csv`, `timeline.html` and `summary.json`, all of them or none.
 
     What cannot be drawn is said.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "requests.csv", requests_table(outcome))
-    try:
-        from perfmodel.interface.plots.requests import timeline_chart
-        from perfmodel.interface.plots.theme import save
+    with folder_beside(out, "summary.json") as folder:
+        write_csv(folder / "requests.csv", requests_table(outcome))
+        try:
+            from perfmodel.interface.plots.requests import timeline_chart
+            from perfmodel.interface.plots.theme import save
 
-        save(timeline_chart(outcome, summary), out / "timeline.html")
-    except InputError as missing:
-        yield f"timeline.html is not written: {missing}"
-    write_json(out / "summary.json", summary)
+            save(timeline_chart(outcome, summary), folder / "timeline.html")
+        except InputError as missing:
+            yield f"timeline.html is not written: {missing}"
+        write_json(folder / "summary.json", summary)
 
 
 DIGITS = 6

@@ -114,6 +114,7 @@ def simulate(
     ttft_ms: Annotated[float | None, _count("Limit of goodput on TTFT.", "Limits", 0)] = None,
     tpot_ms: Annotated[float | None, _count("Limit of goodput on TPOT.", "Limits", 0)] = None,
     calibration: options.Calibration = None,
+    report: options.Report = None,
     json_: options.Json = False,
     *,
     columns: Mapping[str, str],
@@ -135,7 +136,7 @@ def simulate(
     from perfmodel.inference.simulation import simulate as run
     from perfmodel.interface import simulate as shown
 
-    options.check_places(folder=out)
+    options.check_places(folder=out, report=report)
     asked = shown.Asked(
         trace,
         timestamp_unit.value,
@@ -174,3 +175,7 @@ def simulate(
     else:
         show_table(shown.table_of(summary), shown.WIDTH)
         say(*shown.sentences(summary, out))
+    if report is not None:
+        from perfmodel.interface.pages.simulate import simulation_page
+
+        options.write_report(report, simulation_page(outcome, summary, out), silent=json_)

@@ -13,13 +13,12 @@ POINTS = 200
 
 def timeline_chart(outcome: Outcome, summary: dict[str, Any]) -> Any:
     """Running and waiting requests and the KV cache's use over time, and distributions of TTFT and TPOT."""
-    capacity = summary["scheduler"]["kv_capacity_tokens"] * summary["deployment"]["replicas"]
     return theme.joined(
         [
-            _requests_over_time(outcome),
-            _cache_over_time(outcome, capacity),
-            _distribution(outcome.ttft, "TTFT"),
-            _distribution(outcome.tpot, "TPOT"),
+            requests_over_time(outcome),
+            cache_over_time(outcome, summary),
+            distribution(outcome.ttft, "TTFT"),
+            distribution(outcome.tpot, "TPOT"),
         ]
     )
 
@@ -33,7 +32,8 @@ def _spans(outcome: Outcome) -> list[tuple[float, list[float]]]:
     ]
 
 
-def _requests_over_time(outcome: Outcome) -> Any:
+def requests_over_time(outcome: Outcome) -> Any:
+    """Running and waiting requests."""
     alt = theme.altair()
     names = ("running", "waiting")
     values = [
@@ -54,8 +54,10 @@ def _requests_over_time(outcome: Outcome) -> Any:
     )
 
 
-def _cache_over_time(outcome: Outcome, capacity: float) -> Any:
+def cache_over_time(outcome: Outcome, summary: dict[str, Any]) -> Any:
+    """The KV cache's use."""
     alt = theme.altair()
+    capacity = summary["scheduler"]["kv_capacity_tokens"] * summary["deployment"]["replicas"]
     values = [{"time": time, "use": means[2] / capacity} for time, means in _spans(outcome)]
     chart = alt.Chart(theme.rows_of(values), title="KV cache in use")
     return _sized(
@@ -71,7 +73,7 @@ def _cache_over_time(outcome: Outcome, capacity: float) -> Any:
     )
 
 
-def _distribution(seconds: Any, name: str) -> Any:
+def distribution(seconds: Any, name: str) -> Any:
     """Share of requests that wait no longer."""
     alt = theme.altair()
     known = np.asarray(seconds, float)

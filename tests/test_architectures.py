@@ -193,6 +193,8 @@ def test_layers_that_share_keys_have_neither_products_nor_cache_for_them():
         ("use_qk_norm", True),
         ("hidden_size_per_layer_input", 256),
         ("add_qkv_bias", True),
+        ("use_attention_memory", True),
+        ("mlp_expansion", 2.5),
     ],
 )
 def test_a_field_that_no_form_reads_and_that_may_count_is_refused_by_name(key, value, tmp_path):
@@ -233,6 +235,41 @@ def test_an_unknown_architecture_may_be_read_as_a_known_one(tmp_path):
     found = shown(tmp_path, config, "--as", "Qwen2ForCausalLM")
     # Biases of queries, keys and values: 2048 + 2 x 512 in 16 layers.
     assert found["parameters"] == parameters(from_config(LLAMA)) + 16 * 3072
+
+
+def test_the_form_of_an_unknown_architecture_may_stand_in_its_file(tmp_path):
+    config = LLAMA | {"architectures": ["NobodyForCausalLM"], "read_as": "dense"}
+    found = shown(tmp_path, config)
+    assert found["parameters"] == parameters(from_config(LLAMA))
+    assert any("read as dense" in note for note in found["notes"])
+    assert "'dens'" in refused(tmp_path, config | {"read_as": "dens"})
+    assert "read_as is 3" in refused(tmp_path, config | {"read_as": 3})
+
+
+def test_half_of_the_layers_of_hunyuan_large_share_the_cache_of_those_before(tmp_path):
+    row = next(row for row in PUBLISHED if "Hunyuan-Large" in row["name"])
+    found = shown(tmp_path, row["config"])
+    assert found["cache_bytes_per_token"] == 32 * 2 * 8 * 80 * 2
+    assert found["parameters_active"] == pytest.approx(52e9, rel=0.02)
+    assert (
+        shown(tmp_path, row["config"] | {"use_cla": False})["cache_bytes_per_token"]
+        == 2 * (found["cache_bytes_per_token"])
+    )
+
+
+def test_the_release_of_a_file_says_which_language_model_it_has(tmp_path):
+    row = next(row for row in PUBLISHED if "MiniCPM-V" in row["name"])
+    found = shown(tmp_path, row["config"])
+    assert found["parameters_vision"] is None
+    assert "may be 2.0 or 2.5" in refused(tmp_path, row["config"] | {"version": 9.9})
+
+
+def test_layers_with_experts_of_attention_are_layers_of_the_file(tmp_path):
+    row = next(row for row in PUBLISHED if "jetmoe" in row["name"])
+    found = shown(tmp_path, row["config"])
+    # Two of eight experts: queries and outputs of 2,048 columns, feed-forward halves of 5,632.
+    resting = 24 * 6 * (2 * 2048 * 2048 + 3 * 2048 * 5632)
+    assert found["parameters"] - found["parameters_active"] == resting and found["layers"] == 24
 
 
 @pytest.mark.parametrize("form", ["dens", "latent", "mixture"])

@@ -13,7 +13,7 @@ from perfmodel.library.files import fold, pick, read_as, stems
 from perfmodel.library.schema import Sourced, Strict
 from perfmodel.workload.huggingface import from_config, read_config, read_table
 from perfmodel.workload.huggingface.index import check_index
-from perfmodel.workload.huggingface.read import assumptions
+from perfmodel.workload.huggingface.read import READ_AS, assumptions
 from perfmodel.workload.huggingface.towers import tower_parameters
 from perfmodel.workload.model import (
     Transformer,
@@ -240,7 +240,8 @@ def model_facts(name: str, form: str = "") -> ModelFacts:
     try:
         config = read_table(name)
         model = from_config(config, name, form)
-        facts = _facts(model, config, name, tuple(assumptions(config, name, form)) if form else ())
+        assumed = assumptions(config, name, form) if form or READ_AS in config else ()
+        facts = _facts(model, config, name, tuple(assumed))
         check_index(
             Path(name),
             facts.weight_bytes,

@@ -108,6 +108,8 @@ class Architecture(Table):
     - `head_norms`, `wide_norms`, `query_norms`: norms of queries and keys, one for all heads or one over
       all heads.
     - `one_kv_head`: whether all heads share one key and one value.
+    - `shares`: a flag, and the field of how many layers share the keys and values of the first of them.
+    - `chosen_by`, `choices`: a field whose value says which architecture the language model has.
     - `latent`: latent attention; `sinks`, `gate`, `sub_norms`, `layer_extra`: further parameters.
     - `windows`, `period`: which layers slide.
     - `gated`: whether the feed-forward layer is; `inter`: fields of its columns; `inter_factor`: of the
@@ -143,6 +145,9 @@ class Architecture(Table):
     gate: Literal["", "head", "value"] = ""
     sub_norms: bool = False
     layer_extra: int = 0
+    shares: list[str] = []
+    chosen_by: str = ""
+    choices: dict[str, str] = {}
     latent: bool = False
     windows: Windows = "marked"
     period: list[str] = []

@@ -1,6 +1,7 @@
 """The form that most architectures are read as: what each has of its own is in
 `library/architectures.toml`."""
 
+import dataclasses
 from collections.abc import Callable
 
 from perfmodel.workload.attention import Grouped, Latent
@@ -37,7 +38,9 @@ def decoder(fields: Fields, how: Architecture) -> list[Layer]:
     if how.state is not None and how.state.alone and how.state.all:
         mixer, own = MIXERS[how.state.kind](fields)
         return [Layer(mixer, None, extra + own)] * fields.layers()
-    attentions = [_attention(fields, how, window) for window in _windows(fields, how)]
+    attentions = _with_shared(
+        fields, how, [_attention(fields, how, window) for window in _windows(fields, how)]
+    )
     feeds = feed_forwards(fields, how)
     if how.two_attentions:
         return _with_two(attentions, feeds, dense(fields, how), extra)
@@ -85,6 +88,17 @@ def _attention(fields: Fields, how: Architecture, window: Number) -> Part[Groupe
     extra += fields.switch(how.wide_norms) * (wide + attention.kv_heads * attention.key)
     extra += fields.switch(how.sinks) * attention.heads + how.sub_norms * wide
     return attention, extra
+
+
+def _with_shared(fields: Fields, how: Architecture, attentions: list[Part]) -> list[Part]:
+    """Layers that share keys and values: all but the first of each few have none of their own."""
+    if not how.shares or not fields.flag(how.shares[0]):
+        return attentions
+    every = fields.size(how.shares[1])
+    return [
+        (dataclasses.replace(attention, reuses=int(layer % every != 0)), own)
+        for layer, (attention, own) in enumerate(attentions)
+    ]
 
 
 def _latent_biases(fields: Fields, how: Architecture, attention: Latent) -> Number:

@@ -2,7 +2,9 @@
 
 from perfmodel.workload.attention import Counted, Grouped
 from perfmodel.workload.feed_forward import Dense
-from perfmodel.workload.huggingface.fields import Fields
+from perfmodel.workload.huggingface import decoder
+from perfmodel.workload.huggingface.architecture import Architecture
+from perfmodel.workload.huggingface.fields import Fields, shown
 from perfmodel.workload.huggingface.parts import (
     EVERYWHERE,
     SLIDING,
@@ -185,6 +187,53 @@ def falcon(fields: Fields) -> list[Layer]:
     biases = query_biases(attention) + feed_forward.inter + 2 * hidden
     extra = norms(fields, count, bias=True) + fields.flag("bias") * biases
     return [Layer(attention, feed_forward, extra)] * fields.layers()
+
+
+def openelm(fields: Fields) -> list[Layer]:
+    """OpenELM (arXiv 2404.14619): heads and columns of each layer's own."""
+    layers, hidden = fields.layers(), fields.size("hidden_size")
+    queries = fields.numbers("num_query_heads", layers, least=1)
+    cached = fields.numbers("num_kv_heads", layers, least=1)
+    head, gated_ = fields.size("head_dim"), fields.flag("ffn_with_glu", default=True)
+    own = norms(fields) + 2 * head * fields.flag("normalize_qk_projections")
+    return [
+        Layer(Grouped(q, kv, head, head), Dense(wide, gated=gated_), own)
+        for q, kv, wide in zip(queries, cached, _openelm_columns(fields, hidden), strict=True)
+    ]
+
+
+def _openelm_columns(fields: Fields, hidden: int) -> list[int]:
+    """Of each layer: a multiple of the divisor near as often the stream as written, and not a tenth below."""
+    divisor = fields.size("ffn_dim_divisor")
+    found: list[int] = []
+    for factor in fields.items("ffn_multipliers", fields.layers()):
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not number or not 0 < factor < MULTIPLE:
+            raise fields.fault(
+                f"ffn_multipliers has {shown(factor)}, but must list numbers from 0 to {MULTIPLE}; "
+                "correct it in the file"
+            )
+        wide = max(divisor, int(factor * hidden + divisor / 2) // divisor * divisor)
+        found.append(wide + divisor if wide < 0.9 * factor * hidden else wide)
+    return found
+
+
+def opt_outside(fields: Fields, how: Architecture) -> int:
+    """OPT: as others, and where the embedding is narrower than the stream, its products into and out of it."""
+    hidden = fields.size("hidden_size")
+    count = decoder.outside(fields, how)
+    if not fields.flag("do_layer_norm_before", default=True):
+        count -= 2 * hidden
+    wide = fields.size("word_embed_proj_dim", default=hidden)
+    return (
+        count + (wide - hidden) * fields.size("vocab_size") + (2 * wide * hidden) * (wide != hidden)
+    )
+
+
+def narrow_embedding(fields: Fields) -> str:
+    """Why OPT-350M is not timed: its output head is narrower than its stream."""
+    narrow = fields.size("word_embed_proj_dim", default=fields.size("hidden_size"))
+    return "" if narrow == fields.size("hidden_size") else "an embedding narrower than its stream"
 
 
 def mllama(fields: Fields) -> list[Layer]:

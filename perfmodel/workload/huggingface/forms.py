@@ -14,10 +14,14 @@ class Form(NamedTuple):
 
     - `layers`: its layers, one after the other.
     - `outside`: parameters outside the layers that are in no product.
+    - `pieces`: layers here for each of the file's.
+    - `unpriced`: why a file's time is not predicted, where that is its own and not its architecture's.
     """
 
     layers: Callable[[Fields, Architecture], list[Layer]]
     outside: Callable[[Fields, Architecture], int] = decoder.outside
+    pieces: int = 1
+    unpriced: Callable[[Fields], str] = lambda fields: ""
 
 
 def _own(
@@ -32,6 +36,9 @@ def _own(
 
 FORMS = {
     "decoder": Form(decoder.decoder),
+    "opt": Form(decoder.decoder, dense.opt_outside, unpriced=dense.narrow_embedding),
+    "openelm": _own(dense.openelm),
+    "jetmoe": _own(mixtures.jetmoe)._replace(pieces=2),
     "decilm": _own(dense.decilm),
     "falcon": _own(dense.falcon),
     "gemma3n": _own(dense.gemma3n, dense.gemma3n_outside),

@@ -1,6 +1,6 @@
 """Families with experts whose layers differ: MiniMax-M3, MiMo-V2, Step, Llama 4."""
 
-from perfmodel.workload.attention import Grouped
+from perfmodel.workload.attention import Counted, Grouped
 from perfmodel.workload.feed_forward import Dense, Mixture
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
@@ -15,6 +15,7 @@ from perfmodel.workload.huggingface.parts import (
     joined,
     marked_layers,
     mixture,
+    norms,
     query_biases,
     shared_inter,
     sparse_layers,
@@ -155,3 +156,22 @@ def _chunks(fields: Fields) -> list[Number]:
     chunked = fields.has("attention_chunk_size")
     chunk = fields.size("attention_chunk_size") if chunked else EVERYWHERE
     return [chunk if rope else EVERYWHERE for rope in ropes]
+
+
+def jetmoe(fields: Fields) -> list[Layer]:
+    """JetMoE (arXiv 2404.07413): queries and outputs of attention are experts too, keys and values are shared.
+
+    Each layer is two: keys and values with the experts of attention, which are two products each as a
+    feed-forward layer without a gate has; then the experts of the feed-forward half.
+    """
+    hidden, heads = fields.size("hidden_size"), fields.size("num_key_value_heads")
+    wide = heads * fields.size("kv_channels")
+    experts = fields.size("num_local_experts")
+    active = fields.size("num_experts_per_tok", most=experts)
+    fields.note("num_attention_heads")
+    cached = Counted("attention of experts", heads * active, hidden * 2 * wide, 2 * wide)
+    queries = Mixture(experts=experts, active=active, inter=wide, gated=False)
+    feed = Mixture(experts=experts, active=active, inter=fields.size("intermediate_size"))
+    # A norm and a bias of the outputs in each half.
+    half = norms(fields, 2)
+    return [Layer(cached, queries, half), Layer(None, feed, half)] * fields.layers()

@@ -65,10 +65,29 @@ def find(config: Fields, form: str = "") -> Found:
     name = _architecture(config, text)
     assumed: list[str] = []
     if name not in architectures():
-        name, how, assumed = _unknown(config, text, name, form)
+        given = form or config.text(READ_AS, default="")
+        name, how, assumed = _unknown(config, text, name, given)
     else:
-        how = architectures()[name]
+        name, how = _chosen(text, name)
     return Found(_filled(text, how, text is not config), text, how, name, assumed)
+
+
+READ_AS = "read_as"
+"""Key of a config.json that names the form of an architecture that is not known, as `--as` does."""
+
+
+def _chosen(text: Fields, name: str) -> tuple[str, Architecture]:
+    """An architecture, or the one that a field of the file chooses for it."""
+    how = architectures()[name]
+    if not how.choices:
+        return name, how
+    if not text.has(how.chosen_by):
+        raise text.fault(f"{how.chosen_by} is missing, but {name} needs it; add it to the file")
+    word = str(text.table[how.chosen_by])[:20]
+    choice = text.known(f"{how.chosen_by}:", word, how.choices)
+    chosen = architectures()[choice]
+    ignored = [*chosen.ignored, *how.ignored, how.chosen_by]
+    return choice, chosen.model_copy(update={"ignored": ignored})
 
 
 def _architecture(config: Fields, text: Fields) -> str:
@@ -141,9 +160,8 @@ def _unknown(
         return name, how, assumed
     look = suggested(text)
     hint = (
-        f"its fields look like the form {look}: `perfmodel models PATH --as {look}` reads it so and says "
-        f"what it "
-        f"assumes"
+        f"its fields look like the form {look}: `perfmodel models PATH --as {look}`, or for every command "
+        f'"{READ_AS}": "{look}" in the file, reads it so and says what it assumes'
         if look
         else f"and its fields look like none of the forms ({', '.join(GENERIC)})"
     )
@@ -216,8 +234,8 @@ def transformer(fields: Fields, name: str, form: str = "") -> Transformer:
         native=native,
         narrow=narrow,
         cache=cache_format(fields, model),
-        pieces=3 if how.two_attentions else 2 if how.state and how.state.beside else 1,
-        unpriced=how.unpriced,
+        pieces=3 if how.two_attentions else 2 if how.state and how.state.beside else reader.pieces,
+        unpriced=how.unpriced or reader.unpriced(model),
         name=Label(name),
     )
     if not found.assumed:

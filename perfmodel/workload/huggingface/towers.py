@@ -89,7 +89,10 @@ def _whole(name: str, tables: dict[str, Any]) -> dict[str, Any]:
     return _whole(own["like"], tables) | own if "like" in own else own
 
 
-SEVERAL = ("ForConditionalGeneration", "ChatModel", "UltravoxModel")
+SEVERAL = (
+    "ForConditionalGeneration", "ChatModel", "UltravoxModel", "Phi4MMForCausalLM",
+    "Phi4MultimodalForCausalLM", "MiniCPMV", "MiniCPMO",
+)  # fmt: skip
 """Ends of architectures of more than text; a file of one without a tower's table says too little to
 count it."""
 

@@ -39,13 +39,20 @@ def unread(fields: Fields, how: Architecture) -> list[str]:
         and how.names.get(key, key) not in usual
         and not _says_nothing(value)
         and (key in core or not _pattern("harmless_patterns").search(key))
-        and _pattern("flags" if value is True else "counts").search(key)
+        and _may_count(key, value)
     )
 
 
+def _may_count(key: str, value: Any) -> bool:
+    """Whether a name is that of a size, of a flag that brings parameters, or of a factor on a size."""
+    if isinstance(value, float):
+        return bool(_pattern("factors").search(key))
+    return bool(_pattern("counts").search(key) or (value is True and _pattern("flags").search(key)))
+
+
 def _says_nothing(value: Any) -> bool:
-    """Null, no, nought, a word, or nothing at all; a number that is not whole scales, and counts nothing."""
-    return not value or isinstance(value, str | float)
+    """Null, no, nought, a word, or nothing at all."""
+    return not value or isinstance(value, str)
 
 
 def refuse_unread(fields: Fields, how: Architecture, architecture: str) -> None:

@@ -219,7 +219,7 @@ def _openelm_columns(fields: Fields, hidden: int) -> list[int]:
 
 
 def opt_outside(fields: Fields, how: Architecture) -> int:
-    """OPT: as others, and where the embedding is narrower than the stream, its products into and out of it."""
+    """OPT: as others, and where its embedding is narrower than its stream the products between them."""
     hidden = fields.size("hidden_size")
     count = decoder.outside(fields, how)
     if not fields.flag("do_layer_norm_before", default=True):

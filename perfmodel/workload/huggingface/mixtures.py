@@ -159,7 +159,7 @@ def _chunks(fields: Fields) -> list[Number]:
 
 
 def jetmoe(fields: Fields) -> list[Layer]:
-    """JetMoE (arXiv 2404.07413): queries and outputs of attention are experts too, keys and values are shared.
+    """JetMoE (arXiv 2404.07413): queries and outputs of attention are experts too; all share keys and values.
 
     Each layer is two: keys and values with the experts of attention, which are two products each as a
     feed-forward layer without a gate has; then the experts of the feed-forward half.

@@ -132,6 +132,13 @@ def test_pins_and_their_rate_give_bandwidth(tmp_path: Path):
     assert float(main.capacity) == pytest.approx(144e9)
 
 
+def test_what_the_driver_reports_follows_the_capacity(tmp_path: Path):
+    own = written(tmp_path, 'like = "h100"\nmain.capacity = "141 GB"\n')
+    old, new = load_chip("h100-sxm").main, load_chip(own).main
+    assert float(new.reported) == pytest.approx(float(old.reported)) != 1.0
+    assert found(own)["main.reported"]["confidence"] == "derived"
+
+
 def test_a_chip_of_no_device_has_no_main_memory(tmp_path: Path):
     assert float(load_chip(written(tmp_path, 'like = "h100"\nstacks = 0\n')).main.capacity) == 0
 

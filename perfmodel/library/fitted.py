@@ -288,7 +288,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     families = {family: found(family, plan) for family in FAMILIES}
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))
     families["host"] = told("host", host_sections(origin, plan, folder))
-    board = load_board(origin.stem, origin.execution, folder)
+    board = load_board(origin.like or origin.stem, origin.execution, folder)
     return Efficiency(**families, board=board, hop_cycles=prior["hop_cycles"])
 
 

@@ -196,6 +196,9 @@ def _followers(
         yield ("vector",), cores * clock, by_cores
     if "exponential" not in given:
         yield ("exponential",), cores * clock, by_cores
+    size = _ratio(whole, ("main", "capacity"), base)
+    if "reported" not in given.get("main", {}):
+        yield ("main", "reported"), size, "with capacity"
     own = given.get("private", {})
     if "capacity" not in own:
         yield ("private", "capacity"), cores, "with cores"

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest import mock
@@ -12,6 +13,7 @@ import pytest
 
 from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.interface.cli import main
+from perfmodel.library.files import ROOT
 from perfmodel.library.fitted import FITTED
 
 COMMAND = [sys.executable, "-m", "perfmodel"]
@@ -61,3 +63,11 @@ def predict_changes(cells: Mapping[str, str], *changes: Mapping[str, str]) -> li
     columns = {name: [row.get(name, "") for row in rows] for name in names}
     found = predict_cells(columns, len(rows), FITTED)
     return [{name: column[i] for name, column in found.items()} for i in range(len(rows))]
+
+
+def without_money(stem: str) -> str:
+    """The path of a file of its own, in a folder of its own, of a chip of the library without its money."""
+    path = Path(tempfile.mkdtemp()) / f"{stem}-unpriced.toml"
+    text = (ROOT / f"chips/{stem}.toml").read_text("utf-8")
+    path.write_text(text.partition("[money]")[0], encoding="utf-8")
+    return str(path)

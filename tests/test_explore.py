@@ -60,6 +60,7 @@ scenarios = st.builds(
     st.integers(1, 10_000_000),
     st.integers(1, 1_000_000),
     st.integers(1, 1_000_000),
+    st.sampled_from(["", "rental", "marginal"]),
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from command import predict, predict_changes, run
+from command import predict, predict_changes, run, without_money
 
 from perfmodel.calibration.tco import tco_scores
 from perfmodel.design.existing_chips import _chip_design
@@ -102,19 +102,13 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
     ),
 }
 
-OWN_CHIP = "no_money.toml"
-
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Every case of `predict serving`, and a chip file without price and rental."""
     folder = tmp_path_factory.mktemp("ledger")
-    text = (Path(__file__).parents[1] / "perfmodel/library/chips/l4.toml").read_text("utf-8")
-    own = folder / OWN_CHIP
-    lines = [line for line in text.split("\n") if not line.startswith(("price", "rental"))]
-    own.write_text("\n".join(lines), encoding="utf-8")
     asked = {name: ASKED | change for name, (change, _) in CASES.items()}
-    asked["own chip"] = ASKED | {"chip": str(own)}
+    asked["own chip"] = ASKED | {"chip": without_money("l4")}
     return dict(zip(asked, predict("serving", folder, list(asked.values())), strict=True))
 
 

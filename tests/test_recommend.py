@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from command import predict, run
+from command import predict, run, without_money
 
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment_words import in_words, machine_of, ranks_of
@@ -421,7 +421,7 @@ WRONG = {
     "users": (SMALL | {"concurrency": "0"}, "concurrency is '0'"),
     "price": (SMALL | {"usd_per_chip_hour": -1}, "usd_per_chip_hour is '-1"),
     "no price": (
-        SMALL | {"chip": "gh200", "objective": "cost"},
+        SMALL | {"chip": without_money("gh200"), "objective": "cost"},
         "not known for any of these chips",
     ),
     "limit": (SMALL | {"tpot_ms": -1}, "tpot_ms is -1"),
@@ -448,7 +448,7 @@ def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
     load = {"chip": "h100-sxm,l4", "requests_per_s": 250, "tpot_ms": 20, "objective": "cost"}
     found = ask(tmp_path, DENSE | load).found
     best, mix = found["deployments"][0], found["mix"]
-    assert len(mix) == 2 and sum(row["requests_per_s"] for row in mix) == pytest.approx(250)
+    assert len(mix) > 1 and sum(row["requests_per_s"] for row in mix) == pytest.approx(250)
     for row in mix:
         assert 0 < row["utilisation"] < 1 and row["replicas"] == round(row["replicas"])
     costs = [sum(r["n_chips"] * r["usd_per_chip_hour"] for r in rows) for rows in (mix, [best])]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from command import without_money
 
 from perfmodel.inference.question import Question, ask
 from perfmodel.inference.recommend import answer
@@ -11,8 +12,9 @@ from perfmodel.interface.recommend import WIDTH, narrowed, remarks, tables_of
 from perfmodel.interface.tables import width_of
 from perfmodel.library.fitted import FITTED
 
+UNPRICED = without_money("gh200")
 ASKED: dict[str, Any] = {"model": "llama-3.2-1b", "isl": 512, "osl": 64, "precision": "bf16"}
-ASKED |= {"chip": ["h100-sxm", "gh200", "wse-3"], "n_chips": 1, "framework": "vllm"}
+ASKED |= {"chip": ["h100-sxm", UNPRICED, "wse-3"], "n_chips": 1, "framework": "vllm"}
 QUESTION: Question = ask(**ASKED, concurrency=[4, 8])
 
 
@@ -23,7 +25,7 @@ def found() -> Recommendation:
 
 def test_usd_that_are_not_known_are_said_to_be_so(found: Recommendation):
     shown = {row["chips"]: row for row in tables_of(QUESTION, found)[0].records()}
-    assert shown["1 x gh200"]["USD/M\ntokens"] == "unknown"
+    assert shown[f"1 x {UNPRICED}"]["USD/M\ntokens"] == "unknown"
     assert "nan" not in str([*shown.values()])
 
 
@@ -39,7 +41,7 @@ def test_a_chip_that_is_named_and_not_among_them_is_said_why(found: Recommendati
     said = " ".join(remarks(QUESTION, found))
     assert "Nothing on wse-3 is among them: vLLM does not run on wse-3; " in said
     cost = answer(QUESTION._replace(objective="cost"), FITTED).chips_left_out
-    assert cost["gh200"] == "USD per million output tokens are not known"
+    assert cost[UNPRICED] == "USD per million output tokens are not known"
 
 
 def test_a_table_fits_the_terminal_and_keeps_what_counts(found: Recommendation):

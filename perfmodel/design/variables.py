@@ -253,6 +253,7 @@ def _multiply(content: dict[str, Any], place: list[str], factor: float) -> None:
         content = content.get(part, {})
     tables = [content] if set(content) & set(Quantity.model_fields) else list(content.values())
     for table in tables:
-        table["value"] *= factor
+        numbers = {name: table.get(name) for name in ("value", "low", "high")}
+        table |= {name: x * factor for name, x in numbers.items() if x is not None}
         table["confidence"] = "estimate"
         table["note"] = f"{table['note']}; times {factor:g}".lstrip("; ")

@@ -75,11 +75,15 @@ def machine(memory: Kind, model: str) -> Machine:
 
 def memory_dollars(memory: Kind, year: str, draws: Draws) -> np.ndarray:
     """USD of a chip's memory, with the interposer that HBM asks for."""
-    file, constants = memory_technology(memory.name), load_constants().values.cost
-    beside = memory.devices * float(device(memory.name, year).footprint)
-    package = float(constants.package) * (beside + si_or(chip_files()[BASE].area, "m2"))
-    whole = memory.capacity * draws.fact(file.prices[year], "USD/byte")
-    return whole + (package if beside else 0.0)
+    file = memory_technology(memory.name)
+    return memory.capacity * draws.fact(file.prices[year], "USD/byte") + interposer(memory)
+
+
+def interposer(memory: Kind) -> float:
+    """USD of the interposer that a memory lies on; zero of modules, which need none."""
+    beside = memory.devices * float(device(memory.name).footprint)
+    rate = float(load_constants().values.cost.package)
+    return rate * (beside + si_or(chip_files()[BASE].area, "m2")) if beside else 0.0
 
 
 def rates(memory: Kind, year: str, power: float, draws: Draws) -> np.ndarray:

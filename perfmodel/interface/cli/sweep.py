@@ -6,17 +6,30 @@ from typing import Annotated
 import typer
 
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar
+from perfmodel.interface.terminal import bar, show_list
 
 
 def sweep(
     grid: Annotated[
-        Path, typer.Argument(help="Grid in TOML: values of chip, model, isl, osl, concurrency ...")
+        Path,
+        typer.Argument(
+            help="Grid in TOML: values of chip, model, isl, osl, concurrency ...; or memory-price."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="File to write: .csv or .parquet.")],
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the parts of a run that was stopped.")
     ] = False,
+    model: Annotated[str, typer.Option(help="Of memory-price: the model.")] = "",
+    speed: Annotated[
+        str, typer.Option(help="Of memory-price: tokens/s that each user gets at least.")
+    ] = "",
+    isl: Annotated[float, typer.Option(help="Of memory-price: input tokens.")] = 1024,
+    osl: Annotated[float, typer.Option(help="Of memory-price: output tokens.")] = 1024,
+    usd_per_gb: Annotated[
+        str,
+        typer.Option(help="Of memory-price: prices of HBM, with commas; 2 to 200 if not given."),
+    ] = "",
     calibration: options.Calibration = None,
     report: options.Report = None,
     json_: options.Json = False,
@@ -31,7 +44,21 @@ def sweep(
     concurrency = {low = 1, high = 256, points = 9, spacing = "log"}
 
     Example: perfmodel sweep grid.toml --out points.parquet
+
+    memory-price in place of a grid: USD of a million tokens over the price of HBM in USD/GB, with a picture,
+    and the price at which GDDR, LPDDR, DDR or SRAM serve the model at that speed for as much.
+
+    Example: perfmodel sweep memory-price --model llama-3.1-70b --speed 30 --out prices.csv
     """
+    from perfmodel.interface import memory_price
+
+    if str(grid) == memory_price.NAME:
+        asked = memory_price.asked_of(model, speed, isl, osl)
+        prices = memory_price.prices_of(options.listed(usd_per_gb))
+        with bar("programs") as update:
+            table = memory_price.run(asked, prices, out, update)
+        show_list(table, json_)
+        return
     from perfmodel.inference.sweep import sweep as run
     from perfmodel.xla import prepare_for_millions
 

@@ -206,7 +206,7 @@ def test_a_row_that_cannot_be_explained_is_refused(
         (["--sets", "servin"], "the nearest are serving"),
         (
             ["--sets", ""],
-            "allowed are throughput, single-stream, energy, serving, decisions, equal-lengths, closed",
+            "allowed are throughput, single-stream, energy, memory, serving, decisions, equal-lengths",
         ),
         (["--sets", "disaggregated", "--data", "none.whl"], "none.whl"),
         (["--sets", "single-stream", "--report", "x.txt"], "a report is .html"),

@@ -235,7 +235,7 @@ def test_a_constant_is_fitted_to_the_models_that_are_not_left_out():
 
 
 def test_an_unknown_set_is_refused():
-    known = "throughput, single-stream, energy, serving, decisions, equal-lengths, closed"
+    known = "throughput, single-stream, energy, memory, serving, decisions, equal-lengths, closed"
     with pytest.raises(InputError, match=f"allowed are {known}"):
         sets_of(["speeds"])
 

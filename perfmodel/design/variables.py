@@ -190,7 +190,11 @@ def _alike(label: str, *places: str) -> ChipVariable:
 CHIP_VARIABLES = {
     "sram": _alike("SRAM size", "private.capacity", "shared.capacity"),
     "sram_bandwidth": _alike("SRAM bandwidth", "private.bandwidth", "shared.bandwidth"),
-    "stacks": _alike("memory stacks", "main.capacity", "main.bandwidth"),
+    "stacks": ChipVariable(
+        "memory stacks",
+        ("main.capacity", "main.reported", "main.bandwidth"),
+        ("main.capacity", "main.bandwidth"),
+    ),
     "bandwidth": _alike("memory bandwidth", "main.bandwidth"),
     "compute": _alike("compute", "matrix", "vector", "exponential"),
     "links": _alike("links", "scale_up.bandwidth", "scale_out.bandwidth"),

@@ -26,10 +26,11 @@ $m$ pile up while an answer travels: all where prompts take steps of their own, 
 $1 + a + d/\text{step}$, with $a = 1$ where the next step is scheduled while one runs. With
 $w = m\,(1 - (m-1)/2n)$
 
-$$\text{TTFT} = p\,w + [m = n]\,(d + \tfrac12\,\text{step}), \quad
+$$\text{TTFT} = p\,w + x\,(d + \tfrac12\,\text{step}), \quad
   \text{TPOT} = \frac{\text{step}}{\text{tokens}} + \frac{P}{R}\,\max(0, C - k\,w)$$
 
-and where prompts take steps of their own TPOT has $P\,(C - k)/2R$: a user meets half of the others' prompts
+where $x$ is 1 if all waves pile up ($m = n$) and 0 if they do not, with a ramp one wave wide between them.
+Where prompts take steps of their own TPOT has $P\,(C - k)/2R$: a user meets half of the others' prompts
 after its own first token. The first round has all prompts at once: $p\,(n+1)/2 + d$.
 """
 
@@ -107,7 +108,8 @@ class Waves(NamedTuple):
 
     - `together`: prompts of a step; `waves`: steps that have all users' prompts.
     - `seconds`: of a step with prompts; `waiting`: such steps until a prompt's own has ended, on average.
-    - `all_wait`: 1 where the prompts of all waves are there before the first has its answer.
+    - `all_wait`: 1 where the prompts of all waves are there before the first has its answer, 0 where they are
+      not, and between where it is within half a wave, so that TTFT has no jump.
     """
 
     together: Scalar
@@ -128,7 +130,10 @@ def waves_of(steps: Steps, delay: Scalar) -> Waves:
     travelling = 1 + steps.scheduled_ahead + delay / steps.step
     piled = jnp.where(steps.separate_prefill > 0, waves, jnp.minimum(waves, travelling))
     waiting = piled * (1 - (piled - 1) / (2 * waves))
-    return Waves(together, waves, seconds, waiting, jnp.where(piled >= waves, 1.0, 0.0))
+    all_wait = jnp.where(
+        steps.separate_prefill > 0, 1.0, jnp.clip(travelling - waves + 0.5, 0.0, 1.0)
+    )
+    return Waves(together, waves, seconds, waiting, all_wait)
 
 
 def users_in_step(steps: Steps, host: HostEfficiency, request: Request) -> Waits:

@@ -16,6 +16,7 @@ from perfmodel.library.chip import chip_file
 from perfmodel.library.files import fold
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
+from perfmodel.workload.server import ServerOptions
 
 
 def stem_of(one: Machine) -> str:
@@ -93,6 +94,7 @@ def _call(one: Machine, scenario: Scenario, view: View) -> str:
     chip = f"Path({one.chip!r})" if one.chip.endswith(".toml") else repr(one.chip)
     path = "from pathlib import Path\n" if one.chip.endswith(".toml") else ""
     path += "from perfmodel.kernels.backends import backends_of\n" if plan.framework else ""
+    path += "from perfmodel.workload.server import ServerOptions\n"
     return (
         f"\n{path}plan = pm.Plan({arguments})\n"
         f"chip = pm.turn(pm.load_chip({chip}, plan), {dict(one.factors)!r})\n"
@@ -109,7 +111,7 @@ def _backends(plan: Plan, one: Machine) -> str:
     return f"**backends_of{(*words, plan.unfused_all_reduce)!r}"
 
 
-def _given(module: Plan | Request) -> str:
+def _given(module: Plan | Request | ServerOptions) -> str:
     """A module's fields as arguments, but for those that are as they are by themselves."""
     values = {
         field.name: value
@@ -121,7 +123,9 @@ def _given(module: Plan | Request) -> str:
 
 
 def _written(value: Any) -> str:
-    """A word as it is, a number as a number."""
+    """A word as it is, a number as a number, a module by its fields."""
+    if isinstance(value, ServerOptions):
+        return f"ServerOptions({_given(value)})"
     if isinstance(value, bool | str):
         return repr(value)
     return 'float("inf")' if math.isinf(value) else f"{float(value):g}"

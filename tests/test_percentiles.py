@@ -115,3 +115,11 @@ def test_a_burst_longer_ago_has_no_wait_of_the_first_round(tmp_path: Path):
     burst, steady = written(tmp_path, rows, "--percentiles")[0]
     assert float(steady["ttft_ms_p99"]) < 0.7 * float(burst["ttft_ms_p99"])
     assert float(steady["tpot_ms_p50"]) == pytest.approx(float(burst["tpot_ms_p50"]), rel=0.05)
+
+
+def test_percentiles_have_the_options_of_the_row_s_server(tmp_path: Path):
+    rows = [ROW | {"max_num_seqs": "4"}, ROW]
+    few, many = written(tmp_path, rows, "--percentiles")[0]
+    # Twelve of sixteen users wait for one of four places.
+    assert float(few["ttft_ms_p50"]) > 5 * float(many["ttft_ms_p50"])
+    assert float(few["tpot_ms_p50"]) < float(many["tpot_ms_p50"])

@@ -127,6 +127,12 @@ def board_joules(
     return held.at[JOULES.index("idle")].set((board.idle + awake * board.active) * seconds)
 
 
+def awake_share(requests: Scalar) -> Scalar:
+    """Share of the time in which an engine has work, where some requests are open on average and come by
+    themselves (Poisson)."""
+    return -jnp.expm1(-requests)
+
+
 def held_share(power: Values, room: Values) -> Values:
     """Share of the power of work that a limit leaves, in (0, 1]: all of it far below, smoothly.
 

@@ -130,7 +130,7 @@ def serve_attention_ffn(
     slack = [slack_beside_one(side.chip, side.plan, side.model, length) for side in sides]
     prompt_work = prompt.work / request.prompts_per_pass(first.plan.dp)
     work = request.per_output_token(prompt_work, step.work, batch)
-    seconds = waits.total / (request.concurrency * request.osl)
+    seconds = request.seconds_per_token(waits.total)
     joules = [
         board_joules(board_of(side.chip, side.plan.chips), each, seconds)
         for side, each in zip(sides, work, strict=True)

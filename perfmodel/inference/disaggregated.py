@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from perfmodel.hardware.board import Board, board_joules, board_of, held_share
+from perfmodel.hardware.board import Board, awake_share, board_joules, board_of, held_share
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.closed_loop import Waits
 from perfmodel.inference.placement import cache_bytes
@@ -160,7 +160,7 @@ def match_rates(
         second.full, second.single, second.most, users, alone, request, spacing
     )
     burst = second.burst * spacing * request.concurrency / 2 / request.requests_per_user
-    seconds = total / (request.concurrency * request.osl)
+    seconds = request.seconds_per_token(total)
     spent, held = _joules_of_pools(
         (first, second), (prefill_workers, decode_workers), request, batch, seconds
     )
@@ -197,7 +197,7 @@ def _joules_of_pools(
         request.per_output_token(none, second.work, second.most),
     ]
     spent = [
-        count * board_joules(one.board, each / count, seconds, -jnp.expm1(-at_once))
+        count * board_joules(one.board, each / count, seconds, awake_share(at_once))
         for one, each, count, at_once in zip(workers, work, counts, (prompts, batch), strict=True)
     ]
     held = [

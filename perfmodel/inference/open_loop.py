@@ -21,7 +21,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from perfmodel.hardware.board import board_joules, board_of
+from perfmodel.hardware.board import awake_share, board_joules, board_of
 from perfmodel.hardware.chip import Chip
 from perfmodel.inference.closed_loop import Steps, Waits, wait_for_step
 from perfmodel.inference.service import (
@@ -62,7 +62,7 @@ def serve_open_loop(chip: Chip, plan: Plan, model: Transformer, request: Request
     total = ttft + request.tokens_after_first * tpot
     users = request.requests_per_s * total
     seconds = 1 / (request.requests_per_s * request.osl)
-    awake = -jnp.expm1(-users)
+    awake = awake_share(users)
     length = request.isl + request.osl
     return compose(
         Waits(ttft, tpot, total),

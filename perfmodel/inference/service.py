@@ -121,7 +121,7 @@ def serve(
     length = request.isl + request.osl
     slack = slack_beside_one(chip, plan, model, length)
     memory = memory_of(chip, plan, model, length)._asdict()
-    seconds = waits.total / (request.concurrency * request.osl)
+    seconds = request.seconds_per_token(waits.total)
     boards, load = board_of(chip, plan.chips), (request.concurrency, batch)
     joules = board_joules(boards, priced.work, seconds)
     held = held_share(jnp.sum(priced.work) / seconds, boards.room)

@@ -175,9 +175,12 @@ def memory_apart(file: ChipFile) -> float:
     """USD of the modules beside a processor, which its price does not hold."""
     if file.money.of != "socket" or file.main is None:
         return 0.0
-    name = file.main.technology
-    price = price_of(memory_technology(name), name, PRICE_YEAR).si("USD/byte")
-    return file.main.capacity.si("byte") * price
+    return file.main.capacity.si("byte") * memory_price(file.main.technology)
+
+
+def memory_price(name: str) -> float:
+    """USD/byte of a memory in `PRICE_YEAR`."""
+    return price_of(memory_technology(name), name, PRICE_YEAR).si("USD/byte")
 
 
 def power_limit(file: ChipFile) -> float:

@@ -16,9 +16,8 @@ import numpy as np
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
 from perfmodel.library.chip import chip_files, load_chip
-from perfmodel.library.ledger import PRICE_YEAR
+from perfmodel.library.ledger import memory_price
 from perfmodel.library.schema import si_or
-from perfmodel.library.technology import memory_technology, price_of
 from perfmodel.studies.chip_cost import made, owned
 from perfmodel.studies.claim import Axis, Figure, Progress, Table
 from perfmodel.studies.draws import Draws, show
@@ -164,9 +163,7 @@ def _die() -> float:
 
 def price_now(memory: str) -> float:
     """USD/byte of a memory; zero of SRAM, which a die's price pays for."""
-    if memory in SRAM:
-        return 0.0
-    return price_of(memory_technology(memory), memory, PRICE_YEAR).si("USD/byte")
+    return 0.0 if memory in SRAM else memory_price(memory)
 
 
 def cheapest(found: Sequence[Line], memory: str, price: float) -> Line | None:

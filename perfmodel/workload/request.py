@@ -53,6 +53,10 @@ class Request(eqx.Module):
     max_num_seqs: Scalar = eqx.field(converter=as_scalar, default=0.0)
     memory_fraction: Scalar = eqx.field(converter=as_scalar, default=0.0)
 
+    def seconds_per_token(self, total: Scalar) -> Scalar:
+        """From one output token of all users to the next, where each request takes `total` seconds."""
+        return total / (self.concurrency * self.osl)
+
     def shared(self, replicas: Scalar | float) -> "Request":
         """What each of some replicas is asked."""
         return dataclasses.replace(

@@ -165,12 +165,19 @@ EQUAL_LENGTHS_SHARES = {
 
 def equal_lengths_table(groups: Sequence[dict[str, Any]]) -> Table:
     """Groups of measured runs whose prompts and answers are of equal length."""
-    rows = [
-        {"runs with equal lengths": one["group"], "rows": str(one["n"])}
-        | {name: percent(one[share]) for name, share in EQUAL_LENGTHS_SHARES.items()}
+    rows = _shares(groups, "runs with equal lengths", EQUAL_LENGTHS_SHARES)
+    return table_of("Users in step", rows)
+
+
+def _shares(
+    groups: Sequence[dict[str, Any]], what: str, shares: dict[str, str]
+) -> list[dict[str, str]]:
+    """A row for each group, with its name under `what`, how many it has, and shares by column."""
+    return [
+        {what: one["group"], "rows": str(one["n"])}
+        | {name: percent(one[share]) for name, share in shares.items()}
         for one in groups
     ]
-    return table_of("Users in step", rows)
 
 
 LEFT_OUT_SHARES = {
@@ -185,11 +192,7 @@ LEFT_OUT_SHARES = {
 
 def left_out_runs_table(groups: Sequence[dict[str, Any]]) -> Table:
     """Measured runs of what was left out of the fits."""
-    rows = [
-        {"measured runs": one["group"], "rows": str(one["n"])}
-        | {name: percent(one[share]) for name, share in LEFT_OUT_SHARES.items()}
-        for one in groups
-    ]
+    rows = _shares(groups, "measured runs", LEFT_OUT_SHARES)
     return table_of("Serving runs of what no fit has seen", rows)
 
 

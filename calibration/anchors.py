@@ -13,7 +13,7 @@ known of $a + b$; that of another deployment of the stack is wider by $\sigma_d$
 """
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import least_squares
 
-from perfmodel.calibration.ingest.tools import refuse_results
+from perfmodel.calibration.measured_rows import (
+    MeasuredRows,
+    check_one_deployment,
+    priced_by_form,
+    read_measured_rows,
+)
 from perfmodel.calibration.metrics import grouped
 from perfmodel.calibration.sections import copy_fitted
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, rows_of, write_toml
+from perfmodel.files import write_toml
 from perfmodel.hardware.chip import Chip, with_anchor
 from perfmodel.hardware.parameters import Anchor
 from perfmodel.inference.cascade import READ as LARGE_MODEL
@@ -45,7 +50,6 @@ from perfmodel.library.anchors import (
     tables_of,
 )
 from perfmodel.library.chip import chip_file, origin
-from perfmodel.library.files import named
 from perfmodel.library.fitted_intervals import HIGH_END, Interval, ServingIntervals
 from perfmodel.library.model import load_model
 from perfmodel.locking import lock_folder
@@ -116,11 +120,7 @@ class AnchorRun(NamedTuple):
         return np.log(np.where(known, times / self.measured, 1.0))
 
 
-class AnchorRuns(NamedTuple):
-    """Runs that can be compared, and a sentence for each row that cannot."""
-
-    runs: list[AnchorRun]
-    left_out: list[str]
+AnchorRuns = MeasuredRows[AnchorRun]
 
 
 class AskedRun(NamedTuple):
@@ -138,14 +138,7 @@ def read_anchor_runs(rows: Path, folder: Path, progress: Callable[[int, int], No
 
     - `InputError`: when the file has no measured column, or none of its rows can be compared.
     """
-    refuse_results(rows)
-    cells = cells_of(read_csv(rows))
-    if not set(COLUMNS) & set(cells):
-        raise InputError(f"{rows} has neither {' nor '.join(COLUMNS)}; it has {named(cells)}.")
-    found = anchor_runs(rows_of(cells), folder, progress)
-    if not found.runs:
-        raise InputError(found.left_out[0] if found.left_out else f"{rows} has no rows.")
-    return found
+    return read_measured_rows(rows, COLUMNS, lambda found: anchor_runs(found, folder, progress))
 
 
 def anchor_runs(
@@ -154,27 +147,7 @@ def anchor_runs(
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> AnchorRuns:
     """Rows of the serving schema with measured times, those of one form priced together."""
-    said: dict[int, str] = {}
-    forms: dict[Hashable, list[AskedRun]] = {}
-    for place, row in enumerate(rows):
-        try:
-            asked = _asked(place, dict(row), folder)
-        except InputError as wrong:
-            said[place] = str(wrong)
-            continue
-        forms.setdefault(asked.resolved.form, []).append(asked)
-    found: dict[int, AnchorRun] = {}
-    for done, group in enumerate(forms.values()):
-        progress(done, len(forms))
-        for asked, outcome in zip(group, _compared(group), strict=True):
-            place = asked.resolved.place
-            if isinstance(outcome, str):
-                said[place] = outcome
-            else:
-                found[place] = outcome
-    progress(len(forms), len(forms))
-    sentences = [f"row {place + 1} is left out: {said[place]}" for place in sorted(said)]
-    return AnchorRuns([found[place] for place in sorted(found)], sentences)
+    return priced_by_form(rows, lambda place, row: _asked(place, row, folder), _compared, progress)
 
 
 def _asked(place: int, row: dict[str, str], folder: Path) -> AskedRun:
@@ -190,11 +163,7 @@ def _asked(place: int, row: dict[str, str], folder: Path) -> AskedRun:
         raise InputError(f"{' and '.join(COLUMNS)} are empty; give one that was measured.")
     _check_one_step(row)
     resolved = resolve_row(place, row, folder)
-    if len(resolved.candidates) > 1:
-        raise InputError(
-            f"its ranks leave {len(resolved.candidates)} deployments; give {', '.join(REPLICA_RANKS)} of the "
-            "one that was measured."
-        )
+    check_one_deployment(resolved)
     (stem, file), plan = chip_file(row["chip"].strip()), resolved.deployment.plan
     shape = load_model(row["model"].strip())
     return AskedRun(resolved, measured, serving_intervals(origin(stem, file), plan, shape, folder))

@@ -1,7 +1,7 @@
 """Serving runs whose boards' power was measured: what each token of them takes, for each fitted factor."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perfmodel.calibration.ingest.tools import refuse_results
+from perfmodel.calibration.measured_rows import (
+    MeasuredRows,
+    check_one_deployment,
+    priced_by_form,
+    read_measured_rows,
+)
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, rows_of
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.parameters import BoardPower, parameters
 from perfmodel.inference.candidates import Parallelism
@@ -19,11 +23,11 @@ from perfmodel.inference.closed_loop import closed_loop
 from perfmodel.inference.evaluate import ResolvedRow, evaluate_rows, resolve_row
 from perfmodel.inference.service import limited_to, running_sequences, steps_of
 from perfmodel.inference.serving_row import DISAGGREGATED, mode_of, number
-from perfmodel.library.files import named, word_of
+from perfmodel.library.files import word_of
 from perfmodel.library.model import find_model
 from perfmodel.units import Scalar
 from perfmodel.workload.model import Transformer
-from perfmodel.workload.plan import REPLICA_RANKS, Plan
+from perfmodel.workload.plan import Plan
 from perfmodel.workload.request import Request
 
 POWER = "measured_power_w"
@@ -63,11 +67,7 @@ class BoardRun(NamedTuple):
     whole: bool = False
 
 
-class BoardRuns(NamedTuple):
-    """Runs that can be compared, and a sentence for each row that cannot."""
-
-    runs: list[BoardRun]
-    left_out: list[str]
+BoardRuns = MeasuredRows[BoardRun]
 
 
 def read_board_runs(
@@ -79,14 +79,7 @@ def read_board_runs(
 
     - `InputError`: when the file has no measured column, or none of its rows can be compared.
     """
-    refuse_results(path)
-    cells = cells_of(read_csv(path))
-    if not set(MEASURED) & set(cells):
-        raise InputError(f"{path} has neither {' nor '.join(MEASURED)}; it has {named(cells)}.")
-    found = board_runs(rows_of(cells), folder, progress)
-    if not found.runs:
-        raise InputError(found.left_out[0] if found.left_out else f"{path} has no rows.")
-    return found
+    return read_measured_rows(path, MEASURED, lambda rows: board_runs(rows, folder, progress))
 
 
 def board_runs(
@@ -95,23 +88,7 @@ def board_runs(
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> BoardRuns:
     """Rows of the serving schema with a measured power, those of one form priced together."""
-    said: dict[int, str] = {}
-    forms: dict[Hashable, list[AskedRun]] = {}
-    for place, row in enumerate(rows):
-        try:
-            asked = _asked(place, dict(row), folder)
-        except InputError as wrong:
-            said[place] = str(wrong)
-            continue
-        forms.setdefault(asked.resolved.form, []).append(asked)
-    found: list[BoardRun] = []
-    for done, group in enumerate(forms.values()):
-        progress(done, len(forms))
-        found += _runs(group)
-        jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-    progress(len(forms), len(forms))
-    sentences = [f"row {place + 1} is left out: {said[place]}" for place in sorted(said)]
-    return BoardRuns(sorted(found, key=lambda run: run.place), sentences)
+    return priced_by_form(rows, lambda place, row: _asked(place, row, folder), _runs, progress)
 
 
 class AskedRun(NamedTuple):
@@ -142,11 +119,7 @@ def _asked(place: int, row: dict[str, str], folder: Path) -> AskedRun:
         raise InputError(
             "its requests come at a rate; give the users that were there (concurrency)."
         )
-    if len(resolved.candidates) > 1:
-        raise InputError(
-            f"its ranks leave {len(resolved.candidates)} deployments; give {', '.join(REPLICA_RANKS)} of the "
-            "one that was measured."
-        )
+    check_one_deployment(resolved)
     chip = resolved.deployment.chip
     if np.isnan(float(chip.idle_power)):
         raise InputError(
@@ -177,11 +150,12 @@ def token_work(chip: Chip, plan: Plan, model: Transformer, request: Request) -> 
 
     by_factor, steps = jax.jacfwd(work, has_aux=True)(chip.efficiency.board)
     waits = closed_loop(steps, chip.efficiency.host, request)
-    return TokenWork(by_factor, waits.total / (request.concurrency * request.osl))
+    return TokenWork(by_factor, request.seconds_per_token(waits.total))
 
 
 def _runs(group: Sequence[AskedRun]) -> list[BoardRun]:
     """Runs of one form."""
+    jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
     ways = [(one.resolved, one.resolved.candidates[0]) for one in group]
     found: TokenWork = evaluate_rows(token_work, ways)
     work = np.stack([np.asarray(getattr(found.by_factor, name)) for name in FACTORS], axis=-1)

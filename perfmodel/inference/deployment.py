@@ -136,15 +136,11 @@ def resolve_deployment(
 
 
 def default_options(framework: str, release: str, file: ChipFile) -> ServerOptions:
-    """Options that a framework takes by itself on a chip; without one, none are told."""
+    """Options that a framework takes by itself on a chip; without one, those of a usual scheduler."""
     version = find_version(framework)
-    if version.memory is None:
-        return ServerOptions()
     memory = 0.0 if file.main is None else file.main.capacity.si("byte") / 1e9
-    budget, default = (
-        version.scheduler.budget(memory, file.architecture),
-        version.memory.default_of(release),
-    )
+    budget = version.scheduler.budget(memory, file.architecture)
+    default = None if version.memory is None else version.memory.default_of(release)
     return ServerOptions(
         default_fraction=0.0 if default is None else default.value,
         max_num_seqs=budget.max_num_seqs,

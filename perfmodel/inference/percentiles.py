@@ -50,9 +50,6 @@ GOODPUT = ("goodput_requests_per_s", "goodput_share")
 SIMULATED = (*PERCENTILES, *GOODPUT)
 """Both."""
 
-SCHEDULER = ("max_num_batched_tokens", "max_num_seqs", "memory_fraction")
-"""Columns of options that a server is started with."""
-
 ROUNDS = 10
 """Requests of each user where a row has no number of them."""
 
@@ -103,15 +100,8 @@ def add_percentiles(
 
 
 def _server(calibration: Path, row: tuple[tuple[str, str], ...]) -> Server:
-    """The server of a row's deployment and scheduler; rows that differ in traffic alone share it."""
-    cells = dict(row)
-    tokens, sequences, share = (cells.pop(name) for name in SCHEDULER)
-    options = SchedulerOptions(
-        max_num_seqs=round(float(sequences)) if sequences else None,
-        max_num_batched_tokens=round(float(tokens)) if tokens else None,
-        memory_fraction=float(share) if share else None,
-    )
-    return server_of(cells, options, calibration)
+    """The server of a row; rows that differ in traffic alone share it."""
+    return server_of(dict(row), SchedulerOptions(), calibration)
 
 
 def _simulated(
@@ -126,8 +116,7 @@ def _simulated(
     _check(row)
     request = read_row(_asked(row))[1]
     traffic = _traffic(request, float(row["concurrency"]))
-    names = (*DEPLOYMENT, *SCHEDULER)
-    server = servers(tuple((name, row.get(name, "")) for name in names))
+    server = servers(tuple((name, row.get(name, "")) for name in DEPLOYMENT))
     outcome = simulate(server.serving(traffic.workload), traffic.workload.of_replica)
     if not outcome.answered:
         raise InputError(f"its requests are {next(iter(outcome.refusals))}.")

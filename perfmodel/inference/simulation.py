@@ -14,6 +14,7 @@ from perfmodel.hardware.chip import Chip
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import model_name
 from perfmodel.inference.evaluate import (
+    ASKED_OPTIONS,
     NAMES,
     VERSION,
     ResolvedRow,
@@ -33,8 +34,8 @@ from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 
-DEPLOYMENT = (*NAMES, VERSION, *RANKS, "speculative_tokens", "acceptance")
-"""Columns of what serves."""
+DEPLOYMENT = (*NAMES, VERSION, *RANKS, *ASKED_OPTIONS, "acceptance")
+"""Columns of what serves, and of how it is started."""
 
 ANY_TRAFFIC = {"isl": "1024", "osl": "1024", "concurrency": "1"}
 """Cells that a serving row must have, which a server's steps do not depend on."""
@@ -89,8 +90,9 @@ class Server(NamedTuple):
         users, new_tokens = workload.in_step
         chip, plan = self.resolved.deployment.chip, self.resolved.deployment.plan
         decoding = max(users / self.parallelism.dp / self.parallelism.replicas, 1.0)
-        tokens = self.options.max_num_batched_tokens or float(
-            version_of(plan).batched_tokens(new_tokens, decoding, chip.main.capacity)
+        asked = self.options.max_num_batched_tokens or self.resolved.request.max_num_batched_tokens
+        tokens = float(
+            asked or version_of(plan).batched_tokens(new_tokens, decoding, chip.main.capacity)
         )
         return self._replace(
             policy=self.policy._replace(
@@ -116,7 +118,7 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
     chip = given.chip
     for parallelism in resolved.candidates:
         plan = with_options(with_ranks(without_ranks, parallelism), options, resolved)
-        policy = policy_of(chip, plan, given.model, given.architecture, options)
+        policy = policy_of(chip, plan, given.model, options)
         if policy.kv_capacity > 0:
             break
     else:
@@ -142,14 +144,11 @@ def with_options(plan: Plan, options: SchedulerOptions, resolved: ResolvedRow) -
     return dataclasses.replace(plan, server=dataclasses.replace(server, **given))
 
 
-def policy_of(
-    chip: Chip, plan: Plan, model: Transformer, architecture: str, options: SchedulerOptions
-) -> Policy:
+def policy_of(chip: Chip, plan: Plan, model: Transformer, options: SchedulerOptions) -> Policy:
     """The policy of one replica's scheduler, with all its data ranks; a KV cache below zero does not fit."""
     version, ranks = version_of(plan), round(float(plan.dp))
-    budget = version.scheduler.budget(float(chip.main.capacity) / 1e9, architecture)
-    sequences = options.max_num_seqs or budget.max_num_seqs
-    tokens = options.max_num_batched_tokens or budget.max_num_batched_tokens
+    sequences = round(float(plan.server.max_num_seqs))
+    tokens = round(float(plan.server.max_num_batched_tokens))
     chunked = options.chunked_prefill
     capacity, per_sequence = kv_tokens(chip, plan, model)
     return Policy(

@@ -303,6 +303,21 @@ def test_every_chip_of_the_library_can_be_owned(stem: str):
         assert rented.usd_per_s.value == si_or(money.rental, "USD/s")
 
 
+def test_usd_of_chips_whose_power_nobody_publishes_are_those_of_an_hour(tmp_path: Path):
+    """Boards without a known idle power draw what the ledger takes where no load is given."""
+    unknown = [
+        stem
+        for stem, file in chip_files().items()
+        if file.money.price is not None and file.power.idle is None
+    ]
+    assert {"h20", "mi455x", "sn40l"} <= set(unknown)
+    asked = {"model": "llama-3.1-8b", "isl": "1024", "osl": "128", "concurrency": "4"}
+    rows = predict("serving", tmp_path, [{"chip": stem} | asked for stem in unknown])
+    for stem, row in zip(unknown, rows, strict=True):
+        hours = 3600 * market_hour(stem).value
+        assert float(row["usd_per_chip_hour"]) == pytest.approx(hours, rel=1e-3), stem
+
+
 PUBLISHED = {
     "b300-sxm": 2.34,
     "gb300": 2.652,

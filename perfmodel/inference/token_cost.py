@@ -9,14 +9,21 @@ from perfmodel.inference.service import Service
 from perfmodel.inference.wall_power import joules_at_wall
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import load_ownership
-from perfmodel.library.ledger import Dollars, chip_cost, joint_basis, power_limit
+from perfmodel.library.ledger import (
+    UTILISATION,
+    Dollars,
+    chip_cost,
+    joint_basis,
+    power_limit,
+)
 
 
 class WallEnergy(NamedTuple):
     """Joules of one output token at the wall of its servers.
 
     - `known`: as its chips are known; `nan` where they are not.
-    - `billed`: what electricity is paid for: `known`, else that of a limit estimated from the chip's price.
+    - `billed`: what electricity is paid for: `known`, else that of a limit estimated from the chip's price,
+      of which boards whose power is not known draw `UTILISATION`.
     """
 
     known: np.ndarray
@@ -33,8 +40,9 @@ def wall_energy(stem: str, joules: Any, rate: Any) -> WallEnergy:
     """
     boards, speed = np.asarray(joules, float).sum(axis=-1), np.asarray(rate, float)
     known, owner = joules_at_wall(stem, boards, speed), load_ownership()
-    around = np.nan_to_num(float(owner.around) * power_limit(chip_file(stem)[1]))
-    estimated = float(owner.conversion) * boards + around / speed
+    limit = np.nan_to_num(power_limit(chip_file(stem)[1])) / speed
+    drawn = np.where(np.isfinite(boards), boards, UTILISATION * limit)
+    estimated = float(owner.conversion) * drawn + float(owner.around) * limit
     return WallEnergy(known, np.where(np.isfinite(known), known, estimated))
 
 

@@ -20,6 +20,7 @@ from perfmodel.inference.candidates import Parallelism, candidates
 from perfmodel.inference.deployment import resolve_deployment
 from perfmodel.inference.serving_predictions import OUTPUTS
 from perfmodel.inference.serving_row import GivenRanks, read_row
+from perfmodel.interface.cli.help import help_text
 from perfmodel.kernels.kernel import AbstractKernel, column
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import stems
@@ -80,6 +81,27 @@ def test_json_is_all_that_stands_on_stdout(tmp_path: Path):
     found = json.loads(said)
     assert status == 0 and found.pop("first_error").startswith("n is missing")
     assert found == {"out": str(out), "rows": 1, "errors": 1} and page.exists()
+
+
+def test_help_keeps_brackets_and_puts_examples_last():
+    def command():
+        """Design a chip.
+
+        Example: perfmodel design [space]
+
+        Keys of [optimiser] are
+        in the study.
+        """
+
+    text = help_text(command)
+    assert text.splitlines()[2] == r"Keys of \[optimiser] are in the study."
+    assert text.endswith(r"Example: perfmodel design \[space]")
+
+
+def test_perfmodel_alone_says_what_to_try():
+    status, out, _ = run()
+    assert status in (0, 2)
+    assert "Try:" in out and "perfmodel quickstart" in out
 
 
 def test_help_lists_every_command():

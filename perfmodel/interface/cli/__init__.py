@@ -22,6 +22,7 @@ from perfmodel.interface.cli.chips import chips
 from perfmodel.interface.cli.doctor import doctor
 from perfmodel.interface.cli.explain import explain
 from perfmodel.interface.cli.explore import explore
+from perfmodel.interface.cli.help import TRY, help_text
 from perfmodel.interface.cli.ingest import ingest
 from perfmodel.interface.cli.measure import measure
 from perfmodel.interface.cli.models import models
@@ -39,14 +40,15 @@ from perfmodel.interface.terminal import errors, warn
 app = typer.Typer(
     name="perfmodel",
     help="A differentiable, calibrated performance model of LLM inference that designs hardware.",
+    epilog=TRY,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 predict = typer.Typer(help="Predict rows of a CSV file.", no_args_is_help=True)
 app.add_typer(predict, name="predict")
-predict.command("kernels")(predict_kernels)
-predict.command("serving")(predict_serving)
+predict.command("kernels", help=help_text(predict_kernels))(predict_kernels)
+predict.command("serving", help=help_text(predict_serving))(predict_serving)
 
 COMMANDS = (
     *(recommend, simulate, ingest, calibrate, measure, validate, reproduce, search, study, sweep),
@@ -55,7 +57,7 @@ COMMANDS = (
 """In the order in which help lists them."""
 
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command(help=help_text(_command))(_command)
 
 
 GC_THRESHOLD = 100_000

@@ -19,6 +19,7 @@ Report = Annotated[
     typer.Option("--report", help="Page to write (.html): tables, pictures, sources."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables or sentences.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Say what the columns mean, too.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File of the report to write.")]
 ReportFolder = Annotated[
     Path | None,

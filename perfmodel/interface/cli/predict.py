@@ -61,6 +61,7 @@ def predict_serving(
     ] = None,
     calibration: options.Calibration = None,
     report: options.Report = None,
+    explain: options.Explain = False,
     json_: options.Json = False,
     percentiles: Annotated[
         bool,
@@ -113,6 +114,8 @@ def predict_serving(
         _print_json(rows, out, cells)
     else:
         _print_tables(rows, out, cells)
+        if explain:
+            options.show_definitions()
     if report is not None:
         from perfmodel.interface.pages.predict import serving_page
 
@@ -187,7 +190,6 @@ def _print_tables(rows: Path | None, out: Path | None, cells: dict[str, list[str
         say(*wrong[:ROWS_SHOWN])
     for name, error in measured_errors(cells).items():
         say(f"{name}: median error {percent(error.median)} of {error.rows:,} measured rows.")
-    options.show_definitions()
 
 
 def _print_json(rows: Path | None, out: Path | None, cells: dict[str, list[str]]) -> None:

@@ -23,6 +23,7 @@ def reproduce(
     data: options.Measured = "aiconfigurator",
     calibration: options.Calibration = None,
     report: options.Report = None,
+    explain: options.Explain = False,
 ) -> None:
     """Put published and measured results beside predictions.
 
@@ -35,6 +36,7 @@ def reproduce(
     Example: perfmodel reproduce --sets decisions --json decisions.json
 
     Example: perfmodel reproduce --sets equal-lengths
+
     Example: perfmodel reproduce --sets memory
 
     Example: perfmodel reproduce --out reproduced
@@ -54,7 +56,8 @@ def reproduce(
         )
     for table in tables_of(found):
         show_table(table)
-    options.show_definitions()
+    if explain:
+        options.show_definitions()
     if out is not None:
         write(found, rows, tables, out)
     if json_ is not None:

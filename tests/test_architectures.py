@@ -195,6 +195,8 @@ def test_layers_that_share_keys_have_neither_products_nor_cache_for_them():
         ("add_qkv_bias", True),
         ("use_attention_memory", True),
         ("mlp_expansion", 2.5),
+        ("total_ut_steps", 4),
+        ("sliding_window_layers", 4),
     ],
 )
 def test_a_field_that_no_form_reads_and_that_may_count_is_refused_by_name(key, value, tmp_path):
@@ -215,10 +217,61 @@ def test_a_field_that_no_form_reads_and_that_may_count_is_refused_by_name(key, v
         ("num_local_experts", 0),
         ("use_qk_norm", False),
         ("mascot", "llama"),
+        ("use_rmsnorm", True),
+        ("embeddings_scale_by_sqrt_dim", True),
+        ("num_heads", 32),
+        ("attention_head_dim", 64),
+        ("num_query_groups", 8),
     ],
 )
 def test_a_harmless_field_changes_nothing(key, value):
     assert parameters(from_config(LLAMA | {key: value})) == parameters(from_config(LLAMA))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "usual"),
+    [
+        ("attention_head_dim", 128, "head_dim is read as 64"),
+        ("num_query_groups", 4, "num_key_value_heads is read as 8"),
+        ("num_heads", 16, "num_attention_heads is read as 32"),
+    ],
+)
+def test_another_name_of_a_field_may_not_contradict_it(key, value, usual, tmp_path):
+    said = refused(tmp_path, LLAMA | {key: value})
+    assert f"{key} is {value}, but {usual}; keep the one that is right" in said
+
+
+def test_a_window_that_is_not_used_is_harmless(tmp_path):
+    config = LLAMA | {"architectures": ["Qwen3ForCausalLM"], "sliding_window": 4096}
+    same = shown(tmp_path, config | {"use_sliding_window": False})
+    assert same["cache_bytes_per_token_long"] == same["cache_bytes_per_token"]
+
+
+def test_other_names_are_read_where_the_architecture_is_not_known(tmp_path):
+    names = {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+    }
+    config = {names.get(key, key): value for key, value in LLAMA.items()}
+    config |= {"architectures": ["NobodyForCausalLM"], "kv_channels": 128}
+    assert "--as dense" in refused(tmp_path, config)
+    found = shown(tmp_path, config, "--as", "dense")
+    assert found["cache_bytes_per_token"] == 16 * 2 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["Rwkv7ForCausalLM", "T5ForConditionalGeneration", "OuroForCausalLM"]
+)
+def test_no_form_is_named_for_what_none_can_read(name, tmp_path):
+    said = refused(tmp_path, LLAMA | {"architectures": [name]})
+    assert "look like none of the forms" in said
+
+
+def test_experts_that_do_nothing_take_their_part_of_the_tokens(tmp_path):
+    row = next(row for row in PUBLISHED if "LongCat" in row["name"])
+    # arXiv 2509.01322: 27 billion on average, from 18.6 to 31.3.
+    assert shown(tmp_path, row["config"])["parameters_active"] == pytest.approx(27e9, rel=0.02)
 
 
 def test_an_unknown_architecture_is_read_as_a_form_that_is_named(tmp_path):

@@ -153,7 +153,36 @@ SMALL = {
         "int4",
         0.5625,
     ),
-    "torchao 4": ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "int4", 0.515625),
+    # A scale and a zero in 16 bits for each group (`scale_and_zero` of torchao).
+    "torchao 4": ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "int4", 0.53125),
+    "torchao 4, groups of 32": (
+        {
+            "quant_method": "torchao",
+            "quant_type": {
+                "default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 32}}
+            },
+        },
+        "int4",
+        0.625,
+    ),
+    "quark fp8": (
+        {
+            "quant_method": "quark",
+            "global_quant_config": {
+                "weight": {"dtype": "fp8_e4m3"},
+                "input_tensors": {"dtype": "fp8_e4m3"},
+            },
+        },
+        "fp8",
+        1.0,
+    ),
+    "quark mxfp4, weights alone": (
+        {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4"}}},
+        "w4a16_mxfp4",
+        0.53125,
+    ),
+    "auto-round": ({"quant_method": "auto-round", "bits": 4, "group_size": 32}, "int4", 0.5625),
+    "eetq": ({"quant_method": "eetq", "weights": "int8"}, "w8a16", 1.0),
     "torchao 8": ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "w8a16", 1.0),
     "bitsandbytes 4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4", 0.5625),
     "bitsandbytes 8": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8", 1.0),
@@ -175,6 +204,41 @@ def test_mlx_quantises_embeddings_too():
     assert weight_bytes(model) == 0.5625 * (parameters(model) - norms) + 2 * norms
 
 
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True}, 1),
+        (
+            {
+                "quant_method": "torchao",
+                "quant_type": "int8_weight_only",
+                "include_input_output_embeddings": True,
+            },
+            2,
+        ),
+    ],
+)
+def test_an_output_head_is_in_few_bits_where_the_file_says_so(how, ends):
+    whole = weight_bytes(
+        quantised(how | {"lm_head": False, "include_input_output_embeddings": False})
+    )
+    size = look_up(quantised(how).native).weight
+    assert whole - weight_bytes(quantised(how)) == ends * EMBEDDING * (2 - size)
+
+
+def test_mlx_head_may_have_bits_of_its_own():
+    plain = {"group_size": 64, "bits": 4}
+    own = plain | {"lm_head": {"group_size": 64, "bits": 8}}
+    found = [weight_bytes(quantised(how, key="quantization")) for how in (plain, own)]
+    assert found[1] - found[0] == EMBEDDING * 0.5
+
+
+def test_an_older_key_of_compressed_tensors_is_read():
+    groups = {"group_0": {"weights": GROUP, "input_activations": None, "targets": ["Linear"]}}
+    how = {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": ["lm_head"]}
+    assert quantised(how, key="compression_config").native == quantised(how).native == "w8a16"
+
+
 def test_mlx_may_list_layers_with_bits_of_their_own():
     how = {"group_size": 64, "bits": 4, "lm_head": {"group_size": 64, "bits": 8}}
     how |= {name: {"group_size": 64, "bits": 8} for name in names(range(32), "mlp.down_proj")}
@@ -190,6 +254,13 @@ def test_mlx_may_list_layers_with_bits_of_their_own():
         ({"quant_method": "nobody"}, "quant_method 'nobody' is not known"),
         ({"quant_method": "torchao", "quant_type": "int2"}, "quant_type 'int2' is not known"),
         ({"quant_method": "gptq", "bits": 4, "group_size": 0}, "group_size"),
+        ({"quant_method": "fp8", "sparsity_config": {"sparsity_structure": "2:4"}}, "sparse (2:4)"),
+        ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "sparse (marlin-24)"),
+        (
+            {"quant_method": "auto-round", "bits": 4, "extra_config": {"lm_head": {"bits": 16}}},
+            "extra_config",
+        ),
+        ({"quant_method": "quark", "layer_quant_config": {"*.q": {}}}, "layer_quant_config"),
         ({"quant_algo": "MIXED_PRECISION", "quantized_layers": {}}, "no layer is listed"),
         ({"quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 3, "type": "int"}}, "kv_cache"),
     ],

@@ -138,13 +138,18 @@ def _grouped(fields: Fields, model: Fields, ignored: Names, rest: Weights) -> As
     return assigned
 
 
+ENDS = ("lm_head", "embed_tokens")
+"""The output head and the embedding, which are in no layer."""
+
+
 def _overrides(fields: Fields, model: Fields, rest: Weights) -> list[tuple[Names, Weights]]:
     """Layers that MLX and GPTQ list with settings of their own; false and `-:` leave them as they were."""
     found: list[tuple[Names, Weights]] = []
     for name, value in fields.table.items():
-        if "." in name and value is False:
+        layer = "." in name or name in ENDS
+        if layer and value is False:
             found.append((Names([name]), rest))
-        elif "." in name and isinstance(value, dict):
+        elif layer and isinstance(value, dict):
             found.append(
                 (Names([name]), main_format(Fields(fields.table | value, fields.name), model))
             )
@@ -188,11 +193,14 @@ def _of(counts: dict[Weights, float]) -> tuple[Share, ...]:
 
 
 def _outside(fields: Fields, assigned: Assigned, name: str, plain: str) -> Share:
-    """The output head or the embedding: as they were, but where the file lists them, and in MLX."""
-    mlx = not fields.has("quant_method") and fields.has("bits")
+    """The output head or the embedding: as they were, but where the file lists them, in MLX, and where
+    GPTQ and torchao say so."""
+    ends = not fields.has("quant_method") and fields.has("bits")
+    ends |= fields.flag("include_input_output_embeddings")
+    ends |= name == "lm_head" and fields.table.get("lm_head") is True
     listed = fields.part("quantized_layers").table | dict.fromkeys(_targets(fields), True)
     named = any(name in bare(key).split(".") for key in listed)
-    one = assigned([name]) if mlx or named else weights(plain)
+    one = assigned([name]) if ends or named else weights(plain)
     return Share(one.word, one.size, 1.0)
 
 

@@ -232,7 +232,7 @@ def mixture(fields: Fields, how: Architecture, of: Experts) -> Part[Mixture]:
     biases = (2 if of.gated else 1) * inter + hidden
     layer = Mixture(
         experts=experts,
-        active=_first_number(fields, of.active, most=experts),
+        active=_working(_first_number(fields, of.active, most=experts), experts, _idle(fields, of)),
         inter=inter,
         shared=shared,
         bias=fields.switch(of.bias) * biases,
@@ -241,6 +241,11 @@ def mixture(fields: Fields, how: Architecture, of: Experts) -> Part[Mixture]:
     extra = fields.switch(of.router_bias) * experts
     extra += hidden if shared and fields.switch(of.shared_gate) else 0
     return layer, extra + _idle(fields, of) * (hidden + 1)
+
+
+def _working(active: int, experts: int, idle: int) -> int:
+    """Experts of a token that do something, on average, where tokens choose all alike (LongCat)."""
+    return max(1, round(active * experts / (experts + idle)))
 
 
 def _first_number(fields: Fields, keys: list[str], most: int = 10**8) -> int:

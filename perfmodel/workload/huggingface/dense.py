@@ -181,7 +181,8 @@ def falcon(fields: Fields) -> list[Layer]:
     kv_heads = fields.size("num_kv_heads", default=heads) if new else several
     fields.has("num_kv_heads")
     attention = grouped(fields, kv_heads=kv_heads)
-    feed_forward = Dense(fields.size("ffn_hidden_size", default=4 * hidden), gated=False)
+    wide = fields.size("ffn_hidden_size", default=fields.size("ff_factor", default=4) * hidden)
+    feed_forward = Dense(wide, gated=False)
     parallel = fields.flag("parallel_attn", default=True)
     count = fields.size("num_ln_in_parallel_attn", default=2) if new else 2 - parallel
     biases = query_biases(attention) + feed_forward.inter + 2 * hidden

@@ -34,7 +34,7 @@ WEIGHTS_ALONE = {4: "int4", 8: "w8a16"}
 MICROSCALED = 32
 """Weights that share a scale in mxfp4; nvfp4 has 16 (OCP Microscaling Formats 1.0)."""
 
-PARTS = ("quantization_config", "quantization")
+PARTS = ("quantization_config", "quantization", "compression_config")
 """Where a file says how it is quantised."""
 
 
@@ -57,7 +57,20 @@ def weights(word: str, group: int = 0, scale: float = 0.0) -> Weights:
 def quantised(config: Fields, model: Fields) -> Fields | None:
     """The table that says how a checkpoint is quantised; none where it is not."""
     found = [place.part(key) for place in (config, model) for key in PARTS]
-    return next((part for part in found if part.table), None)
+    fields = next((part for part in found if part.table), None)
+    if fields is not None:
+        _refuse_sparse(fields)
+    return fields
+
+
+def _refuse_sparse(fields: Fields) -> None:
+    """Weights of which some are left out: neither bytes nor speed of such are known here."""
+    for place in (fields, fields.part("sparsity_config")):
+        word = place.text("sparsity_structure", "format", default="")
+        if word.startswith(("sparse", "marlin-24")) or word == "2:4":
+            raise fields.fault(
+                f"weights are sparse ({word}), which is not read; give the file of a dense checkpoint"
+            )
 
 
 def unquantised(config: Fields, model: Fields) -> str:
@@ -160,14 +173,60 @@ TORCHAO = {
 """Words of `quant_type` of torchao."""
 
 
+TORCHAO_SCALES = 4.0
+"""Bytes for each group of torchao's 4 bits: a scale and a zero in 16 bits."""
+
+TORCHAO_GROUP = 128
+"""Weights of a group of torchao's 4 bits where the file does not say (`Int4WeightOnlyConfig`)."""
+
+
 def _torchao(fields: Fields) -> Weights:
-    kind = fields.table.get("quant_type")
-    fields.note("quant_type")
-    if isinstance(kind, dict):
-        kind = kind.get("_type") or (kind.get("default") or {}).get("_type")
-    return weights(
-        fields.known("quant_type", kind if isinstance(kind, str) else str(kind), TORCHAO)
-    )
+    fields.require(False, "untie_embedding_weights")
+    kind, settings = _torchao_kind(fields)
+    word = fields.known("quant_type", kind, TORCHAO)
+    if word != "int4":
+        return weights(word)
+    return weights(word, settings.size("group_size", default=TORCHAO_GROUP), TORCHAO_SCALES)
+
+
+def _torchao_kind(fields: Fields) -> tuple[str, Fields]:
+    """The word of torchao's scheme, and its settings, as either of its two forms writes them."""
+    if not isinstance(fields.table.get("quant_type"), dict):
+        return fields.text("quant_type"), fields.part("quant_type_kwargs")
+    inner = fields.part("quant_type")
+    inner = inner.part("default") if inner.has("default") else inner
+    return inner.text("_type"), inner.part("_data")
+
+
+QUARK = {"fp8_e4m3": "fp8", "fp4": "mxfp4", "mxfp4": "mxfp4", "int8": "int8", "int4": "int4"}
+"""Words of `dtype` of AMD Quark."""
+
+
+def _quark(fields: Fields) -> Weights:
+    """AMD Quark: one scheme for all layers; activations that are null are in 16 bits."""
+    if fields.part("layer_quant_config").table or fields.part("layer_type_quant_config").table:
+        raise fields.fault(
+            "layers have schemes of their own (layer_quant_config), which is not read"
+        )
+    scheme = fields.part("global_quant_config")
+    inner = scheme.part("weight")
+    word = inner.known("dtype", inner.text("dtype"), QUARK)
+    alone = scheme.table.get("input_tensors") is None
+    names = {"fp8": "w8a16", "int8": "w8a16", "mxfp4": "w4a16_mxfp4", "int4": "int4"}
+    if word == "int4" and not alone:
+        raise fields.fault("weights in int4 with activations in few bits are not read")
+    return weights(names[word] if alone else word)
+
+
+def _auto_round(fields: Fields) -> Weights:
+    """AutoRound: as GPTQ; layers with settings of their own are not read."""
+    if any(isinstance(one, dict) for one in fields.part("extra_config").table.values()):
+        raise fields.fault("layers have settings of their own (extra_config), which is not read")
+    return _integers(fields)
+
+
+def _eetq(fields: Fields) -> Weights:
+    return weights("w8a16")
 
 
 def _compressed_tensors(fields: Fields) -> Weights:
@@ -220,15 +279,18 @@ def _activation_bits(group: Fields) -> int:
 
 
 METHODS: dict[str, Callable[[Fields], Weights]] = {
+    "auto-round": _auto_round,
     "awq": _integers,
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed_tensors,
+    "eetq": _eetq,
     "fbgemm_fp8": _fp8,
     "fp8": _fp8,
     "gptq": _integers,
     "hqq": _hqq,
     "modelopt": _compressed_tensors,
     "mxfp4": _mxfp4,
+    "quark": _quark,
     "torchao": _torchao,
 }
 """How to read a format, by `quant_method`; Model Optimizer writes `quant_algo` beside it."""
@@ -259,6 +321,8 @@ LISTS = (
     "ignore",
     "ignored_layers",
     "exclude_modules",
+    "exclude",
+    "skip_modules",
     "llm_int8_skip_modules",
 )
 """Fields that list what a checkpoint leaves as it was."""

@@ -1,10 +1,13 @@
 """Families with latent or compressed attention: DeepSeek from V2 on, Kimi K2, GLM-5."""
 
-from perfmodel.workload.attention import Compressed, Latent
+from collections.abc import Sequence
+
+from perfmodel.workload.attention import Compressed, Grouped, Latent
 from perfmodel.workload.huggingface.fields import Fields
 from perfmodel.workload.huggingface.parts import (
     Part,
     after_dense,
+    grouped,
     joined,
     mixture,
     norms,
@@ -45,7 +48,9 @@ def _indexed(fields: Fields, own: bool) -> Part[Latent]:
     return attention, extra + 2 * key
 
 
-def _with_experts(fields: Fields, attentions: list[Part[Latent]], bias: bool) -> list[Layer]:
+def _with_experts(
+    fields: Fields, attentions: Sequence[Part[Latent | Grouped]], bias: bool
+) -> list[Layer]:
     """Layers with experts after dense ones; `bias`: whether each expert has one in routing."""
     experts = mixture(fields, shared=shared_inter(fields))
     sparse, biases = sparse_layers(fields), bias * experts.experts
@@ -53,7 +58,10 @@ def _with_experts(fields: Fields, attentions: list[Part[Latent]], bias: bool) ->
 
 
 def deepseek(fields: Fields) -> list[Layer]:
-    """DeepSeek-V2 and V3, R1, Kimi K2."""
+    """DeepSeek-V2 and V3, R1, Kimi K2; the small ones of images (VL2 tiny, OCR) have usual heads."""
+    if not fields.flag("use_mla", default=True):
+        fields.note("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
+        return _with_experts(fields, [(grouped(fields), 0)] * fields.layers(), False)
     bias = fields.text("topk_method", default="greedy") == "noaux_tc"
     return _with_experts(fields, [latent(fields)] * fields.layers(), bias)
 

@@ -139,6 +139,8 @@ def marked_layers(fields: Fields, word: str, default: list[bool]) -> list[bool]:
 def windows(fields: Fields, default: list[bool]) -> list[Number]:
     """The window of each layer; `default` says which slide, where the file does not."""
     slides = marked_layers(fields, SLIDING, default)
+    if fields.has("layer_types"):
+        fields.note("sliding_window", "sliding_window_pattern")
     window = fields.size("sliding_window") if any(slides) else EVERYWHERE
     return [window if slide else EVERYWHERE for slide in slides]
 

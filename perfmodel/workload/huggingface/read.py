@@ -158,7 +158,7 @@ def _unknown(
     if form:
         how, assumed = generic(config, text, name, form)
         return name, how, assumed
-    look = suggested(text)
+    look = suggested(text, name)
     hint = (
         f"its fields look like the form {look}: `perfmodel models PATH --as {look}`, or for every command "
         f'"{READ_AS}": "{look}" in the file, reads it so and says what it assumes'
@@ -240,7 +240,7 @@ def transformer(fields: Fields, name: str, form: str = "") -> Transformer:
     )
     if not found.assumed:
         given = Fields(found.given.table, found.given.name, model.seen)
-        refuse_unread(given, how, found.name)
+        refuse_unread(given, model, how, found.name)
         _check_outer(fields, found)
     return built
 

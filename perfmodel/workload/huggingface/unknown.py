@@ -5,10 +5,12 @@ from collections.abc import Collection
 
 from perfmodel.workload.huggingface.architecture import Architecture, Experts, architectures
 from perfmodel.workload.huggingface.fields import Fields
+from perfmodel.workload.huggingface.unread import other_names
 
 GENERIC: dict[str, Architecture] = {
-    "dense": Architecture(windows="all", mlp_bias="mlp_bias"),
+    "dense": Architecture(names=other_names(), windows="all", mlp_bias="mlp_bias"),
     "mixture": Architecture(
+        names=other_names(),
         windows="all",
         experts=Experts(
             inter=["moe_intermediate_size", "intermediate_size"], layers="first", shared="count"
@@ -35,14 +37,21 @@ ASSUMED: dict[str, list[str]] = {
 }
 
 LATENT, EXPERTS = ("kv_lora_rank",), Experts().experts
-STATES = ("mamba", "ssm", "rwkv", "conv", "linear_attn", "linear_num", "lru", "recurrent")
+STATES = (
+    "mamba", "ssm", "rwkv", "conv", "linear", "lru", "recurrent", "hybrid", "delta", "ut_steps", "loop",
+    "encoder", "decoder", "t5", "ouro",
+)  # fmt: skip
+"""Words in the names of fields, or of an architecture, that none of the forms reads."""
+
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
-def suggested(text: Fields) -> str:
-    """The form that a file's fields look like; empty where it is none of those that can be named."""
-    names = {key for key, value in text.table.items() if value}
-    if not names >= set(SIZES) or any(_in(word, names) for word in STATES):
+def suggested(text: Fields, name: str) -> str:
+    """The form that the fields of a file, and the name of its architecture, look like; empty where it is none
+    of those that can be named."""
+    names = {other_names().get(key, key) for key, value in text.table.items() if value}
+    strange = any(_in(word, {*names, name.lower()}) for word in STATES)
+    if not names >= set(SIZES) or strange:
         return ""
     if names & set(LATENT):
         return "latent"

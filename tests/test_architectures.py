@@ -299,6 +299,28 @@ def test_the_form_of_an_unknown_architecture_may_stand_in_its_file(tmp_path):
     assert "read_as is 3" in refused(tmp_path, config | {"read_as": 3})
 
 
+def test_each_command_says_once_what_it_assumes_of_a_model(tmp_path):
+    config = LLAMA | {"architectures": ["NobodyForCausalLM"], "read_as": "dense", "n_slots": 7}
+    file = written(tmp_path, config)
+    asked = {"chip": "h100-sxm", "n_chips": "1", "isl": "64", "osl": "8", "concurrency": "1,2"}
+    options = [
+        word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", value)
+    ]
+    status, _, err = run("predict", "serving", "--model", file, *options)
+    assert status == 0 and err.count("\n") == 1
+    assert "read as dense: a norm before attention" in err and "n_slots is not read" in err
+    row = [f"{key}={value}" for key, value in (asked | {"concurrency": "1"}).items()]
+    status, _, said = run("explain", f"model={file}", *row)
+    assert (status, said) == (0, err)
+    (tmp_path / "grid.toml").write_text(
+        f'model = "{file}"\n'
+        + "".join(f'{k} = "{v}"\n' for k, v in list(asked.items())[:1])
+        + "n_chips = 1\nisl = 64\nosl = 8\nconcurrency = [1, 2]\n"
+    )
+    status, _, said = run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "points.csv")
+    assert (status, said) == (0, err)
+
+
 def test_half_of_the_layers_of_hunyuan_large_share_the_cache_of_those_before(tmp_path):
     row = next(row for row in PUBLISHED if "Hunyuan-Large" in row["name"])
     found = shown(tmp_path, row["config"])
@@ -401,13 +423,37 @@ def test_what_no_kernel_prices_is_counted_and_not_predicted(tmp_path):
         assert (status, out) == (2, "") and "no time is predicted" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["MambaForCausalLM", "RwkvForCausalLM", "JambaForCausalLM"])
+@pytest.mark.parametrize("name", ["RwkvForCausalLM", "Zamba2ForCausalLM"])
 def test_layers_of_no_kernel_keep_a_state(name):
     row = next(row for row in COUNTED if row["architecture"] == name)
     model = from_config(row["config"])
     assert model.unpriced
     assert any(isinstance(stack.layer.attention, Counted) for stack in model.stacks)
     assert cache_numbers(model, 1000) - cache_numbers(model) * 1000 > 0
+
+
+STATES = {
+    # Numbers of a state by hand: channels x (state + taps - 1), (taps - 1) x stream, width x taps.
+    "state-spaces/mamba-2.8b-hf": ("mamba", 5120 * (16 + 3)),
+    "LiquidAI/LFM2-1.2B": ("convolution", 2048 * 2),
+    "google/recurrentgemma-9b": ("rglru", 4096 * 4),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_without_a_kernel_of_its_own_is_priced_as_mamba_2_from_the_prior(name, tmp_path):
+    kind, numbers = STATES[name]
+    config = next(row["config"] for row in PUBLISHED if row["name"] == name)
+    model = from_config(config)
+    states = [s.layer.attention for s in model.stacks if isinstance(s.layer.attention, Recurrent)]
+    assert [(one.kind, one.state()) for one in states] == [(kind, numbers)]
+    words = ["--chip", "h100-sxm", "--n-chips", "1", "--isl", "512", "--osl", "64"]
+    words += ["--model", written(tmp_path, config), "--concurrency", "1", "--json"]
+    status, out, _ = run("predict", "serving", *words)
+    row = json.loads(out)["rows"][0]
+    assert status == 0 and row["basis"] == "prior"
+    # No token comes before the weights are read once, at the 3.35 TB/s of an H100.
+    assert row["tpot_ms"] > 1e3 * model_facts(str(tmp_path / "config.json")).weight_bytes / 3.35e12
 
 
 @pytest.mark.parametrize("stem", sorted(stems("models"))[::7])

@@ -258,11 +258,13 @@ def serving_intervals(
 
 
 def families_of(model: Transformer) -> set[str]:
-    """Families of the kernels that take most of a model's time."""
+    """Families of the kernels that take most of a model's time; a state that is priced as Mamba-2's is of a
+    family of its own, which nothing is fitted to."""
     families = {"gemm"}
     for layer in (stack.layer for stack in model.stacks):
         if isinstance(layer.attention, Recurrent):
-            families.add("linear_attention")
+            own = layer.attention.kind == layer.attention.kernel
+            families.add("linear_attention" if own else layer.attention.kind)
         elif layer.attention is not None:
             latent = isinstance(layer.attention, Latent)
             families |= (

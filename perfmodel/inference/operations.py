@@ -377,7 +377,7 @@ def _recurrent(context: Context, attention: Recurrent, batch: Batch) -> list[Ker
         key_heads=shard(keys, ranks),
         head_dim=attention.key,
         value_dim=attention.value,
-        kind=as_scalar(KINDS_OF_STATE.index(attention.kind)),
+        kind=as_scalar(KINDS_OF_STATE.index(attention.kernel)),
         phase=as_scalar(0.0 if batch.decoding else 1.0),
         residency=context.placement.cache,
     )

@@ -20,7 +20,7 @@ from perfmodel.inference.serving_predictions import (
     predict_cells,
 )
 from perfmodel.inference.simulation import Limits
-from perfmodel.interface.terminal import warn
+from perfmodel.interface.terminal import warn, warn_assumed
 from perfmodel.library.files import fold, named
 
 Cells = dict[str, list[str]]
@@ -59,6 +59,7 @@ def predict_serving(
         warn(line)
     for line in slow_kernel_warnings(cells, len(table), calibration):
         warn(line)
+    warn_assumed(cells["model"])
     found = with_columns(table, columns)
     write_csv(out, found)
     return cells_of(found)
@@ -99,6 +100,7 @@ def predict_columns(
     columns |= _percentiles(cells | columns, calibration, percentiles)
     for line in slow_kernel_warnings(cells, count, calibration):
         warn(line)
+    warn_assumed(cells.get("model", ()))
     if out is not None:
         write_csv(out, table_of_texts(cells | columns))
     return cells | columns

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich import progress
@@ -36,6 +36,14 @@ def warn(said: object) -> None:
     line = " ".join(plain.split())
     short = line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:MAX_MESSAGE_LENGTH]} ..."
     errors.print(f"perfmodel: {short}", soft_wrap=True)
+
+
+def warn_assumed(models: Iterable[str]) -> None:
+    """Say once what is assumed of models whose architecture is not known."""
+    from perfmodel.library.model import assumed_of
+
+    for line in assumed_of(models):
+        warn(line)
 
 
 def show_table(table: Table, width: int | None = None) -> None:

@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from perfmodel.errors import InputError
-from perfmodel.library.files import fold, pick, read_as, stems
+from perfmodel.library.files import fold, pick, read_as, read_toml, stems
 from perfmodel.library.schema import Sourced, Strict
 from perfmodel.workload.huggingface import from_config, read_config, read_table
 from perfmodel.workload.huggingface.index import check_index
@@ -130,6 +131,35 @@ def load_model(name: str | Path) -> Transformer:
     model = _with_towers(build(stem, file), file.config, stem)
     formats = {end: word for variant, word in file.variants.items() for end in ends(variant)}
     return dataclasses.replace(model, native=formats.get(fold(name), model.native))
+
+
+def models_in(path: Path) -> list[str]:
+    """Models that a study or a grid in TOML names; none where it is no file, as a preset's name is not."""
+    return _named(read_toml(path)) if path.is_file() else []
+
+
+def _named(content: Any, key: str = "") -> list[str]:
+    """Words under keys `model`, however deep."""
+    if isinstance(content, dict):
+        return [name for inner, value in content.items() for name in _named(value, inner)]
+    if isinstance(content, list):
+        return [name for value in content for name in _named(value, key)]
+    return [content] if key == "model" and isinstance(content, str) else []
+
+
+def assumed_of(names: Iterable[str]) -> list[str]:
+    """What is assumed of the models of files whose architecture is not known: a sentence for each file."""
+    files = dict.fromkeys(name for name in names if name.endswith(".json"))
+    return [f"{name}: {'; '.join(said)}." for name in files if (said := _assumed(name))]
+
+
+def _assumed(name: str) -> list[str]:
+    """Of one file; nothing where it does not say how it is read, or is wrong, which is said elsewhere."""
+    try:
+        config = read_table(name)
+        return assumptions(config, name, "") if READ_AS in config else []
+    except ValueError:
+        return []
 
 
 def _with_towers(model: Transformer, config: dict[str, Any], name: str) -> Transformer:

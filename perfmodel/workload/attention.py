@@ -238,12 +238,15 @@ class Recurrent(eqx.Module):
     """Linear attention: a state of fixed size instead of a cache.
 
     - `kind`: `gdn` (gated delta net, arXiv 2412.06464), `kda` (Kimi linear, arXiv
-      2510.26692) or `mamba2` (arXiv 2405.21060).
+      2510.26692), `mamba2` (arXiv 2405.21060), `mamba` (arXiv 2312.00752), `rglru` (Griffin, arXiv
+      2402.19427) or `convolution` (short convolutions of LFM2, whose state is the last tokens).
     - `heads`: of the state; `key`, `value`: its sides for each head.
     - `columns`: of all projections before it together, gates included.
     - `channels`, `taps`: of the short convolution.
     - `gate_rank`, `gate_columns`: of the low-rank gates of `kda`: rows of the second of
-      their two products, which `columns` does not count, and its columns.
+      their two products, which `columns` does not count, and its columns; of the gates of `rglru`, in
+      blocks; of `mamba`: the rank of its step sizes, and the columns from which they and the sides of the
+      state come.
     """
 
     heads: Number
@@ -254,14 +257,24 @@ class Recurrent(eqx.Module):
     taps: Number
     gate_rank: Number = 0
     gate_columns: Number = 0
-    kind: Literal["gdn", "kda", "mamba2"] = eqx.field(static=True, default="gdn")
+    kind: Literal["gdn", "kda", "mamba2", "mamba", "rglru", "convolution"] = eqx.field(
+        static=True, default="gdn"
+    )
+
+    @property
+    def kernel(self) -> str:
+        """The kind whose kernel prices it: a state without a delta rule is priced as Mamba-2's."""
+        return self.kind if self.kind in ("gdn", "kda") else "mamba2"
 
     def inputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projections before it, on one rank."""
         first = (hidden, split_columns(self.columns, ranks))
-        if self.kind != "kda":
-            return [first]
-        return [first, (self.gate_rank, split_columns(self.gate_columns, ranks))]
+        if self.kind == "mamba":
+            wide = shard(self.heads, ranks) * self.value
+            return [first, (wide, self.gate_columns), (self.gate_rank, wide)]
+        if self.kind in ("kda", "rglru"):
+            return [first, (self.gate_rank, split_columns(self.gate_columns, ranks))]
+        return [first]
 
     def outputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Rows and columns of the projection after it, on one rank."""

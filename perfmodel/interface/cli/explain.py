@@ -9,7 +9,7 @@ import typer
 
 from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, say, show_json, show_table
+from perfmodel.interface.terminal import bar, say, show_json, show_table, warn_assumed
 
 
 def explain(
@@ -39,6 +39,7 @@ def explain(
     cells = read_asked(row)
     with bar("compiling"):
         found = run(cells, options.fitted(calibration))
+    warn_assumed([cells.get("model", "")])
     if out is not None:
         save(kernel_times(found), out)
     if report is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, say, show_json, show_table
+from perfmodel.interface.terminal import bar, say, show_json, show_table, warn_assumed
 
 
 def recommend(
@@ -154,6 +154,7 @@ def recommend(
     )
     with bar("programs") as update:
         found = answer(question, options.fitted(calibration), top, update)
+    warn_assumed([question.model])
     if out is not None:
         write(found, out)
     if report is not None:

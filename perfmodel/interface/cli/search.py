@@ -8,7 +8,7 @@ import typer
 from perfmodel.errors import InputError
 from perfmodel.interface.cli.options import Json, Report, check_places, preset_names
 from perfmodel.interface.tables import Table
-from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table
+from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table, warn_assumed
 
 
 def search(
@@ -55,6 +55,7 @@ def search(
     from perfmodel.files import write_whole
     from perfmodel.interface.search import run_search
     from perfmodel.interface.search_tables import better_existing, tables
+    from perfmodel.library.model import models_in
 
     if list_:
         listed = [(name, question(path)) for name, path in presets().items()]
@@ -69,6 +70,7 @@ def search(
         found = run_search(study, place, resume, starts, seed, update, out, cost_basis)
         if report is not None:
             write_whole(report, (place / "report.html").read_bytes())
+    warn_assumed(models_in(study))
     if json_:
         show_json(found)
     else:

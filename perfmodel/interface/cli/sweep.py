@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, show_list
+from perfmodel.interface.terminal import bar, show_list, warn_assumed
 
 
 def sweep(
@@ -57,15 +57,18 @@ def sweep(
         prices = memory_price.prices_of(options.listed(usd_per_gb))
         with bar("programs") as update:
             table = memory_price.run(asked, prices, out, update)
+        warn_assumed([model])
         show_list(table, json_)
         return
     from perfmodel.inference.sweep import sweep as run
+    from perfmodel.library.model import models_in
     from perfmodel.xla import prepare_for_millions
 
     prepare_for_millions()
     options.check_places(report=report)
     with bar("points") as update:
         found = run(grid, out, options.fitted(calibration), resume, update)
+    warn_assumed(models_in(grid))
     options.show_outcome(out, *found, json_)
     if report is not None:
         from perfmodel.interface.pages.sweep import sweep_page

@@ -1,6 +1,7 @@
 """Layers with a state of fixed size: selective state spaces, lightning attention, short convolutions,
 RWKV."""
 
+import math
 from collections.abc import Callable
 
 from perfmodel.workload.attention import Counted, Grouped, Latent, Recurrent
@@ -117,7 +118,17 @@ def _width(fields: Fields) -> int:
     return fields.size("expand") * fields.size("hidden_size") if fields.has("expand") else 0
 
 
-def mamba(fields: Fields) -> Part[Counted]:
+CHANNELS = 64
+"""Channels of Mamba, of which each has a state of its own, that are priced together as a head is."""
+
+
+def _blocks(wide: int, most: int) -> tuple[int, int]:
+    """Equal blocks of columns, and the columns of each: at most `most`."""
+    block = math.gcd(wide, most)
+    return wide // block, block
+
+
+def mamba(fields: Fields) -> Part[Recurrent]:
     """Mamba (arXiv 2312.00752): two projections in, filters, step sizes by a bottleneck, a state for
     each channel."""
     hidden, state, taps = (
@@ -127,11 +138,13 @@ def mamba(fields: Fields) -> Part[Counted]:
     )
     wide = _width(fields) or 2 * hidden
     rank = _rank(fields, hidden)
-    matrices = 2 * hidden * wide + wide * (rank + 2 * state) + rank * wide + wide * hidden
+    heads, block = _blocks(wide, CHANNELS)
     extra = wide * (taps + fields.flag("use_conv_bias", default=True)) + wide + wide * state + wide
     extra += fields.flag("use_bias") * (2 * wide + hidden)
     extra += fields.flag("mamba_inner_norms") * (rank + 2 * state)
-    return Counted("Mamba", 1, matrices, 0, wide * (state + taps - 1)), extra
+    gates = rank + 2 * state
+    mixer = Recurrent(heads, state, block, 2 * wide, wide, taps, rank, gates, kind="mamba")
+    return mixer, extra
 
 
 def _rank(fields: Fields, hidden: int) -> int:
@@ -153,16 +166,18 @@ def lightning(fields: Fields) -> Part[Recurrent]:
     return Recurrent(heads, head, head, 4 * wide, 3 * wide, 1, kind="mamba2"), wide
 
 
-def convolution(fields: Fields) -> Part[Counted]:
-    """The short convolution of LFM2: a gated filter over the last tokens."""
+def convolution(fields: Fields) -> Part[Recurrent]:
+    """The short convolution of LFM2: a gated filter, whose state is the last tokens; three columns come in
+    for each that goes out."""
     hidden, taps = fields.size("hidden_size"), fields.size("conv_L_cache")
     bias = fields.flag("conv_bias")
-    return Counted(
-        "convolution", 1, 4 * hidden * hidden, 0, hidden * (taps - 1)
-    ), hidden * taps + bias * 5 * hidden
+    heads, block = _blocks(hidden, CHANNELS)
+    wide = 3 * hidden
+    mixer = Recurrent(heads, taps - 1, block, wide, wide, 1, kind="convolution")
+    return mixer, hidden * taps + bias * 5 * hidden
 
 
-def rglru(fields: Fields) -> Part[Counted]:
+def rglru(fields: Fields) -> Part[Recurrent]:
     """The recurrent block of Griffin (arXiv 2402.19427): two products in, a filter, gates of blocks, one
     out."""
     hidden, heads, taps = (
@@ -172,9 +187,9 @@ def rglru(fields: Fields) -> Part[Counted]:
     )
     wide = fields.size("lru_width", default=hidden)
     block = fields.share(wide, heads, "lru_width over num_attention_heads")
-    matrices = 3 * hidden * wide + 2 * heads * block * block
     extra = 2 * wide + hidden + wide * (taps + 1) + 3 * wide
-    return Counted("RG-LRU", heads, matrices, 0, wide * taps), extra
+    mixer = Recurrent(heads, 1, block, 2 * wide, wide, taps, block, 2 * wide, kind="rglru")
+    return mixer, extra
 
 
 def rwkv4(fields: Fields) -> list[Layer]:

@@ -98,6 +98,17 @@ def test_a_total_is_of_text_and_towers(tmp_path):
     assert found["parameters_vision"] > 4e8 and found["parameters_audio"] == 0
 
 
+def test_a_resampler_is_counted(tmp_path):
+    # The card of openbmb/MiniCPM-V-2_6: 8.1 billion in all.
+    row = next(row for row in PUBLISHED if "MiniCPM-V" in row["name"])
+    tower = {"hidden_size": 1152, "image_size": 980, "intermediate_size": 4304, "patch_size": 14}
+    tower |= {"model_type": "siglip", "num_attention_heads": 16, "num_hidden_layers": 27}
+    config = row["config"] | {"vision_config": tower}
+    assert shown(tmp_path, config)["parameters_total"] == pytest.approx(8.1e9, rel=3e-3)
+    dropped = shown(tmp_path, config | {"drop_vision_last_layer": True})
+    assert dropped["parameters_total"] is None
+
+
 def test_a_tower_that_says_too_little_is_not_guessed(tmp_path):
     row = next(row for row in PUBLISHED if "InternVL3" in row["name"])
     found = shown(tmp_path, row["config"])

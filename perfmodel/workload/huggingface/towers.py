@@ -214,6 +214,9 @@ def _joint(fields: Fields, model: Fields, joint: Joint) -> int:
         return model.size("vision_output_dim") * stream
     if joint.kind == "voxtral":
         return model.size("intermediate_size") * stream + stream * stream
+    if joint.kind == "resampler":
+        fields.require(False, "drop_vision_last_layer")
+        return _resampler(fields.size("query_num"), hidden, stream)
     factor = fields.size(joint.factor, default=joint.default) if joint.factor else joint.default
     wide = hidden * factor * factor
     if joint.kind in ("linear", "shuffle"):
@@ -225,3 +228,9 @@ def _joint(fields: Fields, model: Fields, joint: Joint) -> int:
         return two + 2 * wide
     merge = fields.size("spatial_merge_size", default=2)
     return two + hidden + merge * merge * hidden * hidden
+
+
+def _resampler(queries: int, hidden: int, stream: int) -> int:
+    """Queries, the way in of keys and values, attention with biases, three norms with biases, the way out."""
+    attention = 4 * (stream * stream + stream)
+    return queries * stream + hidden * stream + attention + 3 * 2 * stream + stream * stream

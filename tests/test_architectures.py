@@ -17,9 +17,11 @@ from perfmodel.library.model import model_facts
 from perfmodel.workload.attention import Counted, Grouped, Recurrent
 from perfmodel.workload.huggingface import architecture, from_config
 from perfmodel.workload.huggingface.architecture import architectures, by_model_type
+from perfmodel.workload.huggingface.formats import METHODS
 from perfmodel.workload.huggingface.forms import FORMS, NESTED
 from perfmodel.workload.huggingface.towers import tower_parameters
-from perfmodel.workload.model import cache_numbers, parameters
+from perfmodel.workload.huggingface.unread import field_lists
+from perfmodel.workload.model import cache_numbers, parameters, weight_bytes
 
 DATA = Path(__file__).parent / "data"
 COUNTED = json.loads((DATA / "transformers_counts.json").read_text())["models"]
@@ -107,6 +109,12 @@ def test_a_resampler_is_counted(tmp_path):
     assert shown(tmp_path, config)["parameters_total"] == pytest.approx(8.1e9, rel=3e-3)
     dropped = shown(tmp_path, config | {"drop_vision_last_layer": True})
     assert dropped["parameters_total"] is None
+
+
+@pytest.mark.parametrize("name", ["liuhaotian/llava-v1.5-7b", "allenai/Molmo-7B-D-0924"])
+def test_a_tower_of_makers_own_code_is_not_said_to_be_none(name, tmp_path):
+    row = next(row for row in PUBLISHED if row["name"] == name)
+    assert shown(tmp_path, row["config"])["parameters_vision"] is None
 
 
 def test_a_tower_that_says_too_little_is_not_guessed(tmp_path):
@@ -506,6 +514,47 @@ def test_a_broken_config_is_read_or_refused_in_one_sentence(data):
         assert 0 < parameters(model, active=True) <= parameters(model)
     towers = tower_parameters(config, "mine")
     assert all(count is None or count >= 0 for count in towers)
+
+
+METHOD_WORDS = sorted(METHODS)
+ALIASES = [(name, usual) for usual, names in field_lists()["same"].items() for name in names]
+
+
+@given(st.sampled_from(ALIASES), st.sampled_from([16, 32, 64, 128, 2048, 8192]))
+def test_another_name_says_the_same_or_is_refused(alias, value):
+    name, usual = alias
+    read = {"head_dim": 64} | LLAMA
+    try:
+        found = from_config(LLAMA | {name: value}, "mine")
+    except ValueError as error:
+        assert value != read[usual] and f"{name} is {value}" in str(error)
+    else:
+        assert value == read[usual] and parameters(found) == parameters(from_config(LLAMA))
+
+
+FORMAT_KEYS = (
+    "lm_head",
+    "bits",
+    "group_size",
+    "modules_to_not_convert",
+    "dynamic",
+    "config_groups",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(METHOD_WORDS),
+    st.dictionaries(st.sampled_from(FORMAT_KEYS), st.sampled_from(BROKEN)),
+)
+def test_a_broken_format_is_read_or_refused_in_one_sentence(method, table):
+    config = LLAMA | {"quantization_config": table | {"quant_method": method}}
+    try:
+        model = from_config(copy.deepcopy(config), "mine")
+    except ValueError as error:
+        assert str(error).startswith("mine") and str(error).endswith(".") and "\n" not in str(error)
+    else:
+        assert 0.4 < weight_bytes(model) / parameters(model) <= 4
 
 
 SILENT = (

@@ -112,6 +112,8 @@ def sparse_layers(fields: Fields) -> list[bool]:
     if fields.has("mlp_layer_types"):
         kinds = fields.words("mlp_layer_types", ("dense", "sparse"), layers)
         return [kind == "sparse" for kind in kinds]
+    if fields.has("is_moe_layer"):
+        return [bool(number) for number in fields.numbers("is_moe_layer", layers)]
     if isinstance(fields.table.get("moe_layer_freq"), list):
         return [bool(number) for number in fields.numbers("moe_layer_freq", layers)]
     first = fields.count("first_k_dense_replace", default=0)

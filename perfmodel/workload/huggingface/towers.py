@@ -91,10 +91,14 @@ def _whole(name: str, tables: dict[str, Any]) -> dict[str, Any]:
 
 SEVERAL = (
     "ForConditionalGeneration", "ChatModel", "UltravoxModel", "Phi4MMForCausalLM",
-    "Phi4MultimodalForCausalLM", "MiniCPMV", "MiniCPMO",
+    "Phi4MultimodalForCausalLM", "MiniCPMV", "MiniCPMO", "MolmoForCausalLM", "OCRForCausalLM",
 )  # fmt: skip
 """Ends of architectures of more than text; a file of one without a tower's table says too little to
 count it."""
+
+
+OTHERWISE = ("vit_config", "visual_vocab_size", "mm_vision_tower", "vision_tower", "img_processor")
+"""Fields of makers' own code that say that there is a tower, and not all of what it is."""
 
 
 def tower_parameters(config: dict[str, Any], name: str = "config") -> Towers:
@@ -104,7 +108,7 @@ def tower_parameters(config: dict[str, Any], name: str = "config") -> Towers:
         fields = fields.part(key) if isinstance(fields.table.get(key), dict) else fields
     listed = config.get("architectures")
     word = str(listed[0]) if isinstance(listed, list) and listed else ""
-    several = word.endswith(SEVERAL)
+    several = word.endswith(SEVERAL) or any(fields.has(key) for key in OTHERWISE)
     vision = _count(fields, "vision_config", word, several)
     audio = _count(fields, "audio_config", word, False)
     both = several and not vision and not audio and audio is not None and vision is not None

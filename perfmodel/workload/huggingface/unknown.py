@@ -39,7 +39,7 @@ ASSUMED: dict[str, list[str]] = {
 LATENT, EXPERTS = ("kv_lora_rank",), Experts().experts
 STATES = (
     "mamba", "ssm", "rwkv", "conv", "linear", "lru", "recurrent", "hybrid", "delta", "ut_steps", "loop",
-    "encoder", "decoder", "t5", "ouro",
+    "encoder", "decoder", "t5", "ouro", "bert",
 )  # fmt: skip
 """Words in the names of fields, or of an architecture, that none of the forms reads."""
 

@@ -49,8 +49,10 @@ def unread(fields: Fields, how: Architecture) -> list[str]:
         and how.names.get(key, key) not in usual
         and not _says_nothing(value)
         and not (key in INERT and fields.table.get("use_sliding_window") is False)
-        and (key in core or not _harmless_by_pattern(key))
-        and _may_count(key, value)
+        and (
+            key in other_names()
+            or ((key in core or not _harmless_by_pattern(key)) and _may_count(key, value))
+        )
     )
 
 

@@ -28,6 +28,7 @@ from perfmodel.inference.traffic import ClosedLoop, Lengths, OpenLoop, at_a_rate
 from perfmodel.library.files import ROOT
 from perfmodel.library.fitted import FITTED
 from perfmodel.library.framework import find_version
+from perfmodel.units import as_scalar
 from tests.command import predict_changes, run
 
 # A decode step takes 10 ms, and each new token of a prompt 1 ms more: sums are done in the head.
@@ -108,6 +109,41 @@ def test_one_step_ahead_a_request_is_seen_a_step_later():
         assert served(three, policy._replace(max_num_seqs=2)).queueing[2] == pytest.approx(seen)
     apart = [TraceRequest(0.0, 10, 1), TraceRequest(0.5, 10, 1)]
     assert served(apart, ahead).ttft.tolist() == pytest.approx([0.01, 0.01])
+
+
+def test_a_longer_prompt_is_in_the_queue_later():
+    by_token = POLICY._replace(delay=0.02, delay_per_token=1e-3)
+    assert served([TraceRequest(0.0, 50, 5)], by_token).ttft[0] == pytest.approx(0.07 + 0.05)
+    # The second is sent later and ready first: it takes a step alone, and the first waits for it.
+    found = served([TraceRequest(0.0, 90, 1), TraceRequest(0.01, 50, 1)], by_token)
+    assert found.ttft.tolist() == pytest.approx([0.13 + 0.09, 0.07 + 0.05])
+    assert found.arrival.tolist() == [0.0, 0.01]
+
+
+def test_a_request_waits_until_the_queue_is_read():
+    third = POLICY._replace(read_interval=3)
+    # After the prompt (50 ms) the queue is read after decode steps 3, 6 and 9.
+    found = served([TraceRequest(0.0, 50, 20), TraceRequest(0.055, 90, 2)], third)
+    assert found.ttft[1] == pytest.approx(0.08 - 0.055 + 0.1)
+    # After a step with prompts, and where nothing runs, at once.
+    both = [TraceRequest(0.0, 50, 20), TraceRequest(0.01, 80, 1), TraceRequest(0.075, 80, 1)]
+    found = served(both, third)
+    assert found.ttft[1] == pytest.approx(0.05 - 0.01 + 0.09)
+    assert found.ttft[2] == pytest.approx(0.14 - 0.075 + 0.09)
+    apart = [TraceRequest(0.0, 10, 1), TraceRequest(0.5, 10, 1)]
+    assert served(apart, third).ttft.tolist() == pytest.approx([0.01, 0.01])
+
+
+def test_a_server_takes_the_delay_of_tokens_and_the_interval_of_reading_as_the_closed_form():
+    cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": "sglang", "n_chips": "1"}
+    policy = server_of(cells | {"read_interval": "30"}, SchedulerOptions(), FITTED).policy
+    host = StepPredictor("h100-sxm", "llama-3.1-8b", framework="sglang").chip.efficiency.host
+    assert policy.read_interval == 30
+    delay = policy.delay_of(TraceRequest(0.0, 4096, 1))
+    assert delay == pytest.approx(float(host.before_prompt(as_scalar(4096))), rel=1e-6)
+    told = server("sglang").serving(closed_workload(16, 160, Lengths(1024, 1024), 0)).policy
+    delay = told.delay_of(TraceRequest(0.0, 1024, 1))
+    assert delay == pytest.approx(float(host.before_next_prompt(as_scalar(1024))), rel=1e-6)
 
 
 def test_steps_with_drafts_give_as_many_tokens_as_hold():
@@ -217,7 +253,7 @@ def test_ten_thousand_requests_take_seconds():
 # The closed form
 
 
-FRAMEWORKS = {"vllm": 0.65, "trtllm": 0.2, "sglang": 1.6}
+FRAMEWORKS = {"vllm": 0.3, "trtllm": 0.2, "sglang": 0.3}
 """How far the closed form's TTFT lies above the simulation's at most, whose burst is fitted to runs."""
 
 

@@ -272,6 +272,14 @@ class CollectiveEfficiency(eqx.Module):
     selection_sharpness: Scalar = parameter(1.0, 200.0)
 
 
+def delay_of_prompt(constant: Any, per_token: Any, tokens: Any) -> Any:
+    """Seconds until a prompt of some tokens is in the scheduler's queue: of any, and of each of its tokens.
+
+    Closed forms have it in arrays, the simulated scheduler in plain numbers.
+    """
+    return constant + per_token * tokens
+
+
 class HostEfficiency(eqx.Module):
     """What the host adds to a step of launched chips: scheduling, sampling, gaps between graphs.
 
@@ -296,7 +304,11 @@ class HostEfficiency(eqx.Module):
 
     def before_prompt(self, tokens: Scalar) -> Scalar:
         """Seconds added to the first token after a prompt of some tokens."""
-        return self.first_token + self.per_prompt_token * tokens
+        return delay_of_prompt(self.first_token, self.per_prompt_token, tokens)
+
+    def before_next_prompt(self, tokens: Scalar) -> Scalar:
+        """Seconds from an answer until its user's next prompt, of some tokens, can be scheduled."""
+        return delay_of_prompt(self.turnaround, self.per_prompt_token, tokens)
 
 
 class BoardPower(eqx.Module):

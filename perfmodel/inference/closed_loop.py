@@ -138,7 +138,7 @@ def waves_of(steps: Steps, delay: Scalar) -> Waves:
 
 def users_in_step(steps: Steps, host: HostEfficiency, request: Request) -> Waits:
     """Users who begin together and whose prompts and answers are of equal length."""
-    delay = host.turnaround + host.per_prompt_token * request.isl
+    delay = host.before_next_prompt(request.isl)
     found = waves_of(steps, delay)
     others = jnp.maximum(steps.batch - found.together * found.waiting, 0.0)
     own = jnp.maximum(steps.batch - found.together, 0.0) / 2

@@ -79,7 +79,7 @@ def add_percentiles(
     - `limits`: of a request that counts as goodput.
     - `progress`: told how many rows are done, of how many.
     """
-    servers = functools.cache(functools.partial(_server, calibration))
+    servers = functools.cache(functools.partial(server_of_row, calibration))
     names, count = PERCENTILES + (GOODPUT if limits != NO_LIMITS else ()), len(cells["error"])
     columns: Columns = {name: [math.nan] * count for name in names}
     reasons = [""] * count
@@ -99,7 +99,7 @@ def add_percentiles(
     return columns, reasons
 
 
-def _server(calibration: Path, row: tuple[tuple[str, str], ...]) -> Server:
+def server_of_row(calibration: Path, row: tuple[tuple[str, str], ...]) -> Server:
     """The server of a row; rows that differ in traffic alone share it."""
     return server_of(dict(row), SchedulerOptions(), calibration)
 
@@ -113,6 +113,21 @@ def _simulated(
 
     - `InputError`: for a row that cannot be simulated.
     """
+    outcome, counted = simulated_row(row, servers)
+    return _values(outcome, counted, limits)
+
+
+def simulated_row(row: dict[str, str], servers: Callable[..., Server]) -> tuple[Outcome, slice]:
+    """What comes of the requests of a predicted row, and those of them that are counted.
+
+    **Arguments:**
+
+    - `servers`: the server of the cells of `DEPLOYMENT`, as pairs of names and cells.
+
+    **Raises:**
+
+    - `InputError`: for a row that cannot be simulated.
+    """
     _check(row)
     request = read_row(_asked(row))[1]
     traffic = _traffic(request, float(row["concurrency"]))
@@ -120,7 +135,7 @@ def _simulated(
     outcome = simulate(server.serving(traffic.workload), traffic.workload.of_replica)
     if not outcome.answered:
         raise InputError(f"its requests are {next(iter(outcome.refusals))}.")
-    return _values(outcome, traffic.counted, limits)
+    return outcome, traffic.counted
 
 
 def _asked(row: dict[str, str]) -> dict[str, str]:

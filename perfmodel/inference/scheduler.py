@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from perfmodel.hardware.parameters import delay_of_prompt
 from perfmodel.inference.step_times import StepTimes
 
 BLOCK = 512
@@ -70,7 +71,11 @@ class Policy(NamedTuple):
     - `admitted_output`: share of the output still to come, of all that are in, which must have capacity
       when one more is let in.
     - `kv_capacity`: tokens of KV cache; `kv_per_sequence`: that each takes beside its own, such as states.
-    - `delay`: seconds from a request to the scheduler's queue.
+    - `delay`, `delay_per_token`: seconds from a request to the scheduler's queue, of any request and for each
+      token of its prompt.
+    - `read_interval`: decode steps from one time that the queue is read to the next. It is read after each
+      step with prompts, and where nothing runs at once (SGLang, `scheduler_recv_skipper.py`: decode steps
+      weigh 1, others 1,000).
     - `schedules_ahead`: whether a step is scheduled when the one before it begins: what comes or ends in that
       one is seen a step later.
     - `speculation`: of decode steps.
@@ -86,6 +91,12 @@ class Policy(NamedTuple):
     delay: float
     schedules_ahead: bool = False
     speculation: Speculation = NO_SPECULATION
+    delay_per_token: float = 0.0
+    read_interval: int = 1
+
+    def delay_of(self, request: "TraceRequest") -> float:
+        """Seconds from a request to the scheduler's queue."""
+        return delay_of_prompt(self.delay, self.delay_per_token, request.isl)
 
     def refused(self, isl: int, osl: int) -> str:
         """Why a request can never be answered; empty where it can."""
@@ -153,6 +164,10 @@ class Sequence:
         self.private = self.kept = 0.0
         self.shared: list[int] = []
         self.running = False
+
+    def __lt__(self, other: "Sequence") -> bool:
+        """Whether it is in the queue first."""
+        return (self.ready, self.number) < (other.ready, other.number)
 
 
 class PrefixCache:
@@ -314,7 +329,9 @@ class Engine:
         self.times, self.policy, self.traffic = times, policy, traffic
         self.outcome, self.cache = Outcome(), PrefixCache()
         self.now, self.step = 0.0, 0
-        self.scheduled = 0.0  # when the next step is scheduled: what came until then may be in it
+        self.coming: list[Sequence] = []  # a heap: sent, but not in the queue yet
+        self.scheduled = 0.0  # until when requests were read that may be in the next step
+        self.unread = 0  # decode steps since
         self.leaving, self.leaving_tokens = 0, 0.0  # ended, but scheduled with those still in
         self.waiting: deque[Sequence] = deque()
         self.prefilling: list[Sequence] = []
@@ -352,27 +369,34 @@ class Engine:
 
     def _receive(self) -> bool:
         """Queue what has come; where nothing is to do, wait for the next. False: there is none."""
-        coming = self.traffic.next_time() + self.policy.delay
         if not self.running and not self.waiting:
-            self.now = max(self.now, coming)
+            self.now = max(self.now, self._next_coming())
         if self.now == math.inf:
             return False
         if not self.running:
             self.scheduled, self.leaving, self.leaving_tokens = self.now, 0, 0.0
-        while coming <= self.scheduled:
-            self._queue(self.traffic.take())
-            coming = self.traffic.next_time() + self.policy.delay
+            self.unread = 0
+        while (sent := self.traffic.next_time()) + self.policy.delay <= self.scheduled:
+            self._send(self.traffic.take(), sent)
+        while self.coming and self.coming[0].ready <= self.scheduled:
+            self.waiting.append(heapq.heappop(self.coming))
         return True
 
-    def _queue(self, request: TraceRequest) -> None:
-        """Put a request into the queue, or refuse it."""
+    def _next_coming(self) -> float:
+        """When the next request is in the queue, at the earliest: one not sent yet may be without tokens."""
+        ready = self.coming[0].ready if self.coming else math.inf
+        return min(ready, self.traffic.next_time() + self.policy.delay)
+
+    def _send(self, request: TraceRequest, sent: float) -> None:
+        """Let a request go to the queue, or refuse it."""
         number = self.outcome.add(request)
         why = self.policy.refused(request.isl, request.osl)
         if why:
             self.outcome.refusals[why] = self.outcome.refusals.get(why, 0) + 1
             self.traffic.answered(request, request.arrival)
         else:
-            self.waiting.append(Sequence(request, number, request.arrival + self.policy.delay))
+            ready = sent + self.policy.delay_of(request)
+            heapq.heappush(self.coming, Sequence(request, number, ready))
 
     def _schedule(self) -> tuple[list[Chunk], bool]:
         """Prompts of the next step; and whether those after it are alike, as none was put out."""
@@ -484,13 +508,18 @@ class Engine:
         free = self.policy.kv_capacity - self.used
         steps = min(steps, int(free / (self.decodes * self.checked)))
         if not self.waiting:
-            coming = self.traffic.next_time() + self.policy.delay - self.now
+            coming = self._next_coming() - self.now
             seconds = self.times.decode_seconds(self.decodes, self._mean_context() + 1)
             until = math.ceil(max(min(coming / seconds, steps), 0.0))
-            steps = min(steps, until + self.policy.schedules_ahead)
+            steps = min(steps, self._steps_until_read(until + self.policy.schedules_ahead))
         elif self.leaving:
             return 1
         return max(steps, 1)
+
+    def _steps_until_read(self, steps: int) -> int:
+        """Steps until the queue is read, some steps from now or later."""
+        steps = max(steps, 1)
+        return steps + -(self.unread + steps) % self.policy.read_interval
 
     def _next_to_end(self) -> Sequence:
         """The sequence whose last token comes first."""
@@ -511,14 +540,22 @@ class Engine:
 
     def _advance(self, steps: int, seconds: float, decoded: int) -> None:
         """Let time pass in which each that decodes gives some tokens."""
+        self._read(steps, seconds / steps)
         self.now += seconds
-        self.scheduled = self.now - (seconds / steps if self.policy.schedules_ahead else 0.0)
         self.outcome.steps += steps
         self.step += decoded
         self.used += decoded * self.decodes * self.tokens
         self.cache.evict(self.policy.kv_capacity - self.used)
         if self.put_out:
             self._overwrite()
+
+    def _read(self, steps: int, each: float) -> None:
+        """The queue is read after each `read_interval` of some steps, of `each` seconds."""
+        interval, passed = self.policy.read_interval, self.unread + steps
+        if passed >= interval:
+            last = steps - passed % interval
+            self.scheduled = self.now + each * (last - self.policy.schedules_ahead)
+        self.unread = passed % interval
 
     def _overwrite(self) -> None:
         """Those that were put out keep what no other has taken; the last tokens of the first go first."""
@@ -531,6 +568,7 @@ class Engine:
         """A step with prompts, and beside them those that decode, unless prompts are apart."""
         new = sum(chunk.tokens for chunk in chunks)
         attended = sum(n * (sequence.computed + n / 2) for sequence, n in chunks) / new
+        self.unread = self.policy.read_interval - 1
         if self.policy.separate_prefill or not self.decodes:
             self._advance(1, self.times.prompt_seconds(new, attended), 0)
         else:

@@ -34,7 +34,7 @@ from perfmodel.units import as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
 
-DEPLOYMENT = (*NAMES, VERSION, *RANKS, *ASKED_OPTIONS, "acceptance")
+DEPLOYMENT = (*NAMES, VERSION, *RANKS, *ASKED_OPTIONS, "acceptance", "read_interval")
 """Columns of what serves, and of how it is started."""
 
 ANY_TRAFFIC = {"isl": "1024", "osl": "1024", "concurrency": "1"}
@@ -97,7 +97,7 @@ class Server(NamedTuple):
         return self._replace(
             policy=self.policy._replace(
                 max_num_batched_tokens=round(tokens * self.parallelism.dp),
-                delay=float(chip.efficiency.host.turnaround),
+                delay=float(chip.efficiency.host.before_next_prompt(as_scalar(0.0))),
             )
         )
 
@@ -131,7 +131,10 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
     drafts, acceptance = (
         float(getattr(resolved.request, name)) for name in ("speculative_tokens", "acceptance")
     )
-    policy = policy._replace(speculation=Speculation(drafts, acceptance))
+    policy = policy._replace(
+        speculation=Speculation(drafts, acceptance),
+        read_interval=max(round(float(resolved.request.read_interval)), 1),
+    )
     times = price_steps(chip, plan, given.model, most, policy.max_num_batched_tokens, drafts)
     return Server(resolved, parallelism, times, policy, options)
 
@@ -159,8 +162,9 @@ def policy_of(chip: Chip, plan: Plan, model: Transformer, options: SchedulerOpti
         version.admitted_output,
         options.kv_capacity_tokens or capacity,
         per_sequence,
-        float(chip.efficiency.host.first_token),
+        float(chip.efficiency.host.before_prompt(as_scalar(0.0))),
         version.schedules_ahead,
+        delay_per_token=float(chip.efficiency.host.per_prompt_token),
     )
 
 
@@ -328,6 +332,8 @@ def _of_server(server: Server) -> dict[str, Any]:
             "speculative_tokens": policy.speculation.drafts,
             "tokens_per_step": policy.speculation.tokens_per_step,
             "delay_ms": policy.delay * 1e3,
+            "delay_per_token_us": policy.delay_per_token * 1e6,
+            "read_interval": policy.read_interval,
         },
         "assumptions": list(ASSUMPTIONS),
     }
@@ -335,7 +341,8 @@ def _of_server(server: Server) -> dict[str, Any]:
 
 ASSUMPTIONS = (
     "Step times are the model's, between points of a grid.",
-    "The host's part of the first token, t0, stands before the queue; of users in step their turnaround.",
+    "The host's part of the first token stands before the queue: t0, of users in step their turnaround, and "
+    "what each token of the prompt takes.",
     "All data ranks of a replica share one queue, one budget and one KV cache.",
     "Each answer has exactly its output_length, which the scheduler knows where it reserves output.",
     "Drafted tokens hold with one probability, whatever came before; a request's number of steps is drawn.",

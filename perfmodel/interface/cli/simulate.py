@@ -15,7 +15,7 @@ from perfmodel.interface.terminal import bar, say, show_json, show_table, warn, 
 
 DEPLOYMENT = (
     *(name for name, column in SERVING_COLUMNS.items() if column.panel == "Chips and model"),
-    *("speculative_tokens", "acceptance"),
+    *("speculative_tokens", "acceptance", "read_interval"),
 )
 """Columns of what serves."""
 

@@ -58,7 +58,7 @@ def ratios(asked: list[Row]) -> list[tuple[Row, float, float]]:
         except InputError:
             continue
         means = [1e3 * np.nanmean(np.asarray(getattr(outcome, name))[counted]) for name in TIMES]
-        both = [float(row[f"{n}_ms"]) / mean for n, mean in zip(TIMES, means, strict=True)]
+        both = [float(row[f"{n}_ms"]) / float(x) for n, x in zip(TIMES, means, strict=True)]
         found.append((row, both[0], both[1]))
     return found
 
@@ -80,7 +80,7 @@ def main() -> None:
         for framework, interval in FRAMEWORKS:
             names = ("framework", "read_interval")
             own = [one for one in found if tuple(one[0][n] for n in names) == (framework, interval)]
-            times = [said([one[i] for one in own]) for i in (1, 2)]
+            times = [said([one[1] for one in own]), said([one[2] for one in own])]
             lengths = "0.8 to 1" if spread else "equal"
             read = f", reading after each {interval} steps" if interval else ""
             print(

@@ -154,7 +154,7 @@ def match_rates(
     """The service of some prefill and some decode workers together."""
     spacing = first.spacing / prefill_workers
     users = request.concurrency / decode_workers
-    transfer = first.cache / jnp.minimum(first.port, second.port) + first.latency
+    transfer = transfer_time(first.cache, (first.port, second.port), first.latency)
     alone = second.first_token + first.prompt + transfer
     tpot, total, batch = _balance(
         second.full, second.single, second.most, users, alone, request, spacing
@@ -174,6 +174,24 @@ def match_rates(
         held=held,
         **second.memory._asdict(),
     )
+
+
+def transfer_time(cache: Scalar, ports: tuple[Scalar, Scalar], latency: Scalar) -> Scalar:
+    """Seconds in which the keys and values of a prompt cross the network between pools.
+
+    **Arguments:**
+
+    - `cache`: bytes that a chip sends; `ports`: bytes/s of a chip of both pools; `latency`: in s.
+    """
+    return cache / jnp.minimum(*ports) + latency
+
+
+def prompt_transfer(prefill: Pool, decode: Pool, model: Transformer, tokens: Scalar) -> Scalar:
+    """The same of a prompt of some tokens."""
+    cache = cache_bytes(model, prefill.plan, prefill.plan.dp, tokens)
+    networks = prefill.chip.scale_out, decode.chip.scale_out
+    ports = networks[0].bandwidth, networks[1].bandwidth
+    return transfer_time(cache, ports, networks[0].latency)
 
 
 def _joules_of_pools(

@@ -15,16 +15,15 @@ import numpy as np
 
 from perfmodel.columns import Columns
 from perfmodel.errors import InputError
+from perfmodel.inference.pool_simulation import ANY_DEPLOYMENT, any_server_of
 from perfmodel.inference.scheduler import Outcome
-from perfmodel.inference.serving_row import DISAGGREGATED, mode_of, read_row
+from perfmodel.inference.serving_row import mode_of, read_row
 from perfmodel.inference.simulation import (
-    DEPLOYMENT,
     NO_LIMITS,
     Limits,
     SchedulerOptions,
-    Server,
+    Simulated,
     goodput_share,
-    server_of,
     simulate,
 )
 from perfmodel.inference.traffic import (
@@ -99,13 +98,13 @@ def add_percentiles(
     return columns, reasons
 
 
-def server_of_row(calibration: Path, row: tuple[tuple[str, str], ...]) -> Server:
+def server_of_row(calibration: Path, row: tuple[tuple[str, str], ...]) -> Simulated:
     """The server of a row; rows that differ in traffic alone share it."""
-    return server_of(dict(row), SchedulerOptions(), calibration)
+    return any_server_of(dict(row), SchedulerOptions(), calibration)
 
 
 def _simulated(
-    row: dict[str, str], servers: Callable[..., Server], limits: Limits
+    row: dict[str, str], servers: Callable[..., Simulated], limits: Limits
 ) -> dict[str, float]:
     """The values of a row by column.
 
@@ -117,12 +116,12 @@ def _simulated(
     return _values(outcome, counted, limits)
 
 
-def simulated_row(row: dict[str, str], servers: Callable[..., Server]) -> tuple[Outcome, slice]:
+def simulated_row(row: dict[str, str], servers: Callable[..., Simulated]) -> tuple[Outcome, slice]:
     """What comes of the requests of a predicted row, and those of them that are counted.
 
     **Arguments:**
 
-    - `servers`: the server of the cells of `DEPLOYMENT`, as pairs of names and cells.
+    - `servers`: the server of the cells of `ANY_DEPLOYMENT`, as pairs of names and cells.
 
     **Raises:**
 
@@ -131,7 +130,7 @@ def simulated_row(row: dict[str, str], servers: Callable[..., Server]) -> tuple[
     _check(row)
     request = read_row(_asked(row))[1]
     traffic = _traffic(request, float(row["concurrency"]))
-    server = servers(tuple((name, row.get(name, "")) for name in DEPLOYMENT))
+    server = servers(tuple((name, row.get(name, "")) for name in ANY_DEPLOYMENT))
     outcome = simulate(server.serving(traffic.workload), traffic.workload.of_replica)
     if not outcome.answered:
         raise InputError(f"its requests are {next(iter(outcome.refusals))}.")
@@ -148,7 +147,6 @@ def _check(row: dict[str, str]) -> None:
     given = {name: bool(row.get(name)) for name in ("ffn_chip", "large_model", "kv_overflow")}
     mode = mode_of(row.get("mode", ""))
     why = {
-        "pools of prompts and decode steps are not simulated": mode == DISAGGREGATED,
         "a static batch has no queue: all begin and end together": mode == "static_batch",
         "feed-forward layers on chips of their own are not simulated": given["ffn_chip"],
         "answers that a large model goes on with are not simulated": given["large_model"],

@@ -79,6 +79,7 @@ class Policy(NamedTuple):
     - `schedules_ahead`: whether a step is scheduled when the one before it begins: what comes or ends in that
       one is seen a step later.
     - `speculation`: of decode steps.
+    - `prefilled`: whether prompts come with their keys and values and first token, which others computed.
     """
 
     max_num_seqs: int
@@ -93,6 +94,7 @@ class Policy(NamedTuple):
     speculation: Speculation = NO_SPECULATION
     delay_per_token: float = 0.0
     read_interval: int = 1
+    prefilled: bool = False
 
     def delay_of(self, request: "TraceRequest") -> float:
         """Seconds from a request to the scheduler's queue."""
@@ -115,6 +117,7 @@ class TraceRequest(NamedTuple):
 
     - `session`: whose turns follow one another; empty: none's.
     - `prefix_tokens`: of the prompt, that are in the cache whatever was sent before.
+    - `number`: its place among all that are sent to several engines; -1 where there is one.
     """
 
     arrival: float
@@ -123,6 +126,7 @@ class TraceRequest(NamedTuple):
     hash_ids: tuple[int, ...] = ()
     session: str = ""
     prefix_tokens: int = 0
+    number: int = -1
 
 
 class Traffic(Protocol):
@@ -332,6 +336,7 @@ class Engine:
         self.coming: list[Sequence] = []  # a heap: sent, but not in the queue yet
         self.scheduled = 0.0  # until when requests were read that may be in the next step
         self.unread = 0  # decode steps since
+        self.horizon = math.inf  # until when the traffic knows what comes
         self.leaving, self.leaving_tokens = 0, 0.0  # ended, but scheduled with those still in
         self.waiting: deque[Sequence] = deque()
         self.prefilling: list[Sequence] = []
@@ -352,20 +357,37 @@ class Engine:
 
     def run(self, progress: Callable[[int], None] = lambda answered: None) -> Outcome:
         """Serve all requests; `progress` is told how many are answered."""
-        while self._receive():
-            chunks, alike = self._schedule()
-            if not self.running:
-                continue
-            start, load = self.now, (self.running, len(self.waiting), self.used)
-            if chunks:
-                self._step_with(chunks)
-            else:
-                self._decode(self._steps_alike() if alike else 1)
-            self.leaving, self.leaving_tokens = 0, 0.0
-            self._finish()
-            self.outcome.timeline.add(start, self.now, load)
+        while self.advance():
             progress(self.outcome.answered)
         return self.outcome
+
+    def advance(self) -> bool:
+        """Read the queue and take a step, or several that are alike. False: nothing is there or comes."""
+        if not self._receive():
+            return False
+        chunks, alike = self._schedule()
+        if not self.running:
+            return True
+        start, load = self.now, (self.running, len(self.waiting), self.used)
+        if chunks:
+            self._step_with(chunks)
+        else:
+            self._decode(self._steps_alike() if alike else 1)
+        self.leaving, self.leaving_tokens = 0, 0.0
+        self._finish()
+        self.outcome.timeline.add(start, self.now, load)
+        return True
+
+    def wakes(self) -> float:
+        """When it has something to do next, in s; infinite where nothing is there or on its way."""
+        return self.now if self.running or self.waiting else max(self.now, self._next_coming())
+
+    def next_answer(self) -> float:
+        """When its next last token can come, at the earliest, in s."""
+        if not self.decodes or self.waiting or self.prefilling:
+            return self.wakes()
+        seconds = self.times.decode_seconds(self.decodes, self._mean_context())
+        return self.now + (self._next_to_end().end - self.step) * seconds
 
     def _receive(self) -> bool:
         """Queue what has come; where nothing is to do, wait for the next. False: there is none."""
@@ -414,7 +436,11 @@ class Engine:
         for sequence in self.prefilling:
             budget = self._cut(sequence, budget, chunks)
         while admit and self.waiting and budget > 0 and self._admit(budget):
-            budget = self._cut(self.prefilling[-1], budget, chunks)
+            started = self.admitted[-1]
+            if started.computed < started.target:
+                budget = self._cut(started, budget, chunks)
+            else:
+                budget -= self.checked
         return chunks
 
     def _cut(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
@@ -432,7 +458,8 @@ class Engine:
             return False
         hits = self._hits(sequence.request)
         there = max(len(hits) * BLOCK, int(sequence.kept), sequence.request.prefix_tokens)
-        cached = min(there, sequence.target - 1)
+        prefilled = policy.prefilled and not sequence.restarts
+        cached = sequence.target if prefilled else min(there, sequence.target - 1)
         tokens, private = sequence.target - cached, sequence.target - len(hits) * BLOCK
         if not policy.chunked_prefill and tokens > budget and self.running:
             return False
@@ -464,8 +491,11 @@ class Engine:
             sequence.cached, sequence.admitted = cached, self.now
         self.running += 1
         self.output_to_come += sequence.request.osl - sequence.generated
-        self.prefilling.append(sequence)
         self.admitted.append(sequence)
+        if sequence.computed < sequence.target:
+            self.prefilling.append(sequence)
+        else:
+            self._begin_decoding(sequence)
 
     def _output_left(self) -> float:
         """Tokens still to come of all that are in."""
@@ -508,7 +538,7 @@ class Engine:
         free = self.policy.kv_capacity - self.used
         steps = min(steps, int(free / (self.decodes * self.checked)))
         if not self.waiting:
-            coming = self._next_coming() - self.now
+            coming = min(self._next_coming(), self.horizon) - self.now
             seconds = self.times.decode_seconds(self.decodes, self._mean_context() + 1)
             until = math.ceil(max(min(coming / seconds, steps), 0.0))
             steps = min(steps, self._steps_until_read(until + self.policy.schedules_ahead))

@@ -5,7 +5,7 @@ import math
 from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from perfmodel.inference.evaluate import (
 )
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
 from perfmodel.inference.scheduler import Engine, Outcome, Policy, Speculation, Timeline
-from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
+from perfmodel.inference.serving_row import RANKS
 from perfmodel.inference.step_times import StepTimes, price_steps
 from perfmodel.inference.traffic import TrafficOf, Workload
 from perfmodel.library.framework import version_of
@@ -79,6 +79,34 @@ class Server(NamedTuple):
         """Copies of the model, each with a scheduler of its own."""
         return round(self.parallelism.replicas)
 
+    @property
+    def kv_capacity(self) -> float:
+        """Tokens of KV cache of all replicas."""
+        return self.policy.kv_capacity * self.replicas
+
+    @property
+    def chips(self) -> float:
+        """In all."""
+        return self.parallelism.chips
+
+    def description(self) -> dict[str, Any]:
+        """The deployment and the scheduler, as they were taken, for the summary."""
+        return {
+            "basis": self.resolved.deployment.intervals.basis,
+            "deployment": deployment_of(self),
+            "scheduler": scheduler_of(self.policy),
+            "assumptions": list(ASSUMPTIONS),
+        }
+
+    def run(self, traffic_of: TrafficOf, progress: Callable[[int], None]) -> Outcome:
+        """Serve requests, as `simulate` does."""
+        outcomes: list[Outcome] = []
+        for i in range(self.replicas):
+            before = sum(one.answered for one in outcomes)
+            engine = Engine(self.times, self.policy, traffic_of(i, self.replicas))
+            outcomes.append(engine.run(now_and_then(progress, before)))
+        return outcomes[0] if len(outcomes) == 1 else joined(outcomes)
+
     def serving(self, workload: Workload) -> "Server":
         """The same server as it meets some requests.
 
@@ -102,6 +130,32 @@ class Server(NamedTuple):
         )
 
 
+class Simulated(Protocol):
+    """A deployment whose requests can be simulated."""
+
+    @property
+    def kv_capacity(self) -> float:
+        """Tokens of KV cache, in all."""
+        ...
+
+    @property
+    def chips(self) -> float:
+        """In all."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """The deployment and the scheduler, as they were taken, for the summary."""
+        ...
+
+    def run(self, traffic_of: TrafficOf, progress: Callable[[int], None]) -> Outcome:
+        """Serve requests."""
+        ...
+
+    def serving(self, workload: Workload) -> "Simulated":
+        """The same server as it meets some requests."""
+        ...
+
+
 def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Path) -> Server:
     """The server of cells of `DEPLOYMENT`: on the first way to spread the model on which it fits.
 
@@ -109,24 +163,44 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
 
     - `InputError`: for a row that names no such server.
     """
-    if mode_of(cells.get("mode", "")) == DISAGGREGATED or cells.get("ffn_chip", "").strip():
+    if cells.get("ffn_chip", "").strip():
         raise InputError(
-            "requests are simulated on one pool of chips; leave mode and ffn_chip out."
+            "feed-forward layers on chips of their own are not simulated; leave ffn_chip out."
         )
     resolved = resolve_row(0, cells | ANY_TRAFFIC, calibration)
-    given, without_ranks = resolved.deployment, plan_of([resolved])
-    chip = given.chip
     for parallelism in resolved.candidates:
-        plan = with_options(with_ranks(without_ranks, parallelism), options, resolved)
-        policy = policy_of(chip, plan, given.model, options)
+        plan, policy = started(resolved, parallelism, options)
         if policy.kv_capacity > 0:
-            break
-    else:
-        first = resolved.candidates[0]
-        raise InputError(
-            f"the weights of {model_name(given)} leave no KV cache on {first.chips:.0f} x {given.stem}; give "
-            "more chips, a smaller format, or a larger --memory-fraction."
-        )
+            return priced(resolved, parallelism, plan, policy, options)
+    raise no_capacity(resolved, resolved.candidates[0])
+
+
+def no_capacity(resolved: ResolvedRow, way: Parallelism) -> InputError:
+    """What is said of a model whose weights leave no KV cache."""
+    given = resolved.deployment
+    return InputError(
+        f"the weights of {model_name(given)} leave no KV cache on {way.chips:.0f} x {given.stem}; give "
+        "more chips, a smaller format, or a larger --memory-fraction."
+    )
+
+
+def started(
+    resolved: ResolvedRow, parallelism: Parallelism, options: SchedulerOptions
+) -> tuple[Plan, Policy]:
+    """The plan of a server, spread in one way, and its scheduler's policy without speculation."""
+    plan = with_options(with_ranks(plan_of([resolved]), parallelism), options, resolved)
+    return plan, policy_of(resolved.deployment.chip, plan, resolved.deployment.model, options)
+
+
+def priced(
+    resolved: ResolvedRow,
+    parallelism: Parallelism,
+    plan: Plan,
+    policy: Policy,
+    options: SchedulerOptions,
+) -> Server:
+    """The server of a plan and a policy: its steps are priced."""
+    chip, model = resolved.deployment.chip, resolved.deployment.model
     most = min(policy.max_num_seqs, MAX_SEQUENCES, policy.kv_capacity)
     drafts, acceptance = (
         float(getattr(resolved.request, name)) for name in ("speculative_tokens", "acceptance")
@@ -135,7 +209,7 @@ def server_of(cells: dict[str, str], options: SchedulerOptions, calibration: Pat
         speculation=Speculation(drafts, acceptance),
         read_interval=max(round(float(resolved.request.read_interval)), 1),
     )
-    times = price_steps(chip, plan, given.model, most, policy.max_num_batched_tokens, drafts)
+    times = price_steps(chip, plan, model, most, policy.max_num_batched_tokens, drafts)
     return Server(resolved, parallelism, times, policy, options)
 
 
@@ -185,7 +259,7 @@ MIN_GROWTH = 1e-3
 
 
 def simulate(
-    server: Server,
+    server: Simulated,
     traffic_of: TrafficOf,
     progress: Callable[[int], None] = lambda answered: None,
 ) -> Outcome:
@@ -196,19 +270,14 @@ def simulate(
     - `traffic_of`: the traffic of a replica, from its number and how many there are.
     - `progress`: told how many requests are answered.
     """
-    outcomes: list[Outcome] = []
-    for i in range(server.replicas):
-        before = sum(one.answered for one in outcomes)
-        engine = Engine(server.times, server.policy, traffic_of(i, server.replicas))
-        outcomes.append(engine.run(_now_and_then(progress, before)))
-    return outcomes[0] if len(outcomes) == 1 else joined(outcomes)
+    return server.run(traffic_of, progress)
 
 
 PROGRESS_EVERY = 256
 """Requests between two reports of progress."""
 
 
-def _now_and_then(progress: Callable[[int], None], before: int) -> Callable[[int], None]:
+def now_and_then(progress: Callable[[int], None], before: int) -> Callable[[int], None]:
     """Progress told only once for some requests."""
     told = [-PROGRESS_EVERY]
 
@@ -262,13 +331,12 @@ def statistics(values: Any) -> dict[str, float | None]:
     return dict(zip(STATISTICS, map(float, found), strict=True))
 
 
-def summarise(server: Server, outcome: Outcome, limits: Limits) -> dict[str, Any]:
+def summarise(server: Simulated, outcome: Outcome, limits: Limits) -> dict[str, Any]:
     """What came of all requests: numbers with their unit in the key."""
     done = np.isfinite(np.asarray(outcome.end_to_end))
     prompts, outputs = (float(np.sum(np.asarray(x)[done])) for x in (outcome.isl, outcome.osl))
     seconds = max(outcome.end - (outcome.arrival[0] if outcome.arrival else 0.0), 1e-12)
     running, waiting, used = outcome.timeline.means(outcome.end)
-    capacity = server.policy.kv_capacity * server.replicas
     summary: dict[str, Any] = {
         "requests": len(outcome.arrival),
         "answered": outcome.answered,
@@ -277,16 +345,16 @@ def summarise(server: Server, outcome: Outcome, limits: Limits) -> dict[str, Any
         **{f"{name}_ms": statistics(getattr(outcome, name)) for name in TIMES},
         "requests_per_s": outcome.answered / seconds,
         "output_tokens_per_s": outputs / seconds,
-        "output_tokens_per_s_per_chip": outputs / seconds / server.parallelism.chips,
+        "output_tokens_per_s_per_chip": outputs / seconds / server.chips,
         "total_tokens_per_s": (prompts + outputs) / seconds,
         "running": running,
         "waiting": waiting,
-        "kv_use": used / capacity,
+        "kv_use": used / server.kv_capacity,
         "preemptions": outcome.preemptions,
         "cache_hit_rate": float(np.sum(outcome.cached)) / max(prompts, 1.0),
         "steps": outcome.steps,
     }
-    return summary | _goodput(outcome, limits, seconds) | _of_server(server)
+    return summary | _goodput(outcome, limits, seconds) | server.description()
 
 
 def _goodput(outcome: Outcome, limits: Limits, seconds: float) -> dict[str, Any]:
@@ -304,38 +372,38 @@ def goodput_share(ttft: Any, tpot: Any, limits: Limits) -> float:
     return float(np.mean(good)) if len(good) else 0.0
 
 
-def _of_server(server: Server) -> dict[str, Any]:
-    """The deployment and the scheduler, as they were taken."""
-    deployment, policy = server.resolved.deployment, server.policy
+def deployment_of(server: Server) -> dict[str, Any]:
+    """The deployment of a server, as it was taken."""
+    deployment = server.resolved.deployment
     names = ("framework", "weights", "cache")
     plan = {name: getattr(deployment.plan, name) or "" for name in names}
     ranks = {name: float(value) for name, value in server.parallelism._asdict().items()}
     return {
-        "basis": deployment.intervals.basis,
-        "deployment": {
-            "chip": deployment.stem,
-            "n_chips": server.parallelism.chips,
-            "model": model_name(deployment),
-            "precision": plan["weights"],
-            "kv_precision": plan["cache"],
-            "framework": plan["framework"],
-            **ranks,
-        },
-        "scheduler": {
-            "max_num_seqs": policy.max_num_seqs,
-            "max_num_batched_tokens": policy.max_num_batched_tokens,
-            "chunked_prefill": policy.chunked_prefill,
-            "separate_prefill": policy.separate_prefill,
-            "admitted_output": policy.admitted_output,
-            "schedules_ahead": policy.schedules_ahead,
-            "kv_capacity_tokens": policy.kv_capacity,
-            "speculative_tokens": policy.speculation.drafts,
-            "tokens_per_step": policy.speculation.tokens_per_step,
-            "delay_ms": policy.delay * 1e3,
-            "delay_per_token_us": policy.delay_per_token * 1e6,
-            "read_interval": policy.read_interval,
-        },
-        "assumptions": list(ASSUMPTIONS),
+        "chip": deployment.stem,
+        "n_chips": server.parallelism.chips,
+        "model": model_name(deployment),
+        "precision": plan["weights"],
+        "kv_precision": plan["cache"],
+        "framework": plan["framework"],
+        **ranks,
+    }
+
+
+def scheduler_of(policy: Policy) -> dict[str, Any]:
+    """The policy of a scheduler, as it was taken."""
+    return {
+        "max_num_seqs": policy.max_num_seqs,
+        "max_num_batched_tokens": policy.max_num_batched_tokens,
+        "chunked_prefill": policy.chunked_prefill,
+        "separate_prefill": policy.separate_prefill,
+        "admitted_output": policy.admitted_output,
+        "schedules_ahead": policy.schedules_ahead,
+        "kv_capacity_tokens": policy.kv_capacity,
+        "speculative_tokens": policy.speculation.drafts,
+        "tokens_per_step": policy.speculation.tokens_per_step,
+        "delay_ms": policy.delay * 1e3,
+        "delay_per_token_us": policy.delay_per_token * 1e6,
+        "read_interval": policy.read_interval,
     }
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from perfmodel.errors import InputError
 from perfmodel.files import folder_beside, write_csv, write_json
 from perfmodel.inference.scheduler import Outcome
-from perfmodel.inference.serving_row import DEFAULTS, number
+from perfmodel.inference.serving_row import DEFAULTS, DISAGGREGATED, MODES, mode_of, number
 from perfmodel.inference.simulation import STATISTICS, Limits
 from perfmodel.inference.trace import Trace
 from perfmodel.inference.traffic import (
@@ -129,6 +129,20 @@ def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
     burstiness = (asked.burstiness or BURSTINESS) if asked.arrivals == "burst" else 1.0
     requests = functools.partial(at_a_rate, rate, count, lengths, asked.seed, burstiness)
     return AskedTraffic(count, open_workload(requests))
+
+
+def check_mode(cell: str) -> None:
+    """Refuse modes in which no requests come.
+
+    **Raises:**
+
+    - `InputError`: for a mode but serving and disaggregated.
+    """
+    if mode_of(cell) not in (MODES[0], DISAGGREGATED):
+        raise InputError(
+            f"mode is {cell.strip()}, in which no requests come one by one; give --mode {MODES[0]} or "
+            f"{DISAGGREGATED}, or leave it out."
+        )
 
 
 def limits_of(ttft_ms: float | None, tpot_ms: float | None) -> Limits:
@@ -248,7 +262,7 @@ def sentences(summary: dict[str, Any], out: Path | None) -> list[str]:
         f"{summary['kv_use']:.0%} of {policy['kv_capacity_tokens']:,.0f} tokens, {summary['preemptions']:,} "
         f"preemptions, {summary['cache_hit_rate']:.0%} of prompt tokens cached.",
         f"Scheduler: {policy['max_num_seqs']:,} requests and {policy['max_num_batched_tokens']:,} tokens "
-        f"a step, prompts {_prompts(policy)}. Basis: {summary['basis']}.",
+        f"a step, prompts {_prompts(summary)}. Basis: {summary['basis']}.",
     ]
     if "goodput_share" in summary:
         said.append(
@@ -261,7 +275,13 @@ def sentences(summary: dict[str, Any], out: Path | None) -> list[str]:
     return [line for sentence in said for line in textwrap.wrap(sentence, WIDTH)]
 
 
-def _prompts(policy: dict[str, Any]) -> str:
+def _prompts(summary: dict[str, Any]) -> str:
     """How prompts are scheduled, in words."""
+    policy, own = summary["scheduler"], summary.get("prefill_scheduler")
+    if own is not None:
+        return (
+            f"on workers of their own with {own['max_num_batched_tokens']:,} tokens a step, "
+            f"{cell(summary['transfer_ms_of_1024_tokens'])} ms to send 1,024"
+        )
     where = "in steps of their own" if policy["separate_prefill"] else "on decode steps"
     return f"{where}, {'cut to fill them' if policy['chunked_prefill'] else 'never cut'}"

@@ -15,7 +15,8 @@ from perfmodel.interface.terminal import bar, say, show_json, show_table, warn, 
 
 DEPLOYMENT = (
     *(name for name, column in SERVING_COLUMNS.items() if column.panel == "Chips and model"),
-    *("speculative_tokens", "acceptance", "read_interval"),
+    *("speculative_tokens", "acceptance", "read_interval", "mode"),
+    *(name for name, column in SERVING_COLUMNS.items() if column.panel.startswith("Pools")),
 )
 """Columns of what serves."""
 
@@ -132,7 +133,8 @@ def simulate(
     Example: perfmodel simulate --requests-per-s 4 --isl 2000 --osl 300 --chip h100-sxm --model qwen3-32b
     --precision fp8 --framework sglang
     """
-    from perfmodel.inference.simulation import SchedulerOptions, server_of, summarise
+    from perfmodel.inference.pool_simulation import any_server_of
+    from perfmodel.inference.simulation import SchedulerOptions, summarise
     from perfmodel.inference.simulation import simulate as run
     from perfmodel.interface import simulate as shown
 
@@ -156,10 +158,12 @@ def simulate(
         memory_fraction,
         kv_capacity_tokens,
     )
+    shown.check_mode(cells.get("mode", ""))
     if said := shown.expected_time(traffic.requests):
         warn(said)
     with bar("step times"):
-        server = server_of(cells, scheduler, options.fitted(calibration)).serving(traffic.workload)
+        server = any_server_of(cells, scheduler, options.fitted(calibration))
+        server = server.serving(traffic.workload)
     with bar("requests", traffic.requests) as update:
         outcome = run(server, traffic.workload.of_replica, update)
     for line in shown.complaints(traffic):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perfmodel.inference.cache_tiers import Tier
 from perfmodel.inference.scheduler import (
     NO_SPECULATION,
     Engine,
@@ -176,6 +177,93 @@ def test_shared_blocks_are_computed_once_and_forgotten_by_last_use():
     assert served(later).cached.tolist() == [0, 1024]
     between = [later[0], TraceRequest(5.0, 1900, 2), later[1]]
     assert served(between, POLICY._replace(kv_capacity=2000)).cached.tolist() == [0, 0, 0]
+
+
+HOST, SSD = Tier("host_kv", 1024, 51_200), Tier("ssd_kv", 1e6, 5_120)
+
+
+def test_evicted_blocks_come_back_from_the_tier_below_at_its_bandwidth():
+    ids = (1, 2)
+    between = [
+        TraceRequest(0.0, 1024, 2, ids),
+        TraceRequest(5.0, 1900, 2),
+        TraceRequest(9.0, 1100, 2, (*ids, 3)),
+    ]
+    tight = POLICY._replace(kv_capacity=2000)
+    found = served(between, tight._replace(tiers=(HOST,)))
+    assert found.cached.tolist() == [0, 0, 1024]
+    assert found.loaded == {"host_kv": 1024}
+    assert found.ttft[2] == pytest.approx(1024 / 51_200 + 0.076)
+    # What host memory has no capacity for comes back from the SSD, each at its bandwidth.
+    half = tight._replace(tiers=(HOST._replace(tokens=600), SSD))
+    found = served(between, half)
+    assert found.loaded == {"host_kv": 512, "ssd_kv": 512}
+    assert found.ttft[2] == pytest.approx(512 / 5_120 + 0.076)
+    # Without an SSD the first block alone is of use; the last of a prompt are evicted first.
+    found = served(between, half._replace(tiers=half.tiers[:1]))
+    assert (found.cached[2], found.loaded) == (512, {"host_kv": 512})
+
+
+def test_others_go_on_while_blocks_come_back():
+    requests = [
+        TraceRequest(0.0, 1024, 2, (1, 2)),
+        TraceRequest(2.0, 1900, 2),
+        TraceRequest(8.0, 50, 41),
+        TraceRequest(8.06, 1100, 2, (1, 2, 3)),
+    ]
+    policy = POLICY._replace(kv_capacity=2000, tiers=(SSD,))
+    found = served(requests, policy)
+    # Its blocks take 0.2 s, in which the other decodes at 10 ms; then its rest rides on one step.
+    assert found.ttft[3] == pytest.approx(0.2 + 0.086, abs=0.011)
+    assert found.tpot[2] == pytest.approx((40 * 0.01 + 0.076) / 40, rel=0.01)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_no_block_is_lost_or_won_between_tiers(separate: bool):
+    random = np.random.default_rng(0)
+    requests = []
+    for i in range(300):
+        session, turns = int(random.integers(0, 20)), int(random.integers(1, 4))
+        ids = tuple(range(100 * session, 100 * session + turns))
+        requests.append(TraceRequest(1.0 * i, 512 * turns + 7, 20, ids, str(session)))
+    policy = POLICY._replace(kv_capacity=4000, separate_prefill=separate)
+    few, many = (
+        Engine(TIMES, policy._replace(tiers=tiers), OpenLoop(iter(requests)))
+        for tiers in ((), (HOST._replace(tokens=3000), SSD))
+    )
+    without, found = few.run(), many.run()
+    assert (found.answered, many.used, many.running) == (300, 0, 0)
+    assert (many.context_sum, many.output_to_come) == (0, 0)
+    assert sum(found.cached) > 1.5 * sum(without.cached)
+    assert np.mean(found.ttft) < np.mean(without.ttft)
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["--host-kv-gb", "10"], "--host-kv-gb-per-s is missing"),
+        (["--ssd-kv-gb-per-s", "6"], "--ssd-kv-gb is missing"),
+        (["--host-kv-gb", "0", "--host-kv-gb-per-s", "6"], "--host-kv-gb is missing or 0"),
+    ],
+)
+def test_a_tier_needs_its_capacity_and_its_bandwidth(words: list[str], missing: str):
+    traffic = ("--isl", "9", "--osl", "9", "--concurrency", "2")
+    status, out, err = run("simulate", *traffic, *DEPLOYMENT, *words)
+    assert (status, out) == (2, "")
+    assert missing in err
+
+
+def test_the_command_says_what_comes_from_host_memory(tmp_path: Path):
+    turn = '{"timestamp": %s, "input_length": %s, "output_length": 9, "hash_ids": %s}'
+    again = turn % (8, 1100, [1, 2])
+    path = write_trace(tmp_path, turn % (0, 1030, [1, 2]), turn % (4, 1500, []), again)
+    words = ("--kv-capacity-tokens", "1600", "--host-kv-gb", "1", "--host-kv-gb-per-s", "50")
+    status, out, _ = run("simulate", path, *DEPLOYMENT, *words, "--json")
+    summary = json.loads(out)
+    assert status == 0
+    assert summary["cache_hit_rate"] == summary["cache_hit_rate_host_kv"] > 0
+    # 128 KiB of keys and values for each token of Llama-3.1-8B in bf16.
+    assert summary["scheduler"]["host_kv_tokens"] == pytest.approx(1e9 / 131072, rel=1e-6)
 
 
 def test_a_turn_waits_for_the_answer_before_it():

@@ -138,8 +138,8 @@ def pooled_server_of(
 
     **Arguments:**
 
-    - `options`: tokens of a step and whether prompts are cut are of prefill workers, sequences and tokens of
-      KV cache of decode workers.
+    - `options`: tokens of a step, whether prompts are cut and tiers are of prefill workers, sequences and
+      tokens of KV cache of decode workers.
 
     **Raises:**
 
@@ -148,7 +148,7 @@ def pooled_server_of(
     pooled = resolve_disaggregated(0, cells | ANY_TRAFFIC, calibration)
     asked = (
         options._replace(max_num_seqs=None, kv_capacity_tokens=None),
-        options._replace(max_num_batched_tokens=None, chunked_prefill=None),
+        options._replace(max_num_batched_tokens=None, chunked_prefill=None, tiers=()),
     )
     lacking: list[tuple[ResolvedRow, Parallelism]] = []
     for candidate in pooled.candidates:

@@ -90,7 +90,10 @@ class PooledEngines:
             [Engine(one.times, one.policy, inbox) for inbox in inboxes]
             for one, inboxes in zip((prefill, decode), self.inboxes, strict=True)
         )
-        self.engines = [*self.prefill, *self.decode]
+        self.engines = [
+            *self.decode,
+            *self.prefill,
+        ]  # of those whose time is the same the first goes on
 
     def run(self, progress: Callable[[int], None] = lambda answered: None) -> Outcome:
         """Serve all requests; `progress` is told how many are answered."""
@@ -133,9 +136,10 @@ class PooledEngines:
         self.traffic.answered(self.requests.pop(number), now)
 
     def _horizon(self, engine: Engine) -> float:
-        """Until when nothing can come to a decode worker that is not on its way yet."""
-        others = (one.next_answer() for one in self.decode if one is not engine)
-        return min(self.traffic.next_time(), *map(Engine.wakes, self.prefill), *others)
+        """Until when nothing can come to a worker that is not on its way yet."""
+        answers = (one.next_answer() for one in self.decode if one is not engine)
+        prompts = () if engine in self.prefill else map(Engine.wakes, self.prefill)
+        return min(self.traffic.next_time(), *prompts, *answers)
 
     def _joined(self) -> Outcome:
         """What came of the requests: of the prompt's part what prefill workers say, else decode workers."""
@@ -152,6 +156,9 @@ class PooledEngines:
         for inbox, engine in zip(self.inboxes[1], self.decode, strict=True):
             waited = np.asarray(engine.outcome.queueing)
             np.asarray(whole.queueing)[np.asarray(inbox.taken, int)] += waited
+        for engine in self.prefill:
+            for name, tokens in engine.outcome.loaded.items():
+                whole.loaded[name] = whole.loaded.get(name, 0) + tokens
         whole.steps = sum(one.outcome.steps for one in self.engines)
         whole.preemptions = sum(one.outcome.preemptions for one in self.engines)
         whole.timeline = Timeline.of_all([one.outcome.timeline for one in self.engines])

@@ -18,10 +18,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from perfmodel.hardware.parameters import delay_of_prompt
+from perfmodel.inference.cache_tiers import BLOCK, LowerTiers, Tier
 from perfmodel.inference.step_times import StepTimes
-
-BLOCK = 512
-"""Tokens of a block of a prompt that requests may share, by its hash: as in Mooncake's traces."""
 
 
 class Speculation(NamedTuple):
@@ -79,6 +77,7 @@ class Policy(NamedTuple):
     - `schedules_ahead`: whether a step is scheduled when the one before it begins: what comes or ends in that
       one is seen a step later.
     - `speculation`: of decode steps.
+    - `tiers`: below the KV cache, to which blocks go that it evicts.
     - `prefilled`: whether prompts come with their keys and values and first token, which others computed.
     """
 
@@ -95,6 +94,7 @@ class Policy(NamedTuple):
     delay_per_token: float = 0.0
     read_interval: int = 1
     prefilled: bool = False
+    tiers: tuple[Tier, ...] = ()
 
     def delay_of(self, request: "TraceRequest") -> float:
         """Seconds from a request to the scheduler's queue."""
@@ -152,12 +152,13 @@ class Sequence:
     - `start`, `end`: decode steps of the engine between which it decodes.
     - `private`: tokens of cache that are its own, as of `start`; `shared`: its blocks that others may read.
     - `cached`: tokens that were in the cache when it was first let in; below zero before.
+    - `loaded`: when its blocks have come from the tiers below, in s.
     - `restarts`: how often it was put out; `kept`: tokens of the cache it had then that are still there.
     """
 
     __slots__ = (
         *("request", "number", "ready", "target", "computed", "generated", "cached", "admitted"),
-        *("first", "start", "end", "private", "shared", "running", "restarts", "kept"),
+        *("first", "start", "end", "private", "shared", "running", "restarts", "kept", "loaded"),
     )
 
     def __init__(self, request: TraceRequest, number: int, ready: float) -> None:
@@ -165,7 +166,7 @@ class Sequence:
         self.target, self.computed, self.generated, self.cached = request.isl, 0, 0, -1
         self.admitted = self.first = math.nan
         self.start = self.end = self.restarts = 0
-        self.private = self.kept = 0.0
+        self.private = self.kept = self.loaded = 0.0
         self.shared: list[int] = []
         self.running = False
 
@@ -175,9 +176,15 @@ class Sequence:
 
 
 class PrefixCache:
-    """Blocks of prompts that are in the KV cache: in use, or idle until their place is needed (LRU)."""
+    """Blocks of prompts that are in the KV cache: in use, or idle until their place is needed (LRU).
 
-    def __init__(self) -> None:
+    **Arguments:**
+
+    - `evicted`: told a block whose place was needed.
+    """
+
+    def __init__(self, evicted: Callable[[int], None] = lambda block: None) -> None:
+        self.evicted = evicted
         self.users: dict[int, int] = {}
         self.idle: OrderedDict[int, None] = OrderedDict()
 
@@ -214,7 +221,7 @@ class PrefixCache:
     def evict(self, room: float) -> None:
         """Forget idle blocks until the others take no more than `room` tokens."""
         while self.idle and len(self.idle) * BLOCK > room:
-            self.idle.popitem(last=False)
+            self.evicted(self.idle.popitem(last=False)[0])
 
 
 class Timeline:
@@ -277,6 +284,7 @@ class Outcome:
     - `cached`: tokens of each prompt that were in the cache.
     - `isl`, `osl`: of each.
     - `refusals`: how many requests can never be answered, by reason.
+    - `loaded`: tokens of prompts that came from tiers below the KV cache, by name.
     - `steps`, `preemptions`: in all; `end`: when the last token came, in s.
     """
 
@@ -287,6 +295,7 @@ class Outcome:
         self.end_to_end, self.cached, self.isl, self.osl = (array("d") for _ in range(4))
         self.timeline = Timeline()
         self.refusals: dict[str, int] = {}
+        self.loaded: dict[str, int] = {}
         self.steps = self.preemptions = self.answered = 0
         self.end = 0.0
 
@@ -331,7 +340,9 @@ class Engine:
 
     def __init__(self, times: StepTimes, policy: Policy, traffic: Traffic) -> None:
         self.times, self.policy, self.traffic = times, policy, traffic
-        self.outcome, self.cache = Outcome(), PrefixCache()
+        self.lower = LowerTiers(policy.tiers)
+        self.outcome, self.cache = Outcome(), PrefixCache(self.lower.add)
+        self.outcome.loaded = self.lower.loaded
         self.now, self.step = 0.0, 0
         self.coming: list[Sequence] = []  # a heap: sent, but not in the queue yet
         self.scheduled = 0.0  # until when requests were read that may be in the next step
@@ -371,12 +382,25 @@ class Engine:
         start, load = self.now, (self.running, len(self.waiting), self.used)
         if chunks:
             self._step_with(chunks)
+        elif not self.decodes:
+            self._wait()
         else:
             self._decode(self._steps_alike() if alike else 1)
         self.leaving, self.leaving_tokens = 0, 0.0
         self._finish()
         self.outcome.timeline.add(start, self.now, load)
         return True
+
+    def _wait(self) -> None:
+        """Let time pass until blocks have come from a tier below, or a request comes."""
+        self.now = min(self._next_loaded(), max(self._next_coming(), self.now), self.horizon)
+        self.scheduled, self.unread = self.now, 0
+
+    def _next_loaded(self) -> float:
+        """When the next prompt that waits for blocks has them, in s."""
+        return min(
+            (one.loaded for one in self.prefilling if one.loaded > self.now), default=math.inf
+        )
 
     def wakes(self) -> float:
         """When it has something to do next, in s; infinite where nothing is there or on its way."""
@@ -445,6 +469,8 @@ class Engine:
 
     def _cut(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
         """Put what the budget has of a prompt into the step: the rest of the budget."""
+        if sequence.loaded > self.now:
+            return budget
         left = sequence.target - sequence.computed
         tokens = min(left, budget) if self.policy.chunked_prefill else left
         if tokens > 0:
@@ -457,19 +483,24 @@ class Engine:
         if self.running + self.leaving >= policy.max_num_seqs:
             return False
         hits = self._hits(sequence.request)
-        there = max(len(hits) * BLOCK, int(sequence.kept), sequence.request.prefix_tokens)
+        lower = self._lower_hits(sequence.request, len(hits))
+        blocks = len(hits) + len(lower)
+        there = max(blocks * BLOCK, int(sequence.kept), sequence.request.prefix_tokens)
         prefilled = policy.prefilled and not sequence.restarts
         cached = sequence.target if prefilled else min(there, sequence.target - 1)
-        tokens, private = sequence.target - cached, sequence.target - len(hits) * BLOCK
+        tokens, private = sequence.target - cached, sequence.target - blocks * BLOCK
         if not policy.chunked_prefill and tokens > budget and self.running:
             return False
-        needs = private + policy.kv_per_sequence + BLOCK * self.cache.idle_of(hits)
+        needs = private + policy.kv_per_sequence
+        needs += BLOCK * (self.cache.idle_of(hits) + len(lower))
         to_come = self._output_left() + sequence.request.osl - sequence.generated
         reserved = max(policy.admitted_output * to_come, self.checked * self.decodes)
         held = self.used + self.leaving_tokens
         if self.running and held + needs + reserved > policy.kv_capacity:
             return False
-        self._let_in(sequence, hits, cached, needs)
+        if lower:
+            sequence.loaded = self.lower.load(lower, self.now)
+        self._let_in(sequence, hits + lower, cached, needs)
         return True
 
     def _hits(self, request: TraceRequest) -> list[int]:
@@ -477,6 +508,13 @@ class Engine:
         if not request.hash_ids:
             return []
         return self.cache.hits(request.hash_ids, request.isl // BLOCK)
+
+    def _lower_hits(self, request: TraceRequest, there: int) -> list[int]:
+        """Blocks of a prompt after those in the cache that are in tiers below."""
+        if not self.policy.tiers or self.policy.prefilled:
+            return []
+        own = request.hash_ids[there : request.isl // BLOCK]
+        return [one for one in self.lower.found(own) if not self.cache.hits((one,), 1)]
 
     def _let_in(self, sequence: Sequence, hits: list[int], cached: int, needs: float) -> None:
         self.waiting.popleft()
@@ -544,6 +582,9 @@ class Engine:
             steps = min(steps, self._steps_until_read(until + self.policy.schedules_ahead))
         elif self.leaving:
             return 1
+        if (loaded := self._next_loaded()) < math.inf:
+            seconds = self.times.decode_seconds(self.decodes, self._mean_context() + 1)
+            steps = min(steps, math.ceil((loaded - self.now) / seconds))
         return max(steps, 1)
 
     def _steps_until_read(self, steps: int) -> int:

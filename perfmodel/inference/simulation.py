@@ -11,6 +11,7 @@ import numpy as np
 
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
+from perfmodel.inference.cache_tiers import Tier
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import model_name
 from perfmodel.inference.evaluate import (
@@ -50,12 +51,21 @@ MAX_SEQUENCES = 8192
 """That steps are priced for; more decode as on the line through the last points."""
 
 
+class GivenTier(NamedTuple):
+    """Memory below the KV cache of one replica: its name, bytes, and bytes/s at which blocks come back."""
+
+    name: str
+    capacity: float
+    bandwidth: float
+
+
 class SchedulerOptions(NamedTuple):
     """What a server is started with; `None`: the framework's default.
 
     - `max_num_seqs`, `max_num_batched_tokens`: of each data rank; `chunked_prefill`: whether prompts are cut.
     - `memory_fraction`: share of memory that the server may use; without a framework of weights and cache.
     - `kv_capacity_tokens`: tokens of KV cache of one replica, as a server prints it when it starts.
+    - `tiers`: memory below the KV cache of one replica; none if not given.
     """
 
     max_num_seqs: int | None = None
@@ -63,6 +73,7 @@ class SchedulerOptions(NamedTuple):
     chunked_prefill: bool | None = None
     memory_fraction: float | None = None
     kv_capacity_tokens: float | None = None
+    tiers: tuple[GivenTier, ...] = ()
 
 
 class Server(NamedTuple):
@@ -228,6 +239,7 @@ def policy_of(chip: Chip, plan: Plan, model: Transformer, options: SchedulerOpti
     tokens = round(float(plan.server.max_num_batched_tokens))
     chunked = options.chunked_prefill
     capacity, per_sequence = kv_tokens(chip, plan, model)
+    each = token_bytes(model, plan)
     return Policy(
         sequences * ranks,
         tokens * ranks,
@@ -239,19 +251,33 @@ def policy_of(chip: Chip, plan: Plan, model: Transformer, options: SchedulerOpti
         float(chip.efficiency.host.before_prompt(as_scalar(0.0))),
         version.schedules_ahead,
         delay_per_token=float(chip.efficiency.host.per_prompt_token),
+        tiers=tuple(
+            Tier(one.name, one.capacity / each, one.bandwidth / each) for one in options.tiers
+        ),
     )
 
 
 def kv_tokens(chip: Chip, plan: Plan, model: Transformer) -> tuple[float, float]:
     """Tokens of KV cache of one replica, and those that a sequence takes beside its own: states, a page."""
     length = USUAL_LENGTH
+    whole, each = bytes_of_sequence(model, plan)
+    capacity = float(kv_cache_capacity(chip, plan, model)) / each * float(plan.dp)
+    return capacity, max(whole - each * length, 0.0) / each + PAGE / 2
+
+
+def bytes_of_sequence(model: Transformer, plan: Plan) -> tuple[float, float]:
+    """Bytes of cache on a chip of a sequence of `USUAL_LENGTH`, and of each further token of it."""
+    length = USUAL_LENGTH
     half, whole = (
         float(cache_bytes(model, plan, plan.dp, as_scalar(n))) for n in (length / 2, length)
     )
     # Where a sequence's cache hardly grows, it is as if each token had its share of it.
-    each = max((whole - half) / (length / 2), MIN_GROWTH * whole / length)
-    capacity = float(kv_cache_capacity(chip, plan, model)) / each * float(plan.dp)
-    return capacity, max(whole - each * length, 0.0) / each + PAGE / 2
+    return whole, max((whole - half) / (length / 2), MIN_GROWTH * whole / length)
+
+
+def token_bytes(model: Transformer, plan: Plan) -> float:
+    """Bytes of a token of cache on all chips that have its sequence, copies included."""
+    return bytes_of_sequence(model, plan)[1] * float(plan.chips) / float(plan.dp)
 
 
 MIN_GROWTH = 1e-3
@@ -302,6 +328,8 @@ def joined(outcomes: list[Outcome]) -> Outcome:
         whole.steps += one.steps
         whole.preemptions += one.preemptions
         whole.answered += one.answered
+        for name, tokens in one.loaded.items():
+            whole.loaded[name] = whole.loaded.get(name, 0) + tokens
         whole.end = max(whole.end, one.end)
     whole.timeline = Timeline.of_all([one.timeline for one in outcomes])
     return whole
@@ -352,6 +380,7 @@ def summarise(server: Simulated, outcome: Outcome, limits: Limits) -> dict[str, 
         "kv_use": used / server.kv_capacity,
         "preemptions": outcome.preemptions,
         "cache_hit_rate": float(np.sum(outcome.cached)) / max(prompts, 1.0),
+        **{f"cache_hit_rate_{n}": x / max(prompts, 1.0) for n, x in outcome.loaded.items()},
         "steps": outcome.steps,
     }
     return summary | _goodput(outcome, limits, seconds) | server.description()
@@ -404,6 +433,8 @@ def scheduler_of(policy: Policy) -> dict[str, Any]:
         "delay_ms": policy.delay * 1e3,
         "delay_per_token_us": policy.delay_per_token * 1e6,
         "read_interval": policy.read_interval,
+        **{f"{one.name}_tokens": one.tokens for one in policy.tiers},
+        **{f"{one.name}_tokens_per_s": one.tokens_per_s for one in policy.tiers},
     }
 
 
@@ -415,5 +446,6 @@ ASSUMPTIONS = (
     "Each answer has exactly its output_length, which the scheduler knows where it reserves output.",
     "Drafted tokens hold with one probability, whatever came before; a request's number of steps is drawn.",
     "Blocks of 512 tokens are shared by hash and forgotten by last use; outputs are not shared.",
+    "Blocks come back from a tier below the KV cache one after the other, while others are computed.",
     "A request that was put out finds what of its cache no other has overwritten.",
 )

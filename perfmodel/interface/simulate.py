@@ -14,7 +14,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import folder_beside, write_csv, write_json
 from perfmodel.inference.scheduler import Outcome
 from perfmodel.inference.serving_row import DEFAULTS, DISAGGREGATED, MODES, mode_of, number
-from perfmodel.inference.simulation import STATISTICS, Limits
+from perfmodel.inference.simulation import STATISTICS, GivenTier, Limits
 from perfmodel.inference.trace import Trace
 from perfmodel.inference.traffic import (
     Lengths,
@@ -129,6 +129,28 @@ def _open(asked: Asked, lengths: Lengths) -> AskedTraffic:
     burstiness = (asked.burstiness or BURSTINESS) if asked.arrivals == "burst" else 1.0
     requests = functools.partial(at_a_rate, rate, count, lengths, asked.seed, burstiness)
     return AskedTraffic(count, open_workload(requests))
+
+
+def tiers_of(given: dict[str, tuple[float | None, float | None]]) -> tuple[GivenTier, ...]:
+    """Tiers below the KV cache, of GB and GB/s by name; without both there is none.
+
+    **Raises:**
+
+    - `InputError`: where one of both is missing, or is zero.
+    """
+    tiers: list[GivenTier] = []
+    for name, (size, rate) in given.items():
+        if size is None and rate is None:
+            continue
+        option = f"--{name.replace('_', '-')}-gb"
+        if not size or not rate:
+            missing, unit = (option, "GB") if not size else (f"{option}-per-s", "GB/s")
+            raise InputError(
+                f"{missing} is missing or 0; a tier needs {option} and {option}-per-s, which the library "
+                f"does not know: give its {unit}, of one replica, or leave both out."
+            )
+        tiers.append(GivenTier(name, size * 1e9, rate * 1e9))
+    return tuple(tiers)
 
 
 def check_mode(cell: str) -> None:
@@ -260,7 +282,7 @@ def sentences(summary: dict[str, Any], out: Path | None) -> list[str]:
         f"{cell(summary['requests_per_s'])} requests/s.",
         f"On average {cell(summary['running'])} run and {cell(summary['waiting'])} wait; KV use "
         f"{summary['kv_use']:.0%} of {policy['kv_capacity_tokens']:,.0f} tokens, {summary['preemptions']:,} "
-        f"preemptions, {summary['cache_hit_rate']:.0%} of prompt tokens cached.",
+        f"preemptions, {summary['cache_hit_rate']:.0%} of prompt tokens cached{_from_tiers(summary)}.",
         f"Scheduler: {policy['max_num_seqs']:,} requests and {policy['max_num_batched_tokens']:,} tokens "
         f"a step, prompts {_prompts(summary)}. Basis: {summary['basis']}.",
     ]
@@ -273,6 +295,14 @@ def sentences(summary: dict[str, Any], out: Path | None) -> list[str]:
     if out is not None:
         said.append(f"requests.csv, summary.json and timeline.html are in {out}.")
     return [line for sentence in said for line in textwrap.wrap(sentence, WIDTH)]
+
+
+def _from_tiers(summary: dict[str, Any]) -> str:
+    """How much of the prompts came from tiers below the KV cache, in words; empty without tiers."""
+    tiers = {"host_kv": "host memory", "ssd_kv": "SSD"}
+    found = {words: summary.get(f"cache_hit_rate_{name}") for name, words in tiers.items()}
+    parts = [f"{share:.0%} from {words}" for words, share in found.items() if share is not None]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _prompts(summary: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ def _count(meaning: str, panel: str, least: float = 1, most: float | None = None
     )
 
 
-SCHEDULER, ARRIVING = "Scheduler", "Traffic"
+SCHEDULER, ARRIVING, TIERS = "Scheduler", "Traffic", "Tiers below the KV cache"
 
 
 @takes(*DEPLOYMENT, *TRAFFIC)
@@ -112,6 +112,18 @@ def simulate(
     kv_capacity_tokens: Annotated[
         int | None, _count("Tokens of KV cache, as a server prints it: 41408", SCHEDULER)
     ] = None,
+    host_kv_gb: Annotated[
+        float | None, _count("Host memory for evicted KV cache, of a replica, GB: 512", TIERS, 0)
+    ] = None,
+    host_kv_gb_per_s: Annotated[
+        float | None, _count("GB/s at which it comes back from there: 50", TIERS, 0)
+    ] = None,
+    ssd_kv_gb: Annotated[
+        float | None, _count("SSD for what host memory evicts, of a replica, GB: 4000", TIERS, 0)
+    ] = None,
+    ssd_kv_gb_per_s: Annotated[
+        float | None, _count("GB/s at which it comes back from there: 6", TIERS, 0)
+    ] = None,
     ttft_ms: Annotated[float | None, _count("Limit of goodput on TTFT.", "Limits", 0)] = None,
     tpot_ms: Annotated[float | None, _count("Limit of goodput on TPOT.", "Limits", 0)] = None,
     calibration: options.Calibration = None,
@@ -157,6 +169,9 @@ def simulate(
         None if chunked_prefill is None else chunked_prefill is Answer.true,
         memory_fraction,
         kv_capacity_tokens,
+        shown.tiers_of(
+            {"host_kv": (host_kv_gb, host_kv_gb_per_s), "ssd_kv": (ssd_kv_gb, ssd_kv_gb_per_s)}
+        ),
     )
     shown.check_mode(cells.get("mode", ""))
     if said := shown.expected_time(traffic.requests):

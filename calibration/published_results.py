@@ -87,17 +87,17 @@ def _basis(cells: dict[str, str], predicted: dict[str, str]) -> str:
     chip = find_chip(cells["chip"])
     if _speculates(cells) or chip in SLOW_STARTS or not predicted["basis"]:
         return ""
-    return f"{chip_files()[chip].execution}, {predicted['basis']}"
+    return f"{chip_files()[chip].execution}, {predicted['basis'].partition(',')[0]}"
 
 
 def _speculates(row: dict[str, str]) -> bool:
     return bool(row["speculative_tokens"]) or row["note"].startswith("speculative")
 
 
-# Machines of SRAM. One constant of each way of execution rests on published speeds: what a product's
-# synchronisation takes where all is scheduled (LPU), and the cycles from core to core on a wafer. Here it is
-# fitted anew without one chip and model, so that the error of a machine that nobody has published is seen. On
-# a chip that has main memory (SN40L) none does, so that its error is that of the prediction as it stands.
+# Machines of SRAM. Few constants rest on published speeds: what a product's synchronisation takes where all
+# is scheduled (LPU); on a wafer, of each generation of software, the cycles from core to core and the
+# service's share of a step; on a chip that has main memory (SN40L) the start of a mixture. Here they are
+# fitted anew without one chip and model, so that the error of a machine that nobody has published is seen.
 
 
 def held_out_speeds(name: str, table: pa.Table, calibration: Path) -> list[dict[str, Any]]:
@@ -122,6 +122,9 @@ FACTORS = np.geomspace(0.25, 4.0, 9)
 
 FINE_FACTORS = np.geomspace(0.25, 4.0, 401)
 """Factors of which the best is taken."""
+
+STEP_FACTORS = np.linspace(0.0, 2.0, 41)
+"""On the service's seconds of a step."""
 
 SYNCHRONISED = (
     "gemm",
@@ -152,33 +155,52 @@ class HeldOutSpeed(NamedTuple):
 
 
 def _kind(case: ResolvedRow) -> Hashable:
-    """Machines that share the constant; those with main memory have none."""
-    return case.deployment.chip.execution, _has_main_memory(case)
+    """Machines that share constants: of one way of execution, with main memory or without, and on wafers of
+    one generation of software."""
+    chip, plan = case.deployment.chip, case.deployment.plan
+    if chip.execution != "dataflow" or _has_main_memory(chip):
+        return chip.execution, _has_main_memory(chip)
+    return chip.execution, plan.framework_version or plan.framework
 
 
-def _has_main_memory(case: ResolvedRow) -> bool:
-    return float(case.deployment.chip.main.capacity) > 0
+def _has_main_memory(chip: Chip) -> bool:
+    return float(chip.main.capacity) > 0
 
 
 def _held_out(cases: Sequence[ResolvedRow], published: Sequence[float]) -> Iterator[HeldOutSpeed]:
-    """Each speed from those of other models on machines of its kind."""
+    """Each speed from those of other models on machines of its kind; none where there is no other."""
     logs = np.log([speeds_of(case) for case in cases])
     fine = np.array([np.interp(np.log(FINE_FACTORS), np.log(FACTORS), one) for one in logs])
-    errors = fine - np.log(published)[:, None]
+    steps = [float(case.deployment.chip.efficiency.host.step) for case in cases]
+    errors = _with_steps(fine, np.array(steps)) - np.log(published)[:, None]
     keys = [(case.deployment.stem, str.__str__(case.deployment.model.name)) for case in cases]
     for i, (key, value) in enumerate(zip(keys, published, strict=True)):
-        rest = sorted({one for one in keys if one != key})
-        best = 1.0 if _has_main_memory(cases[i]) else best_factor(errors, keys, rest)
-        predicted = value * np.exp(np.interp(best, FINE_FACTORS, errors[i]))
-        yield HeldOutSpeed(*key, value, float(predicted), best, len(rest))
+        if rest := sorted({one for one in keys if one != key}):
+            best = best_place(errors, keys, rest)
+            factor = float(FINE_FACTORS[best % len(FINE_FACTORS)])
+            yield HeldOutSpeed(
+                *key, value, float(value * np.exp(errors[i, best])), factor, len(rest)
+            )
+
+
+def _with_steps(logs: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Logarithms of speeds for each of `STEP_FACTORS` on the service's seconds of a step, and each factor of
+    `logs`, in one row; where the service takes none, for the factors alone."""
+    if not steps.any():
+        return logs
+    times = [np.exp(-logs) + (factor - 1) * steps[:, None] for factor in STEP_FACTORS]
+    return -np.log(np.concatenate(times, axis=1))
 
 
 def best_factor(errors: np.ndarray, keys: Sequence[Hashable], rest: Sequence[Hashable]) -> float:
     """The factor with the least mean error over the models of `rest`; 1 where there are none."""
-    if not rest:
-        return 1.0
+    return float(FINE_FACTORS[best_place(errors, keys, rest)]) if rest else 1.0
+
+
+def best_place(errors: np.ndarray, keys: Sequence[Hashable], rest: Sequence[Hashable]) -> int:
+    """The column of `errors` with the least mean error over the models of `rest`."""
     means = [errors[[key == one for key in keys]].mean(axis=0) for one in rest]
-    return float(FINE_FACTORS[np.argmin(np.mean(np.abs(means), axis=0))])
+    return int(np.argmin(np.mean(np.abs(means), axis=0)))
 
 
 def speeds_of(case: ResolvedRow) -> np.ndarray:
@@ -191,6 +213,8 @@ def speeds_of(case: ResolvedRow) -> np.ndarray:
 
 def scaled(chip: Chip, factor: float) -> Chip:
     """The chip with its constant times `factor`."""
+    if _has_main_memory(chip):
+        return eqx.tree_at(lambda c: c.efficiency.moe.launch, chip, replace_fn=lambda x: x * factor)
     if chip.execution == "dataflow":
         return eqx.tree_at(lambda c: c.efficiency.hop_cycles, chip, replace_fn=lambda x: x * factor)
     return eqx.tree_at(

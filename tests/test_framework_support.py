@@ -40,9 +40,10 @@ def test_a_framework_runs_on_the_chips_that_its_documents_list():
     assert serving_frameworks("cdna3") == ("sglang", "vllm")
     assert serving_frameworks("rubin") == ("trtllm", "vllm")
     assert serving_frameworks("tpu") == serving_frameworks("gaudi") == ("vllm",)
-    assert (
-        serving_frameworks("lpu") == serving_frameworks("wse") == serving_frameworks("cdna5") == ()
+    assert serving_frameworks("wse") == ("cerebras",) and serving_frameworks("rdu") == (
+        "sambanova",
     )
+    assert serving_frameworks("lpu") == serving_frameworks("cdna5") == ()
 
 
 def test_every_architecture_that_a_framework_names_is_some_chips():

@@ -73,7 +73,8 @@ def test_a_version_has_a_host_of_its_own_where_it_says_so():
 
 def test_norms_that_add_one_are_fused_by_some():
     found = {name: find_version(name).fuses_all_reduce(plain_norms=False) for name in frameworks()}
-    others = dict.fromkeys(("aiter", "atom", "nccl", "trtllm", "vllm"), True)
+    words = ("aiter", "atom", "cerebras", "nccl", "sambanova", "trtllm", "vllm")
+    others = dict.fromkeys(words, True)
     assert found == others | {"sglang": False}
 
 
@@ -130,3 +131,20 @@ def test_one_file_is_all_that_a_version_takes(tmp_path: Path, monkeypatch: pytes
     path.write_text(text)
     found = read_as(FrameworkFile, path).version["vllm-9"]
     assert isinstance(found, Version) and found.attention["hopper"].library == "triton_mla"
+
+
+def test_a_wafer_without_a_framework_runs_the_newest_generation_of_its_software():
+    def cycles(framework: str | None, version: str = "") -> float:
+        plan = Plan(framework=framework, framework_version=version)
+        return float(load_chip("wse-3", plan).efficiency.hop_cycles)
+
+    assert cycles(None) == cycles("cerebras") < cycles("cerebras", "cerebras-2024")
+    assert cycles("cerebras", "waferllm") == pytest.approx(3.95)
+
+
+def test_the_service_of_a_wafer_is_of_the_newest_generation_alone():
+    def step(version: str) -> float:
+        plan = Plan(framework="cerebras", framework_version=version)
+        return float(load_chip("wse-3", plan).efficiency.host.step)
+
+    assert step("") == pytest.approx(360e-6) and step("cerebras-2024") == step("waferllm") == 0

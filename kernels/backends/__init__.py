@@ -96,5 +96,5 @@ def backends_of(
             GEMM_BACKENDS[gemm or "vendor"], fuses_quantisation=version.fuses_quantisation
         ),
         "moe_backend": MOE_BACKENDS[moe or "smooth"],
-        "collective_backend": COLLECTIVE_BACKENDS[collective],
+        **({"collective_backend": COLLECTIVE_BACKENDS[collective]} if collective else {}),
     }

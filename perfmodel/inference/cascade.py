@@ -169,7 +169,7 @@ def _joined(
         "running": float(small["running"]) + float(large["running"]),
     }
     cells |= _costs((small, large), rate, chips)
-    cells["basis"] = weakest(str(side["basis"]) for side in (small, large))
+    cells["basis"] = weakest(str(side["basis"]).partition(",")[0] for side in (small, large))
     for name in BY_TOKENS:
         sides = (side[name] for side in (small, large))
         small_joules, large_joules = (

@@ -11,7 +11,12 @@ from perfmodel.library.checkpoint import checkpoint
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import fold
 from perfmodel.library.framework import find_version, framework_files, older_versions
-from perfmodel.library.launch_options import foreign_quantisers, node_chips, online_word
+from perfmodel.library.launch_options import (
+    foreign_quantisers,
+    launch_options,
+    node_chips,
+    online_word,
+)
 from perfmodel.library.model import load_model, published
 from perfmodel.library.schema import si_or
 from perfmodel.workload.feed_forward import Mixture
@@ -93,7 +98,7 @@ def framework_of_row(row: Row) -> str:
         fold(name): stem for stem, file in framework_files().items() for name in (stem, file.name)
     }
     found = known.get(cell, "")
-    return found if found and find_version(found).platforms else ""
+    return found if found in launch_options().documented else ""
 
 
 def server_of(row: Row, role: str = "") -> Server:

@@ -31,7 +31,7 @@ from perfmodel.hardware.parameters import (
 )
 from perfmodel.library.board import load_board
 from perfmodel.library.files import ROOT, read_as, read_toml, stems
-from perfmodel.library.framework import host_name, releases_of, version_of
+from perfmodel.library.framework import host_name, releases_of, software_on
 from perfmodel.library.schema import ChipFile
 from perfmodel.units import to_si
 from perfmodel.workload.plan import Plan
@@ -274,7 +274,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     """The fitted parameters of a chip for a plan: prior, smooth form, framework, format."""
     prior = read_prior(origin.execution, folder)
     framework = plan.framework or SMOOTH
-    version = version_of(plan)
+    version = software_on(plan, origin.architecture)
     plain = version.fusions.all_reduce if plan.unfused_all_reduce else None
     whose = {"collective": plain.fits} if plain else {}
 
@@ -289,7 +289,8 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))
     families["host"] = told("host", host_sections(origin, plan, folder))
     board = load_board(origin.like or origin.stem, origin.execution, folder)
-    return Efficiency(**families, board=board, hop_cycles=prior["hop_cycles"])
+    hop_cycles = version.section("mesh").get("hop_cycles", prior["hop_cycles"])
+    return Efficiency(**families, board=board, hop_cycles=hop_cycles)
 
 
 SERVING = "serving"

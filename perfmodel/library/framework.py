@@ -333,10 +333,14 @@ class Releases(Strict):
 
 
 class FrameworkFile(Sourced):
-    """A framework, its measured releases, and its versions by their words; today's is the file's name."""
+    """A framework, its measured releases, and its versions by their words; today's is the file's name.
+
+    - `default_on`: architectures whose chips run it where no framework is named.
+    """
 
     name: str
     releases: Releases | None = None
+    default_on: list[str] = []
     version: dict[str, Version]
 
     @model_validator(mode="after")
@@ -443,6 +447,18 @@ def _named() -> Iterator[tuple[str, str]]:
 def version_of(plan: Plan) -> Version:
     """The version of the framework that a plan is served by."""
     return find_version(plan.framework_version or plan.framework or "")
+
+
+@functools.cache
+def default_framework(architecture: str) -> str:
+    """What chips of an architecture run where no framework is named; empty: the smooth form."""
+    found = (name for name, file in framework_files().items() if architecture in file.default_on)
+    return next(found, "")
+
+
+def software_on(plan: Plan, architecture: str) -> Version:
+    """The version whose parameters a plan's chip has: of its framework, else of its architecture."""
+    return version_of(plan) if plan.framework else find_version(default_framework(architecture))
 
 
 def library_of(choices: Choices, architecture: str, cache: str = "") -> str:

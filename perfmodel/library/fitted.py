@@ -289,7 +289,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))
     families["host"] = told("host", host_sections(origin, plan, folder))
     board = load_board(origin.like or origin.stem, origin.execution, folder)
-    hop_cycles = version.section("mesh").get("hop_cycles", prior["hop_cycles"])
+    hop_cycles = (prior | version.section("mesh"))["hop_cycles"]
     return Efficiency(**families, board=board, hop_cycles=hop_cycles)
 
 

@@ -95,7 +95,7 @@ def run(progress: Progress) -> Answer:
     return Answer(
         _said(peak, ratios, seen[0]),
         share(np.stack(ratios) > FELT_SHARE * peak["peak_ratio"]),
-        "The ratio of speeds is known to a factor of two and a half, in which all published speeds of the wafer lie.",
+        "The ratio is known to a factor of two and a half, in which all published speeds of the wafer lie.",
         _table(seen),
         _figure(ratios),
         _numbers(peak, ratios, seen[0]),

@@ -33,12 +33,14 @@ class Platform(NamedTuple):
 
     - `base`: a chip of the library: its cores, links and fitted parameters; `node`: its process.
     - `technology`: of the new chip; `constants`: of area, power and cost.
+    - `development`: its share of what is paid once, in USD.
     """
 
     base: Chip
     node: Node
     technology: Technology
     constants: Constants
+    development: Scalar | float = 0.0
 
 
 class ChipParameters(NamedTuple):
@@ -109,7 +111,8 @@ class ChipDesign(NamedTuple):
     """A chip as it is made.
 
     - `blocks`: area of each kind of part; `area`: of the die, in m2.
-    - `idle`: power drawn at rest, in W; `cost`: to make it, in USD.
+    - `idle`: power drawn at rest, in W; `cost`: to make it, in USD; `development`: its share of what is paid
+      once, in USD.
     - `rate`, `edge`: room below the SRAM bandwidth shipped for its size, and on the perimeter,
       as logarithms.
     """
@@ -121,6 +124,7 @@ class ChipDesign(NamedTuple):
     cost: Scalar
     rate: Scalar
     edge: Scalar
+    development: Scalar
 
 
 def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
@@ -130,7 +134,7 @@ def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
 
     - `power`: limit, in W; a chip at its limit slows down.
     """
-    base, _, technology, constants = platform
+    base, _, technology, constants = platform[:4]
     found, wafer = parts(one, base), base.execution == "dataflow"
     areas = (
         tiles(found, technology.node, constants.area)
@@ -148,6 +152,7 @@ def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
         cost=_cost(found, die, platform),
         rate=sram_rate_slack(one.sram, one.sram_bandwidth),
         edge=as_scalar(10.0) if wafer else edge_slack(found, technology, die),
+        development=as_scalar(platform.development),
     )
 
 
@@ -160,7 +165,7 @@ def idle_power(
 
 def _cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
     """Of a module; of a wafer-scale part with spare cores, its memory lies elsewhere, at its price alone."""
-    base, _, technology, constants = platform
+    base, _, technology, constants = platform[:4]
     node, memory = technology.node, technology.memory
     if base.execution == "dataflow":
         good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARE_CORES))
@@ -172,7 +177,7 @@ def _chip(
     one: ChipParameters, platform: Platform, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
 ) -> Chip:
     """`base` with the numbers of the design; energies follow the node and the square of the voltage."""
-    base, old, technology, constants = platform
+    base, old, technology, constants = platform[:4]
     node, speed = technology.node, jnp.square(volts)
     scale = one.compute / base.matrix["bf16"]
     arithmetic = speed * node.matrix_energy / old.matrix_energy
@@ -213,7 +218,7 @@ def awake_board(base: Chip, constants: PowerConstants) -> BoardPower:
 
 def _memories(one: ChipParameters, platform: Platform, speed: Scalar) -> dict[str, Memory]:
     """The tiers of the chip; `speed`: the square of its voltage over the nominal one."""
-    base, old, technology, constants = platform
+    base, old, technology, constants = platform[:4]
     memory, wafer = technology.memory, serves_from_private(base)
     array = speed * technology.node.sram_energy / old.sram_energy
     size, scale = cores(one, base) / base.cores, one.compute / base.matrix["bf16"]

@@ -238,7 +238,9 @@ def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign
     energy = chip.main.energy + jnp.where(chip.main.capacity > 0, constants.power.host, 0.0)
     changed = (energy, idle, awake_board(chip, constants.power))
     chip = eqx.tree_at(lambda c: (c.main.energy, c.idle_power, c.efficiency.board), chip, changed)
-    return ChipDesign(chip, {}, area, idle, cost, rate=as_scalar(0.0), edge=as_scalar(0.0))
+    # What is sold has paid for its development.
+    none = as_scalar(0.0)
+    return ChipDesign(chip, {}, area, idle, cost, rate=none, edge=none, development=none)
 
 
 MAX_STARTS = 3

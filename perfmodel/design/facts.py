@@ -19,7 +19,7 @@ from perfmodel.design.abstract_problem import COMPILER_OPTIONS, EVALUATED_AT_ONC
 from perfmodel.design.problem import Problem
 from perfmodel.design.study import SpaceTable
 from perfmodel.hardware.constants import Constants
-from perfmodel.hardware.cost import Ownership
+from perfmodel.hardware.cost import Development, Ownership
 from perfmodel.hardware.technology import Device, Node, Wires
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
@@ -34,9 +34,13 @@ class Facts(eqx.Module):
     owner: Ownership
     latency_factor: Values
     scenario: dict[str, Scalar]
+    development: Development | None
 
 
-PLACES = ("nodes", "memories", "link", "constants", "owner", "latency_factor", "scenario")
+PLACES = (
+    *("nodes", "memories", "link", "constants", "owner", "latency_factor", "scenario"),
+    "development",
+)
 """Fields of a problem that are its facts, in the order of those of `Facts`."""
 
 
@@ -53,7 +57,8 @@ def shifted(problem: Problem, logs: Values) -> Problem:
     """The problem with each fact times the exponential of its entry in `logs`, in the order of `names`."""
     values, unravel = ravel_pytree(facts_of(problem))
     new: Facts = unravel(values * jnp.exp(logs))
-    return eqx.tree_at(_fields, problem, [getattr(new, field.name) for field in fields(Facts)])
+    found = [getattr(new, field.name) for field in fields(Facts)]
+    return eqx.tree_at(_fields, problem, found, is_leaf=lambda leaf: leaf is None)
 
 
 def names(problem: Problem, space: SpaceTable) -> list[str]:
@@ -62,6 +67,7 @@ def names(problem: Problem, space: SpaceTable) -> list[str]:
         "node": space.node,
         "memory": space.memory,
         "latency_factor": [f"slow.{name}" for name in space.memory],
+        "development": space.node,
     }
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(facts_of(problem))[0]:

@@ -17,6 +17,7 @@ from perfmodel.design.system import (
     SystemCost,
     Workload,
     capacity_slack,
+    chip_price,
     cost_of,
     delayed,
     in_scenario,
@@ -26,7 +27,7 @@ from perfmodel.design.system import (
 from perfmodel.design.variables import PLAN_RANKS, POOL_PREFIXES
 from perfmodel.hardware.chip import Chip
 from perfmodel.hardware.constants import Constants
-from perfmodel.hardware.cost import Ownership, price
+from perfmodel.hardware.cost import Development, Ownership, development_share
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.library.ledger import DEFAULT_BASIS
 from perfmodel.units import Scalar, Values, as_scalar
@@ -67,6 +68,7 @@ class Problem(AbstractProblem):
     - `base`, `base_node`: the chip that others are made like, and its node.
     - `nodes`, `memories`: to choose from, on a leading axis; `link`: technology of links.
     - `constants`, `owner`: of area, power and cost; of owning.
+    - `development`: what is paid once, for each node, on a leading axis; `None`: left out.
     - `workloads`; `limits`; `curve`: of prices.
     - `fixed`: quantities that are not free, by name.
     - `weights`: of each figure in the objective, by name, most of them zero.
@@ -94,6 +96,7 @@ class Problem(AbstractProblem):
     scenario: dict[str, Scalar]
     low: Values
     high: Values
+    development: Development | None
     options: tuple[int, ...] = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     pools: int = eqx.field(static=True)
@@ -170,6 +173,7 @@ def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> li
         problem.base_node,
         technology(problem, choice, values),
         problem.constants,
+        development_of(problem, choice),
     )
     mine, limit = own_values(problem, values), problem.limits.power
     designs = [
@@ -179,6 +183,14 @@ def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> li
     if problem.integer:
         designs = [_integer_cores(one) for one in designs]
     return pooled(problem, designs, mine)
+
+
+def development_of(problem: Problem, choice: Choice) -> Scalar:
+    """USD of each chip for what is paid once; each pool has a chip of its own."""
+    if problem.development is None:
+        return as_scalar(0.0)
+    chosen = jax.tree.map(lambda leaf: leaf[choice[0]], problem.development)
+    return development_share(chosen, problem.pools)
 
 
 def own_values(problem: Problem, values: dict[str, Scalar]) -> list[dict[str, Scalar]]:
@@ -335,7 +347,7 @@ def _system_slacks(problem: Problem, pools: list[Pool]) -> list[Scalar]:
     """What the chips and the system as a whole may cost and take, in the order of `on_system`."""
     limits = problem.limits
     whole = cost_of(pools, problem.owner, as_scalar(0.0))
-    chip_usd = functools.reduce(jnp.maximum, [price(p.design.cost, problem.owner) for p in pools])
+    chip_usd = functools.reduce(jnp.maximum, [chip_price(p.design, problem.owner) for p in pools])
     used = {
         "chip_usd": chip_usd,
         "system_usd": whole.paid,

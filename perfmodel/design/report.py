@@ -15,7 +15,7 @@ from perfmodel.design.reoptimise import IntegerNeighbours
 from perfmodel.design.sensitivity import Sensitivity, sensitivity
 from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
-from perfmodel.design.system import Pool
+from perfmodel.design.system import Pool, chip_price
 from perfmodel.design.variables import Space
 from perfmodel.units import as_scalar, as_values
 
@@ -135,6 +135,7 @@ def as_dict(found: SearchReport) -> dict[str, Any]:
         "chips": [_chip(pool, found.problem) for pool in seen.pools[0]],
         "figures": _figures(found.problem, seen),
         "cost_basis": study.objective.cost_basis,
+        "volume": study.system.volume,
         "utilisation": float(found.problem.owner.busy),
         "objective": found.objective(best.value),
         "objective_exact": found.objective(exact),
@@ -168,7 +169,8 @@ def _chip(pool: Pool, problem: Problem) -> dict[str, Any]:
         "areas_mm2": _areas(pool),
         "idle_w": float(pool.design.idle),
         "cost_usd": float(pool.design.cost),
-        "price_usd": float(pool.design.cost / (1 - problem.owner.margin)),
+        "price_usd": float(chip_price(pool.design, problem.owner)),
+        "development_usd": float(pool.design.development),
         "cores": float(pool.design.chip.cores),
         "chips": float(pool.chips),
     }

@@ -13,6 +13,7 @@ from perfmodel.design.system import Workload
 from perfmodel.design.variables import PLAN_RANKS, Space, plain_name, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
+from perfmodel.hardware.cost import Development
 from perfmodel.hardware.technology import Device, stacked
 from perfmodel.inference.deployment import fuses_shared_expert
 from perfmodel.inference.operations import wishes_of
@@ -21,7 +22,7 @@ from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.files import nearest
 from perfmodel.library.model import load_priced
-from perfmodel.library.technology import device, load_constants, silicon, wires
+from perfmodel.library.technology import development, device, load_constants, silicon, wires
 from perfmodel.units import as_scalar, as_values
 from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
@@ -59,6 +60,7 @@ def resolve_study(study: Study) -> Problem:
         link=wires(table.link),
         constants=load_constants().values,
         owner=load_ownership(),
+        development=_development(study),
         workloads=loads,
         limits=Limits(
             area=limits.area * 1e-6,
@@ -94,6 +96,13 @@ def _figures(study: Study) -> dict[str, float]:
 def _curve(study: Study) -> PriceCurve:
     price = study.objective.price
     return PriceCurve(price.usd_per_million_tokens * 1e-6, price.tokens_per_s, price.exponent)
+
+
+def _development(study: Study) -> Development | None:
+    volume = study.system.volume
+    if volume is None:
+        return None
+    return stacked([development(name, volume) for name in study.space.node])
 
 
 def _memory(name: str, year: str) -> Device:

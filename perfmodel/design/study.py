@@ -224,6 +224,16 @@ class SpaceTable(ChipTable):
         return self
 
 
+class SystemTable(Table):
+    """How the system is made.
+
+    - `volume`: chips that are made, of all designs together, over which each design's development and
+      masks are spread; absent: these are left out.
+    """
+
+    volume: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class OptimiserTable(Table):
     """How to search: at most `starts`, each of at most `steps` of descent; a `seed`.
 
@@ -245,6 +255,7 @@ class Study(Table):
     constraints: ConstraintsTable
     workload: list[WorkloadTable] = Field(min_length=1)
     space: SpaceTable = SpaceTable()
+    system: SystemTable = SystemTable()
     optimiser: OptimiserTable = OptimiserTable()
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from perfmodel.design.chip import ChipDesign
 from perfmodel.hardware.board import board_of, held_share
-from perfmodel.hardware.cost import Ownership, kept_running, price, running
+from perfmodel.hardware.cost import Ownership, kept_running, price, running, written_off
 from perfmodel.inference.disaggregated import Pool as ServingPool
 from perfmodel.inference.disaggregated import serve_disaggregated
 from perfmodel.inference.placement import place
@@ -134,7 +134,7 @@ def capacity_slack(pools: list[Pool], load: Workload) -> Scalar:
 class SystemCost(NamedTuple):
     """What a system costs.
 
-    - `area`: of all dies, in m2; `paid`: for all chips, in USD.
+    - `area`: of all dies, in m2; `paid`: for all chips, with their development, in USD.
     - `running`: to own and run it, in USD/s; `power`: that it draws, in W.
     """
 
@@ -150,8 +150,15 @@ def cost_of(
     """A system whose chips draw `drawn` W together, each provisioned for its limit; by one of `BASES`."""
     area = sum((one.chips * one.design.area for one in pools), as_scalar(0.0))
     paid = sum((one.chips * price(one.design.cost, owner) for one in pools), as_scalar(0.0))
+    once = sum((one.chips * one.design.development for one in pools), as_scalar(0.0))
     limit = sum((one.chips * one.design.chip.peak_power for one in pools), as_scalar(0.0))
-    return SystemCost(area, paid, BASES[basis](paid, drawn, limit, owner), drawn)
+    hours = BASES[basis](paid, drawn, limit, owner) + CAPITAL[basis](once, owner)
+    return SystemCost(area, paid + once, hours, drawn)
+
+
+def chip_price(design: ChipDesign, owner: Ownership) -> Scalar:
+    """USD of a chip as it is sold, with its share of what its development cost."""
+    return price(design.cost, owner) + design.development
 
 
 def _rented(paid: Scalar, drawn: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
@@ -161,6 +168,19 @@ def _rented(paid: Scalar, drawn: Scalar, limit: Scalar, owner: Ownership) -> Sca
 
 BASES = {"owner": running, "rental": _rented, "marginal": kept_running}
 """USD/s of chips by what was paid for them, in USD, and the power that they draw and their limit, in W."""
+
+
+def _rented_capital(once: Scalar, owner: Ownership) -> Scalar:
+    return fact("rental_over_owner") * written_off(once, owner)
+
+
+def _spent(once: Scalar, owner: Ownership) -> Scalar:
+    """A machine that stands has paid for its development."""
+    return 0.0 * once
+
+
+CAPITAL = {"owner": written_off, "rental": _rented_capital, "marginal": _spent}
+"""USD/s of what was paid once, in USD: neither host nor network nor margin goes with it."""
 
 
 def in_scenario(load: Workload, scenario: dict[str, Scalar]) -> Workload:

@@ -104,7 +104,9 @@ def _quantity(space: SpaceTable, of: str, field: str) -> Quantity | None:
 
 
 def _of_silicon(node: str, macro: str, field: str) -> Quantity | None:
-    """A fact of a node, or of the memory on its die."""
+    """A fact of a node, or of the memory on its die; `None` for the chips made of it."""
+    if field == "volume":
+        return None
     if macro and field in ON_DIE:
         return getattr(memory_technology(macro), ON_DIE[field])
     found = getattr(load_node(node), field)

@@ -101,6 +101,23 @@ def bill(dies: Sequence[Die], memory: Device, count: Scalar, constants: CostCons
     return Bill(silicon, memory_cost, package, constants.test, lost)
 
 
+class Development(eqx.Module):
+    """What is paid once for each chip that is designed (non-recurring engineering).
+
+    - `design`: architecture, verification, layout and bought blocks, `masks`: one set, in USD.
+    - `volume`: chips that are made, of all designs together.
+    """
+
+    design: Scalar = eqx.field(converter=as_scalar)
+    masks: Scalar = eqx.field(converter=as_scalar)
+    volume: Scalar = eqx.field(converter=as_scalar)
+
+
+def development_share(paid_once: Development, designs: int) -> Scalar:
+    """USD of each chip made, where `designs` chips are developed, each with masks of its own."""
+    return designs * (paid_once.design + paid_once.masks) / paid_once.volume
+
+
 class Ownership(eqx.Module):
     """How a chip is owned.
 
@@ -173,14 +190,21 @@ def upkeep(bought: Scalar, owner: Ownership) -> Scalar:
     return bought * owner.upkeep / YEAR
 
 
+def written_off(bought: Scalar, owner: Ownership) -> Scalar:
+    """USD/s of capital: equal parts over its life, and interest on half of it, owed on average."""
+    return bought * (1 / owner.life + owner.interest / (2 * YEAR))
+
+
 def standing(bought: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
     r"""USD/s of a chip with all that was `bought` for it, in USD, whether it runs or stands still.
 
-    Written off in equal parts over its life; interest on what is left: on average half of it; upkeep; and
-    the site that is provisioned for its `limit`, in W, and what stands around it.
+    Written off; upkeep; and the site that is provisioned for its `limit`, in W, and what stands around it.
     """
-    capital = bought * (1 / owner.life + owner.interest / (2 * YEAR))
-    return capital + upkeep(bought, owner) + limit * (owner.conversion + owner.around) * owner.site
+    return (
+        written_off(bought, owner)
+        + upkeep(bought, owner)
+        + limit * (owner.conversion + owner.around) * owner.site
+    )
 
 
 def wall_power(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:

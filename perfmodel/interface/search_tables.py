@@ -55,6 +55,7 @@ def summary(report: dict[str, Any]) -> Table:
     for chip in report["chips"]:
         rows.append(("area (mm2)", figures(chip["area_mm2"]), ""))
         rows.append(("price (USD)", figures(chip["price_usd"]), ""))
+        rows.append(("of it development (USD)", _development(report, chip), ""))
     reached = {
         objective_name(report): figures(report["objective"]),
         "USD a chip and hour": figures(report["figures"][0]["usd_per_chip_hour"]),
@@ -65,6 +66,13 @@ def summary(report: dict[str, Any]) -> Table:
     }
     rows += [(name, text, "") for name, text in reached.items()]
     return Table("The design found", ["", "value", "elasticity"], rows)
+
+
+def _development(report: dict[str, Any], chip: dict[str, Any]) -> str:
+    """A chip's share of what is paid once, and over how many chips."""
+    if report["volume"] is None:
+        return "left out: the study has no [system] volume"
+    return f"{figures(chip['development_usd'])} at {report['volume']:,.0f} chips made"
 
 
 def _or_none(value: float | None) -> str:

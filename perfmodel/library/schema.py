@@ -276,6 +276,7 @@ class NodeTechnology(Sourced):
     - `clock`: of products, and the range of it.
     - `leakage`, `sram_leakage`: of idle logic by area, of SRAM by what it holds.
     - `wafer`: price of one of 300 mm; `defects`: killing ones by area.
+    - `design`: of a large chip, once, without its software; `masks`: of one set.
     """
 
     kind: Literal["node"]
@@ -294,6 +295,8 @@ class NodeTechnology(Sourced):
     sram_leakage: Annotated[Quantity, measures("W/byte")] | None = None
     wafer: Dollars | None = None
     defects: Annotated[Quantity, measures("1/m2")] | None = None
+    design: Dollars | None = None
+    masks: Dollars | None = None
     note: str = ""
 
 

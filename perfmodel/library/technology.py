@@ -10,7 +10,7 @@ import equinox as eqx
 from perfmodel.errors import InputError
 from perfmodel.hardware.area import AreaConstants
 from perfmodel.hardware.constants import Constants
-from perfmodel.hardware.cost import CostConstants
+from perfmodel.hardware.cost import CostConstants, Development
 from perfmodel.hardware.power import PowerConstants
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.library.files import read_as, stems
@@ -103,6 +103,22 @@ def silicon(name: str) -> Node:
     names = [field.name for field in dataclasses.fields(Node) if field.name != "matrix_energy"]
     node = Node(matrix_energy=file.matrix_energy["bf16"].si("J/FLOP"), **in_si(file, names))
     return with_macro(node, macro) if macro else node
+
+
+def development(name: str, volume: float) -> Development:
+    """What a chip of a node, such as `n5`, costs once, over the chips that are made.
+
+    **Raises:**
+
+    - `InputError`: for a node whose file does not say.
+    """
+    file = load_node(name.partition(MEMORY_SEPARATOR)[0])
+    if file.design is None or file.masks is None:
+        raise InputError(
+            f"{file.name} has no cost of design and masks; add design and masks to its file, or take "
+            "volume out of the study."
+        )
+    return Development(file.design.si("USD"), file.masks.si("USD"), volume)
 
 
 MEMORY_SEPARATOR = "+"

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from command import run as run_command
 
+from perfmodel.design.abstract_problem import evaluate_all
+from perfmodel.design.chip import bytes_in_flight_rate
 from perfmodel.design.facts import names, shifted
 from perfmodel.design.problem import Problem, assess, system
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import Study, read_study
+from perfmodel.design.variables import read_space
+from perfmodel.library.technology import device
 from perfmodel.units import as_scalar
 
 STUDY = """
@@ -75,6 +79,62 @@ def test_what_is_paid_once_is_a_fact_of_its_node(tmp_path: Path):
     dearer = jnp.zeros(len(facts)).at[facts.index("n5.design")].set(np.log(2.0))
     assert usd(shifted(problem, dearer)) > usd(problem)
     assert usd(shifted(problem, dearer), node=0) == pytest.approx(usd(problem, node=0))
+
+
+def slack_of(problem: Problem, name: str, choice: tuple[int, int]) -> float:
+    value, slack = evaluate_all(problem, np.full((1, len(problem.names)), 0.5), np.array([choice]))
+    assert np.isfinite(value).all()
+    return dict(zip(problem.constraint_names, map(float, slack[0]), strict=True))[name]
+
+
+FLASH = 'memory = ["hbm3e", "hbf"]'
+
+
+def test_a_cache_wears_flash_out_and_hbm_not(tmp_path: Path):
+    problem = resolve_study(study_of(tmp_path, "prompt = 4096\noutput = 512", FLASH))
+    assert slack_of(problem, "endurance", (1, 0)) > 10
+    flash = slack_of(problem, "endurance", (1, 1))
+    # A tenth of the writes: less room by the logarithm of ten.
+    facts = names(problem, study_of(tmp_path, "prompt = 4096\noutput = 512", FLASH).space)
+    less = jnp.zeros(len(facts)).at[facts.index("hbf.endurance")].set(-np.log(10.0))
+    assert slack_of(shifted(problem, less), "endurance", (1, 1)) == pytest.approx(
+        flash - np.log(10), abs=1e-3
+    )
+
+
+def test_a_cache_wears_reram_on_the_die_out_long_before_mram_and_sram(tmp_path: Path):
+    study = study_of(tmp_path, space='memory = "none"\nsram_mb = { low = 20000, high = 40000 }')
+    table = study.space.model_copy(update={"node": ["n16", "n16+reram", "n16+stt-mram"]})
+    problem = resolve_study(study.model_copy(update={"space": table}))
+    slacks = [slack_of(problem, "endurance", (node, 0)) for node in range(3)]
+    assert slacks[1] + 20 < min(slacks[0], slacks[2])
+
+
+def test_studies_without_such_memories_have_no_such_limit(tmp_path: Path):
+    assert "endurance" not in resolve_study(study_of(tmp_path)).constraint_names
+
+
+def test_pages_of_flash_need_room_for_what_is_on_its_way():
+    flash = float(device("hbf").latency)
+    assert float(bytes_in_flight_rate(as_scalar(16e6), as_scalar(flash))) == pytest.approx(
+        0.9 * 1.6e12
+    )
+    assert float(bytes_in_flight_rate(as_scalar(16e6), as_scalar(0.0))) > 1e20
+
+
+def test_lpddr_has_channels_and_hbm_stacks(tmp_path: Path):
+    both = read_space(study_of(tmp_path, space='memory = ["hbm3e", "lpddr5x"]'))
+    assert {"stacks", "channels"} <= set(both.names)
+    alone = read_space(study_of(tmp_path, space='memory = "lpddr5x"'))
+    assert "channels" in alone.names and "stacks" not in alone.names
+    given = read_space(
+        study_of(tmp_path, space='memory = "lpddr5x"\nstacks = { low = 1, high = 9 }')
+    )
+    assert "stacks" in given.names and "channels" not in given.names
+    problem = resolve_study(study_of(tmp_path, space='memory = "lpddr5x"\nchannels = 16'))
+    pool = system(problem, middle(problem), jnp.array([1, 0]), as_scalar(1.0))[0][0]
+    assert float(pool.design.chip.main.bandwidth) == pytest.approx(16 * 68e9)
+    assert float(pool.design.chip.main.capacity) == pytest.approx(16 * 32e9)
 
 
 @pytest.mark.parametrize(

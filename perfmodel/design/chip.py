@@ -16,6 +16,7 @@ from perfmodel.hardware.power import PowerConstants, static_power, voltage
 from perfmodel.hardware.power import total as total_power
 from perfmodel.hardware.technology import Node, Technology
 from perfmodel.hardware.yields import wafer_scale
+from perfmodel.library.technology import UNLIMITED
 from perfmodel.units import Scalar, as_scalar
 
 USABLE_SRAM = 0.9
@@ -34,6 +35,7 @@ class Platform(NamedTuple):
     - `base`: a chip of the library: its cores, links and fitted parameters; `node`: its process.
     - `technology`: of the new chip; `constants`: of area, power and cost.
     - `development`: its share of what is paid once, in USD.
+    - `endurance`: writes that a cell survives, of the main memory and of what lies on the die.
     """
 
     base: Chip
@@ -41,6 +43,7 @@ class Platform(NamedTuple):
     technology: Technology
     constants: Constants
     development: Scalar | float = 0.0
+    endurance: tuple[Scalar | float, Scalar | float] = (UNLIMITED, UNLIMITED)
 
 
 class ChipParameters(NamedTuple):
@@ -113,6 +116,7 @@ class ChipDesign(NamedTuple):
     - `blocks`: area of each kind of part; `area`: of the die, in m2.
     - `idle`: power drawn at rest, in W; `cost`: to make it, in USD; `development`: its share of what is paid
       once, in USD.
+    - `endurance`: writes that a cell survives, of the main memory and of what lies on the die.
     - `rate`, `edge`: room below the SRAM bandwidth shipped for its size, and on the perimeter,
       as logarithms.
     """
@@ -125,6 +129,7 @@ class ChipDesign(NamedTuple):
     rate: Scalar
     edge: Scalar
     development: Scalar
+    endurance: tuple[Scalar, Scalar]
 
 
 def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
@@ -153,6 +158,7 @@ def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
         rate=sram_rate_slack(one.sram, one.sram_bandwidth),
         edge=as_scalar(10.0) if wafer else edge_slack(found, technology, die),
         development=as_scalar(platform.development),
+        endurance=(as_scalar(platform.endurance[0]), as_scalar(platform.endurance[1])),
     )
 
 
@@ -238,10 +244,25 @@ def _memories(one: ChipParameters, platform: Platform, speed: Scalar) -> dict[st
     )
     # Without main memory what kernels leave to the next stays in SRAM; room is a limit of its own.
     alone = memory.capacity <= 0
+    in_flight = bytes_in_flight_rate(one.sram, memory.latency)
     main = Memory(
         one.stacks * memory.capacity,
-        jnp.where(alone, one.sram_bandwidth, one.stacks * memory.bandwidth),
+        jnp.where(alone, one.sram_bandwidth, jnp.minimum(one.stacks * memory.bandwidth, in_flight)),
         jnp.where(alone, sram.energy, memory.energy + constants.power.host),
         jnp.where(base.main.usable > 0, base.main.usable, USABLE_SRAM),
     )
     return {"private": private, "shared": base.shared if wafer else sram, "main": main}
+
+
+UNBOUNDED_RATE = 1e30
+"""In bytes/s: where a memory has no latency."""
+
+
+def bytes_in_flight_rate(sram: Scalar, latency: Scalar) -> Scalar:
+    """Bytes/s at which a memory of a `latency` in s can be read into `sram` bytes (Little's law).
+
+    What a step reads is known ahead, so a latency is hidden as far as there is room for what is on its way:
+    a page of flash takes 10 us, in which a stack of 1.6 TB/s sends 16 MB.
+    """
+    late = latency > 0
+    return jnp.where(late, USABLE_SRAM * sram / jnp.where(late, latency, 1.0), UNBOUNDED_RATE)

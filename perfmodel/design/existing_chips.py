@@ -30,12 +30,11 @@ from perfmodel.design.problem import (
     workloads_of,
 )
 from perfmodel.design.reoptimise import optimum_at, reoptimise, with_designs
-from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.starting_points import variants
 from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
 from perfmodel.design.system import Pool, Workload
-from perfmodel.design.variables import PARALLELISM, Space, plain_name
+from perfmodel.design.variables import NO_MEMORY, PARALLELISM, Space, plain_name
 from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.constants import Constants
@@ -47,6 +46,7 @@ from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import described
 from perfmodel.library.ledger import price_alone
 from perfmodel.library.schema import ChipFile, si_or
+from perfmodel.library.technology import UNLIMITED
 from perfmodel.units import Scalar, Values, as_scalar, as_values
 
 MAX_VARIANTS = 256
@@ -239,8 +239,8 @@ def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign
     changed = (energy, idle, awake_board(chip, constants.power))
     chip = eqx.tree_at(lambda c: (c.main.energy, c.idle_power, c.efficiency.board), chip, changed)
     # What is sold has paid for its development.
-    none = as_scalar(0.0)
-    return ChipDesign(chip, {}, area, idle, cost, rate=none, edge=none, development=none)
+    none, lasting = as_scalar(0.0), as_scalar(UNLIMITED)
+    return ChipDesign(chip, {}, area, idle, cost, none, none, none, (lasting, lasting))
 
 
 MAX_STARTS = 3
@@ -283,6 +283,7 @@ def chip_variables(name: str, chip: Chip) -> dict[str, float]:
         "sram_mb": home.capacity,
         "sram_tb_per_s": home.bandwidth,
         "stacks": parts.stacks,
+        "channels": parts.stacks,
         "tflops": chip.matrix["bf16"],
         "clock_ghz": chip.clock,
         "vector_tflops": chip.vector,

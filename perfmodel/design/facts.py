@@ -35,11 +35,13 @@ class Facts(eqx.Module):
     latency_factor: Values
     scenario: dict[str, Scalar]
     development: Development | None
+    memory_endurance: Values | None
+    macro_endurance: Values | None
 
 
 PLACES = (
     *("nodes", "memories", "link", "constants", "owner", "latency_factor", "scenario"),
-    "development",
+    *("development", "memory_endurance", "macro_endurance"),
 )
 """Fields of a problem that are its facts, in the order of those of `Facts`."""
 
@@ -68,6 +70,8 @@ def names(problem: Problem, space: SpaceTable) -> list[str]:
         "memory": space.memory,
         "latency_factor": [f"slow.{name}" for name in space.memory],
         "development": space.node,
+        "memory_endurance": [f"{name}.endurance" for name in space.memory],
+        "macro_endurance": [f"{name}.endurance" for name in space.node],
     }
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(facts_of(problem))[0]:

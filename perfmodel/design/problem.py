@@ -22,6 +22,7 @@ from perfmodel.design.system import (
     delayed,
     in_scenario,
     served,
+    wear_slack,
     with_context,
 )
 from perfmodel.design.variables import PLAN_RANKS, POOL_PREFIXES
@@ -30,6 +31,7 @@ from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Development, Ownership, development_share
 from perfmodel.hardware.technology import Device, Node, Technology, Wires
 from perfmodel.library.ledger import DEFAULT_BASIS
+from perfmodel.library.technology import UNLIMITED
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.workload.plan import Plan
 
@@ -69,6 +71,8 @@ class Problem(AbstractProblem):
     - `nodes`, `memories`: to choose from, on a leading axis; `link`: technology of links.
     - `constants`, `owner`: of area, power and cost; of owning.
     - `development`: what is paid once, for each node, on a leading axis; `None`: left out.
+    - `memory_endurance`, `macro_endurance`: writes that cells of each memory, and of what lies on each node's
+      die, survive; `None`: nothing wears out.
     - `workloads`; `limits`; `curve`: of prices.
     - `fixed`: quantities that are not free, by name.
     - `weights`: of each figure in the objective, by name, most of them zero.
@@ -97,6 +101,8 @@ class Problem(AbstractProblem):
     low: Values
     high: Values
     development: Development | None
+    memory_endurance: Values | None
+    macro_endurance: Values | None
     options: tuple[int, ...] = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     pools: int = eqx.field(static=True)
@@ -125,7 +131,8 @@ class Problem(AbstractProblem):
     @property
     def user_constraints(self) -> tuple[str, ...]:
         """Names of the slacks of what users see."""
-        return tuple(name + load for name in self.on_figures for load in self._loads)
+        wear = ("endurance",) if self.memory_endurance is not None else ()
+        return tuple(name + load for name in (*self.on_figures, *wear) for load in self._loads)
 
     @property
     def system_constraints(self) -> tuple[str, ...]:
@@ -143,12 +150,16 @@ CHIP_CONSTRAINTS = ("area_mm2", "power_w", "sram_rate", "edge")
 
 
 class Assessment(NamedTuple):
-    """A design priced: logarithm of what is maximised, and all figures of each workload."""
+    """A design priced: logarithm of what is maximised, and all figures of each workload.
+
+    - `wear`: slacks of memories that wear out, likewise; none where nothing does.
+    """
 
     objective: Scalar
     figures: list[dict[str, Scalar]]
     served: list[Served]
     pools: list[list[Pool]]
+    wear: list[Scalar]
 
 
 def quantities(problem: Problem, x: Values) -> dict[str, Scalar]:
@@ -174,8 +185,10 @@ def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> li
         technology(problem, choice, values),
         problem.constants,
         development_of(problem, choice),
+        _endurance(problem, choice),
     )
-    mine, limit = own_values(problem, values), problem.limits.power
+    memory, limit = platform.technology.memory, problem.limits.power
+    mine = [_counted(own, memory) for own in own_values(problem, values)]
     designs = [
         build(chip_parameters(own, platform.base), platform, own.get("power_w", limit))
         for own in mine
@@ -183,6 +196,22 @@ def system(problem: Problem, x: Values, choice: Choice, sharpness: Scalar) -> li
     if problem.integer:
         designs = [_integer_cores(one) for one in designs]
     return pooled(problem, designs, mine)
+
+
+def _counted(own: dict[str, Scalar], memory: Device) -> dict[str, Scalar]:
+    """Devices of the memory that is chosen: channels where it takes no place beside the die, else stacks."""
+    if "channels" not in own:
+        return own
+    channels = own["channels"]
+    stacks = jnp.where(memory.footprint > 0, own.get("stacks", channels), channels)
+    return own | {"stacks": stacks}
+
+
+def _endurance(problem: Problem, choice: Choice) -> tuple[Scalar | float, Scalar | float]:
+    """Writes that a cell survives, of the memory that is chosen and of what lies on the die."""
+    if problem.memory_endurance is None or problem.macro_endurance is None:
+        return UNLIMITED, UNLIMITED
+    return problem.memory_endurance[choice[1]], problem.macro_endurance[choice[0]]
 
 
 def development_of(problem: Problem, choice: Choice) -> Scalar:
@@ -269,7 +298,8 @@ def assess_pools(
         for load, table in zip(loads, tables, strict=True)
         for name, weight in problem.weights.items()
     ]
-    return Assessment(functools.reduce(jnp.add, terms), tables, seen, every)
+    wear = [] if problem.memory_endurance is None else list(map(wear_slack, every, loads, seen))
+    return Assessment(functools.reduce(jnp.add, terms), tables, seen, every, wear)
 
 
 def _score(name: str, value: Scalar) -> Scalar:
@@ -304,11 +334,12 @@ def figures(problem: Problem, pools: list[Pool], load: Workload, one: Served) ->
 
 def user_slacks(problem: Problem, found: Assessment) -> list[Scalar]:
     """What the limits on what users see leave, in the order of `user_constraints`."""
-    return [
+    kept = [
         _slack(name, table[name], problem.limits.figures[name])
         for name in problem.on_figures
         for table in found.figures
     ]
+    return [*kept, *found.wear]
 
 
 def _slack(name: str, value: Scalar, limit: Scalar) -> Scalar:

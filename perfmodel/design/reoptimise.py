@@ -149,19 +149,31 @@ def _better(near: dict[str, IntegerNeighbours], value: float) -> list[LocalOptim
 def integer_neighbours(
     solver: MultiStart, names: Sequence[str], best: LocalOptimum
 ) -> dict[str, IntegerNeighbours]:
-    """Of each pool's stacks, where they are free."""
+    """Of each pool's stacks or channels, where they are free."""
     counts, (least, most) = (
         variable_values(solver.problem, best.unit),
         integer_bounds(solver.problem),
     )
     found = {}
     for i, name in enumerate(names):
-        if plain_name(name) == "stacks":
+        if plain_name(name) in DEVICES and _matters(solver.problem, best, i):
             count = round(float(counts[i]))
             fewer = _with(solver, best, i, count - 1) if count > max(least[i], 1) else None
             more = _with(solver, best, i, count + 1)
             found[name] = IntegerNeighbours(count, fewer, more, bool(count >= most[i]))
     return found
+
+
+DEVICES = ("stacks", "channels")
+"""Numbers of memory devices, of which the memory that is chosen has one or the other."""
+
+
+def _matters(problem: AbstractProblem, best: LocalOptimum, i: int) -> bool:
+    """Whether a variable changes anything at a design."""
+    unit = np.tile(best.unit, (2, 1))
+    unit[1, i] = 0.5 * (unit[0, i] + (unit[0, i] < 0.5))
+    value, slack = evaluate_all(problem, unit, np.tile(best.choice, (2, 1)))
+    return bool(value[0] != value[1] or np.any(slack[0] != slack[1]))
 
 
 def _with(solver: MultiStart, best: LocalOptimum, i: int, count: int) -> LocalOptimum | None:

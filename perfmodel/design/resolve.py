@@ -1,5 +1,6 @@
 """From a study to a problem: the preset that is named, and everything that a study names, looked up."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from perfmodel.design.objectives import LARGER, OBJECTIVES
 from perfmodel.design.problem import Limits, PriceCurve, Problem
 from perfmodel.design.study import Study, WorkloadTable, read_study
 from perfmodel.design.system import Workload
-from perfmodel.design.variables import PLAN_RANKS, Space, plain_name, read_space
+from perfmodel.design.variables import NO_MEMORY, PLAN_RANKS, Space, plain_name, read_space
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import restrict
 from perfmodel.hardware.cost import Development
@@ -22,14 +23,20 @@ from perfmodel.library.chip import chip_file, load_chip
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.files import nearest
 from perfmodel.library.model import load_priced
-from perfmodel.library.technology import development, device, load_constants, silicon, wires
-from perfmodel.units import as_scalar, as_values
+from perfmodel.library.technology import (
+    MEMORY_SEPARATOR,
+    UNLIMITED,
+    development,
+    device,
+    endurance,
+    load_constants,
+    silicon,
+    wires,
+)
+from perfmodel.units import Values, as_scalar, as_values
 from perfmodel.workload.model import traced
 from perfmodel.workload.plan import Plan
 from perfmodel.workload.precision import runnable
-
-NO_MEMORY = "none"
-"""A choice of memory: none beside the SRAM."""
 
 ON_SYSTEM = ("chip_usd", "system_usd", "system_mm2", "system_memory_gb")
 
@@ -61,6 +68,8 @@ def resolve_study(study: Study) -> Problem:
         constants=load_constants().values,
         owner=load_ownership(),
         development=_development(study),
+        memory_endurance=_worn(table.memory, _endurance_of_memory, study),
+        macro_endurance=_worn(table.node, _endurance_on_die, study),
         workloads=loads,
         limits=Limits(
             area=limits.area * 1e-6,
@@ -103,6 +112,22 @@ def _development(study: Study) -> Development | None:
     if volume is None:
         return None
     return stacked([development(name, volume) for name in study.space.node])
+
+
+def _endurance_of_memory(name: str) -> float:
+    return UNLIMITED if name == NO_MEMORY else endurance(name)
+
+
+def _endurance_on_die(name: str) -> float:
+    macro = name.partition(MEMORY_SEPARATOR)[2]
+    return endurance(macro) if macro else UNLIMITED
+
+
+def _worn(names: list[str], of: Callable[[str], float], study: Study) -> Values | None:
+    """Writes that cells survive, of each name; `None` where nothing in the study wears out."""
+    space = study.space
+    every = [*map(_endurance_of_memory, space.memory), *map(_endurance_on_die, space.node)]
+    return as_values([of(name) for name in names]) if min(every) < UNLIMITED else None
 
 
 def _memory(name: str, year: str) -> Device:

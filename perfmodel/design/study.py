@@ -171,11 +171,17 @@ Names = Annotated[
 ]
 
 
+CHANNELS = Bounds(low=1, high=24)
+"""Of memories off the package: server processors have 12 of DDR5; the die's edge limits them, too."""
+
+
 class ChipTable(Table):
     """What is free on a chip; each with bounds, or one number to hold it there.
 
     Absent: SRAM, its rate, stacks and compute have bounds as below; the others are those of `base`,
-    as many for each core; `power_w`, to which a chip is provisioned, is the limit.
+    as many for each core; `power_w`, to which a chip is provisioned, is the limit. `channels` are devices
+    of a memory that takes no place on the interposer (channels of LPDDR and DDR, chips of GDDR), `stacks`
+    of the others; a study that gives neither, and has such a memory, has `CHANNELS`.
     """
 
     sram_mb: Range = Bounds(low=10, high=1500)
@@ -191,6 +197,7 @@ class ChipTable(Table):
     pipeline: Range | None = None
     data: Range | None = None
     workers: Range | None = None
+    channels: Range | None = None
 
 
 class SpaceTable(ChipTable):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from perfmodel.design.chip import ChipDesign
 from perfmodel.hardware.board import board_of, held_share
-from perfmodel.hardware.cost import Ownership, kept_running, price, running, written_off
+from perfmodel.hardware.cost import YEAR, Ownership, kept_running, price, running, written_off
 from perfmodel.inference.disaggregated import Pool as ServingPool
 from perfmodel.inference.disaggregated import serve_disaggregated
 from perfmodel.inference.placement import place
@@ -129,6 +129,45 @@ def capacity_slack(pools: list[Pool], load: Workload) -> Scalar:
         used = found.size + found.cache_size
         slacks.append(jnp.log(jnp.maximum(found.slack + used, 1.0) / used))
     return jnp.min(jnp.stack(slacks))
+
+
+LIFE = 5 * YEAR
+"""In s, for which a memory must stand the writes of a cache (as servers' drives are warranted)."""
+
+
+NOT_WORN = 40.0
+"""Slack of a memory that is not there, as a logarithm: no limit."""
+
+
+def wear_slack(pools: list[Pool], load: Workload, seen: Served) -> Scalar:
+    """Writes that cells survive over those of a cache in `LIFE`, as a logarithm; of the tightest memory.
+
+    Writes are spread evenly over a memory. A token is written once, in each pool that holds it; users who
+    only decode write what they decode.
+    """
+    slacks = []
+    for i, pool in enumerate(pools):
+        users = load.batch / pool.workers if i == len(pools) - 1 else pool.plan.dp
+        found, chip = (
+            place(pool.design.chip, pool.plan, load.model, users, load.longest),
+            pool.design.chip,
+        )
+        token = found.cache_size / (users * load.longest)
+        written = token * tokens_written(load) * seen.rate / pool.workers * LIFE
+        shares = (found.cache.main, found.cache.private + found.cache.shared)
+        sizes = (chip.main.capacity, chip.private.capacity + chip.shared.capacity)
+        for share, size, writes in zip(shares, sizes, pool.design.endurance, strict=True):
+            left = jnp.log((writes * size + 1.0) / (share * written + 1.0))
+            # What finds no room breaks another limit.
+            slacks.append(jnp.where(size > 0, left, NOT_WORN))
+    return jnp.min(jnp.stack(slacks))
+
+
+def tokens_written(load: Workload) -> Scalar:
+    """To the cache for each token that is put out: of prompts, too, where users bring some."""
+    if load.prompt is None or load.output is None:
+        return as_scalar(1.0)
+    return 1 + load.prompt / load.output
 
 
 class SystemCost(NamedTuple):

@@ -12,10 +12,9 @@ import numpy as np
 from perfmodel.design.facts import Cases, evaluate_cases
 from perfmodel.design.multistart import LocalOptimum, MultiStart
 from perfmodel.design.problem import LIMIT_TOLERANCE, Problem
-from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.sensitivity import sensitivities
 from perfmodel.design.study import SpaceTable, Study
-from perfmodel.design.variables import plain_name
+from perfmodel.design.variables import NO_MEMORY, plain_name
 from perfmodel.inference.deployment import serving_intervals
 from perfmodel.library.chip import chip_file, origin
 from perfmodel.library.economics import assumption
@@ -37,7 +36,7 @@ NINE_TENTHS = 1.6449
 MIN_RATIO = 1e-3
 """A range that begins at nothing begins at a thousandth of the value."""
 
-ON_DIE = {"sram_density": "density", "sram_energy": "energy"}
+ON_DIE = {"sram_density": "density", "sram_energy": "energy", "endurance": "endurance"}
 """Facts of a node that are those of the memory on its die, where that is not SRAM: as its file calls them."""
 
 Deviations = tuple[float, float]
@@ -105,7 +104,7 @@ def _quantity(space: SpaceTable, of: str, field: str) -> Quantity | None:
 
 def _of_silicon(node: str, macro: str, field: str) -> Quantity | None:
     """A fact of a node, or of the memory on its die; `None` for the chips made of it."""
-    if field == "volume":
+    if field == "volume" or (field == "endurance" and not macro):
         return None
     if macro and field in ON_DIE:
         return getattr(memory_technology(macro), ON_DIE[field])

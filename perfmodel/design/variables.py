@@ -9,10 +9,11 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from perfmodel.design.study import Bounds, ChipTable, SpaceTable, Study
+from perfmodel.design.study import CHANNELS, Bounds, ChipTable, SpaceTable, Study
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
-from perfmodel.library.schema import ChipFile, Quantity
+from perfmodel.library.schema import ChipFile, Quantity, si_or
+from perfmodel.library.technology import memory_technology
 
 
 class Kind(NamedTuple):
@@ -42,6 +43,7 @@ KINDS = {
     "batch": Kind(1.0, integer=True),
     "context": Kind(1.0),
     "memory_usd_per_gb": Kind(1e-9),
+    "channels": Kind(1.0, integer=True),
 }
 """By the key of a study; clock in 1/s, power in W, the rest in bytes, bytes/s, FLOP/s, USD/byte, pieces."""
 
@@ -142,11 +144,27 @@ def _ranges(space: SpaceTable) -> dict[str, Bounds]:
         [space] if space.prefill is None or space.decode is None else [space.prefill, space.decode]
     )
     found = {
-        prefix + name: getattr(pool, name)
+        prefix + name: one
         for prefix, pool in zip(POOL_PREFIXES[len(pools)], pools, strict=True)
-        for name in CHIP_FIELDS
+        for name, one in _of_chip(pool, space.memory).items()
     } | {name: getattr(space, name) for name in SCENARIO}
     return {name: one for name, one in found.items() if one is not None}
+
+
+NO_MEMORY = "none"
+"""A choice of memory: none beside the SRAM."""
+
+
+def _of_chip(pool: ChipTable, memories: list[str]) -> dict[str, Bounds | None]:
+    """Bounds of one chip's variables; stacks and channels as far as one of the memories has them."""
+    found = {name: getattr(pool, name) for name in CHIP_FIELDS}
+    devices = [memory_technology(name) for name in memories if name != NO_MEMORY]
+    beside = [si_or(one.footprint, "m2", missing=0.0) > 0 for one in devices]
+    if not all(beside) and not {"stacks", "channels"} & pool.model_fields_set:
+        found["channels"] = CHANNELS
+    if found["channels"] is not None and beside and not any(beside):
+        found["stacks"] = None
+    return found
 
 
 def start_vector(space: Space, start: dict[str, float]) -> np.ndarray | None:

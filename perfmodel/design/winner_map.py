@@ -10,10 +10,9 @@ import numpy as np
 
 from perfmodel.design.facts import Cases, evaluate_cases
 from perfmodel.design.problem import LIMIT_TOLERANCE, Problem, workloads_of
-from perfmodel.design.resolve import NO_MEMORY
 from perfmodel.design.starting_points import variants
 from perfmodel.design.uncertainty import Family
-from perfmodel.design.variables import PARALLELISM, Space
+from perfmodel.design.variables import NO_MEMORY, PARALLELISM, Space
 from perfmodel.units import as_values
 from perfmodel.workload.model import parameters
 

@@ -138,6 +138,19 @@ def device(name: str, year: str = "2026") -> Device:
     )
 
 
+UNLIMITED = 1e18
+"""Writes of a cell that does not wear out within any life (charge in DRAM and SRAM)."""
+
+WORN_BELOW = 1e12
+"""Writes of a cell that a cache may reach: one in 0.16 ms over five years. STT-MRAM's 1e14 are above."""
+
+
+def endurance(name: str) -> float:
+    """Writes that a cell of a memory survives; `UNLIMITED` from `WORN_BELOW` on."""
+    known = si_or(memory_technology(name).endurance, "1", missing=UNLIMITED)
+    return known if known < WORN_BELOW else UNLIMITED
+
+
 def wires(name: str) -> Wires:
     """A link technology, such as `nvlink`, as numbers in SI."""
     file = _complete(link_technology(name))

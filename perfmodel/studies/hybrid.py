@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perfmodel.design.chip import USABLE_SRAM
-from perfmodel.design.resolve import NO_MEMORY
+from perfmodel.design.variables import NO_MEMORY
 from perfmodel.library.economics import physics
 from perfmodel.studies.cache_placement import (
     CONTEXTS,

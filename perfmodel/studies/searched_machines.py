@@ -17,7 +17,7 @@ from perfmodel.design.multistart import LocalOptimum, MultiStart, search
 from perfmodel.design.pareto import trace_front
 from perfmodel.design.problem import Problem
 from perfmodel.design.report import objective_value, technologies_of
-from perfmodel.design.resolve import NO_MEMORY, find_study, resolve_study
+from perfmodel.design.resolve import find_study, resolve_study
 from perfmodel.design.study import Study
 from perfmodel.design.uncertainty import (
     DRAWS,
@@ -28,7 +28,7 @@ from perfmodel.design.uncertainty import (
     value_under,
     win_shares,
 )
-from perfmodel.design.variables import Space, read_space
+from perfmodel.design.variables import NO_MEMORY, Space, read_space
 from perfmodel.errors import InputError
 from perfmodel.library.technology import device
 

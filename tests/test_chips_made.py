@@ -243,7 +243,7 @@ def test_figures_of_a_system_are_those_of_their_names(asked: Problem):
 
 def test_slacks_are_logarithms_of_what_a_limit_leaves(asked: Problem):
     table = {name: as_scalar(n) for name, n in (("tokens_per_s_per_user", 50), ("tpot_ms", 20))}
-    found: Any = problems.Assessment(as_scalar(0.0), [table], [], [])
+    found: Any = problems.Assessment(as_scalar(0.0), [table], [], [], [])
     order = dict(zip(asked.on_figures, problems.user_slacks(asked, found), strict=True))
     assert float(order["tokens_per_s_per_user"]) == pytest.approx(np.log(50 / 20))
     assert float(order["tpot_ms"]) == pytest.approx(np.log(40 / 20))

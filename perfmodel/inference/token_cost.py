@@ -40,7 +40,7 @@ def wall_energy(stem: str, joules: Any, rate: Any) -> WallEnergy:
     """
     boards, speed = np.asarray(joules, float).sum(axis=-1), np.asarray(rate, float)
     known, owner = joules_at_wall(stem, boards, speed), load_ownership()
-    limit = np.nan_to_num(power_limit(chip_file(stem)[1])) / speed
+    limit = np.asarray(np.nan_to_num(power_limit(chip_file(stem)[1]))) / speed
     drawn = np.where(np.isfinite(boards), boards, UTILISATION * limit)
     estimated = float(owner.conversion) * drawn + float(owner.around) * limit
     return WallEnergy(known, np.where(np.isfinite(known), known, estimated))

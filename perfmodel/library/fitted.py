@@ -33,7 +33,7 @@ from perfmodel.library.board import load_board
 from perfmodel.library.files import ROOT, read_as, read_toml, stems
 from perfmodel.library.framework import host_name, releases_of, software_on
 from perfmodel.library.schema import ChipFile
-from perfmodel.units import to_si
+from perfmodel.units import as_scalar, to_si
 from perfmodel.workload.plan import Plan
 
 FITTED = ROOT.parent / "calibration" / "fitted"
@@ -289,7 +289,7 @@ def load_efficiency(origin: Origin, plan: Plan, folder: Path = FITTED) -> Effici
     families["unquantised"] = found("gemm", dataclasses.replace(plan, weights=plan.unquantised))
     families["host"] = told("host", host_sections(origin, plan, folder))
     board = load_board(origin.like or origin.stem, origin.execution, folder)
-    hop_cycles = (prior | version.section("mesh"))["hop_cycles"]
+    hop_cycles = as_scalar((prior | version.section("mesh"))["hop_cycles"])
     return Efficiency(**families, board=board, hop_cycles=hop_cycles)
 
 

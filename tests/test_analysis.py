@@ -148,6 +148,7 @@ def test_one_of_a_thing_has_no_neighbour_below(monkeypatch: pytest.MonkeyPatch):
     ends = (np.array([0.25]), np.array([6.0]))
     monkeypatch.setattr(reoptimise, "integer_bounds", lambda problem: ends)
     monkeypatch.setattr(reoptimise, "variable_values", lambda problem, unit: unit)
+    monkeypatch.setattr(reoptimise, "_matters", lambda problem, best, i: True)
     solver: Any = MultiStart._make([None] * len(MultiStart._fields))
     for count in (1, 2):
         best: Any = SimpleNamespace(unit=np.array([float(count)]))

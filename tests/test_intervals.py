@@ -166,10 +166,14 @@ def test_few_factors_have_the_range_of_student():
     assert np.log(found) == pytest.approx([-3.3717, 3.3717], rel=1e-4)
 
 
-def test_wafers_have_the_range_of_their_published_speeds_each_left_out():
-    # Published over predicted times: Llama-3.1-8B and 70B on WSE-3, Llama-3-8B on WSE-2.
-    found, given = range_of_few([1.566, 1.190, 0.657]), read_prior("dataflow")["service"]["prior"]
-    assert (given["low"], given["high"]) == pytest.approx(tuple(found), rel=0.01)
+def test_the_range_of_wafers_holds_their_published_speeds_each_left_out():
+    # Measured over predicted times of WSE-3 from the other models (`reproduce --sets single-stream`).
+    dense = [0.840, 0.823, 1.182, 1.195, 0.836, 0.554, 0.864]
+    mixtures = [0.945, 1.014, 1.223, 1.089, 1.514, 0.613]
+    few, prior = range_of_few([*dense, *mixtures]), read_prior("dataflow")
+    given = prior["service"]["prior"]
+    assert given == prior["interval"]
+    assert given["low"] < few[0] and few[1] < given["high"]
 
 
 def test_chips_weigh_equally_however_many_tables_they_have():

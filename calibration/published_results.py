@@ -33,6 +33,7 @@ from perfmodel.inference.service import serve
 from perfmodel.inference.serving_predictions import DEFINITIONS, predict_cells
 from perfmodel.library.chip import chip_files, find_chip
 from perfmodel.library.files import ROOT, word_of
+from perfmodel.library.fitted_intervals import basis_in
 
 # Published throughput and single-stream speeds, which ship with the program
 
@@ -87,7 +88,7 @@ def _basis(cells: dict[str, str], predicted: dict[str, str]) -> str:
     chip = find_chip(cells["chip"])
     if _speculates(cells) or chip in SLOW_STARTS or not predicted["basis"]:
         return ""
-    return f"{chip_files()[chip].execution}, {predicted['basis'].partition(',')[0]}"
+    return f"{chip_files()[chip].execution}, {basis_in(predicted['basis'])}"
 
 
 def _speculates(row: dict[str, str]) -> bool:

@@ -139,7 +139,7 @@ def build(one: ChipParameters, platform: Platform, power: Scalar) -> ChipDesign:
 
     - `power`: limit, in W; a chip at its limit slows down.
     """
-    base, _, technology, constants = platform[:4]
+    base, _, technology, constants, *_ = platform
     found, wafer = parts(one, base), base.execution == "dataflow"
     areas = (
         tiles(found, technology.node, constants.area)
@@ -171,7 +171,7 @@ def idle_power(
 
 def _cost(found: Parts, die: Scalar, platform: Platform) -> Scalar:
     """Of a module; of a wafer-scale part with spare cores, its memory lies elsewhere, at its price alone."""
-    base, _, technology, constants = platform[:4]
+    base, _, technology, constants, *_ = platform
     node, memory = technology.node, technology.memory
     if base.execution == "dataflow":
         good = wafer_scale(die, node.defects, found.cores, as_scalar(SPARE_CORES))
@@ -183,7 +183,7 @@ def _chip(
     one: ChipParameters, platform: Platform, die: Scalar, idle: Scalar, power: Scalar, volts: Scalar
 ) -> Chip:
     """`base` with the numbers of the design; energies follow the node and the square of the voltage."""
-    base, old, technology, constants = platform[:4]
+    base, old, technology, constants, *_ = platform
     node, speed = technology.node, jnp.square(volts)
     scale = one.compute / base.matrix["bf16"]
     arithmetic = speed * node.matrix_energy / old.matrix_energy
@@ -224,7 +224,7 @@ def awake_board(base: Chip, constants: PowerConstants) -> BoardPower:
 
 def _memories(one: ChipParameters, platform: Platform, speed: Scalar) -> dict[str, Memory]:
     """The tiers of the chip; `speed`: the square of its voltage over the nominal one."""
-    base, old, technology, constants = platform[:4]
+    base, old, technology, constants, *_ = platform
     memory, wafer = technology.memory, serves_from_private(base)
     array = speed * technology.node.sram_energy / old.sram_energy
     size, scale = cores(one, base) / base.cores, one.compute / base.matrix["bf16"]

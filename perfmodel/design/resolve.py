@@ -1,6 +1,5 @@
 """From a study to a problem: the preset that is named, and everything that a study names, looked up."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 
 from perfmodel.design.objectives import LARGER, OBJECTIVES
 from perfmodel.design.problem import Limits, PriceCurve, Problem
-from perfmodel.design.study import Study, WorkloadTable, read_study
+from perfmodel.design.study import SpaceTable, Study, WorkloadTable, read_study
 from perfmodel.design.system import Workload
 from perfmodel.design.variables import NO_MEMORY, PLAN_RANKS, Space, plain_name, read_space
 from perfmodel.errors import InputError
@@ -59,6 +58,7 @@ def resolve_study(study: Study) -> Problem:
     kinds |= wishes & set(file.matrix)
     limits = study.constraints
     on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
+    memory_endurance, macro_endurance = _endurances(table)
     return Problem(
         base=restrict(load_chip(stem, loads[0].plan), kinds),
         base_node=silicon(file.node),
@@ -68,8 +68,8 @@ def resolve_study(study: Study) -> Problem:
         constants=load_constants().values,
         owner=load_ownership(),
         development=_development(study),
-        memory_endurance=_worn(table.memory, _endurance_of_memory, study),
-        macro_endurance=_worn(table.node, _endurance_on_die, study),
+        memory_endurance=memory_endurance,
+        macro_endurance=macro_endurance,
         workloads=loads,
         limits=Limits(
             area=limits.area * 1e-6,
@@ -123,11 +123,14 @@ def _endurance_on_die(name: str) -> float:
     return endurance(macro) if macro else UNLIMITED
 
 
-def _worn(names: list[str], of: Callable[[str], float], study: Study) -> Values | None:
-    """Writes that cells survive, of each name; `None` where nothing in the study wears out."""
-    space = study.space
-    every = [*map(_endurance_of_memory, space.memory), *map(_endurance_on_die, space.node)]
-    return as_values([of(name) for name in names]) if min(every) < UNLIMITED else None
+def _endurances(space: SpaceTable) -> tuple[Values, Values] | tuple[None, None]:
+    """Writes that cells of each memory, and of what lies on each node's die, survive; `None` where nothing
+    in the study wears out."""
+    memories = [_endurance_of_memory(name) for name in space.memory]
+    dies = [_endurance_on_die(name) for name in space.node]
+    if min(*memories, *dies) >= UNLIMITED:
+        return None, None
+    return as_values(memories), as_values(dies)
 
 
 def _memory(name: str, year: str) -> Device:

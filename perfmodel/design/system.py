@@ -148,10 +148,8 @@ def wear_slack(pools: list[Pool], load: Workload, seen: Served) -> Scalar:
     slacks = []
     for i, pool in enumerate(pools):
         users = load.batch / pool.workers if i == len(pools) - 1 else pool.plan.dp
-        found, chip = (
-            place(pool.design.chip, pool.plan, load.model, users, load.longest),
-            pool.design.chip,
-        )
+        chip = pool.design.chip
+        found = place(chip, pool.plan, load.model, users, load.longest)
         token = found.cache_size / (users * load.longest)
         written = token * tokens_written(load) * seen.rate / pool.workers * LIFE
         shares = (found.cache.main, found.cache.private + found.cache.shared)

@@ -7,7 +7,7 @@ have two directions.
 """
 
 import itertools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class LowerTiers:
         self._tiers = tuple(tiers)
         self._blocks = [OrderedDict[int, None]() for _ in self._tiers]
         self._free_at = [0.0] * len(self._tiers)
-        self.loaded = {one.name: 0 for one in self._tiers}
+        self.loaded = Counter({one.name: 0 for one in self._tiers})
 
     def add(self, block: int) -> None:
         """The KV cache evicts a block."""

@@ -15,7 +15,7 @@ import numpy as np
 from perfmodel.columns import Columns, Value, is_empty
 from perfmodel.errors import InputError
 from perfmodel.inference.serving_row import number
-from perfmodel.library.fitted_intervals import weakest
+from perfmodel.library.fitted_intervals import basis_in, weakest
 from perfmodel.library.ledger import ENDS, joint_basis
 
 Cells = dict[str, list[str]]
@@ -169,7 +169,7 @@ def _joined(
         "running": float(small["running"]) + float(large["running"]),
     }
     cells |= _costs((small, large), rate, chips)
-    cells["basis"] = weakest(str(side["basis"]).partition(",")[0] for side in (small, large))
+    cells["basis"] = weakest(basis_in(str(side["basis"])) for side in (small, large))
     for name in BY_TOKENS:
         sides = (side[name] for side in (small, large))
         small_joules, large_joules = (

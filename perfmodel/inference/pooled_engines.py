@@ -90,10 +90,8 @@ class PooledEngines:
             [Engine(one.times, one.policy, inbox) for inbox in inboxes]
             for one, inboxes in zip((prefill, decode), self.inboxes, strict=True)
         )
-        self.engines = [
-            *self.decode,
-            *self.prefill,
-        ]  # of those whose time is the same the first goes on
+        # Of those whose time is the same the first goes on.
+        self.engines = [*self.decode, *self.prefill]
 
     def run(self, progress: Callable[[int], None] = lambda answered: None) -> Outcome:
         """Serve all requests; `progress` is told how many are answered."""
@@ -114,7 +112,7 @@ class PooledEngines:
         number, (first, second) = self.outcome.add(request), self.policies
         why = first.refused(request.isl, 1) or second.refused(request.isl, request.osl)
         if why:
-            self.outcome.refusals[why] = self.outcome.refusals.get(why, 0) + 1
+            self.outcome.refusals[why] += 1
             self.traffic.answered(request, request.arrival)
             return
         self.requests[number] = request
@@ -157,8 +155,7 @@ class PooledEngines:
             waited = np.asarray(engine.outcome.queueing)
             np.asarray(whole.queueing)[np.asarray(inbox.taken, int)] += waited
         for engine in self.prefill:
-            for name, tokens in engine.outcome.loaded.items():
-                whole.loaded[name] = whole.loaded.get(name, 0) + tokens
+            whole.loaded.update(engine.outcome.loaded)
         whole.steps = sum(one.outcome.steps for one in self.engines)
         whole.preemptions = sum(one.outcome.preemptions for one in self.engines)
         whole.timeline = Timeline.of_all([one.outcome.timeline for one in self.engines])

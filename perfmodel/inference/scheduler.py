@@ -11,7 +11,7 @@ Steps in which nothing begins, ends or comes are taken together: each has the ti
 import heapq
 import math
 from array import array
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -294,8 +294,8 @@ class Outcome:
         self.arrival, self.queueing, self.ttft, self.tpot = (array("d") for _ in range(4))
         self.end_to_end, self.cached, self.isl, self.osl = (array("d") for _ in range(4))
         self.timeline = Timeline()
-        self.refusals: dict[str, int] = {}
-        self.loaded: dict[str, int] = {}
+        self.refusals: Counter[str] = Counter()
+        self.loaded: Counter[str] = Counter()
         self.steps = self.preemptions = self.answered = 0
         self.end = 0.0
 
@@ -438,7 +438,7 @@ class Engine:
         number = self.outcome.add(request)
         why = self.policy.refused(request.isl, request.osl)
         if why:
-            self.outcome.refusals[why] = self.outcome.refusals.get(why, 0) + 1
+            self.outcome.refusals[why] += 1
             self.traffic.answered(request, request.arrival)
         else:
             ready = sent + self.policy.delay_of(request)

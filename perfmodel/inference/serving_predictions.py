@@ -27,7 +27,7 @@ from perfmodel.inference.pools import (
 from perfmodel.inference.service import Service, serve
 from perfmodel.inference.serving_row import DISAGGREGATED, RANKS, mode_of
 from perfmodel.inference.token_cost import cost_of_pools, cost_of_service, wall_energy
-from perfmodel.library.fitted_intervals import ServingIntervals, widest
+from perfmodel.library.fitted_intervals import ServingIntervals, widest, with_software
 from perfmodel.library.framework import default_framework, software_on
 from perfmodel.library.ledger import ASKED_BASES, COST_BASES, Dollars
 from perfmodel.workload.request import Request
@@ -292,7 +292,7 @@ def basis_said(deployment: Deployment) -> str:
     """What a service's range rests on, and the generation of its software where a chip has its own."""
     default = default_framework(deployment.architecture)
     named = software_on(deployment.plan, deployment.architecture).name if default else ""
-    return ", ".join(filter(None, (deployment.intervals.basis, named)))
+    return with_software(deployment.intervals.basis, named)
 
 
 def output_rate(request: Request, served: Service) -> Any:

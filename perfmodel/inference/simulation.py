@@ -136,7 +136,7 @@ class Server(NamedTuple):
         return self._replace(
             policy=self.policy._replace(
                 max_num_batched_tokens=round(tokens * self.parallelism.dp),
-                delay=float(chip.efficiency.host.before_next_prompt(as_scalar(0.0))),
+                delay=float(chip.efficiency.host.turnaround),
             )
         )
 
@@ -248,7 +248,7 @@ def policy_of(chip: Chip, plan: Plan, model: Transformer, options: SchedulerOpti
         version.admitted_output,
         options.kv_capacity_tokens or capacity,
         per_sequence,
-        float(chip.efficiency.host.before_prompt(as_scalar(0.0))),
+        float(chip.efficiency.host.first_token),
         version.schedules_ahead,
         delay_per_token=float(chip.efficiency.host.per_prompt_token),
         tiers=tuple(
@@ -323,13 +323,11 @@ def joined(outcomes: list[Outcome]) -> Outcome:
         values = np.concatenate([getattr(one, name) for one in outcomes])[order]
         setattr(whole, name, array("d", values.tobytes()))
     for one in outcomes:
-        for why, count in one.refusals.items():
-            whole.refusals[why] = whole.refusals.get(why, 0) + count
+        whole.refusals.update(one.refusals)
         whole.steps += one.steps
         whole.preemptions += one.preemptions
         whole.answered += one.answered
-        for name, tokens in one.loaded.items():
-            whole.loaded[name] = whole.loaded.get(name, 0) + tokens
+        whole.loaded.update(one.loaded)
         whole.end = max(whole.end, one.end)
     whole.timeline = Timeline.of_all([one.timeline for one in outcomes])
     return whole

@@ -84,6 +84,16 @@ def basis_of_plan(origin: Origin, family: str, plan: Plan, folder: Path = FITTED
     return ("fitted" if section else basis) if exact else weakest([basis, "sibling"])
 
 
+def with_software(basis: str, software: str) -> str:
+    """A basis as it is said, with the generation of a chip's own software; empty: there is none."""
+    return ", ".join(filter(None, (basis, software)))
+
+
+def basis_in(said: str) -> str:
+    """The basis of what `with_software` says."""
+    return said.partition(",")[0]
+
+
 def weakest(bases: Iterable[str]) -> str:
     """The basis of what rests on several."""
     return max(bases, key=BASES.index)

@@ -15,6 +15,7 @@ from perfmodel.inference.framework_support import (
     serving_frameworks,
     sizes_of,
     slow_kernels,
+    unsupported_pairs,
 )
 from perfmodel.library.chip import chip_files
 from perfmodel.library.files import read_as, stems
@@ -207,6 +208,47 @@ def test_a_recommendation_says_so(tmp_path: Path):
     load = ("--isl", "1024", "--osl", "1024", "--framework", "sglang", "--tpot-ms", "500")
     status, shown, said = run("recommend", *words, *load, "--concurrency", "16")
     assert status == 0 and "Triton" in shown + said
+
+
+ELSEWHERE = ("--model", "llama-3.1-8b", "--isl", "100", "--osl", "10", "--concurrency", "1")
+FOREIGN = "vLLM does not run on wse-3; of the frameworks known these do: cerebras."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "serving", "--chip", "wse-3", "--framework", "vllm", *ELSEWHERE),
+        ("simulate", "--chip", "wse-3", "--framework", "vllm", *ELSEWHERE),
+        (
+            "explain",
+            "chip=wse-3",
+            "framework=vllm",
+            "model=llama-3.1-8b",
+            "isl=100",
+            "osl=10",
+            "concurrency=1",
+        ),
+    ],
+)
+def test_every_command_says_that_a_framework_does_not_run_on_a_chip(words: tuple[str, ...]):
+    status, _, said = run(*words)
+    assert status == 0 and said.count(FOREIGN) == 1, said
+
+
+def test_a_sweep_says_it_once_for_each_chip(tmp_path: Path):
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        'chip = ["h100-sxm", "wse-3"]\nframework = "vllm"\nmodel = "llama-3.1-8b"\n'
+        "isl = 100\nosl = 10\nconcurrency = [1, 2]\n"
+    )
+    status, _, said = run("sweep", grid, "--out", tmp_path / "points.csv")
+    assert status == 0 and said.count("does not run on") == said.count(FOREIGN) == 1, said
+
+
+def test_what_runs_or_is_unknown_is_not_warned_of():
+    assert unsupported_pairs(["h100-sxm", "mi300x", "wse-3"], ["", "gemma"]) == []
+    assert unsupported_pairs(["h100-sxm", "b200"], ["vllm", "trtllm", "vllm-0.5"]) == []
+    assert unsupported_pairs(["nowhere"], ["vllm"]) == []
 
 
 def test_rules_are_inherited_one_by_one():

@@ -6,6 +6,7 @@ what cannot be is refused.
 """
 
 import functools
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,7 +96,7 @@ def refusal(deployment: Deployment, parallelism: Parallelism, speculates: bool =
     drafts = speculates and parallelism.pp > 1 and version.layout.forbids("one_stage_drafts")
     words = said_of(version.refused_weights, deployment.plan.weights, deployment.architecture)
     reasons = (
-        _platform(asked),
+        unsupported_chip(deployment),
         *(_stages(asked), _heads(asked), _expert_ranks(asked)),
         *(words, _framework_ranks(asked), _kv_heads(asked), _columns(asked)),
         f"pp is {parallelism.pp:.0f}, but {asked.framework} drafts tokens with pp 1 alone."
@@ -168,14 +169,36 @@ def _attended(attention: Grouped | Latent | Compressed | Recurrent | Counted) ->
     return float(attention.heads) * float(attention.value)
 
 
-def _platform(asked: Asked) -> str:
-    """Chips of an architecture that the framework lists."""
-    platforms, given = asked.version.platforms, asked.deployment
-    if not platforms or given.architecture in platforms:
+def unsupported_chip(deployment: Deployment) -> str:
+    """What is said of a chip that the framework does not list, with those that do; else empty."""
+    plan = deployment.plan
+    return _unsupported(plan.framework_version or plan.framework or "", deployment.stem)
+
+
+def unsupported_pairs(chips: Iterable[str], frameworks: Iterable[str]) -> list[str]:
+    """What is said of each chip with each framework that does not run on it, once; names that are not known
+    are passed over."""
+    pairs = itertools.product(dict.fromkeys(chips), dict.fromkeys(frameworks))
+    return list(filter(None, dict.fromkeys(itertools.starmap(_unsupported_or_unknown, pairs))))
+
+
+def _unsupported_or_unknown(chip: str, framework: str) -> str:
+    try:
+        name, version = software_of(framework)
+        return _unsupported(version or name, chip)
+    except InputError:
         return ""
-    others = ", ".join(serving_frameworks(given.architecture))
-    return f"{asked.framework} does not run on {given.stem}; " + (
-        f"of the frameworks known {others} do."
+
+
+def _unsupported(word: str, chip: str) -> str:
+    stem, architecture = Path(chip_file(chip)[0]).stem, chip_file(chip)[1].architecture
+    platforms = find_version(word).platforms
+    if not platforms or architecture in platforms:
+        return ""
+    name = framework_files()[older_versions().get(word, word)].name
+    others = ", ".join(serving_frameworks(architecture))
+    return f"{name} does not run on {stem}; " + (
+        f"of the frameworks known these do: {others}."
         if others
         else "of the frameworks known none does: leave it empty for the best schedule that the chip allows."
     )

@@ -12,7 +12,7 @@ from perfmodel.files import cells_of, read_csv, table_of_texts, with_columns, wr
 from perfmodel.inference.kernel_predictions import Predicted, predict_table, read_columns
 from perfmodel.inference.percentiles import SIMULATED, add_percentiles
 from perfmodel.inference.recommendation import ADDED
-from perfmodel.inference.row_warnings import by_words, slow_kernel_warnings
+from perfmodel.inference.row_warnings import by_words, framework_warnings
 from perfmodel.inference.serving_predictions import (
     ATTENTION_FFN_OUTPUTS,
     COLUMNS,
@@ -57,7 +57,7 @@ def predict_serving(
     columns |= _percentiles(cells | columns, calibration, percentiles)
     for line in unread(cells, COLUMNS, (*OUTPUTS, *ATTENTION_FFN_OUTPUTS, *ADDED, *SIMULATED)):
         warn(line)
-    for line in slow_kernel_warnings(cells, len(table), calibration):
+    for line in framework_warnings(cells, len(table), calibration):
         warn(line)
     warn_assumed(cells["model"])
     found = with_columns(table, columns)
@@ -98,7 +98,7 @@ def predict_columns(
     ):
         raise InputError(columns["error"][0])
     columns |= _percentiles(cells | columns, calibration, percentiles)
-    for line in slow_kernel_warnings(cells, count, calibration):
+    for line in framework_warnings(cells, count, calibration):
         warn(line)
     warn_assumed(cells.get("model", ()))
     if out is not None:

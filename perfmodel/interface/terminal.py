@@ -46,6 +46,15 @@ def warn_assumed(models: Iterable[str]) -> None:
         warn(line)
 
 
+def warn_unsupported(chips: Iterable[str], frameworks: Iterable[str]) -> None:
+    """Say once of each chip which of the frameworks does not run on it."""
+    from perfmodel.inference.framework_support import unsupported_pairs
+    from perfmodel.inference.row_warnings import as_if
+
+    for line in unsupported_pairs(chips, frameworks):
+        warn(as_if(line))
+
+
 def show_table(table: Table, width: int | None = None) -> None:
     """Print a table, of `width` characters at most: numbers to the right, words to the left."""
     console.print(table.title, style="bold", soft_wrap=True)

@@ -133,18 +133,18 @@ def load_model(name: str | Path) -> Transformer:
     return dataclasses.replace(model, native=formats.get(fold(name), model.native))
 
 
-def models_in(path: Path) -> list[str]:
-    """Models that a study or a grid in TOML names; none where it is no file, as a preset's name is not."""
-    return _named(read_toml(path)) if path.is_file() else []
+def named_in(path: Path, key: str) -> list[str]:
+    """Words under `key` of a study or a grid in TOML, however deep: models, chips, frameworks; none where it
+    is no file, as a preset's name is not."""
+    return _named(read_toml(path), key) if path.is_file() else []
 
 
-def _named(content: Any, key: str = "") -> list[str]:
-    """Words under keys `model`, however deep."""
+def _named(content: Any, key: str, within: str = "") -> list[str]:
     if isinstance(content, dict):
-        return [name for inner, value in content.items() for name in _named(value, inner)]
+        return [name for inner, value in content.items() for name in _named(value, key, inner)]
     if isinstance(content, list):
-        return [name for value in content for name in _named(value, key)]
-    return [content] if key == "model" and isinstance(content, str) else []
+        return [name for value in content for name in _named(value, key, within)]
+    return [content] if within == key and isinstance(content, str) else []
 
 
 def assumed_of(names: Iterable[str]) -> list[str]:

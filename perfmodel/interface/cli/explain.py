@@ -9,7 +9,14 @@ import typer
 
 from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, say, show_json, show_table, warn_assumed
+from perfmodel.interface.terminal import (
+    bar,
+    say,
+    show_json,
+    show_table,
+    warn_assumed,
+    warn_unsupported,
+)
 
 
 def explain(
@@ -40,6 +47,7 @@ def explain(
     with bar("compiling"):
         found = run(cells, options.fitted(calibration))
     warn_assumed([cells.get("model", "")])
+    warn_unsupported([cells.get("chip", "")], [cells.get("framework", "")])
     if out is not None:
         save(kernel_times(found), out)
     if report is not None:

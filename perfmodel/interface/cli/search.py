@@ -57,7 +57,7 @@ def search(
     from perfmodel.files import write_whole
     from perfmodel.interface.search import run_search
     from perfmodel.interface.search_tables import better_existing, tables
-    from perfmodel.library.model import models_in
+    from perfmodel.library.model import named_in
 
     if list_:
         listed = [(name, question(path)) for name, path in presets().items()]
@@ -72,7 +72,7 @@ def search(
         found = run_search(study, place, resume, starts, seed, update, out, cost_basis)
         if report is not None:
             write_whole(report, (place / "report.html").read_bytes())
-    warn_assumed(models_in(study))
+    warn_assumed(named_in(study, "model"))
     if json_:
         show_json(found)
     else:

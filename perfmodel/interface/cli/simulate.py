@@ -11,7 +11,15 @@ from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
 from perfmodel.interface.cli.column_options import takes
 from perfmodel.interface.serving_columns import SERVING_COLUMNS
-from perfmodel.interface.terminal import bar, say, show_json, show_table, warn, warn_assumed
+from perfmodel.interface.terminal import (
+    bar,
+    say,
+    show_json,
+    show_table,
+    warn,
+    warn_assumed,
+    warn_unsupported,
+)
 
 DEPLOYMENT = (
     *(name for name, column in SERVING_COLUMNS.items() if column.panel == "Chips and model"),
@@ -163,6 +171,7 @@ def simulate(
     traffic = shown.traffic_of(asked)
     cells = {name: columns[name] for name in DEPLOYMENT if name in columns}
     warn_assumed([cells.get("model", "")])
+    warn_unsupported([cells.get("chip", "")], [cells.get("framework", "")])
     scheduler = SchedulerOptions(
         max_num_seqs,
         max_num_batched_tokens,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, show_list, warn_assumed
+from perfmodel.interface.terminal import bar, show_list, warn_assumed, warn_unsupported
 
 
 def sweep(
@@ -61,14 +61,15 @@ def sweep(
         show_list(table, json_)
         return
     from perfmodel.inference.sweep import sweep as run
-    from perfmodel.library.model import models_in
+    from perfmodel.library.model import named_in
     from perfmodel.xla import prepare_for_millions
 
     prepare_for_millions()
     options.check_places(report=report)
     with bar("points") as update:
         found = run(grid, out, options.fitted(calibration), resume, update)
-    warn_assumed(models_in(grid))
+    warn_assumed(named_in(grid, "model"))
+    warn_unsupported(named_in(grid, "chip"), named_in(grid, "framework"))
     options.show_outcome(out, *found, json_)
     if report is not None:
         from perfmodel.interface.pages.sweep import sweep_page

@@ -148,3 +148,27 @@ def test_the_service_of_a_wafer_is_of_the_newest_generation_alone():
         return float(load_chip("wse-3", plan).efficiency.host.step)
 
     assert step("") == pytest.approx(360e-6) and step("cerebras-2024") == step("waferllm") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "parameters.mesh]\nhop_cycle =",
+            "mesh.hop_cycle in 1 is no parameter; allowed are hop_cycles in 1",
+        ),
+        (
+            "parameters.mess]\nhop_cycles =",
+            "there are no parameters of mess; allowed are those of mesh, gemm",
+        ),
+    ],
+)
+def test_a_parameter_that_nothing_reads_is_refused(given: str, said: str, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        stems("frameworks")["cerebras"]
+        .read_text()
+        .replace("parameters.mesh]\nhop_cycles =", given, 1)
+    )
+    with pytest.raises(InputError, match=said):
+        read_as(FrameworkFile, path)

@@ -17,7 +17,7 @@ from perfmodel.inference.evaluate import NAMES, ResolvedRow, mapped_once, resolv
 from perfmodel.inference.framework_support import refusal, slow_kernels
 from perfmodel.inference.question import Question, stacks
 from perfmodel.inference.service import Service
-from perfmodel.inference.serving_predictions import AT_WALL, loop_of, priced_numbers
+from perfmodel.inference.serving_predictions import AT_WALL, basis_said, loop_of, priced_numbers
 from perfmodel.inference.sweep_points import Segment, SweepPoints, request_at, serve_segments
 from perfmodel.library.fitted_intervals import ServingIntervals
 from perfmodel.trees import map_leaves
@@ -275,4 +275,4 @@ def words_of(resolved: ResolvedRow, cells: dict[str, str]) -> dict[str, str]:
     chosen = {"precision": plan.weights, "kv_precision": plan.cache}
     words = {name: cells.get(name, "") or chosen.get(name, "") for name in NAMES}
     warning = slow_kernels(resolved.deployment)
-    return words | {"basis": resolved.deployment.intervals.basis, "warning": warning}
+    return words | {"basis": basis_said(resolved.deployment), "warning": warning}

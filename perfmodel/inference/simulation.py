@@ -26,6 +26,7 @@ from perfmodel.inference.evaluate import (
 )
 from perfmodel.inference.placement import cache_bytes, kv_cache_capacity
 from perfmodel.inference.scheduler import Engine, Outcome, Policy, Speculation, Timeline
+from perfmodel.inference.serving_predictions import basis_said
 from perfmodel.inference.serving_row import RANKS
 from perfmodel.inference.step_times import StepTimes, price_steps
 from perfmodel.inference.traffic import TrafficOf, Workload
@@ -103,7 +104,7 @@ class Server(NamedTuple):
     def description(self) -> dict[str, Any]:
         """The deployment and the scheduler, as they were taken, for the summary."""
         return {
-            "basis": self.resolved.deployment.intervals.basis,
+            "basis": basis_said(self.resolved.deployment),
             "deployment": deployment_of(self),
             "scheduler": scheduler_of(self.policy),
             "assumptions": list(ASSUMPTIONS),

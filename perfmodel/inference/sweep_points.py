@@ -32,6 +32,7 @@ from perfmodel.inference.serving_predictions import (
     MAX_COMPILED_FORMS,
     OUTPUTS,
     PLAN,
+    basis_said,
     loop_of,
     memory_error,
     output_rate,
@@ -283,7 +284,7 @@ def _columns(
         "fits": (fits, wrong),
         "bound": (bounds, empty),
         "cost_basis": (np.full(len(errors), basis, object), empty),
-        "basis": (np.full(len(errors), deployment.intervals.basis, object), empty),
+        "basis": (np.full(len(errors), basis_said(deployment), object), empty),
         "error": (errors, errors == ""),
     }
     return columns | {name: pa.array(x, mask=mask) for name, (x, mask) in words.items()}

@@ -4,14 +4,16 @@ A version is called by its word in the column `framework`; today's by the framew
 does not say is as in the version that it is `like`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from perfmodel.errors import InputError
+from perfmodel.hardware.parameters import Efficiency, parameters
 from perfmodel.library.files import read_as, stems
 from perfmodel.library.framework_memory import MemoryReserve
 from perfmodel.library.schema import Quantity, Share, Sourced, Strict
@@ -240,6 +242,21 @@ class Version(Strict):
     own_host: Flag | None = None
     parameters: dict[str, dict[str, Quantity]] = {}
 
+    @field_validator("parameters")
+    @classmethod
+    def _parameters_are_known(
+        cls, given: dict[str, dict[str, Quantity]]
+    ) -> dict[str, dict[str, Quantity]]:
+        for family, numbers in given.items():
+            units = parameter_units(family)
+            for name, number in numbers.items():
+                if units.get(name) != number.unit:
+                    allowed = ", ".join(f"{each} in {unit}" for each, unit in units.items())
+                    raise ValueError(
+                        f"{family}.{name} in {number.unit} is no parameter; allowed are {allowed}"
+                    )
+        return given
+
     @property
     def separates_prefill(self) -> bool:
         """Whether prompts take a step of their own."""
@@ -316,6 +333,32 @@ class Version(Strict):
             name if number.unit == "1" else f"{name}_{number.unit}": number.value
             for name, number in self.parameters.get(family, {}).items()
         }
+
+
+UNREAD = ("unquantised", "board")
+"""Families whose parameters no framework changes: products in another format, and the power of boards."""
+
+
+@functools.cache
+def parameter_units(family: str) -> dict[str, str]:
+    """Parameters of a family by name, with the unit in which files have them; `mesh`: of a whole chip.
+
+    **Raises:**
+
+    - `ValueError`: for another family.
+    """
+    kinds: dict[str, type] = {"mesh": Efficiency} | {
+        field.name: field.type
+        for field in dataclasses.fields(Efficiency)
+        if isinstance(field.type, type)
+        and dataclasses.is_dataclass(field.type)
+        and field.name not in UNREAD
+    }
+    if family not in kinds:
+        raise ValueError(
+            f"there are no parameters of {family}; allowed are those of {', '.join(kinds)}"
+        )
+    return {f.name: f.metadata["unit"] for f in parameters(kinds[family])}
 
 
 def _is(flag: Flag | None, otherwise: bool = False) -> bool:

@@ -275,6 +275,7 @@ READS = ("cache", "attention_backend", "replay")
 class AttentionDecode(AbstractKernel):
     """Attention of one new token for each of `batch` sequences.
 
+    - `batch`: sequences; `heads`: of queries, on one chip; `kv_heads`: of keys and values.
     - `ctx_len`: tokens in each cache, the new one included; `window`: seen at most, zero for all.
     - `head_dim`: numbers of a head's key; `value_dim`: of its value, if others; `stored_dim`: cached of a KV
       head and token, if not both.

@@ -265,6 +265,9 @@ READS = ("weights", "cache", "attention_backend", "replay")
 class AttentionPrefill(AbstractKernel):
     """Attention of `q_len` new tokens for each of `batch` sequences.
 
+    - `batch`: sequences; `q_len`: new tokens of each.
+    - `heads`: of queries, on one chip; `kv_heads`: of keys and values.
+    - `causal`: whether a token sees only those before it.
     - `ctx_len`: tokens in each cache, the new ones included; `window`: seen at most, zero for all.
     - `head_dim`, `value_dim`, `stored_dim`, `residency`: as in decode.
     """

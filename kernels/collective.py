@@ -173,7 +173,10 @@ def _algorithms(network: Network, kind: Kind, n: Scalar, size: Scalar) -> tuple[
 
 
 class Collective(AbstractKernel):
-    """A collective over `n_gpus` chips in `n_nodes` domains at least, of a vector of `bytes`."""
+    """A collective over `n_gpus` chips in `n_nodes` domains at least, of a vector of `bytes`.
+
+    - `n_gpus`: chips; `bytes`: of the whole vector; `n_nodes`: domains that they are in, at least.
+    """
 
     family = "collective"
     reads = (MATRIX, "collective_backend", TOPOLOGY)

@@ -103,6 +103,7 @@ def elementwise(
 class Elementwise(AbstractKernel):
     """One kernel over `tokens` rows of `hidden` outputs.
 
+    - `tokens`: rows; `hidden`: outputs of each; `kind`: what is computed.
     - `steps`: that each row takes one after the other, each of a few numbers.
     """
 

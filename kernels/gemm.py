@@ -164,7 +164,7 @@ def _resident(
 class Gemm(AbstractKernel):
     """A matrix product, after the pass that quantises its activations.
 
-    - `m`, `n`, `k`: rows of activations (tokens), columns and rows of weights.
+    - `m`: rows of activations (tokens); `n`: columns of weights; `k`: rows of weights.
     - `residency`: where the weights live, if not in the chip's native memory.
     """
 

@@ -194,6 +194,8 @@ class LinearAttention(AbstractKernel):
     """Linear attention of `q_len` new tokens for each of `batch` sequences; several are a prompt, whatever
     the phase says.
 
+    - `batch`: sequences; `q_len`: new tokens of each; `kind`: the recurrence; `phase`: of a benchmark's row.
+    - `ctx_len`, `hidden`: of a benchmark's row; the time does not depend on them.
     - `heads`, `head_dim`, `value_dim`: of the state: a matrix of `head_dim` x `value_dim` for each head.
     - `key_heads`: of queries and keys, which may serve several heads of values.
     - `residency`: where the states live, if not in the chip's native memory.

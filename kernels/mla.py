@@ -36,6 +36,7 @@ def with_latent_parameters(chip: Chip) -> Chip:
 class MlaDecode(AbstractKernel):
     """Latent attention of one new token for each of `batch` sequences, absorbed.
 
+    - `batch`: sequences; `heads`: of queries, on one chip.
     - `ctx_len`: tokens in each cache, the new one included.
     - `rank`, `rope`: numbers of a latent, and of its rotated part.
     - `residency`: where the cache lives, if not in the chip's native memory.
@@ -68,6 +69,7 @@ class MlaDecode(AbstractKernel):
 class MlaPrefill(AbstractKernel):
     """Latent attention of a prompt for each of `batch` sequences.
 
+    - `batch`: sequences; `heads`: of queries, on one chip.
     - `ctx_len`: tokens in each cache, the new ones included; `q_len`: the new ones, if not all.
     - `rank`, `rope`, `residency`: as in decode; `nope`, `value_dim`: numbers of a head's key that is not
       rotated, and of its value.

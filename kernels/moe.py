@@ -144,8 +144,10 @@ def _occupancy(chip: Chip, plan: Plan, share: RankShare, up: Values, down: Value
 class Moe(AbstractKernel):
     """The busiest rank's mixture of experts, its routing and the return of tokens included.
 
-    - `tokens`: of all ranks together; each goes through `topk` of `experts`.
-    - `tp`, `ep`: chips that share an expert; groups of experts.
+    - `tokens`: of all ranks together; `topk`: experts that each goes through; `experts`: of the layer.
+    - `hidden`, `inter`: numbers of a token, and between an expert's products.
+    - `tp`: chips that share an expert; `ep`: groups of experts.
+    - `routing`: how tokens spread over experts.
     - `gated`: 1 where an expert has a gate, else 0.
     - `residency`: where the experts live, if not in the chip's native memory.
     """

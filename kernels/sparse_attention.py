@@ -303,6 +303,8 @@ class SparseAttention(AbstractKernel):
     """Sparse attention of `q_len` new tokens for each of `batch` sequences; several are a prompt, whatever
     the phase says.
 
+    - `batch`: sequences; `heads`: of queries, on one chip; `q_len`: new tokens of each sequence.
+    - `kind`: how entries are chosen; `phase`: of a benchmark's row.
     - `ctx_len`: tokens in each cache, the new ones included.
     - `topk`: entries that are picked; zero: as many as the kind does.
     - `residency`: where the cache lives, if not in the chip's native memory.

@@ -4,14 +4,18 @@ import contextlib
 import io
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from command import run
+
+from perfmodel.kernels.registry import KERNELS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -117,6 +121,28 @@ def test_every_page_opens_with_a_question_and_the_api_lists_the_face():
 
     listed = set(re.findall(r"^::: perfmodel\.\S*\.(\w+)$", (DOCS / "api.md").read_text(), re.M))
     assert listed | {"Waits"} == {name for name in dir(pm) if name in pm._PLACES}
+
+
+REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
+
+
+@pytest.mark.parametrize("page", REFERENCE["pages"]())
+def test_the_reference_is_of_the_schemas(page: str):
+    assert (DOCS / "reference" / page).read_text() == REFERENCE["pages"]()[page], (
+        "run docs/reference.py"
+    )
+
+
+def test_the_reference_says_what_each_key_and_column_means():
+    files = [kind for _, kinds in REFERENCE["FILES"].values() for kind in kinds]
+    kinds = {part for kind in files for part in REFERENCE["with_parts"](kind)}
+    unsaid = {
+        (k.__name__, key) for k in kinds for key in {*k.model_fields} - {*REFERENCE["meanings"](k)}
+    }
+    for op, kind in KERNELS.items():
+        columns = {field.name for field in fields(kind) if field.metadata.get("column")}
+        unsaid |= {(op, column) for column in columns - {*REFERENCE["meanings"](kind)}}
+    assert not unsaid
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,12 @@ class Table(BaseModel):
 
 
 class PriceTable(Table):
-    """What users pay: `usd_per_million_tokens` at `tokens_per_s`, times the speed's ratio to `exponent`."""
+    """What users pay for speed.
+
+    - `usd_per_million_tokens`: at `tokens_per_s` of a user.
+    - `tokens_per_s`: the speed to which others are compared.
+    - `exponent`: of the speed's ratio to it, by which the price is multiplied.
+    """
 
     usd_per_million_tokens: Positive = 1.0
     tokens_per_s: Positive = 100.0
@@ -58,6 +63,9 @@ class PriceTable(Table):
 class ObjectiveTable(Table):
     """What is to be as large or as small as possible, or a mix of several with weights.
 
+    - `maximise`, `minimise`: one figure.
+    - `mix`: weights of several figures, of logarithms.
+    - `price`: what users pay for speed, where revenue is asked for.
     - `front`: a figure against which a Pareto front is traced.
     - `cost_basis`: what USD are of.
     """
@@ -87,7 +95,19 @@ class ObjectiveTable(Table):
 
 
 class HardwareConstraints(Table):
-    """Limits of one chip, and of the whole system (`system_memory_gb`: HBM in all)."""
+    """Limits of one chip, of the whole system, and on every figure that may be an objective.
+
+    - `area_mm2`: of one die: a number, `reticle` (858) or `wafer` (46,225).
+    - `power_w`: of one chip, which slows down at its limit.
+    - `chip_usd`: what one chip costs; `system_usd`, `system_mm2`, `system_memory_gb`: of all chips, dies and
+      main memories together.
+    - `tokens_per_s_per_user`: the least; `tokens_per_s`, `tokens_per_s_per_mm2`, `tokens_per_s_per_watt`,
+      `tokens_per_s_per_usd`: the least output of all users, of the whole system or for each of its units.
+    - `revenue_per_usd`, `revenue_per_watt`: the least revenue, for each USD of cost and for each W.
+    - `usd_per_million_tokens`, `joules_per_million_tokens`: the most for output tokens.
+    - `memory_bytes_per_token_per_s`: the most main memory for each token/s.
+    - `ttft_ms`, `tpot_ms`: the most, in the mean.
+    """
 
     area_mm2: Area = "reticle"
     power_w: Positive
@@ -124,6 +144,12 @@ class WorkloadTable(Table):
 
     Either they decode with `context` tokens each, or each brings `prompt` tokens and takes
     `output`, and prompts run among decode steps.
+
+    - `model`: a name of the library, or a file; `precision`, `kv_precision`: formats of weights and KV cache.
+    - `batch`: users at once; `chips`: that serve them.
+    - `context`: tokens of each user while decoding.
+    - `prompt`, `output`: tokens of a request.
+    - `weight`: of this workload among several.
     """
 
     model: str
@@ -145,7 +171,10 @@ class WorkloadTable(Table):
 
 
 class Bounds(Table):
-    """The least and the most of a variable."""
+    """The least and the most of a variable.
+
+    - `low`, `high`: both included; equal: the variable is held there.
+    """
 
     low: Positive
     high: Positive
@@ -182,6 +211,16 @@ class ChipTable(Table):
     as many for each core; `power_w`, to which a chip is provisioned, is the limit. `channels` are devices
     of a memory that takes no place on the interposer (channels of LPDDR and DDR, chips of GDDR), `stacks`
     of the others; a study that gives neither, and has such a memory, has `CHANNELS`.
+
+    - `sram_mb`, `sram_tb_per_s`: SRAM, and the rate of reading it.
+    - `stacks`, `channels`: devices of main memory, on the interposer and off the package.
+    - `tflops`: dense peak of the matrix units, in bf16.
+    - `clock_ghz`: of the cores, with their voltage.
+    - `vector_tflops`, `exponential_t_per_s`: of the other units.
+    - `link_gb_per_s`: one direction of all links of a chip.
+    - `power_w`: to which a chip is provisioned.
+    - `tensor`, `pipeline`, `data`: ranks of the model.
+    - `workers`: of a pool.
     """
 
     sram_mb: Range = Bounds(low=10, high=1500)
@@ -242,8 +281,9 @@ class SystemTable(Table):
 
 
 class OptimiserTable(Table):
-    """How to search: at most `starts`, each of at most `steps` of descent; a `seed`.
+    """How to search.
 
+    - `starts`: at most; `steps`: of descent from each, at most; `seed`: of the starting points.
     - `batch_size`: starts that descend together in one `vmap`.
     - `points`: of the Pareto front.
     """
@@ -256,7 +296,12 @@ class OptimiserTable(Table):
 
 
 class Study(Table):
-    """A study file."""
+    """A study file.
+
+    - `objective`: what is to be best; `constraints`: what is kept.
+    - `workload`: models and their users, at least one.
+    - `space`: what is free; `system`: how it is made; `optimiser`: how it is searched.
+    """
 
     objective: ObjectiveTable
     constraints: ConstraintsTable

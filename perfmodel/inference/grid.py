@@ -49,7 +49,12 @@ MAX_VALUES = 100_000
 
 
 class Range(BaseModel):
-    """Numbers from `low` to `high`, both included, evenly spaced, or evenly in their logarithms."""
+    """Numbers from `low` to `high`, both included, evenly spaced, or evenly in their logarithms.
+
+    - `low`, `high`: the first and the last number.
+    - `points`: how many there are.
+    - `spacing`: even, or even in logarithms.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     low: float = Field(allow_inf_nan=False)

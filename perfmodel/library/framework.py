@@ -41,7 +41,10 @@ ANY_ARCHITECTURE = "any"
 
 
 class Flag(Strict):
-    """Whether something is so."""
+    """Whether something is so.
+
+    - `value`: true where it is.
+    """
 
     value: bool
     source: str
@@ -51,7 +54,7 @@ class Flag(Strict):
 class Choice(Strict):
     """A kernel library on an architecture, by its name in `perfmodel.kernels.backends`.
 
-    - `fp8_cache`: the one over a cache in fp8, where it is another.
+    - `library`: the one that is used; `fp8_cache`: the one over a cache in fp8, where it is another.
     """
 
     library: str
@@ -65,7 +68,10 @@ Choices = dict[str, Choice]
 
 
 class SharedExpert(Strict):
-    """Where the shared expert is one of the routed ones, and of how many routed experts a model has then."""
+    """Where the shared expert is one of the routed ones, and of how many routed experts a model has then.
+
+    - `architectures`: of chips; `routed_experts`: of the model.
+    """
 
     architectures: list[str]
     routed_experts: int
@@ -76,6 +82,7 @@ class SharedExpert(Strict):
 class AllReduce(Strict):
     """With which norms an all-reduce is fused: with all, the plain ones, or none.
 
+    - `norms`: with which it is fused.
     - `fits`: the framework whose fitted parameters the unfused one takes.
     """
 
@@ -89,6 +96,7 @@ class Fusions(Strict):
     """What is fused. Where nothing is said: no quantisation, no shared expert, all-reduces with all norms,
     and the inputs of a gated delta net in one product.
 
+    - `shared_expert`: where it is one of the routed ones; `all_reduce`: with which norms.
     - `quantisation`: whether norms and activations write fp8 themselves, where the scale is known before.
     - `delta_net_inputs`: whether one product makes queries, keys, values and gates of a gated delta net;
       else four do.
@@ -199,6 +207,7 @@ class Platform(Strict):
 class Format(Strict):
     """What a framework does with a number format on some architectures.
 
+    - `architectures`: of chips, where it is so.
     - `says`: in a sentence.
     - `slower`: how many times as long as with fast kernels a service may take, where measured times tell.
     """
@@ -210,8 +219,11 @@ class Format(Strict):
 
 
 class Version(Strict):
-    """One version; `like`: the one whose facts it shares where it says nothing.
+    """One version.
 
+    - `name`: as people call it; `like`: the version whose facts it shares where it says nothing.
+    - `attention`, `gemm`, `moe`, `collective`: kernel libraries, by architecture.
+    - `fusions`: what is fused; `scheduler`: its defaults.
     - `unfused_collective`: of all-reduces that are fused with no norm.
     - `own_host`: whether its host is fitted to its own runs; else it is that of its framework.
     - `decode_per_query_head`: whether decode steps read the cache for each query head, not for a group.
@@ -369,7 +381,10 @@ NO_FRAMEWORK = Version(name="the smooth form")
 
 
 class Releases(Strict):
-    """Releases whose kernels were measured, oldest first; the last is the newest."""
+    """Releases whose kernels were measured, oldest first; the last is the newest.
+
+    - `names`: oldest first; the last is the newest.
+    """
 
     names: list[str]
     source: str
@@ -378,6 +393,8 @@ class Releases(Strict):
 class FrameworkFile(Sourced):
     """A framework, its measured releases, and its versions by their words; today's is the file's name.
 
+    - `releases`: whose kernels were measured.
+    - `version`: facts of each version, by its word.
     - `default_on`: architectures whose chips run it where no framework is named.
     """
 

@@ -11,6 +11,7 @@ class FractionSince(Strict):
     """A default share of memory from a release on, and bytes of CUDA graphs that are counted from then on.
 
     - `release`: the first that has it; empty: all before the next.
+    - `value`: the share of memory; `graphs`: bytes of CUDA graphs.
     """
 
     release: str
@@ -34,9 +35,9 @@ class MemoryReserve(Strict):
     - `activations`: numbers of 16 bits for each token of a step and number of the hidden size.
     - `experts`: more, of a model with experts.
     - `reserved`: in any case; `reserved_per_token`: for each token of a step; `reserved_per_sequence`: for
-      each sequence of the largest CUDA graph, `reserved_per_rank_sequence` for each of each data rank, where
+      each sequence of the largest CUDA graph; `reserved_per_rank_sequence`: for each of each data rank, where
       there are several; `reserved_per_chip`: of one replica; `reserved_for_drafts`: where tokens are
-      drafted; `reserved_least`: of all together, from chips of `least_from` bytes on.
+      drafted; `reserved_least`: of all together; `least_from`: bytes of a chip from which on that holds.
     - `prompt_window`: whether a windowed layer keeps a step of prompt besides its window.
     - `block`: tokens of a block of KV cache.
     """

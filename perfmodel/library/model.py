@@ -49,7 +49,10 @@ class Total(Strict):
 
 
 class PublishedFile(Strict):
-    """What is published of a model's size: all parameters, and those that one token uses."""
+    """What is published of a model's size: all parameters, and those that one token uses.
+
+    - `parameters`: all; `active`: those that one token uses.
+    """
 
     parameters: Total | None = None
     active: Total | None = None
@@ -63,6 +66,7 @@ class ModelFile(Sourced):
     """A model.
 
     - `name`: its Hugging Face id, or what its paper calls it.
+    - `published`: counts of parameters.
     - `aliases`: other names of it, in the same format.
     - `narrow`: which of its matrices checkpoints in four bits have in them, where its config
       does not say; from the lists of what they leave out, in the variants' hf_quant_config.json.

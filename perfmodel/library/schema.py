@@ -4,6 +4,7 @@ Every number names its unit, its source and how far to trust it. What is unknown
 absent. A number nobody published may be estimated, but then says so.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
@@ -20,7 +21,10 @@ Confidence = Literal["datasheet", "vendor-claim", "third-party", "derived", "est
 
 
 class Strict(BaseModel):
-    """A table of a file: unknown keys are errors, and so are texts and true where a number belongs."""
+    """A table of a file: unknown keys are errors, and so are texts and true where a number belongs.
+
+    - `source`: a key of the file's `[sources]`; `note`: what a reader should know.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -66,15 +70,17 @@ def in_si(table: BaseModel, names: Iterable[str]) -> dict[str, float]:
 
 
 def measures(dimension: str, positive: bool = False, most: float = math.inf) -> AfterValidator:
-    def check(quantity: Quantity) -> Quantity:
-        value = quantity.si(dimension)
-        if positive and value <= 0:
-            raise ValueError("must be greater than zero")
-        if value > most:
-            raise ValueError(f"must be at most {most:g}")
-        return quantity
+    """A quantity of a dimension, which its unit must have."""
+    return AfterValidator(functools.partial(_measured, dimension, positive, most))
 
-    return AfterValidator(check)
+
+def _measured(dimension: str, positive: bool, most: float, quantity: Quantity) -> Quantity:
+    value = quantity.si(dimension)
+    if positive and value <= 0:
+        raise ValueError("must be greater than zero")
+    if value > most:
+        raise ValueError(f"must be at most {most:g}")
+    return quantity
 
 
 Bytes = Annotated[Quantity, measures("byte")]
@@ -95,12 +101,16 @@ JoulesPerExponential = Annotated[Quantity, measures("J/exp")]
 
 
 class TierFile(Strict):
-    """One memory tier. `technology` names a file of `technologies`, which gives the energy of a byte.
+    """One memory tier.
 
+    - `kind`: what it is, for a reader.
+    - `technology`: a file of `technologies`, which gives the energy of a byte.
+    - `capacity`, `bandwidth`: of the whole chip.
+    - `usable`: share of the bandwidth that a long stream of reads gets.
     - `multicast`: cores that one read serves; `parts`: that keep copies of their own of what
       all cores read. One where absent.
     - `staged`: 1 for a scratchpad that kernels fill themselves; a cache where absent.
-    - `block_bandwidth`: that one block of work draws, and `core_bandwidth`, that a core reads with several;
+    - `block_bandwidth`: that one block of work draws; `core_bandwidth`: that a core reads with several;
       an even share of `bandwidth` where absent.
     - `stacks`: devices of its technology (stacks of HBM, chips of GDDR, channels of DDR), where counted.
     - `reported`: capacity as the driver reports it to software (`total_memory` of PyTorch); as sold where
@@ -122,7 +132,16 @@ class TierFile(Strict):
 
 
 class NetworkFile(Strict):
-    """A network of equal chips; `bandwidth` counts one direction of all links of one chip."""
+    """A network of equal chips; `bandwidth` counts one direction of all links of one chip.
+
+    - `kind`: what it is, for a reader.
+    - `technology`: a file of `technologies`, which gives the energy of a byte.
+    - `topology`: how chips are joined.
+    - `bandwidth`: one direction of all links of one chip.
+    - `latency`: of a message from chip to chip.
+    - `size`: chips that it joins.
+    - `reduces`: whether switches add what goes through them.
+    """
 
     kind: str
     technology: str
@@ -134,15 +153,19 @@ class NetworkFile(Strict):
 
 
 class PowerFile(Strict):
-    """Idle and peak power of one chip with its memory."""
+    """Idle and peak power of one chip with its memory.
+
+    - `idle`: without work; `peak`: the limit of its power.
+    """
 
     idle: Watts | None = None
     peak: Watts | None = None
 
 
 class MoneyFile(Strict):
-    """What one chip costs: `price` to buy, `rental` by the hour.
+    """What one chip costs.
 
+    - `price`: to buy; `rental`: by the hour, all in.
     - `of`: what the price is for: a chip or a card without the host around it, a system with it, or a
       processor's socket, beside which memory is bought apart.
     """
@@ -153,7 +176,11 @@ class MoneyFile(Strict):
 
 
 class Sourced(Strict):
-    """A file whose facts name their sources."""
+    """A file whose facts name their sources.
+
+    - `sources`: titles, publishers or addresses, by the key that facts name.
+    - `name`: as people call it; `aliases`: other names of it.
+    """
 
     sources: dict[str, str]
 
@@ -171,6 +198,16 @@ class Sourced(Strict):
 class ChipFile(Sourced):
     """A chip. See `docs/add-a-chip.md` for an example of each table.
 
+    - `vendor`, `year`: who made it, and when it was first sold.
+    - `execution`: whether kernels are launched one by one, scheduled ahead, or spread over cores as dataflow.
+    - `architecture`: whose kernels and fitted parameters it has.
+    - `node`: a file of `technologies`: its process.
+    - `cores`: streaming multiprocessors, compute units or tiles; `clock`: at which `matrix` was published.
+    - `matrix`: dense peak rates, by format; `vector`, `exponential`: of the other units.
+    - `private`, `shared`: SRAM of each core, and of all; `main`: memory of weights and KV cache; `far`: more
+      behind a link.
+    - `scale_up`, `scale_out`: networks of a node or rack, and beyond it.
+    - `power`, `area`, `money`: of the chip; `area` of all its compute dies.
     - `matrix_rows`: that its units multiply at once, where they are fewer than a matrix unit's 16.
     - `without`: formats that its units do not take, though `matrix` has the rate of their width.
     - `like`: the chip of the library that a file of one's own takes from what it does not say.
@@ -228,6 +265,8 @@ Surface = Annotated[Quantity, measures("m2")]
 class MemoryTechnology(Sourced):
     """A memory technology: what one device of it holds, moves, costs and takes of a die.
 
+    - `kind`: `memory`.
+    - `capacity`, `bandwidth`: of one device.
     - `energy`, `write_energy`: of reading and writing a byte; as reading where writing is absent.
     - `latency`: of a read, as the host sees it; `idle`: power of a device that is not used.
     - `pins`: data pins of one device.
@@ -258,7 +297,11 @@ class MemoryTechnology(Sourced):
 
 
 class LinkTechnology(Sourced):
-    """A link technology: what sending a byte costs, and what a byte/s takes of a die."""
+    """A link technology: what sending a byte costs, and what a byte/s takes of a die.
+
+    - `kind`: `link`.
+    - `energy`: of a byte that is sent; `area`, `edge`: of a die, for each byte/s.
+    """
 
     kind: Literal["link"]
     name: str
@@ -271,6 +314,10 @@ class LinkTechnology(Sourced):
 class NodeTechnology(Sourced):
     """A process node: how dense its logic and SRAM are, what they spend, and what a wafer costs.
 
+    - `kind`: `node`.
+    - `logic_density`: transistors by area.
+    - `sram_energy`: of a byte that is read; `matrix_energy`: of a FLOP, by format; `vector_energy`,
+      `exponential_energy`: of the other units.
     - `bit_cell`: of high-density SRAM; `sram_density`: of macros.
     - `voltage`, `least_voltage`: nominal, and the lowest that SRAM keeps working at.
     - `clock`: of products, and the range of it.

@@ -27,6 +27,7 @@ class Tower(Table):
       for none.
     - `temporal`: patches span several pictures; `merger`: several places are merged (Qwen), `deepstack`:
       field of the layers that are merged too; `head`: attention that pools; `adapter`: of Llama 4.
+    - `tiles`: an image is cut into tiles, which gated layers behind the others see together (Llama 3.2).
     """
 
     like: str = ""
@@ -53,6 +54,7 @@ class Tower(Table):
     deepstack: str = ""
     head: Switch = False
     adapter: bool = False
+    tiles: bool = False
     note: str = ""
 
 
@@ -147,7 +149,21 @@ def _tower(model: Fields, tower: Tower) -> int:
     )
     if model.switch(tower.head):
         count += _layer(model, tower, hidden) - norm + hidden
+    count += _tiled(model, tower, hidden) if tower.tiles else 0
     return count + _merger(model, tower, hidden) + _adapter(model, tower)
+
+
+def _tiled(model: Fields, tower: Tower, hidden: int) -> int:
+    """Llama 3.2: gated layers over all tiles, and a table of positions for each shape of an image.
+
+    The tables have a row for each shape in tiles and one for none: of a vector for each tile, before and after
+    the first layers, and of one for each place of each tile. Each of the three has a gate, as have the
+    halves of the gated layers (`modeling_mllama.py` of transformers).
+    """
+    layers = model.size("num_global_layers") * (_layer(model, tower, hidden) + 2)
+    shapes = len(model.items("supported_aspect_ratios")) + 1
+    vectors = shapes * model.size("max_num_tiles") * hidden
+    return layers + 2 * vectors + vectors * _places(model, tower) + 3
 
 
 def _layer(model: Fields, tower: Tower, hidden: int) -> int:
@@ -185,9 +201,12 @@ def _positions(model: Fields, tower: Tower, hidden: int) -> int:
         return 0
     if tower.positions != "image":
         return model.size(tower.positions) * hidden
-    return (
-        _square(model, "image_size") // _square(model, "patch_size") + tower.class_token
-    ) * hidden
+    return _places(model, tower) * hidden
+
+
+def _places(model: Fields, tower: Tower) -> int:
+    """Patches of an image, and the token of its class."""
+    return _square(model, "image_size") // _square(model, "patch_size") + tower.class_token
 
 
 def _merger(model: Fields, tower: Tower, hidden: int) -> int:
@@ -215,7 +234,7 @@ def _joint(fields: Fields, model: Fields, joint: Joint) -> int:
     hidden, stream = model.size("hidden_size"), text_part(fields).size("hidden_size")
     bias = fields.switch(joint.bias)
     if joint.kind == "llama4":
-        return model.size("vision_output_dim") * stream
+        return (model.size("vision_output_dim") + bias) * stream
     if joint.kind == "voxtral":
         return model.size("intermediate_size") * stream + stream * stream
     if joint.kind == "resampler":

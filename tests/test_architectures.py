@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfmodel.library.files import stems
-from perfmodel.library.model import model_facts
+from perfmodel.library.model import load_model, load_priced, model_facts
 from perfmodel.workload.attention import Counted, Grouped, Recurrent
 from perfmodel.workload.huggingface import architecture, from_config
 from perfmodel.workload.huggingface.architecture import architectures, by_model_type
@@ -428,6 +428,77 @@ def test_two_names_of_one_field_must_agree(tmp_path):
     assert "names of one field" in said
     gpt = {"architectures": ["GPT2LMHeadModel"], "n_embd": 768, "hidden_size": 512}
     assert "two names of one field" in refused(tmp_path, gpt)
+
+
+TOWER: dict[str, Any] = {
+    "model_type": "mllama_vision_model",
+    "hidden_size": 1280,
+    "image_size": 560,
+    "intermediate_size": 5120,
+    "max_num_tiles": 4,
+    "num_channels": 3,
+    "num_global_layers": 8,
+    "num_hidden_layers": 32,
+    "patch_size": 14,
+    "supported_aspect_ratios": [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]],
+    "vision_output_dim": 7680,
+}
+"""As `config.json` of meta-llama/Llama-3.2-11B-Vision-Instruct has it."""
+
+
+def crossed(hidden: int, inter: int, layers: int, heads: int) -> dict[str, Any]:
+    """A config.json of Llama 3.2 with images: every fifth layer from the fourth on is cross attention."""
+    text = {"model_type": "mllama_text_model", "hidden_size": hidden, "intermediate_size": inter}
+    text |= {"num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 8}
+    text |= {"cross_attention_layers": list(range(3, layers, 5)), "vocab_size": 128256}
+    whole = {"architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama"}
+    whole |= {"torch_dtype": "bfloat16", "text_config": text | {"tie_word_embeddings": False}}
+    return whole | {"vision_config": TOWER}
+
+
+CROSSED = {
+    # In all: 10.67 and 88.8 billion of the model cards (recalled); layers of self-attention.
+    "11B": (crossed(4096, 14336, 40, 32), 10.67e9, 32),
+    "90B": (crossed(8192, 28672, 100, 64), 88.8e9, 80),
+}
+
+
+@pytest.mark.parametrize("name", CROSSED)
+def test_cross_attention_is_in_memory_and_a_token_is_cached_in_the_other_layers(name, tmp_path):
+    config, total, layers = CROSSED[name]
+    found = shown(tmp_path, config)
+    assert found["parameters_total"] == pytest.approx(total, rel=0.01)
+    assert found["cache_bytes_per_token"] == layers * 2 * 8 * 128 * 2
+    assert found["cache_bytes_per_token_long"] == found["cache_bytes_per_token"]
+    whole = load_model(str(tmp_path / "config.json"))
+    priced = load_priced(str(tmp_path / "config.json"))
+    assert priced.layers == layers and parameters(whole) + whole.towers == found["parameters_total"]
+    assert parameters(priced) + priced.towers == found["parameters_total"]
+
+
+def test_a_request_of_text_takes_the_time_of_the_model_without_cross_attention(tmp_path):
+    words = ["--chip", "h100-sxm", "--n-chips", "1", "--isl", "512", "--osl", "64"]
+    words += ["--concurrency", "1", "--json"]
+    config = CROSSED["11B"][0]
+    _, out, err = run("predict", "serving", "--model", written(tmp_path, config), *words)
+    assert "requests without an image" in err and err.count("\n") == 1
+    text = config["text_config"] | {"num_hidden_layers": 32, "model_type": "llama"}
+    del text["cross_attention_layers"]
+    plain = {"architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16"} | text
+    (tmp_path / "plain").mkdir()
+    _, other, _ = run("predict", "serving", "--model", written(tmp_path / "plain", plain), *words)
+    row, expected = (json.loads(shown)["rows"][0] for shown in (out, other))
+    assert row["tpot_ms"] == pytest.approx(expected["tpot_ms"], rel=1e-6)
+    more = row["weights_gb_per_chip"] - expected["weights_gb_per_chip"]
+    # Eight layers of cross attention, 218.1 million each, and the tower, in 16 bits.
+    assert more == pytest.approx(2 * (8 * 218.1e6 + 895.0e6) / 1e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("places", [[3, 3], [3, 40], list(range(40))])
+def test_places_of_cross_attention_are_layers_of_the_file(places, tmp_path):
+    config = CROSSED["11B"][0]
+    text = config["text_config"] | {"cross_attention_layers": places}
+    assert "cross_attention_layers" in refused(tmp_path, config | {"text_config": text})
 
 
 UNPRICED = [row for row in PUBLISHED if from_config(row["config"]).unpriced]

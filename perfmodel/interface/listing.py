@@ -70,6 +70,7 @@ def model_details(facts: ModelFacts) -> list[dict[str, str]]:
     }
     rows |= {"format of the cache": facts.cache} if facts.cache else {}
     rows |= {"time": f"not predicted: {facts.unpriced}"} if facts.unpriced else {}
+    rows |= {"read as": facts.priced_as} if facts.priced_as else {}
     return [{"quantity": name, "value": value} for name, value in rows.items()]
 
 

@@ -14,7 +14,7 @@ from perfmodel.library.files import fold, pick, read_as, read_toml, stems
 from perfmodel.library.schema import Sourced, Strict
 from perfmodel.workload.huggingface import from_config, read_config, read_table
 from perfmodel.workload.huggingface.index import check_index
-from perfmodel.workload.huggingface.read import READ_AS, assumptions
+from perfmodel.workload.huggingface.read import READ_AS, assumptions, priced_as
 from perfmodel.workload.huggingface.towers import tower_parameters
 from perfmodel.workload.model import (
     Transformer,
@@ -22,6 +22,7 @@ from perfmodel.workload.model import (
     fixed_cache_bytes,
     long_text_numbers,
     parameters,
+    text_only,
     weight_bytes,
 )
 from perfmodel.workload.precision import FORMATS, Scope, look_up
@@ -152,7 +153,7 @@ def _named(content: Any, key: str, within: str = "") -> list[str]:
 
 
 def assumed_of(names: Iterable[str]) -> list[str]:
-    """What is assumed of the models of files whose architecture is not known: a sentence for each file."""
+    """What is assumed of the models of files, where it is something: a sentence for each file."""
     files = dict.fromkeys(name for name in names if name.endswith(".json"))
     return [f"{name}: {'; '.join(said)}." for name in files if (said := _assumed(name))]
 
@@ -161,7 +162,8 @@ def _assumed(name: str) -> list[str]:
     """Of one file; nothing where it does not say how it is read, or is wrong, which is said elsewhere."""
     try:
         config = read_table(name)
-        return assumptions(config, name, "") if READ_AS in config else []
+        said = assumptions(config, name, "") if READ_AS in config else []
+        return [*said, *filter(None, [priced_as(config, name)])]
     except ValueError:
         return []
 
@@ -212,6 +214,7 @@ class ModelFacts(NamedTuple):
     - `cache_bytes`: in bf16, for each token; `long_cache_bytes`: for each once every window is full.
     - `once_bytes`: what a sequence keeps besides: full windows, and states.
     - `cache`: the format of the cache that the checkpoint states; `unpriced`: why no time is predicted.
+    - `priced_as`: what time is predicted of, where it is not every request.
     - `notes`: what was assumed of an architecture that is not known.
     """
 
@@ -228,6 +231,7 @@ class ModelFacts(NamedTuple):
     native: str
     cache: str = ""
     unpriced: str = ""
+    priced_as: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -275,7 +279,7 @@ def model_facts(name: str, form: str = "") -> ModelFacts:
         config = read_table(name)
         model = from_config(config, name, form)
         assumed = assumptions(config, name, form) if form or READ_AS in config else ()
-        facts = _facts(model, config, name, tuple(assumed))
+        facts = _facts(model, config, name, tuple(assumed), form)
         check_index(
             Path(name),
             facts.weight_bytes,
@@ -290,7 +294,7 @@ def model_facts(name: str, form: str = "") -> ModelFacts:
 
 
 def _facts(
-    model: Transformer, config: dict[str, Any], name: str, notes: tuple[str, ...]
+    model: Transformer, config: dict[str, Any], name: str, notes: tuple[str, ...], form: str = ""
 ) -> ModelFacts:
     size = look_up("bf16").weight
     towers = tower_parameters(config, name)
@@ -308,12 +312,13 @@ def _facts(
         model.native,
         model.cache,
         model.unpriced,
+        priced_as(config, name, form),
         notes,
     )
 
 
 def load_priced(name: str | Path) -> Transformer:
-    """A model whose time can be predicted; else as `load_model`.
+    """A model whose time can be predicted, as a request of text alone runs it; else as `load_model`.
 
     **Raises:**
 
@@ -325,7 +330,7 @@ def load_priced(name: str | Path) -> Transformer:
             f"{str.__str__(model.name)} has {model.unpriced}: no time is predicted; `perfmodel models` "
             f"counts it."
         )
-    return model
+    return text_only(model)
 
 
 def model_sources(name: str) -> dict[str, str]:

@@ -300,6 +300,7 @@ class Counted(eqx.Module):
     - `weights`: in its matrix products.
     - `token`, `sequence`: numbers kept for each token, and for each sequence.
     - `kind`: what it is called.
+    - `images`: whether a request of text alone skips its layer.
     """
 
     kind: str = eqx.field(static=True)
@@ -307,6 +308,7 @@ class Counted(eqx.Module):
     weights: Number = 0
     token: Number = 0
     sequence: Number = 0
+    images: bool = eqx.field(static=True, default=False)
 
     def inputs(self, hidden: Number, ranks: Number = 1) -> list[tuple[Number, Number]]:
         """Its weights, as rows of one column."""

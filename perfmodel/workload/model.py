@@ -4,6 +4,7 @@ Sizes are plain whole numbers, so that parameter counts are exact; `traced` turn
 them into arrays, after which models of one structure share one compiled function.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -122,6 +123,16 @@ def parameters(model: Transformer, active: bool = False) -> Number:
     embeddings = model.hidden * model.vocabulary * (1 if model.tied or active else 2)
     layers = sum(s.count * layer_parameters(s.layer, model.hidden, active) for s in model.stacks)
     return embeddings + layers + model.extra
+
+
+def text_only(model: Transformer) -> Transformer:
+    """The model as a request of text alone runs it: layers that it skips only take memory, as towers do."""
+    skipped = [s for s in model.stacks if getattr(s.layer.attention, "images", False)]
+    if not skipped:
+        return model
+    idle = sum(s.count * layer_parameters(s.layer, model.hidden) for s in skipped)
+    kept = tuple(s for s in model.stacks if not getattr(s.layer.attention, "images", False))
+    return dataclasses.replace(model, stacks=kept, towers=model.towers + idle)
 
 
 UNQUANTISED = "bf16"

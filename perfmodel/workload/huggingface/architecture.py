@@ -118,6 +118,7 @@ class Architecture(Table):
     - `expert_names`: what its checkpoints call the experts of a layer, where it is not as usual.
     - `ignored`: fields that change no count in this architecture.
     - `unpriced`: why no time is predicted; empty where it is.
+    - `priced_as`: what time is predicted of, where it is not every request, as a sentence.
     """
 
     like: str = ""
@@ -164,6 +165,7 @@ class Architecture(Table):
     expert_names: list[str] = []
     ignored: list[str] = []
     unpriced: str = ""
+    priced_as: str = ""
     note: str = ""
 
 

@@ -240,15 +240,34 @@ def narrow_embedding(fields: Fields) -> str:
 def mllama(fields: Fields) -> list[Layer]:
     """Llama 3.2 with images: layers of cross attention among Llama's, with keys of the image alone.
 
-    Their cache is of an image, once, and not counted; without an image they are left out.
+    A request without an image skips them and keeps no cache of them; with one, their cache is of the image,
+    once, nothing for a further token, and not counted.
+
+    **Raises:**
+
+    - `ValueError`: for a place that is no layer of the file, or is named twice.
     """
-    crossed = set(fields.numbers("cross_attention_layers"))
+    crossed = _crossed(fields)
     attention, feed_forward = grouped(fields), Dense(fields.size("intermediate_size"))
     weights = sum(rows * columns for rows, columns in _matrices(fields, attention))
-    cross = Counted("cross attention", attention.heads, weights)
+    cross = Counted("cross attention", attention.heads, weights, images=True)
     own = Layer(attention, feed_forward, norms(fields))
     other = Layer(cross, feed_forward, norms(fields) + head_norms(attention) + 2)
     return [other if layer in crossed else own for layer in range(fields.layers())]
+
+
+def _crossed(fields: Fields) -> set[int]:
+    """The layers of cross attention, from nought."""
+    places, layers = fields.numbers("cross_attention_layers"), fields.layers()
+    if len(set(places)) < len(places) or not all(0 <= place < layers for place in places):
+        raise fields.fault(
+            f"cross_attention_layers must name layers from 0 to {layers - 1}, each once; correct it"
+        )
+    if len(places) == layers:
+        raise fields.fault(
+            "cross_attention_layers names every layer, so that none is left for text; correct it"
+        )
+    return set(places)
 
 
 def _matrices(fields: Fields, attention: Grouped) -> list[tuple[Number, Number]]:

@@ -256,6 +256,11 @@ def assumptions(config: dict[str, Any], name: str, form: str) -> list[str]:
     return [*found.assumed, *(f"{key} is not read" for key in unread(given, found.how))]
 
 
+def priced_as(config: dict[str, Any], name: str, form: str = "") -> str:
+    """What time is predicted of, where it is not every request; else empty."""
+    return find(Fields(config, name), form).how.priced_as
+
+
 def _check(model: Fields, how: Architecture) -> None:
     """Fields that may have one value only."""
     for path, value in how.fixed.items():

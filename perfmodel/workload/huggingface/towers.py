@@ -156,9 +156,9 @@ def _tower(model: Fields, tower: Tower) -> int:
 def _tiled(model: Fields, tower: Tower, hidden: int) -> int:
     """Llama 3.2: gated layers over all tiles, and a table of positions for each shape of an image.
 
-    The tables have a row for each shape in tiles and one for none: of a vector for each tile, before and after
-    the first layers, and of one for each place of each tile. Each of the three has a gate, as have the
-    halves of the gated layers (`modeling_mllama.py` of transformers).
+    The tables have a row for each shape in tiles and one for none: of a vector for each tile, before
+    and after the first layers, and of one for each place of each tile. Each of the three has a gate, as have
+    the halves of the gated layers (`modeling_mllama.py` of transformers).
     """
     layers = model.size("num_global_layers") * (_layer(model, tower, hidden) + 2)
     shapes = len(model.items("supported_aspect_ratios")) + 1

@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from perfmodel.design import sqp
+from perfmodel.design import first_order, sqp
 from perfmodel.design.abstract_problem import AbstractProblem, evaluate_all
 from perfmodel.design.integers import (
     MAX_CHOICES,
@@ -169,6 +169,8 @@ class MultiStart(NamedTuple, Generic[AnyProblem]):
         """One step of all starts; before it, what is due: a sharper model, rounding, or the next wave."""
         if self.phase_is_over(state):
             state = self._next_phase(state)
+        if self.options.method != "sqp":
+            return self._descended(state)
         sharp = 1.0 if state.roundings or int(state.age) >= SOFTENED_STEPS else INITIAL_SHARPNESS
         states, spent = state.sqp, len(state.sqp.unit)
         if not state.roundings and int(state.age) == SOFTENED_STEPS:
@@ -176,6 +178,17 @@ class MultiStart(NamedTuple, Generic[AnyProblem]):
         return state._replace(
             sqp=sqp.step(self.problem, states, as_scalar(sharp)),
             age=state.age + 1,
+            steps=state.steps + 1,
+            gradients=state.gradients + spent,
+        )
+
+    def _descended(self, state: SearchState) -> SearchState:
+        """All starts at rest after a whole descent of first order, which is never softened."""
+        method, steps = self.options.method, self.options.steps
+        states, spent = first_order.descend(self.problem, state.sqp, method, steps)
+        return state._replace(
+            sqp=states,
+            age=np.array(SOFTENED_STEPS + 1),
             steps=state.steps + 1,
             gradients=state.gradients + spent,
         )

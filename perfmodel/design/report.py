@@ -149,6 +149,7 @@ def as_dict(found: SearchReport) -> dict[str, Any]:
         "evaluations": result.evaluations,
         "gradients": result.gradients,
         "seconds": result.seconds,
+        "method": study.optimiser.method,
         "seed": study.optimiser.seed,
     }
 

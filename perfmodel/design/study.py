@@ -284,10 +284,12 @@ class OptimiserTable(Table):
     """How to search.
 
     - `starts`: at most; `steps`: of descent from each, at most; `seed`: of the starting points.
+    - `method`: of descent; `adam` and `lbfgs` take `steps` between two updates of the multipliers.
     - `batch_size`: starts that descend together in one `vmap`.
     - `points`: of the Pareto front.
     """
 
+    method: Literal["sqp", "adam", "lbfgs"] = "sqp"
     starts: int = Field(default=64, ge=1, le=100_000)
     batch_size: int = Field(default=1, ge=1, le=100_000)
     steps: int = Field(default=72, ge=10, le=100_000)

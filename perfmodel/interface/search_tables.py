@@ -60,6 +60,7 @@ def summary(report: dict[str, Any]) -> Table:
         objective_name(report): figures(report["objective"]),
         "USD a chip and hour": figures(report["figures"][0]["usd_per_chip_hour"]),
         "cost basis": report["cost_basis"],
+        "method of descent": report["method"],
         "before rounding": figures(report["objective_continuous"]),
         "in whole tiles, waves and cores": figures(report["objective_exact"]),
         f"best of {report['grid']['points']:,} points": _or_none(report["grid"]["objective"]),

@@ -40,6 +40,8 @@ def search(
 
     The winner is priced again in whole tiles, waves and cores, and limits that bind get a price.
 
+    A study's [optimiser] method is sqp (the default), adam or lbfgs.
+
     A study's [system] volume spreads design and masks over the chips made.
 
     Example: perfmodel search --list

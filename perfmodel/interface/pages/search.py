@@ -65,7 +65,7 @@ def _summary(report: dict[str, Any]) -> list[str]:
         *search_tables.better_existing(report),
         f"{name} is {figures(report['objective'])} at the best of {count} designs that keep every limit. "
         f"Whole numbers of things cost {rounding:.2f} %; in whole tiles, waves and cores it is "
-        f"{figures(report['objective_exact'])} ({gap:+.2f} %).",
+        f"{figures(report['objective_exact'])} ({gap:+.2f} %). Descents are by {report['method']}.",
     ]
     if report["stopped"]:
         said.append("The search was stopped before its end.")

@@ -34,7 +34,8 @@ class Valley(AbstractProblem):
 def valley(middle: list[float], most: float) -> Valley:
     """Over logarithms from 0 to 2."""
     size = np.zeros(len(middle))
-    return Valley(as_values(size), as_values(size + 2.0), as_values(middle), most)
+    low, high = as_values(size), as_values(size + 2.0)
+    return Valley(low=low, high=high, middle=as_values(middle), most=most)
 
 
 def found_by(method: str, problem: Valley, integer: list[bool]) -> SearchResult:

@@ -133,7 +133,7 @@ def _inner(
         update, memory = optax.with_extra_args_support(optimiser).update(
             g, memory, now.unit, **told
         )
-        unit = jnp.clip(now.unit + update, fixed.low, fixed.high)
+        unit = jnp.clip(jnp.add(now.unit, jnp.asarray(update)), fixed.low, fixed.high)
         moved = jnp.where(jnp.isfinite(unit), unit, now.unit)
         return (now._replace(unit=moved), memory), None
 

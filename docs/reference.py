@@ -144,7 +144,7 @@ def commands_page() -> str:
     """Every command with every option, as Typer writes them."""
     command = typer.main.get_command(app)
     said = get_docs_for_click(obj=command, ctx=typer.Context(command), name="perfmodel")
-    return said.replace("# `perfmodel`", "# Commands", 1)
+    return said.replace("# `perfmodel`", "# Commands", 1).replace(r"\[", "[")
 
 
 def grid_page() -> str:
@@ -218,7 +218,7 @@ def shown(value: Any) -> str:
     ):
         return ""
     if isinstance(value, BaseModel):
-        return ", ".join(f"{name} {getattr(value, name):g}" for name in value.model_fields_set)
+        return ", ".join(f"{name} {getattr(value, name):g}" for name in type(value).model_fields)
     return (
         ", ".join(map(str, value))
         if isinstance(value, list)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from perfmodel.design.problem import Problem, assess, system
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import Study, read_study
 from perfmodel.design.variables import read_space
+from perfmodel.library.chip import load_chip
+from perfmodel.library.cooling import cooling
 from perfmodel.library.technology import device
 from perfmodel.units import as_scalar
 
@@ -142,6 +145,7 @@ def test_lpddr_has_channels_and_hbm_stacks(tmp_path: Path):
     [
         ("volume = 0", "system.volume: it is 0; it should be greater than 0"),
         ("volume = -5", "system.volume: it is -5; it should be greater than 0"),
+        ('cooling = "ice"', "system.cooling: it is 'ice'"),
     ],
 )
 def test_wrong_keys_are_told_in_one_sentence(tmp_path: Path, key: str, words: str):
@@ -150,3 +154,41 @@ def test_wrong_keys_are_told_in_one_sentence(tmp_path: Path, key: str, words: st
     status, _, said = run_command("search", path, "--out", tmp_path / "out")
     assert status == 2
     assert words in said
+
+
+def test_cooling_is_what_has_been_shipped():
+    def density(name: str) -> float:
+        chip = load_chip(name)
+        return float(chip.peak_power / chip.area)
+
+    assert cooling("air").package == float(load_chip("b200-sxm").peak_power)
+    assert cooling("liquid").package == float(load_chip("rubin").peak_power)
+    assert cooling("air").density == pytest.approx(density("h100-sxm"), rel=5e-3)
+    assert cooling("liquid").density == pytest.approx(density("rubin"), rel=5e-3)
+
+
+def test_air_leaves_less_power_than_liquid(tmp_path: Path):
+    free = "power_w = { low = 100, high = 700 }"
+    air, liquid = (
+        resolve_study(study_of(tmp_path, space=free, cooling=f'"{name}"'))
+        for name in ("air", "liquid")
+    )
+    for name in ("package_w", "w_per_mm2"):
+        assert slack_of(air, name, (1, 0)) < slack_of(liquid, name, (1, 0))
+
+
+def test_density_binds_on_a_small_die_with_much_power(tmp_path: Path):
+    problem = resolve_study(study_of(tmp_path, cooling='"air"'))
+    at = problem.constraint_names.index("w_per_mm2") - len(problem.user_constraints)
+    choice = jnp.array([1, 0])
+
+    def slack(x: jnp.ndarray) -> jnp.ndarray:
+        return problem.static_constraints(x, choice)[at]
+
+    assert slack(problem.low) < 0
+    gradient = jax.grad(slack)(middle(problem))
+    assert jnp.isfinite(gradient).all() and (gradient != 0).any()
+
+
+def test_without_cooling_there_is_no_such_limit(tmp_path: Path):
+    assert not {"package_w", "w_per_mm2"} & set(resolve_study(study_of(tmp_path)).constraint_names)

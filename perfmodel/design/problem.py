@@ -47,6 +47,7 @@ class Limits(eqx.Module):
     """What a design must keep.
 
     - `area`, `power`: of one chip, in m2 and W.
+    - `package`, `density`: likewise by what cools it, in W and in W/m2 of the die; `None`: no such limit.
     - `system`: prices and areas, by name; `figures`: of what users see, likewise, in the units of the name.
     """
 
@@ -54,6 +55,8 @@ class Limits(eqx.Module):
     power: Scalar = eqx.field(converter=as_scalar)
     system: dict[str, Scalar]
     figures: dict[str, Scalar]
+    package: Scalar | None = None
+    density: Scalar | None = None
 
 
 class PriceCurve(eqx.Module):
@@ -125,8 +128,14 @@ class Problem(AbstractProblem):
     @property
     def constraint_names(self) -> tuple[str, ...]:
         """Names of all slacks, in their order."""
-        chips = [prefix + name for prefix in POOL_PREFIXES[self.pools] for name in CHIP_CONSTRAINTS]
+        chips = [prefix + name for prefix in POOL_PREFIXES[self.pools] for name in self.chip_constraints]
         return (*self.user_constraints, *chips, *self.system_constraints)
+
+    @property
+    def chip_constraints(self) -> tuple[str, ...]:
+        """Names of the slacks of each chip."""
+        cooled = COOLING_CONSTRAINTS if self.limits.package is not None else ()
+        return (*CHIP_CONSTRAINTS, *cooled)
 
     @property
     def user_constraints(self) -> tuple[str, ...]:
@@ -147,6 +156,9 @@ class Problem(AbstractProblem):
 
 CHIP_CONSTRAINTS = ("area_mm2", "power_w", "sram_rate", "edge")
 """Limits of every chip: die area; idle power; SRAM bandwidth for its size; its edge."""
+
+COOLING_CONSTRAINTS = ("package_w", "w_per_mm2")
+"""Limits of every chip whose cooling is given: power of the package; power over the area of the die."""
 
 
 class Assessment(NamedTuple):
@@ -347,7 +359,7 @@ def _slack(name: str, value: Scalar, limit: Scalar) -> Scalar:
 
 
 def _chip_slacks(problem: Problem, pools: list[Pool]) -> list[Scalar]:
-    """Of each pool's chip, in the order of `CHIP_CONSTRAINTS`."""
+    """Of each pool's chip, in the order of `chip_constraints`."""
     limits = problem.limits
     return [
         slack
@@ -357,8 +369,17 @@ def _chip_slacks(problem: Problem, pools: list[Pool]) -> list[Scalar]:
             jnp.log(design.chip.peak_power / design.idle),
             design.rate,
             design.edge,
+            *_cooling_slacks(limits, design),
         )
     ]
+
+
+def _cooling_slacks(limits: Limits, design: ChipDesign) -> list[Scalar]:
+    """In the order of `COOLING_CONSTRAINTS`; none where no cooling is given."""
+    if limits.package is None or limits.density is None:
+        return []
+    power = design.chip.peak_power
+    return [jnp.log(limits.package / power), jnp.log(limits.density * design.area / power)]
 
 
 def shared_slacks(problem: Problem, every: list[list[Pool]], loads: list[Workload]) -> list[Scalar]:

@@ -19,6 +19,7 @@ from perfmodel.inference.deployment import fuses_shared_expert
 from perfmodel.inference.operations import wishes_of
 from perfmodel.kernels.registry import rates_of
 from perfmodel.library.chip import chip_file, load_chip
+from perfmodel.library.cooling import Cooling, cooling
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.files import nearest
 from perfmodel.library.model import load_priced
@@ -57,6 +58,7 @@ def resolve_study(study: Study) -> Problem:
     wishes = {kind for load in loads for kind in wishes_of(load.model)}
     kinds |= wishes & set(file.matrix)
     limits = study.constraints
+    cooled = _cooling(study, space, file.execution)
     on_system = tuple(name for name in ON_SYSTEM if getattr(limits, name) is not None)
     memory_endurance, macro_endurance = _endurances(table)
     return Problem(
@@ -76,6 +78,8 @@ def resolve_study(study: Study) -> Problem:
             power=limits.power_w,
             system={name: as_scalar(getattr(limits, name)) for name in on_system},
             figures={name: as_scalar(value) for name, value in _figures(study).items()},
+            package=None if cooled is None else as_scalar(cooled.package),
+            density=None if cooled is None else as_scalar(cooled.density),
         ),
         weights={name: as_scalar(study.objective.weights.get(name, 0.0)) for name in OBJECTIVES},
         curve=_curve(study),
@@ -91,6 +95,26 @@ def resolve_study(study: Study) -> Problem:
         on_system=on_system,
         cost_basis=study.objective.cost_basis,
     )
+
+
+def _cooling(study: Study, space: Space, execution: str) -> Cooling | None:
+    """Limits by what cools packages; a wafer is none, and power that is not free must keep them."""
+    name, power = study.system.cooling, study.constraints.power_w
+    if name is None:
+        return None
+    if execution == "dataflow":
+        raise InputError(
+            f"system.cooling is {name!r}, a limit of packages, but space.base is {study.space.base}, "
+            "which is none; leave it out."
+        )
+    found = cooling(name)
+    free = any(plain_name(one) == "power_w" for one in (*space.names, *space.fixed))
+    if not free and power > found.package:
+        raise InputError(
+            f"constraints.power_w is {power:g}, but packages cooled by {name} have at most "
+            f"{found.package:g} W; lower it, or give space.power_w."
+        )
+    return found
 
 
 def _figures(study: Study) -> dict[str, float]:

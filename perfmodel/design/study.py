@@ -275,9 +275,11 @@ class SystemTable(Table):
 
     - `volume`: chips that are made, of all designs together, over which each design's development and
       masks are spread; absent: these are left out.
+    - `cooling`: of packages, which limits their power; absent: `power_w` alone does.
     """
 
     volume: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    cooling: Literal["air", "liquid"] | None = None
 
 
 class OptimiserTable(Table):

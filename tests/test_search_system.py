@@ -145,7 +145,7 @@ def test_lpddr_has_channels_and_hbm_stacks(tmp_path: Path):
     [
         ("volume = 0", "system.volume: it is 0; it should be greater than 0"),
         ("volume = -5", "system.volume: it is -5; it should be greater than 0"),
-        ('cooling = "ice"', "system.cooling: it is 'ice'"),
+        ('cooling = "ice"', "system.cooling: it is 'ice'; it should be 'air' or 'liquid'"),
     ],
 )
 def test_wrong_keys_are_told_in_one_sentence(tmp_path: Path, key: str, words: str):

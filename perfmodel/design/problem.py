@@ -128,7 +128,9 @@ class Problem(AbstractProblem):
     @property
     def constraint_names(self) -> tuple[str, ...]:
         """Names of all slacks, in their order."""
-        chips = [prefix + name for prefix in POOL_PREFIXES[self.pools] for name in self.chip_constraints]
+        chips = [
+            prefix + name for prefix in POOL_PREFIXES[self.pools] for name in self.chip_constraints
+        ]
         return (*self.user_constraints, *chips, *self.system_constraints)
 
     @property

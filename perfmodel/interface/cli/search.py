@@ -42,7 +42,8 @@ def search(
 
     A study's [optimiser] method is sqp (the default), adam or lbfgs.
 
-    A study's [system] volume spreads design and masks over the chips made.
+    A study's [system] volume spreads design and masks over the chips made; its cooling ("air" or "liquid")
+    limits W of a package and W/mm2 of its die to what has been shipped.
 
     Example: perfmodel search --list
 

@@ -63,7 +63,7 @@ SLOW_SEEDS = 5
 def ours(problem: Problem, integer: np.ndarray, seed: int) -> list[Progress]:
     """The gradient search, to its own end."""
     starts = {"starts": 4 * REFERENCE_STARTS} if seed == REFERENCE_SEED else {}
-    options = OptimiserTable(seed=seed, **starts)
+    options = OptimiserTable.model_validate({"seed": seed} | starts)
     watch, curve = Stopwatch(), []
     solver = MultiStart(problem, integer, options)
     state = solver.init()

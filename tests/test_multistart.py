@@ -302,7 +302,7 @@ def test_a_design_descends_again_to_the_best_whole_numbers():
 
 
 def solver(problem: Bowl, integer: bool | np.ndarray = False, **options: int) -> MultiStart:
-    return MultiStart(problem, np.atleast_1d(integer), OptimiserTable(**options))
+    return MultiStart(problem, np.atleast_1d(integer), OptimiserTable.model_validate(options))
 
 
 def state(problem: Bowl, here: list[list[float]], **changes: Any) -> SearchState:

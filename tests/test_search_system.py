@@ -1,5 +1,6 @@
 """Systems of a search as they are made: what is paid once, memories that wear out, channels, cooling."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from perfmodel.design.problem import Problem, assess, system
 from perfmodel.design.resolve import resolve_study
 from perfmodel.design.study import Study, read_study
 from perfmodel.design.variables import read_space
+from perfmodel.errors import InputError
 from perfmodel.library.chip import load_chip
 from perfmodel.library.cooling import cooling
 from perfmodel.library.technology import device
@@ -192,3 +194,42 @@ def test_density_binds_on_a_small_die_with_much_power(tmp_path: Path):
 
 def test_without_cooling_there_is_no_such_limit(tmp_path: Path):
     assert not {"package_w", "w_per_mm2"} & set(resolve_study(study_of(tmp_path)).constraint_names)
+
+
+def test_a_wafer_and_power_beyond_the_package_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="a limit of packages, but space.base is wse-3"):
+        resolve_study(study_of(tmp_path, space='base = "wse-3"', cooling='"air"'))
+
+
+@pytest.mark.slow
+def test_a_search_prices_what_cooling_limits(tmp_path: Path):
+    path = tmp_path / "study.toml"
+    path.write_text(COOLED)
+    status, _, said = run_command("search", path, "--out", tmp_path / "out")
+    assert status == 0, said
+    limits = json.loads((tmp_path / "out" / "result.json").read_text())["constraints"]
+    assert limits["package_w"]["limit"] == 1000
+    assert limits["w_per_mm2"]["limit"] == pytest.approx(0.86)
+    assert limits["w_per_mm2"]["shadow_price"] > 0 and limits["w_per_mm2"]["slack"] < 1e-3
+
+
+COOLED = """
+[objective]
+maximise = "tokens_per_s"
+[constraints]
+area_mm2 = 600
+power_w = 900
+[[workload]]
+model = "llama-3.1-8b"
+batch = 512
+prompt = 2000
+output = 20
+[space]
+memory = ["hbm3e"]
+tflops = { low = 500, high = 2000 }
+power_w = { low = 100, high = 900 }
+[system]
+cooling = "air"
+[optimiser]
+starts = 2
+"""

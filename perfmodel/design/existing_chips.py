@@ -22,6 +22,7 @@ from perfmodel.design.problem import (
     LIMIT_TOLERANCE,
     Problem,
     assess_pools,
+    cooling_slacks,
     own_values,
     pooled,
     quantities,
@@ -79,7 +80,8 @@ class ExistingChips(AbstractProblem):
         area = jnp.log(limits.area * self.dies[choice[0]] / design.area)
         power = jnp.log(limits.power / design.chip.peak_power)
         every, loads = self._served(x, choice)
-        return jnp.stack([area, power, *shared_slacks(self.problem, every, loads)])
+        cooled = cooling_slacks(limits, design)
+        return jnp.stack([area, power, *cooled, *shared_slacks(self.problem, every, loads)])
 
     @property
     def constraint_names(self) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ class ExistingChips(AbstractProblem):
             *self.problem.user_constraints,
             "area_mm2",
             "power_w",
+            *self.problem.cooling_constraints,
             *self.problem.system_constraints,
         )
 

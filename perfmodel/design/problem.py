@@ -136,8 +136,12 @@ class Problem(AbstractProblem):
     @property
     def chip_constraints(self) -> tuple[str, ...]:
         """Names of the slacks of each chip."""
-        cooled = COOLING_CONSTRAINTS if self.limits.package is not None else ()
-        return (*CHIP_CONSTRAINTS, *cooled)
+        return (*CHIP_CONSTRAINTS, *self.cooling_constraints)
+
+    @property
+    def cooling_constraints(self) -> tuple[str, ...]:
+        """Names of the slacks of each chip by what cools it."""
+        return COOLING_CONSTRAINTS if self.limits.package is not None else ()
 
     @property
     def user_constraints(self) -> tuple[str, ...]:
@@ -371,12 +375,12 @@ def _chip_slacks(problem: Problem, pools: list[Pool]) -> list[Scalar]:
             jnp.log(design.chip.peak_power / design.idle),
             design.rate,
             design.edge,
-            *_cooling_slacks(limits, design),
+            *cooling_slacks(limits, design),
         )
     ]
 
 
-def _cooling_slacks(limits: Limits, design: ChipDesign) -> list[Scalar]:
+def cooling_slacks(limits: Limits, design: ChipDesign) -> list[Scalar]:
     """In the order of `COOLING_CONSTRAINTS`; none where no cooling is given."""
     if limits.package is None or limits.density is None:
         return []

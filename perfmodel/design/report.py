@@ -17,6 +17,7 @@ from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
 from perfmodel.design.system import Pool, chip_price
 from perfmodel.design.variables import Space
+from perfmodel.library.cooling import cooling
 from perfmodel.units import as_scalar, as_values
 
 PART_NAMES = {
@@ -225,7 +226,9 @@ def limit_of(found: SearchReport, name: str) -> float | None:
     plain = name.removeprefix("prefill.").removeprefix("decode.").split(" of workload")[0]
     if plain == "area_mm2":
         return limits.area
-    return getattr(limits, plain, None)
+    cooled = found.study.system.cooling
+    shipped = {} if cooled is None else cooling(cooled).by_name
+    return shipped.get(plain, getattr(limits, plain, None))
 
 
 def describe_conflict(problem: Problem, result: SearchResult) -> str:

@@ -25,6 +25,11 @@ class Cooling(NamedTuple):
     package: float
     density: float
 
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Both by the names of the limits, in their units."""
+        return {"package_w": self.package, "w_per_mm2": self.density * 1e-6}
+
 
 @functools.cache
 def _file() -> CoolingFile:

@@ -56,6 +56,21 @@ def test_a_binding_limit_and_a_bound_are_met(method: str):
     assert 2 * best.unit == pytest.approx([1.0, 1.0, 0.0], abs=0.05)
 
 
+class Smoothed(Valley):
+    """A valley that looks better than it is while schedules are chosen less surely."""
+
+    def model_terms(self, x: Values, choice: Choice, sharpness: Scalar) -> Values:
+        return super().model_terms(x, choice, sharpness) * sharpness
+
+
+@METHODS
+def test_values_of_a_smoothed_model_are_not_compared(method: str):
+    plain = valley([1.5, 1.5, -1.0], 2.0)
+    smoothed = Smoothed(plain.low, plain.high, plain.middle, plain.most)
+    best = found_by(method, smoothed, [False] * 3).designs[0]
+    assert best.value == pytest.approx(2.5, rel=0.01)
+
+
 @METHODS
 def test_integers_are_rounded_as_by_the_default(method: str):
     problem, integer = valley([0.9, 1.2], 1.9), [True, False]

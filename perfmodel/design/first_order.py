@@ -64,7 +64,8 @@ def descend(
     with slopes spent; tries of a line search are not among them.
     """
     fixed = Fixed(states.low, states.high, states.choice, states.shift)
-    begun = Descent(states.unit, states.multipliers, states.best, states.best_value)
+    unscored = jnp.full_like(states.best_value, jnp.inf)  # their best may be of a smoothed model
+    begun = Descent(states.unit, states.multipliers, states.unit, unscored)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes types of numbers
         found = _descend(problem, fixed, begun, method, steps)
     kept = jnp.isfinite(found.best_value)[:, None]

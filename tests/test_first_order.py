@@ -66,7 +66,7 @@ class Smoothed(Valley):
 @METHODS
 def test_values_of_a_smoothed_model_are_not_compared(method: str):
     plain = valley([1.5, 1.5, -1.0], 2.0)
-    smoothed = Smoothed(plain.low, plain.high, plain.middle, plain.most)
+    smoothed = Smoothed(low=plain.low, high=plain.high, middle=plain.middle, most=plain.most)
     best = found_by(method, smoothed, [False] * 3).designs[0]
     assert best.value == pytest.approx(2.5, rel=0.01)
 

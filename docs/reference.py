@@ -133,11 +133,9 @@ def values_of(field: "dataclasses.Field[Any]") -> tuple[str, str]:
     words, default = field.metadata["words"], field.metadata["default"]
     if words:
         return ", ".join(words), words[0]
-    shown = {None: "", 0.0: "0"}.get(
-        default,
-        f"that of `{default}`" if isinstance(default, str) else f"{default:g}" if default else "",
-    )
-    return "number", shown
+    if isinstance(default, str):
+        return "number", f"that of `{default}`"
+    return "number", "" if default is None else f"{default:g}"
 
 
 def commands_page() -> str:

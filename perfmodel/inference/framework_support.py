@@ -191,13 +191,13 @@ def _unsupported_or_unknown(chip: str, framework: str) -> str:
 
 
 def _unsupported(word: str, chip: str) -> str:
-    stem, architecture = Path(chip_file(chip)[0]).stem, chip_file(chip)[1].architecture
-    platforms = find_version(word).platforms
+    stem, file = chip_file(chip)
+    architecture, platforms = file.architecture, find_version(word).platforms
     if not platforms or architecture in platforms:
         return ""
     name = framework_files()[older_versions().get(word, word)].name
     others = ", ".join(serving_frameworks(architecture))
-    return f"{name} does not run on {stem}; " + (
+    return f"{name} does not run on {Path(stem).stem}; " + (
         f"of the frameworks known these do: {others}."
         if others
         else "of the frameworks known none does: leave it empty for the best schedule that the chip allows."

@@ -4,18 +4,17 @@ import functools
 from typing import Annotated, NamedTuple
 
 from perfmodel.library.files import ROOT, read_as
-from perfmodel.library.schema import Quantity, Sourced, in_si, measures
+from perfmodel.library.schema import Quantity, Sourced, Watts, in_si, measures
 
-Power = Annotated[Quantity, measures("W", positive=True)]
 Density = Annotated[Quantity, measures("W/m2", positive=True)]
 
 
 class CoolingFile(Sourced):
     """The most that has been shipped, in W of a package and in W/m2 of its compute dies."""
 
-    air_package: Power
+    air_package: Watts
     air_density: Density
-    liquid_package: Power
+    liquid_package: Watts
     liquid_density: Density
 
 

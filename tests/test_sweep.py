@@ -136,7 +136,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     monkeypatch.setattr(
         module.Pricer, "table", lambda self, a, b: priced.append(a) or table(self, a, b)
     )
-    (small.with_name("out.csv.parts") / "128.parquet").write_bytes(b"PAR1 and no more")
+    (small.with_name("out.csv.parts") / "part-00001.parquet").write_bytes(b"PAR1 and no more")
     sweep(small, out, FITTED, True, lambda done, of: None)
     assert priced == [128, 256]
     assert out.read_bytes() == whole.read_bytes()
@@ -146,7 +146,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
 def test_parts_of_another_grid_are_not_mixed_in(small: Path):
     out, parts = small.with_name("out.csv"), small.with_name("out.csv.parts")
     parts.mkdir()
-    (parts / "sweep.json").write_text("{}")
+    (parts / "_manifest.json").write_text("{}")
     said = run("sweep", small, "--out", out, "--resume")
     assert said[0] == 2 and "parts of another sweep" in said[2]
     assert not out.exists()

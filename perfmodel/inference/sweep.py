@@ -1,14 +1,17 @@
-"""A sweep: every point of a grid, streamed to one file, part by part.
+"""A sweep: every point of a grid, part by part, to a folder of parts or to one file.
 
-Parts lie in a folder beside the file until all are there: a sweep that was stopped goes on from
-them, and no more than one part is in memory.
+Parts of a file lie in a folder beside it until all are there. A sweep that was stopped goes on from them,
+and no process has more than one part in memory. Parts are priced here or on a cluster, by one function.
 """
 
+import functools
 import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +20,27 @@ import jax
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from perfmodel.cluster import check_address, workers
 from perfmodel.errors import InputError
-from perfmodel.files import beside, check_place, write_whole
+from perfmodel.files import beside, check_place
+from perfmodel.folders import DiskFolder, Folder, folder_at, is_remote
 from perfmodel.inference.grid import Grid, read_grid
 from perfmodel.inference.sweep_points import Pricer, schema_of
+from perfmodel.library.fitted import FITTED
 from perfmodel.locking import lock_folder
+from perfmodel.xla import keep_memory
 
 PART_POINTS = 16_384
 """Points of a part: a second or two of work."""
+
+PACKAGE = Path(__file__).parents[1]
+"""The folder of the program."""
+
+MANIFEST = "_manifest.json"
+"""The file beside the parts that says whose they are, and whether all are there."""
+
+OF_SWEEP, SWEPT = "perfmodel.sweep", "perfmodel.swept"
+"""Keys of a part's metadata: the identity of its sweep; rows, errors and the first of them."""
 
 WRITERS = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter}
 """What writes a file, by the end of its name."""
@@ -38,35 +54,148 @@ class Swept(NamedTuple):
     first_error: str
 
 
+class Job(NamedTuple):
+    """What every part of a sweep needs to know.
+
+    - `calibration`: folder of fitted parameters; `None`: the shipped ones, where the part is priced.
+    - `identity`: of the sweep, which each worker finds for itself and compares.
+    - `kept`: parts of an earlier run are kept.
+    """
+
+    grid: Grid
+    calibration: Path | None
+    folder: Folder
+    identity: str
+    kept: bool
+
+
 def sweep(
     path: Path,
-    out: Path,
+    out: str | Path,
     calibration: Path,
     resume: bool,
     progress: Callable[[int, int], None],
+    cluster: str = "",
 ) -> Swept:
     """Price every point of the grid in a file, and write them.
 
+    **Arguments:**
+
+    - `out`: a file, a folder that ends in /, or a folder of an object store, as a URL.
+    - `cluster`: the Ray cluster that prices the parts; this process if empty.
+
     **Raises:**
 
-    - `InputError`: for a wrong grid, a place that cannot be written or is being written, or
-      parts of another grid.
+    - `InputError`: for a wrong grid, a place that cannot be written or is being written, parts of
+      another grid, or a cluster that is not there or has another version.
     """
-    check_out(out)
+    check_address(cluster)
+    file = None if is_folder(out) else Path(out)
+    if file is not None:
+        check_out(file)
     grid = read_grid(path)
-    parts = out.with_name(out.name + ".parts")
-    with lock_folder(parts, "sweep"):
-        _begin(parts, _identity(grid, calibration), resume)
-        pricer, starts = Pricer(grid, calibration), range(0, grid.points, PART_POINTS)
-        written: list[Swept] = []
-        for start in starts:
-            progress(start, grid.points)
-            written.append(_part(pricer, parts, start, min(start + PART_POINTS, grid.points)))
-        progress(grid.points, grid.points)
-        _join(grid, [parts / f"{start}.parquet" for start in starts], out)
-        shutil.rmtree(parts)
-    first = next((part.first_error for part in written if part.errors), "")
-    return Swept(grid.points, sum(part.errors for part in written), first)
+    place = str(out) if file is None else str(file.with_name(file.name + ".parts").absolute())
+    folder = folder_at(place)
+    with lock_folder(folder.path, "sweep") if isinstance(folder, DiskFolder) else nullcontext():
+        identity = _identity(grid, calibration)
+        folder.prepare()
+        _begin(folder, identity, resume)
+        shipped = calibration == FITTED
+        job = Job(grid, None if shipped else calibration.absolute(), folder, identity, resume)
+        found = _price_all(job, cluster, progress)
+        if file is None:
+            folder.write(MANIFEST, _manifest(identity, found))
+        else:
+            _join(grid, folder, file)
+    if file is not None:
+        shutil.rmtree(place)
+    return found
+
+
+def is_folder(out: str | Path) -> bool:
+    """Whether a sweep is written as parts in a folder."""
+    return is_remote(str(out)) or str(out).endswith("/")
+
+
+def _price_all(job: Job, cluster: str, progress: Callable[[int, int], None]) -> Swept:
+    """Every part, here or on a cluster; the first error is that of the first part that has one."""
+    points = job.grid.points
+    done = errors = 0
+    first = (points, "")
+    progress(0, points)
+    with workers(cluster) as run:
+        starts = range(0, points, PART_POINTS)
+        for start, part in run(functools.partial(price_part, job, PART_POINTS), starts):
+            done, errors = done + part.rows, errors + part.errors
+            if part.errors:
+                first = min(first, (start, part.first_error))
+            progress(done, points)
+    return Swept(points, errors, first[1])
+
+
+def price_part(job: Job, size: int, start: int) -> tuple[int, Swept]:
+    """One part: from its file, if it is there and whole, else priced and written.
+
+    **Raises:**
+
+    - `InputError`: when this process is not of the version, or has not the fits, of the sweep, or does not
+      see its folder.
+    """
+    pricer = _pricer_of(job)
+    if isinstance(job.folder, DiskFolder) and not (job.folder.path / MANIFEST).is_file():
+        raise InputError(
+            f"{socket.gethostname()} does not see {job.folder}; give --out a folder that all machines "
+            "share, or one of an object store."
+        )
+    stop = min(start + size, job.grid.points)
+    name = part_name(start // size, -(-job.grid.points // size))
+    found = _finished_part(job, name, stop - start) if job.kept else None
+    if found is not None:
+        return start, found
+    table = pricer.table(start, stop)
+    errors = table["error"].drop_null()
+    found = Swept(len(table), len(errors), errors[0].as_py() if len(errors) else "")
+    facts = {OF_SWEEP: job.identity, SWEPT: json.dumps(found)}
+    content = pa.BufferOutputStream()
+    parquet.write_table(table.replace_schema_metadata(facts), content)
+    job.folder.write(name, content.getvalue().to_pybytes())
+    return start, found
+
+
+def part_name(number: int, parts: int) -> str:
+    """Of the file of a part; sorted, they are in order."""
+    return f"part-{number:0{max(5, len(str(parts - 1)))}d}.parquet"
+
+
+_pricers: dict[str, Pricer] = {}
+"""Of the sweep that this process takes part in, by its identity."""
+
+
+def _pricer_of(job: Job) -> Pricer:
+    if job.identity not in _pricers:
+        calibration = job.calibration or FITTED
+        own = _identity(job.grid, calibration)
+        if own != job.identity:
+            raise InputError(
+                f"{socket.gethostname()} has another version of perfmodel, of JAX, of a chip file or of the "
+                "fitted parameters than the machine that began the sweep; install the same on all of them."
+            )
+        keep_memory()
+        _pricers.clear()
+        _pricers[job.identity] = Pricer(job.grid, calibration)
+    return _pricers[job.identity]
+
+
+def _finished_part(job: Job, name: str, count: int) -> Swept | None:
+    """What a part holds that is there, whole, and of this sweep."""
+    try:
+        with job.folder.open(name) as file:
+            about = parquet.ParquetFile(file).metadata
+    except (pa.ArrowException, OSError):
+        return None
+    facts: dict[bytes, bytes] = about.metadata or {}
+    ours = facts.get(OF_SWEEP.encode()) == job.identity.encode() and about.num_rows == count
+    return Swept(*json.loads(facts[SWEPT.encode()])) if ours else None
 
 
 def check_out(out: Path) -> None:
@@ -83,17 +212,28 @@ def check_out(out: Path) -> None:
     check_place(out)
 
 
-def _begin(parts: Path, identity: str, resume: bool) -> None:
+def _begin(folder: Folder, identity: str, resume: bool) -> None:
     """Keep the parts of an earlier run of the same sweep where asked, else take them away."""
-    known = parts / "sweep.json"
-    if not resume:
-        for old in [*parts.glob("*.parquet"), *parts.glob(".*")]:
-            old.unlink()
-    elif known.is_file() and known.read_text() != identity:
+    known = folder.read(MANIFEST)
+    names = [name for name in folder.names() if name.startswith(("part-", ".part-"))]
+    if known is None and names:
         raise InputError(
-            f"{parts} holds parts of another sweep; sweep without --resume, or give --out another place."
+            f"{folder} holds {names[0]}, which no sweep left there; give --out another place."
         )
-    write_whole(known, identity.encode())
+    if resume and known is not None and json.loads(known).get("sweep") != identity:
+        raise InputError(
+            f"{folder} holds parts of another sweep; sweep without --resume, or give --out another place."
+        )
+    folder.write(MANIFEST, _manifest(identity, None), patient=False)
+    for name in [] if resume else names:
+        folder.remove(name)
+
+
+def _manifest(identity: str, found: Swept | None) -> bytes:
+    """What a folder of parts holds; without rows while it is written."""
+    about = {"sweep": identity, "part_points": PART_POINTS, "complete": found is not None}
+    about |= {} if found is None else found._asdict()
+    return (json.dumps(about, indent=1) + "\n").encode()
 
 
 def _identity(grid: Grid, calibration: Path) -> str:
@@ -101,36 +241,23 @@ def _identity(grid: Grid, calibration: Path) -> str:
     content = hashlib.sha256(repr((grid, PART_POINTS)).encode())
     for values in (grid.inner | grid.hardware).values():
         content.update(values.tobytes())
-    for file in sorted(calibration.glob("*.toml")):
-        content.update(file.read_bytes())
+    own_chips = [Path(chip) for chip in grid.outer["chip"] if chip.endswith(".toml")]
+    for file in (*sorted(calibration.glob("*.toml")), *own_chips):
+        content.update(file.read_bytes() if file.is_file() else b"")
     identity = {"perfmodel": version("perfmodel"), "jax": jax.__version__, "points": grid.points}
-    return json.dumps(identity | {"content": content.hexdigest()}, indent=1)
+    return json.dumps(identity | {"code": _code(), "content": content.hexdigest()})
 
 
-def _part(pricer: Pricer, parts: Path, start: int, stop: int) -> Swept:
-    """One part: from its file, if it is there and whole, else priced and written."""
-    place = parts / f"{start}.parquet"
-    table = _finished_part(place, pricer.schema, stop - start)
-    if table is None:
-        table = pricer.table(start, stop)
-        content = pa.BufferOutputStream()
-        parquet.write_table(table, content)
-        write_whole(place, content.getvalue().to_pybytes())
-    errors = table["error"].drop_null()
-    return Swept(len(table), len(errors), errors[0].as_py() if len(errors) else "")
+@functools.cache
+def _code() -> str:
+    """Of the program and its facts, file by file."""
+    content = hashlib.sha256()
+    for file in sorted(file for end in ("*.py", "*.toml") for file in PACKAGE.rglob(end)):
+        content.update(file.read_bytes())
+    return content.hexdigest()
 
 
-def _finished_part(place: Path, schema: pa.Schema, count: int) -> pa.Table | None:
-    if not place.is_file():
-        return None
-    try:
-        table = parquet.read_table(place)
-    except (pa.ArrowException, OSError):
-        return None
-    return table if table.schema.equals(schema) and len(table) == count else None
-
-
-def _join(grid: Grid, parts: list[Path], out: Path) -> None:
+def _join(grid: Grid, folder: Folder, out: Path) -> None:
     """All parts in one file, one after the other."""
     schema = schema_of(grid)
     try:
@@ -138,8 +265,10 @@ def _join(grid: Grid, parts: list[Path], out: Path) -> None:
             beside(Path(os.path.realpath(out))) as place,
             WRITERS[out.suffix](place, schema) as file,
         ):
-            for part in parts:
-                file.write_table(parquet.read_table(part))
+            for name in folder.names():
+                if name.startswith("part-"):
+                    with folder.open(name) as part:
+                        file.write_table(parquet.read_table(part).replace_schema_metadata(None))
     except OSError as error:
         raise InputError(
             f"{out} cannot be written: {error.strerror or error}; give --out another place."

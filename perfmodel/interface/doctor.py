@@ -20,6 +20,7 @@ EXTRAS = {
     "plots": ("pictures and reports", "altair", "vl-convert-python"),
     "fit": ("calibrate, and the random forest of validate", "optimistix", "scikit-learn"),
     "data": ("measured kernels and serving runs", "aiconfigurator-core"),
+    "cluster": ("--cluster, s3:// and gs://", "ray", "fsspec", "s3fs", "gcsfs"),
     "app": ("perfmodel explore", "streamlit"),
 }
 """What each extra is for, and its packages."""

@@ -11,11 +11,11 @@ import signal
 import sys
 import threading
 import warnings
-from pathlib import Path
 from typing import Any, cast
 
 import typer
 
+from perfmodel.compiler_settings import set_compiler
 from perfmodel.errors import InputError
 from perfmodel.interface.cli.calibrate import calibrate
 from perfmodel.interface.cli.chips import chips
@@ -86,7 +86,7 @@ def _end(status: list[int]) -> None:
 
 def main() -> None:
     """Run a command; a mistake of the user is one sentence and exit status 2."""
-    _set_compiler()
+    set_compiler()
     gc.set_threshold(GC_THRESHOLD)
     sys.unraisablehook = _interrupt_again
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -172,12 +172,3 @@ def _silence_stdout(status: int) -> int:
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
-
-
-def _set_compiler() -> None:
-    """Keep compiled functions between runs, in the user's cache folder; be silent about how long it takes."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "perfmodel" / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    # A slow machine is no error: XLA asks for a bug report after two minutes of compiling.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -74,7 +74,7 @@ def show_definitions() -> None:
         console.print(f"{word}: {meaning}.", style="dim", soft_wrap=True)
 
 
-def show_outcome(out: Path, rows: int, errors: int, first_error: str, json_: bool) -> None:
+def show_outcome(out: Path | str, rows: int, errors: int, first_error: str, json_: bool) -> None:
     """Print what a file holds: how many rows, how many of them with an error, and the first error."""
     if json_:
         show_json(outcome(out, rows, errors, first_error))
@@ -84,7 +84,7 @@ def show_outcome(out: Path, rows: int, errors: int, first_error: str, json_: boo
         say(f"The first: {first_error}")
 
 
-def outcome(out: Path, rows: int, errors: int, first_error: str) -> dict[str, Any]:
+def outcome(out: Path | str, rows: int, errors: int, first_error: str) -> dict[str, Any]:
     """The same as JSON has it."""
     return {"out": str(out), "rows": rows, "errors": errors, "first_error": first_error}
 

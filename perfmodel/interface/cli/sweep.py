@@ -16,7 +16,13 @@ def sweep(
             help="Grid in TOML: values of chip, model, isl, osl, concurrency ...; or memory-price."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="File to write: .csv or .parquet.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            help="File to write (.csv, .parquet), or a folder of parts: DIR/, s3://BUCKET/DIR/.",
+        ),
+    ],
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the parts of a run that was stopped.")
     ] = False,
@@ -29,6 +35,10 @@ def sweep(
     usd_per_gb: Annotated[
         str,
         typer.Option(help="Of memory-price: prices of HBM, with commas; 2 to 200 if not given."),
+    ] = "",
+    cluster: Annotated[
+        str,
+        typer.Option(help="Ray cluster that prices the points: auto, local or ray://HOST:PORT."),
     ] = "",
     calibration: options.Calibration = None,
     report: options.Report = None,
@@ -45,6 +55,8 @@ def sweep(
 
     Example: perfmodel sweep grid.toml --out points.parquet
 
+    Example: perfmodel sweep grid.toml --cluster local --out points/
+
     memory-price in place of a grid: USD of a million tokens over the price of HBM in USD/GB, with a picture,
     and the price at which GDDR, LPDDR, DDR or SRAM serve the model at that speed for as much.
 
@@ -56,22 +68,26 @@ def sweep(
         asked = memory_price.asked_of(model, speed, isl, osl)
         prices = memory_price.prices_of(options.listed(usd_per_gb))
         with bar("programs") as update:
-            table = memory_price.run(asked, prices, out, update)
+            table = memory_price.run(asked, prices, Path(out), update)
         warn_assumed([model])
         show_list(table, json_)
         return
+    from perfmodel.errors import InputError
+    from perfmodel.inference.sweep import is_folder
     from perfmodel.inference.sweep import sweep as run
     from perfmodel.library.model import named_in
-    from perfmodel.xla import prepare_for_millions
 
-    prepare_for_millions()
+    if report is not None and is_folder(out):
+        raise InputError(
+            "--report reads one file; give --out a name that ends in .csv or .parquet."
+        )
     options.check_places(report=report)
     with bar("points") as update:
-        found = run(grid, out, options.fitted(calibration), resume, update)
+        found = run(grid, out, options.fitted(calibration), resume, update, cluster)
     warn_assumed(named_in(grid, "model"))
     warn_unsupported(named_in(grid, "chip"), named_in(grid, "framework"))
     options.show_outcome(out, *found, json_)
     if report is not None:
         from perfmodel.interface.pages.sweep import sweep_page
 
-        options.write_report(report, sweep_page(grid, out), silent=json_)
+        options.write_report(report, sweep_page(grid, Path(out)), silent=json_)

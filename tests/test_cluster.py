@@ -1,0 +1,199 @@
+"""Sweeps into folders and object stores, here and on a Ray cluster: the same bytes, whole or refused."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from command import COMMAND, run
+from moto.server import ThreadedMotoServer
+
+from perfmodel import cluster, folders
+from perfmodel.errors import InputError
+from perfmodel.inference import sweep as module
+from perfmodel.inference.grid import read_grid
+from perfmodel.library.fitted import FITTED
+
+GRID = """
+model = "llama-3.2-1b"
+chip = ["h100", "h200"]
+n_chips = 1
+isl = {low = 100, high = 4000, points = 400}
+osl = [100, 50]
+concurrency = {low = 1, high = 8, points = 8}
+[hardware]
+matrix = [1, 0.7]
+"""
+POINTS, PARTS = 2 * 400 * 2 * 8 * 2, 2
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grid of two parts, and the file of its sweep beside it."""
+    path = tmp_path_factory.mktemp("sweep") / "grid.toml"
+    path.write_text(GRID)
+    assert run("sweep", path, "--out", path.with_name("whole.parquet"))[0] == 0
+    return path
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of an S3 server of this machine."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in (
+        ("ENDPOINT_URL", address),
+        ("ACCESS_KEY_ID", "a"),
+        ("SECRET_ACCESS_KEY", "b"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="sweeps")
+    yield "s3://sweeps"
+    server.stop()
+
+
+def table_of(folder: folders.Folder) -> pa.Table:
+    """All rows of a folder of parts, in their order."""
+    parts = [name for name in folder.names() if name.startswith("part-")]
+    assert parts == [f"part-{i:05d}.parquet" for i in range(PARTS)]
+    tables = []
+    for name in parts:
+        with folder.open(name) as file:
+            tables.append(pyarrow.parquet.read_table(file))
+    return pa.concat_tables(tables).replace_schema_metadata(None)
+
+
+def manifest_of(folder: folders.Folder) -> dict:
+    return json.loads(folder.read("_manifest.json") or b"{}")
+
+
+def whole(grid: Path) -> pa.Table:
+    return pyarrow.parquet.read_table(grid.with_name("whole.parquet"))
+
+
+def test_a_cluster_writes_the_bytes_that_one_machine_writes(grid: Path, tmp_path: Path):
+    out = tmp_path / "points.parquet"
+    words = [*COMMAND, "sweep", grid, "--out", out, "--cluster", "local"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(f"{POINTS:,} rows in")
+    assert out.read_bytes() == grid.with_name("whole.parquet").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["points.parquet"]
+
+
+def test_a_folder_holds_the_rows_in_order_and_what_they_are(grid: Path, tmp_path: Path):
+    status, said, _ = run("sweep", grid, "--out", f"{tmp_path}/points/", "--json")
+    assert status == 0 and json.loads(said)["rows"] == POINTS
+    folder = folders.folder_at(f"{tmp_path}/points/")
+    assert table_of(folder).equals(whole(grid))
+    found = manifest_of(folder)
+    assert (found["complete"], found["rows"], found["errors"]) == (True, POINTS, 0)
+
+
+def test_an_object_store_takes_parts_and_gives_them_again(
+    grid: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    assert run("sweep", grid, "--out", f"{bucket}/a/b/")[0] == 0
+    folder = folders.folder_at(f"{bucket}/a/b/")
+    assert table_of(folder).equals(whole(grid))
+    folder.remove("part-00001.parquet")
+    priced = []
+    table = module.Pricer.table
+    monkeypatch.setattr(
+        module.Pricer, "table", lambda self, a, b: priced.append(a) or table(self, a, b)
+    )
+    assert run("sweep", grid, "--out", f"{bucket}/a/b/", "--resume")[0] == 0
+    assert priced == [module.PART_POINTS]
+    assert table_of(folder).equals(whole(grid)) and manifest_of(folder)["complete"]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("ray://127.0.0.1:{}", "there is no Ray cluster at ray://127.0.0.1:"),
+        ("ray://nowhere", "allowed are auto, local and ray://HOST:PORT"),
+        ("slurm", "allowed are auto, local and ray://HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_refused(grid: Path, tmp_path: Path, where: str, said: str):
+    asked = where.format(free_port())
+    status, _, err = run("sweep", grid, "--out", tmp_path / "out.parquet", "--cluster", asked)
+    assert status == 2 and said in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow  # Ray tries for half a minute
+def test_an_address_where_something_else_answers_is_no_cluster(grid: Path, tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        status, _, err = run("sweep", grid, "--out", tmp_path / "o.parquet", "--cluster", asked)
+    assert status == 2 and "no Ray cluster" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://none-of-this-name/x/", "cannot be used"),
+        ("ftp7://host/x/", "allowed are a folder of this machine, s3:// and gs://"),
+    ],
+)
+def test_a_store_that_cannot_be_written_is_refused(grid: Path, bucket: str, place: str, said: str):
+    status, _, err = run("sweep", grid, "--out", place)
+    assert status == 2 and said in err and err.count("\n") == 1
+
+
+def test_a_full_disk_costs_no_part_that_is_whole(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = folders.write_whole
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "part-00001.parquet":
+            raise InputError(f"{path} cannot be written: No space left on device; ...")
+        write(path, content)
+
+    monkeypatch.setattr(folders, "write_whole", full)
+    status, _, err = run("sweep", grid, "--out", f"{tmp_path}/points/")
+    assert status == 2 and "No space left on device" in err and err.count("\n") == 1
+    names = folders.folder_at(f"{tmp_path}/points/").names()
+    assert names == ["_manifest.json", "part-00000.parquet"]
+
+
+def test_a_report_of_a_folder_is_refused(grid: Path, tmp_path: Path):
+    wanted = "--report", tmp_path / "page.html"
+    status, _, err = run("sweep", grid, "--out", f"{tmp_path}/points/", *wanted)
+    assert status == 2 and "--report reads one file" in err
+
+
+def test_a_worker_of_another_version_is_refused(grid: Path, tmp_path: Path):
+    folder = folders.folder_at(f"{tmp_path}/points/")
+    job = module.Job(read_grid(grid), None, folder, "of another version", False)
+    with pytest.raises(InputError, match="has another version of perfmodel"):
+        module.price_part(job, module.PART_POINTS, 0)
+
+
+def test_a_folder_that_a_worker_does_not_see_is_refused(grid: Path, tmp_path: Path):
+    read = read_grid(grid)
+    folder = folders.folder_at(f"{tmp_path}/points/")
+    job = module.Job(read, None, folder, module._identity(read, FITTED), False)
+    with pytest.raises(InputError, match="does not see"):
+        module.price_part(job, module.PART_POINTS, 0)
+
+
+def test_without_ray_it_is_said_how_to_get_it(grid: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    status, _, err = run("sweep", grid, "--out", tmp_path / "o.csv", "--cluster", cluster.LOCAL)
+    assert status == 2 and "install perfmodel[cluster]" in err

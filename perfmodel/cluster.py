@@ -5,14 +5,19 @@ only where a cluster is asked for.
 """
 
 import contextlib
+import functools
+import hashlib
 import itertools
+import operator
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from perfmodel.compiler_settings import worker_settings
 from perfmodel.errors import InputError
+from perfmodel.package_versions import version
 
 AUTO, LOCAL, CLIENT = "auto", "local", "ray://"
 """The cluster that is there (`RAY_ADDRESS`, or one that runs on this machine); one of this machine's cores,
@@ -33,8 +38,11 @@ REACHED_WITHIN = 5.0
 T = TypeVar("T")
 R = TypeVar("R")
 
-Runner = Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]
-"""What applies a function to tasks and gives what it finds, in the order in which that is found."""
+Runner = Callable[[Callable[[T], R], Iterable[T]], Iterator[tuple[int, R]]]
+"""What applies a function to tasks, and gives the place of each with what it found, as they are done."""
+
+PACKAGE = Path(__file__).parent
+"""The folder of the program."""
 
 
 class _Refused(NamedTuple):
@@ -44,31 +52,44 @@ class _Refused(NamedTuple):
 
 
 @contextlib.contextmanager
-def workers(where: str) -> Iterator[Runner[Any, Any]]:
+def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any]]:
     """What runs tasks on a cluster; here, one after the other, where `where` is empty.
+
+    A task may be done twice, where its first worker died: it writes whole or not at all.
+
+    **Arguments:**
+
+    - `places`: folders and files, by their paths, that each worker must hold with the same content.
 
     **Raises:**
 
-    - `InputError`: when no cluster is there, or Ray is not installed.
+    - `InputError`: when no cluster is there, Ray is not installed or a worker has another version; of a task.
     """
     if not where:
-        yield map
+        yield lambda function, tasks: enumerate(map(function, tasks))
         return
     ray = _connect(where)
     try:
-        yield lambda function, tasks: _run(ray, function, tasks)
+        yield functools.partial(_run, ray, tuple(str(place.absolute()) for place in places))
     finally:
         ray.shutdown()
 
 
-def _run(ray: Any, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """The same on a cluster: no more tasks are handed over than its cores can soon begin."""
+def in_order(found: Iterator[tuple[int, R]]) -> list[R]:
+    """What tasks found, in the order of the tasks."""
+    return [one for _, one in sorted(found, key=operator.itemgetter(0))]
+
+
+def _run(
+    ray: Any, places: tuple[str, ...], function: Callable[[T], R], tasks: Iterable[T]
+) -> Iterator[tuple[int, R]]:
+    """On a cluster: no more tasks are handed over than its cores can soon begin."""
     remote = ray.remote(max_retries=MAX_RETRIES)(_apply)
-    shared, left = ray.put(function), iter(tasks)
+    shared, left = ray.put((function, places, content_of(places))), iter(enumerate(tasks))
     waiting: list[Any] = []
     while True:
         more = itertools.islice(left, _most_waiting(ray) - len(waiting))
-        waiting += [remote.remote(shared, task) for task in more]
+        waiting += [remote.remote(shared, *task) for task in more]
         if not waiting:
             return
         done, waiting = ray.wait(waiting, num_returns=1)
@@ -81,23 +102,53 @@ def _most_waiting(ray: Any) -> int:
     return max(MIN_WAITING, int(WAITING_PER_CORE * ray.cluster_resources().get("CPU", 1)))
 
 
-def _apply(function: Callable[[T], R], task: T) -> R | _Refused:
+def _apply(
+    shared: tuple[Callable[[T], R], tuple[str, ...], str], place: int, task: T
+) -> tuple[int, R | _Refused]:
     """On a worker: what is found, or what is wrong with the input."""
+    function, places, content = shared
+    if _content_here(places) != content:
+        return place, _Refused(
+            f"{socket.gethostname()} has another version of perfmodel, of JAX, of a file that is asked for "
+            "or of the fitted parameters than the machine that began; put the same on all of them."
+        )
     try:
-        return function(task)
+        return place, function(task)
     except InputError as wrong:
-        return _Refused(str(wrong))
+        return place, _Refused(str(wrong))
 
 
-def _result(ray: Any, one: Any) -> Any:
-    """What a task found.
+def content_of(places: tuple[str, ...]) -> str:
+    """Of the program, its facts, JAX, and further folders and files, in one word."""
+    packages = [version(name) for name in ("perfmodel", "jax", "jaxlib")]
+    content = hashlib.sha256(repr(packages).encode())
+    for place in (str(PACKAGE), *places):
+        for file in sorted(_files_of(place)):
+            content.update(os.path.relpath(file, place).encode() + Path(file).read_bytes())
+    return content.hexdigest()
+
+
+_content_here = functools.cache(content_of)
+"""The same on a worker, which looks once."""
+
+
+def _files_of(place: str) -> Iterator[str]:
+    """A file, or the program and facts in a folder."""
+    if os.path.isfile(place):
+        yield place
+    for folder, _, names in os.walk(place, followlinks=True):
+        yield from (os.path.join(folder, name) for name in names if name.endswith((".py", ".toml")))
+
+
+def _result(ray: Any, one: Any) -> tuple[int, Any]:
+    """The place of a task, and what it found.
 
     **Raises:**
 
     - `InputError`: of the worker, or for workers that cannot run the task.
     """
     try:
-        found = ray.get(one)
+        place, found = ray.get(one)
     except ray.exceptions.RayTaskError as error:
         if not isinstance(error.cause, ImportError | AttributeError):
             raise
@@ -112,7 +163,7 @@ def _result(ray: Any, one: Any) -> Any:
         ) from None
     if isinstance(found, _Refused):
         raise InputError(found.said)
-    return found
+    return place, found
 
 
 def _connect(where: str) -> Any:

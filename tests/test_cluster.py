@@ -17,7 +17,6 @@ from perfmodel import cluster, folders
 from perfmodel.errors import InputError
 from perfmodel.inference import sweep as module
 from perfmodel.inference.grid import read_grid
-from perfmodel.library.fitted import FITTED
 
 GRID = """
 model = "llama-3.2-1b"
@@ -178,17 +177,26 @@ def test_a_report_of_a_folder_is_refused(grid: Path, tmp_path: Path):
     assert status == 2 and "--report reads one file" in err
 
 
-def test_a_worker_of_another_version_is_refused(grid: Path, tmp_path: Path):
-    folder = folders.folder_at(f"{tmp_path}/points/")
-    job = module.Job(read_grid(grid), None, folder, "of another version", False)
-    with pytest.raises(InputError, match="has another version of perfmodel"):
-        module.price_part(job, module.PART_POINTS, 0)
+def test_a_worker_of_another_version_is_refused():
+    asked = str, (), "content of another version"
+    place, found = cluster._apply(asked, 3, "task")
+    assert place == 3 and isinstance(found, cluster._Refused)
+    assert "has another version of perfmodel" in found.said
+
+
+def test_content_is_of_the_files_that_are_named(tmp_path: Path):
+    (tmp_path / "fitted").mkdir()
+    (tmp_path / "fitted/h100.toml").write_text("a = 1")
+    before = cluster.content_of((str(tmp_path),))
+    assert before == cluster.content_of((str(tmp_path),)) != cluster.content_of(())
+    (tmp_path / "fitted/h100.toml").write_text("a = 2")
+    assert cluster.content_of((str(tmp_path),)) != before
 
 
 def test_a_folder_that_a_worker_does_not_see_is_refused(grid: Path, tmp_path: Path):
     read = read_grid(grid)
     folder = folders.folder_at(f"{tmp_path}/points/")
-    job = module.Job(read, None, folder, module._identity(read, FITTED), False)
+    job = module.Job(read, None, folder, "its identity", False)
     with pytest.raises(InputError, match="does not see"):
         module.price_part(job, module.PART_POINTS, 0)
 

@@ -12,15 +12,13 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from perfmodel.cluster import check_address, workers
+from perfmodel.cluster import check_address, content_of, workers
 from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place
 from perfmodel.folders import DiskFolder, Folder, folder_at, is_remote
@@ -32,9 +30,6 @@ from perfmodel.xla import keep_memory
 
 PART_POINTS = 16_384
 """Points of a part: a second or two of work."""
-
-PACKAGE = Path(__file__).parents[1]
-"""The folder of the program."""
 
 MANIFEST = "_manifest.json"
 """The file beside the parts that says whose they are, and whether all are there."""
@@ -58,7 +53,7 @@ class Job(NamedTuple):
     """What every part of a sweep needs to know.
 
     - `calibration`: folder of fitted parameters; `None`: the shipped ones, where the part is priced.
-    - `identity`: of the sweep, which each worker finds for itself and compares.
+    - `identity`: of the sweep, which its parts bear.
     - `kept`: parts of an earlier run are kept.
     """
 
@@ -123,23 +118,22 @@ def _price_all(job: Job, cluster: str, progress: Callable[[int, int], None]) -> 
     done = errors = 0
     first = (points, "")
     progress(0, points)
-    with workers(cluster) as run:
-        starts = range(0, points, PART_POINTS)
-        for start, part in run(functools.partial(price_part, job, PART_POINTS), starts):
+    with workers(cluster, _places(job.grid, job.calibration)) as run:
+        parts = range(-(-points // PART_POINTS))
+        for number, part in run(functools.partial(price_part, job, PART_POINTS), parts):
             done, errors = done + part.rows, errors + part.errors
             if part.errors:
-                first = min(first, (start, part.first_error))
+                first = min(first, (number, part.first_error))
             progress(done, points)
     return Swept(points, errors, first[1])
 
 
-def price_part(job: Job, size: int, start: int) -> tuple[int, Swept]:
+def price_part(job: Job, size: int, number: int) -> Swept:
     """One part: from its file, if it is there and whole, else priced and written.
 
     **Raises:**
 
-    - `InputError`: when this process is not of the version, or has not the fits, of the sweep, or does not
-      see its folder.
+    - `InputError`: when this process does not see the folder.
     """
     pricer = _pricer_of(job)
     if isinstance(job.folder, DiskFolder) and not (job.folder.path / MANIFEST).is_file():
@@ -147,11 +141,11 @@ def price_part(job: Job, size: int, start: int) -> tuple[int, Swept]:
             f"{socket.gethostname()} does not see {job.folder}; give --out a folder that all machines "
             "share, or one of an object store."
         )
-    stop = min(start + size, job.grid.points)
-    name = part_name(start // size, -(-job.grid.points // size))
+    start, stop = number * size, min((number + 1) * size, job.grid.points)
+    name = part_name(number, -(-job.grid.points // size))
     found = _finished_part(job, name, stop - start) if job.kept else None
     if found is not None:
-        return start, found
+        return found
     table = pricer.table(start, stop)
     errors = table["error"].drop_null()
     found = Swept(len(table), len(errors), errors[0].as_py() if len(errors) else "")
@@ -159,7 +153,7 @@ def price_part(job: Job, size: int, start: int) -> tuple[int, Swept]:
     content = pa.BufferOutputStream()
     parquet.write_table(table.replace_schema_metadata(facts), content)
     job.folder.write(name, content.getvalue().to_pybytes())
-    return start, found
+    return found
 
 
 def part_name(number: int, parts: int) -> str:
@@ -173,16 +167,9 @@ _pricers: dict[str, Pricer] = {}
 
 def _pricer_of(job: Job) -> Pricer:
     if job.identity not in _pricers:
-        calibration = job.calibration or FITTED
-        own = _identity(job.grid, calibration)
-        if own != job.identity:
-            raise InputError(
-                f"{socket.gethostname()} has another version of perfmodel, of JAX, of a chip file or of the "
-                "fitted parameters than the machine that began the sweep; install the same on all of them."
-            )
         keep_memory()
         _pricers.clear()
-        _pricers[job.identity] = Pricer(job.grid, calibration)
+        _pricers[job.identity] = Pricer(job.grid, job.calibration or FITTED)
     return _pricers[job.identity]
 
 
@@ -241,20 +228,15 @@ def _identity(grid: Grid, calibration: Path) -> str:
     content = hashlib.sha256(repr((grid, PART_POINTS)).encode())
     for values in (grid.inner | grid.hardware).values():
         content.update(values.tobytes())
-    own_chips = [Path(chip) for chip in grid.outer["chip"] if chip.endswith(".toml")]
-    for file in (*sorted(calibration.glob("*.toml")), *own_chips):
-        content.update(file.read_bytes() if file.is_file() else b"")
-    identity = {"perfmodel": version("perfmodel"), "jax": jax.__version__, "points": grid.points}
-    return json.dumps(identity | {"code": _code(), "content": content.hexdigest()})
+    facts = content_of(tuple(map(str, _places(grid, calibration))))
+    return json.dumps({"points": grid.points, "grid": content.hexdigest(), "content": facts})
 
 
-@functools.cache
-def _code() -> str:
-    """Of the program and its facts, file by file."""
-    content = hashlib.sha256()
-    for file in sorted(file for end in ("*.py", "*.toml") for file in PACKAGE.rglob(end)):
-        content.update(file.read_bytes())
-    return content.hexdigest()
+def _places(grid: Grid, calibration: Path | None) -> list[Path]:
+    """Fitted parameters that are not the shipped ones, and files of chips and models of the user's own."""
+    named = [Path(word) for name in ("chip", "model") for word in grid.outer.get(name, ())]
+    own = [path for path in named if path.suffix in (".toml", ".json")]
+    return [*([] if calibration in (None, FITTED) else [calibration]), *own]
 
 
 def _join(grid: Grid, folder: Folder, out: Path) -> None:

@@ -14,6 +14,13 @@ Calibration = Annotated[
     Path | None,
     typer.Option("--calibration", help="Folder of fitted parameters; as shipped if not given."),
 ]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster", help="Ray cluster that does the work: auto, local or ray://HOST:PORT."
+    ),
+]
+
 Report = Annotated[
     Path | None,
     typer.Option("--report", help="Page to write (.html): tables, pictures, sources."),

@@ -36,10 +36,7 @@ def sweep(
         str,
         typer.Option(help="Of memory-price: prices of HBM, with commas; 2 to 200 if not given."),
     ] = "",
-    cluster: Annotated[
-        str,
-        typer.Option(help="Ray cluster that prices the points: auto, local or ray://HOST:PORT."),
-    ] = "",
+    cluster: options.Cluster = "",
     calibration: options.Calibration = None,
     report: options.Report = None,
     json_: options.Json = False,

@@ -75,7 +75,13 @@ def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any
         ray.shutdown()
 
 
-def in_order(found: Iterator[tuple[int, R]]) -> list[R]:
+def own_files(words: Iterable[str]) -> list[Path]:
+    """Files of the user's own (of chips, of models) among words that name others of the library."""
+    paths = {Path(word) for word in words}
+    return sorted(path for path in paths if path.suffix in ENDS and path.exists())
+
+
+def in_order(found: Iterable[tuple[int, R]]) -> list[R]:
     """What tasks found, in the order of the tasks."""
     return [one for _, one in sorted(found, key=operator.itemgetter(0))]
 
@@ -137,7 +143,11 @@ def _files_of(place: str) -> Iterator[str]:
     if os.path.isfile(place):
         yield place
     for folder, _, names in os.walk(place, followlinks=True):
-        yield from (os.path.join(folder, name) for name in names if name.endswith((".py", ".toml")))
+        yield from (os.path.join(folder, name) for name in names if name.endswith(ENDS))
+
+
+ENDS = (".py", ".toml", ".json")
+"""Of files of programs and facts."""
 
 
 def _result(ray: Any, one: Any) -> tuple[int, Any]:

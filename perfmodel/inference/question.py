@@ -2,7 +2,7 @@
 chooses."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -169,6 +169,33 @@ def ask(
         confidence=whole_number("confidence", confidence),
         cells={word_of(name, COLUMNS, "column"): _text(x) for name, x in columns.items()} | quote,
     )
+
+
+SEVERAL = (
+    *("chip", "n_chips", "concurrency", "framework", "precision", "kv_precision"),
+    *("speculative_tokens", "mode", "prefill_chip", "decode_chip", "ffn_chip"),
+)
+"""What a question may give several of, with commas where it is text."""
+
+
+def ask_cells(cells: Mapping[str, str]) -> Question:
+    """A question in text: a row of a file, or options of a command; what is empty is left out.
+
+    **Raises:**
+
+    - `InputError`: for what is missing or wrong.
+    """
+    given = {name: cell for name, cell in cells.items() if cell.strip()}
+    missing = [name for name in ("model", "isl", "osl") if name not in given]
+    if missing:
+        raise InputError(
+            f"{missing[0]} is missing; give --{missing[0]}, or a column of --questions."
+        )
+    return ask(**{name: _cell_of(name, cell) for name, cell in given.items()})
+
+
+def _cell_of(name: str, cell: str) -> Any:
+    return [one.strip() for one in cell.split(",")] if name in SEVERAL else cell.strip()
 
 
 def _word(name: str, given: Any) -> str:

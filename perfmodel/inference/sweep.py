@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from perfmodel.cluster import check_address, content_of, workers
+from perfmodel.cluster import check_address, content_of, own_files, workers
 from perfmodel.errors import InputError
 from perfmodel.files import beside, check_place
 from perfmodel.folders import DiskFolder, Folder, folder_at, is_remote
@@ -234,9 +234,8 @@ def _identity(grid: Grid, calibration: Path) -> str:
 
 def _places(grid: Grid, calibration: Path | None) -> list[Path]:
     """Fitted parameters that are not the shipped ones, and files of chips and models of the user's own."""
-    named = [Path(word) for name in ("chip", "model") for word in grid.outer.get(name, ())]
-    own = [path for path in named if path.suffix in (".toml", ".json")]
-    return [*([] if calibration in (None, FITTED) else [calibration]), *own]
+    words = [word for name in ("chip", "model") for word in grid.outer.get(name, ())]
+    return [*([] if calibration in (None, FITTED) else [calibration]), *own_files(words)]
 
 
 def _join(grid: Grid, folder: Folder, out: Path) -> None:

@@ -11,14 +11,18 @@ import pyarrow as pa
 
 from perfmodel.columns import as_cells
 from perfmodel.errors import InputError
-from perfmodel.files import table_of_texts, write_csv, write_whole
+from perfmodel.files import cells_of as columns_of
+from perfmodel.files import read_csv, rows_of, table_of_texts, write_csv, write_whole
 from perfmodel.inference.deployment_words import machine_of, ranks_of
 from perfmodel.inference.limits import given_limits
 from perfmodel.inference.question import OBJECTIVES, Question, ask
+from perfmodel.inference.questions import Answer
 from perfmodel.inference.recommendation import Recommendation
+from perfmodel.inference.serving_predictions import COLUMNS
 from perfmodel.interface.launch_script import launch_name, launch_script
 from perfmodel.interface.serving_tables import HEADINGS
 from perfmodel.interface.tables import Table, cell, table_of, width_of
+from perfmodel.library.files import word_of
 from perfmodel.units import percent
 
 
@@ -36,7 +40,7 @@ def cells_of(words: Sequence[str]) -> dict[str, str]:
         )
     pairs = (word.partition("=") for word in words)
     cells = {name.strip(): value.strip() for name, _, value in pairs}
-    for name in inspect.signature(ask).parameters.keys() & cells.keys():
+    for name in [name for name in _asked_by_name() if name in cells]:
         raise InputError(f"{name} has an option of its own; give --{name.replace('_', '-')}.")
     return cells
 
@@ -58,6 +62,16 @@ def write(found: Recommendation, out: Path) -> None:
     write_csv(out / "front.csv", csv_table(found.front))
 
 
+def write_answers(found: Sequence[Answer], out: Path) -> Path:
+    """Write `answers.csv`: the deployments of each question, or its error, with the question's number."""
+    rows: list[dict[str, Any]] = []
+    for number, one in enumerate(found, 1):
+        rows += [{"question": number} | row for row in one.deployments or [{"error": one.error}]]
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / "answers.csv", csv_table(rows))
+    return out / "answers.csv"
+
+
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as text by column; what a row does not have is empty."""
     names = dict.fromkeys(name for row in rows for name in row)
@@ -70,6 +84,31 @@ def _cell(value: Any) -> float | str:
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else float(value)
+
+
+def _asked_by_name() -> list[str]:
+    """What a question has an option of its own for."""
+    return [
+        name
+        for name, one in inspect.signature(ask).parameters.items()
+        if one.kind is one.KEYWORD_ONLY
+    ]
+
+
+def read_questions(path: Path, given: Mapping[str, str]) -> list[dict[str, str]]:
+    """The questions of a CSV file, a row each: what is empty there is as `given`.
+
+    **Raises:**
+
+    - `InputError`: for a file that cannot be read, and for a column that is none of a question.
+    """
+    table = read_csv(path)
+    columns = columns_of(table)
+    allowed = (*_asked_by_name(), *COLUMNS)
+    for name in columns:
+        word_of(name, allowed, f"column of {path.name}")
+    rows = rows_of(columns)
+    return [dict(given) | {n: cell for n, cell in row.items() if cell.strip()} for row in rows]
 
 
 # Tables

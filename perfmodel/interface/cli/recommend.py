@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn_assumed
 
@@ -15,9 +16,9 @@ def recommend(
         typer.Option(
             help="Model, by name or the path of a config.json.", autocompletion=options.model_names
         ),
-    ],
-    isl: Annotated[float, typer.Option(help="Input tokens of a request.")],
-    osl: Annotated[float, typer.Option(help="Output tokens of a request.")],
+    ] = "",
+    isl: Annotated[float | None, typer.Option(help="Input tokens of a request.")] = None,
+    osl: Annotated[float | None, typer.Option(help="Output tokens of a request.")] = None,
     chip: Annotated[
         str, typer.Option(help="Chips, with commas.", autocompletion=options.chip_names)
     ] = "",
@@ -95,8 +96,18 @@ def recommend(
     top: Annotated[int, typer.Option(min=1, help="Deployments that are shown.")] = 10,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for deployments.csv, front.csv and launch/."),
+        typer.Option(
+            "--out",
+            help="Folder for deployments.csv, front.csv and launch/; of --questions for answers.csv.",
+        ),
     ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of many questions: a row each, a column for each option that differs."
+        ),
+    ] = None,
+    cluster: options.Cluster = "",
     calibration: options.Calibration = None,
     report: options.Report = None,
     json_: options.Json = False,
@@ -113,8 +124,15 @@ def recommend(
 
     Example: perfmodel recommend --model llama-3.3-70b --chip h100-sxm,mi300x --requests-per-s 12 --isl 1024
     --osl 256 --tpot-ms 50 --objective cost
+
+    With --questions, every row of a file is a question; options hold where a row says nothing. Columns are
+    the options' names (n_chips, tpot_ms) or columns of the serving schema. answers.csv has the deployments of
+    each, or why there is none. --cluster shares them out over the workers of a Ray cluster.
+
+    Example: perfmodel recommend --questions questions.csv --chip h100-sxm --n-chips 8 --top 1 --out answers
+    --cluster local
     """
-    from perfmodel.inference.question import ask
+    from perfmodel.inference.question import ask_cells
     from perfmodel.inference.recommend import answer
     from perfmodel.interface.recommend import (
         WIDTH,
@@ -126,32 +144,41 @@ def recommend(
     )
 
     options.check_places(folder=out, report=report)
-    question = ask(
-        model=model,
-        isl=isl,
-        osl=osl,
-        chip=options.listed(chip),
-        n_chips=options.listed(n_chips),
-        concurrency=options.listed(concurrency),
-        requests_per_s=requests_per_s,
-        ttft_ms=ttft_ms,
-        tpot_ms=tpot_ms,
-        end_to_end_ms=end_to_end_ms,
-        usd_per_million=usd_per_million,
-        framework=options.listed(framework),
-        precision=options.listed(precision),
-        kv_precision=options.listed(kv_precision),
-        speculative_tokens=options.listed(speculative_tokens),
-        mode=options.listed(mode),
-        prefill_chip=options.listed(prefill_chip),
-        decode_chip=options.listed(decode_chip),
-        ffn_chip=options.listed(ffn_chip),
-        objective=objective,
-        confidence=confidence,
-        usd_per_chip_hour=usd_per_chip_hour,
-        **({"cost_basis": cost_basis} if cost_basis else {}),
-        **cells_of(column or []),
-    )
+    given = {
+        "model": model,
+        "isl": isl,
+        "osl": osl,
+        "chip": chip,
+        "n_chips": n_chips,
+        "concurrency": concurrency,
+        "requests_per_s": requests_per_s,
+        "ttft_ms": ttft_ms,
+        "tpot_ms": tpot_ms,
+        "end_to_end_ms": end_to_end_ms,
+        "usd_per_million": usd_per_million,
+        "framework": framework,
+        "precision": precision,
+        "kv_precision": kv_precision,
+        "speculative_tokens": speculative_tokens,
+        "mode": mode,
+        "prefill_chip": prefill_chip,
+        "decode_chip": decode_chip,
+        "ffn_chip": ffn_chip,
+        "objective": objective,
+        "confidence": confidence,
+        "usd_per_chip_hour": usd_per_chip_hour,
+        "cost_basis": cost_basis,
+    }
+    cells = {name: "" if value is None else f"{value}" for name, value in given.items()}
+    cells |= cells_of(column or [])
+    if questions is not None:
+        _answer_many(
+            questions, cells, out, report, options.fitted(calibration), top, cluster, json_
+        )
+        return
+    if cluster:
+        raise InputError("--cluster answers many questions at a time; give --questions FILE.csv.")
+    question = ask_cells(cells)
     with bar("programs") as update:
         found = answer(question, options.fitted(calibration), top, update)
     warn_assumed([question.model])
@@ -169,3 +196,38 @@ def recommend(
     say(*remarks(question, found))
     if out is not None:
         say(f"deployments.csv, front.csv and launch/ are in {out}.")
+
+
+def _answer_many(
+    questions: Path,
+    given: dict[str, str],
+    out: Path | None,
+    report: Path | None,
+    calibration: Path,
+    top: int,
+    cluster: str,
+    json_: bool,
+) -> None:
+    """The questions of a file, answered into one table."""
+    from perfmodel.inference.questions import answer_all
+    from perfmodel.interface.recommend import read_questions, write_answers
+
+    if out is None:
+        raise InputError("--questions writes answers.csv; give --out, a folder.")
+    if report is not None:
+        raise InputError("--report is of one question; leave it or --questions out.")
+    asked = read_questions(questions, given)
+    with bar("questions") as update:
+        found = answer_all(asked, calibration, top, cluster, update)
+    warn_assumed(dict.fromkeys(row.get("model", "") for row in asked))
+    errors = [one.error for one in found if one.error]
+    place = write_answers(found, out)
+    if json_:
+        show_json(
+            {"out": str(place), "questions": len(found), "errors": len(errors)}
+            | {"first_error": errors[0] if errors else ""}
+        )
+        return
+    say(f"{len(found):,} questions, {len(errors):,} without an answer: {place}.")
+    if errors:
+        say(f"The first: {errors[0]}")

@@ -119,3 +119,7 @@ def holds_numbers(name: str) -> bool:
     """Whether a column that is read holds numbers."""
     example = SERVING_COLUMNS[name].example
     return example.replace(".", "", 1).isdigit()
+
+
+TRAFFIC = ("isl", "osl", "concurrency", "requests_per_s", "length_ratio")
+"""Columns of requests that are simulated, where no trace is given."""

@@ -10,7 +10,7 @@ import typer
 from perfmodel.errors import InputError
 from perfmodel.interface.cli import options
 from perfmodel.interface.cli.column_options import takes
-from perfmodel.interface.serving_columns import SERVING_COLUMNS
+from perfmodel.interface.serving_columns import SERVING_COLUMNS, TRAFFIC
 from perfmodel.interface.terminal import (
     bar,
     say,
@@ -27,9 +27,6 @@ DEPLOYMENT = (
     *(name for name, column in SERVING_COLUMNS.items() if column.panel.startswith("Pools")),
 )
 """Columns of what serves."""
-
-TRAFFIC = ("isl", "osl", "concurrency", "requests_per_s", "length_ratio")
-"""Columns of what is asked, where no trace is given."""
 
 
 class Unit(StrEnum):
@@ -134,6 +131,14 @@ def simulate(
     ] = None,
     ttft_ms: Annotated[float | None, _count("Limit of goodput on TTFT.", "Limits", 0)] = None,
     tpot_ms: Annotated[float | None, _count("Limit of goodput on TPOT.", "Limits", 0)] = None,
+    deployments: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of many deployments: a row each, a column for each option that differs.",
+            show_default=False,
+        ),
+    ] = None,
+    cluster: options.Cluster = "",
     calibration: options.Calibration = None,
     report: options.Report = None,
     json_: options.Json = False,
@@ -152,11 +157,18 @@ def simulate(
 
     Example: perfmodel simulate --requests-per-s 4 --isl 2000 --osl 300 --chip h100-sxm --model qwen3-32b
     --precision fp8 --framework sglang
+
+    With --deployments, every row of a file is one; options hold where a row says nothing. A deployments.csv
+    of recommend serves. simulations.csv in OUT has a summary of each, or why there is none. --cluster shares
+    them out over the workers of a Ray cluster.
+
+    Example: perfmodel simulate trace.jsonl --deployments found/deployments.csv --ttft-ms 2000 --out simulated
+    --cluster local
     """
-    from perfmodel.inference.pool_simulation import any_server_of
-    from perfmodel.inference.simulation import SchedulerOptions, summarise
-    from perfmodel.inference.simulation import simulate as run
+    from perfmodel.inference.simulation import SchedulerOptions
     from perfmodel.interface import simulate as shown
+    from perfmodel.interface import simulations as many
+    from perfmodel.library.fitted import FITTED
 
     options.check_places(folder=out, report=report)
     asked = shown.Asked(
@@ -168,10 +180,7 @@ def simulate(
         burstiness,
         seed,
     )
-    traffic = shown.traffic_of(asked)
     cells = {name: columns[name] for name in DEPLOYMENT if name in columns}
-    warn_assumed([cells.get("model", "")])
-    warn_unsupported([cells.get("chip", "")], [cells.get("framework", "")])
     scheduler = SchedulerOptions(
         max_num_seqs,
         max_num_batched_tokens,
@@ -182,20 +191,27 @@ def simulate(
             {"host_kv": (host_kv_gb, host_kv_gb_per_s), "ssd_kv": (ssd_kv_gb, ssd_kv_gb_per_s)}
         ),
     )
-    shown.check_mode(cells.get("mode", ""))
+    limits, fits = shown.limits_of(ttft_ms, tpot_ms), options.fitted(calibration)
+    own = None if fits == FITTED else fits.absolute()
+    setup = many.Setup(asked, scheduler, limits, own)
+    if deployments is not None:
+        _simulate_many(deployments, setup, cells, out, report, cluster, json_)
+        return
+    if cluster:
+        raise InputError(
+            "--cluster simulates many deployments at a time; give --deployments FILE.csv."
+        )
+    traffic = shown.traffic_of(asked)
+    warn_assumed([cells.get("model", "")])
+    warn_unsupported([cells.get("chip", "")], [cells.get("framework", "")])
     if said := shown.expected_time(traffic.requests):
         warn(said)
     with bar("step times"):
-        server = any_server_of(cells, scheduler, options.fitted(calibration))
-        server = server.serving(traffic.workload)
+        server = many.started(cells, setup, traffic)
     with bar("requests", traffic.requests) as update:
-        outcome = run(server, traffic.workload.of_replica, update)
+        outcome, summary = many.served(server, traffic, limits, update)
     for line in shown.complaints(traffic):
         warn(line)
-    if not outcome.answered:
-        raise InputError(shown.nothing_answered(outcome))
-    limits = shown.limits_of(ttft_ms, tpot_ms)
-    summary = summarise(server, outcome, limits) | shown.of_trace(traffic)
     if out is not None:
         for line in shown.write(out, outcome, summary):
             warn(line)
@@ -208,3 +224,31 @@ def simulate(
         from perfmodel.interface.pages.simulate import simulation_page
 
         options.write_report(report, simulation_page(outcome, summary, out), silent=json_)
+
+
+def _simulate_many(
+    path: Path,
+    setup: Any,
+    given: Mapping[str, str],
+    out: Path | None,
+    report: Path | None,
+    cluster: str,
+    json_: bool,
+) -> None:
+    """The deployments of a file, simulated into one table."""
+    from perfmodel.interface.simulations import read_deployments, simulate_all, write_all
+
+    if out is None:
+        raise InputError("--deployments writes simulations.csv; give --out, a folder.")
+    if report is not None:
+        raise InputError("--report is of one deployment; leave it or --deployments out.")
+    traffic = () if setup.asked.trace is not None else TRAFFIC
+    rows = read_deployments(path, {**given, **setup.asked.cells}, (*DEPLOYMENT, *traffic))
+    warn_assumed(dict.fromkeys(row.get("model", "") for row in rows))
+    for chip, name in dict.fromkeys((r.get("chip", ""), r.get("framework", "")) for r in rows):
+        warn_unsupported([chip], [name])
+    with bar("deployments") as update:
+        found = simulate_all(setup, rows, cluster, update)
+    place = write_all(out, rows, found)
+    errors = [one.error for one in found if one.error]
+    options.show_outcome(place, len(found), len(errors), errors[0] if errors else "", json_)

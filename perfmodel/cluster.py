@@ -51,6 +51,11 @@ class _Refused(NamedTuple):
     said: str
 
 
+def here(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[int, R]]:
+    """Tasks in this process, one after the other."""
+    return enumerate(map(function, tasks))
+
+
 @contextlib.contextmanager
 def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any]]:
     """What runs tasks on a cluster; here, one after the other, where `where` is empty.
@@ -66,7 +71,7 @@ def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any
     - `InputError`: when no cluster is there, Ray is not installed or a worker has another version; of a task.
     """
     if not where:
-        yield lambda function, tasks: enumerate(map(function, tasks))
+        yield here
         return
     ray = _connect(where)
     try:

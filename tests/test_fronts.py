@@ -94,7 +94,7 @@ def test_a_front_is_traced_once_to_its_end_and_once_within(monkeypatch: pytest.M
     monkeypatch.setattr(pareto, "_descended", reached)
     monkeypatch.setattr(pareto, "_points", lambda *given: given)
     problem: Any = None
-    pareto._traced(problem, design([0.5]), "ttft_ms", [0], 5)
+    pareto._traced(problem, "ttft_ms", [0], 5, design([0.5]))
     first, second = spans
     assert first == pytest.approx(np.linspace(0, np.log(100), 5))
     assert second == pytest.approx(np.linspace(0, first[2], 5))  # to the last target reached

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perfmodel.cluster import Runner, here
 from perfmodel.design.existing_chips import (
     ExistingChip,
     better_chips,
@@ -51,8 +52,8 @@ class Analysis(NamedTuple):
     maps: list[WinnerMap]
 
 
-def analyse(found: SearchReport) -> Analysis:
-    """Weigh the best design of a search against all else."""
+def analyse(found: SearchReport, run: Runner[Any, Any] = here) -> Analysis:
+    """Weigh the best design of a search against all else; `run`: who searches again."""
     study, space, problem, best = found.study, found.space, found.problem, found.best
     facts = names(problem, study.space)
     known = families(study, found.solver, found.result.designs)
@@ -62,7 +63,7 @@ def analyse(found: SearchReport) -> Analysis:
         compare_existing(found),
         facts,
         moved,
-        search_doubled(found.solver, space, known, _strongest(facts, moved)),
+        search_doubled(found.solver, space, known, _strongest(facts, moved), run),
         known,
         win_shares(value_under(problem, known, within(problem, facts, drawn))[0]),
         winner_maps(problem, space, known, facts),
@@ -82,9 +83,9 @@ def _strongest(facts: list[str], elasticity: np.ndarray) -> dict[str, int]:
     return {facts[i]: int(i) for i in able[:MAX_DOUBLED]}
 
 
-def analysis_dict(found: SearchReport) -> dict[str, Any]:
+def analysis_dict(found: SearchReport, run: Runner[Any, Any] = here) -> dict[str, Any]:
     """The same as `result.json` holds it."""
-    analysis = analyse(found)
+    analysis = analyse(found, run)
     return {
         "ahead": [_named(found, one) for one in better_chips(analysis.existing, found.best)],
         "rivals": [_existing(found, one) for one in analysis.existing],

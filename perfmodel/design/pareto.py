@@ -6,13 +6,15 @@ front is done when none takes another's design and all rest. Descents from easy 
 hard ones, so the search is made again for two hard ones, and the front traced from what it finds, too.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perfmodel.cluster import Runner, here, in_order
 from perfmodel.design.multistart import LocalOptimum, MultiStart, search
 from perfmodel.design.objectives import LARGER
 from perfmodel.design.problem import Problem
@@ -50,27 +52,39 @@ class ParetoPoint(NamedTuple):
 
 
 def trace_front(
-    solver: MultiStart[Problem], designs: list[LocalOptimum], name: str
+    solver: MultiStart[Problem],
+    designs: list[LocalOptimum],
+    name: str,
+    run: Runner[Any, Any] = here,
 ) -> list[ParetoPoint]:
     """The best objective at each value of a figure, for each node and memory, integers relaxed.
 
     **Arguments:**
 
     - `designs`: of the search, the best first; `name`: of the figure, limited in the problem.
+    - `run`: who traces the front of each node and memory, and searches again.
 
     **Raises:**
 
     - `KeyboardInterrupt`: where a search is stopped.
     """
-    problem, options, larger = solver.problem, solver.options, name in LARGER
-    found = _fronts(problem, designs, name, options.starts)
-    for target in _restart_targets(found, larger):
-        harder = eqx.tree_at(lambda p: p.limits.figures[name], problem, as_scalar(target))
-        again = search(harder, solver.integer, options)
-        if again.stopped:
-            raise KeyboardInterrupt
-        found += _fronts(harder, again.designs, name, options.starts)
-    return _merged(found, larger, options.points)
+    larger = name in LARGER
+    found = _fronts(solver, designs, name, run)
+    again = functools.partial(_searched_again, solver, name)
+    for harder, more in in_order(run(again, _restart_targets(found, larger))):
+        found += _fronts(solver._replace(problem=harder), more, name, run)
+    return _merged(found, larger, solver.options.points)
+
+
+def _searched_again(
+    solver: MultiStart[Problem], name: str, target: float
+) -> tuple[Problem, list[LocalOptimum]]:
+    """The problem with another limit on the figure, and the designs of its search."""
+    harder = eqx.tree_at(lambda p: p.limits.figures[name], solver.problem, as_scalar(target))
+    again = search(harder, solver.integer, solver.options)
+    if again.stopped:
+        raise KeyboardInterrupt
+    return harder, again.designs
 
 
 def _merged(found: list[ParetoPoint], larger: bool, count: int) -> list[ParetoPoint]:
@@ -85,9 +99,10 @@ def _merged(found: list[ParetoPoint], larger: bool, count: int) -> list[ParetoPo
 
 
 def _fronts(
-    problem: Problem, designs: list[LocalOptimum], name: str, batch_size: int
+    solver: MultiStart[Problem], designs: list[LocalOptimum], name: str, run: Runner[Any, Any]
 ) -> list[ParetoPoint]:
     """From the best design of each node and memory; as many targets as a search has starts."""
+    problem = solver.problem
     rows = [
         i for i, row in enumerate(problem.constraint_names) if row.split(" of workload")[0] == name
     ]
@@ -95,7 +110,8 @@ def _fronts(
     for one in designs:
         bases.setdefault(tuple(one.choice), one)
     chosen = list(bases.values())[:MAX_CHOICES]
-    return [point for one in chosen for point in _traced(problem, one, name, rows, batch_size)]
+    traced = functools.partial(_traced, problem, name, rows, solver.options.starts)
+    return [point for points in in_order(run(traced, chosen)) for point in points]
 
 
 def _restart_targets(found: list[ParetoPoint], larger: bool) -> list[float]:
@@ -108,7 +124,7 @@ def _restart_targets(found: list[ParetoPoint], larger: bool) -> list[float]:
 
 
 def _traced(
-    problem: Problem, base: LocalOptimum, name: str, rows: list[int], batch_size: int
+    problem: Problem, name: str, rows: list[int], batch_size: int, base: LocalOptimum
 ) -> list[ParetoPoint]:
     """Once to find how far it goes, and once within."""
     span, found = np.log(TARGET_RANGE), []

@@ -6,14 +6,16 @@ its two neighbours alone. Where a fact doubles, a design that no longer fits wou
 so each family begins in the number of chips and of users that suits it best then, and is designed again.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from perfmodel.cluster import Runner, here, in_order
 from perfmodel.design.abstract_problem import (
     AbstractProblem,
     evaluate_all,
@@ -204,22 +206,32 @@ class DoubledFact(NamedTuple):
 
 
 def search_doubled(
-    solver: MultiStart[Problem], space: Space, known: list[Family], facts: dict[str, int]
+    solver: MultiStart[Problem],
+    space: Space,
+    known: list[Family],
+    facts: dict[str, int],
+    run: Runner[Any, Any] = here,
 ) -> dict[str, DoubledFact | None]:
-    """For each fact, by its name and its place among all, the best where it doubles."""
-    names, found = (*PARALLELISM, "batch"), {}
+    """For each fact, by its name and its place among all, the best where it doubles; `run`: who searches."""
+    names = (*PARALLELISM, "batch")
     begins = [variants(space, one.designs[0].unit, names, MAX_VARIANTS) for one in known]
+    found = run(functools.partial(_doubled, solver, known, begins), facts.values())
+    return dict(zip(facts, in_order(found), strict=True))
+
+
+def _doubled(
+    solver: MultiStart[Problem], known: list[Family], begins: list[np.ndarray], place: int
+) -> DoubledFact | None:
+    """The best where one fact doubles."""
     count = len(ravel_pytree(facts_of(solver.problem))[0])
-    for name, i in facts.items():
-        logs = jnp.zeros(count).at[i].set(jnp.log(2.0))
-        changed = solver._replace(problem=shifted(solver.problem, logs))
-        designs = [
-            DoubledFact(design, known[k].name)
-            for k, start in _starts(changed.problem, known, begins).items()
-            if (design := reoptimise(changed, start)) is not None
-        ]
-        found[name] = min(designs, key=lambda one: one.design.value, default=None)
-    return found
+    logs = jnp.zeros(count).at[place].set(jnp.log(2.0))
+    changed = solver._replace(problem=shifted(solver.problem, logs))
+    designs = [
+        DoubledFact(design, known[k].name)
+        for k, start in _starts(changed.problem, known, begins).items()
+        if (design := reoptimise(changed, start)) is not None
+    ]
+    return min(designs, key=lambda one: one.design.value, default=None)
 
 
 def _starts(

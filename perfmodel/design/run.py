@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from perfmodel.cluster import Runner, here
 from perfmodel.design.analysis import analysis_dict, compare_existing
 from perfmodel.design.devices import rounded_to_devices
 from perfmodel.design.existing_chips import descend_from_existing
@@ -31,7 +32,7 @@ CHECKPOINT_INTERVAL = 2.0
 
 
 def decided(
-    found: SearchReport, progress: Callable[..., None]
+    found: SearchReport, progress: Callable[..., None], run: Runner[Any, Any] = here
 ) -> tuple[SearchReport, dict[str, Any]]:
     """With what helps to decide; where a search is stopped, what it found so far."""
     starts = found.study.optimiser.starts
@@ -41,7 +42,7 @@ def decided(
         progress(starts, starts, "beside the best design")
         found = confirmed(found)
         progress(starts, starts, "beside other chips and facts")
-        return found, analysis_dict(found)
+        return found, analysis_dict(found, run)
     except KeyboardInterrupt:
         stopped = found.result._replace(termination=Termination.INTERRUPTED)
         return found._replace(result=stopped), {}
@@ -56,7 +57,7 @@ def confirmed(found: SearchReport) -> SearchReport:
     return make_report(study, space, problem, result, near)
 
 
-def front_rows(found: SearchReport) -> list[dict[str, Any]]:
+def front_rows(found: SearchReport, run: Runner[Any, Any] = here) -> list[dict[str, Any]]:
     """Rows of the front of each node and memory that a study asks for; numbers of things are loose on it."""
     name = found.study.objective.front
     if name is None or found.result.stopped:
@@ -64,7 +65,7 @@ def front_rows(found: SearchReport) -> list[dict[str, Any]]:
     return [
         {name: one.figure, "objective": found.objective(one.value), "beaten": one.dominated}
         | found.variables(one.unit, one.choice)
-        for one in trace_front(found.solver, found.result.designs, name)
+        for one in trace_front(found.solver, found.result.designs, name, run)
     ]
 
 

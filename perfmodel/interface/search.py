@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from perfmodel.cluster import Runner, check_address, workers
 from perfmodel.design.multistart import search
-from perfmodel.design.report import as_dict, describe_conflict, make_report
+from perfmodel.design.report import SearchReport, as_dict, describe_conflict, make_report
 from perfmodel.design.resolve import find_study, resolve_study
 from perfmodel.design.run import (
     Checkpoints,
@@ -36,6 +37,7 @@ def run_search(
     progress: Callable[..., None],
     known: Path | None = None,
     cost_basis: str = "",
+    cluster: str = "",
 ) -> dict[str, Any]:
     """Search a study, and write `result.json`, `designs.csv`, `front.csv`, `report.html` and a checkpoint.
 
@@ -45,12 +47,14 @@ def run_search(
 
     - `known`: folder with the checkpoint to go on from, where it is not `out`.
     - `cost_basis`: instead of the study's; empty: as it says.
+    - `cluster`: the Ray cluster that makes the second searches and the fronts; this process if empty.
 
     **Raises:**
 
     - `InputError`: for a wrong study, a checkpoint of another one, a folder that another search
       is writing, or when no design keeps every limit.
     """
+    check_address(cluster)
     title, study = find_study(name)
     study = with_options(study, starts, seed, cost_basis)
     space, problem = read_space(study), resolve_study(study)
@@ -67,15 +71,24 @@ def run_search(
         if not result.designs:
             raise InputError(f"{name}: {describe_conflict(problem, result)}")
         found = make_report(study, space, problem, result)
-        found, more = decided(found, progress)
+        with workers(cluster) as run:
+            found, more = decided(found, progress, run)
+            front = _front(found, progress, run)
         report = (
             as_dict(found) | {"stopped": found.result.stopped, "grid": best_of_grid(found)} | more
         )
-        write_whole(out / "result.json", json.dumps(report, indent=1).encode())
-        write_csv(out / "designs.csv", designs_table(found))
-        front = front_rows(found)
         if front:
-            progress(study.optimiser.starts, study.optimiser.starts, "front")
             write_csv(out / "front.csv", pa.Table.from_pylist(front))
+        write_csv(out / "designs.csv", designs_table(found))
         write_report(out / "report.html", search_page(title, found, report, front))
+        write_whole(out / "result.json", json.dumps(report, indent=1).encode())
         return report
+
+
+def _front(
+    found: SearchReport, progress: Callable[..., None], run: Runner[Any, Any]
+) -> list[dict[str, Any]]:
+    """The front that a study asks for."""
+    if found.study.objective.front is not None:
+        progress(found.study.optimiser.starts, found.study.optimiser.starts, "front")
+    return front_rows(found, run)

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.cli.options import Json, Report, check_places, preset_names
+from perfmodel.interface.cli.options import Cluster, Json, Report, check_places, preset_names
 from perfmodel.interface.tables import Table
 from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table, warn_assumed
 
 
 def search(
     study: Annotated[
-        Path | None,
-        typer.Argument(help="Study in TOML, or the name of a preset.", autocompletion=preset_names),
+        list[Path] | None,
+        typer.Argument(help="Studies in TOML, or names of presets.", autocompletion=preset_names),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
@@ -28,6 +28,7 @@ def search(
         typer.Option(help="What USD are of: owner, rental or marginal, instead of the study's."),
     ] = "",
     report: Report = None,
+    cluster: Cluster = "",
     coordinator: Annotated[
         str | None,
         typer.Option(help="HOST:PORT of the first of several processes; auto: as SLURM says."),
@@ -51,10 +52,17 @@ def search(
 
     Example: perfmodel search cheap-tokens --out found
 
+    Several studies are searched each into a folder of its name. --cluster shares them out over the workers of
+    a Ray cluster; of one study, its second searches and fronts.
+
+    Example: perfmodel search cheap-tokens sram-or-hbm joules --out found --cluster local
+
     Example: srun -n 8 perfmodel search cheap-tokens --out found --coordinator auto
     """
     from perfmodel.processes import join, place_of
 
+    if cluster and coordinator:
+        raise InputError("--cluster and --coordinator are both given; give one of them.")
     join(coordinator, processes, process)
     from perfmodel.design.resolve import presets, question
     from perfmodel.files import write_whole
@@ -66,16 +74,19 @@ def search(
         listed = [(name, question(path)) for name, path in presets().items()]
         show_list(Table("Presets", ["preset", "question"], listed), json_)
         return
-    if study is None or out is None:
+    if not study or out is None:
         raise InputError(
             "give a study and --out, a folder to write; `perfmodel search --list` lists the presets."
         )
     check_places(folder=out, report=report)
+    if len(study) > 1:
+        _search_many(study, out, resume, (starts, seed, cost_basis), cluster, report, json_)
+        return
     with bar("starts") as update, place_of(out) as place:
-        found = run_search(study, place, resume, starts, seed, update, out, cost_basis)
+        found = run_search(study[0], place, resume, starts, seed, update, out, cost_basis, cluster)
         if report is not None:
             write_whole(report, (place / "report.html").read_bytes())
-    warn_assumed(named_in(study, "model"))
+    warn_assumed(named_in(study[0], "model"))
     if json_:
         show_json(found)
     else:
@@ -89,3 +100,26 @@ def search(
         say(f"result.json, designs.csv and report.html are in {out}.")
     if found["stopped"]:
         raise KeyboardInterrupt
+
+
+def _search_many(
+    studies: list[Path],
+    out: Path,
+    resume: bool,
+    changes: tuple[int | None, int | None, str],
+    cluster: str,
+    report: Path | None,
+    json_: bool,
+) -> None:
+    """Several studies, each into a folder of its name."""
+    from perfmodel.interface.searches import Changes, search_all, table_of_outcomes
+
+    if report is not None:
+        raise InputError("--report is of one study; each of several has report.html in its folder.")
+    with bar("studies") as update:
+        found = search_all(studies, out, resume, Changes(*changes), cluster, update)
+    if json_:
+        show_json({one.name: one.report or {"error": one.error} for one in found})
+        return
+    show_table(table_of_outcomes(found))
+    say(f"result.json, designs.csv and report.html of each are in {out}.")

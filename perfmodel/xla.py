@@ -76,9 +76,17 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
     """A function that is compiled when it is first called, on a CPU to run once or twice.
 
     Its arrays may change from call to call; whatever else is in its arguments is compiled in. Compiled
-    programs are kept on disk (`program_store`).
+    programs are kept on disk (`program_store`), the `MAX_PROGRAMS` last used ones in memory.
     """
     programs: dict[Hashable, StoredProgram] = {}
+    lock = threading.Lock()
+
+    def last_used(key: Hashable, program: StoredProgram) -> None:
+        with lock:
+            programs.pop(key, None)
+            programs[key] = program
+            while len(programs) > MAX_PROGRAMS:
+                del programs[next(iter(programs))]
 
     def run(*arguments: Any) -> T:
         arrays, rest = eqx.partition(arguments, _is_array)
@@ -90,14 +98,19 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
         shapes = tuple((leaf.shape, leaf.dtype, w) for leaf, w in zip(leaves, weak, strict=True))
         fixed, fixed_form = jax.tree.flatten(rest)
         key = (form, fixed_form, tuple(fixed), shapes)
-        if key not in programs:
+        program = programs.get(key)
+        if program is None:
             identity = identity_of(function, fixed, form, fixed_form, shapes)
             compiled = functools.partial(_compile, function, leaves, form, rest)
-            programs[key] = load_or_compile(identity, compiled)
-        program = programs[key]
+            program = load_or_compile(identity, compiled)
+        last_used(key, program)
         return jax.tree.unflatten(jax.tree.structure(program.result), program.call(*leaves))
 
     return run
+
+
+MAX_PROGRAMS = 48
+"""Of a function, compiled programs in memory: each is about 14 MB, and 60 of 65,530 maps of a process."""
 
 
 def _is_array(leaf: Any) -> bool:

@@ -41,12 +41,19 @@ def answer_all(
     words = [word for cells in questions for name in NAMED for word in _words(cells, name)]
     folder = None if calibration == FITTED else calibration.absolute()
     places = [*own_files(words), *([folder] if folder else [])]
+    # Questions alike share compiled programs, of which a process keeps the last used.
+    order = sorted(range(len(questions)), key=lambda i: [questions[i].get(n, "") for n in FORM])
     found: list[tuple[int, Answer]] = []
     with workers(cluster, places) as run:
-        for one in run(functools.partial(answer_one, folder, top), questions):
-            found.append(one)
+        alike = (questions[i] for i in order)
+        for place, one in run(functools.partial(answer_one, folder, top), alike):
+            found.append((order[place], one))
             progress(len(found), len(questions))
     return in_order(found)
+
+
+FORM = ("model", "chip", "framework", "precision", "kv_precision", "mode", "n_chips")
+"""Cells on which it depends most which programs answer a question."""
 
 
 NAMED = ("model", "chip", "prefill_chip", "decode_chip", "ffn_chip")

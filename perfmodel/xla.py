@@ -109,7 +109,7 @@ def to_run_once(function: Callable[..., T]) -> Callable[..., T]:
     return run
 
 
-MAX_PROGRAMS = 48
+MAX_PROGRAMS = 32
 """Of a function, compiled programs in memory: each is about 14 MB, and 60 of 65,530 maps of a process."""
 
 

@@ -1,8 +1,11 @@
 """Sweeps into folders and object stores, here and on a Ray cluster: the same bytes, whole or refused."""
 
 import json
+import os
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,6 +205,62 @@ def test_a_folder_that_a_worker_does_not_see_is_refused(grid: Path, tmp_path: Pa
 
 
 def test_without_ray_it_is_said_how_to_get_it(grid: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     status, _, err = run("sweep", grid, "--out", tmp_path / "o.csv", "--cluster", cluster.LOCAL)
     assert status == 2 and "install perfmodel[cluster]" in err
+
+
+@pytest.fixture
+def running() -> Iterator[tuple[str, str]]:
+    """A Ray cluster of this machine: its address for members, and for clients."""
+    port, client = free_port(), free_port()
+    words = (
+        "--head",
+        f"--port={port}",
+        f"--ray-client-server-port={client}",
+        "--num-cpus=2",
+        "--block",
+    )
+    head = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), "start", *words, "--include-dashboard=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not answers(client):
+        time.sleep(0.5)
+    yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
+    head.terminate()
+    head.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+def test_a_cluster_that_runs_is_used(grid: Path, tmp_path: Path, running: tuple[str, str]):
+    member, client = running
+    for where, settings in (("auto", {"RAY_ADDRESS": member}), (client, {})):
+        out = tmp_path / f"{where[:4]}.parquet"
+        words = [*COMMAND, "sweep", grid, "--out", out, "--cluster", where]
+        found = subprocess.run(
+            words, capture_output=True, text=True, check=False, env=os.environ | settings
+        )
+        assert (found.returncode, found.stderr) == (0, "")
+        assert out.read_bytes() == grid.with_name("whole.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_where_no_cluster_runs_auto_says_so(grid: Path, tmp_path: Path):
+    words = [*COMMAND, "sweep", grid, "--out", tmp_path / "o.parquet", "--cluster", "auto"]
+    settings = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    found = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=settings | {"RAY_ADDRESS": f"127.0.0.1:{free_port()}"},
+    )
+    assert found.returncode == 2 and "there is no Ray cluster" in found.stderr
+    assert found.stderr.count("\n") == 1

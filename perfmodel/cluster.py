@@ -11,6 +11,7 @@ import itertools
 import operator
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -34,6 +35,12 @@ WAITING_PER_CORE = 4
 
 REACHED_WITHIN = 5.0
 """Seconds in which a cluster answers at its address."""
+
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Ray reports to nobody how it is used."""
+
+TOKEN = Path.home() / ".ray" / "auth_token"
+"""Where Ray keeps the token of its clusters."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -184,7 +191,8 @@ def _result(ray: Any, one: Any) -> tuple[int, Any]:
 def _connect(where: str) -> Any:
     """Ray, with a cluster behind it."""
     check_address(where)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in (RAY_SETTINGS | _authentication()).items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
@@ -192,17 +200,30 @@ def _connect(where: str) -> Any:
             "--cluster needs Ray, which is not installed; install perfmodel[cluster]."
         ) from None
     settings = worker_settings() | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    silent = {"log_to_driver": False, "logging_level": "CRITICAL"}
     try:
-        if where == LOCAL:
-            # In the environment of this cluster: one of Ray's own for the run takes seconds to make.
-            with _environment(settings):
-                ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, **silent)
-        else:
-            ray.init(where, runtime_env={"env_vars": settings}, **silent)
+        with warnings.catch_warnings():  # Ray's advice beside its errors
+            warnings.simplefilter("ignore")
+            _init(ray, where, settings)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise InputError(_nothing_at(where, _first_line(error))) from None
     return ray
+
+
+def _authentication() -> dict[str, str]:
+    """A token is shown to a cluster where this machine has one, as Ray itself does without an address."""
+    there = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return {"RAY_AUTH_MODE": "token"} if there or TOKEN.exists() else {}
+
+
+def _init(ray: Any, where: str, settings: dict[str, str]) -> None:
+    """Start workers on this machine, or join a cluster."""
+    silent = {"log_to_driver": False, "logging_level": "CRITICAL"}
+    if where == LOCAL:
+        # In the environment of this cluster: one of Ray's own for the run takes seconds to make.
+        with _environment(settings):
+            ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, **silent)
+    else:
+        ray.init(where, runtime_env={"env_vars": settings}, **silent)
 
 
 def check_address(where: str) -> None:
@@ -212,23 +233,25 @@ def check_address(where: str) -> None:
 
     - `InputError`: for other words than the three, or an address where nothing answers.
     """
-    if where in ("", AUTO, LOCAL):
+    given = os.environ.get("RAY_ADDRESS", "") if where == AUTO else where
+    if given in ("", AUTO, LOCAL):
         return
-    host, colon, port = where.removeprefix(CLIENT).rpartition(":")
-    if not where.startswith(CLIENT) or not (host and colon and port.isdigit()):
+    host, colon, port = given.removeprefix(CLIENT).rpartition(":")
+    if not (given.startswith(CLIENT) or where == AUTO) or not (host and colon and port.isdigit()):
+        named = "RAY_ADDRESS" if where == AUTO else "--cluster"
         raise InputError(
-            f"--cluster is {where!r}; allowed are {AUTO}, {LOCAL} and {CLIENT}HOST:PORT."
+            f"{named} is {given!r}; allowed are {AUTO}, {LOCAL} and {CLIENT}HOST:PORT."
         )
     try:
         socket.create_connection((host, int(port)), REACHED_WITHIN).close()
     except (OSError, OverflowError) as error:
-        raise InputError(_nothing_at(where, getattr(error, "strerror", None) or error)) from None
+        raise InputError(_nothing_at(given, getattr(error, "strerror", None) or error)) from None
 
 
 def _nothing_at(where: str, said: object) -> str:
     return (
         f"there is no Ray cluster at {where} ({said}); start one (`ray start --head`), give the address of "
-        f"one that runs, or --cluster {LOCAL}."
+        f"one that runs (a token that it asks for is read from {TOKEN}), or --cluster {LOCAL}."
     )
 
 

@@ -101,10 +101,16 @@ def _read(path: Path) -> StoredProgram:
     return StoredProgram(call, _built(about["result"]))
 
 
+WORD = "str"
+"""Says that what follows is a word as it stands, such as the label of a kernel."""
+
+
 def _described(tree: Any) -> Any:
-    """A tree of numbers in words: its classes, by module and name, and their fields."""
+    """A tree of numbers and words, described: its classes, by module and name, and their fields."""
     if isinstance(tree, int):
         return tree
+    if type(tree) is str:
+        return [WORD, tree]
     if isinstance(tree, list | dict):
         items: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return [type(tree).__name__, [[key, _described(part)] for key, part in items]]
@@ -120,6 +126,8 @@ def _built(described: Any) -> Any:
     if isinstance(described, int):
         return described
     words, parts = described
+    if words == WORD:
+        return parts
     values = [(key, _built(part)) for key, part in parts]
     if words in ("list", "tuple"):
         return (list if words == "list" else tuple)(value for _, value in values)

@@ -1,5 +1,6 @@
 """Compiled programs are kept on disk: a second process traces nothing."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perfmodel import program_store
 from perfmodel.program_store import CACHE_HIT, StoredProgram, identity_of, load_or_compile
 from perfmodel.xla import to_run_once
 
@@ -71,3 +73,8 @@ def test_a_program_inside_another_is_traced_with_it(folder: Path):
     inner = to_run_once(scaled)
     slope = jax.grad(lambda x: inner("three", {"x": x})["x"])
     assert float(jax.jit(slope)(1.0)) == 3.0 and not folder.exists()
+
+
+def test_words_of_a_result_are_kept_with_the_program():
+    told = program_store._described(("up", {"time": 0}))
+    assert program_store._built(json.loads(json.dumps(told))) == ("up", {"time": 0})

@@ -12,9 +12,10 @@ from command import run
 
 from perfmodel.errors import InputError
 from perfmodel.inference import sweep as module
+from perfmodel.inference.evaluate import mapped, mapped_once
 from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.inference.sweep import sweep
-from perfmodel.inference.sweep_points import Pricer
+from perfmodel.inference.sweep_points import FEW_POINTS, Pricer, size_and_price
 from perfmodel.library.fitted import FITTED
 
 GRID = """
@@ -176,6 +177,12 @@ def test_nothing_is_compiled_again_when_only_values_change(small: Path):
     finally:
         jax.monitoring.unregister_event_duration_listener(heard)
     assert compiled == []
+
+
+def test_small_grids_are_compiled_fast_and_large_ones_to_run_fast():
+    assert size_and_price(60) == (64, mapped_once)
+    assert size_and_price(FEW_POINTS) == (512, mapped_once)
+    assert size_and_price(FEW_POINTS + 1) == (4096, mapped)
 
 
 WRONG = {

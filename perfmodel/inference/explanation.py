@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
 import numpy as np
 
 from perfmodel.batching import Numbers
@@ -24,6 +23,7 @@ from perfmodel.trees import map_leaves
 from perfmodel.units import Scalar, as_scalar
 from perfmodel.workload.model import Transformer
 from perfmodel.workload.plan import Plan
+from perfmodel.xla import to_run_once
 
 
 class Line(NamedTuple):
@@ -84,7 +84,7 @@ def explain(cells: dict[str, str], calibration: Path) -> Explanation:
     )
 
 
-@eqx.filter_jit
+@to_run_once
 def _kernel(op: str, chip: Chip, plan: Plan, row: Numbers) -> Breakdown:
     return cost(chip, KERNELS[op](**row).count(chip, plan))
 
@@ -103,7 +103,7 @@ def _explain_kernel(cells: dict[str, str], calibration: Path) -> Explanation:
     return _explanation(title, cost, [_line(groups[0].key.op, cost, float(cost.time))])
 
 
-@eqx.filter_jit
+@to_run_once
 def step_of(chip: Chip, plan: Plan, model: Transformer, batch: Scalar, context: Scalar) -> Cost:
     """A decode step with every kernel."""
     return decode_step(chip, plan, model, batch, context)
@@ -155,7 +155,7 @@ def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
 
 def explain_step(title: str, step: Step) -> Explanation:
     """A decode step, kernels of one label together."""
-    cost = step.cost
+    cost = map_leaves(np.asarray, step.cost)  # a sum of JAX's own would be compiled
     labels = dict.fromkeys(cost.labels)
     sums = {label: _of_label(cost, label) for label in labels}
     time = float(cost.time)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from perfmodel.batching import block_size, by_blocks, gather, one_by_one_on_error, stack
+from perfmodel.batching import BLOCKS, block_size, by_blocks, gather, one_by_one_on_error, stack
 from perfmodel.breakdown import BOUNDS
 from perfmodel.errors import InputError
 from perfmodel.hardware.chip import Chip
@@ -21,6 +21,7 @@ from perfmodel.inference.evaluate import (
     ResolvedRow,
     RowNumbers,
     mapped,
+    mapped_once,
     resolve_row,
     server_options_of,
 )
@@ -124,9 +125,9 @@ class Pricer:
 
     def _priced(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Predicted columns of segments of one form."""
-        size = block_size(self.grid.points)
         serving = loop_of(segments[0].resolved)
-        services = serve_segments(segments, self.speculates, size, serving)
+        how = size_and_price(self.grid.points)
+        services = serve_segments(segments, self.speculates, how[0], serving, how[1])
         return [_predicted(*pair) for pair in zip(segments, services, strict=True)]
 
     def _as_table(self, points: SweepPoints, columns: dict[str, Any]) -> pa.Table:
@@ -140,6 +141,18 @@ class Pricer:
 
         arrays = [column(field.name, field.type) for field in self.schema]
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+FEW_POINTS = 4096
+"""Points of a grid that a second or two prices, however its programs are compiled: compiling them to run
+often takes ten seconds a form."""
+
+
+def size_and_price(points: int) -> tuple[int, Callable[..., Any]]:
+    """Rows that are priced at a time for a grid of so many points, and what prices them."""
+    if points > FEW_POINTS:
+        return block_size(points), mapped
+    return block_size(min(points, BLOCKS[1])), mapped_once
 
 
 def serve_segments(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,11 @@ from perfmodel.errors import InputError
 from perfmodel.files import write_csv
 from perfmodel.inference.serving_row import number
 from perfmodel.inference.sweep import check_out
-from perfmodel.interface.plots import theme
-from perfmodel.interface.plots.studies import draw
 from perfmodel.interface.tables import Table
 from perfmodel.library.model import load_model
-from perfmodel.studies.memory_break_even import Asked, break_even_table, lines, picture, price_rows
+
+if TYPE_CHECKING:  # other sweeps need no search of designs, which this is made of
+    from perfmodel.studies.memory_break_even import Asked
 
 NAME = "memory-price"
 """What stands in place of a grid."""
@@ -26,13 +27,15 @@ PICTURE = ".svg"
 """Format of the picture, which lies beside the table."""
 
 
-def asked_of(model: str, speed: str, isl: float, osl: float) -> Asked:
+def asked_of(model: str, speed: str, isl: float, osl: float) -> "Asked":
     """What is asked.
 
     **Raises:**
 
     - `InputError`: for an unknown model, and for what is missing or no number above zero.
     """
+    from perfmodel.studies.memory_break_even import Asked
+
     for name, given in (("--model", model), ("--speed", speed)):
         if not given:
             raise InputError(f"{name} is missing; `perfmodel sweep {NAME}` needs it.")
@@ -52,7 +55,7 @@ def prices_of(words: Sequence[str]) -> list[float]:
 
 
 def run(
-    asked: Asked, prices: Sequence[float], out: Path, progress: Callable[[int, int], None]
+    asked: "Asked", prices: Sequence[float], out: Path, progress: Callable[[int, int], None]
 ) -> Table:
     """Write a line for each price and memory, and their picture beside; and the break-even prices.
 
@@ -60,6 +63,10 @@ def run(
 
     - `InputError`: for a place that cannot be written, and for a speed that no machine with HBM gives.
     """
+    from perfmodel.interface.plots import theme
+    from perfmodel.interface.plots.studies import draw
+    from perfmodel.studies.memory_break_even import break_even_table, lines, picture, price_rows
+
     if out.suffix != ".csv":
         raise InputError(f"{out} does not end in .csv; give --out a name that does.")
     check_out(out)

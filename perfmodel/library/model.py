@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from pydantic import Field
 
 from perfmodel.errors import InputError
@@ -132,10 +134,18 @@ def load_model(name: str | Path) -> Transformer:
         except ValueError as error:
             raise InputError(str(error)) from None
     stem = find_model(name)
-    file = model_files()[stem]
-    model = _with_towers(build(stem, file), file.config, stem)
+    file, model = model_files()[stem], _known_model(stem, str(jnp.result_type(float)))
     formats = {end: word for variant, word in file.variants.items() for end in ends(variant)}
     return dataclasses.replace(model, native=formats.get(fold(name), model.native))
+
+
+@functools.cache
+def _known_model(stem: str, number: str) -> Transformer:
+    """A model of the library, read once for each precision of its numbers."""
+    # Within a traced function they would be that function's own, and of no use to the next.
+    with jax.ensure_compile_time_eval():
+        file = model_files()[stem]
+        return _with_towers(build(stem, file), file.config, stem)
 
 
 def named_in(path: Path, key: str) -> list[str]:

@@ -17,7 +17,15 @@ from perfmodel.calibration.data.jax_kernels import (
     kernel_shapes,
     smallest,
 )
-from perfmodel.calibration.data.measure import MeasureResult, _earlier, call, outcome, seconds_of
+from perfmodel.calibration.data.measure import (
+    MeasureResult,
+    _earlier,
+    _goes_on,
+    _noisy,
+    call,
+    outcome,
+    seconds_of,
+)
 from perfmodel.calibration.data.sources import read_source
 from perfmodel.kernels.elementwise import KINDS
 from perfmodel.library.files import stems
@@ -163,3 +171,18 @@ def test_a_product_of_bytes_is_the_product_of_its_numbers():
     found = np.asarray(call(task)(), np.float32)
     # Activations of eight bits, and a result of eight: a part in a hundred of the largest.
     assert np.allclose(found, a @ b, atol=0.01 * np.abs(a @ b).max())
+
+
+def test_a_kernel_is_called_until_its_median_is_sure_and_no_longer():
+    """Calls that differ by 50 % go on to the end of the time; equal ones stop after it is up once."""
+    equal, torn = [0.03] * 5, [0.02, 0.04] * 5
+    assert _goes_on([0.01] * 5) and not _goes_on(equal) and _goes_on(torn)
+    assert _goes_on([*equal[:3], 0.05]) and not _goes_on(torn * 4) and not _goes_on([1e-3] * 1000)
+
+
+def test_rows_that_stay_noisy_are_counted_and_said():
+    rows = [{"spread": "0.5", "repeats": "5"}, {"spread": "0.001", "repeats": "5"}]
+    assert _noisy(rows) == 1
+    said = outcome(MeasureResult("mine", 2, 2, 2, [], _noisy(rows)), Path("x.csv"))
+    assert "Of 1 the median is not sure to 2 %" in said
+    assert "not sure" not in outcome(MeasureResult("mine", 2, 2, 2, []), Path("x.csv"))

@@ -3,6 +3,7 @@
 import importlib.util
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from perfmodel.calibration.data.aiconfigurator import (
     rule_of,
     tables,
 )
+from perfmodel.calibration.data.doubtful import BEYOND_PEAK, CONTRADICTED, NOISY
 from perfmodel.calibration.data.measurements import LeftOut, Measurements, plan_of
 from perfmodel.calibration.data.sources import (
     LOCKED,
@@ -50,7 +52,7 @@ def expected() -> np.ndarray:
     return np.asarray(predict("gemm", chip, PLAN, columns), float) * 1e6
 
 
-def file(folder: Path, cells: list[str], **others: list[str]) -> str:
+def file(folder: Path, cells: list[str], **others: Any) -> str:
     words = {"op": ["gemm"] * ROWS, "chip": ["h100"] * ROWS, "dtype": ["bf16"] * ROWS}
     write_csv(folder / "rows.csv", pa.table(words | sizes() | others | {"latency_us": cells}))
     return str(folder / "rows.csv")
@@ -82,6 +84,39 @@ def test_a_single_absurd_time_is_left_out_and_named(tmp_path: Path, cell: str, r
     assert (key, rows, why, place) == (KEY, 1, rule, 7)
     assert "latency_us is" in said and "allowed" in said
     assert sum(len(one.time) for one in found) == ROWS - 1
+
+
+def test_a_time_beyond_the_peak_of_the_matrix_units_is_left_out(tmp_path: Path):
+    """4096 x 4096 x 4096 at 989 TFLOP/s takes 139 us; 100 is beyond, 120 may be a higher clock."""
+    cells, side = texts(expected()), {name: sizes()[name].astype(str) for name in ("m", "n", "k")}
+    for name in side:
+        side[name][4:6] = "4096", "4100"
+    cells[4:6] = "100", "120"
+    _, left_out = read_source(file(tmp_path, cells, **side), [], [], [])
+    ((_, _, why, place, said),) = left_out
+    assert (why, place) == (BEYOND_PEAK, 5) and "latency_us is 100" in said and "allows 139" in said
+
+
+def test_a_row_that_is_noisier_than_its_effect_is_left_out(tmp_path: Path):
+    """Medians of 5 calls with a spread of 50 %: sure to 21 %, which 5 % of effect is below, and 50 not."""
+    times = expected()
+    times[1:4] *= 1.05, 1.5, 1.05
+    more = {"spread": ["0.001"] * ROWS, "repeats": ["5"] * ROWS}
+    more["spread"][1:3] = "0.5", "0.5"
+    _, left_out = read_source(file(tmp_path, texts(times), **more), [], [], [])
+    ((_, _, why, place, said),) = left_out
+    assert (why, place) == (NOISY, 2) and "standard error of 20.8 %" in said and "repeats" in said
+
+
+def test_rows_of_a_shape_that_contradict_each_other_are_left_out(tmp_path: Path):
+    """Of three the one that is far off; of two both."""
+    times, side = expected(), {name: sizes()[name].astype(str) for name in ("m", "n", "k")}
+    for name in side:
+        side[name][:3], side[name][3:5] = side[name][0], side[name][3]
+    times[:5] = times[0], 1.1 * times[0], 3 * times[0], times[3], 2 * times[3]
+    _, left_out = read_source(file(tmp_path, texts(times), **side), [], [], [])
+    assert [(one.rule, one.place) for one in left_out] == [(CONTRADICTED, n) for n in (3, 4, 5)]
+    assert "the median of its shape's rows is" in left_out[0].found
 
 
 def test_a_row_that_cannot_be_read_is_left_out(tmp_path: Path):
@@ -117,8 +152,9 @@ def test_a_column_that_is_there_twice_stops_the_run(tmp_path: Path):
 
 
 def test_sound_times_are_all_kept(tmp_path: Path):
-    # Ten times slower or twice faster than expected is strange, and possible.
-    times = expected() * np.resize([0.5, 1.0, 10.0], ROWS)
+    # Ten times slower or twice faster than expected is strange, and possible up to the peak.
+    peak = 2 * np.prod([*sizes().values()], axis=0) / 989e12 * 1e6
+    times = np.maximum(expected() * np.resize([0.5, 1.0, 10.0], ROWS), peak)
     assert read_source(file(tmp_path, texts(times)), [], [], []).left_out == []
 
 

@@ -23,6 +23,7 @@ from perfmodel.calibration.data.jax_kernels import (
     kernel_shapes,
     smallest,
 )
+from perfmodel.calibration.data.noise import MAX_NOISE, noise_of, standard_error
 from perfmodel.errors import InputError
 from perfmodel.files import read_csv, write_csv
 from perfmodel.library.chip import chip_names
@@ -34,6 +35,12 @@ MIN_CALLS, MAX_CALLS = 5, 100
 
 MIN_SECONDS = 0.1
 """For which a kernel is called again, unless it was called often enough before, in s."""
+
+MAX_SECONDS = 1.0
+"""For which a kernel is called whose calls still differ too much for their median, in s."""
+
+MAX_NOISY_CALLS = 1000
+"""Calls of such a kernel, at most."""
 
 WARMUP_CALLS = 2
 """Calls before the first that is timed, after the one that compiles."""
@@ -78,13 +85,17 @@ class MeasureRequest(NamedTuple):
 
 
 class MeasureResult(NamedTuple):
-    """The chip's name, rows in the file, new ones, those asked for, and what could not be run, with why."""
+    """The chip's name, rows in the file, new ones, those asked for, and what could not be run, with why.
+
+    - `noisy`: rows in the file whose median is not sure to `MAX_NOISE`.
+    """
 
     chip: str
     rows: int
     new: int
     asked: int
     failed: list[str]
+    noisy: int = 0
 
 
 Row = dict[str, str]
@@ -119,7 +130,14 @@ def measure(
     finally:
         if len(rows) > earlier:
             _write(out, rows)
-    return MeasureResult(chip, len(rows), len(rows) - earlier, request.rows * len(streams), failed)
+    asked = request.rows * len(streams)
+    return MeasureResult(chip, len(rows), len(rows) - earlier, asked, failed, _noisy(rows))
+
+
+def _noisy(rows: Sequence[Row]) -> int:
+    """Rows whose median is not sure to `MAX_NOISE`."""
+    cells = {name: [row[name] for row in rows] for name in ("spread", "repeats")}
+    return int(np.sum(noise_of(cells, len(rows)) > MAX_NOISE))
 
 
 def _run(
@@ -204,15 +222,33 @@ def call(kernel: TimedKernel) -> Callable[[], Any]:
 
 
 def seconds_of(run: Callable[[], Any]) -> np.ndarray:
-    """Times of repeated calls, in s."""
+    """Times of repeated calls, in s: until their median is sure to `MAX_NOISE`, or the time for it is up."""
     for _ in range(WARMUP_CALLS):
         run()
     times: list[float] = []
-    while len(times) < MIN_CALLS or (sum(times) < MIN_SECONDS and len(times) < MAX_CALLS):
+    while len(times) < MIN_CALLS or _goes_on(times):
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
     return np.array(times)
+
+
+def _goes_on(times: Sequence[float]) -> bool:
+    """Whether a kernel is called once more."""
+    spent = sum(times)
+    if spent < MIN_SECONDS and len(times) < MAX_CALLS:
+        return True
+    if spent >= MAX_SECONDS or len(times) >= MAX_NOISY_CALLS:
+        return False
+    if len(times) % MIN_CALLS:
+        return True
+    return bool(standard_error(np.array(_spread(times)), np.array(len(times))) > MAX_NOISE)
+
+
+def _spread(times: Sequence[float] | np.ndarray) -> float:
+    """The interquartile range over the median."""
+    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
 
 
 class MachineSpeed(NamedTuple):
@@ -282,11 +318,10 @@ def _times(kernel: TimedKernel, name: str, failed: list[str]) -> np.ndarray:
 
 def _found(times: np.ndarray, overhead: float) -> Row:
     """The columns of what was found."""
-    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
     return {
-        "latency_us": f"{middle * 1e6:.6g}",
+        "latency_us": f"{np.median(times) * 1e6:.6g}",
         "repeats": str(len(times)),
-        "spread": f"{(high - low) / middle:.4g}",
+        "spread": f"{_spread(times):.4g}",
         "overhead_us": f"{overhead * 1e6:.4g}",
         "measured_with": f"jax {version('jax')} on {jax.default_backend()}",
     }
@@ -309,10 +344,20 @@ def _write(out: Path, rows: list[Row]) -> None:
 
 def outcome(found: MeasureResult, out: Path) -> str:
     """What a file of measurements holds, and how to get what is lacking."""
-    said = f"{found.rows} rows in {out}, {found.new} of them new."
+    said = f"{found.rows} rows in {out}, {found.new} of them new.{_on_noise(found)}"
     if found.rows + len(found.failed) >= found.asked:
         return said
     return f"{said} {found.asked} were asked for; more --seconds, with --resume, time the rest."
+
+
+def _on_noise(found: MeasureResult) -> str:
+    """What is said of rows that stayed noisy."""
+    if not found.noisy:
+        return ""
+    return (
+        f" Of {found.noisy} the median is not sure to {100 * MAX_NOISE:g} %, for all their repeats: the "
+        "machine does other things; calibrate leaves out those that are noisier than what they say."
+    )
 
 
 def advice(found: MeasureResult, out: Path) -> str:

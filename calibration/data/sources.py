@@ -21,6 +21,16 @@ from perfmodel.calibration.data.aiconfigurator import (
     older_tables,
     tables,
 )
+from perfmodel.calibration.data.doubtful import (
+    BEYOND_PEAK,
+    CONTRADICTED,
+    MAX_CONTRADICTION,
+    MIN_OF_MATRIX_PEAK,
+    NOISY,
+    contradicted,
+    lost_in_noise,
+    matrix_bound,
+)
 from perfmodel.calibration.data.measurements import (
     LeftOut,
     Measurements,
@@ -28,6 +38,7 @@ from perfmodel.calibration.data.measurements import (
     joined,
     merged,
 )
+from perfmodel.calibration.data.noise import noise_of
 from perfmodel.calibration.fit import predict_rows
 from perfmodel.calibration.ingest.tools import refuse_results
 from perfmodel.calibration.lockbox import is_locked
@@ -190,6 +201,7 @@ def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
     own = {chip_file.stem: chip_file.stem} if chip_file is not None else {}
     groups, errors = groups_of(cells, len(table), own)
     time = np.array([number_of(text.strip()) for text in cells["latency_us"]]) * 1e-6
+    noise = noise_of(cells, len(table))
     wrong = [
         LeftOut(NOBODY, 1, UNREADABLE, int(i) + 1, errors[i]) for i in np.flatnonzero(errors != "")
     ]
@@ -197,7 +209,8 @@ def _csv(path: Path, chip_file: Path | None, prior: Path) -> Source:
     for group in groups:
         named = f"{path.name}, {len(group.places)} rows"
         rows = Measurements(group.key, group.columns, time[group.places], named)
-        sound, outliers = sound_rows(path, rows, group.places, chip_file, prior)
+        asked = path, rows, group.places, noise[group.places]
+        sound, outliers = sound_rows(*asked, chip_file, prior)
         found += [rows.take(sound)] if len(sound) else []
         wrong += outliers
     _check_wrong(path, wrong, len(table))
@@ -279,13 +292,18 @@ def _longest(chip: Chip, work: Work) -> Scalar:
 
 
 def sound_rows(
-    path: Path, rows: Measurements, places: np.ndarray, chip_file: Path | None, prior: Path
+    path: Path,
+    rows: Measurements,
+    places: np.ndarray,
+    noise: np.ndarray,
+    chip_file: Path | None,
+    prior: Path,
 ) -> tuple[np.ndarray, list[LeftOut]]:
-    """Which rows of a table can be, and the others with what is wrong.
+    """Which rows of a table can be and say something, and the others with what is wrong.
 
     **Arguments:**
 
-    - `places`: of the rows in their file, from 0.
+    - `places`: of the rows in their file, from 0; `noise`: their relative standard errors.
 
     **Raises:**
 
@@ -298,11 +316,18 @@ def sound_rows(
     positive = np.isfinite(time) & (time > 0)
     _check_unit(path, rows, (time / expected)[positive])
     rules = np.full(len(time), "", dtype=object)
+    matrix = np.asarray(matrix_bound(rows.key.op, chip, plan, rows.values), float)
+    some = np.where(positive, time, expected)  # a time that is none has its own rule
+    torn, middle = contradicted(rows.columns, some)
+    rules[lost_in_noise(some, expected, noise)] = NOISY
+    rules[torn] = CONTRADICTED
+    rules[time < MIN_OF_MATRIX_PEAK * matrix] = BEYOND_PEAK
     rules[time > MAX_OF_PREDICTION * expected] = TOO_SLOW
     rules[time < MIN_OF_BOUND * bound] = TOO_FAST
     rules[~positive] = NOT_POSITIVE
     wrong = np.flatnonzero(rules != "")
-    found = [_found(rules[i], *(1e6 * x[i] for x in (time, expected, bound))) for i in wrong]
+    known = {"time": time, "expected": expected, "bound": bound, "matrix": matrix, "middle": middle}
+    found = [_found(rules[i], noise[i], **{n: 1e6 * x[i] for n, x in known.items()}) for i in wrong]
     left = [
         LeftOut(rows.key, 1, rules[i], int(places[i]) + 1, said)
         for i, said in zip(wrong, found, strict=True)
@@ -310,9 +335,24 @@ def sound_rows(
     return np.flatnonzero(rules == ""), left
 
 
-def _found(rule: str, time: float, expected: float, bound: float) -> str:
+def _found(
+    rule: str,
+    noise: float,
+    *,
+    time: float,
+    expected: float,
+    bound: float,
+    matrix: float,
+    middle: float,
+) -> str:
     """What a row says, and what is allowed, in microseconds."""
     allowed = {
+        BEYOND_PEAK: f", but the peak of the matrix units allows {matrix:.4g}; allowed is at least "
+        f"{MIN_OF_MATRIX_PEAK:g} times that",
+        NOISY: f" with a standard error of {100 * noise:.3g} %, and the model says {expected:.4g} before the "
+        "fit: the calls differ by more than that; measure it again with more repeats",
+        CONTRADICTED: f", but the median of its shape's rows is {middle:.4g}; allowed is a factor of "
+        f"{MAX_CONTRADICTION:g}, also between two",
         NOT_POSITIVE: "; allowed are numbers greater than zero",
         TOO_SLOW: f", but the model says {expected:.4g}; allowed is at most {MAX_OF_PREDICTION:g} times that",
         TOO_FAST: f", but the peak rates allow {bound:.4g}; allowed is at least {MIN_OF_BOUND:g} times that",

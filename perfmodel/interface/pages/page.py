@@ -1,12 +1,15 @@
 """Reports: one page of HTML with tables, pictures, what was assumed, versions and sources.
 
-A page needs nothing beside it: no network, no script, no other file.
+A page needs nothing beside it: no network and no other file. Its one script sorts tables; the page's policy
+allows no other.
 """
 
+import base64
 import contextlib
-import html
+import hashlib
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ from perfmodel.errors import InputError
 from perfmodel.files import check_place, write_whole
 from perfmodel.interface.plots.theme import altair, as_svg
 from perfmodel.interface.tables import Table
-from perfmodel.library.chip import chip_file
+from perfmodel.library.chip import chip_file, facts
 from perfmodel.library.ledger import ASKED_BASES, COST_BASES, Basis, fact
 from perfmodel.library.model import find_model, model_files
 from perfmodel.package_versions import versions
@@ -39,7 +42,8 @@ class Page(NamedTuple):
 
     - `title`: in a few words; `summary`: the answer, in sentences.
     - `parts`: tables and pictures, in order.
-    - `assumptions`: what a reader must know to believe it; `sources`: of facts, by what they are of.
+    - `assumptions`: what a reader must know to believe it; `sources`: of facts, by what they are of, a line
+      for each; of chips every fact is listed with its own.
     - `command`: that makes the same page again.
     """
 
@@ -71,76 +75,65 @@ def write_report(path: Path, page: Page) -> None:
 
 
 def as_html(page: Page) -> str:
-    """The page as text."""
-    said = "".join(f"<p>{_text(line)}</p>" for line in page.summary)
-    parts = "".join(_picture(p) if isinstance(p, Picture) else _table(p) for p in page.parts)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"{_POLICY}<meta name='viewport' content='width=device-width'>"
-        f"<title>{_text(page.title)}</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{_text(page.title)}</h1>{said}{parts}{_foot(page)}</main></body></html>\n"
+    """The page as text, from `page.html`."""
+    texts = {name: _text_of(f"page.{name}") for name in ("css", "js")}
+    script_hash = base64.b64encode(hashlib.sha256(texts["js"].encode()).digest()).decode()
+    used = ", ".join(f"{name} {number}" for name, number in versions(PACKAGES).items() if number)
+    return _template().render(
+        page=page,
+        parts=[_drawn(part) if isinstance(part, Picture) else _cut(part) for part in page.parts],
+        facts={of: table for of in page.sources if (table := _facts_table(of)) is not None},
+        command=shlex.join(page.command),
+        versions=used,
+        style=_safe(texts["css"]),
+        script=_safe(texts["js"]),
+        script_hash=_safe(script_hash),
+        most_letters=MAX_LETTERS,
     )
 
 
-_POLICY = (
-    "<meta http-equiv='Content-Security-Policy' "
-    "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
-)
-"""What the page may load: nothing."""
-
-_STYLE = """
-body{font:16px/1.5 sans-serif;color:#222;background:#fff;margin:0}
-main{max-width:62rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}
-figure{margin:1.5rem 0}figure svg{max-width:100%;height:auto}
-figcaption,.note,footer{color:#555;font-size:.9rem}code{background:#f3f3f3;padding:.1rem .3rem}
-@media print{main{max-width:none}figure,tr{break-inside:avoid}}
-"""
+MAX_LETTERS = 60
+"""Of a cell; of a longer one the beginning is shown, and the rest when it is opened."""
 
 
-def _text(words: object) -> str:
-    return html.escape(str(words))
+def _template() -> Any:
+    import jinja2  # comes with Altair, without which there is no report
+
+    texts = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    texts.filters["short"] = lambda cell: textwrap.shorten(cell, MAX_LETTERS, placeholder=" ...")
+    return texts.from_string(_text_of("page.html"))
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in table.names)
-    rows = [
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
-        for row in table.rows[:MAX_ROWS]
-    ]
+def _safe(text: str) -> Any:
+    """Text of our own, which is put into the page as it stands."""
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _text_of(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _drawn(picture: Picture) -> dict[str, Any]:
+    return {"svg": _safe(as_svg(picture.chart)), "caption": picture.caption}
+
+
+def _cut(table: Table) -> Table:
+    """The rows that a page shows, and in the note how many it does not."""
     left_out = len(table.rows) - MAX_ROWS
     more = f"{left_out:,} more rows are not shown." if left_out > 0 else ""
-    note = f"<p class='note'>{_text(' '.join(filter(None, (table.note, more))))}</p>"
-    return (
-        f"<h2>{_text(table.title)}</h2><div class='wide'><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>{note}"
-    )
+    rows = [[str(cell) for cell in row] for row in table.rows[:MAX_ROWS]]
+    return table._replace(rows=rows, note=" ".join(filter(None, (table.note, more))))
 
 
-def _picture(picture: Picture) -> str:
-    caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
-    return f"<figure>{as_svg(picture.chart)}{caption}</figure>"
-
-
-def _list(title: str, lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{line}</li>" for line in lines)
-    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
-
-
-def _foot(page: Page) -> str:
-    sources = [f"<b>{_text(of)}</b>: {_text(words)}" for of, words in page.sources.items()]
-    used = ", ".join(f"{name} {number}" for name, number in versions(PACKAGES).items() if number)
-    command = (
-        f"<p>Made by <code>{_text(shlex.join(page.command))}</code></p>" if page.command else ""
-    )
-    return (
-        _list("Assumed", [_text(line) for line in page.assumptions])
-        + _list("Sources", sources)
-        + f"<footer>{command}<p>Versions: {_text(used)}.</p></footer>"
-    )
+def _facts_table(of: str) -> Table | None:
+    """Every number of a chip with its source; `None` of what is no chip."""
+    with contextlib.suppress(InputError):
+        return Table(
+            f"Facts of {of}", ("fact", "value", "trust", "source"), facts(chip_file(of)[1])
+        )
+    return None
 
 
 SERVING_TERMS = (
@@ -166,13 +159,14 @@ def usd_note(bases: Sequence[Basis] = SERVED) -> str:
 
 
 def sources_of(chips: Iterable[str], models: Iterable[str] = ()) -> dict[str, str]:
-    """Where the facts of chips and models come from, by their names; what is not known is left out."""
+    """Where the facts of chips and models come from, by their names, a line for each source: its title, its
+    publisher, its date; what is not known is left out."""
     found: dict[str, str] = {}
     looked_up = [(name, chip_file) for name in chips] + [(name, _model_file) for name in models]
     for name, look_up in looked_up:
         with contextlib.suppress(InputError):
             stem, file = look_up(name)
-            found[stem] = "; ".join(dict.fromkeys(file.sources.values()))
+            found[stem] = "\n".join(dict.fromkeys(file.sources.values()))
     return found
 
 

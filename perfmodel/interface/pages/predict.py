@@ -8,6 +8,7 @@ import numpy as np
 
 from perfmodel.files import cells_of, read_csv
 from perfmodel.inference.percentiles import SIMULATED
+from perfmodel.inference.serving_row import RANKS
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,
@@ -65,9 +66,12 @@ COLUMNS_SHOWN = (
     "chip",
     "n_chips",
     "model",
+    "precision",
+    "framework",
     "isl",
     "osl",
     "concurrency",
+    *RANKS[1:],
     "ttft_ms",
     "tpot_ms",
     *SIMULATED,
@@ -81,7 +85,7 @@ COLUMNS_SHOWN = (
     "bound",
     "error",
 )
-"""Columns of a served row that a page shows; all of them are in the CSV."""
+"""Columns of a served row that a page shows, where any row has them; all of them are in the CSV."""
 
 
 def serving_page(name: str, cells: dict[str, list[str]]) -> Page:
@@ -92,16 +96,11 @@ def serving_page(name: str, cells: dict[str, list[str]]) -> Page:
     - `name`: of the rows.
     - `cells`: rows and their predictions, by column.
     """
-    names = [name for name in COLUMNS_SHOWN if name in cells]
+    names = [name for name in COLUMNS_SHOWN if any(cells.get(name, ()))]
     count = len(cells["error"])
     good = [i for i in range(count) if cells["fits"][i] == "true"]
     said = [f"{len(good)} of {count} rows of {name} are served by machines on which they fit."]
-    parts: list[Table | Picture] = []
-    points = [point for i in good if (point := _front_point(cells, i)) is not None]
-    if points:
-        caption = "A line for each machine and model, in the order of the rows."
-        parts.append(Picture(lines.speed_against_price(points), caption))
-    parts += _measured_service(cells)
+    parts: list[Table | Picture] = [*_fronts(cells, good), *_measured_service(cells)]
     table = [tuple(cell(cells[name][i]) for name in names) for i in range(count)]
     parts.append(Table("Rows", names, table))
     chips = {*cells.get("chip", ()), *cells.get("decode_chip", ()), *cells.get("prefill_chip", ())}
@@ -131,11 +130,29 @@ def _service_points(cells: dict[str, list[str]], name: str) -> list[parity.Parit
     ]
 
 
-def _front_point(cells: dict[str, list[str]], i: int) -> lines.FrontPoint | None:
-    price = number(cells["usd_per_million_output_tokens"][i])
-    if not price > 0:
+FRONTS = {
+    "output_tokens_per_s_per_chip": lines.speed_against_throughput,
+    "usd_per_million_output_tokens": lines.speed_against_price,
+}
+"""What speed is drawn against."""
+
+
+def _fronts(cells: dict[str, list[str]], good: list[int]) -> list[Picture]:
+    """Speed of a user against throughput of a chip, and against price, of all rows that have them."""
+    found: list[Picture] = []
+    for column, draw in FRONTS.items():
+        points = [point for i in good if (point := _front_point(cells, column, i)) is not None]
+        if points:
+            caption = "A line for each machine and model, in the order of the rows."
+            found.append(Picture(draw(points), caption))
+    return found
+
+
+def _front_point(cells: dict[str, list[str]], column: str, i: int) -> lines.FrontPoint | None:
+    value = number(cells[column][i])
+    if not value > 0:
         return None
     speed = float(cells["output_tokens_per_s_per_user"][i])
     chip = cells.get("chip", [""] * (i + 1))[i] or "pools"
     name = f"{float(cells['n_chips'][i]):g} x {chip}, {cells['model'][i]}"
-    return lines.FrontPoint(name, speed, price, f"{cell(cells['concurrency'][i])} users")
+    return lines.FrontPoint(name, speed, value, f"{cell(cells['concurrency'][i])} users")

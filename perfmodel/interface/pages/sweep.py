@@ -10,6 +10,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from perfmodel.inference.serving_row import RANKS
 from perfmodel.interface.pages.page import (
     FITTED_BASIS,
     SERVING_TERMS,
@@ -23,30 +24,35 @@ from perfmodel.interface.tables import Table, cell
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
-SPEED, PRICE, ENERGY = (
+SPEED, CHIP, PRICE, ENERGY = (
     "output_tokens_per_s_per_user",
+    "output_tokens_per_s_per_chip",
     "usd_per_million_output_tokens",
     "joules_per_output_token",
 )
 ORDERS = {
     "fastest": (SPEED, "descending"),
+    "most tokens/s per chip": (CHIP, "descending"),
     "cheapest": (PRICE, "ascending"),
     "least energy": (ENERGY, "ascending"),
 }
 """What the tables are sorted by."""
 
-MAX_ROWS, MAX_MACHINES = 10, 6
-"""Rows of a table, and machines of the picture, at most."""
+MAX_ROWS, MAX_MACHINES = 10, 60
+"""Rows of a table, and machines of a picture, at most."""
 
 COLUMNS_SHOWN = (
     "chip",
     "n_chips",
     "model",
     "precision",
+    "framework",
     "isl",
     "osl",
     "concurrency",
+    *RANKS[1:],
     SPEED,
+    CHIP,
     PRICE,
     "cost_basis",
     ENERGY,
@@ -59,12 +65,12 @@ def sweep_page(grid: Path, out: Path) -> Page:
     table = _read(out)
     count, good = len(table), _fitting(table)
     said = [f"{len(good):,} of {count:,} points of {grid.name} fit on their machines."]
-    parts: list[Table | Picture] = []
-    points = list(_fronts(good))
-    if points:
-        caption = "Points that no other of the same machine beats in both."
-        parts.append(Picture(lines.speed_against_price(points), caption))
-    parts += [_best(good, f"The {word}", *by) for word, by in ORDERS.items() if len(good)]
+    parts: list[Table | Picture] = _pictures(good)
+    parts += [
+        _best(good, f"The {word}", *by)
+        for word, by in ORDERS.items()
+        if len(good) and by[0] in good.column_names
+    ]
     names = [pc.unique(good[name]).to_pylist() for name in ("chip", "model")]
     return Page(
         f"Sweep of {grid.name}",
@@ -88,24 +94,54 @@ def _fitting(table: pa.Table) -> pa.Table:
 
 def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
     names = [name for name in COLUMNS_SHOWN if name in table.column_names]
-    known = table.filter(pc.is_finite(pc.cast(table[column], pa.float64())))
+    known = _known(table, column)
     rows = (
         known.select(names).take(pc.sort_indices(known, [(column, order)])[:MAX_ROWS]).to_pylist()
     )
     return Table(title, names, [tuple(cell(row[name]) for name in names) for row in rows])
 
 
-def _fronts(table: pa.Table) -> Iterator[lines.FrontPoint]:
-    """The points of each machine that none of its own beats; the machines with the cheapest points."""
-    keys = [name for name in ("chip", "n_chips", "model") if name in table.column_names]
-    known = table.filter(pc.is_finite(pc.cast(table[PRICE], pa.float64())))
-    cheapest = known.group_by(keys).aggregate([(PRICE, "min")]).sort_by(f"{PRICE}_min")
-    for machine in cheapest.select(keys).slice(0, MAX_MACHINES).to_pylist():
+def _pictures(table: pa.Table) -> list[Table | Picture]:
+    """Speed of a user against throughput of a chip, and against price: a line for each machine."""
+    found: list[Table | Picture] = []
+    for column, draw in DRAWN.items():
+        points = list(_fronts(table, column)) if column in table.column_names else []
+        if points:
+            found.append(Picture(draw(points), _caption(table, column)))
+    return found
+
+
+DRAWN = {CHIP: lines.speed_against_throughput, PRICE: lines.speed_against_price}
+"""What speed is drawn against; of throughput more is better, of a price less."""
+
+
+def _caption(table: pa.Table, column: str) -> str:
+    more = len(_machines(_known(table, column), column)) - MAX_MACHINES
+    not_drawn = f" {more:,} machines are not drawn: the worst at their best." if more > 0 else ""
+    return f"Points that no other of the same machine beats in both.{not_drawn}"
+
+
+def _known(table: pa.Table, column: str) -> pa.Table:
+    return table.filter(pc.is_finite(pc.cast(table[column], pa.float64())))
+
+
+def _machines(known: pa.Table, column: str) -> list[dict[str, Any]]:
+    """Every machine with its model, the one with the best point of a column first."""
+    keys = [name for name in ("chip", "n_chips", "model") if name in known.column_names]
+    best, order = ("max", "descending") if column == CHIP else ("min", "ascending")
+    found = known.group_by(keys).aggregate([(column, best)])
+    return found.sort_by([(f"{column}_{best}", order)]).select(keys).to_pylist()
+
+
+def _fronts(table: pa.Table, column: str) -> Iterator[lines.FrontPoint]:
+    """The points of each machine that none of its own beats."""
+    known = _known(table, column)
+    for machine in _machines(known, column)[:MAX_MACHINES]:
         own = known
         for name, value in machine.items():
             own = own.filter(pc.equal(own[name], value))
-        for speed, price, users in _front(own):
-            yield lines.FrontPoint(_name(**machine), speed, price, f"{users:g} users")
+        for speed, value, users in _front(own, column):
+            yield lines.FrontPoint(_name(**machine), speed, value, f"{users:g} users")
 
 
 def _name(chip: str, model: str, n_chips: float | None = None) -> str:
@@ -113,12 +149,13 @@ def _name(chip: str, model: str, n_chips: float | None = None) -> str:
     return f"{chip}, {model}" if n_chips is None else f"{n_chips:g} x {chip}, {model}"
 
 
-def _front(table: pa.Table) -> list[tuple[float, float, float]]:
-    """From the fastest on, each that is cheaper than all that are faster."""
-    speed, price, users = (
-        table[name].to_numpy().astype(float) for name in (SPEED, PRICE, "concurrency")
+def _front(table: pa.Table, column: str = PRICE) -> list[tuple[float, float, float]]:
+    """From the fastest on, each that is better in a column than all that are faster."""
+    speed, value, users = (
+        table[name].to_numpy().astype(float) for name in (SPEED, column, "concurrency")
     )
-    order = np.lexsort((price, -speed))
-    least = np.minimum.accumulate(price[order])
-    kept = order[np.r_[True, price[order][1:] < least[:-1]]]
-    return [(float(speed[i]), float(price[i]), float(users[i])) for i in kept]
+    worse = -value if column == CHIP else value
+    order = np.lexsort((worse, -speed))
+    least = np.minimum.accumulate(worse[order])
+    kept = order[np.r_[True, worse[order][1:] < least[:-1]]]
+    return [(float(speed[i]), float(value[i]), float(users[i])) for i in kept]

@@ -8,7 +8,7 @@ from perfmodel.inference.question import Question
 from perfmodel.inference.recommendation import Recommendation
 from perfmodel.interface.plots import lines, theme
 
-AXES = ("tokens/s per user", "output tokens/s per chip")
+AXES = (lines.SPEED, lines.THROUGHPUT)
 
 TITLE = "Speed of a user against throughput of a chip (x: breaks a limit; dashed: limits on speed)"
 

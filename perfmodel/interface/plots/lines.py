@@ -79,12 +79,18 @@ class FrontPoint(NamedTuple):
 
 
 SPEED, PRICE = "tokens/s for one user", "USD per million output tokens"
+THROUGHPUT = "output tokens/s per chip"
 """Titles of axes."""
 
 
 def speed_against_price(points: Sequence[FrontPoint]) -> Any:
     """A front of each name: speed of a user against price."""
     return front(points, "Speed against price", (SPEED, PRICE))
+
+
+def speed_against_throughput(points: Sequence[FrontPoint]) -> Any:
+    """A front of each name: speed of a user against throughput of a chip."""
+    return front(points, "Speed against throughput of a chip", (SPEED, THROUGHPUT))
 
 
 def front(
@@ -107,7 +113,7 @@ def front(
     alt = theme.altair()
     names = list(dict.fromkeys(spot.name for spot in spots))
     # A dashed edge would fray the shapes of the legend.
-    plain = {"symbolStrokeWidth": 0, "labelLimit": 320}
+    plain = {"symbolStrokeWidth": 0}
     corner = {"orient": "top-left", "direction": "vertical", "title": None, "columns": 1}
     plain |= corner | {"fillColor": "white"} if inside else {}
     colour, shape, dash = (one.legend(**plain) for one in theme.chip_scales(names, kind))

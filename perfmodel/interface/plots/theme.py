@@ -162,6 +162,10 @@ def joined(charts: Sequence[Any]) -> Any:
     return both.resolve_scale(color="independent", shape="independent", strokeDash="independent")
 
 
+LEGEND_LIMIT = 320
+"""Pixels of a name in a legend, at most; names are as many as there are."""
+
+
 def styled(chart: Any, legend: str = "right") -> Any:
     """With the fonts and lines of the house.
 
@@ -179,7 +183,14 @@ def styled(chart: Any, legend: str = "right") -> Any:
             titleFontWeight="normal",
             gridColor="#EEEEEE",
         )
-        .configure_legend(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", **narrow)
+        .configure_legend(
+            labelFontSize=12,
+            titleFontSize=13,
+            titleFontWeight="normal",
+            labelLimit=LEGEND_LIMIT,
+            symbolLimit=0,
+            **narrow,
+        )
         .configure_title(fontSize=15, anchor="start", offset=12)
         .configure_header(labelFontSize=12)
         .configure_view(stroke="#DDDDDD")

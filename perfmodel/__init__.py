@@ -5,7 +5,8 @@
     plan = pm.Plan(tp=8, weights="fp8", cache="fp8")
     chip = pm.load_chip("h100-sxm", plan)
     model = pm.traced(pm.load_model("llama-3.1-70b"))
-    cost = pm.decode_step(chip, plan, model, pm.as_scalar(32), pm.as_scalar(4096))
+    step = pm.to_run_once(pm.decode_step)  # compiled in a second; jax.jit for many calls
+    cost = step(chip, plan, model, pm.as_scalar(32), pm.as_scalar(4096))
 
 Each name is imported when it is first used, so that `import perfmodel` costs nothing.
 """
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from perfmodel.workload.model import traced as traced
     from perfmodel.workload.plan import Plan as Plan
     from perfmodel.workload.request import Request as Request
+    from perfmodel.xla import to_run_once as to_run_once
 
 _PLACES = {
     "AbstractKernel": "kernels.kernel",
@@ -72,6 +74,7 @@ _PLACES = {
     "price": "roofline",
     "recommend": "inference.recommend",
     "serve": "inference.service",
+    "to_run_once": "xla",
     "traced": "workload.model",
     "turn": "design.variables",
 }

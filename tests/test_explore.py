@@ -274,6 +274,18 @@ def test_the_page_shows_numbers_and_follows_a_drag(app: Any):
     assert "1*h100-sxm:,bandwidth=2" in app.query_params["machine"]
 
 
+def test_a_first_visit_explains_itself_and_a_link_does_not(app: Any):
+    from perfmodel.interface.explore.welcome import WELCOME
+
+    app.run()
+    assert not [one for one in app.caption if one.value == WELCOME]
+    app.session_state.first_visit = True
+    app.run()
+    assert [one for one in app.caption if one.value == WELCOME] and WELCOME.count(". ") == 2
+    per_chip = float(app.table[0].value.iloc[0]["tokens/s per chip"].replace(",", ""))
+    assert per_chip > float(first(app).replace(",", ""))  # several users on one chip
+
+
 def test_a_link_brings_back_the_picture_that_was_shown(app: Any):
     app.query_params["show"] = "Time"
     app.run()

@@ -1,5 +1,7 @@
 """`perfmodel chips` and `perfmodel models`: what the library holds, with its sources."""
 
+from typing import Any
+
 from perfmodel.interface.tables import Table, table_of
 from perfmodel.library.chip import chip_files
 from perfmodel.library.fitted import FITTED, read_fitted
@@ -11,6 +13,27 @@ from perfmodel.units import show
 def chips_table() -> Table:
     """Every chip of the library; bf16 is its dense rate."""
     return table_of("Chips", [_chip_row(*one) for one in sorted(chip_files().items())])
+
+
+def chips_records() -> list[dict[str, Any]]:
+    """The same with numbers in SI units, for JSON; null where a chip has none."""
+    return [_chip_record(*one) for one in sorted(chip_files().items())]
+
+
+def _chip_record(stem: str, file: ChipFile) -> dict[str, Any]:
+    tiers = [tier for tier in (file.private, file.shared) if tier is not None]
+    main = file.main
+    return {
+        "chip": stem,
+        "maker": file.vendor,
+        "year": file.year,
+        "execution": file.execution,
+        "bf16_flop_per_s": file.matrix["bf16"].si("FLOP/s") if "bf16" in file.matrix else None,
+        "sram_bytes": sum(tier.capacity.si("byte") for tier in tiers) or None,
+        "main_bytes": None if main is None else main.capacity.si("byte"),
+        "bandwidth_bytes_per_s": None if main is None else main.bandwidth.si("byte/s"),
+        "parameters": "fitted" if read_fitted(FITTED, stem) else "prior",
+    }
 
 
 def _chip_row(stem: str, file: ChipFile) -> dict[str, str]:

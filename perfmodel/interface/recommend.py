@@ -149,7 +149,7 @@ def _others(alike: Sequence[object]) -> str:
     return f" ({len(alike) - 1} more with other numbers)" if len(alike) > 1 else ""
 
 
-WIDTH = 120
+WIDTH = 100
 """Characters of a printed line of a table."""
 
 MAY_BE_MISSING = ("bound", "basis", "to 1st")

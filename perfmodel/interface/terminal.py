@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -77,10 +78,22 @@ def show_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
+def as_value(text: str) -> float | str:
+    """The number that a cell holds and nothing beside it; other words as they are."""
+    plain = text.replace(",", "")
+    if not NUMBER.fullmatch(plain):
+        return text
+    return float(plain) if set(plain) & set(".e") else int(plain)
+
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+"""A number by itself, without a unit."""
+
+
 def show_list(table: Table, as_json: bool) -> None:
     """Print a table, or the same as JSON: a dictionary for each row."""
     if as_json:
-        show_json(table.records())
+        show_json([{name: as_value(text) for name, text in row.items()} for row in table.records()])
     else:
         show_table(table)
 

@@ -7,7 +7,7 @@ import typer
 
 from perfmodel.interface.cli.options import Json, chip_names
 from perfmodel.interface.tables import Table
-from perfmodel.interface.terminal import say, show_json, show_list, show_table
+from perfmodel.interface.terminal import say, show_json, show_table
 
 
 def chips(
@@ -36,7 +36,7 @@ def chips(
     Example: perfmodel chips my_chip.toml
     """
     from perfmodel.interface.chip_template import chip_template
-    from perfmodel.interface.listing import chips_table
+    from perfmodel.interface.listing import chips_records, chips_table
     from perfmodel.library.chip import checked_chip_file, device_facts, facts
     from perfmodel.library.plausibility import findings
 
@@ -44,7 +44,7 @@ def chips(
         sys.stdout.write(chip_template(template))
         return
     if not name:
-        show_list(chips_table(), json_)
+        show_json(chips_records()) if json_ else show_table(chips_table())
         return
     stem, file = checked_chip_file(name)
     found, checked = facts(file) + device_facts(file), findings(file)

@@ -1,13 +1,13 @@
 """`perfmodel models`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from perfmodel.errors import InputError
 from perfmodel.interface.cli.options import Json, model_names
 from perfmodel.interface.tables import table_of
-from perfmodel.interface.terminal import say, show_json, show_list, show_table
+from perfmodel.interface.terminal import say, show_json, show_table
 
 
 def models(
@@ -47,29 +47,32 @@ def models(
     """
     from perfmodel.interface.listing import model_details, models_table
     from perfmodel.interface.model_memory import memory_details, memory_numbers
-    from perfmodel.library.model import model_facts, model_sources
+    from perfmodel.library.model import model_facts, model_files, model_sources
 
     if not name:
         if form:
             raise InputError("--as needs the path of a config.json; give it before --as.")
         if chip:
             raise InputError("--chip needs a model; give its name before --chip.")
-        show_list(models_table(), json_)
+        if json_:
+            show_json([_numbers(model_facts(stem)) for stem in sorted(model_files())])
+        else:
+            show_table(models_table())
         return
     found = model_facts(name, form)
     cells = {"model": name, "chip": chip, "n_chips": n_chips, "tp": n_chips, "framework": framework}
     cells |= {"memory_fraction": memory_fraction}
     memory = memory_numbers(cells, length) if chip else {}
     if json_:
-        show_json(
-            {"name": found.name, "format": found.native}
-            | found.numbers()
-            | memory
-            | {"notes": found.notes, "sources": model_sources(name)}
-        )
+        show_json(_numbers(found) | memory | {"notes": found.notes, "sources": model_sources(name)})
         return
     show_table(table_of(found.name, model_details(found)))
     if memory:
         show_table(table_of(f"On {n_chips} x {chip}", memory_details(memory)))
     say(*(f"Note: {note}." for note in found.notes))
     say(*(f"Source: {source}" for source in model_sources(name).values()))
+
+
+def _numbers(found: Any) -> dict[str, Any]:
+    """What JSON has of a model."""
+    return {"name": found.name, "format": found.native} | found.numbers()

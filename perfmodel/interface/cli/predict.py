@@ -39,6 +39,10 @@ def predict_kernels(
     options.check_places(file=out, report=report)
     with bar("kernels") as update:
         result = run(rows, out, options.fitted(calibration), not cold, update)
+    if not json_:
+        from perfmodel.interface.kernel_rows import table_of_kernels
+
+        show_table(table_of_kernels(out))
     _show_outcome(out, result.error, json_)
     if report is not None:
         from perfmodel.interface.pages.predict import kernels_page

@@ -1,12 +1,19 @@
 """`perfmodel sweep`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from perfmodel.interface.cli import options
-from perfmodel.interface.terminal import bar, show_list, warn_assumed, warn_unsupported
+from perfmodel.interface.terminal import (
+    bar,
+    show_json,
+    show_list,
+    show_table,
+    warn_assumed,
+    warn_unsupported,
+)
 
 
 def sweep(
@@ -83,8 +90,21 @@ def sweep(
         found = run(grid, out, options.fitted(calibration), resume, update, cluster)
     warn_assumed(named_in(grid, "model"))
     warn_unsupported(named_in(grid, "chip"), named_in(grid, "framework"))
-    options.show_outcome(out, *found, json_)
+    _show(out, found, json_, is_folder(out))
     if report is not None:
         from perfmodel.interface.pages.sweep import sweep_page
 
         options.write_report(report, sweep_page(grid, Path(out)), silent=json_)
+
+
+def _show(out: str, found: Any, json_: bool, in_parts: bool) -> None:
+    """How many points there are, and the best of a file by each order."""
+    from perfmodel.interface.sweep_tables import table_of_winners, winners
+
+    best = [] if in_parts or found.rows == found.errors else winners(Path(out))
+    if json_:
+        show_json(options.outcome(out, *found) | {"best": best})
+        return
+    options.show_outcome(out, *found, json_=False)
+    if best:
+        show_table(table_of_winners(best))

@@ -17,6 +17,7 @@ from perfmodel.interface.explore.controls import (
 )
 from perfmodel.interface.explore.machines import View, ranks_of, step_of, view_of
 from perfmodel.interface.explore.scenario import START, Machine, Scenario, from_query, to_query
+from perfmodel.interface.explore.welcome import WELCOME
 from perfmodel.interface.pages.page import SERVING_TERMS, usd_note
 from perfmodel.interface.plots.steps import memory_placement
 from perfmodel.interface.plots.theme import as_png, joined, styled
@@ -42,6 +43,9 @@ STYLE = """<style>
 [data-testid="stSidebarHeader"] { height: 2.5rem; margin-bottom: 0; }
 .stMainBlockContainer > div > .stVerticalBlock { gap: 0.5rem; }
 [data-testid="stSidebarUserContent"] .stVerticalBlock { gap: 0.5rem; }
+[data-testid="stTable"] { overflow-x: auto; }
+[data-testid="stTable"] table { font-variant-numeric: tabular-nums; }
+[data-testid="stTable"] :is(td, th):not(:first-child) { text-align: right; }
 </style>"""
 """Less empty space, so that the answer is seen on one screen."""
 
@@ -52,6 +56,8 @@ def main() -> None:
     st.html(STYLE)
     st.subheader("SRAM or HBM? Drag a machine and see.")
     start = _start()
+    if st.session_state.first_visit:
+        st.caption(WELCOME)
     scenario = st.session_state.scenario = controls(start)
     _set_link()
     priced = _views(scenario)
@@ -87,6 +93,7 @@ def _start() -> Scenario:
     """What the link says, once a session; a link that cannot be read is said to be so."""
     if "start" not in st.session_state:
         query = {name: st.query_params.get_all(name) for name in st.query_params}
+        st.session_state.first_visit = not query
         asked = query.get("show", [""])[0]
         st.session_state.first = asked if asked in PICTURES else PICTURES[0]
         st.session_state.requirements = requirements.Requirements()
@@ -198,6 +205,7 @@ def _numbers(view: View) -> dict[str, str]:
         "weights": view.precision,
         "ranks": ranks_of(view.parallelism),
         "tokens/s per user": _plain(here.speed),
+        "tokens/s per chip": _plain(here.rate / view.parallelism.chips),
         "90 % range": f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}",
         "USD/M tokens": _plain(here.dollars),
         "USD/h a chip": _plain(here.hour),

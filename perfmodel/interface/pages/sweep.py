@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.csv
-import pyarrow.parquet
 
 from perfmodel.inference.serving_row import RANKS
 from perfmodel.interface.pages.page import (
@@ -20,23 +18,20 @@ from perfmodel.interface.pages.page import (
     usd_note,
 )
 from perfmodel.interface.plots import lines
+from perfmodel.interface.sweep_tables import (
+    CHIP,
+    ENERGY,
+    ORDERS,
+    PRICE,
+    SPEED,
+    best_points,
+    fitting,
+    known_points,
+    read_points,
+)
 from perfmodel.interface.tables import Table, cell
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
-
-SPEED, CHIP, PRICE, ENERGY = (
-    "output_tokens_per_s_per_user",
-    "output_tokens_per_s_per_chip",
-    "usd_per_million_output_tokens",
-    "joules_per_output_token",
-)
-ORDERS = {
-    "fastest": (SPEED, "descending"),
-    "most tokens/s per chip": (CHIP, "descending"),
-    "cheapest": (PRICE, "ascending"),
-    "least energy": (ENERGY, "ascending"),
-}
-"""What the tables are sorted by."""
 
 MAX_ROWS, MAX_MACHINES = 10, 60
 """Rows of a table, and machines of a picture, at most."""
@@ -62,8 +57,8 @@ COLUMNS_SHOWN = (
 
 def sweep_page(grid: Path, out: Path) -> Page:
     """The best points of a sweep's file that fit, and speed against price by machine."""
-    table = _read(out)
-    count, good = len(table), _fitting(table)
+    table = read_points(out)
+    count, good = len(table), fitting(table)
     said = [f"{len(good):,} of {count:,} points of {grid.name} fit on their machines."]
     parts: list[Table | Picture] = _pictures(good)
     parts += [
@@ -81,23 +76,9 @@ def sweep_page(grid: Path, out: Path) -> Page:
     )
 
 
-def _read(out: Path) -> pa.Table:
-    if out.suffix == ".parquet":
-        return pyarrow.parquet.read_table(out)
-    return pyarrow.csv.read_csv(out)
-
-
-def _fitting(table: pa.Table) -> pa.Table:
-    """Points that fit; a file of text says it in words."""
-    return table.filter(pc.equal(pc.utf8_lower(pc.cast(table["fits"], pa.string())), "true"))
-
-
 def _best(table: pa.Table, title: str, column: str, order: str) -> Table:
     names = [name for name in COLUMNS_SHOWN if name in table.column_names]
-    known = _known(table, column)
-    rows = (
-        known.select(names).take(pc.sort_indices(known, [(column, order)])[:MAX_ROWS]).to_pylist()
-    )
+    rows = best_points(table, column, order, MAX_ROWS).select(names).to_pylist()
     return Table(title, names, [tuple(cell(row[name]) for name in names) for row in rows])
 
 
@@ -116,13 +97,9 @@ DRAWN = {CHIP: lines.speed_against_throughput, PRICE: lines.speed_against_price}
 
 
 def _caption(table: pa.Table, column: str) -> str:
-    more = len(_machines(_known(table, column), column)) - MAX_MACHINES
+    more = len(_machines(known_points(table, column), column)) - MAX_MACHINES
     not_drawn = f" {more:,} machines are not drawn: the worst at their best." if more > 0 else ""
     return f"Points that no other of the same machine beats in both.{not_drawn}"
-
-
-def _known(table: pa.Table, column: str) -> pa.Table:
-    return table.filter(pc.is_finite(pc.cast(table[column], pa.float64())))
 
 
 def _machines(known: pa.Table, column: str) -> list[dict[str, Any]]:
@@ -135,7 +112,7 @@ def _machines(known: pa.Table, column: str) -> list[dict[str, Any]]:
 
 def _fronts(table: pa.Table, column: str) -> Iterator[lines.FrontPoint]:
     """The points of each machine that none of its own beats."""
-    known = _known(table, column)
+    known = known_points(table, column)
     for machine in _machines(known, column)[:MAX_MACHINES]:
         own = known
         for name, value in machine.items():

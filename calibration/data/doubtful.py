@@ -39,7 +39,8 @@ def matrix_bound(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) ->
 
 def _least(chip: Chip, work: Work) -> Scalar:
     """Of all alternatives the least time of the matrix units."""
-    return jnp.min(busy(chip, Work(work.demand, Resources(), dtype=work.dtype)).matrix)
+    terms = dict(busy(chip, Work(work.demand, Resources(), dtype=work.dtype)).items())
+    return jnp.min(jnp.asarray(terms.get("matrix", 0.0)))
 
 
 def lost_in_noise(time: np.ndarray, expected: np.ndarray, noise: np.ndarray) -> np.ndarray:

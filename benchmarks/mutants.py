@@ -158,8 +158,8 @@ def commands(path: str) -> list[list[str]]:
 def _run(command: list[str], copy: Path) -> str:
     """What a command says of its failure, or nothing."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
-    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-    env = os.environ | cache | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    env = cache | os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     whole = [sys.executable, "-m", *command]
     try:
         done = subprocess.run(

@@ -92,10 +92,12 @@ def changes(mutant: Mutant) -> bool:
 
 
 def _without_effect(text: str) -> list[Span]:
-    """Where annotations, raised errors, assertions and imports stand."""
+    """Where annotations, raised errors, assertions, imports and the `strict` of a `zip` stand."""
     kinds = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert)
     nodes: list[Any] = []
     for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            nodes.append(node.value)
         noted = (getattr(node, "annotation", None), getattr(node, "returns", None))
         nodes += [node] if isinstance(node, kinds) else [one for one in noted if one]
     return [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in nodes]
@@ -116,13 +118,17 @@ def drawn(count: int, seed: int, only: str) -> list[Mutant]:
 def tests_of(path: str) -> list[str]:
     """Test files that import a module, its namesake first; where there are none, those of its importers."""
     tests = sorted((ROOT / "tests").glob("test_*.py"))
-    code = [path for place in TABLE["places"] for path in ROOT.glob(place)]
-    found = _importing(path, tests)
-    if not found:
-        users = _importing(path, code)
-        found = list(dict.fromkeys(test for user in users for test in _importing(user, tests)))
+    code = [
+        path
+        for place in ("kernels", "perfmodel/*", "perfmodel/*/*")
+        for path in sorted(ROOT.glob(f"{place}/*.py"))
+    ]
+    modules, found = [path], _importing(path, tests)
+    while not found and modules:
+        modules = list(dict.fromkeys(user for one in modules for user in _importing(one, code)))
+        found = list(dict.fromkeys(test for one in modules for test in _importing(one, tests)))
     stem = Path(path).stem
-    return sorted(found, key=lambda test: (Path(test).stem != f"test_{stem}", test))
+    return sorted(found, key=lambda test: Path(test).stem != f"test_{stem}")
 
 
 def _importing(path: str, files: Sequence[Path]) -> list[str]:
@@ -134,25 +140,59 @@ def _importing(path: str, files: Sequence[Path]) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in files if re.search(words, file.read_text())]
 
 
-def killer(mutant: Mutant, copy: Path) -> str:
-    """What ends a mutant, or nothing where it survives."""
+class Function(NamedTuple):
+    """A function of a file, by its first line; 0: the module itself."""
+
+    path: str
+    line: int
+
+
+def function_of(mutant: Mutant) -> Function:
+    """The innermost function that a change is in."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    tree = ast.parse((ROOT / mutant.path).read_text())
+    around = [node for node in ast.walk(tree) if isinstance(node, kinds)
+              and node.lineno <= mutant.line <= (node.end_lineno or 0)]  # fmt: skip
+    if not around:
+        return Function(mutant.path, 0)
+    node = max(around, key=lambda one: one.lineno)
+    return Function(mutant.path, min([node.lineno, *(one.lineno for one in node.decorator_list)]))
+
+
+def calls_of_sample(copy: Path) -> set[Function]:
+    """Functions that the golden sample calls, and modules of which it calls any."""
+    said = copy / "calls.json"
+    _run(["benchmarks.golden_calls", said.name], copy)
+    called = {Function(path, line) for path, line in json.loads(said.read_text())}
+    return called | {Function(one.path, 0) for one in called}
+
+
+def killer(mutant: Mutant, copy: Path, called: set[Function]) -> str:
+    """What ends a mutant, or nothing where it survives.
+
+    **Arguments:**
+
+    - `called`: what the golden sample calls; of any other function it cannot tell a change.
+    """
     home = copy / mutant.path
     before = home.read_text()
     home.write_text(mutant.code())
     try:
-        ends = (_run(command, copy) for command in commands(mutant.path))
+        told = commands(mutant.path, function_of(mutant) in called)
+        ends = (_run(command, copy) for command in told)
         return next(filter(None, ends), "")
     finally:
         home.write_text(before)
 
 
-def commands(path: str) -> list[list[str]]:
+def commands(path: str, called: bool) -> list[list[str]]:
     """The tests of a module, then golden values: the sample, and of design a whole search with its report."""
-    tests = tests_of(path)
-    pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    search = ["benchmarks.golden", "check", "--only", PRESET]
-    golden = [["benchmarks.golden", "sample"], *([search] if "design" in path else [])]
-    return [*([pytest] if tests else []), *golden]
+    pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests_of(path)]
+    sample, search = (
+        ["benchmarks.golden", "sample"],
+        ["benchmarks.golden", "check", "--only", PRESET],
+    )
+    return [pytest, *([sample] if called else []), *([search] if "design" in path else [])]
 
 
 def _run(command: list[str], copy: Path) -> str:
@@ -196,13 +236,15 @@ def tried(mutants: Sequence[Mutant], jobs: int, out: Path, done: dict[str, Any])
     """What became of each mutant, written as it goes."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         free: Queue[Path] = Queue()
-        for place in copies(jobs, Path(folder)):
+        places = copies(jobs, Path(folder))
+        called = calls_of_sample(places[0])
+        for place in places:
             free.put(place)
 
         def one(mutant: Mutant) -> tuple[Mutant, str]:
             place = free.get()
             try:
-                return mutant, killer(mutant, place)
+                return mutant, killer(mutant, place, called)
             finally:
                 free.put(place)
 

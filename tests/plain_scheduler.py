@@ -118,7 +118,9 @@ class PlainEngine:
         return chunks
 
     def cut(self, one: Served, budget: float, chunks: list[tuple[Served, int]]) -> int:
-        tokens = min(one.prompt_left, int(budget)) if self.policy.chunked_prefill else one.prompt_left
+        tokens = (
+            min(one.prompt_left, int(budget)) if self.policy.chunked_prefill else one.prompt_left
+        )
         if tokens <= 0:
             return 0
         chunks.append((one, tokens))

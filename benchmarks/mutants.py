@@ -3,8 +3,8 @@
 One operator or one number of kernels, roofline, inference or design is changed at a time, in a copy of
 the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample,
 and of design a golden preset; a mutant that passes all survives. Mutants that compute the same are named
-with a reason in `mutants.toml` and do not count. Needs the group `mutants`: `uv sync --all-extras
---group mutants`.
+with a reason in `mutants.toml` and do not count; nor do those of a setting on which no result depends.
+Needs the group `mutants`: `uv sync --all-extras --group mutants`.
 """
 
 import argparse
@@ -116,7 +116,10 @@ def drawn(count: int, seed: int, only: str) -> list[Mutant]:
 
 
 def tests_of(path: str) -> list[str]:
-    """Test files that import a module, its namesake first; where there are none, those of its importers."""
+    """Test files that import a module; where there are none, those of its importers.
+
+    Those that run no command come first, for they take less; of each the module's namesake.
+    """
     tests = sorted((ROOT / "tests").glob("test_*.py"))
     code = [
         path
@@ -128,7 +131,12 @@ def tests_of(path: str) -> list[str]:
         modules = list(dict.fromkeys(user for one in modules for user in _importing(one, code)))
         found = list(dict.fromkeys(test for one in modules for test in _importing(one, tests)))
     stem = Path(path).stem
-    return sorted(found, key=lambda test: Path(test).stem != f"test_{stem}")
+    commands = {test for test in found if re.search(COMMANDS, (ROOT / test).read_text())}
+    return sorted(found, key=lambda test: (test in commands, Path(test).stem != f"test_{stem}"))
+
+
+COMMANDS = r"from (tests\.)?command import|subprocess"
+"""In tests that run commands."""
 
 
 def _importing(path: str, files: Sequence[Path]) -> list[str]:
@@ -213,9 +221,14 @@ def _run(command: list[str], copy: Path) -> str:
     return next(said, f"{command[0]} exits {done.returncode}")[:160]
 
 
-def equivalent() -> set[tuple[str, str]]:
-    """Mutants that compute the same: file and changed line."""
-    return {(one["path"], one["line"]) for one in TABLE["equivalent"]}
+def equivalent(mutant: Mutant) -> bool:
+    """Whether a mutant computes the same, or changes a setting on which no result depends."""
+    line = mutant.lines()[1]
+    same = {(one["path"], one["line"]) for one in TABLE["equivalent"]}
+    settings = [one for one in TABLE["setting"] if one["path"] == mutant.path]
+    return (mutant.path, line) in same or any(
+        line.startswith(f"{one['name']} =") for one in settings
+    )
 
 
 def copies(count: int, folder: Path) -> list[Path]:
@@ -270,8 +283,8 @@ def main() -> None:
     asked = parser.parse_args()
     done = json.loads(asked.json.read_text())["mutants"] if asked.json.exists() else {}
     mutants = drawn(asked.count, asked.seed, asked.only)
-    found, same = tried(mutants, asked.jobs, asked.json, done), equivalent()
-    counted = [m for m in mutants if (m.path, m.lines()[1]) not in same]
+    found = tried(mutants, asked.jobs, asked.json, done)
+    counted = [mutant for mutant in mutants if not equivalent(mutant)]
     alive = [m for m in counted if not found[m.name]["killed_by"]]
     share = len(alive) / max(len(counted), 1)
     print(f"{len(alive)} of {len(counted)} survive ({100 * share:.0f} %; at most {100 * ALLOWED:.0f}); "

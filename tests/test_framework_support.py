@@ -8,6 +8,7 @@ from command import run
 
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
+from perfmodel.inference import framework_support
 from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment import Deployment, resolve_or_error
 from perfmodel.inference.framework_support import (
@@ -141,6 +142,35 @@ def test_a_dense_model_has_no_expert_ranks():
     assert "llama-3.3-70b has no experts" in refusal(
         deployment("vllm", "llama-3.3-70b"), spread(tp=2, ep=2)
     )
+
+
+SEVERAL = [
+    # Of several layers that cannot be shared out the one with the fewest is named.
+    ("heads", (6.0, 16.0, 20.0), spread(tp=8), "tp is 8, but must divide the 6 heads of qwen3"),
+    ("kv_heads", (3.0, 5.0, 8.0), spread(tp=8, ep=8), "must divide the 3 heads of keys"),
+    (
+        "expert_columns",
+        (8.0, 1000.0, 1004.0),
+        spread(tp=8),
+        "experts of 8 columns over 8 tensor ranks",
+    ),
+    ("columns", (1024.0, 1032.0, 2056.0), spread(tp=8, ep=8), "matrices of 1032 columns over 8"),
+    ("experts", (24.0, 128.0), spread(ep=32, dp=32), "may not be more than the 24 experts"),
+]
+
+
+@pytest.mark.parametrize("name, numbers, asked, said", SEVERAL)
+def test_of_several_layers_the_smallest_that_does_not_fit_is_named(
+    name: str,
+    numbers: tuple[float, ...],
+    asked: Parallelism,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    own = deployment("vllm")
+    sizes = sizes_of(own)._replace(**{name: numbers})
+    monkeypatch.setattr(framework_support, "sizes_of", lambda _: sizes)
+    assert said in refusal(own, asked)
 
 
 def test_drafts_are_made_on_one_stage_where_the_framework_says_so():

@@ -27,8 +27,10 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
+from benchmarks.golden.sets import rows
 from perfmodel.calibration.metrics import grouped
 from perfmodel.files import write_json
+from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.files import read_toml
 
 ROOT = Path(__file__).parents[1]
@@ -130,9 +132,15 @@ def tests_of(path: str) -> list[str]:
     while not found and modules:
         modules = list(dict.fromkeys(user for one in modules for user in _importing(one, code)))
         found = list(dict.fromkeys(test for one in modules for test in _importing(one, tests)))
+    found += [test for one in _also(path) for test in one["tests"] if test not in found]
     stem = Path(path).stem
     commands = {test for test in found if re.search(COMMANDS, (ROOT / test).read_text())}
     return sorted(found, key=lambda test: (test in commands, Path(test).stem != f"test_{stem}"))
+
+
+def _also(path: str) -> list[dict[str, Any]]:
+    """What runs a module without importing it."""
+    return [one for one in TABLE["also"] if one["path"] == path]
 
 
 COMMANDS = r"from (tests\.)?command import|subprocess"
@@ -194,13 +202,20 @@ def killer(mutant: Mutant, copy: Path, called: set[Function]) -> str:
 
 
 def commands(path: str, called: bool) -> list[list[str]]:
-    """The tests of a module, then golden values: the sample, and of design a whole search with its report."""
+    """The tests of a module, then golden values: the sample, its own rows, of design a search."""
     pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests_of(path)]
-    sample, search = (
-        ["benchmarks.golden", "sample"],
-        ["benchmarks.golden", "check", "--only", PRESET],
-    )
-    return [pytest, *([sample] if called else []), *([search] if "design" in path else [])]
+    sample = [["benchmarks.golden", "sample"]] if called else []
+    own = [*rows_of(path), *(case for one in _also(path) for case in one["golden"])]
+    checked = [",".join(own), PRESET if "design" in path else ""]
+    check = ["benchmarks.golden", "check", "--only"]
+    return [pytest, *sample, *([*check, cases] for cases in checked if cases)]
+
+
+def rows_of(path: str) -> list[str]:
+    """Golden rows of the operations that a module counts."""
+    module = f"perfmodel.{'.'.join(Path(path).with_suffix('').parts)}"
+    own = {op for op, kernel in KERNELS.items() if kernel.__module__ == module}
+    return [row["case"] for row in rows("kernels").to_pylist() if row["op"] in own]
 
 
 def _run(command: list[str], copy: Path) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perfmodel.inference import fleet, mixed_fleet, pooled_table, recommend, replica_rate
+from perfmodel.inference import fleet, mixed_fleet, pooled_table, pools, recommend, replica_rate
+from perfmodel.inference.candidates import Parallelism
 from perfmodel.inference.deployment_table import DeploymentTable, joined
 from perfmodel.inference.limits import (
     broken,
@@ -245,6 +246,24 @@ def test_ratios_use_all_chips_in_whole_workers():
         [1, 0, 1, 2],
     ]
     assert not len(pooled_table._ratios(np.array([4.0]), np.array([8.0]), 8.0))
+
+
+def test_of_many_some_are_evenly_chosen_with_both_ends():
+    assert pools.evenly_chosen(range(10), 4) == [0, 3, 6, 9]
+    assert pools.evenly_chosen(range(3), 4) == [0, 1, 2] and pools.evenly_chosen([], 4) == []
+    assert pools._counts_to(5.9) == [1, 2, 3, 4, 5] and pools._counts_to(0.0) == []
+
+
+def test_workers_of_both_pools_use_all_chips():
+    ways = Parallelism(2.0, 1.0, 1.0, 1.0), Parallelism(4.0, 1.0, 1.0, 1.0)
+    free = [UNKNOWN, UNKNOWN]
+    assert pools._workers(ways, free, 16.0) == [(2, 3), (4, 2), (6, 1)]
+    assert pools._workers(ways, [4.0, UNKNOWN], 16.0) == [(4, 2)]
+    assert pools._workers(ways, [UNKNOWN, 1.0], 16.0) == [(6, 1)]
+    assert pools._workers(ways, [3.0, UNKNOWN], 16.0) == []
+    assert pools._workers(ways, [8.0, UNKNOWN], 16.0) == []
+    two = pools.PooledCandidate(ways, (3.0, 2.0))
+    assert two.chips == 14
 
 
 # Fleets

@@ -330,6 +330,14 @@ def test_the_grid_gives_the_steps_that_the_model_prices():
     assert np.percentile(np.abs(errors), 90) < 0.08
 
 
+def test_a_server_of_one_sequence_answers_one_after_the_other():
+    cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": "vllm", "n_chips": "1"}
+    one = server_of(cells, SchedulerOptions(max_num_seqs=1), FITTED)
+    requests = [TraceRequest(0.0, 100, 5)] * 3
+    found = simulate(one, lambda i, n: OpenLoop(iter(requests)))
+    assert found.answered == 3 and np.all(np.diff(found.queueing) > 4 * found.tpot[0])
+
+
 def test_ten_thousand_requests_take_seconds():
     began = time.process_time()
     rate = at_a_rate(10, 10_000, Lengths(1000, 1000), 0)

@@ -129,7 +129,7 @@ def price_steps(
 
 def _rising(first: float, last: float) -> np.ndarray:
     """Whole numbers from the first to the last, two at least, each about `GROWTH` times the one before."""
-    last = max(last, first * GROWTH)
+    last = max(last, np.ceil(first * GROWTH))
     points = np.geomspace(first, last, 1 + round(np.log(last / first) / np.log(GROWTH)))
     return np.unique(np.round(points))
 

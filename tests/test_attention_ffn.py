@@ -78,6 +78,15 @@ def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
     assert float(slow["tpot_ms"]) > 6.4
 
 
+def test_a_prefix_that_is_there_is_not_computed_again():
+    alone = {"concurrency": "1", "isl": "4096", "link_us": "1"}
+    whole, half, most = _predicted(*(alone | {"prefix_tokens": n} for n in ("0", "2048", "4000")))
+    times = [float(row["ttft_ms"]) for row in (whole, half, most)]
+    # The second half is read with more text before it than the first.
+    first, second = times[1] - times[2], times[0] - times[1]
+    assert 0 < 0.8 * first < second < 1.25 * first * 2048 / 1952
+
+
 def test_both_halves_are_served_in_every_way_with_the_ranks_of_their_own():
     pair = resolve_attention_ffn(0, CELLS | {"tp": "2", "ffn_tp": ""}, FITTED)
     rows, served = serve_pooled([pair])

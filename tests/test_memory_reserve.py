@@ -62,6 +62,39 @@ def test_sglang_keeps_memory_by_its_rule_of_thumb():
     assert usable(plan) == pytest.approx(share * (79.19 - 0.6), rel=1e-4)
 
 
+RULES = [
+    # MiB kept: 512, 1.5 a token of a step, 2 a sequence of the largest graph, 128 a chip.
+    ({}, {}, 512 + 1.5 * 8192 + 2 * 256 + 128, 0.6),
+    ({"tp": 2.0}, {}, 512 + 1.5 * 8192 + 2 * 256 + 2 * 128, 2.1),
+    # From four chips of a replica on graphs are of 512 sequences; a stage more is a chip more alone.
+    ({"tp": 4.0}, {}, 512 + 1.5 * 8192 + 2 * 512 + 4 * 128, 2.1),
+    ({"tp": 2.0, "pp": 2.0}, {}, 512 + 1.5 * 8192 + 2 * 256 + 4 * 128, 2.1),
+    # 3 a sequence of each data rank, where there are several.
+    ({"dp": 2.0}, {}, 512 + 1.5 * 8192 + 2 * 256 + 3 * 2 * 256 + 2 * 128, 2.1),
+    # 10 GiB at least, and 2 GiB more where tokens are drafted.
+    ({}, {"max_num_batched_tokens": 1024}, 10 * 1024, 0.6),
+    ({}, {"max_num_batched_tokens": 1024, "speculative_tokens": 1.0}, 12 * 1024, 0.6),
+]
+
+
+@pytest.mark.parametrize(("ranks", "options", "mebibytes", "process"), RULES)
+def test_sglang_keeps_more_for_ranks_and_drafts_and_ten_gibibytes_at_least(
+    ranks: dict[str, float], options: dict[str, float], mebibytes: float, process: float
+):
+    usual = {"max_num_batched_tokens": 8192, "graph_sequences": 256, "graph_sequences_wide": 512}
+    plan = Plan(framework="sglang", server=ServerOptions(**usual | options), **ranks)
+    share = 1 - mebibytes / 1024 / 79.19
+    assert usable(plan) == pytest.approx(share * (79.19 - process), rel=1e-4)
+
+
+def test_cards_below_sixty_gibibytes_keep_what_the_rule_says():
+    options = {"max_num_batched_tokens": 1024, "graph_sequences": 16, "graph_sequences_wide": 16}
+    plan = Plan(framework="sglang", server=ServerOptions(**options))
+    total = chip_file("l40s")[1].main.reported.si("byte") / GIB  # pyright: ignore[reportOptionalMemberAccess]
+    share = 1 - (512 + 1.5 * 1024 + 2 * 16 + 128) / 1024 / total
+    assert usable(plan, "l40s", "llama-3.2-1b") == pytest.approx(share * (total - 0.6), rel=1e-4)
+
+
 def test_tensorrt_llm_takes_a_share_of_what_weights_leave_free():
     plan = Plan(framework="trtllm")
     weights = float(weight_bytes(traced(load_model("llama-3.1-8b")), plan)) / GIB

@@ -57,6 +57,41 @@ def test_prompts_do_not_hold_up_those_that_decode():
     assert apart.ttft.tolist() == pytest.approx([0.11] * 3)
 
 
+def test_a_prompt_goes_to_the_worker_that_has_the_fewest():
+    three = [TraceRequest(0.0, 100, 1), TraceRequest(0.0, 40, 1), TraceRequest(0.01, 40, 1)]
+    found = engines(three, first=2).run()
+    # The third waits behind the first, of 100 ms: both workers have one when it comes.
+    assert found.ttft.tolist() == pytest.approx([0.11, 0.044, 0.09 + 0.04 + 0.004])
+    assert found.queueing.tolist() == pytest.approx([0.0, 0.0, 0.09])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_turns_of_a_session_find_their_prompt_on_the_worker_that_had_it(workers: int):
+    turns = [
+        TraceRequest(5.0 * i, 512 * (i + 1) + 9, 2, tuple(range(i + 1)), "a") for i in range(4)
+    ]
+    others = [TraceRequest(5.0 * i + 1, 60, 2) for i in range(4)]
+    every = sorted([*turns, *others], key=lambda one: one.arrival)
+    found = engines(every, first=workers).run()
+    own = [c for c, one in zip(found.cached, every, strict=True) if one.session]
+    assert own == [0, 512, 1024, 1536]
+
+
+def test_a_request_waits_for_a_prompt_s_worker_and_for_a_place_to_decode():
+    both = [TraceRequest(0.0, 50, 11)] * 2
+    one_place = engines(both)
+    one_place.decode[0].policy = one_place.decode[0].policy._replace(max_num_seqs=1)
+    found = one_place.run()
+    # Both prompts take a step of 100 ms; the first decodes from 0.105 to 0.205, then the second.
+    assert found.end_to_end.tolist() == pytest.approx([0.205, 0.305])
+    assert found.queueing.tolist() == pytest.approx([0.0, 0.1])
+    assert found.ttft.tolist() == pytest.approx([0.105, 0.205])
+    assert (found.answered, found.steps, found.preemptions) == (2, 1 + 10 + 10, 0)
+    assert found.end == pytest.approx(0.305)
+    running = found.timeline.means(0.305)[0]
+    assert running == pytest.approx((2 * 0.1 + 0.1 + 0.1) / 0.305, rel=1e-6)
+
+
 def test_a_full_decode_worker_makes_requests_wait():
     requests = [TraceRequest(0.0, 40, 30)] * 2
     (few, many) = (engines(requests, capacity=x).run() for x in (75.0, 1e6))

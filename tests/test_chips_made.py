@@ -18,6 +18,7 @@ from perfmodel.design.study import Study
 from perfmodel.design.system import Pool, Served, Workload, delayed
 from perfmodel.design.variables import CHIP_VARIABLES, turn, turn_file
 from perfmodel.errors import InputError
+from perfmodel.hardware.power import CLOCK, Activity, drawn
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.technology import load_constants, load_technology, silicon
 from perfmodel.units import as_scalar, as_values
@@ -133,6 +134,24 @@ def test_energies_follow_the_node_and_the_square_of_the_voltage():
     assert squared > 1
     for pick in (lambda c: c.vector_energy, lambda c: c.shared.energy, lambda c: c.private.energy):
         assert float(pick(fast.chip) / pick(slow.chip)) == pytest.approx(squared, rel=1e-4)
+
+
+def test_a_chip_at_rest_draws_what_its_parts_take_without_work_and_the_square_of_the_voltage():
+    of = stuff()
+
+    def at_rest(**changes: float) -> tuple[float, float]:
+        """As made, and as its parts draw at nominal voltage."""
+        one, found = chip_parameters(values(**changes), BASE), made(of, **changes)
+        nominal = dataclasses.replace(parts(one, BASE), clock=as_scalar(CLOCK))
+        plain = drawn(nominal, found.area, Activity(), of.technology, of.constants.power)
+        return float(found.idle), float(plain)
+
+    idle, plain = at_rest()
+    assert idle == pytest.approx(plain, rel=1e-4) and 50 < idle < 300
+    idle, plain = at_rest(clock_ghz=1.2 * float(BASE.clock))
+    fast, slow = (made(of, clock_ghz=f * float(BASE.clock)).chip for f in (1.2, 1.0))
+    squared = float(fast.vector_energy / slow.vector_energy)
+    assert idle == pytest.approx(squared * plain, rel=1e-4) and squared > 1
 
 
 def test_a_core_of_twice_the_compute_brings_its_own_sram_and_rates():

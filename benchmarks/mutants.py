@@ -260,12 +260,19 @@ def copies(count: int, folder: Path) -> list[Path]:
     return places
 
 
-def tried(mutants: Sequence[Mutant], jobs: int, out: Path, done: dict[str, Any]) -> dict[str, Any]:
+Kept = dict[str, Any]
+"""What a file of an earlier run holds: `mutants`, what became of each, and `calls` of the golden sample."""
+
+
+def tried(mutants: Sequence[Mutant], jobs: int, out: Path, kept: Kept) -> dict[str, Any]:
     """What became of each mutant, written as it goes."""
+    done: dict[str, Any] = kept.setdefault("mutants", {})
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         free: Queue[Path] = Queue()
         places = copies(jobs, Path(folder))
-        called = calls_of_sample(places[0])
+        if "calls" not in kept:
+            kept["calls"] = sorted(calls_of_sample(places[0]))
+        called = {Function(*one) for one in kept["calls"]}
         for place in places:
             free.put(place)
 
@@ -280,7 +287,7 @@ def tried(mutants: Sequence[Mutant], jobs: int, out: Path, done: dict[str, Any])
         for mutant, said in (run.result() for run in as_completed(runs)):
             before, after = mutant.lines()
             done[mutant.name] = {"before": before, "after": after, "killed_by": said}
-            write_json(out, {"mutants": done})
+            write_json(out, kept)
             print(f"{mutant.name}: {said or f'SURVIVES  {before}  ->  {after}'}", flush=True)
     return done
 
@@ -296,9 +303,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the path of files to change")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
     asked = parser.parse_args()
-    done = json.loads(asked.json.read_text())["mutants"] if asked.json.exists() else {}
+    kept: Kept = json.loads(asked.json.read_text()) if asked.json.exists() else {}
     mutants = drawn(asked.count, asked.seed, asked.only)
-    found = tried(mutants, asked.jobs, asked.json, done)
+    found = tried(mutants, asked.jobs, asked.json, kept)
     counted = [mutant for mutant in mutants if not equivalent(mutant)]
     alive = [m for m in counted if not found[m.name]["killed_by"]]
     share = len(alive) / max(len(counted), 1)

@@ -1,7 +1,7 @@
 """What a search makes of a chip's numbers, what serves a workload, and what its figures are: by ratios."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -281,6 +281,58 @@ def test_of_several_workloads_the_least_slack_counts():
     assert [float(n) for n in problems._tightest(rows)] == [0.5, -2.0]
 
 
+def test_boards_at_their_limit_do_the_same_work_in_more_time():
+    found = system.at_limit(SERVED, as_scalar(0.5))
+    assert [float(n) for n in found] == pytest.approx([1.0, 0.04, 200.0, 4.0])
+    assert [float(n) for n in system.at_limit(SERVED, as_scalar(1.0))] == pytest.approx(
+        [0.5, 0.02, 400.0, 2.0]
+    )
+
+
+def test_what_was_paid_once_is_written_off_rented_or_forgotten(asked: Problem):
+    one = part()
+    pool = one._replace(design=one.design._replace(development=as_scalar(1000.0)))
+    # Equal parts over its life, and a year's interest on the half that is owed on average.
+    life, interest = float(asked.owner.life), float(asked.owner.interest)
+    owned = 6 * 1000 * (1 / life + interest / 2 / (365.25 * 86400))
+
+    def once(basis: str) -> float:
+        costs = [
+            system.cost_of([each], asked.owner, as_scalar(50.0), basis) for each in (pool, one)
+        ]
+        return float(costs[0].running) - float(costs[1].running)
+
+    assert once("owner") == pytest.approx(owned, rel=1e-2) and once("marginal") == 0
+    assert once("rental") > owned
+    price = float(system.chip_price(pool.design, asked.owner))
+    assert price == pytest.approx(float(one.design.cost / (1 - asked.owner.margin)) + 1000)
+
+
+def test_a_cache_of_five_years_is_written_over_the_cells_that_hold_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Of 20 bytes for 4 users of 100 tokens, three quarters in main memory, the rest on the die."""
+    found: Any = Kept(0.0)
+    found.cache = Parted(0.75, 0.15, 0.1)
+    monkeypatch.setattr(system, "place", lambda *_: found)
+    load: Any = Workload(None, Plan(), *map(as_scalar, (12.0, 0.0, 90.0, 30.0, 1.0)))._replace(  # pyright: ignore[reportArgumentType]
+        context=None
+    )
+    one = part()
+    chip = one.design.chip
+    # Four of a request's tokens are written for each that is put out; 400 of these a second, three workers.
+    written = 20 / (4 * 120) * 4 * 400 / 3 * 5 * 365.25 * 24 * 3600
+    cells = float(chip.main.capacity), float(chip.private.capacity + chip.shared.capacity)
+    for endurance, worn in (
+        ((1e3, 1e12), np.log(1e3 * cells[0] / (0.75 * written))),
+        ((1e12, 10.0), np.log(10.0 * cells[1] / (0.25 * written))),
+    ):
+        pool = one._replace(design=one.design._replace(endurance=tuple(map(as_scalar, endurance))))
+        assert float(system.wear_slack([pool], load, SERVED)) == pytest.approx(worn, rel=1e-3)
+    decoding = load._replace(context=as_scalar(100.0), prompt=None, output=None)
+    assert float(system.tokens_written(decoding)) == 1 and float(system.tokens_written(load)) == 4
+
+
 def test_users_tokens_and_sizes_of_a_workload_move_with_what_is_asked(asked: Problem):
     around = {"batch": as_scalar(2.0), "context": as_scalar(3.0), "model": as_scalar(8.0)}
     load = system.in_scenario(asked.workloads[0], around)
@@ -299,6 +351,14 @@ def test_a_longer_request_keeps_its_share_of_output(asked: Problem):
     assert (float(longer.prompt), float(longer.output)) == (600, 200)
     assert float(load.longest) == 400 and float(longer.longest) == 800
     assert float(load._replace(context=as_scalar(7.0)).longest) == 7
+
+
+class Parted(NamedTuple):
+    """Shares of a cache by tier."""
+
+    main: float
+    private: float
+    shared: float
 
 
 class Kept:

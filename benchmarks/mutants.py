@@ -133,10 +133,11 @@ def tests_of(path: str) -> list[str]:
     while not found and modules:
         modules = list(dict.fromkeys(user for one in modules for user in _importing(one, code)))
         found = list(dict.fromkeys(test for one in modules for test in _importing(one, tests)))
-    found += [test for one in _also(path) for test in one["tests"] if test not in found]
+    also = [test for one in _also(path) for test in one["tests"] if test not in found]
     stem = Path(path).stem
     commands = {test for test in found if re.search(COMMANDS, (ROOT / test).read_text())}
-    return sorted(found, key=lambda test: (test in commands, Path(test).stem != f"test_{stem}"))
+    found = sorted(found, key=lambda test: (test in commands, Path(test).stem != f"test_{stem}"))
+    return [*found, *also]
 
 
 def _also(path: str) -> list[dict[str, Any]]:

@@ -74,3 +74,23 @@ def test_steps_taken_together_are_the_steps_taken_alone(gap: float, by_context: 
             own = [getattr(found, name)[i] for i in done]
             assert own == pytest.approx(values, rel=1e-6, abs=1e-9), (seed, name, policy)
         assert (found.steps, found.preemptions) == (plain.steps, plain.preemptions), seed
+
+
+def test_a_request_is_seen_after_the_step_in_which_it_comes_whatever_steps_take():
+    # A prompt of 10 tokens takes 10.05 ms; then a step of a context of 11 tokens takes 11 + 11 ms.
+    times, policy = _times(1e-3), Policy(8, 100, True, False, 0.0, 1e6, 0.0, 0.0)
+    prompt = times.prompt_seconds(10, 5)
+    step = times.decode_seconds(1, 11)
+    assert step == pytest.approx(0.022)
+    for share, steps in ((0.99, 1), (1.01, 2)):
+        requests = [TraceRequest(0.0, 10, 9), TraceRequest(prompt + share * step, 20, 1)]
+        found = Engine(times, policy, OpenLoop(iter(requests))).run()
+        waited = sum(times.decode_seconds(1, 11 + i) for i in range(steps)) - share * step
+        assert found.queueing[1] == pytest.approx(waited), share
+
+
+def test_no_answer_takes_fewer_steps_than_if_every_draft_held():
+    random = np.random.default_rng(0)
+    for drafts, tokens, least in ((2.0, 3, 1), (2.0, 7, 3), (1.0, 4, 2)):
+        steps = [Speculation(drafts, 0.8).steps_for(tokens, random) for _ in range(300)]
+        assert min(steps) == least and max(steps) <= tokens

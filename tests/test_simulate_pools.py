@@ -63,6 +63,9 @@ def test_a_prompt_goes_to_the_worker_that_has_the_fewest():
     # The third waits behind the first, of 100 ms: both workers have one when it comes.
     assert found.ttft.tolist() == pytest.approx([0.11, 0.044, 0.09 + 0.04 + 0.004])
     assert found.queueing.tolist() == pytest.approx([0.0, 0.0, 0.09])
+    # One that comes after 50 ms finds the second idle, and the first still at work.
+    later = [*three[:2], three[2]._replace(arrival=0.05)]
+    assert engines(later, first=2).run().ttft[2] == pytest.approx(0.044)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

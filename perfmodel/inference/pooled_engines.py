@@ -10,7 +10,7 @@ import itertools
 import math
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,11 +41,12 @@ class Inbox:
         self._coming: list[tuple[float, int, TraceRequest]] = []
         self._answered = answered
         self.taken = array("q")
-        self.open = 0
+        self._open = 0
+        self._ends: list[float] = []  # a heap: of those that are simulated, but may be open yet
 
     def put(self, time: float, number: int, request: TraceRequest) -> None:
         """A request comes at some time, in s."""
-        self.open += 1
+        self._open += 1
         heapq.heappush(self._coming, (time, number, request))
 
     def next_time(self) -> float:
@@ -60,8 +61,15 @@ class Inbox:
 
     def answered(self, request: TraceRequest, now: float) -> None:
         """The worker is done with it."""
-        self.open -= 1
+        heapq.heappush(self._ends, now)
         self._answered(request.number, now)
+
+    def open_at(self, time: float) -> int:
+        """Requests that the worker has at some time, in s: a step is simulated before its time has passed."""
+        while self._ends and self._ends[0] <= time:
+            heapq.heappop(self._ends)
+            self._open -= 1
+        return self._open
 
 
 class PooledEngines:
@@ -117,7 +125,7 @@ class PooledEngines:
             return
         self.requests[number] = request
         inboxes = self.inboxes[0]
-        inbox = min(inboxes, key=_open)
+        inbox = _least_busy(inboxes, request.arrival)
         if request.session:
             inbox = inboxes[zlib.crc32(request.session.encode()) % len(inboxes)]
         inbox.put(request.arrival, number, request._replace(osl=1))
@@ -125,7 +133,8 @@ class PooledEngines:
     def _prompt_done(self, number: int, now: float) -> None:
         """A prompt is computed: a decode worker goes on when its keys and values are there."""
         request = self.requests[number]
-        min(self.inboxes[1], key=_open).put(now + self.transfer(request.isl), number, request)
+        inbox = _least_busy(self.inboxes[1], now)
+        inbox.put(now + self.transfer(request.isl), number, request)
 
     def _answered(self, number: int, now: float) -> None:
         """The last token has come."""
@@ -166,6 +175,6 @@ PROMPT, ANSWER = ("queueing", "cached"), ("ttft", "tpot", "end_to_end")
 """What the workers of each pool say of a request."""
 
 
-def _open(inbox: Inbox) -> int:
-    """Requests that a worker has."""
-    return inbox.open
+def _least_busy(inboxes: Sequence[Inbox], time: float) -> Inbox:
+    """That of the worker which has the fewest requests at some time, in s."""
+    return min(inboxes, key=lambda inbox: inbox.open_at(time))

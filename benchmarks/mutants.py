@@ -43,7 +43,7 @@ ALLOWED = 0.05
 PRESET = "fast-for-one"
 """The preset that is searched soonest."""
 
-LONGEST = 900
+LONGEST = 300
 """Seconds of a processor that a command may take; a mutant that takes longer is killed by that."""
 
 

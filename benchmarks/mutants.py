@@ -273,7 +273,7 @@ def tried(mutants: Sequence[Mutant], jobs: int, out: Path, kept: Kept) -> dict[s
         places = copies(jobs, Path(folder))
         if "calls" not in kept:
             kept["calls"] = sorted(calls_of_sample(places[0]))
-        called = {Function(*one) for one in kept["calls"]}
+        called = {Function(str(path), int(line)) for path, line in kept["calls"]}
         for place in places:
             free.put(place)
 

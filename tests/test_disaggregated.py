@@ -31,13 +31,17 @@ def served(
     Prompts take 40 J and full steps 16 J, of the second term that boards draw.
     """
     work = NOTHING.at[1].set(1.0)
-    prefill = PrefillWorker(
-        *map(as_scalar, (0.5, 0.5)), 40 * work, BOARD, *map(as_scalar, (0.4, 2.0, 0.1, 7.0))
+    half, slack, burst = (
+        as_scalar(x) for x in (0.5, changes.pop("slack", 3.0), changes.pop("burst", 0.0))
     )
-    memory = Memory(**{name: as_scalar(1.0) for name in Memory._fields})
+    prefill = PrefillWorker(
+        prompt=half, spacing=half, work=40 * work, board=BOARD, cache=as_scalar(0.4),
+        port=as_scalar(2.0), latency=as_scalar(0.1), slack=as_scalar(7.0),
+    )  # fmt: skip
     decode = DecodeWorker(
-        *map(as_scalar, (8.0, 0.024, 0.010)), 16 * work, BOARD, jnp.zeros(len(BOUNDS)),
-        *map(as_scalar, (0.05, changes.pop("burst", 0.0), 4.0, changes.pop("slack", 3.0))), memory,
+        most=as_scalar(8.0), full=as_scalar(0.024), single=as_scalar(0.010), work=16 * work,
+        board=BOARD, seconds=jnp.zeros(len(BOUNDS)), first_token=as_scalar(0.05), burst=burst,
+        port=as_scalar(4.0), slack=slack, memory=Memory(as_scalar(1.0), as_scalar(1.0)),
     )  # fmt: skip
     request = Request(users, 1000.0, 101.0, 1.0, **changes)
     return match_rates(prefill, as_scalar(workers[0]), decode, as_scalar(workers[1]), request)
@@ -47,9 +51,9 @@ ALONE = 0.05 + 0.5 + TRANSFER
 
 
 def test_a_transfer_takes_its_latency_and_its_bytes_over_the_slower_port():
-    ports = as_scalar(4e9), as_scalar(2e9)
-    assert float(transfer_time(as_scalar(8e9), ports, as_scalar(0.25))) == pytest.approx(4.25)
-    assert float(transfer_time(as_scalar(8e9), ports[::-1], as_scalar(0.25))) == pytest.approx(4.25)
+    fast, slow, size, latency = map(as_scalar, (4e9, 2e9, 8e9, 0.25))
+    for ports in ((fast, slow), (slow, fast)):
+        assert float(transfer_time(size, ports, latency)) == pytest.approx(4.25)
 
 
 def test_a_single_user_waits_for_host_prompt_and_transfer_and_has_steps_alone():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ RULES = [
 
 @pytest.mark.parametrize(("ranks", "options", "mebibytes", "process"), RULES)
 def test_sglang_keeps_more_for_ranks_and_drafts_and_ten_gibibytes_at_least(
-    ranks: dict[str, float], options: dict[str, float], mebibytes: float, process: float
+    ranks: dict[str, Any], options: dict[str, float], mebibytes: float, process: float
 ):
     usual = {"max_num_batched_tokens": 8192, "graph_sequences": 256, "graph_sequences_wide": 512}
     plan = Plan(framework="sglang", server=ServerOptions(**usual | options), **ranks)

@@ -1,8 +1,8 @@
-"""The accuracy by protocol, as shipped, and the parameters themselves, as a page of the documents.
+"""The accuracy by protocol, and table by table with the parameters themselves, as two pages of the documents.
 
 Run: python -m benchmarks.accuracy --out docs/accuracy.md
 
-A page model.md beside it gets each kernel's error.
+Beside it comes accuracy-tables.md, and a page model.md there gets each kernel's error.
 
 With `--protocol validation/protocol.csv`, which `perfmodel validate --protocol full --out validation`
 wrote, the result in the repository takes over its lines first. With `--runs validation/left_out.csv`, of
@@ -33,8 +33,8 @@ from perfmodel.library.files import read_toml
 from perfmodel.library.fitted import FAMILIES, FITTED, RELEASES, SMOOTH, key
 from perfmodel.units import percent
 
-TEMPLATE = Path(__file__).with_suffix(".txt")
-"""The page, with places for its tables."""
+TEMPLATES = {"accuracy.md": "accuracy.txt", "accuracy-tables.md": "accuracy_tables.txt"}
+"""Of each page, the file beside this one that has it with places for its tables."""
 
 RESULT = FITTED / "protocol.csv"
 """The protocol's result that the repository has."""
@@ -162,6 +162,7 @@ def protocol_parts() -> dict[str, str]:
     complete = [record for record in records if not record["routing"]]
     dates, versions = (sorted({one[name] for one in records}) for name in ("date", "version"))
     return {
+        "answer": _answer(lines),
         "met": _met(lines),
         "targets": _table(acceptance.SUMMARY, lines),
         "versions": ", ".join(versions),
@@ -183,6 +184,35 @@ def _met(lines: Sequence[tuple[str, ...]]) -> str:
     return (
         f"Of {len(lines)} lines {reached} reach what they must, {aims or 'none'} of them the aim.\n"
         f"**Missed: {'; '.join(missed) or 'none'}.**"
+    )
+
+
+def _answer(lines: Sequence[tuple[str, ...]]) -> str:
+    """What a reader asks first: a service whose model no fit has seen, then kernels beside a roofline."""
+    whole = next(iter(read_left_out(RUNS)))
+    known = {word: percent(whole[name]) for word, name in RUN_NAMES.items()}
+    service = (
+        f"- **A served model that no fit has seen**: TPOT {known['TPOT']} off in the median, throughput "
+        f"{known['tokens/s per chip']}, TTFT {known['TTFT']},\n  over {whole['n']:,} runs; "
+        f"the 90 % range holds {known['in the 90 % range']} of them.\n"
+    )
+    return service + "".join(map(_beside, (line for line in lines if line[0] in FIRST)))
+
+
+FIRST = {
+    "gemm bf16: A100 H100 B200 L40S": "Matrix products in bf16",
+    "attention_decode": "Attention while decoding",
+    "attention_prefill": "Attention of prompts",
+    "unseen chip, known architecture": "Kernels of a chip without rows, whose architecture was measured",
+}
+"""Lines of the targets that a reader asks for first, in words."""
+
+
+def _beside(line: tuple[str, ...]) -> str:
+    found = dict(zip(acceptance.SUMMARY, line, strict=True))
+    return (
+        f"- **{FIRST[line[0]]}**: {found['reached']} off in the mean of {found['tables']} tables, "
+        f"where a roofline is {found['roofline']} off.\n"
     )
 
 
@@ -217,11 +247,12 @@ def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> str:
     return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def page() -> str:
-    """The whole page."""
+def pages() -> dict[str, str]:
+    """Both pages, by name."""
     parts = protocol_parts() | {"errors": "".join(accuracy()), "parameters": "".join(values())}
     parts |= {"releases": _table(RELEASE_NAMES, releases())}
-    return TEMPLATE.read_text(encoding="utf-8").format(**parts)
+    places = {name: Path(__file__).with_name(file) for name, file in TEMPLATES.items()}
+    return {n: place.read_text(encoding="utf-8").format(**parts) for n, place in places.items()}
 
 
 def errors() -> dict[str, float]:
@@ -242,9 +273,9 @@ def with_errors(page: str) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--out", type=Path, required=True, help="accuracy.md, in its folder")
     parser.add_argument("--protocol", type=Path, help="protocol.csv of a newer run, to take over")
     parser.add_argument("--runs", type=Path, help="left_out.csv of a newer run, to take over")
     asked = parser.parse_args()
@@ -252,7 +283,8 @@ def main() -> None:
         take_over(asked.protocol)
     if asked.runs is not None:
         write_left_out(RUNS, read_left_out(asked.runs))
-    write_whole(asked.out, page().encode())
+    for name, text in pages().items():
+        write_whole(asked.out.with_name(name), text.encode())
     model = asked.out.with_name("model.md")
     if model.exists():
         write_whole(model, with_errors(model.read_text()).encode())

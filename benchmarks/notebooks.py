@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from perfmodel.files import write_whole
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("tutorials/predict.md", "library.md")
+PAGES = ("tutorials/predict.md", "tutorials/python.md")
 
 CELL, LAST = "cell.py", "_last"
 """A cell while it runs, and the value of its last line."""

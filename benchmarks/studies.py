@@ -36,19 +36,28 @@ def rows_of(text: str) -> dict[str, str]:
 
 
 def page(study: Claim, answer: Answer) -> str:
-    """One study: claim, answer, how sure, caveats, picture, command."""
-    caveats = "".join(f"- {caveat}\n" for caveat in answer.caveats)
+    """One study: claim, answer, picture, what was found, how sure, command."""
     picture = (Path("..") / PICTURES / f"{study.name}.svg").as_posix()
     return (
         f"# {study.question}: {study.title}\n\n"
         f"**Claim** ({study.source}): {study.claim}\n\n"
-        f"**Tested:** {study.test}.\n\n"
-        f"**Answer:** {answer.said} The claim {answer.verdict} (true in "
-        f"{100 * answer.share:.0f} % of draws). {answer.sure}\n\n"
-        f"![{answer.figure.title}]({picture})\n\n"
-        f"{caveats}\n`perfmodel study {study.name}` takes about {study.seconds} s; "
+        f"**Answer:** it {answer.verdict}, true in {100 * answer.share:.0f} % of draws. "
+        f"Tested: {study.test}.\n\n"
+        f"![{answer.figure.title}]({picture})\n\n{listed(sentences(answer.said))}\n"
+        f"## How sure is it?\n\n{listed([*sentences(answer.sure), *answer.caveats])}\n"
+        f"`perfmodel study {study.name}` takes about {study.seconds} s; "
         "[all claims](../studies.md).\n"
     )
+
+
+def sentences(text: str) -> list[str]:
+    """One by one."""
+    return re.split(r"(?<=[.;]) (?=[A-Z])", text.strip()) if text.strip() else []
+
+
+def listed(lines: Sequence[str]) -> str:
+    """As a list in Markdown."""
+    return "".join(f"- {line}\n" for line in lines)
 
 
 WORDS = {"holds": "hold", "does not hold": "do not hold", "is not decided": "are not decided"}

@@ -44,6 +44,18 @@ CAVEATS = (
     "WSE-3 and LPU v1 rest on a few published speeds; their ranges say so.",
 )
 
+USD = (
+    "USD are of owning the machines (cost basis owner: chips, host, network, site, electricity), busy all "
+    "the time; --json says what is in them."
+)
+"""What USD are of, for a terminal."""
+
+NEXT = (
+    "Next: perfmodel recommend --model llama-3.3-70b --chip b200-sxm --n-chips 8 --isl 4096 --osl 512 "
+    "--ttft-ms 2000 --tpot-ms 25"
+)
+"""What to ask after it."""
+
 
 class Answer(NamedTuple):
     """Both tables, columns of the predictions of machines, sentences, and the pictures written."""

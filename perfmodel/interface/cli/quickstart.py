@@ -22,8 +22,7 @@ def quickstart(
 
     Example: perfmodel quickstart
     """
-    from perfmodel.interface.pages.page import usd_note
-    from perfmodel.interface.quickstart import CAVEATS, STEPS, as_dict, run
+    from perfmodel.interface.quickstart import CAVEATS, NEXT, STEPS, USD, as_dict, run
 
     with bar("quickstart", STEPS) as update:
         answer = run(out, update)
@@ -34,4 +33,4 @@ def quickstart(
     say("")
     show_table(answer.designs)
     pictures = ", ".join(map(str, answer.pictures))
-    say("", *answer.said, *CAVEATS, usd_note(), f"Pictures: {pictures}.")
+    say("", *answer.said, *CAVEATS, USD, f"Pictures: {pictures}.", NEXT)

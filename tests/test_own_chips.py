@@ -12,7 +12,7 @@ from command import predict, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfmodel.design.resolve import resolve_study
+from perfmodel.design.resolve import resolve_study, unlike_base
 from perfmodel.design.study import Study
 from perfmodel.design.variables import turn_file
 from perfmodel.errors import InputError
@@ -328,3 +328,19 @@ def test_a_chip_changed_by_hand_may_be_read_again_however_far_it_is(tmp_path: Pa
     turned = turn_file(chip_files()["h100-sxm"], {"compute": 40.0, "sram": 100.0})
     text = tomli_w.dumps(turned.model_dump(mode="json", exclude_none=True))
     assert len(found(written(tmp_path, text))["warnings"]) >= 2
+
+
+def test_a_search_says_that_it_takes_no_node_and_no_memory_from_its_base(tmp_path: Path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('like = "h100-sxm"\nnode = "n3"\nstacks = 8\nmemory = "hbm4"\n')
+    asked = {
+        "objective": {"maximise": "tokens_per_s"},
+        "constraints": {"area_mm2": 814, "power_w": 700},
+        "workload": [{"model": "llama-3.1-70b", "batch": 1, "context": 4096}],
+    }
+    space = {"base": str(mine)}
+    said = unlike_base(Study.model_validate(asked | {"space": space}))
+    assert "has node n3 and memory hbm4; the study searches node n5 and memory hbm3e" in said
+    named = space | {"node": ["n3"], "memory": ["hbm4"]}
+    for known in (named, {}):
+        assert not unlike_base(Study.model_validate(asked | {"space": known}))

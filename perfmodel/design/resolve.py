@@ -186,6 +186,28 @@ def _check_ranks(table: WorkloadTable, space: Space) -> None:
         )
 
 
+def unlike_base(study: Study) -> str:
+    """A sentence where the base has a node or a memory that the study does not name; else empty.
+
+    The study then searches its defaults.
+    """
+    space = study.space
+    if "base" not in space.model_fields_set:
+        return ""
+    stem, file = chip_file(space.base)
+    own = {"node": file.node, "memory": file.main.technology if file.main else NO_MEMORY}
+    other = {
+        key: name
+        for key, name in own.items()
+        if key not in space.model_fields_set and name not in getattr(space, key)
+    }
+    if not other:
+        return ""
+    has = " and ".join(f"{key} {name}" for key, name in other.items())
+    taken = " and ".join(f"{key} {', '.join(getattr(space, key))}" for key in other)
+    return f"the base {stem} has {has}; the study searches {taken}, for [space] names no {' or '.join(other)}"
+
+
 FOLDER = Path(__file__).parent / "presets"
 
 

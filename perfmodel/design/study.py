@@ -242,8 +242,8 @@ class ChipTable(Table):
 class SpaceTable(ChipTable):
     """What is free, and of what the chips are made.
 
-    - `base`: gives cores, links and fitted parameters.
-    - `memory`, `node`: technologies to choose from; memory `none`: SRAM alone.
+    - `base`: gives cores, links and fitted parameters, but no node and no memory.
+    - `memory`, `node`: technologies to choose from, whatever the base has; memory `none`: SRAM alone.
     - `year`: of memory prices; `link`: technology of the links.
     - `batch`, `context`: users and tokens, instead of the workloads'.
     - `memory_usd_per_gb`: price of the memory, instead of the year's.

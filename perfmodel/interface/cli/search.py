@@ -8,7 +8,15 @@ import typer
 from perfmodel.errors import InputError
 from perfmodel.interface.cli.options import Cluster, Json, Report, check_places, preset_names
 from perfmodel.interface.tables import Table
-from perfmodel.interface.terminal import bar, say, show_json, show_list, show_table, warn_assumed
+from perfmodel.interface.terminal import (
+    bar,
+    say,
+    show_json,
+    show_list,
+    show_table,
+    warn,
+    warn_assumed,
+)
 
 
 def search(
@@ -64,7 +72,7 @@ def search(
     if cluster and coordinator:
         raise InputError("--cluster and --coordinator are both given; give one of them.")
     join(coordinator, processes, process)
-    from perfmodel.design.resolve import presets, question
+    from perfmodel.design.resolve import find_study, presets, question, unlike_base
     from perfmodel.files import write_whole
     from perfmodel.interface.search import run_search
     from perfmodel.interface.search_tables import better_existing, tables
@@ -82,6 +90,8 @@ def search(
     if len(study) > 1:
         _search_many(study, out, resume, (starts, seed, cost_basis), cluster, report, json_)
         return
+    if said := unlike_base(find_study(study[0])[1]):
+        warn(f"{said}.")
     with bar("starts") as update, place_of(out) as place:
         found = run_search(study[0], place, resume, starts, seed, update, out, cost_basis, cluster)
         if report is not None:

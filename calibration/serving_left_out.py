@@ -3,9 +3,12 @@
 A model, chip, framework or vendor is left out at a time: hosts are fitted again without its runs, a chip and
 the chips of a vendor lose what was fitted to their kernels, and its runs are predicted as any row is. Of a
 model or chip the host is that of the same framework; of a framework or vendor one host of all other runs.
+
+Hosts are fitted here; runs are predicted here or on the workers of a cluster, with the same numbers.
 """
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,13 +34,14 @@ from perfmodel.calibration.serving import (
     software_of_run,
 )
 from perfmodel.calibration.serving_metrics import ScoredRun, run_metrics
+from perfmodel.cluster import check_address, in_order, workers
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, rows_of, table_of_texts, write_csv, write_toml
 from perfmodel.hardware.parameters import HostEfficiency
 from perfmodel.inference.serving_predictions import predict_cells
 from perfmodel.library.chip import chip_files, find_chip
 from perfmodel.library.files import word_of
-from perfmodel.library.fitted import hosts_of
+from perfmodel.library.fitted import FITTED, hosts_of, own_folder
 from perfmodel.library.model import find_model
 
 LEFT_OUT: dict[str, Callable[[Run], str]] = {
@@ -90,6 +94,7 @@ def score_left_out(
     names: Sequence[str],
     folder: Path,
     progress: Callable[[int, int], None],
+    cluster: str = "",
 ) -> list[dict[str, Any]]:
     """Errors of runs, of each that is left out and of all together.
 
@@ -97,11 +102,13 @@ def score_left_out(
 
     - `names`: of `LEFT_OUT`.
     - `folder`: of the fits that all else is taken from.
+    - `cluster`: the Ray cluster that predicts; this process if empty.
 
     **Raises:**
 
-    - `InputError`: for another name, and when nothing would be left to fit.
+    - `InputError`: for another name, when nothing would be left to fit, and for a cluster that is not there.
     """
+    check_address(cluster)
     asked = [word_of(name, tuple(LEFT_OUT), "--left-out") for name in names or [""]]
     left_out = fits_without(runs, asked, folder)
     if not left_out:
@@ -109,14 +116,30 @@ def score_left_out(
             f"the runs are of one {' and one '.join(names)}: nothing is left to fit; give more by --runs."
         )
     scored: dict[tuple[str, str], list[Scored]] = {}
-    for done, one in enumerate(left_out):
-        progress(done, len(left_out))
-        scored.setdefault((one.by, one.name), []).extend(predict_left_out(one, folder))
-    progress(len(left_out), len(left_out))
+    for one, found in zip(left_out, _predict(left_out, folder, cluster, progress), strict=True):
+        scored.setdefault((one.by, one.name), []).extend(found)
     together = grouped((by, run) for (by, _), own in scored.items() for run in own)
     groups = {f"one {by} left out at a time": own for by, own in together.items()}
     groups |= {f"{by} {name} left out": own for (by, name), own in sorted(scored.items())}
     return [left_out_metrics(name, own) for name, own in groups.items()]
+
+
+PACKAGES = ("numpy", "equinox")
+"""Whose versions predictions depend on, beside JAX."""
+
+
+def _predict(
+    left_out: Sequence[LeftOut], folder: Path, cluster: str, progress: Callable[[int, int], None]
+) -> list[list["Scored"]]:
+    """The runs of each that is left out, predicted here or on a cluster."""
+    own = own_folder(folder)
+    progress(0, len(left_out))
+    found: list[tuple[int, list[Scored]]] = []
+    with workers(cluster, [own] if own else [], PACKAGES) as run:
+        for one in run(functools.partial(predict_left_out, own), left_out):
+            found.append(one)
+            progress(len(found), len(left_out))
+    return in_order(iter(found))
 
 
 # The fits without them
@@ -228,11 +251,16 @@ class Scored(NamedTuple):
     inside: bool
 
 
-def predict_left_out(one: LeftOut, folder: Path) -> list[Scored]:
-    """The runs of what is left out that fit by the model's account."""
+def predict_left_out(folder: Path | None, one: LeftOut) -> list[Scored]:
+    """The runs of what is left out that fit by the model's account.
+
+    **Arguments:**
+
+    - `folder`: of the fits that all else is taken from; `None`: the shipped one.
+    """
     names = dict.fromkeys(name for run in one.runs for name in run.cells)
     cells = {name: [run.cells.get(name, "") for run in one.runs] for name in names}
-    with folder_without(one, folder) as out:
+    with folder_without(one, folder or FITTED) as out:
         rows = rows_of(predict_cells(cells, len(one.runs), out, lambda *_: None))
     fitting = [row for row in rows if row["fits"] == "true"]
     return [

@@ -48,6 +48,9 @@ R = TypeVar("R")
 Runner = Callable[[Callable[[T], R], Iterable[T]], Iterator[tuple[int, R]]]
 """What applies a function to tasks, and gives the place of each with what it found, as they are done."""
 
+Needed = tuple[tuple[str, ...], tuple[str, ...]]
+"""What a worker must have as the machine that began: folders and files, by their paths, and packages."""
+
 PACKAGE = Path(__file__).parent
 """The folder of the program."""
 
@@ -64,7 +67,9 @@ def here(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[int, 
 
 
 @contextlib.contextmanager
-def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any]]:
+def workers(
+    where: str, places: Sequence[Path] = (), packages: Sequence[str] = ()
+) -> Iterator[Runner[Any, Any]]:
     """What runs tasks on a cluster; here, one after the other, where `where` is empty.
 
     A task may be done twice, where its first worker died: it writes whole or not at all.
@@ -72,6 +77,7 @@ def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any
     **Arguments:**
 
     - `places`: folders and files, by their paths, that each worker must hold with the same content.
+    - `packages`: of which each worker must have the same version, beside JAX.
 
     **Raises:**
 
@@ -82,7 +88,8 @@ def workers(where: str, places: Sequence[Path] = ()) -> Iterator[Runner[Any, Any
         return
     ray = _connect(where)
     try:
-        yield functools.partial(_run, ray, tuple(str(place.absolute()) for place in places))
+        needed = tuple(str(place.absolute()) for place in places), tuple(packages)
+        yield functools.partial(_run, ray, needed)
     finally:
         ray.shutdown()
 
@@ -99,11 +106,11 @@ def in_order(found: Iterable[tuple[int, R]]) -> list[R]:
 
 
 def _run(
-    ray: Any, places: tuple[str, ...], function: Callable[[T], R], tasks: Iterable[T]
+    ray: Any, needed: Needed, function: Callable[[T], R], tasks: Iterable[T]
 ) -> Iterator[tuple[int, R]]:
     """On a cluster: no more tasks are handed over than its cores can soon begin."""
     remote = ray.remote(max_retries=MAX_RETRIES)(_apply)
-    shared, left = ray.put((function, places, content_of(places))), iter(enumerate(tasks))
+    shared, left = ray.put((function, needed, content_of(*needed))), iter(enumerate(tasks))
     waiting: list[Any] = []
     while True:
         more = itertools.islice(left, _most_waiting(ray) - len(waiting))
@@ -121,14 +128,15 @@ def _most_waiting(ray: Any) -> int:
 
 
 def _apply(
-    shared: tuple[Callable[[T], R], tuple[str, ...], str], place: int, task: T
+    shared: tuple[Callable[[T], R], Needed | tuple[()], str], place: int, task: T
 ) -> tuple[int, R | _Refused]:
     """On a worker: what is found, or what is wrong with the input."""
-    function, places, content = shared
-    if _content_here(places) != content:
+    function, needed, content = shared
+    if _content_here(*needed) != content:
         return place, _Refused(
-            f"{socket.gethostname()} has another version of perfmodel, of JAX, of a file that is asked for "
-            "or of the fitted parameters than the machine that began; put the same on all of them."
+            f"{socket.gethostname()} has another version of perfmodel, of JAX, of another package, of a "
+            "file that is asked for or of the fitted parameters than the machine that began; put the same "
+            "on all of them."
         )
     try:
         return place, function(task)
@@ -136,10 +144,10 @@ def _apply(
         return place, _Refused(str(wrong))
 
 
-def content_of(places: tuple[str, ...]) -> str:
-    """Of the program, its facts, JAX, and further folders and files, in one word."""
-    packages = [version(name) for name in ("perfmodel", "jax", "jaxlib")]
-    content = hashlib.sha256(repr(packages).encode())
+def content_of(places: tuple[str, ...] = (), packages: tuple[str, ...] = ()) -> str:
+    """Of the program, its facts, JAX, and further folders, files and packages, in one word."""
+    versions = [version(name) for name in ("perfmodel", "jax", "jaxlib", *packages)]
+    content = hashlib.sha256(repr(versions).encode())
     for place in (str(PACKAGE), *places):
         for file in sorted(_files_of(place)):
             content.update(os.path.relpath(file, place).encode() + Path(file).read_bytes())

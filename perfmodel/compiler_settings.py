@@ -27,6 +27,9 @@ def set_compiler() -> None:
 
 
 def worker_settings() -> dict[str, str]:
-    """Of a worker, of which each core has one: few threads, and CPUs alone, whose numbers agree."""
+    """Of a worker, of which each core has one: few threads, and CPUs alone, whose numbers agree.
+
+    `LOKY_MAX_CPU_COUNT` is read by scikit-learn, whose forests else have a thread for each core.
+    """
     ours = {name: os.environ[name] for name in SHARED if name in os.environ}
-    return ours | {"JAX_PLATFORMS": "cpu", "NPROC": str(MIN_THREADS)}
+    return ours | {"JAX_PLATFORMS": "cpu", "NPROC": str(MIN_THREADS), "LOKY_MAX_CPU_COUNT": "1"}

@@ -31,6 +31,9 @@ from perfmodel.kernels.kernel_table import Key
 from perfmodel.library.framework import releases_of
 
 PACKAGE = "aiconfigurator_core"
+INSTALLED = "aiconfigurator"
+"""The word for the tables of the package where it is installed."""
+
 VERSION = "0.12.0"
 Folder = Path | zipfile.Path
 
@@ -56,7 +59,7 @@ def locate(source: str) -> Folder:
 
     - `InputError`: when it is not there, with what to install.
     """
-    if source == "aiconfigurator":
+    if source == INSTALLED:
         spec = importlib.util.find_spec(PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise InputError(

@@ -24,7 +24,7 @@ from perfmodel.files import beside, check_place
 from perfmodel.folders import DiskFolder, Folder, folder_at, is_remote
 from perfmodel.inference.grid import Grid, read_grid
 from perfmodel.inference.sweep_points import Pricer, schema_of
-from perfmodel.library.fitted import FITTED
+from perfmodel.library.fitted import FITTED, own_folder
 from perfmodel.locking import lock_folder
 from perfmodel.xla import keep_memory
 
@@ -95,8 +95,7 @@ def sweep(
         identity = _identity(grid, calibration)
         folder.prepare()
         _begin(folder, identity, resume)
-        shipped = calibration == FITTED
-        job = Job(grid, None if shipped else calibration.absolute(), folder, identity, resume)
+        job = Job(grid, own_folder(calibration), folder, identity, resume)
         found = _price_all(job, cluster, progress)
         if file is None:
             folder.write(MANIFEST, _manifest(identity, found))

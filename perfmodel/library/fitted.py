@@ -38,6 +38,12 @@ from perfmodel.workload.plan import Plan
 
 FITTED = ROOT.parent / "calibration" / "fitted"
 
+
+def own_folder(folder: Path) -> Path | None:
+    """A folder of fitted parameters by its whole path; `None`: the shipped one, which every machine has."""
+    return None if folder == FITTED else folder.absolute()
+
+
 FAMILIES: dict[str, type[eqx.Module]] = {
     "gemm": GemmEfficiency,
     "attention_decode": AttentionDecodeEfficiency,

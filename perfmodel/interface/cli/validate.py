@@ -61,6 +61,7 @@ def validate(
             help="With --sets serving: what is left out, one at a time: model, chip, framework, vendor."
         ),
     ] = "model,chip,framework,vendor",
+    cluster: options.Cluster = "",
 ) -> None:
     """Say how far predictions lie from held-out kernels, beside three baselines.
 
@@ -86,6 +87,8 @@ def validate(
 
     Example: perfmodel validate --fit-ranges --runs runs.csv --out fitted
     """
+    if cluster and (fit_ranges or options.listed(sets) not in (["kernels"], ["serving"])):
+        raise InputError("--cluster is for --sets kernels or --sets serving, alone; leave it out.")
     if fit_ranges:
         _fit_ranges(runs or [], out, options.fitted(calibration), json_)
         return
@@ -100,7 +103,7 @@ def validate(
                 "--report, --chips, --ops, --splits and --resume are for --sets kernels; leave them out."
             )
         given = (runs or [], data, options.fitted(calibration))
-        _of_runs(asked, options.listed(left_out), *given, json_, out)
+        _of_runs(asked, options.listed(left_out), *given, json_, out, cluster)
         return
     from perfmodel.calibration.protocol import named_protocol
     from perfmodel.calibration.run_protocol import ValidationRequest, notes, run_protocol
@@ -110,7 +113,7 @@ def validate(
     options.check_places(file=json_, folder=out, report=report)
     how = named_protocol(protocol, options.fitted(calibration), seed, options.listed(splits))
     request = ValidationRequest(
-        how, data, options.listed(chips), options.listed(ops), json_, out, resume
+        how, data, options.listed(chips), options.listed(ops), json_, out, resume, cluster
     )
     if out is not None:
         altair()
@@ -144,6 +147,7 @@ def _of_runs(
     folder: Path,
     json_: Path | None,
     out: Path | None,
+    cluster: str,
 ) -> None:
     """Serving runs, without kernels."""
     from perfmodel.calibration.published_results import reproduce
@@ -165,7 +169,7 @@ def _of_runs(
     if "serving" in sets:
         with bar("left out") as update:
             taken = runs_of(data, runs, folder, warn)
-            found["serving"] = score_left_out(taken, left_out, folder, update)
+            found["serving"] = score_left_out(taken, left_out, folder, update, cluster)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             write_left_out(out / RESULT, found["serving"])

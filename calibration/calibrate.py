@@ -1,9 +1,11 @@
-"""Calibrate: fit every table of a source, and write what comes out, one table at a time.
+"""Calibrate: fit every table of a source, and write what comes out, one section at a time.
 
-A table's parameters and residuals are written, whole, as soon as it is fitted; a run that
-was stopped goes on from there.
+Sections are fitted here or on the workers of a cluster, by one function that gives what is to be written;
+this process alone writes. A section's parameters and residuals are written, whole, as soon as it is fitted,
+in a place that does not depend on which was fitted first; a run that was stopped goes on from there.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +30,14 @@ from perfmodel.calibration.sections import (
     write_section,
 )
 from perfmodel.calibration.split import DEVELOPMENT, PARTS, TRAIN, part_of, pick
+from perfmodel.cluster import check_address, workers
+from perfmodel.errors import InputError
 from perfmodel.files import write_csv, write_toml, write_whole
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import Key
 from perfmodel.kernels.registry import KERNELS
 from perfmodel.library.chip import chip_files, origin, own_file
-from perfmodel.library.fitted import FITTED, RELEASE, SMOOTH
+from perfmodel.library.fitted import FITTED, RELEASE, SMOOTH, own_folder
 from perfmodel.library.fitted_intervals import SIBLING_WIDENING, load_interval
 from perfmodel.locking import lock_folder
 from perfmodel.package_versions import version
@@ -64,7 +68,7 @@ class Options(NamedTuple):
 
     - `rows`: that train, of each table, at most.
     - `seed`: of their choice.
-    - `prior`: folder of the parameters to start from.
+    - `prior`: folder of the parameters to start from; `None`: the shipped ones, where a section is fitted.
     - `resume`: keep sections that are already there.
     - `chip_file`: of a chip that the library does not have.
     - `leave_out`: columns by whose values rows are left out together, as `cross_validation` says; where none
@@ -75,15 +79,25 @@ class Options(NamedTuple):
     out: Path
     rows: int = 2000
     seed: int = 0
-    prior: Path = FITTED
+    prior: Path | None = None
     resume: bool = False
     chip_file: Path | None = None
     leave_out: tuple[str, ...] = ()
     pool_formats: bool = False
 
+    @property
+    def start(self) -> Path:
+        """Folder of the parameters to start from."""
+        return self.prior or FITTED
+
+    def for_workers(self) -> "Options":
+        """The same with what a worker reads by its whole path, and without where it does not write."""
+        file = self.chip_file and self.chip_file.absolute()
+        return self._replace(prior=own_folder(self.start), chip_file=file, out=Path())
+
     def chip_of(self, key: Key) -> tuple[Chip, Plan]:
         """The chip of a key's rows before the fit, and the plan that they run under."""
-        return benchmark_chip(key, self.prior, self.chip_file)
+        return benchmark_chip(key, self.start, self.chip_file)
 
     def section(self, key: Key) -> tuple[Path, Names]:
         """Where the parameters of a key are written."""
@@ -102,6 +116,7 @@ def calibrate(
     options: Options,
     progress: Callable[[Measurements], None],
     left_out: Sequence[LeftOut] = (),
+    cluster: str = "",
 ) -> list[TableResult]:
     """Fit the tables and write the folder.
 
@@ -111,14 +126,21 @@ def calibrate(
 
     **Arguments:**
 
-    - `progress`: called before each fit, with its first table.
+    - `progress`: called after each fit, with its first table.
     - `left_out`: rows of the source that are not fitted, which are listed (`left_out.csv`).
+    - `cluster`: the Ray cluster that fits; this process if empty.
 
     **Raises:**
 
     - `InputError`: before anything is fitted, when a chip has no matrix unit for a table's format, a table
-      lacks a column by which rows are left out, or the folder holds something else, or another run writes it.
+      lacks a column by which rows are left out, the folder holds something else, another run writes it, or
+      no cluster is there.
     """
+    check_address(cluster)
+    if cluster and options.out.resolve() in (FITTED.resolve(), options.start.resolve()):
+        raise InputError(
+            f"{options.out} is read by the workers while it is written; give another --out or --prior."
+        )
     check_columns(tables, options.leave_out)
     for table in tables:
         options.chip_of(table.key)
@@ -128,21 +150,53 @@ def calibrate(
         _write_prior(options)
         write_toml(options.out / "run.toml", _run(options, left_out))
         write_csv(options.out / "left_out.csv", _left_out(left_out))
-        return _fit_sections(tables, options, progress)
+        return _fit_sections(sections(tables, options.pool_formats), options, progress, cluster)
+
+
+Group = Sequence[Measurements]
+"""The tables of one section."""
 
 
 def _fit_sections(
-    tables: Sequence[Measurements], options: Options, progress: Callable[[Measurements], None]
+    groups: Sequence[Group],
+    options: Options,
+    progress: Callable[[Measurements], None],
+    cluster: str,
 ) -> list[TableResult]:
-    outcomes, last = [], ""
-    for group in sections(tables, options.pool_formats):
-        if group[0].key.chip != last:
-            jax.clear_caches()  # compiled code takes maps of memory, of which a process has 65,530
-        last = group[0].key.chip
-        progress(group[0])
-        done = _already(group, options) if options.resume else None
-        outcomes += done or _fit_section(group, options)
-    return outcomes
+    """Fit the sections that are not there, here or on a cluster, and write each when it is fitted."""
+    done = [_already(group, options) if options.resume else None for group in groups]
+    for group, found in zip(groups, done, strict=True):
+        if found is not None:
+            progress(group[0])
+    left = [group for group, found in zip(groups, done, strict=True) if found is None]
+    written = {}
+    with workers(cluster if left else "", _places(options), PACKAGES) as run:
+        for place, fitted in run(functools.partial(fit_section, options.for_workers()), left):
+            _write_section(fitted, left[place], options, groups)
+            written[place] = _outcomes(left[place], fitted.section)
+            progress(left[place][0])
+    fresh = iter(written[place] for place in range(len(left)))
+    return [one for found in done for one in (next(fresh) if found is None else found)]
+
+
+PACKAGES = ("numpy", "equinox", "optimistix")
+"""Whose versions fits depend on, beside JAX."""
+
+
+def _places(options: Options) -> list[Path]:
+    """Files that a worker reads and that are not the program's."""
+    return [path for path in (own_folder(options.start), options.chip_file) if path is not None]
+
+
+def _write_section(
+    fitted: "FittedSection", group: Group, options: Options, groups: Sequence[Group]
+) -> None:
+    """Write a section and its residuals; those of this run keep its order in their file."""
+    for name, rows in fitted.residuals.items():
+        write_csv(options.out / "residuals" / f"{name}.csv", rows)
+    path, names = options.section(group[0].key)
+    places = [options.section(one[0].key) for one in groups]
+    write_section(path, names, fitted.section, [others for file, others in places if file == path])
 
 
 class Trial(NamedTuple):
@@ -173,10 +227,33 @@ class Trial(NamedTuple):
         taken = self.table.take(self.chosen[part])
         return taken.as_table({"part": part}, self.predicted[part])
 
+    def all_residuals(self) -> pa.Table:
+        """The rows of all parts."""
+        return pa.concat_tables(self.residuals(part) for part in self.chosen)
 
-def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableResult]:
+
+class FittedSection(NamedTuple):
+    """What is written of a section: its parameters with a report, and the rows of each table by file."""
+
+    section: dict[str, Any]
+    residuals: dict[str, pa.Table]
+
+
+_last: list[str] = []
+"""The chip whose section this process fitted last."""
+
+
+def _begin_chip(chip: str) -> None:
+    """Forget what was compiled for another chip: it takes maps of memory, of which a process has 65,530."""
+    if _last != [chip]:
+        jax.clear_caches()
+    _last[:] = [chip]
+
+
+def fit_section(options: Options, group: Group) -> FittedSection:
     """Fit on training rows; take the interval from development rows; report held-out rows."""
     first = group[0].key
+    _begin_chip(first.chip)
     chip, plan = options.chip_of(first)
     plans = [options.chip_of(table.key)[1] for table in group]
     chosen = [_chosen(table, options) for table in group]
@@ -188,15 +265,11 @@ def _fit_section(group: Sequence[Measurements], options: Options) -> list[TableR
     trials = [_tried(fitted, *one) for one in several]
     if options.leave_out:
         trials = _left_out_trials(trials, chip, options.leave_out, weight)
-    for trial in trials:
-        rows = pa.concat_tables(trial.residuals(part) for part in trial.chosen)
-        write_csv(options.out / "residuals" / f"{_name(trial.table.key)}.csv", rows)
     section = _section(result, trials, _interval_before(first, plan, options))
     if first.release:
         _add_errors_before(section, chip, several)
-    section = _release(group[0]) | section
-    write_section(*options.section(first), section)
-    return _outcomes(group, section)
+    rows = {_name(trial.table.key): trial.all_residuals() for trial in trials}
+    return FittedSection(_release(group[0]) | section, rows)
 
 
 def _left_out_trials(
@@ -237,7 +310,7 @@ def _add_errors_before(
 def _interval_before(key: Key, plan: Plan, options: Options) -> tuple[float, float]:
     known, given = chip_files(), options.chip_file
     file = own_file(given) if given and key.chip not in known else known[key.chip]
-    return load_interval(origin(key.chip, file), KERNELS[key.op].family, plan, options.prior)
+    return load_interval(origin(key.chip, file), KERNELS[key.op].family, plan, options.start)
 
 
 def _chosen(table: Measurements, options: Options) -> dict[str, np.ndarray]:
@@ -328,7 +401,7 @@ def _already(group: Sequence[Measurements], options: Options) -> list[TableResul
 
 def _write_prior(options: Options) -> None:
     """The folder stands alone: the prior goes with it."""
-    source = options.prior / "prior.toml"
+    source = options.start / "prior.toml"
     source = source if source.exists() else FITTED / "prior.toml"
     if source.resolve() != (options.out / "prior.toml").resolve():
         write_whole(options.out / "prior.toml", source.read_bytes())

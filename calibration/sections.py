@@ -130,13 +130,31 @@ def _read(path: Path, names: Names) -> tuple[dict[str, Any], dict[str, Any]]:
     return content, section
 
 
-def write_section(path: Path, names: Names, section: dict[str, Any]) -> None:
-    """Write a section, and leave the others of the file as they are."""
+def write_section(
+    path: Path, names: Names, section: dict[str, Any], order: Sequence[Names] = ()
+) -> None:
+    """Write a section, and leave the others of the file as they are.
+
+    **Arguments:**
+
+    - `order`: of sections that are written one by one, whichever is first.
+    """
     content = table = _read(path, names)[0]
     for name in names[:-1]:
         table = table.setdefault(name, {})
     table[names[-1]] = section
-    write_toml(path, content)
+    write_toml(path, arranged(content, order))
+
+
+def arranged(content: dict[str, Any], order: Sequence[Names]) -> dict[str, Any]:
+    """The content of a file, with the sections of `order` in that order among the places that they have."""
+    parts = grouped((names[0], names[1:]) for names in order if names)
+    ours = iter([name for name in parts if name in content])
+    names = [next(ours) if name in parts else name for name in content]
+    return {
+        name: arranged(content[name], parts[name]) if name in parts else content[name]
+        for name in names
+    }
 
 
 def copy_fitted(prior: Path, out: Path) -> None:

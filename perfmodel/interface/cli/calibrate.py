@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from perfmodel.errors import InputError
-from perfmodel.interface.cli.options import Folder, Json, check_places, fitted, listed
+from perfmodel.interface.cli.options import Cluster, Folder, Json, check_places, fitted, listed
 from perfmodel.interface.tables import table_of
 from perfmodel.interface.terminal import bar, say, show_json, show_table, warn
 
@@ -60,6 +60,7 @@ def calibrate(
         bool,
         typer.Option("--joint", help="Fit what fits of all chips say of a chip without rows."),
     ] = False,
+    cluster: Cluster = "",
     json_: Json = False,
 ) -> None:
     """Fit the model's parameters to measured kernel times.
@@ -81,6 +82,8 @@ def calibrate(
     rows of predict serving with measured_tpot_ms, measured_ttft_ms or both. One run serves all deployments
     of its chip, framework, model and format; each further one narrows their 90 % ranges.
 
+    With --cluster, the workers of a Ray cluster fit the sections; the files are the same, byte for byte.
+
     With --joint, leave the parameters of every chip as they are and fit, by gradient to the tables of all
     chips together, how much fits of others say of a chip that was never measured; the file is shared.toml.
 
@@ -89,6 +92,8 @@ def calibrate(
     Example: perfmodel calibrate --data aiconfigurator --out fitted --ops all_reduce --releases
 
     Example: perfmodel calibrate --data rows.csv --out fitted --ops gemm --leave-out n,k
+
+    Example: perfmodel calibrate --data aiconfigurator --out fitted --cluster auto --resume
 
     Example: perfmodel calibrate --data aiconfigurator --out fitted --joint
 
@@ -102,6 +107,11 @@ def calibrate(
     --out predictions.csv --calibration fitted
     """
     _check_source(data, anchor)
+    if cluster and (anchor or joint or listed(ops) in ([SERVING], [POWER])):
+        raise InputError(
+            "--cluster is for fits to kernel times, section by section; leave out --cluster, or --anchor, "
+            f"--joint, --ops {SERVING} and --ops {POWER}."
+        )
     check_places(folder=out)
     if anchor is not None:
         _anchors(anchor, out, fitted(prior), json_)
@@ -130,13 +140,17 @@ def calibrate(
     left_out_by = tuple(listed(leave_out))
     options = Options(out, rows, seed, fitted(prior), resume, chip_file, left_out_by, pool_formats)
     wanted = (listed(chips), listed(exclude_chips), listed(ops))
-    tables, left_out = read_source(data, *wanted, chip_file, options.prior, releases)
+    tables, left_out = read_source(data, *wanted, chip_file, options.start, releases)
     for line in warnings_of(tables, left_out):
         warn(line)
     with bar("fits", len(sections(tables, pool_formats))) as update:
-        count = iter(range(len(tables)))
+        count = itertools.count(1)
         found = run(
-            tables, options, lambda table: update(next(count), description=table.key.op), left_out
+            tables,
+            options,
+            lambda table: update(next(count), description=table.key.op),
+            left_out,
+            cluster,
         )
     if json_:
         show_json([one.key._asdict() | one.report for one in found])

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from benchmarks.search import PROBLEMS
+from benchmarks.search_runs import PROBLEMS
 from benchmarks.speed import BATCH, varied
 from benchmarks.timing import Pace, fastest, pace
 from perfmodel.design.abstract_problem import linearise_batch

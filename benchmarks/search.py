@@ -6,44 +6,30 @@ they first came within a regret of the reference, the best that any run found, a
 search among them. A gradient counts as the evaluations that take as long, measured in equal batches. Seconds
 are of processors, without compilation. Nothing is tuned for a problem.
 
-Runs are written one by one: the same command goes on where it was ended.
+Runs are made here or on a cluster (`--cluster`), those of this search first, and written one by one: the same
+command goes on where it was ended. On a cluster evaluations are the same, and seconds are the worker's.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.search_baselines import (
-    BASELINES,
-    SMALL_BATCH,
-    Baseline,
-    Budget,
-    Objective,
-    Progress,
-    installed,
-    run_baseline,
-)
+from benchmarks.search_baselines import BASELINES, Baseline, Budget, installed
+from benchmarks.search_runs import OURS, PROBLEMS, REFERENCE_SEED, Made, Run, make_run, posed
 from benchmarks.search_table import lines, with_regrets
-from benchmarks.timing import Stopwatch, fastest
+from benchmarks.timing import fastest
+from perfmodel.cluster import workers
+from perfmodel.compiler_settings import set_compiler
 from perfmodel.design.abstract_problem import EVALUATED_AT_ONCE, evaluate_all, linearise_batch
-from perfmodel.design.multistart import MultiStart, Termination, search
 from perfmodel.design.problem import Problem
-from perfmodel.design.resolve import resolve_study
-from perfmodel.design.state import integer_designs
-from perfmodel.design.study import OptimiserTable, Study
-from perfmodel.design.variables import read_space
+from perfmodel.errors import InputError
 from perfmodel.files import write_whole
-from perfmodel.library.files import read_toml
 from perfmodel.units import as_scalar, as_values
 
-PROBLEMS = {
-    name: Study.model_validate(table)
-    for name, table in read_toml(Path(__file__).with_name("search_problems.toml")).items()
-}
 QUICK = ("speed", "cost", "nodes")
 """Of a quick run; also those that slow baselines are run on."""
 
@@ -53,25 +39,11 @@ MAX_CPU_SECONDS = {True: 15.0, False: 60.0}
 VALUE_TOLERANCE = 1e-4
 """A baseline this close to the long search of ours, relative, has arrived, and ends."""
 
-REFERENCE_SEED, REFERENCE_STARTS = 1000, 64
-"""Seed of the long search, and its starts in a row without gain."""
-
 SLOW_SEEDS = 5
 """Seeds of slow baselines, at most; they run on the problems of a quick run alone."""
 
-
-def ours(problem: Problem, integer: np.ndarray, seed: int) -> list[Progress]:
-    """The gradient search, to its own end."""
-    starts = {"starts": 4 * REFERENCE_STARTS} if seed == REFERENCE_SEED else {}
-    options = OptimiserTable.model_validate({"seed": seed} | starts)
-    watch, curve = Stopwatch(), []
-    solver = MultiStart(problem, integer, options)
-    state = solver.init()
-    while solver.terminate(state) is Termination.RUNNING:
-        state = solver.step(state)
-        lowest = float(np.min(integer_designs(state, integer)[2], initial=np.inf))
-        curve.append(Progress(int(state.evaluations), int(state.gradients), *watch.read(), lowest))
-    return curve
+PACKAGES = ("numpy", "scipy", *dict.fromkeys(baseline.package for baseline in BASELINES.values()))
+"""Whose versions runs depend on, beside JAX."""
 
 
 def cost_of_slopes(problem: Problem) -> float:
@@ -85,21 +57,16 @@ def cost_of_slopes(problem: Problem) -> float:
     return fastest(gradients, 10) / fastest(lambda: evaluate_all(problem, unit, choice), 10)
 
 
-def warm(problem: Problem, integer: np.ndarray) -> float:
-    """Compile everything that is timed later; seconds of processors that it took."""
-    watch = Stopwatch()
-    for count in (1, SMALL_BATCH + 1):
-        Objective(problem, integer, Budget())(np.full((count, len(integer) + 2), 0.5))
-    search(problem, integer, OptimiserTable(starts=1, steps=10))
-    return watch.read()[1]
+Named = tuple[str, str, int]
+"""Problem, method and seed of a run."""
 
 
-def wanted(names: list[str], seeds: int, quick: bool) -> Iterator[tuple[str, str, int]]:
-    """Problem, method and seed of every run, all methods of a seed after the other."""
-    yield from ((name, "ours", REFERENCE_SEED) for name in names)
+def wanted(names: list[str], seeds: int, quick: bool) -> Iterator[Named]:
+    """Every run, all methods of a seed after the other."""
+    yield from ((name, OURS, REFERENCE_SEED) for name in names)
     for seed in range(seeds):
         for name in names:
-            yield name, "ours", seed
+            yield name, OURS, seed
             for label, baseline in BASELINES.items():
                 slow_too = seed < SLOW_SEEDS and (quick or name in QUICK)
                 if installed(baseline) and (slow_too or not baseline.slow):
@@ -107,53 +74,42 @@ def wanted(names: list[str], seeds: int, quick: bool) -> Iterator[tuple[str, str
 
 
 class Contest:
-    """All runs in one file, posed and compiled once a problem."""
+    """All runs in one file, in the order in which they are wanted, whichever was made first."""
 
-    def __init__(self, path: Path | None, quick: bool) -> None:
-        self.path, self.quick = path, quick
-        self.posed: dict[str, tuple[Problem, np.ndarray]] = {}
+    def __init__(self, path: Path | None, quick: bool, order: Sequence[Named] = ()) -> None:
+        self.path, self.quick, self.order = path, quick, list(order)
         told = json.loads(path.read_text()) if path and path.exists() else {}
         self.runs, self.facts = told.get("runs", []), told.get("problems", {})
 
-    def known(self, name: str, method: str, seed: int) -> dict[str, Any] | None:
+    def known(self, named: Named) -> dict[str, Any] | None:
         """A run that was made already."""
-        key = (name, method, seed)
-        runs = (r for r in self.runs if (r["problem"], r["method"], r["seed"]) == key)
-        return next(runs, None)
+        return next((run for run in self.runs if _named(run) == named), None)
 
-    def problem(self, name: str) -> tuple[Problem, np.ndarray]:
-        """A problem, ready to be timed."""
-        if name not in self.posed:
-            study = PROBLEMS[name]
-            problem, integer = self.posed[name] = resolve_study(study), read_space(study).integer
-            choices, limits = int(np.prod(problem.options)), len(problem.constraint_names)
-            shape = {"variables": len(integer), "whole": int(integer.sum())}
-            shape |= {"choices": choices, "limits": limits, "compile_s": warm(problem, integer)}
-            self.facts.setdefault(name, shape)
-        return self.posed[name]
+    def play(self, cluster: str) -> None:
+        """Make the runs that are missing: ours, then baselines, which end by what ours found."""
+        missing = [named for named in self.order if self.known(named) is None]
+        with workers(cluster if missing else "", [Path(__file__).parent], PACKAGES) as run_all:
+            for of_ours in (True, False):
+                runs = (self._run(one) for one in missing if (one[1] == OURS) is of_ours)
+                for _, made in run_all(make_run, runs):
+                    print("{}, {}, seed {}".format(*_named(made.run)), flush=True)
+                    self.add(made)
 
-    def run(self, name: str, method: str, seed: int) -> None:
-        """Make one run, and add it."""
-        curve = self._curve(name, method, seed)
-        better = [s for i, s in enumerate(curve) if not i or s.value < curve[i - 1].value]
-        told = [list(s) for s in [*better, *curve[-1:]] if np.isfinite(s.value)]
-        last = curve[-1] if curve else Progress(0, 0, 0.0, 0.0, np.inf)
-        spent = {"values": last.values, "looks": last.gradients, "seconds": last.seconds}
-        spent |= {"cpu_seconds": last.cpu, "best_value": told[-1][-1] if told else None}
-        named = {"problem": name, "method": method, "seed": seed}
-        self.runs.append(named | spent | {"curve": told})
+    def add(self, made: Made) -> None:
+        """Put a run in its place, and write the file."""
+        places = {named: place for place, named in enumerate(self.order)}
+        self.facts.setdefault(made.run["problem"], made.shape)
+        self.runs.append(made.run)
+        self.runs.sort(key=lambda one: places.get(_named(one), -1))
         self.save()
 
-    def _curve(self, name: str, method: str, seed: int) -> list[Progress]:
-        problem, integer = self.problem(name)
-        if method == "ours":
-            return ours(problem, integer, seed)
-        objective = Objective(problem, integer, self._budget(name, method, seed))
-        return run_baseline(BASELINES[method], objective, seed)
+    def _run(self, named: Named) -> Run:
+        name, method, seed = named
+        return Run(*named) if method == OURS else Run(*named, self._budget(name, method, seed))
 
     def _budget(self, name: str, method: str, seed: int) -> Budget:
         baseline: Baseline = BASELINES[method]
-        long, mine = (self.known(name, "ours", one) for one in (REFERENCE_SEED, seed))
+        long, mine = (self.known((name, OURS, one)) for one in (REFERENCE_SEED, seed))
         assert long is not None and mine is not None
         best = long["best_value"]
         value = -np.inf if best is None else best + VALUE_TOLERANCE
@@ -163,9 +119,9 @@ class Contest:
         return Budget(most, MAX_CPU_SECONDS[self.quick], value)
 
     def measure(self, name: str) -> None:
-        """What a gradient costs."""
+        """What a gradient costs, here."""
         if "gradient_cost" not in self.facts[name]:
-            self.facts[name]["gradient_cost"] = cost_of_slopes(self.problem(name)[0])
+            self.facts[name]["gradient_cost"] = cost_of_slopes(posed(name).problem)
             self.save()
 
     def report(self) -> dict[str, Any]:
@@ -179,6 +135,10 @@ class Contest:
             write_whole(self.path, json.dumps(self.report()).encode())
 
 
+def _named(run: dict[str, Any]) -> Named:
+    return run["problem"], run["method"], run["seed"]
+
+
 def main() -> None:
     """Run, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -186,27 +146,29 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three problems, three seeds")
     parser.add_argument("--seeds", type=int, help="seeds of each problem; 20 if not given")
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, help="all if not given")
+    parser.add_argument("--cluster", default="", help="auto, local or ray://HOST:PORT")
     parser.add_argument(
         "--table", action="store_true", help="print what the file holds, run nothing"
     )
     options = parser.parse_args()
     names = options.problems or list(QUICK if options.quick else PROBLEMS)
-    contest = Contest(options.json, options.quick)
+    seeds = options.seeds or (3 if options.quick else 20)
+    contest = Contest(options.json, options.quick, [*wanted(names, seeds, options.quick)])
     if not options.table:
-        _play(contest, names, options.seeds or (3 if options.quick else 20))
+        try:
+            _play(contest, names, options.cluster)
+        except InputError as error:
+            parser.error(str(error))
     print("\n".join(lines(contest.report())))
 
 
-def _play(contest: Contest, names: list[str], seeds: int) -> None:
+def _play(contest: Contest, names: list[str], cluster: str) -> None:
     missing = [label for label, baseline in BASELINES.items() if not installed(baseline)]
     if missing:
         print(f"Not installed, so not compared: {', '.join(missing)} (group `contest`).")
-    for name, method, seed in wanted(names, seeds, contest.quick):
-        if contest.known(name, method, seed) is None:
-            print(f"{name}, {method}, seed {seed}", flush=True)
-            contest.run(name, method, seed)
+    set_compiler()  # of workers, which begin later and keep what they compile
+    contest.play(cluster)
     for name in names:
-        contest.problem(name)
         contest.measure(name)
 
 

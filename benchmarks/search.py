@@ -158,7 +158,7 @@ def main() -> None:
         try:
             _play(contest, names, options.cluster)
         except InputError as error:
-            parser.error(str(error))
+            parser.exit(2, f"search: {error}\n")
     print("\n".join(lines(contest.report())))
 
 

@@ -212,7 +212,9 @@ def _connect(where: str) -> Any:
         with warnings.catch_warnings():  # Ray's advice beside its errors
             warnings.simplefilter("ignore")
             _init(ray, where, settings)
-    except Exception as error:  # Ray raises a bare one where a busy machine does not start it in 30 s
+    except (
+        Exception
+    ) as error:  # Ray raises a bare one where a busy machine does not start it in 30 s
         raise InputError(_nothing_at(where, _first_line(error))) from None
     return ray
 

@@ -118,6 +118,7 @@ def measure(batch: int = BATCH) -> dict[str, Any]:
         "peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e3),
         "batch": batch,
         "devices": len(jax.devices()),
+        "platform": jax.default_backend(),
         "peers": peers(),
     }
 
@@ -228,7 +229,18 @@ def process_seconds(*words: str) -> float:
 
 def on_devices(count: int) -> dict[str, float]:
     """How fast sweeps and searches are with a number of devices on the processor."""
-    settings = os.environ | {"JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"}
+    return _scaling({"JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"})
+
+
+def on_accelerators() -> dict[str, dict[str, float]]:
+    """The same on GPUs, or what else JAX has; nothing where it has none."""
+    kind = jax.default_backend()
+    return {} if kind == "cpu" else {kind: _scaling({})}
+
+
+def _scaling(more: dict[str, str]) -> dict[str, float]:
+    """Of a process with some more settings."""
+    settings = os.environ | more
     command = [sys.executable, "-m", "benchmarks.scaling"]
     found = subprocess.run(command, env=settings, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(found.stdout)
@@ -240,10 +252,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--batch", type=int, default=BATCH, help="designs on each device")
     numbers = {"type": int, "nargs": "*", "default": [], "metavar": "N"}
-    parser.add_argument("--devices", **numbers, help="time a sweep and a search on so many, too")
+    parser.add_argument(
+        "--devices",
+        **numbers,
+        help="time a sweep and a search on so many, and on GPUs where there are some, too",
+    )
     options = parser.parse_args()
     found: dict[str, Any] = starting()
     found["scaling"] = {str(count): on_devices(count) for count in options.devices}
+    if options.devices:
+        found["scaling"] |= on_accelerators()
     prepare_for_millions()
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import operator
 import os
+import platform
 import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,7 +135,7 @@ def _apply(
     function, needed, content = shared
     if _content_here(*needed) != content:
         return place, _Refused(
-            f"{socket.gethostname()} has another version of perfmodel, of JAX, of another package, of a "
+            f"{platform.node()} has another version of perfmodel, of JAX, of another package, of a "
             "file that is asked for or of the fitted parameters than the machine that began; put the same "
             "on all of them."
         )

@@ -158,7 +158,7 @@ def explain_step(title: str, step: Step) -> Explanation:
     cost = map_leaves(np.asarray, step.cost)  # a sum of JAX's own would be compiled
     labels = dict.fromkeys(cost.labels)
     sums = {label: _of_label(cost, label) for label in labels}
-    time = float(cost.time)
+    time = float(cost.breakdown.time)
     lines = sorted(
         (_line(label, breakdown, time) for label, breakdown in sums.items()),
         key=lambda line: -line.time,

@@ -9,7 +9,7 @@ from perfmodel.cluster import in_order, own_files, workers
 from perfmodel.errors import InputError
 from perfmodel.inference.question import ask_cells
 from perfmodel.inference.recommend import answer
-from perfmodel.library.fitted import FITTED
+from perfmodel.library.fitted import FITTED, own_folder
 
 
 class Answer(NamedTuple):
@@ -39,7 +39,7 @@ def answer_all(
     - `InputError`: when the cluster is not there or has another version.
     """
     words = [word for cells in questions for name in NAMED for word in _words(cells, name)]
-    folder = None if calibration == FITTED else calibration.absolute()
+    folder = own_folder(calibration)
     places = [*own_files(words), *([folder] if folder else [])]
     # Questions alike share compiled programs, of which a process keeps the last used.
     order = sorted(range(len(questions)), key=lambda i: [questions[i].get(n, "") for n in FORM])

@@ -8,8 +8,8 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import shutil
-import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -137,7 +137,7 @@ def price_part(job: Job, size: int, number: int) -> Swept:
     pricer = _pricer_of(job)
     if isinstance(job.folder, DiskFolder) and not (job.folder.path / MANIFEST).is_file():
         raise InputError(
-            f"{socket.gethostname()} does not see {job.folder}; give --out a folder that all machines "
+            f"{platform.node()} does not see {job.folder}; give --out a folder that all machines "
             "share, or one of an object store."
         )
     start, stop = number * size, min((number + 1) * size, job.grid.points)

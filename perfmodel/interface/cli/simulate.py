@@ -168,7 +168,7 @@ def simulate(
     from perfmodel.inference.simulation import SchedulerOptions
     from perfmodel.interface import simulate as shown
     from perfmodel.interface import simulations as many
-    from perfmodel.library.fitted import FITTED
+    from perfmodel.library.fitted import own_folder
 
     options.check_places(folder=out, report=report)
     asked = shown.Asked(
@@ -192,8 +192,7 @@ def simulate(
         ),
     )
     limits, fits = shown.limits_of(ttft_ms, tpot_ms), options.fitted(calibration)
-    own = None if fits == FITTED else fits.absolute()
-    setup = many.Setup(asked, scheduler, limits, own)
+    setup = many.Setup(asked, scheduler, limits, own_folder(fits))
     if deployments is not None:
         _simulate_many(deployments, setup, cells, out, report, cluster, json_)
         return

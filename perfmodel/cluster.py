@@ -37,8 +37,9 @@ WAITING_PER_CORE = 4
 REACHED_WITHIN = 5.0
 """Seconds in which a cluster answers at its address."""
 
-RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""Ray reports to nobody how it is used."""
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+"""Ray reports to nobody how it is used, and workers are of the Python that this process is of: under `uv run`
+Ray would send the folder to each worker and start uv there."""
 
 TOKEN = Path.home() / ".ray" / "auth_token"
 """Where Ray keeps the token of its clusters."""

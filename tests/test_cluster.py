@@ -83,7 +83,7 @@ def whole(grid: Path) -> pa.Table:
 def test_a_cluster_writes_the_bytes_that_one_machine_writes(grid: Path, tmp_path: Path):
     out = tmp_path / "points.parquet"
     words = [*COMMAND, "sweep", grid, "--out", out, "--cluster", "local"]
-    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.startswith(f"{POINTS:,} rows in")
     assert out.read_bytes() == grid.with_name("whole.parquet").read_bytes()

@@ -70,7 +70,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def alone(*words: object) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own: Ray forks, which JAX warns of."""
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+    given = [*COMMAND, *map(str, words)]
+    return subprocess.run(given, capture_output=True, text=True, check=False, timeout=600)
 
 
 def backwards(*_: object) -> contextlib.AbstractContextManager:

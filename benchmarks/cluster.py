@@ -66,8 +66,7 @@ def swept(grid: Path, out: Path, *words: str) -> dict[str, float]:
 
 
 READY = """
-import time, os
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+import time
 began = time.perf_counter()
 from perfmodel.cluster import LOCAL, workers
 with workers(LOCAL) as run:

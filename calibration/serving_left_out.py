@@ -34,7 +34,7 @@ from perfmodel.calibration.serving import (
     software_of_run,
 )
 from perfmodel.calibration.serving_metrics import ScoredRun, run_metrics
-from perfmodel.cluster import check_address, in_order, workers
+from perfmodel.cluster import check_address, gathered, workers
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv, rows_of, table_of_texts, write_csv, write_toml
 from perfmodel.hardware.parameters import HostEfficiency
@@ -133,13 +133,9 @@ def _predict(
 ) -> list[list["Scored"]]:
     """The runs of each that is left out, predicted here or on a cluster."""
     own = own_folder(folder)
-    progress(0, len(left_out))
-    found: list[tuple[int, list[Scored]]] = []
     with workers(cluster, [own] if own else [], PACKAGES) as run:
-        for one in run(functools.partial(predict_left_out, own), left_out):
-            found.append(one)
-            progress(len(found), len(left_out))
-    return in_order(iter(found))
+        found = run(functools.partial(predict_left_out, own), left_out)
+        return gathered(found, len(left_out), progress)
 
 
 # The fits without them

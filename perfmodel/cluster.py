@@ -107,6 +107,18 @@ def in_order(found: Iterable[tuple[int, R]]) -> list[R]:
     return [one for _, one in sorted(found, key=operator.itemgetter(0))]
 
 
+def gathered(
+    found: Iterable[tuple[int, R]], count: int, progress: Callable[[int, int], None]
+) -> list[R]:
+    """The same, where `progress` is told how many of `count` are done."""
+    done: list[tuple[int, R]] = []
+    progress(0, count)
+    for one in found:
+        done.append(one)
+        progress(len(done), count)
+    return in_order(done)
+
+
 def _run(
     ray: Any, needed: Needed, function: Callable[[T], R], tasks: Iterable[T]
 ) -> Iterator[tuple[int, R]]:
@@ -214,9 +226,7 @@ def _connect(where: str) -> Any:
         with warnings.catch_warnings():  # Ray's advice beside its errors
             warnings.simplefilter("ignore")
             _init(ray, where, settings)
-    except (
-        Exception
-    ) as error:  # Ray raises a bare one where a busy machine does not start it in 30 s
+    except Exception as error:  # a bare one where a busy machine does not start it in 30 s
         raise InputError(_nothing_at(where, _first_line(error))) from None
     return ray
 

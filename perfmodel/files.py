@@ -76,6 +76,16 @@ def rows_of(columns: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def rows_over(
+    given: Mapping[str, str], columns: Mapping[str, Sequence[str]]
+) -> list[dict[str, str]]:
+    """The rows of columns, each over `given`: what is empty in a row is as that has it."""
+    return [
+        dict(given) | {name: cell for name, cell in row.items() if cell.strip()}
+        for row in rows_of(columns)
+    ]
+
+
 def with_columns(table: pa.Table, columns: dict[str, list[str]]) -> pa.Table:
     """The table with `columns`: in the place of a column of the same name, else at the end."""
     places = {_plain(name): i for i, name in enumerate(table.column_names)}

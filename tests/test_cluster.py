@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from command import COMMAND, run
-from moto.server import ThreadedMotoServer
+from object_store import Store
 
 from perfmodel import cluster, folders
 from perfmodel.errors import InputError
@@ -46,19 +45,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of an S3 server of this machine."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    for name, value in (
-        ("ENDPOINT_URL", address),
-        ("ACCESS_KEY_ID", "a"),
-        ("SECRET_ACCESS_KEY", "b"),
-    ):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket="sweeps")
+    store = Store(monkeypatch)
     yield "s3://sweeps"
-    server.stop()
+    store.go_away()
 
 
 def table_of(folder: folders.Folder) -> pa.Table:

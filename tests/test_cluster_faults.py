@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from command import COMMAND
-from moto.server import ThreadedMotoServer
+from object_store import Store
 
 from perfmodel.folders import folder_at
 
@@ -32,33 +32,9 @@ OUTAGE = 20.0
 """Seconds for which the store does not answer."""
 
 
-class Store:
-    """An S3 server of this machine that can go away; what it holds stays in this process."""
-
-    def __init__(self) -> None:
-        self.server = ThreadedMotoServer(port=0, verbose=False)
-        self.server.start()
-        host, self.port = self.server.get_host_and_port()
-        self.address = f"http://{host}:{self.port}"
-
-    def go_away(self) -> None:
-        self.server.stop()
-
-    def come_back(self) -> None:
-        self.server = ThreadedMotoServer(port=self.port, verbose=False)
-        self.server.start()
-
-
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    made = Store()
-    for name, value in (("ENDPOINT_URL", made.address), ("ACCESS_KEY_ID", "a")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import boto3
-
-    boto3.client("s3").create_bucket(Bucket="sweeps")
+    made = Store(monkeypatch)
     yield made
     made.go_away()
 

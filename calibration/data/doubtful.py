@@ -1,5 +1,7 @@
 """Rows whose time can be, but is not believed: beyond a peak, lost in noise, or contradicted."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 from perfmodel.calibration.data.noise import MAX_NOISE
 from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.registry import KERNELS
-from perfmodel.resources import Resources
+from perfmodel.resources import NAMES, Resources
 from perfmodel.roofline import Work, busy
 from perfmodel.units import Scalar, Values
 from perfmodel.workload.plan import Plan
@@ -26,21 +28,33 @@ CONTRADICTED = (
 )
 
 
+ALL_BUT_CACHES = tuple(name for name in NAMES if name not in ("private", "shared"))
+"""Resources whose peaks bound a time; not the tiers on the chip, which a fit may pass."""
+
+
 @eqx.filter_jit
-def matrix_bound(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Values:
-    """Time that the peak rate of the matrix units allows for each row, in s."""
+def lower_bound(
+    op: str,
+    chip: Chip,
+    plan: Plan,
+    columns: dict[str, Values],
+    counted: tuple[str, ...] = ALL_BUT_CACHES,
+) -> Values:
+    """Time that the peak rates of some resources allow for each row, in s.
+
+    Of each kernel the best alternative counts, by the longest of its `counted` resources.
+    """
+
+    def longest(work: Work) -> Scalar:
+        terms = dict(busy(chip, Work(work.demand, Resources(), dtype=work.dtype)).items())
+        some = [term for name, term in terms.items() if name in counted]
+        return jnp.min(functools.reduce(jnp.maximum, some, jnp.zeros(())))
 
     def of_row(row: dict) -> Scalar:
         works = KERNELS[op](**row).count(chip, plan)
-        return jnp.sum(jnp.stack([_least(chip, work) for work in works]))
+        return jnp.sum(jnp.stack([longest(work) for work in works]))
 
     return jax.vmap(of_row)(columns)
-
-
-def _least(chip: Chip, work: Work) -> Scalar:
-    """Of all alternatives the least time of the matrix units."""
-    terms = dict(busy(chip, Work(work.demand, Resources(), dtype=work.dtype)).items())
-    return jnp.min(jnp.asarray(terms.get("matrix", 0.0)))
 
 
 def lost_in_noise(time: np.ndarray, expected: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -3,14 +3,10 @@
 Times of a CSV that cannot be are found before anything is fitted, and named.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from perfmodel.calibration.data.aiconfigurator import (
@@ -29,7 +25,7 @@ from perfmodel.calibration.data.doubtful import (
     NOISY,
     contradicted,
     lost_in_noise,
-    matrix_bound,
+    lower_bound,
 )
 from perfmodel.calibration.data.measurements import (
     LeftOut,
@@ -47,7 +43,6 @@ from perfmodel.calibration.sections import read_section, section_of, with_smooth
 from perfmodel.calibration.split import part_of
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of, read_csv
-from perfmodel.hardware.chip import Chip
 from perfmodel.kernels.kernel_table import (
     NEEDED_COLUMNS,
     Key,
@@ -60,10 +55,6 @@ from perfmodel.library.chip import find_chip, load_chip
 from perfmodel.library.files import word_of
 from perfmodel.library.fitted import FITTED, RELEASE
 from perfmodel.library.framework import releases_of
-from perfmodel.resources import Resources
-from perfmodel.roofline import Work, busy
-from perfmodel.units import Scalar, Values
-from perfmodel.workload.plan import Plan
 
 
 class Source(NamedTuple):
@@ -273,24 +264,6 @@ TOO_FAST = f"the time is less than {MIN_OF_BOUND:g} of what the chip's peak rate
 TOO_SLOW = f"the time is more than {MAX_OF_PREDICTION:g} times what the model says before the fit"
 
 
-@eqx.filter_jit
-def lower_bound(op: str, chip: Chip, plan: Plan, columns: dict[str, Values]) -> Values:
-    """Time that the peak rates of units, memory and links allow for each row, in s."""
-
-    def of_row(row: dict) -> Scalar:
-        works = KERNELS[op](**row).count(chip, plan)
-        return jnp.sum(jnp.stack([_longest(chip, work) for work in works]))
-
-    return jax.vmap(of_row)(columns)
-
-
-def _longest(chip: Chip, work: Work) -> Scalar:
-    """Of the best alternative, its longest resource; not the tiers on the chip, which a fit may pass."""
-    terms = dict(busy(chip, Work(work.demand, Resources(), dtype=work.dtype)).items())
-    counted = [term for name, term in terms.items() if name not in ("private", "shared")]
-    return jnp.min(functools.reduce(jnp.maximum, counted, jnp.zeros(())))
-
-
 def sound_rows(
     path: Path,
     rows: Measurements,
@@ -316,7 +289,7 @@ def sound_rows(
     positive = np.isfinite(time) & (time > 0)
     _check_unit(path, rows, (time / expected)[positive])
     rules = np.full(len(time), "", dtype=object)
-    matrix = np.asarray(matrix_bound(rows.key.op, chip, plan, rows.values), float)
+    matrix = np.asarray(lower_bound(rows.key.op, chip, plan, rows.values, ("matrix",)), float)
     some = np.where(positive, time, expected)  # a time that is none has its own rule
     torn, middle = contradicted(rows.columns, some)
     rules[lost_in_noise(some, expected, noise)] = NOISY

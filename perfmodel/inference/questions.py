@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perfmodel.cluster import in_order, own_files, workers
+from perfmodel.cluster import gathered, in_order, own_files, workers
 from perfmodel.errors import InputError
 from perfmodel.inference.question import ask_cells
 from perfmodel.inference.recommend import answer
@@ -43,13 +43,11 @@ def answer_all(
     places = [*own_files(words), *([folder] if folder else [])]
     # Questions alike share compiled programs, of which a process keeps the last used.
     order = sorted(range(len(questions)), key=lambda i: [questions[i].get(n, "") for n in FORM])
-    found: list[tuple[int, Answer]] = []
     with workers(cluster, places) as run:
         alike = (questions[i] for i in order)
-        for place, one in run(functools.partial(answer_one, folder, top), alike):
-            found.append((order[place], one))
-            progress(len(found), len(questions))
-    return in_order(found)
+        asked = run(functools.partial(answer_one, folder, top), alike)
+        found = gathered(asked, len(questions), progress)
+    return in_order(zip(order, found, strict=True))
 
 
 FORM = ("model", "chip", "framework", "precision", "kv_precision", "mode", "n_chips")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from perfmodel.columns import as_cells
 from perfmodel.errors import InputError
 from perfmodel.files import cells_of as columns_of
-from perfmodel.files import read_csv, rows_of, table_of_texts, write_csv, write_whole
+from perfmodel.files import read_csv, rows_over, table_of_texts, write_csv, write_whole
 from perfmodel.inference.deployment_words import machine_of, ranks_of
 from perfmodel.inference.limits import given_limits
 from perfmodel.inference.question import OBJECTIVES, Question, ask
@@ -107,8 +107,7 @@ def read_questions(path: Path, given: Mapping[str, str]) -> list[dict[str, str]]
     allowed = (*_asked_by_name(), *COLUMNS)
     for name in columns:
         word_of(name, allowed, f"column of {path.name}")
-    rows = rows_of(columns)
-    return [dict(given) | {n: cell for n, cell in row.items() if cell.strip()} for row in rows]
+    return rows_over(given, columns)
 
 
 # Tables
@@ -237,10 +236,7 @@ def remarks(question: Question, found: Recommendation) -> list[str]:
         *_on_drafts(found),
         *_on_cache(question, found),
         *_on_quote(question, found),
-        *(
-            f"Nothing on {chip} is among them: {why.rstrip('.')}."
-            for chip, why in found.chips_left_out.items()
-        ),
+        *_on_chips(found),
         *warnings,
     ]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perfmodel.cluster import in_order, own_files, workers
+from perfmodel.cluster import gathered, own_files, workers
 from perfmodel.errors import InputError
-from perfmodel.files import cells_of, read_csv, rows_of, write_csv
+from perfmodel.files import cells_of, read_csv, rows_over, write_csv
 from perfmodel.inference.pool_simulation import any_server_of
 from perfmodel.inference.scheduler import Outcome
 from perfmodel.inference.simulation import (
@@ -95,7 +95,7 @@ def read_deployments(
     ours = {name: cells[name] for name in cells if name in columns}
     if not ours:
         word_of(next(iter(cells)), columns, f"column of {path.name}")
-    return [dict(given) | {n: x for n, x in row.items() if x.strip()} for row in rows_of(ours)]
+    return rows_over(given, ours)
 
 
 def simulate_one(setup: Setup, cells: dict[str, str]) -> Result:
@@ -123,13 +123,9 @@ def simulate_all(
     """
     words = [word for cells in deployments for word in cells.values()]
     places = [place for place in (setup.asked.trace, setup.calibration) if place is not None]
-    found: list[tuple[int, Result]] = []
-    progress(0, len(deployments))
     with workers(cluster, [*places, *own_files(words)]) as run:
-        for one in run(functools.partial(simulate_one, setup), deployments):
-            found.append(one)
-            progress(len(found), len(deployments))
-    return in_order(found)
+        found = run(functools.partial(simulate_one, setup), deployments)
+        return gathered(found, len(deployments), progress)
 
 
 def write_all(out: Path, deployments: Sequence[Mapping[str, str]], found: Sequence[Result]) -> Path:

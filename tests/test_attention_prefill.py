@@ -19,6 +19,7 @@ from perfmodel.library.chip import load_chip
 from perfmodel.roofline import Work
 from perfmodel.units import as_scalar
 from perfmodel.workload.backend import SMOOTH_ATTENTION, AttentionBackend
+from perfmodel.workload.plan import Plan
 
 MLA_EXPANDED = tuple(map(as_scalar, (128, 128, 64, 128)))
 
@@ -180,3 +181,19 @@ def test_wide_heads_leave_less_of_the_rates():
     assert wide is not None and usual is not None
     # From 192 numbers on, all of it at 256.
     assert float(wide / usual) == pytest.approx(float(fitted.wide_head_rate), rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("size", "rate"), [(64, "bf16"), (128, "fp8"), (256, "bf16")])
+def test_heads_without_a_kernel_in_fp8_are_multiplied_at_the_rate_of_16_bits(size: int, rate: str):
+    plan = Plan(integer=True, weights="fp8", cache="fp8", attention_backend=XQA)
+    every = dataclasses.replace(XQA, heads_in_16_bits=())
+    plain = dataclasses.replace(plan, attention_backend=every)
+    chip = load_chip("h100-sxm", plan)
+    sizes = [as_scalar(x) for x in (2, 512, 512)]
+    found, full = (
+        attention_prefill(chip, one, *sizes, heads=shape(8, 8, size)).shares.matrix
+        for one in (plan, plain)
+    )
+    assert found is not None and full is not None
+    own, eight = (as_scalar(chip.rates(kind).matrix) for kind in (rate, "fp8"))
+    assert float(jnp.ravel(found / full)[0]) == pytest.approx(float(own / eight), rel=ROUNDING)

@@ -481,6 +481,16 @@ def test_explain_says_what_binds(tmp_path: Path):
     assert run("explain", f"{tmp_path / 'in.csv'}:1", "--json")[1] == out
 
 
+def test_explain_names_launches_that_overlap():
+    row = "chip=b200 n_chips=8 model=llama-3.1-8b isl=512 osl=64 concurrency=4"
+    status, out, _ = run("explain", *row.split(), "--json")
+    found = json.loads(out)
+    below = [one for one in found["kernels"] if one["time_us"] < 0]
+    assert status == 0 and [one["kernel"] for one in below] == ["launch overlap"]
+    assert all(one["bound"] == "latency" for one in below)
+    assert sum(one["share"] for one in found["kernels"]) == pytest.approx(1, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

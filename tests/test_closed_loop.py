@@ -45,6 +45,11 @@ def test_one_user_waits_for_its_own_prompt():
     assert float(closed_loop(steps, HOST, one).tpot) == pytest.approx(0.01)
 
 
+def test_less_than_one_user_of_a_rank_is_one_wave():
+    found = waves_of(STEPS._replace(batch=as_scalar(0.5)), as_scalar(0.0))
+    assert float(found.together) == float(found.waves) == float(found.waiting) == 1
+
+
 def test_users_who_wait_for_capacity_are_not_in_step():
     spread = STEPS._replace(prompts_together=as_scalar(0.0))
     more = Request(*map(as_scalar, (32.0, 1000.0, 500.0, 1.0)), requests_per_user=as_scalar(10.0))

@@ -154,16 +154,28 @@ def step_at(resolved: ResolvedRow, parallelism: Parallelism) -> Step:
 
 
 def explain_step(title: str, step: Step) -> Explanation:
-    """A decode step, kernels of one label together."""
+    """A decode step, kernels of one label together.
+
+    A host that takes less than nothing is called `OVERLAP`: gaps between kernels that were fitted below zero,
+    where the GPU launches a kernel while the one before it runs.
+    """
     cost = map_leaves(np.asarray, step.cost)  # a sum of JAX's own would be compiled
     labels = dict.fromkeys(cost.labels)
     sums = {label: _of_label(cost, label) for label in labels}
     time = float(cost.breakdown.time)
     lines = sorted(
-        (_line(label, breakdown, time) for label, breakdown in sums.items()),
+        (_line(_named(label, breakdown), breakdown, time) for label, breakdown in sums.items()),
         key=lambda line: -line.time,
     )
     return _explanation(title, cost.breakdown, lines)._replace(step=step)
+
+
+OVERLAP = "launch overlap"
+"""What the host's line is called where it takes time off the step."""
+
+
+def _named(label: str, breakdown: Breakdown) -> str:
+    return OVERLAP if label == "host" and breakdown.time < 0 else label
 
 
 def _of_label(cost: Cost, label: str) -> Breakdown:
@@ -173,7 +185,7 @@ def _of_label(cost: Cost, label: str) -> Breakdown:
 
 def _line(label: str, cost: Breakdown, total: float) -> Line:
     parts, time = np.asarray(cost.by_bound()), float(cost.time)
-    return Line(label, time, time / total, BOUNDS[int(parts.argmax())], parts)
+    return Line(label, time, time / total, BOUNDS[int(np.abs(parts).argmax())], parts)
 
 
 def _explanation(title: str, cost: Breakdown, lines: list[Line]) -> Explanation:

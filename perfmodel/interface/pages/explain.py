@@ -15,7 +15,7 @@ from perfmodel.units import figures
 
 def kernel_times(found: Explanation) -> Any:
     """The time of each kernel, by what binds."""
-    lines: list[Line] = [line for line in found.lines if line.share > 0.005] or found.lines
+    lines: list[Line] = [line for line in found.lines if abs(line.share) > 0.005] or found.lines
     return bars.breakdown([(x.label, x.parts * 1e6) for x in lines], found.title, "us")
 
 

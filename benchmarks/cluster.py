@@ -1,15 +1,20 @@
 """A sweep without a cluster and on all cores of this machine: `python -m benchmarks.cluster --points N`.
 
-Points a second by the clock, seconds until a local Ray is ready, and the most memory that a process took.
+Points a second by the clock, on all cores and on one worker; seconds until a local Ray is ready; tasks that
+the command hands over a second; the most memory that a process took.
 """
 
 import argparse
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -65,20 +70,68 @@ def swept(grid: Path, out: Path, *words: str) -> dict[str, float]:
     return {"seconds": seconds, "driver_mb": memory.driver / 1e6, "worker_mb": memory.worker / 1e6}
 
 
-READY = """
+TASKS = 20_000
+"""Tasks without work, to see how many are handed over."""
+
+HANDED = f"""
 import time
 began = time.perf_counter()
 from perfmodel.cluster import LOCAL, workers
 with workers(LOCAL) as run:
     list(run(len, ["", ""]))
-    print(time.perf_counter() - began)
+    ready = time.perf_counter()
+    list(run(len, [""] * {TASKS}))
+    print(ready - began, {TASKS} / (time.perf_counter() - ready))
 """
 
 
-def ready() -> float:
-    """Seconds until a local Ray has done its first tasks."""
-    found = subprocess.run([sys.executable, "-c", READY], check=True, stdout=subprocess.PIPE)
-    return float(found.stdout)
+def handed() -> dict[str, float]:
+    """Seconds until a local Ray has done its first tasks; tasks without work that it then does a second."""
+    found = subprocess.run([sys.executable, "-c", HANDED], check=True, stdout=subprocess.PIPE)
+    ready, tasks = map(float, found.stdout.split())
+    return {"ready_seconds": ready, "tasks_per_s": tasks}
+
+
+@contextlib.contextmanager
+def ray_of(cores: int) -> Iterator[None]:
+    """A Ray of this machine on some of its cores alone, which `--cluster auto` joins."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    ray = Path(sys.executable).with_name("ray")
+    words = ["--head", "--block", f"--port={port}", f"--num-cpus={cores}"]
+    head = psutil.Popen(
+        [ray, "start", *words, "--include-dashboard=false"], stdout=subprocess.DEVNULL
+    )
+    if hasattr(head, "cpu_affinity"):  # macOS has none
+        head.cpu_affinity(list(range(cores)))
+    os.environ["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+    try:
+        _wait_for(port)
+        yield
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        head.terminate()
+        head.wait()
+
+
+def _wait_for(port: int) -> None:
+    """Until something answers."""
+    while True:
+        with socket.socket() as one:
+            if not one.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.5)
+
+
+def growth(grid: Path, folder: Path) -> float:
+    """Speed of two workers on two cores over that of one on one, on clusters that run already."""
+    seconds = []
+    for cores in (1, 2):
+        with ray_of(cores):
+            swept(grid, folder / f"first-{cores}", "--cluster", "auto")
+            seconds.append(swept(grid, folder / f"{cores}", "--cluster", "auto")["seconds"])
+    return seconds[0] / seconds[1]
 
 
 def measure(points: int) -> dict[str, dict[str, float]]:
@@ -93,7 +146,7 @@ def measure(points: int) -> dict[str, dict[str, float]]:
                 one = swept(grid, folder / f"{way}-{last}", *words)
                 one["points_per_s"] = factors * POINTS_PER_FACTOR / one["seconds"]
                 found[way] = one
-        found["cluster"]["ready_seconds"] = ready()
+        found["cluster"] |= handed() | {"two_workers_over_one": growth(grid, folder)}
         found["cluster"]["of_plain"] = (
             found["cluster"]["points_per_s"] / found["plain"]["points_per_s"]
         )

@@ -131,7 +131,8 @@ def _run(
         waiting += [remote.remote(shared, *task) for task in more]
         if not waiting:
             return
-        done, waiting = ray.wait(waiting, num_returns=1)
+        ray.wait(waiting, num_returns=1)
+        done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         for one in done:
             yield _result(ray, one)
 

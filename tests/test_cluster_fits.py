@@ -86,6 +86,7 @@ def backwards(*_: object) -> contextlib.AbstractContextManager:
 # Fits
 
 
+@pytest.mark.slow
 def test_a_cluster_fits_the_bytes_that_one_process_fits(
     measured: Path, fitted: Path, tmp_path: Path
 ):

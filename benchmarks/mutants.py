@@ -225,7 +225,7 @@ def _run(command: list[str], copy: Path) -> str:
     cache = {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
     cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     env = cache | os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    # By the clock of others it would depend on them; a hard limit is told by SIGKILL, as no memory is.
+    # Processor seconds, because other jobs run beside it; past a hard limit it would get SIGKILL.
     within = ["sh", "-c", f'ulimit -S -t {LONGEST}; exec "$@"', "sh"]
     whole = [*within, sys.executable, "-m", *command]
     done = subprocess.run(whole, cwd=copy, env=env, capture_output=True, text=True)

@@ -131,6 +131,7 @@ def _run(
         waiting += [remote.remote(shared, *task) for task in more]
         if not waiting:
             return
+        # Until one is done; then every finished task is taken, because each call takes time.
         ray.wait(waiting, num_returns=1)
         done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         for one in done:

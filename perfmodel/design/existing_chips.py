@@ -16,7 +16,8 @@ import numpy as np
 
 from perfmodel.batching import structure
 from perfmodel.design.abstract_problem import AbstractProblem, Choice, evaluate_all, merit
-from perfmodel.design.chip import SPARE_CORES, ChipDesign, awake_board, idle_power
+from perfmodel.design.chip import ChipDesign, awake_board, idle_power
+from perfmodel.design.making import dies_of, made_chip, making_cost
 from perfmodel.design.multistart import LocalOptimum, MultiStart, SearchResult
 from perfmodel.design.problem import (
     LIMIT_TOLERANCE,
@@ -36,12 +37,9 @@ from perfmodel.design.state import MIN_GAIN
 from perfmodel.design.study import Study
 from perfmodel.design.system import Pool, Workload
 from perfmodel.design.variables import NO_MEMORY, PARALLELISM, Space, plain_name
-from perfmodel.hardware.area import RETICLE
 from perfmodel.hardware.chip import Chip, restrict
 from perfmodel.hardware.constants import Constants
-from perfmodel.hardware.cost import Die, bill, wafer_scale_cost
 from perfmodel.hardware.technology import stacked
-from perfmodel.hardware.yields import wafer_scale
 from perfmodel.library.chip import chip_files, load_chip
 from perfmodel.library.economics import load_ownership
 from perfmodel.library.known import described
@@ -200,7 +198,7 @@ def _existing_chips(problem: Problem, group: dict[str, Chip]) -> ExistingChips:
     return ExistingChips(
         problem=problem,
         designs=stacked(designs),
-        dies=as_values([_dies(file) for file in files]),
+        dies=as_values([dies_of(file) for file in files]),
         low=problem.low,
         high=problem.high,
         options=(len(designs),),
@@ -216,28 +214,15 @@ def _loaded(name: str, problem: Problem) -> Chip | None:
     return restrict(load_chip(name, problem.workloads[0].plan), kinds)
 
 
-def _dies(file: ChipFile) -> float:
-    """As few as the reticle allows; a wafer is one."""
-    if file.execution == "dataflow":
-        return 1.0
-    return float(np.ceil(si_or(file.area, "m2") / (RETICLE[0] * RETICLE[1])))
-
-
 def _chip_design(chip: Chip, file: ChipFile, constants: Constants) -> ChipDesign:
     """An existing chip at its price, with the idle power of a searched one of its die and memory."""
     technology, parts, _ = described(file)
     area = as_scalar(si_or(file.area, "m2"))
     idle = idle_power(parts, area, technology, constants.power)
-    capacity = chip.main.capacity / jnp.maximum(parts.stacks, 1e-9)
-    memory = eqx.tree_at(lambda m: m.capacity, technology.memory, capacity)
     if file.money.price is not None:
         cost = as_scalar(price_alone(file) * (1 - float(load_ownership().margin)))
-    elif file.execution == "dataflow":
-        good = wafer_scale(area, technology.node.defects, chip.cores, as_scalar(SPARE_CORES))
-        cost = wafer_scale_cost(technology.node, good)
     else:
-        die = Die(area / _dies(file), technology.node, _dies(file))
-        cost = bill([die], memory, parts.stacks, constants.cost).total
+        cost = making_cost(made_chip(file), {}, constants)
     energy = chip.main.energy + jnp.where(chip.main.capacity > 0, constants.power.host, 0.0)
     changed = (energy, idle, awake_board(chip, constants.power))
     chip = eqx.tree_at(lambda c: (c.main.energy, c.idle_power, c.efficiency.board), chip, changed)

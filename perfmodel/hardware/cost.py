@@ -200,11 +200,12 @@ def standing(bought: Scalar, limit: Scalar, owner: Ownership) -> Scalar:
 
     Written off; upkeep; and the site that is provisioned for its `limit`, in W, and what stands around it.
     """
-    return (
-        written_off(bought, owner)
-        + upkeep(bought, owner)
-        + limit * (owner.conversion + owner.around) * owner.site
-    )
+    return written_off(bought, owner) + upkeep(bought, owner) + site(limit, owner)
+
+
+def site(limit: Scalar, owner: Ownership) -> Scalar:
+    """USD/s of a site for a chip of `limit` W and what stands around it."""
+    return limit * (owner.conversion + owner.around) * owner.site
 
 
 def wall_power(power: Scalar, limit: Scalar, owner: Ownership) -> Scalar:

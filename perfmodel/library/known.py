@@ -113,7 +113,7 @@ def described(file: ChipFile) -> tuple[Technology, Parts, Activity]:
         clock=si_or(file.clock, "1/s"),
     )
     activity = Activity(
-        matrix=file.matrix["bf16"].si("FLOP/s"),
+        matrix=_bf16_rate(file),
         vector=si_or(file.vector, "FLOP/s", missing=0.0),
         sram=_of(file.private, "bandwidth"),
         shared=_of(file.shared, "bandwidth"),
@@ -121,6 +121,15 @@ def described(file: ChipFile) -> tuple[Technology, Parts, Activity]:
         link=file.scale_up.bandwidth.si("byte/s") if file.scale_up else 0.0,
     )
     return made, parts, activity
+
+
+def _bf16_rate(file: ChipFile) -> float:
+    """FLOP/s in bf16; of a chip that does not multiply it, half of what it does in 8 bits."""
+    if "bf16" in file.matrix:
+        return file.matrix["bf16"].si("FLOP/s")
+    return (
+        max(rate.si("FLOP/s") for kind, rate in file.matrix.items() if kind in ("fp8", "int8")) / 2
+    )
 
 
 OPERANDS = 0.0117

@@ -12,7 +12,15 @@ import jax
 import numpy as np
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.cost import Ownership, Purchase, purchase, standing, upkeep, wall_power
+from perfmodel.hardware.cost import (
+    Ownership,
+    Purchase,
+    purchase,
+    site,
+    standing,
+    upkeep,
+    wall_power,
+)
 from perfmodel.library.chip import chip_file
 from perfmodel.library.economics import Spread, assumption, load_ownership, spread
 from perfmodel.library.schema import ChipFile, Quantity, si_or
@@ -66,21 +74,24 @@ class ChipCost(NamedTuple):
     - `usd_per_s`: to have it, with its range; `nan` where it is not known.
     - `electricity`: of a joule at the wall of its server, in USD; zero where `usd_per_s` pays for it.
     - `basis`: what the USD are of.
+    - `site`: USD/s of the site that is provisioned for its power, part of `usd_per_s`.
     """
 
     usd_per_s: Spread
     electricity: float
     basis: Basis
+    site: float = 0.0
 
     def dollars(self, chips: Any, seconds: Any, joules: Any, price: Any = 1.0) -> "Dollars":
         """USD of `chips` for `seconds`, in which they draw `joules` together at the wall.
 
         **Arguments:**
 
-        - `price`: a factor on what it costs to have a chip.
+        - `price`: a factor on what is paid for a chip and what stands around it, or on its rental.
         """
         drawn = self.electricity * joules if self.electricity else 0.0
-        return Dollars(*(price * rate * chips * seconds + drawn for rate in self.usd_per_s))
+        rates = (price * (rate - self.site) + self.site for rate in self.usd_per_s)
+        return Dollars(*(rate * chips * seconds + drawn for rate in rates))
 
 
 class Dollars(NamedTuple):
@@ -131,7 +142,7 @@ def _costs(file: ChipFile) -> Iterator[ChipCost]:
     electricity = float(owner.tariff * owner.overhead / owner.busy)
     if (paid := price_spread(file)) is not None:
         own, kept = _standing_and_kept(paid, file)
-        yield ChipCost(own, electricity, "owner")
+        yield ChipCost(own, electricity, "owner", _site(file))
         yield ChipCost(kept, electricity, "marginal")
     elif rental is not None:
         yield ChipCost(_owner_of_rental(rental), 0.0, "owner")
@@ -223,6 +234,12 @@ def _standing_and_kept(paid: Spread, file: ChipFile) -> Iterator[Spread]:
     sizes = map(as_scalar, (memory_apart(file), alone, power_limit(file)))
     for found in _rates(as_values(np.array(paid)), *sizes, load_ownership()):
         yield Spread(*map(float, found))
+
+
+def _site(file: ChipFile) -> float:
+    """USD/s of the site that is provisioned for a chip and what stands around it."""
+    owner = load_ownership()
+    return float(site(as_scalar(power_limit(file)), owner) / owner.busy)
 
 
 UTILISATION = 0.8

@@ -68,9 +68,9 @@ def controls(start: Scenario) -> Scenario:
         for name, label in TRAFFIC.items()
     }
     count = next(places).number_input("machines", 1, MAX_MACHINES, len(start.machines))
-    basis = _basis(middle, start)
+    basis, free = _basis(middle, start), _free(middle, start)
     machines = [_machine(middle, i, start, chips) for i in range(count)]
-    return Scenario(tuple(machines), model, cost_basis=basis, **numbers)
+    return Scenario(tuple(machines), model, cost_basis=basis, free=free, **numbers)
 
 
 BASES = ("", "rental", "marginal")
@@ -82,6 +82,16 @@ def _basis(place: Any, start: Scenario) -> str:
     begun = BASES.index(start.cost_basis) if start.cost_basis in BASES else 0
     return place.selectbox(
         "USD of", BASES, begun, key="cost_basis", format_func=lambda word: word or DEFAULT_BASIS
+    )
+
+
+def _free(place: Any, start: Scenario) -> bool:
+    """Whether what is dragged costs nothing."""
+    return place.toggle(
+        "dragged parts are free",
+        start.free,
+        key="free",
+        help="Off: the price of a chip changes by what making the dragged parts costs, with a margin.",
     )
 
 

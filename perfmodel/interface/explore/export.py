@@ -10,7 +10,7 @@ import tomli_w
 
 from perfmodel.design.variables import turn_file
 from perfmodel.files import csv_text
-from perfmodel.interface.explore.machines import View, cells_of, plan_and_request
+from perfmodel.interface.explore.machines import View, cells_of, plan_and_request, priced
 from perfmodel.interface.explore.scenario import Machine, Scenario
 from perfmodel.library.chip import chip_file
 from perfmodel.library.files import fold
@@ -28,10 +28,10 @@ def stem_of(one: Machine) -> str:
     )
 
 
-def chip_text(one: Machine) -> str:
-    """The file of a machine's chip as it was dragged: for `perfmodel chips`, `predict` and `calibrate`."""
+def chip_text(one: Machine, scenario: Scenario) -> str:
+    """The file of a machine's chip as it was dragged, at its price then."""
     _, file = chip_file(one.chip)
-    turned = turn_file(file, dict(one.factors))
+    turned = turn_file(file, priced(one, scenario))
     return tomli_w.dumps(turned.model_dump(mode="json", exclude_none=True))
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from perfmodel.breakdown import BOUNDS
+from perfmodel.design.making import price_factor, purchase_factor
 from perfmodel.design.variables import CHIP_VARIABLES, turn
 from perfmodel.errors import InputError
 from perfmodel.inference.best_deployment import best_candidate
@@ -142,7 +143,7 @@ def view(one: Machine, scenario: Scenario, calibration: Path = FITTED) -> View:
     concurrency = np.array(
         [scenario.concurrency, *LOADS] + [scenario.concurrency] * 2 * len(CHIP_VARIABLES), float
     )
-    factors = _factors(one, len(LOADS) + 1)
+    factors = _factors(one, scenario, len(LOADS) + 1)
     served = _serve(resolved, [parallelism] * len(concurrency), concurrency, factors)
     points = _points(resolved, parallelism, served, factors["price"])
     if not np.isfinite(points[0].tpot) or points[0].tpot <= 0:
@@ -176,15 +177,24 @@ def _parallelism(one: Machine, resolved: ResolvedRow) -> Parallelism:
     return resolved.candidates[best_candidate(resolved, served)]
 
 
-def _factors(one: Machine, plain: int) -> dict[str, np.ndarray]:
-    """Factors of each row: as they are, then each knob down and up."""
+def _factors(one: Machine, scenario: Scenario, plain: int) -> dict[str, np.ndarray]:
+    """Factors of each row: as they are, then each knob down and up; of the price with what is dragged."""
     rows = {
         name: np.full(plain + 2 * len(CHIP_VARIABLES), one.factor(name)) for name in CHIP_VARIABLES
     }
     for i, name in enumerate(CHIP_VARIABLES):
         rows[name][plain + 2 * i] *= 1 - KNOB_CHANGE
         rows[name][plain + 2 * i + 1] *= 1 + KNOB_CHANGE
-    return rows
+    return rows if scenario.free else rows | {"price": purchase_factor(one.chip, rows)}
+
+
+def priced(one: Machine, scenario: Scenario) -> dict[str, float]:
+    """Factors of a machine, with that of its price as the ledger has it."""
+    if scenario.free or not one.factors:
+        return dict(one.factors)
+    own = {name: np.array([value]) for name, value in one.factors}
+    price = one.factor("price") * float(price_factor(one.chip, own)[0])
+    return dict(one.factors) | {"price": price}
 
 
 def _serve(

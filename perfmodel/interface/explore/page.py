@@ -205,13 +205,14 @@ def _numbers(view: View) -> dict[str, str]:
         "weights": view.precision,
         "ranks": ranks_of(view.parallelism),
         "tokens/s per user": _plain(here.speed),
+        "TPOT (ms)": _plain(here.tpot * 1e3),
         "tokens/s per chip": _plain(here.rate / view.parallelism.chips),
         "90 % range": f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}",
         "USD/M tokens": _plain(here.dollars),
         "USD/h a chip": _plain(here.hour),
         "cost basis": view.cost_basis,
         "J/token": _plain(here.joules),
-        "first token (ms)": _plain(here.ttft * 1e3),
+        "TTFT (ms)": _plain(here.ttft * 1e3),
         "bound by": view.bound,
     }
     if not here.short:
@@ -272,7 +273,8 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
     own = [one for one in scenario.machines if not export.is_library(one)]
     for one in own:
         name = f"{export.stem_of(one)}.toml"
-        st.download_button(name, export.chip_text(one), name, key=f"take-{name}", on_click="ignore")
+        text = export.chip_text(one, scenario)
+        st.download_button(name, text, name, key=f"take-{name}", on_click="ignore")
     st.caption(
         "`perfmodel predict serving rows.csv --out predictions.csv` gives the same numbers, with dragged "
         "chips beside it; the link in the address bar shows this page again."

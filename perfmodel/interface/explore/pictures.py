@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from perfmodel.breakdown import BOUNDS
 from perfmodel.design.variables import CHIP_VARIABLES
 from perfmodel.inference.explanation import Step
 from perfmodel.interface.explore.machines import KNOB_CHANGE, View
-from perfmodel.interface.plots import bars, lines, sensitivities
+from perfmodel.interface.plots import bars, lines, sensitivities, theme
 from perfmodel.interface.plots.lines import PRICE, SPEED
 from perfmodel.interface.plots.steps import joules_of, step_rooflines
 
@@ -56,10 +59,26 @@ def front(views: Sequence[View], users: int, other: str = "dollars", inside: boo
     return lines.front(found, title, axes, f"{users:,} users", inside=inside)
 
 
+PROMPTS = "prompts"
+"""What a token waits for while the machine reads prompts of others."""
+
+TOKEN_COLOURS = theme.COLOURS | {PROMPTS: "#EE8866"}
+
+
 def times(views: Sequence[View]) -> Any:
-    """Where the time of a decode step goes."""
-    rows = [(view.name, view.bounds * 1e3) for view in views]
-    return bars.breakdown(rows, "Where the time of a decode step goes")
+    """Where the time of a token goes: its decode step by what binds, then prompts; together its TPOT."""
+    rows = [(view.name, parts_of_token(view)) for view in views]
+    title = "Where the time of a token goes (TPOT)"
+    return bars.stacked(rows, TOKEN_COLOURS, title, "time (ms)", "bound by")
+
+
+def parts_of_token(view: View) -> dict[str, float]:
+    """Milliseconds of a token that sum to its TPOT; overlapping launches take from all parts alike."""
+    step = float(view.bounds.sum())
+    shown = np.maximum(view.bounds, 0.0)
+    shown *= min(step, view.here.tpot) / shown.sum()
+    parts = dict(zip(BOUNDS, map(float, 1e3 * shown), strict=True))
+    return parts | {PROMPTS: 1e3 * max(view.here.tpot - step, 0.0)}
 
 
 RESULT_NAMES = {"tpot": "time", "dollars": "price"}

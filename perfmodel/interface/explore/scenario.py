@@ -53,6 +53,7 @@ class Scenario(NamedTuple):
 
     - `isl`, `osl`: tokens of a request, in and out; `concurrency`: requests open at once on each machine.
     - `cost_basis`: what USD are of; empty: owner.
+    - `free`: whether what is dragged costs nothing; else the ledger prices it.
     """
 
     machines: tuple[Machine, ...]
@@ -61,6 +62,7 @@ class Scenario(NamedTuple):
     osl: int = 256
     concurrency: int = 8
     cost_basis: str = ""
+    free: bool = False
 
 
 START = Scenario((Machine("h100-sxm", 8), Machine("b200-sxm", 8), Machine("wse-3", 4)))
@@ -88,7 +90,8 @@ def to_query(scenario: Scenario) -> dict[str, list[str]]:
     machines = [_word(one) for one in scenario.machines]
     numbers = {name: [str(getattr(scenario, name))] for name in MAX_TRAFFIC}
     basis = {"cost_basis": [scenario.cost_basis]} if scenario.cost_basis else {}
-    return {"machine": machines, "model": [scenario.model], **numbers, **basis}
+    free = {"free": ["yes"]} if scenario.free else {}
+    return {"machine": machines, "model": [scenario.model], **numbers, **basis, **free}
 
 
 def _word(one: Machine) -> str:
@@ -118,8 +121,16 @@ def from_query(query: Mapping[str, list[str]]) -> Scenario:
     }
     model = (query.get("model") or [START.model])[0]
     basis = asked_basis((query.get("cost_basis") or [""])[0])
-    asked = START._replace(model=model, cost_basis=basis, **numbers)
+    asked = START._replace(model=model, cost_basis=basis, free=_free(query), **numbers)
     return asked._replace(machines=machines or START.machines)
+
+
+def _free(query: Mapping[str, list[str]]) -> bool:
+    """Whether what is dragged is free."""
+    word = (query.get("free") or ["no"])[0]
+    if word not in ("yes", "no"):
+        raise InputError(f"the link has free {word[:40]!r}; allowed are yes and no.")
+    return word == "yes"
 
 
 def _machine(word: str) -> Machine:

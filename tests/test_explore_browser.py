@@ -100,15 +100,49 @@ def test_every_control_moves_the_page(browser: Any, address: str):
     page.close()
 
 
+def chart_boxes(page: Any, count: int) -> list[Any]:
+    """Where the pictures of a page stand, once all are drawn."""
+    script = "n => document.querySelectorAll('[data-testid=stVegaLiteChart] :is(canvas, svg)').length >= n"
+    page.wait_for_function(script, arg=count, timeout=PATIENCE)
+    boxes = [one.bounding_box() for one in page.get_by_test_id("stVegaLiteChart").all()]
+    assert len(boxes) == count
+    return boxes
+
+
+def test_numbers_stand_to_the_right_and_machines_stay_where_the_table_scrolls(
+    browser: Any, address: str
+):
+    page = opened(browser, address + SMALL, width=390)
+    cells = page.locator("table tbody tr").first.locator("td, th")
+    cells.first.wait_for(timeout=PATIENCE)
+    aligned = cells.evaluate_all("cells => cells.map(cell => getComputedStyle(cell).textAlign)")
+    assert aligned[:3] == ["left"] * 3 and aligned[-2:] == ["left"] * 2
+    assert set(aligned[3:-2]) == {"right"}
+    cells.last.scroll_into_view_if_needed()
+    left = cells.first.bounding_box()["x"]
+    assert 0 <= left < 40 and cells.last.bounding_box()["x"] < 390
+    page.close()
+
+
+def test_the_switch_leaves_the_price_of_what_is_dragged(browser: Any, address: str):
+    page = opened(browser, address + SMALL.replace("h100-sxm", "h100-sxm:,stacks=2"))
+    before = speed(page)
+    page.get_by_text("dragged parts are free").click()
+    page.wait_for_function("location.href.includes('free=yes')", timeout=PATIENCE)
+    settled(page)
+    assert speed(page) != before
+    page.close()
+
+
 def test_front_binds_and_sensitivities_are_seen_on_one_screen(browser: Any, address: str):
     """With the numbers and what binds, at 1440 x 900 pixels; on a phone one below the other."""
     page = opened(browser, address + SMALL, width=1440)
-    boxes = [one.bounding_box() for one in page.get_by_test_id("stVegaLiteChart").all()]
-    assert len(boxes) == 4 and all(box["y"] + box["height"] <= 900 for box in boxes)
+    boxes = chart_boxes(page, 4)
+    assert all(box["y"] + box["height"] <= 900 for box in boxes)
     assert len({box["x"] for box in boxes}) == 2
     page.set_viewport_size({"width": 390, "height": 844})
     settled(page)
-    boxes = [one.bounding_box() for one in page.get_by_test_id("stVegaLiteChart").all()]
+    boxes = chart_boxes(page, 4)
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
     page.close()
 

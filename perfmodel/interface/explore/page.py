@@ -45,9 +45,14 @@ STYLE = """<style>
 [data-testid="stSidebarUserContent"] .stVerticalBlock { gap: 0.5rem; }
 [data-testid="stTable"] { overflow-x: auto; }
 [data-testid="stTable"] table { font-variant-numeric: tabular-nums; }
-[data-testid="stTable"] :is(td, th):not(:first-child) { text-align: right; }
+[data-testid="stTable"] :is(td, th):nth-child(n+4):nth-last-child(n+3) { text-align: right !important; }
+[data-testid="stTable"] :is(td, th):first-child { position: sticky; left: 0; z-index: 1; background: Canvas; }
+@media (max-width: 640px) {
+  [data-testid="stTable"] :is(td, th):first-child { min-width: 7rem; }
+}
 </style>"""
-"""Less empty space, so that the answer is seen on one screen."""
+"""Less empty space, so that the answer is seen on one screen; numbers to the right, between the words;
+machines stay where a narrow screen scrolls."""
 
 
 def main() -> None:
@@ -210,9 +215,9 @@ def _numbers(view: View) -> dict[str, str]:
         "90 % range": f"{_plain(here.speed / view.high)} to {_plain(here.speed / view.low)}",
         "USD/M tokens": _plain(here.dollars),
         "USD/h a chip": _plain(here.hour),
-        "cost basis": view.cost_basis,
         "J/token": _plain(here.joules),
         "TTFT (ms)": _plain(here.ttft * 1e3),
+        "cost basis": view.cost_basis,
         "bound by": view.bound,
     }
     if not here.short:
@@ -263,7 +268,7 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         ("rows (CSV)", functools.partial(export.rows_text, scenario), "rows.csv"),
         ("numbers (CSV)", functools.partial(export.numbers_text, views), "numbers.csv"),
         ("Python", functools.partial(export.python_of, scenario, views), "same_numbers.py"),
-        ("picture (PNG)", lambda: as_png(joined(st.session_state.charts)), "picture.png"),
+        ("picture (PNG)", functools.partial(_picture, st.session_state.charts), "picture.png"),
     ]
     for column, (label, content, name) in zip(columns, files, strict=True):
         empty = name == "picture.png" and not st.session_state.charts
@@ -279,6 +284,11 @@ def _exports(scenario: Scenario, views: list[View]) -> None:
         "`perfmodel predict serving rows.csv --out predictions.csv` gives the same numbers, with dragged "
         "chips beside it; the link in the address bar shows this page again."
     )
+
+
+def _picture(charts: list[Any]) -> bytes:
+    """What is drawn, as one picture."""
+    return as_png(joined(charts))
 
 
 main()

@@ -67,7 +67,8 @@ TOKEN_COLOURS = theme.COLOURS | {PROMPTS: "#EE8866"}
 
 def times(views: Sequence[View]) -> Any:
     """Where the time of a token goes: its decode step by what binds, then prompts; together its TPOT."""
-    rows = [(view.name, parts_of_token(view)) for view in views]
+    names = short_names([view.name for view in views])
+    rows = [(name, parts_of_token(view)) for name, view in zip(names, views, strict=True)]
     title = "Where the time of a token goes (TPOT)"
     return bars.stacked(rows, TOKEN_COLOURS, title, "time (ms)", "bound by")
 
@@ -102,7 +103,7 @@ def tornado_of_all(views: Sequence[View], result: str) -> Any:
         for label, lower, higher in _changes(view, result)
         if lower or higher
     ]
-    title = f"What {STEP} less and {STEP} more (the mark) do to the {RESULT_NAMES[result]}"
+    title = f"Effect of -{STEP} and +{STEP} (the mark) on the {RESULT_NAMES[result]}"
     names = [view.name for view in views]
     return sensitivities.sensitivities(rows, title, _axis(result), names, legend=False)
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.accuracy import RESULT
 from perfmodel.calibration import acceptance
 from perfmodel.calibration.protocol import read_result
@@ -12,6 +14,7 @@ from perfmodel.calibration.protocol import read_result
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
 def test_the_pages_on_accuracy_and_the_errors_of_kernels_are_what_the_benchmark_writes(
     tmp_path: Path,
 ):

@@ -15,7 +15,6 @@ from perfmodel.design.existing_chips import (
     COMPARED_BY,
     ExistingChip,
     _chip_design,
-    _dies,
     distance,
     groups_of_chips,
     size_of,
@@ -50,12 +49,6 @@ def test_a_study_asks_for_the_users_and_tokens_of_its_file():
 def test_an_existing_chip_costs_something_with_and_without_main_memory(chip: str):
     made = _chip_design(load_chip(chip), chip_files()[chip], load_constants().values)
     assert 0 < float(made.cost) < 1e6 and float(made.idle) > 0
-
-
-@pytest.mark.parametrize(("chip", "dies"), [("h100-sxm", 1), ("b200-sxm", 2), ("wse-3", 1)])
-def test_a_chip_has_as_few_dies_as_the_reticle_allows(chip: str, dies: int):
-    # 814 mm2 are below 26 x 33 mm; those of B200 are not; a wafer is one.
-    assert _dies(chip_files()[chip]) == dies
 
 
 def test_a_chip_is_compared_in_the_units_of_studies():

@@ -95,6 +95,7 @@ def anchored(tmp_path_factory: pytest.TempPathFactory) -> Anchored:
     return Anchored(tmp_path_factory.mktemp("anchored"))
 
 
+@pytest.mark.long
 def test_a_measured_run_brings_its_stack_nearer(anchored: Anchored):
     for before, after in zip(anchored.before[:3], anchored.after[:3], strict=True):
         assert before["basis"] == "prior" and after["basis"] == "measured"
@@ -106,6 +107,7 @@ def test_a_measured_run_brings_its_stack_nearer(anchored: Anchored):
     )
 
 
+@pytest.mark.long
 def test_other_ranks_are_less_sure(anchored: Anchored):
     same, other = anchored.after[0], anchored.after[2]
     assert (widths(other)[0] > widths(same)[0]).all()
@@ -113,15 +115,18 @@ def test_other_ranks_are_less_sure(anchored: Anchored):
     assert ratios[1] < ratios[0]
 
 
+@pytest.mark.long
 def test_other_stacks_are_as_they_were(anchored: Anchored):
     assert anchored.after[3:] == anchored.before[3:]
 
 
+@pytest.mark.long
 def test_a_bad_row_costs_only_itself(anchored: Anchored):
     assert anchored.said.count("\n") == 1
     assert anchored.said.startswith("perfmodel: row 1 is left out: unknown chip 'nochip'")
 
 
+@pytest.mark.long
 def test_work_costs_what_it_did_and_static_power_follows_time(anchored: Anchored):
     cells = {**ROW, "concurrency": "16"}
     plain, scaled = (step_cost(cells, f).cost for f in (FITTED, anchored.folder / "fitted"))
@@ -134,6 +139,7 @@ def test_work_costs_what_it_did_and_static_power_follows_time(anchored: Anchored
     assert np.sum(scaled.kernels.time) == pytest.approx(float(scaled.time), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_has_a_gradient_to_the_factor(anchored: Anchored):
     given = resolve_row(0, ROW, anchored.folder / "fitted").deployment
     plan = eqx.tree_at(lambda p: p.tp, given.plan, as_scalar(8.0))
@@ -148,6 +154,7 @@ def test_a_step_has_a_gradient_to_the_factor(anchored: Anchored):
     assert float(slope * start.steps / value) == pytest.approx(1.0, rel=1e-4)
 
 
+@pytest.mark.long
 def test_sweep_and_explain_take_the_same_times(anchored: Anchored):
     fitted, out = anchored.folder / "fitted", anchored.folder / "sweep.csv"
     words = "\n".join(
@@ -169,6 +176,7 @@ def test_sweep_and_explain_take_the_same_times(anchored: Anchored):
     assert widths(swept) == pytest.approx(widths(asked), rel=1e-4)
 
 
+@pytest.mark.long
 def test_more_runs_make_it_surer(tmp_path: Path, anchored: Anchored):
     loads = [ROW | {"concurrency": str(users)} for users in (4, 16, 64)]
     measured = [as_measured(row) for row in predict("serving", tmp_path, loads)]
@@ -183,6 +191,7 @@ def test_more_runs_make_it_surer(tmp_path: Path, anchored: Anchored):
     assert 1.25 < own["steps"] < SLOWER
 
 
+@pytest.mark.long
 def test_stacks_of_an_earlier_fit_are_kept(tmp_path: Path, anchored: Anchored):
     other = as_measured(anchored.before[3], 0.8)
     status, _, err = anchor(tmp_path, [other], "--prior", anchored.folder / "fitted")
@@ -194,6 +203,7 @@ def test_stacks_of_an_earlier_fit_are_kept(tmp_path: Path, anchored: Anchored):
     assert times(after[0]) == pytest.approx(times(anchored.after[0]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -243,6 +253,7 @@ def test_a_wrong_file_of_anchors_is_said(tmp_path: Path, content: str, said: str
         check_fitted(tmp_path)
 
 
+@pytest.mark.long
 def test_one_outlier_moves_little(tmp_path: Path):
     loads = [ROW | {"concurrency": str(users)} for users in (4, 8, 16, 32, 64)]
     rows = [as_measured(row, 1.2) for row in predict("serving", tmp_path, loads)]
@@ -253,6 +264,7 @@ def test_one_outlier_moves_little(tmp_path: Path):
     assert half_width(own.tpot) < half_width(found.scale.tpot)
 
 
+@pytest.mark.slow
 def test_one_run_of_each_deployment_predicts_the_others(tmp_path: Path):
     pytest.importorskip("aiconfigurator_core", reason="the measured runs are of the extra `data`")
     from perfmodel.calibration.anchor_accuracy import open_runs, rows_of_runs

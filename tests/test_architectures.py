@@ -318,6 +318,7 @@ def test_the_form_of_an_unknown_architecture_may_stand_in_its_file(tmp_path):
     assert "read_as is 3" in refused(tmp_path, config | {"read_as": 3})
 
 
+@pytest.mark.long
 def test_each_command_says_once_what_it_assumes_of_a_model(tmp_path):
     config = LLAMA | {"architectures": ["NobodyForCausalLM"], "read_as": "dense", "n_slots": 7}
     file = written(tmp_path, config)
@@ -476,6 +477,7 @@ def test_cross_attention_is_in_memory_and_a_token_is_cached_in_the_other_layers(
     assert parameters(priced) + priced.towers == found["parameters_total"]
 
 
+@pytest.mark.long
 def test_a_request_of_text_takes_the_time_of_the_model_without_cross_attention(tmp_path):
     words = ["--chip", "h100-sxm", "--n-chips", "1", "--isl", "512", "--osl", "64"]
     words += ["--concurrency", "1", "--json"]
@@ -530,6 +532,7 @@ STATES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_without_a_kernel_of_its_own_is_priced_as_mamba_2_from_the_prior(name, tmp_path):
     kind, numbers = STATES[name]
@@ -558,6 +561,7 @@ BROKEN = [None, True, -1, 0, 3, 7.5, "x", [], [1], {}, {"a": 1}, 10**12, float("
 BASES = [row["config"] for row in PUBLISHED] + [row["config"] for row in COUNTED[::4]]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_broken_config_is_read_or_refused_in_one_sentence(data):
@@ -613,6 +617,7 @@ FORMAT_KEYS = (
 )
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(METHOD_WORDS),

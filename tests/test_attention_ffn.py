@@ -67,6 +67,7 @@ def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
     return predict_changes(CELLS, *changes)
 
 
+@pytest.mark.long
 def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
     fast, slow = _predicted(
         {"link_gb_per_s": "450", "link_us": "1"}, {"link_gb_per_s": "10", "link_us": "100"}
@@ -78,6 +79,7 @@ def test_a_slow_link_makes_tokens_slow_and_the_halves_idle():
     assert float(slow["tpot_ms"]) > 6.4
 
 
+@pytest.mark.long
 def test_a_prefix_that_is_there_is_not_computed_again():
     alone = {"concurrency": "1", "isl": "4096", "link_us": "1"}
     whole, half, most = _predicted(*(alone | {"prefix_tokens": n} for n in ("0", "2048", "4000")))
@@ -87,6 +89,7 @@ def test_a_prefix_that_is_there_is_not_computed_again():
     assert 0 < 0.8 * first < second < 1.25 * first * 2048 / 1952
 
 
+@pytest.mark.long
 def test_both_halves_are_served_in_every_way_with_the_ranks_of_their_own():
     pair = resolve_attention_ffn(0, CELLS | {"tp": "2", "ffn_tp": ""}, FITTED)
     rows, served = serve_pooled([pair])

@@ -99,6 +99,7 @@ def test_power_has_finite_slopes_everywhere(precision: str):
             assert limit < 700 or work > 500 or slopes[1] > 0, (limit, work)
 
 
+@pytest.mark.long
 def test_a_prompt_draws_more_than_a_decode_step_and_both_stay_within_limits():
     model, plan = traced(load_model("llama-3.1-8b")), Plan(framework="vllm")
     step = decode_step(H100, plan, model, number(8.0), number(1024.0))
@@ -182,6 +183,7 @@ SHARED = BoardPower(*map(number, (0.2, 3.0, 1.4, 1.3, 2.0, 3.0, 1.4, 1.5)))
 TRUE = Boards(SHARED, as_values([1.2, 0.8]), number(0.1))
 
 
+@pytest.mark.long
 def test_a_fit_finds_what_boards_were_made_with():
     runs = _runs(TRUE, ("b200-sxm", "h100-sxm"))
     (fit,) = fit_boards(runs, read_power(FITTED), afresh=True)
@@ -194,6 +196,7 @@ def test_a_fit_finds_what_boards_were_made_with():
     assert np.median(np.abs(fit.without_model / known - 1)) < 0.01
 
 
+@pytest.mark.long
 def test_a_run_that_measures_something_else_moves_a_fit_little():
     runs = _runs(TRUE, ("b200-sxm", "h100-sxm"))
     wrong = [runs[0]._replace(power=10 * runs[0].power), *runs[1:]]
@@ -222,6 +225,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return folder / "own", json.loads(out)
 
 
+@pytest.mark.slow
 def test_calibrate_moves_ones_own_boards_towards_what_they_draw(calibrated: tuple[Path, dict]):
     folder, said = calibrated
     before = load_board("h100-sxm", "launched", FITTED)
@@ -234,6 +238,7 @@ def test_calibrate_moves_ones_own_boards_towards_what_they_draw(calibrated: tupl
     assert load_board("b200-sxm", "launched", folder).cores > 0
 
 
+@pytest.mark.slow
 def test_one_wrong_row_is_left_out_with_a_sentence(calibrated: tuple[Path, dict]):
     left_out = calibrated[1]["left_out"]
     assert len(left_out) == 2

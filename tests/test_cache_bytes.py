@@ -87,6 +87,7 @@ def placed(layer: Layer, plan: Plan) -> float:
     return float(cache_bytes(one, plan, as_scalar(SEQUENCES), as_scalar(CONTEXT)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cache", list(FORMATS))
 def test_a_cache_holds_its_tokens_in_its_format(cache: str):
     plan = Plan(tp=TENSOR, cache=cache)
@@ -98,6 +99,7 @@ def test_a_cache_holds_its_tokens_in_its_format(cache: str):
 QUICK = ("bf16", "fp8")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "cache", [pytest.param(f, marks=() if f in QUICK else pytest.mark.slow) for f in FORMATS]
 )

@@ -160,6 +160,7 @@ def test_parameters_survive_the_way_to_free_numbers_and_back(precision: str):
         assert float(b) == pytest.approx(float(a), rel=limit)
 
 
+@pytest.mark.long
 def test_a_fit_finds_the_parameters_that_made_the_times():
     chip, columns = load_chip("h100-sxm", PLAN), shapes(300)
     made = with_family(chip, "gemm", _changed(chip.efficiency.gemm))
@@ -196,6 +197,7 @@ def rows_of_a_new_chip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return chip, csv
 
 
+@pytest.mark.long
 def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path: Path):
     from perfmodel.calibration.data.sources import read_source
 
@@ -313,6 +315,7 @@ CHECKED = [
 ]
 
 
+@pytest.mark.long
 @installed
 @pytest.mark.parametrize("op, system, framework", CHECKED)
 def test_held_out_rows_are_predicted_as_well_as_reported(op: str, system: str, framework: str):
@@ -332,6 +335,7 @@ def test_held_out_rows_are_predicted_as_well_as_reported(op: str, system: str, f
     assert errors(predicted, held.time).mean == pytest.approx(reported, abs=0.01)
 
 
+@pytest.mark.long
 @installed
 def test_only_the_collections_that_are_sound_are_read():
     root = locate("aiconfigurator")

@@ -19,6 +19,7 @@ def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
     return predict_changes(CELLS, *changes)
 
 
+@pytest.mark.long
 def test_the_more_the_large_model_writes_the_slower_and_the_times_lie_between_the_models():
     alone = {"large_model": "", "large_n_chips": ""}
     small, less, more, large = _predicted(
@@ -32,6 +33,7 @@ def test_the_more_the_large_model_writes_the_slower_and_the_times_lie_between_th
     assert rate == pytest.approx(16 * 500 / total, rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "said"),
     [

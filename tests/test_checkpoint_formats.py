@@ -239,6 +239,7 @@ def test_an_older_key_of_compressed_tensors_is_read():
     assert quantised(how, key="compression_config").native == quantised(how).native == "w8a16"
 
 
+@pytest.mark.long
 def test_mlx_may_list_layers_with_bits_of_their_own():
     how = {"group_size": 64, "bits": 4, "lm_head": {"group_size": 64, "bits": 8}}
     how |= {name: {"group_size": 64, "bits": 8} for name in names(range(32), "mlp.down_proj")}
@@ -295,6 +296,7 @@ def test_parts_run_in_formats_that_the_chip_has(chip, attention, tmp_path):
     assert format_of("attention", found.model.narrow, found.plan.weights, "bf16") == attention
 
 
+@pytest.mark.long
 def test_a_mixed_checkpoint_is_priced_by_the_command(tmp_path):
     words = ["--chip", "b200-sxm", "--n-chips", "1", "--isl", "1024", "--osl", "32"]
     words += ["--model", mixed_file(tmp_path), "--concurrency", "1"]

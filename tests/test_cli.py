@@ -188,6 +188,7 @@ FP8_PROMPT = {
 }
 
 
+@pytest.mark.long
 def test_a_kernel_is_given_every_rate_that_its_plan_asks_for(tmp_path: Path):
     """Prompts and sparse attention in fp8; blocks that Ada multiplies in bf16; a chip without bf16."""
     sparse = {"op": "sparse_attention", "chip": "h100", "dtype": "fp8", "batch": "1"}
@@ -258,6 +259,7 @@ def test_spellings_of_one_row_have_one_prediction(tmp_path: Path):
     assert len({row["predicted_us"] for row in found}) == 1
 
 
+@pytest.mark.long
 def test_serving_rows_come_back_with_the_columns_of_the_contract(tmp_path: Path):
     rows = [
         SERVED | {"memo": "kept", "mode": "", "tp": "", "speculative_tokens": ""} | change
@@ -311,6 +313,7 @@ SERVED_BY_ALL = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("served", SERVED_BY_ALL, ids=lambda served: served["model"])
 def test_the_best_schedule_serves_no_slower_than_the_fastest_framework(
     served: dict[str, str], tmp_path: Path
@@ -481,6 +484,7 @@ def test_explain_says_what_binds(tmp_path: Path):
     assert run("explain", f"{tmp_path / 'in.csv'}:1", "--json")[1] == out
 
 
+@pytest.mark.long
 def test_explain_names_launches_that_overlap():
     row = "chip=b200 n_chips=8 model=llama-3.1-8b isl=512 osl=64 concurrency=4"
     status, out, _ = run("explain", *row.split(), "--json")
@@ -514,6 +518,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(words: list[str], said: s
     assert err.endswith("--help` shows what is allowed.\n")
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_is_no_error():
     for words in (["chips", "--json"], ["--help"]):
         command = subprocess.Popen(
@@ -534,6 +539,7 @@ def hears_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_ends_with_130_and_no_traceback(tmp_path: Path):
     """When one row is done it reads, compiles or computes; many rows keep it from being done."""

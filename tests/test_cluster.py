@@ -69,6 +69,7 @@ def whole(grid: Path) -> pa.Table:
     return pyarrow.parquet.read_table(grid.with_name("whole.parquet"))
 
 
+@pytest.mark.long
 def test_a_cluster_writes_the_bytes_that_one_machine_writes(grid: Path, tmp_path: Path):
     out = tmp_path / "points.parquet"
     words = [*COMMAND, "sweep", grid, "--out", out, "--cluster", "local"]
@@ -79,6 +80,7 @@ def test_a_cluster_writes_the_bytes_that_one_machine_writes(grid: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["points.parquet"]
 
 
+@pytest.mark.long
 def test_a_folder_holds_the_rows_in_order_and_what_they_are(grid: Path, tmp_path: Path):
     status, said, _ = run("sweep", grid, "--out", f"{tmp_path}/points/", "--json")
     assert status == 0 and json.loads(said)["rows"] == POINTS
@@ -88,6 +90,7 @@ def test_a_folder_holds_the_rows_in_order_and_what_they_are(grid: Path, tmp_path
     assert (found["complete"], found["rows"], found["errors"]) == (True, POINTS, 0)
 
 
+@pytest.mark.long
 def test_an_object_store_takes_parts_and_gives_them_again(
     grid: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -134,6 +137,7 @@ def test_an_address_where_something_else_answers_is_no_cluster(grid: Path, tmp_p
     assert status == 2 and "no Ray cluster" in err and err.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("place", "said"),
     [
@@ -146,6 +150,7 @@ def test_a_store_that_cannot_be_written_is_refused(grid: Path, bucket: str, plac
     assert status == 2 and said in err and err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_no_part_that_is_whole(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -34,6 +34,9 @@ needs_package = pytest.mark.skipif(
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 def rows_of(chip: str, dtype: str, seed: int) -> pa.Table:
     """Matrix products whose times are a law with some noise."""
     draw = np.random.default_rng(seed)

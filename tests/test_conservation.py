@@ -60,6 +60,7 @@ def test_sequences_that_fit_fall_by_one_at_a_time_as_texts_grow(name: str):
 LONG = {"LPU pipeline": ("1700", "1800", "1900", "6000"), "H100, stages": ("4000", "200000")}
 
 
+@pytest.mark.long
 def test_users_beyond_the_room_wait_and_all_others_run(tmp_path: Path):
     rows = [MACHINES[name].cells | {"isl": isl} for name, each in LONG.items() for isl in each]
     found = predict("serving", tmp_path, rows)
@@ -72,6 +73,7 @@ def test_users_beyond_the_room_wait_and_all_others_run(tmp_path: Path):
     assert all(row["fits"] == "true" and not row["error"] for row in found)
 
 
+@pytest.mark.long
 def test_eight_users_of_576_lpus_are_served_at_once(tmp_path: Path):
     cells = MACHINES["LPU pipeline"].cells | {"pp": "", "isl": "4096", "osl": "256"}
     alone, eight = predict("serving", tmp_path, [cells | {"concurrency": n} for n in ("1", "8")])
@@ -90,6 +92,7 @@ RANKS = (
 )
 
 
+@pytest.mark.long
 def test_chips_used_are_chips_asked_for_in_every_mode(tmp_path: Path):
     modes = ({}, {"mode": "static_batch"}, {"mode": "single_stream"}, {"mode": "offline"})
     rows = [SMALL | mode | ranks | {"n_chips": "16"} for mode in modes for ranks in RANKS]
@@ -109,6 +112,7 @@ POOLS = (
 )
 
 
+@pytest.mark.long
 def test_pools_use_the_chips_asked_for_and_keep_the_ranks_given(tmp_path: Path):
     asked = [SMALL | {"mode": "disaggregated", "n_chips": "32"} | given for given in POOLS]
     for row, given in zip(predict("serving", tmp_path, asked), asked, strict=True):
@@ -121,6 +125,7 @@ def test_pools_use_the_chips_asked_for_and_keep_the_ranks_given(tmp_path: Path):
         assert all(row[name] == cell for name, cell in given.items())
 
 
+@pytest.mark.long
 def test_pools_are_balanced_so_that_more_chips_answer_more(tmp_path: Path):
     load = SMALL | {"mode": "disaggregated", "isl": "8000", "concurrency": "256"}
     found = predict("serving", tmp_path, [load | {"n_chips": n} for n in ("2", "4", "8", "16")])
@@ -136,6 +141,7 @@ def test_pools_are_balanced_so_that_more_chips_answer_more(tmp_path: Path):
 HALVES = ({}, {"tp": "4"}, {"ffn_tp": "4"}, {"n_chips": "12", "ffn_tp": "8"}, {"n_chips": "7"})
 
 
+@pytest.mark.long
 def test_attention_and_feed_forward_use_the_chips_asked_for(tmp_path: Path):
     asked = [SMALL | {"ffn_chip": "h100-sxm", "n_chips": "16"} | given for given in HALVES]
     for row, given in zip(predict("serving", tmp_path, asked), asked, strict=True):
@@ -168,6 +174,7 @@ def test_chips_that_cannot_all_be_used_are_refused(tmp_path: Path):
 CROWD = {"concurrency": "4000", "isl": "20000", "n_chips": "2"}
 
 
+@pytest.mark.long
 def test_users_that_wait_are_in_the_time_to_first_token_in_every_mode(tmp_path: Path):
     """Little's law: users are answers a second times seconds from a request to its last token."""
     modes = ({}, {"framework": "vllm"}, {"mode": "offline"}, {"mode": "disaggregated"})
@@ -185,6 +192,7 @@ def test_users_that_wait_are_in_the_time_to_first_token_in_every_mode(tmp_path: 
             assert answers * (ttft + decoding) == pytest.approx(4000, rel=1e-3)
 
 
+@pytest.mark.long
 def test_only_weights_and_one_sequence_must_fit(tmp_path: Path):
     full = {"chip": "h100-sxm", "n_chips": "1", "concurrency": "64", "osl": "100", "isl": "1000"}
     small, large = predict(

@@ -58,6 +58,7 @@ def test_many_groups_are_dealt_out_evenly(start: Path):
     assert (parts[:20] == parts[20:]).all()
 
 
+@pytest.mark.long
 def test_a_group_is_predicted_by_a_fit_that_has_not_seen_it(start: Path):
     table, odd = products(start), np.arange(len(SHAPES) * len(ROWS)) < len(ROWS)
     chip, plan = benchmark_chip(KEY, start)

@@ -54,6 +54,7 @@ def place(problem: Bowl, result: SearchResult) -> np.ndarray:
     return 2 * result.designs[0].unit
 
 
+@pytest.mark.long
 def test_the_middle_of_a_bowl_is_found():
     problem = bowl([0.5, 1.5, 1.0], 100.0)
     assert place(problem, found(problem)) == pytest.approx([0.5, 1.5, 1.0], abs=1e-3)

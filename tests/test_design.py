@@ -149,21 +149,25 @@ def test_a_chip_at_the_edges_has_finite_slopes(edge: str):
         assert float(found[0]) == pytest.approx(858e-6, rel=0.01)
 
 
+@pytest.mark.long
 def test_the_search_beats_a_grid_of_the_same_model(found: dict):
     assert found["objective"] > found["grid"]["objective"]
 
 
+@pytest.mark.long
 def test_the_best_design_keeps_every_limit(found: dict):
     assert all(limit["slack"] > -1e-3 for limit in found["constraints"].values())
     assert found["best"]["stacks"] == pytest.approx(round(found["best"]["stacks"]), abs=1e-4)
 
 
+@pytest.mark.long
 def test_what_rounding_costs_and_whole_tiles_change_is_told(found: dict):
     # Hops after rounding may find a little more than there was before.
     assert -0.02 < found["loss_of_rounding"] < 0.05
     assert 0.8 < found["objective_exact"] / found["objective"] < 1.05
 
 
+@pytest.mark.long
 def test_what_is_found_is_written(found: dict, study: Path):
     folder = study.parent / "found"
     assert json.loads((folder / "result.json").read_text())["objective"] == found["objective"]
@@ -171,6 +175,7 @@ def test_what_is_found_is_written(found: dict, study: Path):
         assert (folder / name).stat().st_size > 0
 
 
+@pytest.mark.long
 def test_the_front_trades_one_figure_for_the_other(found: dict, study: Path):
     with (study.parent / "found" / "front.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -184,16 +189,19 @@ def test_the_front_trades_one_figure_for_the_other(found: dict, study: Path):
     assert value.max() > 0.999 * found["objective"]
 
 
+@pytest.mark.long
 def test_a_search_taken_up_again_finds_the_same(found: dict, study: Path):
     again = run(study, study.parent / "found", resume=True)
     assert again["best"] == found["best"] and again["objective"] == found["objective"]
 
 
+@pytest.mark.long
 def test_the_checkpoint_of_another_study_is_refused(found: dict, study: Path):
     with pytest.raises(InputError, match="belongs to another study"):
         run(study, study.parent / "found", resume=True, seed=7)
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_refused(found: dict, study: Path, tmp_path: Path):
     whole = (study.parent / "found" / "checkpoint.npz").read_bytes()
     (tmp_path / "checkpoint.npz").write_bytes(whole[:-100])
@@ -201,6 +209,7 @@ def test_a_damaged_checkpoint_is_refused(found: dict, study: Path, tmp_path: Pat
         run(study, tmp_path, resume=True)
 
 
+@pytest.mark.long
 def test_limits_that_clash_are_named(found: dict, study: Path, tmp_path: Path):
     path = tmp_path / "tight.toml"
     path.write_text(STUDY.replace("area_mm2 = 814", "area_mm2 = 100"))
@@ -271,6 +280,7 @@ assert "tokens_per_s_per_gb" in problem.on_figures
 """
 
 
+@pytest.mark.slow
 def test_an_objective_is_one_entry_that_studies_and_limits_take():
     done = subprocess.run([sys.executable, "-c", ADDED_OBJECTIVE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -115,6 +115,7 @@ CELLS |= {"prefill_chip": "h100-sxm", "decode_chip": "h200-sxm", "prefill_worker
 CELLS |= {"prefill_tp": "1", "decode_tp": "1", "decode_workers": "1", "osl": "64"}
 
 
+@pytest.mark.long
 def test_a_prefix_that_is_there_is_not_computed_again():
     whole, half, most = predict_changes(
         CELLS | {"concurrency": "1"}, *({"prefix_tokens": n} for n in ("0", "2048", "4000"))

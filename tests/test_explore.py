@@ -128,6 +128,7 @@ GIVEN = machine("h100-sxm", 4, {}, "bf16", "fp8", "vllm", {"tp": 2})
 COPIES = machine("h100-sxm", 2, ranks={"replicas": 2})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("one", [LLAMA_1B_ON_H100.machines[0], GIVEN, COPIES], ids=name_of)
 def test_a_machine_has_the_numbers_of_predict_serving(one: Machine):
     shown = view(one, LLAMA_1B_ON_H100)

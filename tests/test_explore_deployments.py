@@ -57,6 +57,7 @@ def test_a_format_that_all_machines_give_is_asked_and_others_are_free():
     assert asked.concurrency == ()
 
 
+@pytest.mark.long
 def test_the_page_asks_what_its_command_asks():
     found = answer(question_of(STRICT, SMALL), FITTED, 10)
     program, *words = shlex.split(command_of(STRICT, SMALL))
@@ -73,6 +74,7 @@ def test_limits_on_speed_are_drawn():
     assert [rule["x"] for rule in speed_limits(question)] == pytest.approx([100, 100])
 
 
+@pytest.mark.long
 def test_what_breaks_a_limit_is_crossed_out():
     pytest.importorskip("altair", reason="needs the extra app")
     question = question_of(STRICT._replace(users="free"), SMALL)
@@ -93,6 +95,7 @@ def app() -> Any:
     return found
 
 
+@pytest.mark.long
 def test_deployments_are_computed_when_they_are_asked_for(app: Any):
     app.run()
     assert not app.exception and not app.error and len(app.table) == 1
@@ -105,6 +108,7 @@ def test_deployments_are_computed_when_they_are_asked_for(app: Any):
     assert len(app.table) == 1 and "20.0" in app.query_params["tpot_ms"]
 
 
+@pytest.mark.long
 def test_limits_that_nothing_keeps_are_one_sentence(app: Any):
     app.run()
     app.number_input(key="tpot_ms").set_value(0.01).run()
@@ -113,6 +117,7 @@ def test_limits_that_nothing_keeps_are_one_sentence(app: Any):
     assert app.error[0].value.startswith("no deployment keeps the limits at 50 % confidence")
 
 
+@pytest.mark.long
 def test_requirements_stay_while_something_else_is_shown(app: Any):
     app.run()
     app.number_input(key="ttft_ms").set_value(None).run()

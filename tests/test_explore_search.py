@@ -46,6 +46,7 @@ def test_a_chip_that_names_no_area_and_power_gets_a_reticle_and_a_kilowatt():
     assert limits_of(Machine("tpu-v5p", 1)) == (858, 1000)
 
 
+@pytest.mark.long
 def test_a_study_that_cannot_be_searched_is_one_sentence():
     found = SearchJob(text_of().replace("llama-3.2-1b", "llama-3.2-1x"))
     found.wait()

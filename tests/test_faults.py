@@ -42,6 +42,7 @@ def _known(name: str) -> bool:
     return known and None not in (file.power.peak, file.power.idle) and "bf16" in file.matrix
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("execution", ["launched", "scheduled", "dataflow"])
 def test_no_chip_draws_more_than_its_peak_power(execution: str):
     rows = [
@@ -64,6 +65,7 @@ def test_no_chip_draws_more_than_its_peak_power(execution: str):
             assert np.all(np.asarray(power(chip)) <= limit), name
 
 
+@pytest.mark.long
 def test_layers_and_the_head_share_the_power_of_a_wafer():
     # Hungry products: every region is at its limit, the head's too.
     chip, model = load_chip("wse-3"), traced(load_model("llama-3.2-1b"))
@@ -160,6 +162,7 @@ def _served(chip, plan, model, request) -> Service:
     return serve(chip, plan, model, request)
 
 
+@pytest.mark.long
 def test_time_per_output_token_is_a_decode_step():
     chip, plan = load_chip("h100-sxm"), Plan()
     model = traced(load_model("llama-3.2-1b"))

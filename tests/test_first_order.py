@@ -73,6 +73,7 @@ def test_values_of_a_smoothed_model_are_not_compared(method: str):
     assert best.value == pytest.approx(2.5, rel=0.01)
 
 
+@pytest.mark.long
 @METHODS
 def test_integers_are_rounded_as_by_the_default(method: str):
     problem, integer = valley([0.9, 1.2], 1.9), [True, False]

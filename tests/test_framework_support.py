@@ -219,6 +219,7 @@ mi300x,kimi-k2,int4,sglang,8,8,1024,1024,64
 """
 
 
+@pytest.mark.slow
 def test_the_command_says_which_rows_have_slow_kernels_and_widens_them(tmp_path: Path):
     rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
     rows.write_text(ROWS)
@@ -233,6 +234,7 @@ def test_the_command_says_which_rows_have_slow_kernels_and_widens_them(tmp_path:
     assert wide > 1.5 * plain
 
 
+@pytest.mark.long
 def test_a_recommendation_says_so(tmp_path: Path):
     words = ("--model", "kimi-k2", "--chip", "mi300x", "--n-chips", "8", "--precision", "int4")
     load = ("--isl", "1024", "--osl", "1024", "--framework", "sglang", "--tpot-ms", "500")
@@ -244,6 +246,7 @@ ELSEWHERE = ("--model", "llama-3.1-8b", "--isl", "100", "--osl", "10", "--concur
 FOREIGN = "vLLM does not run on wse-3; of the frameworks known these do: cerebras."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [
@@ -265,6 +268,7 @@ def test_every_command_says_that_a_framework_does_not_run_on_a_chip(words: tuple
     assert status == 0 and said.count(FOREIGN) == 1, said
 
 
+@pytest.mark.long
 def test_a_sweep_says_it_once_for_each_chip(tmp_path: Path):
     grid = tmp_path / "grid.toml"
     grid.write_text(

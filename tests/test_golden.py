@@ -42,6 +42,7 @@ def _frozen(name: str, cases: Sequence[str]) -> None:
         pytest.skip(f"no golden values: python -m benchmarks.golden freeze --only {words}")
 
 
+@pytest.mark.long
 def test_a_sample_of_kernels_and_services_is_as_it_was():
     _check(*run.sample())
 

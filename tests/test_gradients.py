@@ -69,10 +69,12 @@ def agree_in_single(name: str, kind: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_kernels_on_a_gpu_have_the_slopes_of_finite_differences():
     agree(H100, "kernels")
 
 
+@pytest.mark.slow
 def test_kernels_on_a_gpu_have_these_slopes_in_single_precision():
     agree_in_single(H100, "kernels")
 
@@ -82,6 +84,7 @@ TIERS = [
 ]
 
 
+@pytest.mark.long
 def test_a_tier_that_is_not_there_is_slow_but_never_a_nan():
     base = subject(H100, kernels)
     absent = [without(base, t, *f) for t, f in TIERS]
@@ -93,11 +96,13 @@ def test_a_tier_that_is_not_there_is_slow_but_never_a_nan():
     assert np.all(np.isfinite(base.gradients(np.stack(absent))))
 
 
+@pytest.mark.long
 def test_slopes_are_finite_all_over_the_space():
     base = subject(H100, kernels)
     assert np.all(np.isfinite(base.gradients(elsewhere(base, 16, 1))))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [H100, *(pytest.param(name, marks=pytest.mark.slow) for name in (LPU, WSE))]
 )

@@ -230,6 +230,7 @@ def configs() -> list[str]:
         return []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", configs())
 def test_each_config_of_aiconfigurator_can_be_read(name):
     model = read_config(folder() / name)

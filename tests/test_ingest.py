@@ -298,6 +298,7 @@ def test_a_column_for_each_provider(tmp_path: Path):
     assert float(row["latency_us"]) == pytest.approx(2 * 256**3 / 8e12 * 1e6)
 
 
+@pytest.mark.long
 def test_rows_are_read_by_predict(tmp_path: Path):
     ingest(tmp_path, [VLLM | {"gpu": "H100", "tp": 1}])
     status, out, err = run(

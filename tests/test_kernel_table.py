@@ -211,6 +211,7 @@ def test_a_wrong_row_keeps_its_place_and_stops_no_other():
 WORD = st.one_of(st.text(max_size=6), st.sampled_from(["", "0", "1", "-1", "nan", "1e308", "32"]))
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None)
 @given(
     op=st.sampled_from([*KERNELS]),

@@ -120,6 +120,7 @@ def test_a_wheel_puts_nothing_beside_its_own_package(wheel: Path):
     assert {name for name in inside if not name.endswith(".dist-info")} == {"perfmodel"}
 
 
+@pytest.mark.long
 def test_a_wheel_predicts_by_itself(wheel: Path, tmp_path: Path):
     code = (
         "import perfmodel as pm; from perfmodel.calibration import protocol; "

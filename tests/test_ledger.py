@@ -116,6 +116,7 @@ def _number(row: dict[str, str], name: str) -> float:
     return float(row[name])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_usd_of_a_token_times_tokens_is_usd_of_an_hour(rows: dict, case: str):
     row, basis = rows[case], CASES[case][1]
@@ -128,6 +129,7 @@ def test_usd_of_a_token_times_tokens_is_usd_of_an_hour(rows: dict, case: str):
     assert (low < high) == (basis != "quote")
 
 
+@pytest.mark.long
 def test_an_hour_of_a_rented_chip_costs_its_rental_and_no_electricity(rows: dict):
     # USD/h as the chips' files have them; the machines of both pools are rented.
     for case, hour in (("rental", 2.1), ("a rental of a TPU", 2.7), ("rented pools", 2.1)):
@@ -149,6 +151,7 @@ def _standing(bought: float, kilowatts: float) -> float:
     return bought * (1 / 4 + 0.05 / 2 + 0.0125) / YEAR + kilowatts * 1.33 * SITE
 
 
+@pytest.mark.long
 def test_an_hour_of_an_owned_chip_by_hand(rows: dict):
     row = rows["serving"]
     rate, joules = (
@@ -160,6 +163,7 @@ def test_an_hour_of_an_owned_chip_by_hand(rows: dict):
     assert _number(row, "usd_per_chip_hour") == pytest.approx(hour, rel=1e-4)
 
 
+@pytest.mark.long
 def test_an_hour_of_a_machine_that_runs_is_its_electricity_and_upkeep(rows: dict):
     row, whole = rows["a machine that runs"], rows["serving"]
     joules = _number(whole, "joules_per_output_token_at_wall")
@@ -168,6 +172,7 @@ def test_an_hour_of_a_machine_that_runs_is_its_electricity_and_upkeep(rows: dict
     assert _number(row, "usd_per_chip_hour") == pytest.approx(hour, rel=1e-4)
 
 
+@pytest.mark.long
 def test_the_range_of_a_token_is_that_of_the_chips_price(rows: dict):
     row, tokens = (
         rows["serving"],
@@ -179,6 +184,7 @@ def test_the_range_of_a_token_is_that_of_the_chips_price(rows: dict):
         assert there - _number(row, "usd_per_chip_hour") == pytest.approx(more, rel=1e-3)
 
 
+@pytest.mark.long
 def test_processors_are_bought_with_their_memory(rows: dict):
     # 12,460 USD; 1,536 GB of DDR5 at 5.5 USD/GB, its contract price, beside it; 500 W.
     bought = 12460 * 1.53 + 1536 * 5.5
@@ -192,6 +198,7 @@ def test_a_system_has_paid_for_its_host():
     assert float(whole.host) == 0 and float(whole.network) == pytest.approx(0.15 * 43000)
 
 
+@pytest.mark.long
 def test_owning_a_chip_that_is_only_rented_is_estimated_from_its_rental(rows: dict):
     row, tokens = (
         rows["a chip that is only rented"],
@@ -213,16 +220,19 @@ def test_what_a_rental_is_of_owning_is_that_of_chips_with_both():
     assert np.mean([low <= ratio <= high for ratio in ratios]) >= 0.8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("a quote")])
 def test_a_quote_is_all_that_an_hour_of_every_chip_costs(rows: dict, case: str):
     assert rows[case]["usd_per_chip_hour"] == "2.5"
 
 
+@pytest.mark.long
 def test_a_price_beside_another_basis_than_quote_is_not_read(rows: dict):
     asked = rows["a price that was predicted"]
     assert asked["usd_per_chip_hour"] == rows["serving"]["usd_per_chip_hour"]
 
 
+@pytest.mark.long
 def test_a_rental_is_given_where_it_is_asked_for(rows: dict):
     rental = si_or(chip_files()["h100-sxm"].money.rental, "USD/s")
     hour = _number(rows["a rental asked for"], "usd_per_chip_hour")
@@ -249,6 +259,7 @@ def test_a_cost_that_cannot_be_given_is_one_sentence(change: dict[str, str], sai
     assert row["usd_per_chip_hour"] == change.get("usd_per_chip_hour", "")
 
 
+@pytest.mark.long
 def test_a_prediction_that_is_predicted_again_costs_the_same(rows: dict, tmp_path: Path):
     """But for rates, beside which users are written, and two models, whose chips are added up."""
     plain = ("requests_per_s", "large_model")
@@ -267,6 +278,7 @@ def test_a_row_with_an_error_keeps_no_price_of_an_earlier_prediction():
     assert row["error"] and row["usd_per_chip_hour"] == ""
 
 
+@pytest.mark.long
 def test_explain_takes_a_row_with_a_quote():
     words = [f"{name}={value}" for name, value in (ASKED | {"chip": "h100-sxm"}).items()]
     assert run("explain", *words, "usd_per_chip_hour=2.5", "--json")[0] == 0
@@ -274,12 +286,14 @@ def test_explain_takes_a_row_with_a_quote():
     assert status == 2 and "greater than zero" in err
 
 
+@pytest.mark.long
 def test_a_chip_file_without_money_is_served_and_its_usd_are_empty(rows: dict):
     row = rows["own chip"]
     assert row["error"] == "" and _number(row, "tpot_ms") > 0
     assert (row["cost_basis"], row["usd_per_chip_hour"]) == ("unknown", "")
 
 
+@pytest.mark.long
 def test_owner_is_a_sentence_for_a_chip_without_money(rows: dict, tmp_path: Path):
     own = dict(ASKED, chip=rows["own chip"]["chip"], cost_basis="owner")
     row = predict("serving", tmp_path, [own])[0]
@@ -303,6 +317,7 @@ def test_every_chip_of_the_library_can_be_owned(stem: str):
         assert rented.usd_per_s.value == si_or(money.rental, "USD/s")
 
 
+@pytest.mark.slow
 def test_usd_of_chips_whose_power_nobody_publishes_are_those_of_an_hour(tmp_path: Path):
     """Boards without a known idle power draw what the ledger takes where no load is given."""
     unknown = [
@@ -347,6 +362,7 @@ concurrency = [1, 16]
 """
 
 
+@pytest.mark.long
 def test_points_of_a_sweep_cost_what_the_rows_cost(tmp_path: Path, rows: dict):
     (tmp_path / "grid.toml").write_text(GRID)
     status, _, _ = run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "points.parquet")
@@ -362,6 +378,7 @@ def test_points_of_a_sweep_cost_what_the_rows_cost(tmp_path: Path, rows: dict):
             assert point[name] == pytest.approx(_number(rows[case], name), rel=1e-4)
 
 
+@pytest.mark.long
 def test_quotes_are_an_axis_of_a_sweep(tmp_path: Path):
     (tmp_path / "grid.toml").write_text(
         GRID + 'usd_per_chip_hour = [2, 4]\ncost_basis = ["quote", "marginal"]\n'
@@ -410,6 +427,7 @@ def test_every_study_with_usd_says_what_they_are_of():
         assert set(study.cost_basis) <= set(COST_BASES), study.name
 
 
+@pytest.mark.long
 def test_energy_at_the_wall_is_at_least_that_of_the_boards(rows: dict):
     both = [
         row
@@ -422,6 +440,7 @@ def test_energy_at_the_wall_is_at_least_that_of_the_boards(rows: dict):
         assert wall >= boards, row
 
 
+@pytest.mark.long
 def test_boards_that_serve_draw_at_least_their_idle_power(rows: dict):
     for case in ("serving", "arrivals"):
         row, idle = rows[case], 140.0  # W of an H100, as its file has it
@@ -483,11 +502,13 @@ def hours(rows: dict) -> dict[str, float]:
     }
 
 
+@pytest.mark.long
 def test_every_command_knows_what_an_hour_of_an_h100_costs(hours: dict[str, float]):
     for command, cost in hours.items():
         assert 0.5 < cost < 5, command
 
 
+@pytest.mark.long
 def test_every_command_says_the_same_of_an_hour_of_an_h100(hours: dict[str, float]):
     for command, cost in hours.items():
         assert cost == pytest.approx(hours["predict"], rel=0.02), command
@@ -497,6 +518,7 @@ MACHINE = {"chip": "h100-sxm", "n_chips": "1", "framework": "vllm", "precision":
 LOAD = {"model": "llama-3.2-1b", "isl": "1000", "osl": "200", "concurrency": "16"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("basis", ["", "rental", "marginal"])
 def test_predict_sweep_recommend_and_explorer_say_the_same_of_a_machine(basis: str, tmp_path: Path):
     asked = MACHINE | LOAD | ({"cost_basis": basis} if basis else {})

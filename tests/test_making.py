@@ -29,6 +29,7 @@ def made(name: str) -> MadeChip:
     return made_chip(chip_file(name)[1])
 
 
+@pytest.mark.long
 def test_every_chip_of_the_library_as_it_is_keeps_its_price():
     asked = dict.fromkeys(CHIP_VARIABLES, np.ones(1))
     for name in chip_files():

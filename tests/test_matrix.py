@@ -32,10 +32,12 @@ def test_as_many_days_as_there_are_shares_see_every_cell_once():
         assert sorted(cell for day in days for cell in share(op, day)) == sorted(cells(op))
 
 
+@pytest.mark.long
 def test_cells_of_the_day_are_answered_without_attention(tmp_path: Path):
     check_share(tmp_path, [op for op in OPS if op not in ATTENDING])
 
 
+@pytest.mark.long
 def test_compiled_cells_of_the_day_are_answered(tmp_path: Path):
     print(f"PERFMODEL_MATRIX_SEED={seed()}")
     day = random.Random(seed())

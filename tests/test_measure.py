@@ -46,6 +46,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_rows_say_what_was_run_and_how_long_it_took(measured: Path):
     rows = _earlier(measured)
     assert [row["op"] for row in rows] == ["gemm", "elementwise"] * 2
@@ -55,6 +56,7 @@ def test_rows_say_what_was_run_and_how_long_it_took(measured: Path):
         assert row["measured_with"].startswith("jax")
 
 
+@pytest.mark.long
 def test_what_was_measured_is_what_calibrate_reads(measured: Path, monkeypatch: pytest.MonkeyPatch):
     # A machine that does other work at the same time may take any time for a kernel.
     monkeypatch.setattr("perfmodel.calibration.data.sources.MAX_OF_PREDICTION", 1e9)
@@ -66,6 +68,7 @@ def test_what_was_measured_is_what_calibrate_reads(measured: Path, monkeypatch: 
     ]
 
 
+@pytest.mark.long
 def test_a_run_that_is_taken_up_again_keeps_its_rows_and_measures_the_rest(measured: Path):
     before = _earlier(measured)
     words = ["--chip", "mine", *QUICK, "--rows", 3]

@@ -9,6 +9,8 @@ from command import COMMAND, run
 from perfmodel.files import cells_of, read_csv, rows_of
 from perfmodel.studies.memory_break_even import Line, break_even, cheapest
 
+pytestmark = pytest.mark.slow
+
 ASKED = ("sweep", "memory-price", "--model", "llama-3.1-8b")
 
 

@@ -167,6 +167,7 @@ def test_every_card_reports_about_what_it_is_sold_with():
         assert 0.95 < main.reported.si("byte") / main.capacity.si("byte") < 1.08
 
 
+@pytest.mark.long
 def test_servers_of_public_logs_hold_what_is_predicted(tmp_path: Path):
     one = {"model": "gemma-4-31b", "framework_version": "0.19.0", "precision": "bf16"}
     lengths = {"isl": 261120, "osl": 1024, "concurrency": 8}
@@ -186,6 +187,7 @@ def test_servers_of_public_logs_hold_what_is_predicted(tmp_path: Path):
     assert llama["fits"] == "true"
 
 
+@pytest.mark.long
 def test_users_beyond_the_sequences_of_a_server_wait(tmp_path: Path):
     served = ONE | {"framework": "vllm", "concurrency": 64}
     free, bound = predict("serving", tmp_path, [served, served | {"max_num_seqs": 16}])
@@ -209,6 +211,7 @@ def test_wrong_options_of_a_server_are_refused_in_one_sentence(tmp_path: Path):
         assert row["error"].endswith(("9.", "on.", "number.")) and not row["tpot_ms"]
 
 
+@pytest.mark.long
 def test_reproduce_prints_every_capacity_and_its_medians(tmp_path: Path):
     status, text, err = run("reproduce", "--sets", "memory", "--out", tmp_path / "found")
     assert (status, err) == (0, "")
@@ -218,6 +221,7 @@ def test_reproduce_prints_every_capacity_and_its_medians(tmp_path: Path):
     assert (tmp_path / "found" / "memory.csv").is_file()
 
 
+@pytest.mark.long
 def test_capacity_is_within_five_per_cent_in_the_median():
     rows = capacity_rows(FITTED)
     found = {one["group"]: one for one in capacity_metrics(rows)}
@@ -252,6 +256,7 @@ def test_models_say_what_fits_on_chips():
     assert status == 2 and "--chip needs a model" in err
 
 
+@pytest.mark.long
 def test_explain_says_what_a_server_holds():
     row = [
         f"{name}={value}" for name, value in (ONE | {"framework": "vllm", "concurrency": 4}).items()

@@ -285,6 +285,7 @@ def test_starts_are_compared_by_what_they_are_worth_now():
     )
 
 
+@pytest.mark.long
 def test_a_design_descends_again_to_the_best_whole_numbers():
     problem, integer = bowl([2.6, 30.4], most=40.0), np.array([True, True])
     start = LocalOptimum(

@@ -75,6 +75,7 @@ def test_the_share_of_time_in_which_anything_runs_is_that_of_the_others():
     assert float(shares(alone, _request(1.0))[0]) == 0.0
 
 
+@pytest.mark.long
 def test_few_requests_are_served_as_one_user_is():
     alone = closed(_request(0.0, concurrency=1.0))
     rare = served(_request(1e-3))
@@ -82,6 +83,7 @@ def test_few_requests_are_served_as_one_user_is():
     assert float(rare.ttft) == pytest.approx(float(alone.ttft), rel=0.02)
 
 
+@pytest.mark.long
 def test_both_loops_agree_where_as_many_are_open():
     open_loop = served(_request(20.0))
     users = float(open_loop.concurrency)
@@ -90,6 +92,7 @@ def test_both_loops_agree_where_as_many_are_open():
     assert float(open_loop.tpot) == pytest.approx(float(loop.tpot), rel=0.1)
 
 
+@pytest.mark.long
 def test_more_requests_make_everyone_wait_and_too_many_cannot_be_answered():
     most = float(served(_request(1.0)).max_requests_per_s)
     found = [served(_request(share * most)) for share in (0.2, 0.5, 0.8, 0.95)]
@@ -128,6 +131,7 @@ def _predicted(**change: str) -> dict[str, str]:
     return {name: column[0] for name, column in predict_cells(cells, 1, FITTED).items()}
 
 
+@pytest.mark.long
 def test_a_row_at_a_rate_says_how_many_are_open():
     found = _predicted(requests_per_s="10")
     seconds = (float(found["ttft_ms"]) + 499 * float(found["tpot_ms"])) / 1e3
@@ -137,6 +141,7 @@ def test_a_row_at_a_rate_says_how_many_are_open():
     assert float(found["tpot_with_first_ms"]) == pytest.approx(seconds * 1e3 / 500, rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "said"),
     [

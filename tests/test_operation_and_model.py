@@ -279,10 +279,12 @@ BF16: dict[str, str] = {}
 FP8 = {"weights": "fp8_block", "cache": "fp8"}
 
 
+@pytest.mark.long
 def test_a_kernel_of_a_decode_step_costs_the_same_alone_and_in_a_model():
     compare(kinds(), FP8, 1)
 
 
+@pytest.mark.long
 def test_a_kernel_of_a_prompt_costs_the_same_alone_and_in_a_model():
     compare(kinds(), BF16, QUERIES)
 
@@ -309,6 +311,7 @@ def seconds_of(attention: Latent) -> float:
 B200 = restrict(load_chip(CHIP), ["bf16", "fp8"])
 
 
+@pytest.mark.long
 def test_every_size_of_an_indexer_and_its_latents_changes_a_step():
     attention = load_model("deepseek-v3.2").stacks[-1].layer.attention
     assert isinstance(attention, Latent)

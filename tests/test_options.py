@@ -68,6 +68,7 @@ def test_json_has_numbers_words_and_null(asked: dict):
     assert row["cost_basis"] == "quote"
 
 
+@pytest.mark.long
 def test_options_are_predicted_as_a_row_of_a_file_is(asked: dict, tmp_path: Path):
     change = {"concurrency": "1", "usd_per_chip_hour": "4"}
     row = predict("serving", tmp_path, [ASKED | change])[0]
@@ -132,6 +133,7 @@ def test_a_mistake_is_one_sentence(given: list[str], said: str):
     assert said in err
 
 
+@pytest.mark.long
 def test_a_model_that_does_not_fit_is_an_answer():
     given = words(model="llama-3.1-405b", chip="l4", n_chips="1")
     status, out, _ = run("predict", "serving", *given)

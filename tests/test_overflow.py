@@ -13,6 +13,7 @@ def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
     return predict_changes(CELLS, *changes)
 
 
+@pytest.mark.long
 def test_more_chips_are_fast_an_edge_is_slow_and_a_pool_is_between():
     one = {"n_chips": "1"}
     chips, edge, pool, none = _predicted(
@@ -30,6 +31,7 @@ def test_more_chips_are_fast_an_edge_is_slow_and_a_pool_is_between():
     assert float(pool["usd_per_million_output_tokens"]) > 0
 
 
+@pytest.mark.long
 def test_weights_stay_on_the_chip():
     (big,) = _predicted({"model": "llama-3.1-70b", "n_chips": "1", "kv_overflow": "edge"})
     assert big["fits"] == "false" and "bytes short" in big["error"]

@@ -33,6 +33,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chip", "stem"), [("mi300x", "serving-rocm"), ("h100-sxm", "serving")])
 def test_the_host_comes_nearer_to_the_runs_it_is_fitted_to(chip: str, stem: str, tmp_path: Path):
     asked = rows_of(chip)
@@ -54,6 +55,7 @@ def test_the_host_comes_nearer_to_the_runs_it_is_fitted_to(chip: str, stem: str,
         assert row["basis"] == "measured"
 
 
+@pytest.mark.long
 def test_chips_of_two_software_stacks_are_refused(tmp_path: Path):
     runs = [rows_of(chip)[0] | {"measured_tpot_ms": "9"} for chip in ("mi300x", "h100-sxm")]
     write_rows(tmp_path / "runs.csv", runs)
@@ -63,6 +65,7 @@ def test_chips_of_two_software_stacks_are_refused(tmp_path: Path):
     assert status == 2 and "ROCm" in err
 
 
+@pytest.mark.long
 def test_one_bad_row_costs_only_itself(tmp_path: Path):
     good = [row | {"measured_tpot_ms": "12"} for row in rows_of("h100-sxm")]
     bad = [
@@ -111,6 +114,7 @@ def measured_from(
     ]
 
 
+@pytest.mark.long
 def test_the_first_tokens_part_is_fitted_to_ttft(tmp_path: Path):
     runs = measured_from(tmp_path, rows_of("h100-sxm"), 1.0, 60.0)
     found = calibrated(tmp_path, runs)
@@ -120,6 +124,7 @@ def test_the_first_tokens_part_is_fitted_to_ttft(tmp_path: Path):
         assert float(row["ttft_ms"]) == pytest.approx(float(run_["measured_ttft_ms"]), rel=0.1)
 
 
+@pytest.mark.long
 def test_without_ttft_the_first_token_stays_as_it_was(tmp_path: Path):
     runs = measured_from(tmp_path, rows_of("h100-sxm"), 1.2, 0.0)
     found = calibrated(tmp_path, [{n: x for n, x in r.items() if "ttft" not in n} for r in runs])
@@ -129,6 +134,7 @@ def test_without_ttft_the_first_token_stays_as_it_was(tmp_path: Path):
     )
 
 
+@pytest.mark.long
 def test_one_run_brings_other_loads_nearer_and_moves_less_than_all_the_way(tmp_path: Path):
     asked = rows_of("h100-sxm")
     runs = measured_from(tmp_path, asked, 1.15, 30.0)
@@ -192,6 +198,7 @@ def test_slopes_are_those_of_differences():
         assert slopes[..., i] == pytest.approx(expected, rel=2e-2, abs=2e-4 / step * 1e-2)
 
 
+@pytest.mark.long
 def test_one_run_that_is_far_off_does_not_make_a_host_that_there_is_not(tmp_path: Path):
     (run_,) = measured_from(tmp_path, rows_of("h100-sxm")[:1], 4.0, 0.0)
     found = calibrated(tmp_path, [run_ | {"measured_ttft_ms": ""}])

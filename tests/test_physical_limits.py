@@ -164,6 +164,7 @@ def _faster(case: ResolvedRow, sizes: Sizes, width: float, step: float, prompt: 
 SAMPLE = ["h100-sxm", "b200-sxm", "tpu-v6e", "m3-ultra", "trainium2", "lpu-v1", "wse-3"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "framework"), [("llama-3.1-8b", ""), ("llama-3.1-8b", "vllm")])
 def test_no_service_beats_its_chip(model: str, framework: str):
     chips = SAMPLE if not framework else ["h100-sxm"]
@@ -266,6 +267,7 @@ def test_one_large_core_takes_one_cache_after_the_other_without_a_pause(framewor
     assert 12e-3 < step < 25e-3
 
 
+@pytest.mark.long
 def test_chips_without_matrix_units_multiply_one_row_as_one_row():
     """Llama-3.1-8B in 4 bits on an M3 Ultra: 119 tokens/s, 8.4 ms, are measured."""
     step, _ = _step("m3-ultra", "int4", 1)

@@ -81,6 +81,7 @@ def _go_on(process: subprocess.Popen, steps: int) -> None:
         process.stdin.flush()
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_search_with_what_was_found():
     from searching import LAND, WHOLE, options
 

@@ -95,6 +95,7 @@ def sizes_cost(base: Subject, designs: np.ndarray) -> None:
     assert np.all(after >= before * (1 - SLACK)), (after / before).min()
 
 
+@pytest.mark.long
 @few
 @given(seeds)
 def test_every_kernel_is_sound_all_over_the_space(seed: int):
@@ -105,6 +106,7 @@ def test_every_kernel_is_sound_all_over_the_space(seed: int):
     above_the_roofline(base, designs)
 
 
+@pytest.mark.long
 @few
 @given(seeds)
 def test_more_of_anything_is_never_slower(seed: int):
@@ -112,6 +114,7 @@ def test_more_of_anything_is_never_slower(seed: int):
     never_slower(base, elsewhere(base, DESIGNS, seed))
 
 
+@pytest.mark.long
 @few
 @given(seeds)
 def test_more_work_is_never_faster(seed: int):
@@ -119,6 +122,7 @@ def test_more_work_is_never_faster(seed: int):
     sizes_cost(base, elsewhere(base, DESIGNS, seed))
 
 
+@pytest.mark.long
 @few
 @given(seeds)
 def test_a_whole_step_is_sound_all_over_the_space(seed: int):
@@ -149,6 +153,7 @@ def test_all_of_this_holds_on_thousands_of_designs(name: str, what):
     check()
 
 
+@pytest.mark.long
 def test_single_precision_is_close_to_double():
     base = subject(H100, kernels)
     designs = elsewhere(base, 100, 2).astype(np.float32).astype(np.float64)
@@ -162,6 +167,7 @@ def test_single_precision_is_close_to_double():
     np.testing.assert_allclose(single, double, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_designs_priced_together_cost_what_each_costs_alone():
     base = subject(H100, steps)
     designs = elsewhere(base, 3, 3)

@@ -115,6 +115,7 @@ ASKED: dict[str, Any] = {"chip": "h100-sxm", "n_chips": 1, "framework": "vllm", 
 LIMITS: dict[str, Any] = {"tpot_ms": 10, "confidence": 50, "objective": "cost"}
 
 
+@pytest.mark.long
 def test_python_and_the_command_give_the_same_rows():
     found = pm.recommend(**SMALL, **ASKED, **LIMITS, concurrency=[1, 16], length_ratio=0.9)
     options = [f"--{k.replace('_', '-')}={v}" for k, v in (SMALL | ASKED | LIMITS).items()]

@@ -27,6 +27,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_each_question_is_answered_as_if_alone(questions: Path, tmp_path: Path):
     status, out, err = run("recommend", "--questions", questions, *GIVEN, "--out", tmp_path / "all")
     assert status == 0 and out.startswith("5 questions, 3 without an answer"), err
@@ -41,6 +42,7 @@ def test_each_question_is_answered_as_if_alone(questions: Path, tmp_path: Path):
     assert {row["n_chips"] for row in found if row["question"] == "2"} == {"1", "2"}
 
 
+@pytest.mark.long
 def test_a_question_without_an_answer_says_why(questions: Path, tmp_path: Path):
     run("recommend", "--questions", questions, *GIVEN, "--out", tmp_path / "all", "--top", 1)
     said = {row["question"]: row["error"] for row in rows(tmp_path / "all/answers.csv")}

@@ -120,6 +120,7 @@ def by_hand(deployment: Any) -> list[Row]:
 # The answer
 
 
+@pytest.mark.long
 def test_the_answer_has_the_parts_that_are_documented(limited: Answer):
     found = limited.found
     assert found.keys() == {
@@ -139,6 +140,7 @@ def test_the_answer_has_the_parts_that_are_documented(limited: Answer):
     assert best["worse"] == "" and "% fewer" in found["deployments"][-1]["worse"]
 
 
+@pytest.mark.long
 def test_the_first_is_the_best_of_all_ways_priced_one_by_one(limited: Answer, tmp_path: Path):
     deployment = resolve_row(0, MIXTURE | {"concurrency": "1", "n_chips": "4"}, FITTED).deployment
     priced = predict("serving", tmp_path, by_hand(deployment))
@@ -150,6 +152,7 @@ def test_the_first_is_the_best_of_all_ways_priced_one_by_one(limited: Answer, tm
     assert first["output_tokens_per_s_per_chip"] == pytest.approx(best, rel=1e-3)
 
 
+@pytest.mark.long
 def test_limits_hold_at_the_end_of_the_range(limited: Answer):
     for row in limited.found["deployments"]:
         assert row["tpot_ms_at_confidence"] <= LIMIT * (1 + 1e-6)  # six digits
@@ -162,6 +165,7 @@ def test_limits_hold_at_the_end_of_the_range(limited: Answer):
     assert over == ["tpot_ms above 17 at 90 % confidence"]
 
 
+@pytest.mark.long
 def test_every_row_is_read_back_with_the_same_numbers(limited: Answer, tmp_path: Path):
     rows = cells_of(limited.folder / "deployments.csv")
     status, _, err = run(
@@ -172,6 +176,7 @@ def test_every_row_is_read_back_with_the_same_numbers(limited: Answer, tmp_path:
     assert_same_numbers(rows, limited.found["deployments"], 1e-4)
 
 
+@pytest.mark.long
 def test_no_row_has_a_framework_that_refuses_it(limited: Answer):
     for row in cells_of(limited.folder / "deployments.csv"):
         read = {name: cell for name, cell in row.items() if name in COLUMNS}
@@ -180,6 +185,7 @@ def test_no_row_has_a_framework_that_refuses_it(limited: Answer):
     assert any("vLLM takes" in reason for reason in limited.found["refused"])
 
 
+@pytest.mark.long
 def test_nothing_on_the_front_is_beaten(limited: Answer):
     points = [
         (row["output_tokens_per_s_per_user"], row["output_tokens_per_s_per_chip"])
@@ -194,6 +200,7 @@ def test_nothing_on_the_front_is_beaten(limited: Answer):
     ) == pytest.approx(best)
 
 
+@pytest.mark.long
 def test_files_are_written_that_start_the_servers(limited: Answer):
     rows = cells_of(limited.folder / "deployments.csv")
     assert len(cells_of(limited.folder / "front.csv")) == len(limited.found["front"])
@@ -208,6 +215,7 @@ def test_files_are_written_that_start_the_servers(limited: Answer):
 # Objectives, prices, software
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("objective", "column", "most"),
     [
@@ -237,6 +245,7 @@ def test_software_that_does_not_run_on_a_chip_is_left_out_there(tmp_path: Path):
     assert any("vLLM does not run on wse-3" in reason for reason in found["refused"])
 
 
+@pytest.mark.long
 def test_drafts_are_a_choice_that_is_shown():
     asked = DENSE | {"n_chips": 1, "concurrency": 1, "speculative_tokens": "0,2"}
     status, out, _ = run("recommend", *options_of(asked))
@@ -289,6 +298,7 @@ def test_users_that_were_not_tried_are_not_said_to_be_asked(users: Row, said: st
 # Requests that come at a rate
 
 
+@pytest.mark.long
 def test_a_fleet_carries_its_rate_within_the_limit(fleet: Answer, tmp_path: Path):
     rows = cells_of(fleet.folder / "deployments.csv")
     for row in rows:
@@ -302,6 +312,7 @@ def test_a_fleet_carries_its_rate_within_the_limit(fleet: Answer, tmp_path: Path
     assert_same_numbers(rows, cells_of(tmp_path / "again.csv"), 1e-4)
 
 
+@pytest.mark.long
 def test_scripts_of_a_fleet_let_as_many_run_as_the_prediction_does(fleet: Answer):
     for row in cells_of(fleet.folder / "deployments.csv"):
         script = (fleet.folder / row["launch"]).read_text()
@@ -311,11 +322,13 @@ def test_scripts_of_a_fleet_let_as_many_run_as_the_prediction_does(fleet: Answer
         assert float(row["running"]) < float(row["max_running"])
 
 
+@pytest.mark.long
 def test_data_ranks_of_a_model_without_experts_are_replicas(fleet: Answer):
     rows = fleet.found["deployments"]
     assert {row["dp"] for row in rows} == {1} and max(row["replicas"] for row in rows) > 1
 
 
+@pytest.mark.long
 def test_one_replica_fewer_does_not_carry_it(fleet: Answer, tmp_path: Path):
     first, *_ = (row for row in fleet.found["deployments"] if row["replicas"] > 1)
     assert first["n_chips"] == fleet.found["deployments"][0]["n_chips"]
@@ -328,6 +341,7 @@ def test_one_replica_fewer_does_not_carry_it(fleet: Answer, tmp_path: Path):
     assert row["error"] or float(row["tpot_ms"]) * ratio > 8
 
 
+@pytest.mark.long
 def test_every_whole_number_of_replicas_is_looked_at(tmp_path: Path):
     """Of sixty replicas, too, the fewest: steps of a tenth would skip it."""
     load = DENSE | {"requests_per_s": 40 * RATE, "tpot_ms": 8}
@@ -343,6 +357,7 @@ def test_every_whole_number_of_replicas_is_looked_at(tmp_path: Path):
     assert broken["error"] or float(broken["tpot_ms"]) * ratio > 8
 
 
+@pytest.mark.long
 def test_a_rate_is_carried_with_the_confidence_asked(tmp_path: Path):
     """Without a limit, too: steps that are slower by the range answer fewer requests."""
     found = [
@@ -354,6 +369,7 @@ def test_a_rate_is_carried_with_the_confidence_asked(tmp_path: Path):
     assert rows[1]["utilisation"] * rows[1]["tpot_ms_at_confidence"] / rows[1]["tpot_ms"] < 1
 
 
+@pytest.mark.long
 def test_of_equal_objectives_the_soonest_answer_is_first(fleet: Answer):
     """Fleets of one size have one throughput, but for rounding."""
     rows = fleet.found["deployments"]
@@ -364,6 +380,7 @@ def test_of_equal_objectives_the_soonest_answer_is_first(fleet: Answer):
     assert all(each == sorted(each) for each in times.values())
 
 
+@pytest.mark.long
 def test_more_requests_need_as_many_chips_at_least(fleet: Answer, tmp_path: Path):
     load = {"requests_per_s": 4 * RATE, "tpot_ms": 8}
     more = ask(tmp_path, DENSE | load, top=1).found["deployments"][0]
@@ -381,6 +398,7 @@ def test_a_rate_on_given_chips_is_carried_or_refused(tmp_path: Path):
 # Pools
 
 
+@pytest.mark.long
 def test_pools_have_the_numbers_of_the_same_row(tmp_path: Path):
     load = {"n_chips": 3, "concurrency": "8,64", "mode": "disaggregated"}
     found = ask(tmp_path, DENSE | load)
@@ -436,6 +454,7 @@ WRONG = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("asked", "said"), WRONG.values(), ids=WRONG.keys())
 def test_what_cannot_be_answered_is_said_in_a_sentence(asked: Row, said: str, tmp_path: Path):
     status, out, err = run("recommend", *options_of(asked), "--out", tmp_path / "answer")
@@ -446,6 +465,7 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(asked: Row, said: str, tm
 # Kinds of replicas together, and attention and feed-forward layers apart
 
 
+@pytest.mark.long
 def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
     load = {"chip": "h100-sxm,l4", "requests_per_s": 250, "tpot_ms": 20, "objective": "cost"}
     found = ask(tmp_path, DENSE | load).found
@@ -457,6 +477,7 @@ def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
     assert costs[0] < costs[1]
 
 
+@pytest.mark.slow
 def test_attention_and_ffn_apart_have_the_numbers_of_the_same_row(tmp_path: Path):
     load = {"ffn_chip": "lp30", "n_chips": 72, "concurrency": "4,8", "mode": "attention_ffn"}
     found = ask(tmp_path, DENSE | {"framework": ""} | load, top=100)

@@ -63,6 +63,7 @@ def test_a_release_that_is_not_known_costs_its_row_alone(tmp_path: Path):
     assert sound["error"] == "" and sound["predicted_us"]
 
 
+@pytest.mark.long
 def test_a_service_takes_the_kernels_of_a_release(tmp_path: Path):
     versions = ("", "0.24.0", "0.19.0", "0.20.1", "0.5")
     rows = [SERVICE | {"framework_version": version} for version in versions]

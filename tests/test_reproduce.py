@@ -261,6 +261,7 @@ def test_single_stream_speeds_come_out_beside_what_is_published(tmp_path: Path):
     assert (out / "single-stream.png").exists() and (out / "rows.csv").exists()
 
 
+@pytest.mark.long
 def test_decisions_come_out_with_every_choice(package: Callable[..., str], tmp_path: Path):
     runs = [
         {"silicon_data_source": f"s; silicon_concurrency={users}", "silicon_tpot_ms": tpot}
@@ -306,6 +307,7 @@ def test_a_run_says_its_version_and_how_often_requests_are_read(
     assert (found.cells["framework"], found.cells["read_interval"]) == wanted
 
 
+@pytest.mark.long
 def test_runs_with_equal_lengths_come_out_by_framework_model_chip_and_users(
     package: Callable[..., str], tmp_path: Path
 ):

@@ -40,11 +40,13 @@ def test_results_are_columns_of_a_table():
     assert pm.as_rows([]) == {}
 
 
+@pytest.mark.long
 def test_a_result_of_vmap_has_a_row_for_each_place():
     many = jax.vmap(priced)(jnp.array([1.0, 1e9]))
     assert pm.as_rows(many) == pm.as_rows([jax.tree.map(lambda x, i=i: x[i], many) for i in (0, 1)])
 
 
+@pytest.mark.long
 def test_what_is_read_off_a_result_of_vmap_has_its_shape():
     """Also inside of jit, and with a gradient: each place has its own."""
     sizes = jnp.array([1.0, 1e9])

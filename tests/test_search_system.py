@@ -59,6 +59,7 @@ def usd(problem: Problem, node: int = 1) -> float:
     return float(found.figures[0]["usd_per_million_tokens"])
 
 
+@pytest.mark.slow
 def test_development_is_spread_over_the_chips_made(tmp_path: Path):
     without = usd(resolve_study(study_of(tmp_path)))
     few, many = (usd(resolve_study(study_of(tmp_path, volume=n))) for n in ("10_000", "1_000_000"))
@@ -76,6 +77,7 @@ def test_a_second_chip_pays_for_its_own_design_and_masks(tmp_path: Path):
     assert [float(p.design.development) for p in pools] == pytest.approx([6640, 6640])
 
 
+@pytest.mark.long
 def test_what_is_paid_once_is_a_fact_of_its_node(tmp_path: Path):
     study = study_of(tmp_path, volume="100_000")
     problem = resolve_study(study)
@@ -95,6 +97,7 @@ def slack_of(problem: Problem, name: str, choice: tuple[int, int]) -> float:
 FLASH = 'memory = ["hbm3e", "hbf"]'
 
 
+@pytest.mark.long
 def test_a_cache_wears_flash_out_and_hbm_not(tmp_path: Path):
     problem = resolve_study(study_of(tmp_path, "prompt = 4096\noutput = 512", FLASH))
     assert slack_of(problem, "endurance", (1, 0)) > 10
@@ -107,6 +110,7 @@ def test_a_cache_wears_flash_out_and_hbm_not(tmp_path: Path):
     )
 
 
+@pytest.mark.long
 def test_a_cache_wears_reram_on_the_die_out_long_before_mram_and_sram(tmp_path: Path):
     study = study_of(tmp_path, space='memory = "none"\nsram_mb = { low = 20000, high = 40000 }')
     table = study.space.model_copy(update={"node": ["n16", "n16+reram", "n16+stt-mram"]})
@@ -169,6 +173,7 @@ def test_cooling_is_what_has_been_shipped():
     assert cooling("liquid").density == pytest.approx(density("rubin"), rel=5e-3)
 
 
+@pytest.mark.long
 def test_air_leaves_less_power_than_liquid(tmp_path: Path):
     free = "power_w = { low = 100, high = 700 }"
     air, liquid = (

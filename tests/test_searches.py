@@ -56,6 +56,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.long
 def test_each_study_has_a_folder_and_none_costs_another(
     studies: list[Path], tmp_path: Path, searched: list[str]
 ):
@@ -67,6 +68,7 @@ def test_each_study_has_a_folder_and_none_costs_another(
     assert sorted(path.name for path in (tmp_path / "found/one").iterdir()) == sorted(FILES)
 
 
+@pytest.mark.long
 def test_what_each_found_is_said(studies: list[Path], tmp_path: Path, searched: list[str]):
     status, printed, _ = run("search", *studies, "--out", tmp_path / "found")
     assert status == 0 and "no design keeps every limit" in " ".join(printed.split())

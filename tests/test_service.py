@@ -163,6 +163,7 @@ def _served(request: Request) -> Service:
     return serve(CHIP, PLAN, MODEL, request)
 
 
+@pytest.mark.long
 def test_more_users_make_tokens_slower_and_the_machine_faster():
     users = [1.0, 4.0, 16.0, 64.0]
     found = [_served(dataclasses.replace(USERS, concurrency=as_scalar(n))) for n in users]
@@ -183,6 +184,7 @@ def test_only_as_many_decode_as_there_is_room_for():
     assert float(_served(crowd).slack) >= 0
 
 
+@pytest.mark.long
 def test_every_input_of_a_service_has_a_slope():
     def time(request: Request):
         served = serve(CHIP, PLAN, MODEL, request)
@@ -392,6 +394,7 @@ def _cells(**change: str) -> Service:
     return evaluate_rows(serve, [(case, case.candidates[0])])
 
 
+@pytest.mark.long
 def test_speculation_pays_when_guesses_hold_and_costs_when_they_do_not():
     plain = _cells(framework="vllm")
     good = _cells(framework="vllm", speculative_tokens="3", acceptance="0.9")
@@ -399,6 +402,7 @@ def test_speculation_pays_when_guesses_hold_and_costs_when_they_do_not():
     assert good.tpot[0] < plain.tpot[0] < bad.tpot[0]
 
 
+@pytest.mark.long
 def test_sglang_gives_prompts_steps_of_their_own():
     many = {"concurrency": "64", "isl": "4000"}
     ride, own = _cells(framework="vllm", **many), _cells(framework="sglang", **many)
@@ -411,6 +415,7 @@ def _apart(**change: str) -> dict[str, str]:
     return {name: column[0] for name, column in found.items()}
 
 
+@pytest.mark.long
 def test_pools_of_their_own_keep_prompts_out_of_steps():
     apart = _apart(framework="vllm", isl="4000", prefill_workers="4", prefill_tp="1", decode_tp="1")
     mixed = _apart(framework="vllm", isl="4000", mode="serving", n_chips="1")
@@ -426,6 +431,7 @@ def test_a_pool_that_is_too_small_makes_requests_wait():
     assert float(few["output_tokens_per_s_per_user"]) > float(many["output_tokens_per_s_per_user"])
 
 
+@pytest.mark.long
 def test_pools_may_be_of_different_chips():
     hybrid = _apart(prefill_chip="h100", decode_chip="b200", prefill_tp="1", decode_tp="1")
     assert hybrid["n_chips"] == "2" and hybrid["error"] == ""
@@ -490,6 +496,7 @@ PULLS = (("1", "32", "128", 160 / 0.9704), ("250", "256", "256", 24.24 * 512))
 and 7117, the latter in waves of 256, 256, 256 and 232)."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("users", "prompt", "output", "published"), PULLS)
 def test_a_version_s_host_meets_the_runs_it_is_taken_from(users, prompt, output, published):
     cells = {"chip": ["h100-sxm"], "model": ["llama-3-8b"], "framework": ["vLLM 0.5"]}
@@ -499,6 +506,7 @@ def test_a_version_s_host_meets_the_runs_it_is_taken_from(users, prompt, output,
     assert float(found["total_tokens_per_s"][0]) == pytest.approx(published, rel=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("users", "published"), [(16, 76.4), (32, 99.1)])
 def test_attention_on_rocm_read_the_cache_for_each_head(users, published):
     # Pull request 8310: the second 256 steps of Llama-2-70B's 512, in ms each.

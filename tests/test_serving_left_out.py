@@ -39,6 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     return [Run(row, *time, "fit", True, "", ()) for row, time in zip(rows, times, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_host_of_all_runs_is_that_of_the_fit(runs: list[Run]):
     groups = groups_of(runs, FITTED)
     (found,) = hosts_of_some(groups, np.ones((1, len(runs)), bool))
@@ -46,6 +47,7 @@ def test_a_host_of_all_runs_is_that_of_the_fit(runs: list[Run]):
     assert np.allclose(to_free(found), to_free(expected), atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_model_is_predicted_by_a_host_of_the_other(runs: list[Run], tmp_path: Path):
     records = score_left_out(runs, ["model"], FITTED, lambda *_: None)
     assert [one["group"] for one in records] == [
@@ -72,6 +74,7 @@ def test_a_chip_that_is_left_out_has_no_fits_and_the_model_no_runs(runs: list[Ru
     assert (FITTED / "h100-sxm.toml").exists() and read_toml(FITTED / "serving.toml")
 
 
+@pytest.mark.long
 def test_nothing_left_to_fit_is_said(runs: list[Run]):
     with pytest.raises(InputError, match="nothing is left to fit"):
         score_left_out(runs[:4], ["model"], FITTED, lambda *_: None)

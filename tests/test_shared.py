@@ -128,6 +128,7 @@ def parts():
     return list(left_out(shipped(), FITTED, 0))
 
 
+@pytest.mark.long
 def test_adam_lowers_the_error_on_chips_that_are_left_out(parts):
     start = jax.tree.map(as_values, START)
     before, after = (
@@ -137,6 +138,7 @@ def test_adam_lowers_the_error_on_chips_that_are_left_out(parts):
     assert after < before
 
 
+@pytest.mark.long
 def test_the_error_has_the_gradient_of_finite_differences(parts):
     start = jax.tree.map(as_values, START)
 

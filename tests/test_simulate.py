@@ -135,6 +135,7 @@ def test_a_request_waits_until_the_queue_is_read():
     assert served(apart, third).ttft.tolist() == pytest.approx([0.01, 0.01])
 
 
+@pytest.mark.long
 def test_a_server_takes_the_delay_of_tokens_and_the_interval_of_reading_as_the_closed_form():
     cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": "sglang", "n_chips": "1"}
     policy = server_of(cells | {"read_interval": "30"}, SchedulerOptions(), FITTED).policy
@@ -253,6 +254,7 @@ def test_a_tier_needs_its_capacity_and_its_bandwidth(words: list[str], missing: 
     assert missing in err
 
 
+@pytest.mark.long
 def test_the_command_says_what_comes_from_host_memory(tmp_path: Path):
     turn = '{"timestamp": %s, "input_length": %s, "output_length": 9, "hash_ids": %s}'
     again = turn % (8, 1100, [1, 2])
@@ -316,6 +318,7 @@ def server(framework: str = "vllm", chip: str = "h100-sxm", tokens: int | None =
     return server_of(cells, SchedulerOptions(None, tokens, None, None, kv), FITTED)
 
 
+@pytest.mark.long
 def test_the_grid_gives_the_steps_that_the_model_prices():
     one = StepPredictor("h100-sxm", "llama-3.1-8b", framework="vllm")
     times = price_steps(one.chip, one.plan, one.model, 256, 8192)
@@ -353,6 +356,7 @@ FRAMEWORKS = {"vllm": 0.3, "trtllm": 0.2, "sglang": 0.3}
 """How far the closed form's TTFT lies above the simulation's at most, whose burst is fitted to runs."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_closed_loop_of_spread_lengths_is_the_closed_form(framework: str):
     users, ratio = (1, 16, 64), 0.9
@@ -373,6 +377,7 @@ closed form takes whole prompts into a step, and parts of steps while an answer 
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("framework", IN_STEP)
 def test_users_who_stay_in_step_wait_as_in_the_closed_form(framework: str):
     cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": framework, "n_chips": "1"}
@@ -387,6 +392,7 @@ def test_users_who_stay_in_step_wait_as_in_the_closed_form(framework: str):
         assert float(row["tpot_ms"]) == pytest.approx(1e3 * np.nanmean(found.tpot), rel=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("framework", ["vllm", "sglang"])
 def test_drafted_tokens_make_steps_as_in_the_closed_form(framework: str):
     cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": framework, "n_chips": "1"}
@@ -446,6 +452,7 @@ def test_a_server_that_is_told_nothing_takes_its_default(
 # Measured requests
 
 
+@pytest.mark.long
 def test_measured_requests_of_a_server_that_is_full():
     path = ROOT / "published" / "requests.csv"
     with path.open(encoding="utf-8") as file:
@@ -558,6 +565,7 @@ def test_what_does_not_go_together_is_told_in_a_sentence(words: list[str], said:
     assert said in err
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_lines_are_read_as_a_stream(tmp_path: Path):
     path = tmp_path / "trace.csv"
     with path.open("w") as file:
@@ -573,6 +581,7 @@ def test_two_hundred_thousand_lines_are_read_as_a_stream(tmp_path: Path):
     assert peak < 20e6
 
 
+@pytest.mark.long
 def test_the_command_writes_requests_a_summary_and_a_picture(tmp_path: Path):
     out, words = (
         tmp_path / "out",

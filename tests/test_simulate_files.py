@@ -41,6 +41,7 @@ list(simulate.write(Path(sys.argv[1]), Outcome(), summary))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("there", [False, True])
 def test_a_process_that_is_killed_while_it_writes_leaves_no_output(there: bool, tmp_path: Path):
     out = tmp_path / "out"

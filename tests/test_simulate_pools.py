@@ -129,6 +129,7 @@ def pooled(changes: dict[str, str] | None = None) -> PooledServer:
     return found
 
 
+@pytest.mark.slow
 def test_steps_and_transfers_are_those_of_the_closed_form():
     server = pooled()
     chip, plan = (getattr(server.sides[0].resolved.deployment, x) for x in ("chip", "plan"))
@@ -140,6 +141,7 @@ def test_steps_and_transfers_are_those_of_the_closed_form():
     assert server.transfer_seconds(4096) == pytest.approx(seconds, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_closed_loop_on_pools_is_the_closed_form():
     load = {"isl": "2048", "osl": "256", "length_ratio": "0.9"}
     rows = predict_changes(CELLS | load, *({"concurrency": str(c)} for c in (1, 4, 16)))
@@ -151,12 +153,14 @@ def test_a_closed_loop_on_pools_is_the_closed_form():
         assert 0.6 < over < 1.25, (c, over)
 
 
+@pytest.mark.long
 def test_equal_lengths_share_workers_evenly():
     workload = closed_workload(8, 80, Lengths(1024, 64), 0)
     found = simulate(pooled().serving(workload), workload.of_replica)
     assert found.answered == 80
 
 
+@pytest.mark.long
 def test_the_command_simulates_pools_and_says_what_it_took():
     words = [word for name, cell in CELLS.items() for word in (f"--{name.replace('_', '-')}", cell)]
     traffic = ("--requests-per-s", "5", "--isl", "500", "--osl", "50", "--requests", "80")

@@ -22,6 +22,7 @@ def deployments(tmp_path: Path) -> Path:
     return tmp_path / "deployments.csv"
 
 
+@pytest.mark.slow
 def test_each_deployment_is_simulated_as_if_alone(deployments: Path, tmp_path: Path):
     words = "--deployments", deployments, "--requests-per-s", 4, "--out", tmp_path / "all", "--json"
     status, out, err = run("simulate", *words, *GIVEN)
@@ -42,6 +43,7 @@ def test_each_deployment_is_simulated_as_if_alone(deployments: Path, tmp_path: P
     assert "leave no KV cache" in found[3]["error"]
 
 
+@pytest.mark.long
 def test_a_trace_is_the_same_for_all(deployments: Path, tmp_path: Path):
     lines = [{"timestamp": i / 4, "input_length": 300, "output_length": 20} for i in range(20)]
     (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, lines)))

@@ -144,6 +144,7 @@ def sample(chip: str, model: str, seed: int) -> Priced:
     return where, rows, where.price(rows)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda one: one.__name__)
 def test_on_gpus(holds: Callable[[Priced], None]):
     holds(sample(H100, "common", 0))
@@ -175,6 +176,7 @@ def test_regions_of_a_wafer_share_its_power():
     np.testing.assert_allclose(part.headroom, chip.headroom * share, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_no_kernel_takes_longer_than_its_terms_one_after_the_other():
     chip = load_chip(H100)
     work = Gemm(m=as_scalar(300.0), n=as_scalar(5000.0), k=as_scalar(4000.0)).product(chip, Plan())

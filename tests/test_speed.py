@@ -63,6 +63,7 @@ def test_help_needs_neither_jax_nor_the_library():
     assert found.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.long
 def test_importing_sweeps_and_searches_leaves_the_processor_to_be_split():
     code = """
 import jax, perfmodel.interface.search, perfmodel.inference.sweep

@@ -42,12 +42,14 @@ def llama_70b(framework: str) -> float:
     return float(decode(chip, plan, model, 32.0, 4096.0).time)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("framework", ["trtllm", "vllm"])
 def test_llama_70b_on_eight_h100_takes_what_is_measured(framework: str):
     # A quarter is what frameworks differ by among each other.
     assert llama_70b(framework) == pytest.approx(MEASURED, rel=0.25)
 
 
+@pytest.mark.long
 def test_the_best_schedule_is_faster_than_any_framework_s_but_not_by_much():
     fastest = min(map(llama_70b, ("trtllm", "vllm", "sglang")))
     assert 0.65 * fastest < llama_70b("") < fastest
@@ -65,6 +67,7 @@ def _latency_and_host(model: Transformer) -> tuple[Scalar, Scalar]:
     return step.breakdown.by_term()["latency"], fixed
 
 
+@pytest.mark.long
 def test_the_best_schedule_hides_no_more_of_a_launch_than_there_is():
     latency, fixed = _latency_and_host(traced(load_model("llama-3.2-1b")))
     assert float(latency) > float(fixed) > 0
@@ -102,6 +105,7 @@ def priced(name: str) -> None:
     assert longer.time >= step.time * (1 - 1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", UNLIKE)
 def test_models_of_every_structure_can_be_priced(name: str):
     priced(name)

@@ -38,6 +38,7 @@ DECODING = [1] * 16, [1249] * 16
 """In the middle of their outputs: 1,250 tokens with the new one."""
 
 
+@pytest.mark.long
 def test_requests_that_decode_take_a_decode_step_and_a_service_s():
     one = predictor()
     step = jax.jit(pm.decode_step)(one.chip, one.plan, one.model, as_scalar(16), as_scalar(1250))
@@ -45,6 +46,7 @@ def test_requests_that_decode_take_a_decode_step_and_a_service_s():
     assert one(*DECODING) == pytest.approx(float(steps().step), rel=EXACT)
 
 
+@pytest.mark.long
 def test_a_prompt_takes_a_prefill_and_a_service_s_with_its_cached_prefix():
     one = predictor()
     sizes = (as_scalar(x) for x in (1, 1000, 1600))
@@ -53,6 +55,7 @@ def test_a_prompt_takes_a_prefill_and_a_service_s_with_its_cached_prefix():
     assert one([1000], [0]) == pytest.approx(float(steps().prompt), rel=EXACT)
 
 
+@pytest.mark.long
 def test_a_prompt_beside_texts_makes_a_step_longer_as_in_a_service():
     one = predictor()
     mixed = one([*DECODING[0], 1000], [*DECODING[1], 0])
@@ -71,6 +74,7 @@ def test_what_requests_sum_to_is_conserved_as_worked_by_hand():
     assert predictor()([1, 1], [99, 299]) == predictor()([1, 1], [199, 199])
 
 
+@pytest.mark.long
 def test_many_steps_take_what_each_takes_alone():
     batches = [DECODING, ([700, 300], [0, 50]), ([], []), ([1, 64], [500, 0]), ([1], [10])]
     found = predictor().many(batches)
@@ -79,6 +83,7 @@ def test_many_steps_take_what_each_takes_alone():
     assert predictor().many([]).shape == (0,)
 
 
+@pytest.mark.long
 def test_the_busiest_data_rank_sets_the_time():
     both = predictor(dp=2)
     assert both.parallelism == Parallelism(1, 1, 1, 2)
@@ -87,6 +92,7 @@ def test_the_busiest_data_rank_sets_the_time():
     assert both([1, 256], [500, 0]) == both([1, 1, 256], [500, 500, 0]) > both(*text)
 
 
+@pytest.mark.long
 def test_on_chips_that_are_not_launched_prompts_keep_the_stages_busy_beside_a_step():
     wafers = predictor("wse-3", "", tp=1, pp=1)
     sizes = (as_scalar(x) for x in (1, 256, 256))
@@ -96,6 +102,7 @@ def test_on_chips_that_are_not_launched_prompts_keep_the_stages_busy_beside_a_st
     assert added == pytest.approx(float(stage_busy_time(prompt, time)), rel=1e-3)
 
 
+@pytest.mark.long
 def test_seconds_have_a_gradient_to_the_chip_and_to_what_is_asked():
     smooth = predictor(framework="")
     numbers = StepNumbers(np.array([16.0, 8000.0], np.float32), None)

@@ -39,6 +39,7 @@ def _check(study: Claim, answer: Answer) -> None:
     assert as_dict(study, answer)["numbers"] and lines(study, answer)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", QUICK)
 def test_a_study_answers(name):
     study = find(name)
@@ -52,6 +53,7 @@ def test_a_study_that_compiles_answers(name):
     _check(study, study.run(_nothing))
 
 
+@pytest.mark.long
 def test_the_command_writes_an_answer_its_table_and_its_figure(tmp_path):
     page = tmp_path.with_suffix(".html")
     status, said, _ = run("study", "X", "--out", tmp_path, "--report", page, "--json")

@@ -60,6 +60,7 @@ def test_points_that_cannot_be_priced_cost_no_others(monkeypatch: pytest.MonkeyP
     assert {row["tpot_ms"] for row in sound if row["chip"] == "h200"} == {1.0}
 
 
+@pytest.mark.long
 def test_every_point_is_what_the_row_of_a_table_is(found: list[dict]):
     given = ("model", "chip", "mode", "n_chips", "burst")
     given += ("isl", "osl", "prefix_tokens", "concurrency")
@@ -77,6 +78,7 @@ def test_every_point_is_what_the_row_of_a_table_is(found: list[dict]):
                 assert mine == pytest.approx(float(theirs), rel=1e-5), name
 
 
+@pytest.mark.long
 def test_what_cannot_be_predicted_says_why_and_keeps_its_place(found: list[dict]):
     said = {row["error"] for row in found}
     assert any(
@@ -107,6 +109,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "grid.toml"
 
 
+@pytest.mark.long
 def test_factors_change_the_chip(small: Path):
     out = small.with_name("out.csv")
     sweep(small, out, FITTED, False, lambda done, of: None)
@@ -211,6 +214,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("content", "said"), WRONG.items())
 def test_a_wrong_grid_is_refused(tmp_path: Path, content: str, said: str):
     (tmp_path / "grid.toml").write_text(content)

@@ -144,6 +144,7 @@ def test_an_hour_costs_more_with_more_around_the_chip():
 # What is reached
 
 
+@pytest.mark.long
 def test_what_must_be_reached_is_reached(scored: list[Scored]):
     records = [one._asdict() for one in scored]
     missed = [line[0] for line in technology_summary(records) if line[-1] != "yes"]
@@ -163,6 +164,7 @@ def test_one_law_of_power_explains_the_rates_that_products_sustain():
     assert len(shares) == 6 and max(abs(one.error) for one in shares) < 0.2
 
 
+@pytest.mark.long
 def test_no_chiplet_and_no_wafer_is_off_by_more_than_thirty_per_cent(scored: list[Scored]):
     areas = [one for one in scored if one.quantity == "die_area_mm2"]
     dies = [one for one in areas if one.kind in ("chiplet", "wafer")]

@@ -116,6 +116,7 @@ def test_collectives_over_pcie_are_those_of_another_chip_on_pcie(framework):
     assert found.chips == ("l40s",)
 
 
+@pytest.mark.slow
 def test_every_start_is_finite():
     for op in ("gemm", "attention_decode", "attention_prefill", "moe", "all_reduce"):
         for chip in (*MEASURED, "rtx-pro-6000", "mi300x"):

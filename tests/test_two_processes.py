@@ -107,6 +107,7 @@ except InputError as error:
 """Rows over two processes, of a problem with a price that is not known; then rows that differ."""
 
 
+@pytest.mark.long
 def test_a_price_that_is_not_known_is_the_same_in_two_processes():
     where = f"localhost:{free_port()}"
     both = [command(where, i, code=UNKNOWN) for i in range(2)]
@@ -118,6 +119,7 @@ def test_a_price_that_is_not_known_is_the_same_in_two_processes():
         assert second.startswith("the processes hold different numbers; start the same command")
 
 
+@pytest.mark.long
 def test_a_sweep_over_two_devices_writes_what_one_writes(tmp_path: Path):
     (tmp_path / "grid.toml").write_text(GRID)
     tables = []

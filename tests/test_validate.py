@@ -250,6 +250,7 @@ def test_only_shapes_of_both_are_compared():
 # The report
 
 
+@pytest.mark.long
 def test_a_split_by_shape_is_reported_beside_its_rivals():
     tables = [made(key("h100-sxm")), made(key("h100-sxm", "vllm"), seed=0)]
     (record,) = run(Job("shape", tables[:1], tables), PROTOCOL).records
@@ -330,6 +331,7 @@ def test_the_command_writes_the_report_of_the_contract(small, tmp_path: Path):
     assert json.loads(path.read_text()) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ops", ["technology", "Technology", "technology,Technology"])
 def test_technology_alone_is_asked_for_however_it_is_spelled(ops: str, small, tmp_path: Path):
     status, _, err = command("validate", "--ops", ops, "--json", tmp_path / "report.json")

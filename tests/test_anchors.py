@@ -191,7 +191,7 @@ def test_more_runs_make_it_surer(tmp_path: Path, anchored: Anchored):
     assert 1.25 < own["steps"] < SLOWER
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_stacks_of_an_earlier_fit_are_kept(tmp_path: Path, anchored: Anchored):
     other = as_measured(anchored.before[3], 0.8)
     status, _, err = anchor(tmp_path, [other], "--prior", anchored.folder / "fitted")

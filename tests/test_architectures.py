@@ -318,7 +318,7 @@ def test_the_form_of_an_unknown_architecture_may_stand_in_its_file(tmp_path):
     assert "read_as is 3" in refused(tmp_path, config | {"read_as": 3})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_each_command_says_once_what_it_assumes_of_a_model(tmp_path):
     config = LLAMA | {"architectures": ["NobodyForCausalLM"], "read_as": "dense", "n_slots": 7}
     file = written(tmp_path, config)

@@ -99,7 +99,7 @@ def test_power_has_finite_slopes_everywhere(precision: str):
             assert limit < 700 or work > 500 or slopes[1] > 0, (limit, work)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_prompt_draws_more_than_a_decode_step_and_both_stay_within_limits():
     model, plan = traced(load_model("llama-3.1-8b")), Plan(framework="vllm")
     step = decode_step(H100, plan, model, number(8.0), number(1024.0))

@@ -197,7 +197,7 @@ def rows_of_a_new_chip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return chip, csv
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_new_chip_is_calibrated_from_its_own_rows(rows_of_a_new_chip, tmp_path: Path):
     from perfmodel.calibration.data.sources import read_source
 

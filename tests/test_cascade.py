@@ -19,7 +19,7 @@ def _predicted(*changes: dict[str, str]) -> list[dict[str, str]]:
     return predict_changes(CELLS, *changes)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_more_the_large_model_writes_the_slower_and_the_times_lie_between_the_models():
     alone = {"large_model": "", "large_n_chips": ""}
     small, less, more, large = _predicted(

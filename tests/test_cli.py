@@ -313,7 +313,7 @@ SERVED_BY_ALL = [
 ]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("served", SERVED_BY_ALL, ids=lambda served: served["model"])
 def test_the_best_schedule_serves_no_slower_than_the_fastest_framework(
     served: dict[str, str], tmp_path: Path

@@ -69,7 +69,7 @@ def whole(grid: Path) -> pa.Table:
     return pyarrow.parquet.read_table(grid.with_name("whole.parquet"))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_cluster_writes_the_bytes_that_one_machine_writes(grid: Path, tmp_path: Path):
     out = tmp_path / "points.parquet"
     words = [*COMMAND, "sweep", grid, "--out", out, "--cluster", "local"]

@@ -74,7 +74,7 @@ def test_commands_chips_and_models_complete_by_tab():
     assert "llama-3.1-70b" in complete("perfmodel models llama-3.1")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_studies_and_presets_complete_by_tab():
     assert complete("perfmodel study cap") == ["capacity"]
     assert complete("perfmodel search cheap") == ["cheap-tokens"]

@@ -69,7 +69,7 @@ def agree_in_single(name: str, kind: str) -> None:
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_kernels_on_a_gpu_have_the_slopes_of_finite_differences():
     agree(H100, "kernels")
 
@@ -84,7 +84,7 @@ TIERS = [
 ]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_tier_that_is_not_there_is_slow_but_never_a_nan():
     base = subject(H100, kernels)
     absent = [without(base, t, *f) for t, f in TIERS]

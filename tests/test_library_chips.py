@@ -241,7 +241,7 @@ def test_the_ridge_point_lies_where_machines_have_it(stem):
     assert (20 if file.main else 0.2) < ridge < (1000 if file.main else 10)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_command_prices_a_product_a_prompt_and_a_token_on_every_chip(tmp_path: Path):
     rows = [
         f"{op},{stem},{_sixteen_bits(stem)},{cells}"

@@ -167,7 +167,7 @@ def test_every_card_reports_about_what_it_is_sold_with():
         assert 0.95 < main.reported.si("byte") / main.capacity.si("byte") < 1.08
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_servers_of_public_logs_hold_what_is_predicted(tmp_path: Path):
     one = {"model": "gemma-4-31b", "framework_version": "0.19.0", "precision": "bf16"}
     lengths = {"isl": 261120, "osl": 1024, "concurrency": 8}

@@ -280,7 +280,7 @@ def test_an_unchanged_chip_is_predicted_as_the_one_that_it_is_like(tmp_path: Pat
     assert (old["basis"], new["basis"]) == ("fitted", "sibling")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_column_that_names_a_chip_takes_a_file(tmp_path: Path):
     own = str(written(tmp_path, SHORT))
     pools = {"chip": "", "n_chips": "", "prefill_chip": own, "decode_chip": own}

@@ -65,7 +65,7 @@ def test_chips_of_two_software_stacks_are_refused(tmp_path: Path):
     assert status == 2 and "ROCm" in err
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_one_bad_row_costs_only_itself(tmp_path: Path):
     good = [row | {"measured_tpot_ms": "12"} for row in rows_of("h100-sxm")]
     bad = [
@@ -134,7 +134,7 @@ def test_without_ttft_the_first_token_stays_as_it_was(tmp_path: Path):
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_one_run_brings_other_loads_nearer_and_moves_less_than_all_the_way(tmp_path: Path):
     asked = rows_of("h100-sxm")
     runs = measured_from(tmp_path, asked, 1.15, 30.0)

@@ -33,7 +33,7 @@ def written(
         return list(csv.DictReader(file)), err
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_percentiles_stand_beside_means_that_do_not_move(tmp_path: Path):
     rows = [ROW, ROW | {"concurrency": "", "requests_per_s": "4"}]
     (plain, _), (found, err) = written(tmp_path, rows), written(tmp_path, rows, "--percentiles")
@@ -63,7 +63,7 @@ def test_the_percentiles_of_a_row_are_those_of_its_simulation(tmp_path: Path):
         assert float(found[0][name]) == pytest.approx(summary[name], rel=1e-5)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_rows_that_are_not_simulated_keep_their_numbers_and_say_why(tmp_path: Path):
     pools = ROW | {"chip": "", "n_chips": "", "mode": "disaggregated", "length_ratio": ""}
     pools |= {

@@ -20,7 +20,7 @@ ROWS = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_rows_are_read_back_with_the_numbers_that_were_written(tmp_path: Path):
     first = predict("serving", tmp_path, [*ROWS.values()])
     again = predict("serving", tmp_path, first)

@@ -398,7 +398,7 @@ def test_a_rate_on_given_chips_is_carried_or_refused(tmp_path: Path):
 # Pools
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_pools_have_the_numbers_of_the_same_row(tmp_path: Path):
     load = {"n_chips": 3, "concurrency": "8,64", "mode": "disaggregated"}
     found = ask(tmp_path, DENSE | load)
@@ -465,7 +465,7 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(asked: Row, said: str, tm
 # Kinds of replicas together, and attention and feed-forward layers apart
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_mix_of_replicas_carries_the_rate_for_less(tmp_path: Path):
     load = {"chip": "h100-sxm,l4", "requests_per_s": 250, "tpot_ms": 20, "objective": "cost"}
     found = ask(tmp_path, DENSE | load).found

@@ -261,7 +261,7 @@ def test_single_stream_speeds_come_out_beside_what_is_published(tmp_path: Path):
     assert (out / "single-stream.png").exists() and (out / "rows.csv").exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_decisions_come_out_with_every_choice(package: Callable[..., str], tmp_path: Path):
     runs = [
         {"silicon_data_source": f"s; silicon_concurrency={users}", "silicon_tpot_ms": tpot}

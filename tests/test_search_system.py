@@ -22,6 +22,8 @@ from perfmodel.library.cooling import cooling
 from perfmodel.library.technology import device
 from perfmodel.units import as_scalar
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 [objective]
 minimise = "usd_per_million_tokens"
@@ -77,7 +79,6 @@ def test_a_second_chip_pays_for_its_own_design_and_masks(tmp_path: Path):
     assert [float(p.design.development) for p in pools] == pytest.approx([6640, 6640])
 
 
-@pytest.mark.long
 def test_what_is_paid_once_is_a_fact_of_its_node(tmp_path: Path):
     study = study_of(tmp_path, volume="100_000")
     problem = resolve_study(study)
@@ -97,7 +98,6 @@ def slack_of(problem: Problem, name: str, choice: tuple[int, int]) -> float:
 FLASH = 'memory = ["hbm3e", "hbf"]'
 
 
-@pytest.mark.long
 def test_a_cache_wears_flash_out_and_hbm_not(tmp_path: Path):
     problem = resolve_study(study_of(tmp_path, "prompt = 4096\noutput = 512", FLASH))
     assert slack_of(problem, "endurance", (1, 0)) > 10
@@ -110,7 +110,6 @@ def test_a_cache_wears_flash_out_and_hbm_not(tmp_path: Path):
     )
 
 
-@pytest.mark.long
 def test_a_cache_wears_reram_on_the_die_out_long_before_mram_and_sram(tmp_path: Path):
     study = study_of(tmp_path, space='memory = "none"\nsram_mb = { low = 20000, high = 40000 }')
     table = study.space.model_copy(update={"node": ["n16", "n16+reram", "n16+stt-mram"]})
@@ -173,7 +172,6 @@ def test_cooling_is_what_has_been_shipped():
     assert cooling("liquid").density == pytest.approx(density("rubin"), rel=5e-3)
 
 
-@pytest.mark.long
 def test_air_leaves_less_power_than_liquid(tmp_path: Path):
     free = "power_w = { low = 100, high = 700 }"
     air, liquid = (

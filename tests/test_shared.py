@@ -128,7 +128,7 @@ def parts():
     return list(left_out(shipped(), FITTED, 0))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_adam_lowers_the_error_on_chips_that_are_left_out(parts):
     start = jax.tree.map(as_values, START)
     before, after = (

@@ -356,7 +356,7 @@ FRAMEWORKS = {"vllm": 0.3, "trtllm": 0.2, "sglang": 0.3}
 """How far the closed form's TTFT lies above the simulation's at most, whose burst is fitted to runs."""
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_closed_loop_of_spread_lengths_is_the_closed_form(framework: str):
     users, ratio = (1, 16, 64), 0.9
@@ -392,7 +392,7 @@ def test_users_who_stay_in_step_wait_as_in_the_closed_form(framework: str):
         assert float(row["tpot_ms"]) == pytest.approx(1e3 * np.nanmean(found.tpot), rel=0.05)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["vllm", "sglang"])
 def test_drafted_tokens_make_steps_as_in_the_closed_form(framework: str):
     cells = {"chip": "h100-sxm", "model": "llama-3.1-8b", "framework": framework, "n_chips": "1"}

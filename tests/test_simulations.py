@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command import run
 
+pytestmark = pytest.mark.slow
+
 ROWS = """chip,n_chips,model,framework,requests_per_s,tpot_ms
 h100-sxm,1,llama-3.1-8b,vllm,,9.3
 h200,2,llama-3.1-8b,sglang,6,
@@ -43,7 +45,6 @@ def test_each_deployment_is_simulated_as_if_alone(deployments: Path, tmp_path: P
     assert "leave no KV cache" in found[3]["error"]
 
 
-@pytest.mark.long
 def test_a_trace_is_the_same_for_all(deployments: Path, tmp_path: Path):
     lines = [{"timestamp": i / 4, "input_length": 300, "output_length": 20} for i in range(20)]
     (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, lines)))

@@ -167,7 +167,7 @@ def test_the_least_time_is_that_of_the_peak_rates():
     assert float(found[0]) == pytest.approx(hand, rel=0.05)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_is_left_out_is_listed_and_counted(tmp_path: Path):
     columns, time = sizes(), expected() * 1e-6
     left_out = [LeftOut(KEY, 1, NOT_POSITIVE, 7, "latency_us is 0"), LeftOut(KEY, 5, OTHER_KERNEL)]

@@ -119,7 +119,7 @@ def test_a_price_that_is_not_known_is_the_same_in_two_processes():
         assert second.startswith("the processes hold different numbers; start the same command")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_sweep_over_two_devices_writes_what_one_writes(tmp_path: Path):
     (tmp_path / "grid.toml").write_text(GRID)
     tables = []

@@ -1,9 +1,10 @@
 """Which changes of the code no test sees: `python -m benchmarks.mutants --json OUT.json`.
 
 One operator or one number of kernels, roofline, inference or design is changed at a time, in a copy of
-the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample,
-and of design a golden preset; a mutant that passes all survives. Mutants that compute the same are named
-with a reason in `mutants.toml` and do not count; nor do those of a setting on which no result depends.
+the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample and
+all golden rows, and of design a golden preset; a mutant that passes all survives. Mutants that compute the
+same are named with a reason in `mutants.toml` and do not count; nor do those of a setting on which no result
+depends.
 Needs the group `mutants`: `uv sync --all-extras --group mutants`.
 """
 
@@ -43,8 +44,11 @@ ALLOWED = 0.05
 PRESET = "fast-for-one"
 """The preset that is searched soonest."""
 
-LONGEST = 300
-"""Seconds of a processor that a command may take; a mutant that takes longer is killed by that."""
+CHECK, WHOLE = ["benchmarks.golden", "check", "--only"], "kernels,services"
+"""The command of golden rows, and the sets that the slow tests check whole."""
+
+LONGEST, LONGEST_OF_WHOLE = 300, 1800
+"""Seconds of a processor that a command may take, and whole sets; what takes longer is killed by it."""
 
 
 Span = tuple[tuple[int, int], tuple[int, int]]
@@ -204,13 +208,12 @@ def killer(mutant: Mutant, copy: Path, called: set[Function]) -> str:
 
 
 def commands(path: str, called: bool) -> list[list[str]]:
-    """The tests of a module, then golden values: the sample, its own rows, of design a search."""
+    """The tests of a module, then golden values: the sample, its own rows, then all; of design a search."""
     pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests_of(path)]
     sample = [["benchmarks.golden", "sample"]] if called else []
     own = [*rows_of(path), *(case for one in _also(path) for case in one["golden"])]
-    checked = [",".join(own), PRESET if "design" in path else ""]
-    check = ["benchmarks.golden", "check", "--only"]
-    return [pytest, *sample, *([*check, cases] for cases in checked if cases)]
+    checked = [",".join(own), PRESET if "design" in path else WHOLE]
+    return [pytest, *sample, *([*CHECK, cases] for cases in checked if cases)]
 
 
 def rows_of(path: str) -> list[str]:
@@ -226,11 +229,12 @@ def _run(command: list[str], copy: Path) -> str:
     cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     env = cache | os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     # Processor seconds, because other jobs run beside it; past a hard limit it would get SIGKILL.
-    within = ["sh", "-c", f'ulimit -S -t {LONGEST}; exec "$@"', "sh"]
+    limit = LONGEST_OF_WHOLE if WHOLE in command else LONGEST
+    within = ["sh", "-c", f'ulimit -S -t {limit}; exec "$@"', "sh"]
     whole = [*within, sys.executable, "-m", *command]
     done = subprocess.run(whole, cwd=copy, env=env, capture_output=True, text=True)
     if done.returncode == -signal.SIGXCPU:
-        return f"{command[0]}: longer than {LONGEST} s"
+        return f"{command[0]}: longer than {limit} s"
     assert done.returncode >= 0, f"{command[0]} was ended by signal {-done.returncode}"
     if not done.returncode:
         return ""

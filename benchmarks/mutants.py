@@ -44,8 +44,8 @@ ALLOWED = 0.05
 PRESET = "fast-for-one"
 """The preset that is searched soonest."""
 
-CHECK, WHOLE = ["benchmarks.golden", "check", "--only"], "kernels,services"
-"""The command of golden rows, and the sets that the slow tests check whole."""
+WHOLE = "kernels,services"
+"""Sets of golden rows that are checked whole."""
 
 LONGEST, LONGEST_OF_WHOLE = 300, 1800
 """Seconds of a processor that a command may take, and whole sets; what takes longer is killed by it."""
@@ -213,7 +213,8 @@ def commands(path: str, called: bool) -> list[list[str]]:
     sample = [["benchmarks.golden", "sample"]] if called else []
     own = [*rows_of(path), *(case for one in _also(path) for case in one["golden"])]
     checked = [",".join(own), PRESET if "design" in path else WHOLE]
-    return [pytest, *sample, *([*CHECK, cases] for cases in checked if cases)]
+    check = ["benchmarks.golden", "check", "--only"]
+    return [pytest, *sample, *([*check, cases] for cases in checked if cases)]
 
 
 def rows_of(path: str) -> list[str]:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from perfmodel.design.making import (
-    FIELD,
     MadeChip,
     dies_of,
     is_wafer,
@@ -14,12 +13,15 @@ from perfmodel.design.making import (
     purchase_factor,
 )
 from perfmodel.design.variables import CHIP_VARIABLES
+from perfmodel.hardware.area import RETICLE_AREA
 from perfmodel.hardware.cost import price
 from perfmodel.library.chip import chip_file, chip_files
 from perfmodel.library.economics import load_ownership
+from perfmodel.library.known import described
 from perfmodel.library.ledger import memory_apart, price_alone
 from perfmodel.library.technology import load_constants
 from perfmodel.units import as_scalar
+from perfmodel.workload.precision import MatrixKind
 
 CONSTANTS = load_constants().values
 UP_AND_DOWN = np.array([1 / 16, 0.25, 0.9, 1.0, 1.1, 4.0, 16.0])
@@ -83,6 +85,15 @@ def test_memory_that_is_bought_apart_is_paid_as_the_ledger_pays_it():
     assert found == pytest.approx(0.5 * (1 + more) * own + 2 * memory)
 
 
+@pytest.mark.parametrize("kind", ["fp32", "fp8", "fp4"])
+def test_a_chip_of_any_format_has_parts(kind: MatrixKind):
+    """1e15 FLOP/s of 8 bits are as many bits a second as half as many of bf16."""
+    file = chip_file("h100-sxm")[1]
+    rate = file.matrix["bf16"].model_copy(update={"value": 1e15, "unit": "FLOP/s"})
+    peak = described(file.model_copy(update={"matrix": {kind: rate}}))[2]
+    assert float(peak.matrix) == pytest.approx(1e15 * {"fp32": 2, "fp8": 0.5, "fp4": 0.25}[kind])
+
+
 def test_a_wafer_that_grows_is_as_many_wafers_as_its_area():
     one = made("wse-3")
     before = float(making_cost(one, {}, CONSTANTS))
@@ -95,7 +106,7 @@ def test_dies_are_as_few_as_the_reticle_allows_and_a_wafer_is_one():
     known = {"h100-sxm": 1, "b200-sxm": 2, "wse-3": 1, "ipu-bow": 1, "mi250x": 2, "tpu-v6e": 1}
     assert {name: dies_of(files[name]) for name in known} == known
     assert is_wafer(files["wse-2"]) and not is_wafer(files["ipu-bow"])
-    assert pytest.approx(858e-6) == FIELD
+    assert pytest.approx(858e-6) == RETICLE_AREA
 
 
 def test_a_die_beyond_the_reticle_costs_as_two():

@@ -16,7 +16,7 @@ import numpy as np
 
 from perfmodel.design.chip import SPARE_CORES
 from perfmodel.design.variables import CHIP_VARIABLES
-from perfmodel.hardware.area import RETICLE, die_area, wafer_area
+from perfmodel.hardware.area import RETICLE_AREA, die_area, wafer_area
 from perfmodel.hardware.constants import Constants
 from perfmodel.hardware.cost import Die, Ownership, bill, price, wafer_scale_cost
 from perfmodel.hardware.parts import Parts
@@ -30,9 +30,6 @@ from perfmodel.library.schema import ChipFile, si_or
 from perfmodel.library.technology import load_constants
 from perfmodel.units import Scalar, Values, as_scalar
 from perfmodel.xla import to_run_once
-
-FIELD = RETICLE[0] * RETICLE[1]
-"""Area that a scanner exposes at once, in m2: the largest die, but for a wafer-scale part."""
 
 MAX_SHARE = 0.9
 """Share of a die that turned parts take at most (assumed: the rest is pads, control and host interface)."""
@@ -67,7 +64,7 @@ def made_chip(file: ChipFile) -> MadeChip:
         capacity=held / jnp.maximum(parts.stacks, 1e-9),
         price=technology.memory.price * float(file.money.of != "socket"),
     )
-    area = si_or(file.area, "m2", missing=FIELD)
+    area = si_or(file.area, "m2", missing=RETICLE_AREA)
     return MadeChip(
         technology=dataclasses.replace(technology, memory=memory),
         parts=dataclasses.replace(parts, **turnable, **fabric),
@@ -80,13 +77,13 @@ def made_chip(file: ChipFile) -> MadeChip:
 
 def is_wafer(file: ChipFile) -> bool:
     """Whether a chip is far larger than what a scanner exposes at once."""
-    return si_or(file.area, "m2", missing=0.0) > FIELDS * FIELD / 4
+    return si_or(file.area, "m2", missing=0.0) > FIELDS * RETICLE_AREA / 4
 
 
 def dies_of(file: ChipFile) -> float:
     """As few as the reticle allows; a wafer is one."""
-    area = si_or(file.area, "m2", missing=FIELD)
-    return 1.0 if is_wafer(file) else float(np.ceil(area / FIELD))
+    area = si_or(file.area, "m2", missing=RETICLE_AREA)
+    return 1.0 if is_wafer(file) else float(np.ceil(area / RETICLE_AREA))
 
 
 Factors = Mapping[str, Scalar]
@@ -107,7 +104,7 @@ def making_cost(made: MadeChip, factors: Factors, constants: Constants) -> Scala
     if made.wafer:
         good = wafer_scale(made.area, node.defects, made.cores, as_scalar(SPARE_CORES))
         return wafer_scale_cost(node, good) * area / made.area
-    dies = jnp.maximum(made.dies, area / FIELD)
+    dies = jnp.maximum(made.dies, area / RETICLE_AREA)
     return bill(
         [Die(area / dies, node, dies)], technology.memory, turned.stacks, constants.cost
     ).total
@@ -139,8 +136,8 @@ def _area(made: MadeChip, turned: Parts, constants: Constants) -> Scalar:
         return die_area(parts, made.technology, constants.area)
 
     before = taken(made.parts)
-    known = jnp.minimum(1.0, MAX_SHARE * made.area / before)
-    return made.area + known * (taken(turned) - before)
+    share = jnp.minimum(1.0, MAX_SHARE * made.area / before)
+    return made.area + share * (taken(turned) - before)
 
 
 def price_factor(name: str, factors: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -28,6 +28,9 @@ N7_SRAM = 24.7e12 / 8
 RETICLE = (26e-3, 33e-3)
 """Sides of the field that a scanner exposes at once, in m (ASML; High-NA halves the longer one)."""
 
+RETICLE_AREA = RETICLE[0] * RETICLE[1]
+"""The largest die, in m2; a wafer-scale part is exposed in many fields."""
+
 CHANNEL_CONTROLLER = 90.4464e6
 """Transistors of the controller of 32 bits off the package (Zhang et al., LLMCompass, ISCA 2024)."""
 
@@ -144,7 +147,7 @@ def wafer_area(parts: Parts, node: Node, constants: AreaConstants) -> Scalar:
 
 def reticle_slack(area: Scalar) -> Scalar:
     """Room below the reticle limit of 26 x 33 mm, as a logarithm."""
-    return jnp.log(RETICLE[0] * RETICLE[1] / area)
+    return jnp.log(RETICLE_AREA / area)
 
 
 def used_edge(parts: Parts, technology: Technology) -> Scalar:

@@ -17,6 +17,7 @@ from perfmodel.library.files import ROOT
 from perfmodel.library.schema import ChipFile, TierFile, si_or, stacks_of
 from perfmodel.library.technology import device, silicon, wires
 from perfmodel.units import Scalar, as_scalar
+from perfmodel.workload.precision import MatrixKind
 
 PLACE = ROOT / "published"
 
@@ -123,13 +124,15 @@ def described(file: ChipFile) -> tuple[Technology, Parts, Activity]:
     return made, parts, activity
 
 
+BITS: dict[MatrixKind, int] = {"fp32": 32, "bf16": 16, "fp8": 8, "int8": 8, "fp4": 4}
+"""Of a number, by kind of matrix unit."""
+
+
 def _bf16_rate(file: ChipFile) -> float:
-    """FLOP/s in bf16; of a chip that does not multiply it, half of what it does in 8 bits."""
+    """FLOP/s in bf16; of a chip that does not multiply it, as many as the same bits a second are."""
     if "bf16" in file.matrix:
         return file.matrix["bf16"].si("FLOP/s")
-    return (
-        max(rate.si("FLOP/s") for kind, rate in file.matrix.items() if kind in ("fp8", "int8")) / 2
-    )
+    return max(rate.si("FLOP/s") * BITS[kind] for kind, rate in file.matrix.items()) / BITS["bf16"]
 
 
 OPERANDS = 0.0117

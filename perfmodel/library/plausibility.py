@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from perfmodel.errors import InputError
-from perfmodel.hardware.area import RETICLE, tiles
+from perfmodel.hardware.area import RETICLE_AREA, tiles
 from perfmodel.hardware.cost import WAFER
 from perfmodel.hardware.parts import Parts
 from perfmodel.library.files import named
@@ -159,7 +159,7 @@ def _edge(file: ChipFile) -> Iterator[Check]:
     """Edge of the dies that memory and links take."""
     if file.area is None:
         return
-    dies = max(1.0, math.ceil(file.area.si("m2") / FIELD))
+    dies = max(1.0, math.ceil(file.area.si("m2") / RETICLE_AREA))
     around = 4 * math.sqrt(file.area.si("m2") * dies)
     taken = _memory_edge(file) + _link_edge(file)
     yield Check(
@@ -215,9 +215,6 @@ def _of_area(file: ChipFile, place: str, what: str, taken: float) -> Iterator[Ch
     yield Check(place, taken / area, sentence, unusual=0.5)
 
 
-FIELD = RETICLE[0] * RETICLE[1]
-"""The largest die, in m2."""
-
 MANY_DIES = 4
 """Dies of the largest size that no chip on sale has more of."""
 
@@ -227,14 +224,13 @@ def _die(file: ChipFile) -> Iterator[Check]:
     if file.area is None:
         return
     area, wafer = file.area.si("m2"), math.pi * (WAFER / 2) ** 2
-    sentence = (
-        f"{1e6 * area:,.0f} mm2 is {area / FIELD:.1f} times the reticle's {1e6 * FIELD:,.0f} mm2"
-    )
+    fields, reticle = area / RETICLE_AREA, 1e6 * RETICLE_AREA
+    sentence = f"{1e6 * area:,.0f} mm2 is {fields:.1f} times the reticle's {reticle:,.0f} mm2"
     if file.execution == "dataflow":
         sentence = f"{1e6 * area:,.0f} mm2 is more than a wafer of {1e6 * wafer:,.0f} mm2"
         yield Check("area", area / wafer, sentence, impossible=1.0)
         return
-    yield Check("area", area / FIELD, sentence, unusual=MANY_DIES, impossible=wafer / FIELD)
+    yield Check("area", fields, sentence, unusual=MANY_DIES, impossible=wafer / RETICLE_AREA)
 
 
 # Clock and rates

@@ -2,9 +2,9 @@
 
 One operator or one number of kernels, roofline, inference or design is changed at a time, in a copy of
 the tree (cosmic-ray makes the changes). The tests that import the module run, then the golden sample and
-all golden rows, and of design a golden preset; a mutant that passes all survives. Mutants that compute the
-same are named with a reason in `mutants.toml` and do not count; nor do those of a setting on which no result
-depends.
+all golden rows, of design a golden preset, and last the module's slow tests; a mutant that passes all
+survives. Mutants that compute the same are named with a reason in `mutants.toml` and do not count; nor do
+those of a setting on which no result depends.
 Needs the group `mutants`: `uv sync --all-extras --group mutants`.
 """
 
@@ -49,6 +49,12 @@ WHOLE = "kernels,services"
 
 LONGEST, LONGEST_OF_WHOLE = 300, 1800
 """Seconds of a processor that a command may take, and whole sets; what takes longer is killed by it."""
+
+SLOW = ["-m", "slow"]
+"""Of pytest, for slow tests: what takes them longer than whole sets may is not killed by it."""
+
+NOTHING_COLLECTED = 5
+"""What pytest exits with where no test is slow."""
 
 
 Span = tuple[tuple[int, int], tuple[int, int]]
@@ -208,13 +214,13 @@ def killer(mutant: Mutant, copy: Path, called: set[Function]) -> str:
 
 
 def commands(path: str, called: bool) -> list[list[str]]:
-    """The tests of a module, then golden values: the sample, its own rows, then all; of design a search."""
+    """The tests of a module; golden values: the sample, its rows, all (of design a search); slow tests."""
     pytest = ["pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests_of(path)]
     sample = [["benchmarks.golden", "sample"]] if called else []
     own = [*rows_of(path), *(case for one in _also(path) for case in one["golden"])]
     checked = [",".join(own), PRESET if "design" in path else WHOLE]
     check = ["benchmarks.golden", "check", "--only"]
-    return [pytest, *sample, *([*check, cases] for cases in checked if cases)]
+    return [pytest, *sample, *([*check, cases] for cases in checked if cases), [*pytest, *SLOW]]
 
 
 def rows_of(path: str) -> list[str]:
@@ -230,14 +236,15 @@ def _run(command: list[str], copy: Path) -> str:
     cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     env = cache | os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     # Processor seconds, because other jobs run beside it; past a hard limit it would get SIGKILL.
-    limit = LONGEST_OF_WHOLE if WHOLE in command else LONGEST
+    slow = command[-2:] == SLOW
+    limit = LONGEST_OF_WHOLE if slow or WHOLE in command else LONGEST
     within = ["sh", "-c", f'ulimit -S -t {limit}; exec "$@"', "sh"]
     whole = [*within, sys.executable, "-m", *command]
     done = subprocess.run(whole, cwd=copy, env=env, capture_output=True, text=True)
     if done.returncode == -signal.SIGXCPU:
-        return f"{command[0]}: longer than {limit} s"
+        return "" if slow else f"{command[0]}: longer than {limit} s"
     assert done.returncode >= 0, f"{command[0]} was ended by signal {-done.returncode}"
-    if not done.returncode:
+    if not done.returncode or (slow and done.returncode == NOTHING_COLLECTED):
         return ""
     said = (line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
     return next(said, f"{command[0]} exits {done.returncode}")[:160]
